@@ -1,0 +1,57 @@
+"""Every error and warning class of the package.
+
+::
+
+    ValueError
+    ├── DivergenceError            a loss, gradient or parameter that is not finite
+    ├── GradientCheckError         an analytic gradient that is wrong
+    └── ParameterStructureError    θ or a gradient whose structure, shape or kind does not fit
+    TypeError
+    └── ReceivedArgumentError      a callable names an argument that nothing provides, or the reverse
+"""
+
+__all__ = [
+    "DivergenceError",
+    "GradientCheckError",
+    "ParameterStructureError",
+    "ReceivedArgumentError",
+]
+
+
+class DivergenceError(ValueError):
+    """A loss or a gradient was not finite, so the step was not applied.
+
+    The estimator keeps the last finite parameters in ``params_``.
+    """
+
+
+class GradientCheckError(ValueError):
+    """An analytic gradient disagrees with differences of the loss.
+
+    Parameters
+    ----------
+    message : str
+        The report in words.
+    report : GradientReport, default=None
+        The report as data.
+
+    Attributes
+    ----------
+    report : GradientReport
+        What was compared, block by block.
+    """
+
+    def __init__(self, message, report=None):
+        super().__init__(message, report)
+        self.report = report
+
+    def __str__(self):
+        return str(self.args[0])
+
+
+class ParameterStructureError(ValueError):
+    """A parameter structure, or a gradient for one, does not fit: the message names the block."""
+
+
+class ReceivedArgumentError(TypeError):
+    """A callable asks for an argument that nothing provides, or nobody accepts one that was given."""

@@ -1,0 +1,283 @@
+"""A parameter given by name stands for an object.
+
+One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators: `lookup` turns a
+name into its object, `Hyperparameters` is what such an object is (a bag of declared, range-checked
+settings), and `NamedParametersMixin` lets ``get_params`` and ``set_params`` reach through a name as
+if the object stood there already.
+"""
+
+import difflib
+import numbers
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+
+class Interval:
+    """A range of real numbers, for hyperparameters and for the domain of a loss.
+
+    Parameters
+    ----------
+    low, high : float
+        The ends; infinite ends are always open.
+    closed : {"both", "left", "right", "neither"}, default="both"
+        Which ends belong to the range.
+    integral : bool, default=False
+        Whether only whole numbers belong to it.
+
+    Examples
+    --------
+    >>> from sk_analytic.named import Interval
+    >>> print(Interval(0, 1, closed="left"))
+    [0, 1)
+    >>> Interval(0, 1, closed="left").holds([0.0, 1.0])
+    array([ True, False])
+    """
+
+    def __init__(self, low, high, *, closed="both", integral=False):
+        self.low, self.high, self.closed, self.integral = low, high, closed, integral
+
+    def holds(self, values):
+        """Whether each of the values lies in the range; NaN never does."""
+        values = np.asarray(values)
+        above = values >= self.low if self._closes("left") else values > self.low
+        below = values <= self.high if self._closes("right") else values < self.high
+        return above & below
+
+    def admits(self, value):
+        """Whether one hyperparameter's value is a number of this range."""
+        kind = numbers.Integral if self.integral else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool) and bool(self.holds(value))
+
+    def _closes(self, side):
+        end = self.low if side == "left" else self.high
+        return np.isfinite(end) and self.closed in (side, "both")
+
+    def __str__(self):
+        opening = "[" if self._closes("left") else "("
+        closing = "]" if self._closes("right") else ")"
+        return f"{opening}{self.low}, {self.high}{closing}"
+
+    def __repr__(self):
+        return f"Interval({self.low}, {self.high}, closed={self.closed!r})"
+
+
+def nearest(word, words):
+    """A hint for a message: the word that was probably meant, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_range(owner, name, value, allowed):
+    """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices, or ``bool``."""
+    if isinstance(allowed, Interval):
+        kind = "a whole number" if allowed.integral else "a number"
+        fits, expected = allowed.admits(value), f"{kind} in {allowed}"
+    elif allowed is bool:
+        fits, expected = isinstance(value, bool | np.bool_), "True or False"
+    else:
+        fits = any(value is choice or _same(value, choice) for choice in allowed)
+        expected = "one of " + ", ".join(map(repr, allowed))
+    if not fits:
+        raise ValueError(f"{owner}: {name} must be {expected}; got {value!r}.")
+
+
+class Hyperparameters(BaseEstimator):
+    """What a name stands for: an object of hyperparameters only, each with its range.
+
+    ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; one that is
+    not listed takes anything. Values are looked at by `check`, when the object is put to use: as
+    everywhere in scikit-learn, ``__init__`` and ``set_params`` only store them.
+    """
+
+    ranges: dict = {}
+
+    def check(self):
+        """Raise a ValueError that names the first hyperparameter outside its range."""
+        for name, allowed in self.ranges.items():
+            check_range(type(self).__name__, name, getattr(self, name), allowed)
+
+    def set_params(self, **params):
+        """Set hyperparameters; one that does not exist is an error that names the nearest."""
+        known = list(self.get_params(deep=False))
+        for key in params:
+            name = key.partition("__")[0]
+            if name not in known:
+                raise ValueError(unknown_hyperparameter(type(self).__name__, name, known))
+        return super().set_params(**params)
+
+
+def unknown_hyperparameter(owner, name, known):
+    """Message for a hyperparameter that an object does not have."""
+    listed = ", ".join(sorted(known)) or "none at all"
+    return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
+
+
+def lookup(kind, table, value, base):
+    """Return the object that a name or an instance stands for.
+
+    Parameters
+    ----------
+    kind : str
+        What is looked up, for messages: ``"optimizer"``, ``"loss"``.
+    table : dict
+        Names to classes.
+    value : str or instance of `base`
+        What the user gave.
+    base : type
+        Class of the objects.
+
+    Returns
+    -------
+    found : instance of `base`
+        A new object with default hyperparameters for a name; ``value`` itself otherwise.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not in the table; the message has the nearest.
+    TypeError
+        For anything that is neither a name nor an instance.
+    """
+    if isinstance(value, str):
+        if value not in table:
+            names = ", ".join(map(repr, sorted(table)))
+            raise ValueError(f"Unknown {kind} {value!r}.{nearest(value, table)} There are: {names}.")
+        return table[value]()
+    if isinstance(value, base):
+        return value
+    hint = f" Pass an instance: {value.__name__}()." if isinstance(value, type) else ""
+    raise TypeError(f"{kind} must be a name or an instance of {base.__name__}; got {value!r}.{hint}")
+
+
+class NamedParametersMixin:
+    """``get_params`` and ``set_params`` that reach through names and dictionaries.
+
+    ``_named`` maps a parameter to the function that finds the object for its name, and
+    ``_dictionaries`` lists the parameters that are dicts of further parameters. Stands before
+    ``BaseEstimator`` among the bases.
+    """
+
+    _named: dict = {}
+    _dictionaries: tuple = ()
+
+    def get_params(self, deep=True):
+        """Get parameters, those of the objects behind names included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list ``optimizer__learning_rate`` and the like too.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params = super().get_params(deep=deep)
+        if deep:
+            for name in (*self._named, *self._dictionaries):
+                nested = self._behind(name, params[name])
+                params.update((f"{name}__{key}", value) for key, value in nested.items())
+        return params
+
+    def _behind(self, name, value):
+        """Parameters behind a name or a dict; nothing where the name is wrong: `fit` will say so."""
+        if name in self._dictionaries:
+            return dict(value) if isinstance(value, dict) else {}
+        try:
+            return self._named[name](value).get_params() if isinstance(value, str) else {}
+        except ValueError:
+            return {}
+
+    def set_params(self, **params):
+        """Set parameters, also of the object that a name stands for.
+
+        ``set_params(optimizer__learning_rate=0.1)`` puts the object of the optimizer's name in its
+        place and sets its rate; dictionaries and values are replaced, never written to.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names, nested ones with a double underscore, and their values.
+
+        Returns
+        -------
+        self : estimator
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            For a parameter that does not exist; the message has the nearest name.
+        """
+        known = self._get_param_names()
+        nested: dict[str, dict] = {}
+        plain = {}
+        for key, value in params.items():
+            name, _, rest = key.partition("__")
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}.{nearest(name, known)} "
+                    f"It has: {', '.join(known)}."
+                )
+            if rest:
+                nested.setdefault(name, {})[rest] = value
+            else:
+                plain[name] = value
+        for name, value in plain.items():
+            setattr(self, name, value)
+        for name, changes in nested.items():
+            setattr(self, name, self._changed(name, getattr(self, name), changes))
+        return self
+
+    def _changed(self, name, value, changes):
+        """Return the value of a parameter after changes to what lies behind it."""
+        if name in self._dictionaries:
+            merged = {**(value or {}), **changes}
+            unchanged = value is not None and _all_same(value, merged)
+            return value if unchanged else merged
+        if isinstance(value, str) and name in self._named:
+            found = self._named[name](value)
+            current = found.get_params()
+            if _all_same({key: current.get(key, _ABSENT) for key in changes}, changes):
+                return value
+            self._refuse_unknown(name, value, changes, current)
+            return found.set_params(**changes)
+        if not hasattr(value, "set_params") or isinstance(value, type):
+            raise ValueError(f"{name}={value!r} has no parameters of its own; cannot set {', '.join(changes)}.")
+        self._refuse_unknown(name, value, changes, value.get_params())
+        return value.set_params(**changes)
+
+    @staticmethod
+    def _refuse_unknown(name, value, changes, current):
+        for key in changes:
+            if key not in current:
+                owner = f"{name}={value!r}"
+                raise ValueError(
+                    unknown_hyperparameter(owner, key, current)
+                    + f" In a grid over several, give each a dict of its own: [{{'{name}': [...], "
+                    f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
+                )
+
+    def _get_params_html(self, deep=True, **kwargs):
+        # The table of the HTML diagram takes what is no argument of __init__ for set by the user.
+        return super()._get_params_html(deep=False, **kwargs)
+
+
+_ABSENT = object()
+
+
+def _same(a, b):
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    try:
+        return bool(a == b)
+    except ValueError:  # arrays
+        return np.array_equal(a, b)
+
+
+def _all_same(a, b):
+    return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
