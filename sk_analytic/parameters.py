@@ -1,0 +1,382 @@
+"""θ as the user wrote it <-> one flat vector with named views.
+
+A `Layout` knows the user's structure (dict, tuple, list, named tuple, nested as they like, or one
+array), names its leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and says where each lies in the
+vector. `Parameters` is a vector together with the structure of read-only views on it that callables get.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .exceptions import ParameterStructureError
+from .named import nearest
+
+ROOT = "params"  # the name of the only block where θ is a single array
+
+
+class Layout:
+    """Where each block of a parameter structure lies in one contiguous vector.
+
+    Parameters
+    ----------
+    tree : object
+        The structure with the index of its block at each leaf.
+    names : tuple of str
+        Dict keys or positions of the leaves, joined by dots where nested.
+    shapes : tuple of tuple of int
+        Their shapes.
+    dtype : dtype
+        Of the vector: float32 or float64.
+    scalars : tuple of bool
+        Which leaves the user wrote as plain numbers.
+
+    See Also
+    --------
+    Layout.of : The layout of a given structure.
+    """
+
+    def __init__(self, tree, names, shapes, dtype, scalars):
+        self.tree, self.names, self.shapes, self.scalars = tree, names, shapes, scalars
+        self.dtype = np.dtype(dtype)
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes], dtype=int).tolist()
+        self.slices = tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
+        self.size = ends[-1]
+        self._is_flat_dict = type(tree) is dict and all(type(branch) is int for branch in tree.values())
+
+    @classmethod
+    def of(cls, structure, dtype=None):
+        """Return the layout of a parameter structure.
+
+        Parameters
+        ----------
+        structure : dict, tuple, list, named tuple or array
+            Leaves are float arrays or numbers.
+        dtype : dtype, default=None
+            Of the vector; by default float32 if every leaf is, else float64.
+
+        Returns
+        -------
+        layout : Layout
+
+        Raises
+        ------
+        ParameterStructureError
+            For a leaf that is no real number or array of them, and for a structure without any.
+        """
+        found: list[tuple[str, np.ndarray, bool]] = []
+        tree = _grow(structure, (), found)
+        if not sum(array.size for _, array, _ in found):
+            raise ParameterStructureError(f"The parameters hold no numbers at all; got {structure!r}.")
+        names, arrays, scalars = zip(*found, strict=True)
+        if len(set(names)) < len(names):
+            raise ParameterStructureError(f"Two blocks of the parameters have the same name: {', '.join(names)}.")
+        if dtype is None:
+            narrow = all(array.dtype == np.float32 for array in arrays)
+            dtype = np.float32 if narrow else np.float64
+        return cls(tree, names, tuple(array.shape for array in arrays), dtype, scalars)
+
+    def astype(self, dtype):
+        """Return the same layout for a vector of another dtype."""
+        return Layout(self.tree, self.names, self.shapes, dtype, self.scalars)
+
+    def __eq__(self, other):
+        if not isinstance(other, Layout):
+            return NotImplemented
+        ours, theirs = ((layout.tree, layout.names, layout.shapes, layout.dtype) for layout in (self, other))
+        return ours == theirs
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def blocks(self, vector):
+        """Return the blocks as a list of views on a vector, each in its own shape."""
+        return [vector[where].reshape(shape) for where, shape in zip(self.slices, self.shapes, strict=True)]
+
+    def views(self, vector, writeable=False):
+        """Return the user's structure with views on a vector as leaves."""
+        base = vector.view()
+        base.flags.writeable = writeable
+        return self.fill(self.blocks(base))
+
+    def fill(self, leaves):
+        """Return the user's structure with the given leaves, in block order."""
+        return _fill(self.tree, leaves)
+
+    def publish(self, vector):
+        """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
+        blocks = zip(self.blocks(vector), self.scalars, strict=True)
+        return self.fill([float(block) if scalar else block for block, scalar in blocks])
+
+    def flatten(self, structure, role="params"):
+        """Return a new vector with the values of a structure.
+
+        Whole numbers are accepted; a block that is missing or holds what is not finite is an error.
+        """
+        vector = np.empty(self.size, self.dtype)
+        for index, (leaf, block) in enumerate(zip(self.leaves(structure, role), self.blocks(vector), strict=True)):
+            block[...] = self._checked(leaf, index, role, kinds="fiub")
+            if not np.isfinite(block).all():
+                raise ParameterStructureError(f"{role} has values that are not finite in block {self.names[index]!r}.")
+        return vector
+
+    def leaves(self, structure, role="gradient"):
+        """Return the leaves of a structure in block order; an error where its structure is not ours."""
+        tree = self.tree
+        if self._is_flat_dict and type(structure) is dict and structure.keys() == tree.keys():
+            return [structure[key] for key in tree]
+        out: list = [None] * len(self.names)
+        _collect(tree, structure, (), role, out)
+        return out
+
+    def gather(self, grads, out, role="gradient"):
+        """Write a gradient into a vector and return the indices of the blocks that have none.
+
+        Parameters
+        ----------
+        grads : structure
+            Of the layout's structure, in any order of keys; a leaf ``None`` has no gradient.
+        out : ndarray of shape (size,) or list of ndarray
+            A vector, or its `blocks`.
+        role : str, default="gradient"
+            The callable to name in messages.
+
+        Returns
+        -------
+        missing : tuple of int
+            Indices of the blocks whose leaf is ``None``; their part of ``out`` is set to zero.
+
+        Raises
+        ------
+        ParameterStructureError
+            For a missing or unknown key, a wrong shape, and leaves that are not real floats. The vector
+            may then be partly written.
+        """
+        blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
+        missing: tuple[int, ...] = ()
+        for index, leaf in enumerate(self.leaves(grads, role)):
+            block = blocks[index]
+            if leaf is None:
+                missing += (index,)
+                leaf = 0.0
+            elif type(leaf) is not np.ndarray or leaf.shape != block.shape or leaf.dtype.kind != "f":
+                leaf = self._checked(leaf, index, role)
+            block[...] = leaf
+        return missing
+
+    def _checked(self, leaf, index, role, kinds="f", shape=None):
+        """Return a leaf as an array, or raise the error that names its block."""
+        name, shape = self.names[index], self.shapes[index] if shape is None else shape
+        array = _as_array(leaf, name, role)
+        if array.dtype.kind not in kinds:
+            raise ParameterStructureError(
+                f"{role} has dtype {array.dtype} in block {name!r}; real floats are needed. {_dtype_hint(array)}"
+            )
+        if array.shape != shape:
+            raise ParameterStructureError(
+                f"{role} has shape {array.shape} in block {name!r}; expected {shape}. {_shape_hint(array.shape, shape)}"
+            )
+        return array
+
+    def stacked(self, structure, leading, role="jacobian"):
+        """Return the leaves of a structure whose leaves have ``leading`` axes before their block's own."""
+        return [
+            None if leaf is None else self._checked(leaf, index, role, shape=leading + self.shapes[index])
+            for index, leaf in enumerate(self.leaves(structure, role))
+        ]
+
+    def indices(self, names, argument):
+        """Return the indices of the blocks that names stand for; a dotted prefix stands for all below it.
+
+        Parameters
+        ----------
+        names : str or iterable of str or int
+            Block names, or positions where θ is a tuple or list.
+        argument : str
+            What is being looked up, for the message.
+
+        Returns
+        -------
+        indices : tuple of int
+            In block order.
+
+        Raises
+        ------
+        ParameterStructureError
+            For a name that stands for no block.
+        """
+        found = set()
+        for name in (names,) if isinstance(names, str | int) else names:
+            matching = [i for i, n in enumerate(self.names) if n == str(name) or n.startswith(f"{name}.")]
+            if not matching:
+                raise ParameterStructureError(
+                    f"{argument} names the block {name!r}, which does not exist."
+                    f"{nearest(name, self.names)} There are: {', '.join(self.names)}."
+                )
+            found.update(matching)
+        return tuple(sorted(found))
+
+    def unwrap(self, grads):
+        """Undo the 1-tuple around a pullback's result, as ``jax.vjp`` returns it."""
+        if type(grads) is not tuple or len(grads) != 1:
+            return grads
+        tree = self.tree
+        is_ours = isinstance(tree, tuple | list) and len(tree) == 1
+        if is_ours and (not isinstance(grads[0], tuple | list) or isinstance(tree[0], tuple | list)):
+            return grads
+        return grads[0]
+
+
+class Parameters:
+    """θ of one fit: the vector that an optimizer writes, and the views that callables read.
+
+    Copies and pickles by its vector; the views are built anew.
+
+    Parameters
+    ----------
+    layout : Layout
+        The structure.
+    vector : ndarray of shape (layout.size,)
+        The values, of the layout's dtype; not copied.
+
+    Attributes
+    ----------
+    structure : structure
+        The user's structure of read-only views on ``vector``.
+    """
+
+    __slots__ = ("layout", "structure", "vector")
+
+    def __init__(self, layout, vector):
+        self.layout, self.vector = layout, vector
+        self.structure = layout.views(vector)
+
+    def __reduce__(self):
+        return Parameters, (self.layout, self.vector)
+
+    def copy(self):
+        """Return the same values on a vector of their own."""
+        return Parameters(self.layout, self.vector.copy())
+
+    def astype(self, dtype):
+        """Return a copy with another dtype."""
+        return Parameters(self.layout.astype(dtype), self.vector.astype(dtype))
+
+
+def _is_namedtuple(value):
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _rebuild(like, items):
+    """A sequence of the kind of ``like``."""
+    return type(like)(*items) if _is_namedtuple(like) else type(like)(items)
+
+
+def _keys(node):
+    """What the children of a sequence are called: fields of a named tuple, else positions."""
+    return node._fields if _is_namedtuple(node) else range(len(node))
+
+
+def _grow(node, path, found):
+    """Build the tree of block indices; what is met at the leaves goes to ``found``."""
+    if isinstance(node, Mapping):
+        return {key: _grow(child, (*path, key), found) for key, child in node.items()}
+    if isinstance(node, tuple | list):
+        return _rebuild(node, [_grow(c, (*path, k), found) for k, c in zip(_keys(node), node, strict=True)])
+    name = ".".join(map(str, path)) or ROOT
+    array = _as_array(node, name, "params")
+    if array.dtype.kind not in "fiub":
+        raise ParameterStructureError(
+            f"params has dtype {array.dtype} in block {name!r}; real numbers are needed. {_dtype_hint(array)}"
+        )
+    found.append((name, array, not hasattr(node, "shape") or isinstance(node, np.generic)))
+    return len(found) - 1
+
+
+def _fill(tree, leaves):
+    if isinstance(tree, dict):
+        return {key: _fill(child, leaves) for key, child in tree.items()}
+    if isinstance(tree, tuple | list):
+        return _rebuild(tree, [_fill(child, leaves) for child in tree])
+    return leaves[tree]
+
+
+def _collect(tree, node, path, role, out):
+    """Write the leaves of ``node`` into ``out`` at the indices that ``tree`` has in their place."""
+    where = f"{role} at {'.'.join(map(str, path))!r}" if path else role
+    if isinstance(tree, dict):
+        if not isinstance(node, Mapping):
+            raise ParameterStructureError(f"{where} is {_kind(node)}; expected a dict with {_listed(tree)}.")
+        _refuse_other_keys(tree, node, where)
+        for key, child in tree.items():
+            _collect(child, node[key], (*path, key), role, out)
+    elif isinstance(tree, tuple | list):
+        if not isinstance(node, tuple | list):
+            raise ParameterStructureError(f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.")
+        if len(node) != len(tree):
+            raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
+        for key, child, item in zip(_keys(tree), tree, node, strict=True):
+            _collect(child, item, (*path, key), role, out)
+    else:
+        out[tree] = node
+
+
+def _refuse_other_keys(tree, node, where):
+    absent = [key for key in tree if key not in node]
+    unknown = [key for key in node if key not in tree]
+    if absent:
+        came = f"It has: {_listed(node)}." if node else "It is empty."
+        raise ParameterStructureError(
+            f"{where} has no block {absent[0]!r}. {came} A block that is not trained needs a leaf None."
+        )
+    if unknown:
+        raise ParameterStructureError(
+            f"{where} has a block {unknown[0]!r} that the parameters do not have."
+            f"{nearest(unknown[0], tree)} They have: {_listed(tree)}."
+        )
+
+
+def _listed(mapping):
+    return ", ".join(repr(key) for key in mapping)
+
+
+def _kind(node):
+    if hasattr(node, "shape"):
+        return f"an array of shape {tuple(node.shape)}"
+    return "None" if node is None else f"of type {type(node).__name__}"
+
+
+def _as_array(leaf, name, role):
+    if leaf is None:
+        raise ParameterStructureError(f"{role} has None in block {name!r}; a float array or a float is needed.")
+    if isinstance(leaf, Mapping | tuple | list):
+        raise ParameterStructureError(
+            f"{role} has a {type(leaf).__name__} in block {name!r}; a float array or a float is needed."
+        )
+    try:
+        return np.asarray(leaf)
+    except Exception as error:
+        raise ParameterStructureError(
+            f"{role} has a {type(leaf).__name__} in block {name!r} that is no array: {error}"
+        ) from error
+
+
+def _dtype_hint(array):
+    return {
+        "c": "Take the real part if the imaginary one is zero.",
+        "O": "An object array often comes from rows of different lengths.",
+        "i": "Was it rounded on the way? Begin from floats: np.zeros_like(block).",
+        "u": "Was it rounded on the way? Begin from floats: np.zeros_like(block).",
+        "b": "Convert it with astype(float) if True stands for 1.",
+    }.get(array.dtype.kind, "")
+
+
+def _shape_hint(came, expected):
+    if np.prod(came) == np.prod(expected) and sorted(came) == sorted(expected) and came != expected:
+        return "Is it transposed?"
+    if tuple(n for n in came if n != 1) == tuple(n for n in expected if n != 1):
+        return "Only axes of length 1 differ: reshape it, or use keepdims."
+    if len(came) > len(expected):
+        return "Was the sum over the rows of the batch left out?"
+    if len(came) < len(expected):
+        return "Was one axis too many summed over?"
+    return "A gradient leaf has the shape of its parameter."
