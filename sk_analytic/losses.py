@@ -1,0 +1,686 @@
+"""Losses by name: the value and derivative of each row, without weights and without a mean.
+
+A loss is one formula, entry by entry; `Loss` adds what is common to all: one floating type, the sum
+over several outputs, the domain of ``y`` and the link. Weights, means and penalties are the
+objective's.
+"""
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from .named import Hyperparameters, Interval, lookup
+
+REALS = Interval(-np.inf, np.inf)
+
+
+class Loss(Hyperparameters):
+    """What every loss is: per-row values and derivatives, a link, a domain.
+
+    A loss of your own is a subclass with a ``formula(y, prediction)`` that returns the value and the
+    derivative in ``prediction``, entry by entry; both arguments are float arrays of one shape and dtype,
+    not to be written to. A loss whose rows are more than the sum of their entries overrides
+    `value_and_derivative` instead; one that is not a sum over rows (Cox, a Gaussian process) also says
+    ``additive = False``, and is then always called with all rows.
+
+    Attributes
+    ----------
+    name : str
+        What stands for the loss: ``loss="huber"``.
+    link : {"identity", "log", "logit"}
+        The scale of the prediction: ``inverse_link(prediction)`` is on y's own.
+    domain : Interval or None
+        Where ``y`` may lie; None for a loss that has no ``y``.
+    additive : bool
+        Whether the loss of a batch is the sum over its rows.
+
+    Examples
+    --------
+    >>> import math
+    >>> import numpy as np
+    >>> from sk_analytic.losses import Loss
+    >>> class LogCosh(Loss):
+    ...     def formula(self, y, prediction):
+    ...         residual = prediction - y
+    ...         return np.logaddexp(residual, -residual) - math.log(2), np.tanh(residual)
+    >>> values, derivative = LogCosh().value_and_derivative(np.array([1.0, 2.0]), np.array([1.0, 3.0]))
+    >>> values.round(3), derivative.round(3)
+    (array([0.   , 0.434]), array([0.   , 0.762]))
+    """
+
+    name = ""
+    link = "identity"
+    domain: Interval | None = REALS
+    additive = True
+
+    def formula(self, y, prediction):
+        """Value and derivative, entry by entry.
+
+        Parameters
+        ----------
+        y : ndarray
+            What was observed.
+        prediction : ndarray of the same shape and dtype
+            What was predicted, on the link's scale.
+
+        Returns
+        -------
+        values : ndarray of the same shape
+            The loss of each entry.
+        derivative : ndarray of the same shape
+            Its derivative in the prediction.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define formula(y, prediction) -> (values, derivative).")
+
+    def value_and_derivative(self, y, prediction):
+        """Value of each row, and its derivative in the prediction.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, k)
+            What was observed, in the loss's domain.
+        prediction : array-like of the same shape
+            What was predicted, on the link's scale. Its floating type is that of the results.
+
+        Returns
+        -------
+        values : ndarray of shape (n,)
+            The loss of each row: the sum over its k outputs. Infinite where that overflows.
+        derivative : ndarray of the prediction's shape
+            The derivative of each row's value in each of its predictions; an array of its own.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ: nothing is broadcast.
+        """
+        prediction = _as_floating(prediction)
+        y = np.asarray(y, dtype=prediction.dtype)
+        if y.shape != prediction.shape:
+            raise ValueError(
+                f"{self._title()}: y has shape {y.shape}, but the prediction has shape {prediction.shape}."
+            )
+        with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
+            values, derivative = self.formula(y, prediction)
+            return _row_sums(values), derivative
+
+    def value(self, y, prediction):
+        """Value of each row.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, k)
+            What was observed.
+        prediction : array-like of the same shape
+            What was predicted, on the link's scale.
+
+        Returns
+        -------
+        values : ndarray of shape (n,)
+            The loss of each row.
+        """
+        return self.value_and_derivative(y, prediction)[0]
+
+    def derivative(self, y, prediction):
+        """Derivative of each row's value in the prediction.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, k)
+            What was observed.
+        prediction : array-like of the same shape
+            What was predicted, on the link's scale.
+
+        Returns
+        -------
+        derivative : ndarray of the prediction's shape
+            One number a prediction.
+        """
+        return self.value_and_derivative(y, prediction)[1]
+
+    def inverse_link(self, prediction):
+        """Turn a prediction into what it predicts, on y's own scale.
+
+        Parameters
+        ----------
+        prediction : array-like
+            On the link's scale.
+
+        Returns
+        -------
+        mean : ndarray of the same shape
+            The prediction itself (identity), its exponential (log), or the probability (logit).
+        """
+        prediction = _as_floating(prediction)
+        with np.errstate(all="ignore"):
+            return _INVERSE_LINKS[self.link](prediction)
+
+    def check_domain(self, y):
+        """Raise if an entry of ``y`` lies outside the loss's domain.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, k), or None
+            What was observed.
+
+        Raises
+        ------
+        ValueError
+            The message names the loss, the first such entry, the domain, and losses that admit all of ``y``.
+        """
+        if self.domain is None:
+            return
+        y = np.asarray(y)
+        outside = ~self.domain.holds(y)
+        if outside.any():
+            row = tuple(np.argwhere(outside)[0].tolist())
+            raise ValueError(
+                f"{self._title()}: y[{', '.join(map(str, row))}] is {y[row]}, outside the loss's domain {self.domain}. "
+                f"Correct the row{_alternatives(y)}."
+            )
+
+    def _title(self):
+        return self.name or type(self).__name__
+
+
+class SquaredError(Loss):
+    r"""Half the squared error.
+
+    :math:`\frac12 (f - y)^2`, link identity, all real y, no constant dropped. The same as
+    :class:`~sklearn.linear_model.LinearRegression` and :class:`~sklearn.linear_model.Ridge`, up to their
+    scaling.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import SquaredError
+    >>> SquaredError().value_and_derivative([1.0, 2.0], [1.0, 5.0])
+    (array([0. , 4.5]), array([0., 3.]))
+    """
+
+    name = "squared_error"
+
+    def formula(self, y, prediction):
+        residual = prediction - y
+        values = residual * residual
+        values *= 0.5
+        return values, residual
+
+
+class AbsoluteError(Loss):
+    r"""Absolute error, whose minimum is the median.
+
+    :math:`|f - y|`, link identity, all real y, no constant dropped. The derivative at the kink is 0. Twice
+    the loss of :class:`~sklearn.linear_model.QuantileRegressor` at its default quantile.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import AbsoluteError
+    >>> AbsoluteError().value_and_derivative([1.0, 2.0], [1.0, 5.0])
+    (array([0., 3.]), array([0., 1.]))
+    """
+
+    name = "absolute_error"
+
+    def formula(self, y, prediction):
+        residual = prediction - y
+        slope = np.sign(residual)
+        return slope * residual, slope
+
+
+class Huber(Loss):
+    r"""Squared error for small residuals, absolute error for large ones.
+
+    :math:`\frac12 r^2` where :math:`|r| \le \varepsilon`, else :math:`\varepsilon |r| - \frac12
+    \varepsilon^2`, with :math:`r = f - y`; link identity, all real y, no constant dropped. Half the loss of
+    :class:`~sklearn.linear_model.HuberRegressor` for a scale sigma of 1: there ``epsilon`` counts in units of
+    the sigma that it estimates, here in those of y.
+
+    Parameters
+    ----------
+    epsilon : float, default=1.35
+        The residual at which the loss becomes linear, in units of y. Greater than 0.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import Huber
+    >>> Huber(epsilon=2.0).value_and_derivative([1.0, 2.0], [2.0, 5.0])
+    (array([0.5, 4. ]), array([1., 2.]))
+    """
+
+    name = "huber"
+    ranges = {"epsilon": Interval(0, np.inf, closed="neither")}
+
+    def __init__(self, epsilon=1.35):
+        self.epsilon = epsilon
+
+    def formula(self, y, prediction):
+        epsilon = float(self.epsilon)  # a NumPy scalar would widen float32
+        residual = prediction - y
+        slope = np.minimum(np.maximum(residual, -epsilon), epsilon)
+        residual -= 0.5 * slope
+        residual *= slope
+        return residual, slope
+
+
+class Quantile(Loss):
+    r"""The pinball loss, whose minimum is a quantile.
+
+    :math:`q\,(y - f)` where :math:`y \ge f`, else :math:`(1 - q)(f - y)`; link identity, all real y, no
+    constant dropped. The derivative at the kink is 0. The same as
+    :class:`~sklearn.linear_model.QuantileRegressor`.
+
+    Parameters
+    ----------
+    quantile : float, default=0.5
+        The quantile to predict, between 0 and 1.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import Quantile
+    >>> Quantile(quantile=0.75).value_and_derivative([1.0, 2.0], [0.0, 4.0])
+    (array([0.75, 0.5 ]), array([-0.75,  0.25]))
+    """
+
+    name = "quantile"
+    ranges = {"quantile": Interval(0, 1, closed="neither")}
+
+    def __init__(self, quantile=0.5):
+        self.quantile = quantile
+
+    def formula(self, y, prediction):
+        quantile = float(self.quantile)
+        residual = prediction - y
+        slope = np.minimum(np.maximum(np.sign(residual), -quantile), 1 - quantile)
+        residual *= slope
+        return residual, slope
+
+
+class Tweedie(Loss):
+    r"""Half the Tweedie deviance: variances that grow like a power of the mean.
+
+    With the mean :math:`\mu` and :math:`s = \log \mu`, for a power p other than 1 and 2
+
+    .. math:: \frac{e^{(2-p)s}}{2-p} - y\,\frac{e^{(1-p)s}}{1-p},
+
+    and the limits :math:`e^s - y s` at 1, Poisson's, and :math:`s + y e^{-s}` at 2, Gamma's. The dropped
+    constant is the same expression at :math:`\mu = y`, with its sign changed. Domain of y: all real
+    numbers for p up to 0, :math:`y \ge 0` for :math:`1 \le p < 2`, :math:`y > 0` from 2 on. The same as
+    :class:`~sklearn.linear_model.TweedieRegressor`.
+
+    Parameters
+    ----------
+    power : float, default=1.5
+        The power of the mean to which the variance is proportional: 0 normal, 1 Poisson, between 1 and 2
+        compound Poisson-gamma, 2 gamma, 3 inverse Gaussian. None exists between 0 and 1.
+    link : {"log", "identity"}, default="log"
+        What ``forward`` returns: the logarithm of the mean, or the mean. A mean must be positive (for power 0,
+        any number); one below 0 makes the value NaN.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import Tweedie
+    >>> Tweedie(power=1.5).value_and_derivative([0.0, 1.0], [0.0, 0.0])
+    (array([2., 4.]), array([1., 0.]))
+    >>> Tweedie(power=1.5, link="identity").value_and_derivative([0.0, 1.0], [1.0, 1.0])
+    (array([2., 4.]), array([1., 0.]))
+    """
+
+    name = "tweedie"
+    ranges: dict = {"link": ("log", "identity"), "power": REALS}
+
+    def __init__(self, power=1.5, link="log"):
+        self.power = power
+        self.link = link
+
+    @property
+    def domain(self):  # type: ignore[override]
+        """Where ``y`` may lie: it depends on the power."""
+        if self.power <= 0:
+            return REALS
+        return Interval(0, np.inf, closed="left" if self.power < 2 else "neither")
+
+    def check(self):
+        """Raise a ValueError that names the first hyperparameter outside its range."""
+        super().check()
+        if 0 < self.power < 1:
+            raise ValueError(
+                f"{type(self).__name__}: power must not lie between 0 and 1, where no Tweedie distribution exists; "
+                f"got {self.power!r}. 0 is the normal, 1 the Poisson distribution."
+            )
+
+    def formula(self, y, prediction):
+        power = float(self.power)
+        common, up, down = self._terms(power, y, prediction)
+        if power == 1:
+            values = up - y * self._log_mean(prediction)
+        elif power == 2:
+            values = self._log_mean(prediction) + down
+        else:
+            values = common * (up * (1 / (2 - power)) - down * (1 / (1 - power)))
+        if self.link == "identity":
+            common, up, down = self._terms(power + 1, y, prediction)
+        derivative = up - down
+        if not isinstance(common, float):
+            derivative *= common
+        return values, derivative
+
+    def _terms(self, power, y, prediction):
+        """exp((2 - p) s) and y exp((1 - p) s), without their common factor, which comes first.
+
+        Where both exponentials would overflow, only the factor does: no inf - inf.
+        """
+        if power <= 1:
+            return self._mean_to(1 - power, prediction), self._mean_to(1, prediction), y
+        if power < 2:
+            common, up, down = 1.0, self._mean_to(2 - power, prediction), y * self._mean_to(1 - power, prediction)
+        else:
+            common, up, down = self._mean_to(2 - power, prediction), 1.0, y * self._mean_to(-1, prediction)
+        if self.power < 2:
+            down[y == 0] = 0.0  # also where the exponential is infinite
+        return common, up, down
+
+    def _mean_to(self, rate, prediction):
+        """Return a power of the mean; 1.0, a float, where that is all it is."""
+        if rate == 0:
+            return 1.0
+        if self.link == "identity":
+            return prediction if rate == 1 else np.exp(rate * np.log(prediction))
+        return np.exp(prediction if rate == 1 else rate * prediction)
+
+    def _log_mean(self, prediction):
+        if self.link == "log":
+            return prediction
+        return np.maximum(np.log(prediction), np.finfo(prediction.dtype).min)  # finite, so that 0 log 0 is 0
+
+
+class Poisson(Tweedie):
+    r"""Poisson likelihood: `Tweedie` at power 1.
+
+    :math:`e^f - y f` on the log link, :math:`f - y \log f` on the identity link, :math:`y \ge 0`; the
+    constant :math:`\log y!` is dropped. The same as :class:`~sklearn.linear_model.PoissonRegressor`.
+
+    Parameters
+    ----------
+    link : {"log", "identity"}, default="log"
+        What ``forward`` returns: the logarithm of the mean, or the mean, which must not be negative.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import Poisson
+    >>> Poisson().value_and_derivative([0.0, 3.0], [0.0, 0.0])
+    (array([1., 1.]), array([ 1., -2.]))
+    """
+
+    name = "poisson"
+    ranges = {"link": ("log", "identity")}
+    power = 1
+
+    def __init__(self, link="log"):
+        self.link = link
+
+
+class Gamma(Tweedie):
+    r"""Half the gamma deviance: `Tweedie` at power 2.
+
+    :math:`f + y e^{-f}` on the log link, :math:`\log f + y / f` on the identity link, :math:`y > 0`; the
+    constant :math:`-\log y - 1` is dropped. The same as :class:`~sklearn.linear_model.GammaRegressor`.
+
+    Parameters
+    ----------
+    link : {"log", "identity"}, default="log"
+        What ``forward`` returns: the logarithm of the mean, or the mean, which must be positive.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import Gamma
+    >>> Gamma().value_and_derivative([1.0, 3.0], [0.0, 0.0])
+    (array([1., 3.]), array([ 0., -2.]))
+    """
+
+    name = "gamma"
+    ranges = {"link": ("log", "identity")}
+    power = 2
+
+    def __init__(self, link="log"):
+        self.link = link
+
+
+class LogLoss(Loss):
+    r"""Log loss of classes, from raw scores: binary, multinomial or multilabel by the shapes.
+
+    ======== ========== ============================================================================
+    y        prediction value of a row
+    ======== ========== ============================================================================
+    (n,)     (n,)       binary: :math:`\log(1 + e^f) - y f`
+    (n,)     (n, K)     multinomial, K of 2 or more: :math:`\log \sum_k e^{f_k} - f_y`, for a class
+                        index y
+    (n, K)   (n, K)     multilabel: the binary value of each label, summed
+    ======== ========== ============================================================================
+
+    Link logit (softmax for the multinomial form). Class indices from 0, or y in [0, 1]: a share, such as
+    a label of 0 or 1. No constant is dropped. The same as
+    :class:`~sklearn.linear_model.LogisticRegression`.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import LogLoss
+    >>> values, derivative = LogLoss().value_and_derivative([0, 1], [0.0, 0.0])
+    >>> values.round(4), derivative
+    (array([0.6931, 0.6931]), array([ 0.5, -0.5]))
+    >>> values, derivative = LogLoss().value_and_derivative([2], [[0.0, 0.0, 0.0]])
+    >>> values.round(4), derivative.round(4)
+    (array([1.0986]), array([[ 0.3333,  0.3333, -0.6667]]))
+    """
+
+    name = "log_loss"
+    link = "logit"
+    domain = Interval(0, 1)
+
+    def value_and_derivative(self, y, prediction):
+        """Value of each row, and its derivative in the scores.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, K)
+            Class indices, or a share in [0, 1] for each score.
+        prediction : array-like of shape (n,) or (n, K)
+            Raw scores. Their floating type is that of the results.
+
+        Returns
+        -------
+        values : ndarray of shape (n,)
+            The loss of each row.
+        derivative : ndarray of the prediction's shape
+            The derivative of each row's value in its scores.
+
+        Raises
+        ------
+        ValueError
+            If the shapes are none of the three forms.
+        """
+        y, prediction = np.asarray(y), _as_floating(prediction)
+        if y.ndim == 1 and prediction.ndim == 2 and prediction.shape[1] > 1 and len(y) == len(prediction):
+            return self._multinomial(y.astype(np.intp, copy=False), prediction)
+        return super().value_and_derivative(y, prediction)
+
+    def formula(self, y, prediction):
+        positive = np.maximum(prediction, 0)
+        one, zero = np.exp(prediction - positive), np.exp(-positive)  # as their probabilities; the larger is 1
+        values = positive - y * prediction + np.log1p(one * zero)
+        return values, (one * (1 - y) - zero * y) / (one + zero)
+
+    @staticmethod
+    def _multinomial(y, scores):
+        shares = scores.T.copy()  # classes first: NumPy is several times faster along the long axis
+        at = np.arange(len(y))
+        at += y * len(y)
+        own = shares.reshape(-1)
+        with np.errstate(all="ignore"):
+            shares -= np.maximum.reduce(shares, axis=0)
+            values = -own[at]
+            np.exp(shares, out=shares)
+            total = np.add.reduce(shares, axis=0)
+            values += np.log(total)
+            shares /= total
+        own[at] -= 1
+        return values, np.ascontiguousarray(shares.T)
+
+    def check_domain(self, y):
+        """Raise if ``y`` holds neither class indices nor numbers in [0, 1].
+
+        Parameters
+        ----------
+        y : array-like of shape (n,) or (n, K)
+            Integers of shape (n,) are class indices.
+
+        Raises
+        ------
+        ValueError
+            The message names the first entry that is neither.
+        """
+        y = np.asarray(y)
+        is_index = y.ndim == 1 and y.dtype.kind in "iu"
+        super().check_domain(np.minimum(y, 1) if is_index else y)
+
+    @staticmethod
+    def probabilities(prediction):
+        """Turn the raw scores of a binary or multinomial model into probabilities of the classes.
+
+        Those of a multilabel model are `inverse_link`'s.
+
+        Parameters
+        ----------
+        prediction : array-like of shape (n,), (n, 1) or (n, K)
+            Raw scores; one column scores the second of two classes.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, 2) or (n, K)
+            Of the prediction's floating type, computed in float64; each row sums to 1 within its rounding.
+
+        Examples
+        --------
+        >>> from sk_analytic.losses import LogLoss
+        >>> LogLoss.probabilities([0.0, 1000.0])
+        array([[0.5, 0.5],
+               [0. , 1. ]])
+        """
+        prediction = _as_floating(prediction)
+        scores = prediction.astype(np.float64, copy=False)
+        if scores.ndim == 2 and scores.shape[1] > 1:
+            shares = softmax(scores, axis=1)
+        else:
+            score = scores.reshape(-1)
+            shares = np.stack([expit(-score), expit(score)], axis=1)
+        return shares.astype(prediction.dtype, copy=False)
+
+
+class NegativeLogLikelihood(Loss):
+    """The negative log-density of each row, for density models.
+
+    ``-f`` in nats for the log-density ``f``; there is no ``y``, no link and no constant. The same as minus
+    ``score_samples`` of :class:`~sklearn.neighbors.KernelDensity` and
+    :class:`~sklearn.mixture.GaussianMixture`.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import NegativeLogLikelihood
+    >>> NegativeLogLikelihood().value_and_derivative(None, [-1.5, -2.0])
+    (array([1.5, 2. ]), array([-1., -1.]))
+    """
+
+    name = "negative_log_likelihood"
+    domain = None
+
+    def value_and_derivative(self, y, prediction):
+        """Value of each row, and its derivative in the log-density.
+
+        Parameters
+        ----------
+        y : None
+            Not looked at.
+        prediction : array-like of shape (n,)
+            Log-density of each row.
+
+        Returns
+        -------
+        values : ndarray of shape (n,)
+            The loss of each row; infinite where the density is 0.
+        derivative : ndarray of the prediction's shape
+            Minus 1 everywhere.
+        """
+        prediction = _as_floating(prediction)
+        return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
+
+
+def get_loss(loss):
+    """Return the loss that a name stands for.
+
+    Parameters
+    ----------
+    loss : str or Loss
+        One of `get_loss_names`, or a loss, which is returned as it is.
+
+    Returns
+    -------
+    loss : Loss
+        With default hyperparameters for a name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message has the nearest.
+    TypeError
+        For anything that is neither a name nor a loss.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import get_loss
+    >>> get_loss("huber").set_params(epsilon=1.5)
+    Huber(epsilon=1.5)
+    """
+    return lookup("loss", LOSSES, loss, Loss)
+
+
+def get_loss_names():
+    """Return the names of all losses, sorted.
+
+    Returns
+    -------
+    names : list of str
+        What `get_loss` and the ``loss`` of an estimator accept.
+
+    Examples
+    --------
+    >>> from sk_analytic.losses import get_loss_names
+    >>> get_loss_names()[:3]
+    ['absolute_error', 'gamma', 'huber']
+    """
+    return sorted(LOSSES)
+
+
+def _as_floating(prediction):
+    prediction = np.asarray(prediction)
+    return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
+
+
+def _row_sums(values):
+    return values if values.ndim == 1 else np.einsum("ij->i", values)  # for few columns, faster than sum
+
+
+def _alternatives(y):
+    """Words on the losses whose domain holds all of y, if there are any."""
+    domains = {name: LOSSES[name]().domain for name in sorted(LOSSES)}
+    fitting = [repr(name) for name, domain in domains.items() if domain is not None and domain.holds(y).all()]
+    return ", or choose a loss that admits it: " + ", ".join(fitting) if fitting else ""
+
+
+_INVERSE_LINKS = {"identity": np.asarray, "log": np.exp, "logit": expit}
+
+LOSSES: dict[str, type[Loss]] = {
+    member.name: member
+    for member in list(vars().values())
+    if isinstance(member, type) and issubclass(member, Loss) and member is not Loss
+}
+
+__all__ = ["LOSSES", "Loss", "get_loss", "get_loss_names"]
+__all__ += [cls.__name__ for cls in LOSSES.values()]
