@@ -1,0 +1,336 @@
+"""The user's callables, bound once: who receives what. And the models used where nothing is given.
+
+After ``(params, X)`` a callable receives by name what it names, nothing else. A `Receiver` is one
+callable with the names it asked for; a `Model` is all of them, with what is absent derived from what is
+there.
+"""
+
+import inspect
+
+import numpy as np
+
+from .exceptions import ReceivedArgumentError
+from .named import nearest
+
+GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
+
+# What each callable may receive by name, beside metadata and model parameters. Weights reach `vjp` and
+# `jacobian` through the derivative of the loss, so that they would count twice if received there too.
+_RECEIVABLE = {
+    "forward": (),
+    "gradient": ("y", "sample_weight", "rng"),
+    "loss_and_gradient": ("y", "sample_weight", "rng"),
+    "vjp": ("y", "rng"),
+    "jacobian": ("y", "rng"),
+    "loss": ("y", "sample_weight", "rng"),
+    "init": ("n_features", "n_outputs", "rng", "X", "y", "sample_weight"),
+}
+_RESERVED = {"params", *(name for names in _RECEIVABLE.values() for name in names)}
+
+
+class Receiver:
+    """A callable together with the arguments that it receives by name.
+
+    Parameters
+    ----------
+    role : str
+        The estimator's parameter it was given as: ``"forward"``, ``"gradient"``, …
+    function : callable
+        The user's.
+    columns : iterable of str
+        Names of the row-wise data at hand: ``"y"``, metadata.
+    model_params : dict
+        Fixed arguments for those that name them.
+
+    Attributes
+    ----------
+    accepts : frozenset of str
+        Every name in its signature.
+    wanted : tuple of str
+        What it receives from the batch at each call.
+
+    Raises
+    ------
+    ReceivedArgumentError
+        If it has an argument without a default that nothing provides.
+    """
+
+    def __init__(self, role, function, columns, model_params):
+        if not callable(function):
+            raise TypeError(f"{role} must be callable; got {function!r}.")
+        self.role, self.function = role, function
+        by_position = () if role == "init" else ("params", "X")
+        arguments = _arguments(role, function, len(by_position))
+        self.accepts = frozenset(arguments)
+        extra = [name for name in columns if name != "y"]
+        there = [n for n in _RECEIVABLE[role] if n != "y" or "y" in columns] + extra
+        self._fixed = {name: value for name, value in model_params.items() if name in arguments}
+        self.wanted = tuple(name for name in there if name in arguments)
+        for name, parameter in arguments.items():
+            if parameter.default is parameter.empty and name not in (*self.wanted, *self._fixed):
+                raise ReceivedArgumentError(
+                    f"{role} asks for an argument {name!r} that nothing provides."
+                    f"{nearest(name, [*there, *model_params])} There is, by name: "
+                    f"{', '.join([*by_position, *there, *model_params]) or 'nothing'}. "
+                    "Give it a default, or name it in model_params."
+                )
+        weight = arguments.get("sample_weight")
+        self._weight_defaults_to_none = weight is not None and weight.default is None
+
+    def __call__(self, params, batch):
+        """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
+
+        An exception of its own goes on unchanged, with a note saying who was called.
+        """
+        received = self._fixed
+        if self.wanted:
+            received = dict(received)
+            for name in self.wanted:
+                if name == "sample_weight" and batch.sample_weight is None and self._weight_defaults_to_none:
+                    continue
+                received[name] = batch.argument(name)
+        try:
+            if self.role == "init":
+                return self.function(**received)
+            return self.function(params, batch.X, **received)
+        except Exception as error:
+            error.add_note(f"Raised inside the callable given as {self.role}: {describe(self.function)}")
+            raise
+
+
+class Model:
+    """The callables of one estimator.
+
+    Parameters
+    ----------
+    forward : callable or None
+        Prediction; where there is none, a `vjp` gives it.
+    forms : dict of str to callable
+        The gradient, under the name of its form; exactly one.
+    loss : callable or None
+        A loss of the user's own.
+    columns : iterable of str
+        Names of the row-wise data at hand.
+    model_params : dict or None
+        Arguments by name for whoever accepts them.
+    init : callable or structure
+        Maker of the starting θ, or the starting θ itself.
+
+    Attributes
+    ----------
+    forward : Receiver or None
+    form : str
+        Name of the gradient form.
+    gradient : Receiver
+    loss : Receiver or None
+    """
+
+    def __init__(self, *, forward, forms, loss=None, columns=(), model_params=None, init=None):
+        model_params = _checked_model_params(model_params)
+        self.form = _only_form(forms)
+        self.gradient = Receiver(self.form, forms[self.form], columns, model_params)
+        metadata = [name for name in columns if name != "y"]
+        self.forward = None if forward is None else Receiver("forward", forward, metadata, model_params)
+        self.loss = None if loss is None else Receiver("loss", loss, columns, model_params)
+        self.init = Receiver("init", init, columns, model_params) if callable(init) else init
+        receivers = [self.gradient, self.forward, self.loss, self.init]
+        accepted = set().union(*(r.accepts for r in receivers if isinstance(r, Receiver)))
+        for name in model_params:
+            if name not in accepted:
+                raise ReceivedArgumentError(
+                    f"model_params has {name!r}, which no callable accepts.{nearest(name, accepted)} "
+                    f"They accept: {', '.join(sorted(accepted)) or 'nothing by name'}."
+                )
+
+    uses_defaults = False
+
+    @classmethod
+    def bind(cls, *, forward, forms, init, default, **rest):
+        """Bind an estimator's callables; where none are given, those of its default model.
+
+        Parameters
+        ----------
+        forward, forms, init : as in `Model`
+        default : dict
+            ``init``, ``forward`` and one gradient form.
+        **rest : dict
+            The other arguments of `Model`.
+
+        Returns
+        -------
+        model : Model
+            ``model.uses_defaults`` tells whether the callables are the default ones.
+        """
+        if forward is None and all(form is None for form in forms.values()):
+            chosen = {form: default.get(form) for form in GRADIENT_FORMS}
+            model = cls(
+                forward=default["forward"], forms=chosen, init=default["init"] if init is None else init, **rest
+            )
+            model.uses_defaults = True
+            return model
+        if init is None:
+            raise TypeError(
+                "init is needed where callables are given: the starting parameters, or a function of those of "
+                "n_features, n_outputs, rng, X, y that it names."
+            )
+        model = cls(forward=forward, forms=forms, init=init, **rest)
+        if forward is None and model.form != "vjp":
+            raise TypeError(f"forward is needed beside {model.form}: it makes the predictions.")
+        return model
+
+    def predictions(self, params, batch):
+        """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""
+        if self.forward is not None:
+            return self.forward(params, batch)
+        return self.gradient(params, batch)[0]
+
+    def starting_params(self, batch):
+        """Return the starting θ; ``batch`` has what `init` can receive."""
+        return self.init(None, batch) if isinstance(self.init, Receiver) else self.init
+
+
+def describe(function):
+    """Return a callable's name and place, for messages."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    code = getattr(function, "__code__", None)
+    return f"{name} ({code.co_filename}, line {code.co_firstlineno})" if code else name
+
+
+def _arguments(role, function, by_position):
+    """The parameters of a callable that are received by name."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:
+        raise ReceivedArgumentError(
+            f"The arguments of {role} cannot be read: {error}. Wrap it in a function that names them."
+        ) from error
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if len(positional) < by_position and not is_variadic:
+        raise ReceivedArgumentError(
+            f"{role} is called as {role}(params, X, ...); {describe(function)} takes {len(positional)} "
+            "arguments by position."
+        )
+    taken = positional[:by_position]
+    return {p.name: p for p in parameters if p not in taken and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def _only_form(forms):
+    given = [name for name in GRADIENT_FORMS if forms.get(name) is not None]
+    if len(given) == 1:
+        return given[0]
+    came = f"got {' and '.join(given)}" if given else "got none"
+    raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.")
+
+
+def _checked_model_params(model_params):
+    if model_params is None:
+        return {}
+    if not isinstance(model_params, dict):
+        raise TypeError(f"model_params must be a dict of arguments by name, or None; got {model_params!r}.")
+    for name in model_params:
+        if not isinstance(name, str) or name in _RESERVED:
+            raise ReceivedArgumentError(
+                f"model_params has {name!r}, which is no free argument name. The estimator provides "
+                f"{', '.join(sorted(_RESERVED))} itself."
+            )
+    return dict(model_params)
+
+
+# The default models: what an estimator is where no callables are given.
+
+
+def linear_init(n_features, n_outputs):
+    """Start a linear model at zero: ``coef`` of shape (n_features, [n_outputs]), ``intercept``."""
+    shape = () if n_outputs == 1 else (n_outputs,)
+    return {"coef": np.zeros((n_features, *shape)), "intercept": np.zeros(shape) if shape else 0.0}
+
+
+def linear_forward(params, X):
+    """Return ``X @ coef + intercept``."""
+    return X @ params["coef"] + params["intercept"]
+
+
+def linear_vjp(params, X):
+    """Return the linear prediction and its pullback."""
+
+    def pullback(d_prediction):
+        return {"coef": X.T @ d_prediction, "intercept": d_prediction.sum(axis=0)}
+
+    return linear_forward(params, X), pullback
+
+
+SMALLEST_SHARE = 1e-3  # of the data's overall scale: what the scale of a constant column is kept above
+
+
+def gaussian_init(X, sample_weight=None):
+    """Start a diagonal Gaussian at its maximum likelihood.
+
+    The third block, ``smallest_scale``, is data: it has no gradient. Columns that hardly vary (digits
+    have constant ones) would otherwise send the likelihood to infinity.
+    """
+    mean = np.average(X, axis=0, weights=sample_weight)
+    variance = np.average((X - mean) ** 2, axis=0, weights=sample_weight)
+    smallest = SMALLEST_SHARE * (np.sqrt(variance.mean()) or 1.0)
+    log_scale = 0.5 * np.log(np.maximum(variance - smallest**2, smallest**2))
+    return {"mean": mean, "log_scale": log_scale, "smallest_scale": float(smallest)}
+
+
+def _standardized(params, X):
+    free = np.exp(2 * params["log_scale"])
+    variance = free + params["smallest_scale"] ** 2
+    return (X - params["mean"]) / np.sqrt(variance), variance, free
+
+
+def gaussian_forward(params, X):
+    """Return the log-density of a Gaussian of variance ``exp(2 log_scale) + smallest_scale**2``."""
+    z, variance, _ = _standardized(params, X)
+    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum())
+
+
+def gaussian_vjp(params, X):
+    """Return the Gaussian log-density and its pullback."""
+    z, variance, free = _standardized(params, X)
+
+    def pullback(d_prediction):
+        by_log_scale = (d_prediction @ (z * z) - d_prediction.sum()) * free / variance
+        return {"mean": d_prediction @ z / np.sqrt(variance), "log_scale": by_log_scale, "smallest_scale": None}
+
+    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum()), pullback
+
+
+def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):
+    """Start a tied linear autoencoder at a random orthonormal basis.
+
+    The ``mean`` of the rows is the best one whatever the basis, so it is data: it has no gradient. (Adam,
+    which divides a gradient by its own size, would only shake it.)
+    """
+    n_components = min(n_components, n_features)
+    components, _ = np.linalg.qr(rng.standard_normal((n_features, n_components)))
+    return {"components": components, "mean": np.average(X, axis=0, weights=sample_weight)}
+
+
+def autoencoder_forward(params, X):
+    """Return the codes ``(X - mean) @ components``."""
+    return (X - params["mean"]) @ params["components"]
+
+
+def autoencoder_loss_and_gradient(params, X, sample_weight=None):
+    """Return half the squared error of reconstruction, ``(X - mean) @ components @ components.T``."""
+    centred = X - params["mean"]
+    components = params["components"]
+    codes = centred @ components
+    residual = codes @ components.T - centred
+    weighted = residual if sample_weight is None else residual * sample_weight[:, None]
+    n = X.shape[0]
+    by_components = (centred.T @ (weighted @ components) + weighted.T @ codes) / n
+    return 0.5 * float((weighted * residual).sum()) / n, {"components": by_components, "mean": None}
+
+
+LINEAR = {"init": linear_init, "forward": linear_forward, "vjp": linear_vjp}
+GAUSSIAN = {"init": gaussian_init, "forward": gaussian_forward, "vjp": gaussian_vjp}
+AUTOENCODER = {
+    "init": autoencoder_init,
+    "forward": autoencoder_forward,
+    "loss_and_gradient": autoencoder_loss_and_gradient,
+}

@@ -1,0 +1,192 @@
+"""Where rows live: epochs, shuffling, gathering.
+
+`ArrayRows` holds arrays in memory and hands out batches; every random number comes from a position
+(purpose, epoch, step) under the seed of the fit, so that a repeat or a resume meets the same rows.
+"""
+
+import numpy as np
+
+# Purposes of random numbers, the first entry of a position.
+INIT, SHUFFLE, CALLABLE, CHECK, MONITOR = range(5)
+
+GATHERED_BYTES = 1 << 18  # rows of several batches are gathered at once, up to what stays in the cache
+
+
+def generator(seed, *position):
+    """Return the generator of a position under a seed: always the same numbers, whatever ran before."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=position))
+
+
+class Batch:
+    """Some rows: X, the columns that go with them by name, and their weights.
+
+    Parameters
+    ----------
+    X : array of shape (n, n_features)
+        Read-only.
+    columns : dict of str to array
+        ``y`` and further row-wise data, read-only.
+    sample_weight : ndarray of shape (n,) or None
+        Scaled as the objective needs them.
+    position : tuple
+        Seed, purpose, epoch and step of the generator that ``rng`` stands for.
+    """
+
+    __slots__ = ("X", "columns", "n", "position", "sample_weight")
+
+    def __init__(self, X, columns, sample_weight=None, position=(0, CALLABLE, 0, 0)):
+        self.X, self.columns, self.sample_weight, self.position = X, columns, sample_weight, position
+        self.n = X.shape[0]
+
+    def argument(self, name):
+        """Return what a callable receives under a name."""
+        if name == "rng":
+            return generator(*self.position)
+        if name == "sample_weight":
+            weight = self.sample_weight
+            return np.ones(self.n, self.X.dtype) if weight is None else weight
+        if name == "X":
+            return self.X
+        return self.columns[name]
+
+    @property
+    def y(self):
+        """The targets, or None where there are none."""
+        return self.columns.get("y")
+
+    @property
+    def is_empty(self):
+        """Whether nothing is to be learned here: no rows, or none with a weight."""
+        return not self.n or (self.sample_weight is not None and not self.sample_weight.any())
+
+    def with_columns(self, columns, position):
+        """Return the same rows with more that callables can receive by name, at another position."""
+        return Batch(self.X, {**self.columns, **columns}, self.sample_weight, position)
+
+    def astype(self, dtype):
+        """Return the batch with its floating arrays in another dtype."""
+
+        def cast(array):
+            return array.astype(dtype) if np.dtype(array.dtype).kind == "f" else array
+
+        columns = {name: cast(column) for name, column in self.columns.items()}
+        weight = None if self.sample_weight is None else cast(self.sample_weight)
+        return Batch(cast(self.X), columns, weight, self.position)
+
+
+class ArrayRows:
+    """Rows of arrays in memory.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Never copied as a whole and never written to.
+    columns : dict of str to ndarray
+        Arrays with a row for each row of X.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Scaled once by the caller.
+    batch_size : int, default=None
+        Rows of a batch; all by default.
+    shuffle : bool, default=False
+        Whether each epoch draws a new order.
+    seed : int, default=0
+        Seed of the fit.
+    """
+
+    def __init__(self, X, columns, sample_weight=None, *, batch_size=None, shuffle=False, seed=0):
+        self.n_samples = X.shape[0]
+        self.batch_size = min(batch_size or self.n_samples, self.n_samples)
+        self.steps_per_epoch = -(-self.n_samples // self.batch_size) if self.n_samples else 0
+        self.shuffle = shuffle and self.steps_per_epoch > 1
+        self.seed = seed
+        self._names = tuple(columns)
+        arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
+        self._arrays = [_read_only(array) for array in arrays]
+        self._weighted = sample_weight is not None
+        self._order_of = self._order = self._gathered = self._buffers = None
+
+    @property
+    def sum_of_weights(self):
+        """Sum of the weights of all rows; their number where none are weighted."""
+        return float(self._arrays[-1].sum()) if self._weighted else float(self.n_samples)
+
+    def partial(self, objective, theta, epoch, step):
+        """Return the objective's contribution of one batch."""
+        return objective.partial(theta, self.batch(epoch, step))
+
+    def batch(self, epoch, step):
+        """Return the rows of a step; valid until the next call."""
+        start = step * self.batch_size
+        stop = min(start + self.batch_size, self.n_samples)
+        arrays = self._shuffled(epoch, step, stop - start) if self.shuffle else [a[start:stop] for a in self._arrays]
+        return self._batch(arrays, (self.seed, CALLABLE, epoch, step))
+
+    @property
+    def everything(self):
+        """All rows as one batch of views."""
+        return self._batch(self._arrays, (self.seed, CALLABLE, 0, 0))
+
+    def sample(self, n_batches, purpose, batch_size=None):
+        """Return a fixed random sample of rows, in batches of the shapes that training uses.
+
+        Parameters
+        ----------
+        n_batches : int
+            How many batches; all rows if there are no more.
+        purpose : int
+            What for: the position of the generator that draws them.
+        batch_size : int, default=None
+            Rows of a batch, if not those of training.
+
+        Returns
+        -------
+        batches : list of Batch
+            Copies, valid for good.
+        """
+        size = min(batch_size or self.batch_size, self.n_samples)
+        if n_batches * size >= self.n_samples:
+            chosen = np.arange(self.n_samples)
+        else:
+            chosen = generator(self.seed, purpose).choice(self.n_samples, n_batches * size, replace=False)
+        parts = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        return [
+            self._batch([_read_only(array[part]) for array in self._arrays], (self.seed, purpose, 0, step))
+            for step, part in enumerate(parts)
+        ]
+
+    def _batch(self, arrays, position):
+        X, *columns = arrays
+        weight = columns.pop() if self._weighted else None
+        return Batch(X, dict(zip(self._names, columns, strict=True)), weight, position)
+
+    def _shuffled(self, epoch, step, n):
+        """Views on the gathered rows of a step; rows of several steps are gathered at once."""
+        if self._buffers is None:
+            self._allocate()
+        if self._order_of != epoch:
+            self._order = generator(self.seed, SHUFFLE, epoch).permutation(self.n_samples)
+            self._order_of, self._gathered = epoch, None
+        group, place = divmod(step, self._steps_at_once)
+        if self._gathered != group:
+            rows = self._order[group * self._rows_at_once : (group + 1) * self._rows_at_once]
+            for array, buffer in zip(self._arrays, self._buffers, strict=True):
+                np.take(array, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+            self._gathered = group
+        views = self._views[place]
+        return views if n == self.batch_size else [view[:n] for view in views]
+
+    def _allocate(self):
+        X = self._arrays[0]
+        row_bytes = max(1, X[:1].nbytes)
+        self._steps_at_once = int(np.clip(GATHERED_BYTES // (row_bytes * self.batch_size), 1, self.steps_per_epoch))
+        self._rows_at_once = self._steps_at_once * self.batch_size
+        self._buffers = [np.empty((self._rows_at_once, *a.shape[1:]), a.dtype) for a in self._arrays]
+        shown = [_read_only(buffer) for buffer in self._buffers]
+        starts = range(0, self._rows_at_once, self.batch_size)
+        self._views = [[buffer[i : i + self.batch_size] for buffer in shown] for i in starts]
+
+
+def _read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
