@@ -1,0 +1,79 @@
+"""Optimizers: rules that step, the links that stand beside them, schedules, full-batch methods.
+
+All names here are drawn from the classes in the modules: a new one is its class, and no other line.
+"""
+
+from ..named import lookup
+from . import base, full_batch, rules, schedules, transforms
+from .base import *  # noqa: F403
+from .full_batch import *  # noqa: F403
+from .rules import *  # noqa: F403
+from .schedules import *  # noqa: F403
+from .transforms import *  # noqa: F403
+
+
+def _classes(module):
+    """Return the public classes that a module defines."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
+def _table():
+    """Return the class for each name: the class's own in lower case, or its attribute ``name``."""
+    classes = [*_classes(rules).values(), *_classes(full_batch).values()]
+    return {vars(c).get("name", c.__name__.lower()): c for c in classes if c is not full_batch.FullBatch}
+
+
+def get_optimizer(optimizer):
+    """Return the optimizer that a name or an instance stands for.
+
+    Parameters
+    ----------
+    optimizer : str or optimizer
+        One of `get_optimizer_names`, or an instance, which is returned as it is.
+
+    Returns
+    -------
+    optimizer : Optimizer or FullBatch
+        With its default hyperparameters where a name was given.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message has the nearest.
+    TypeError
+        For anything else, a link that is no rule included.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import get_optimizer
+    >>> get_optimizer("adam").set_params(learning_rate=0.1)
+    Adam(learning_rate=0.1)
+    """
+    if isinstance(optimizer, full_batch.FullBatch):
+        return optimizer
+    return lookup("optimizer", _table(), optimizer, base.Optimizer)
+
+
+def get_optimizer_names():
+    """Return the names that `get_optimizer` knows.
+
+    Returns
+    -------
+    names : list of str
+        In alphabetical order.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import get_optimizer_names
+    >>> "adam" in get_optimizer_names()
+    True
+    """
+    return sorted(_table())
+
+
+__all__ = ["get_optimizer", "get_optimizer_names"]
+__all__ += [name for module in (base, full_batch, rules, schedules, transforms) for name in _classes(module)]

@@ -1,0 +1,506 @@
+"""The contract of optimizers: links in a row, and what is made of them.
+
+A `Link` maps, entry by entry, what flows in to what flows on. First the gradient flows; after the last
+link that gives one, the engine takes the step ``theta - rate * g``; then the proposed θ flows. A `Rule`
+is a link with a learning rate, and an optimizer by itself; `Chain`, `NamedChain` and `PerBlock` are
+made of several links. Hyperparameters live here, what an optimizer remembers lives in its `State`.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..named import Hyperparameters, Interval, check_range, nearest, unknown_hyperparameter
+from .plan import Placement, Plan, fits, placements_of
+from .schedules import Schedule
+from .state import State
+
+UNIT = Interval(0, 1, closed="left")
+"""Decay rates of averages."""
+AMOUNT = Interval(0, np.inf)
+"""Rates, strengths, small additions to denominators."""
+
+
+class _Scheduled(Hyperparameters):
+    """Hyperparameters of which each may be a `Schedule`."""
+
+    def check(self):
+        """Raise a ValueError that names the first hyperparameter outside its range."""
+        for name in self.get_params(deep=False):
+            value = getattr(self, name)
+            if isinstance(value, Schedule):
+                value.check()
+            elif name in self.ranges:
+                check_range(type(self).__name__, name, value, self.ranges[name])
+
+
+class Link(_Scheduled):
+    """One map of what flows, entry by entry: the base of rules, clipping, decay.
+
+    A new link is its class: hyperparameters in ``__init__``, then whichever of these it needs.
+
+    Attributes
+    ----------
+    slots : dict
+        Its arrays of θ's size, by name, with their start: a number, the name of a hyperparameter, or
+        ``"theta"``. A property where it depends on hyperparameters.
+    memory : dict
+        Floats that it remembers, by name, with their start: a number or the name of a hyperparameter.
+    takes, gives : {"gradient", "theta"}
+        What flows in and what flows on: the gradient, or the proposed θ.
+    scope : {"block", "all"}
+        Whether ``t``, ``memory`` and ``sums`` are a block's own or θ's.
+    answers : str or None
+        The slot that predicts in θ's stead.
+    formula : callable
+        Static ``formula(flow, theta, *slots, *coefficients) -> (flow, *slots)``, or the flow alone where
+        there are no slots. Arithmetic, comparisons and ``np.sqrt, abs, sign, minimum, maximum, where``;
+        nothing in place, no branch on a value, no literal, nothing between two coefficients, no global
+        but ``np``. ``theta`` is θ before the update. A property where hyperparameters choose among
+        several, because one for all would cost some of them a slot.
+    measures : callable or None
+        Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the
+        link gets as ``now.sums``. It costs one more pass over θ.
+    passes : callable or None
+        Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
+
+    Notes
+    -----
+    ``formula`` and ``measures`` are called with symbols, once, to learn what they do; an engine then runs
+    it. Coefficients are cast to θ's dtype.
+    """
+
+    slots: Any = {}
+    memory: Any = {}
+    takes = "gradient"
+    gives = "gradient"
+    scope = "block"
+    answers: str | None = None
+    formula: Any
+    measures: Any = None
+    passes: ClassVar[Callable | None] = None
+
+    def coefficients(self, now):
+        """Return what ``formula`` takes after the slots, as Python floats.
+
+        Parameters
+        ----------
+        now : Now
+            The run's number ``t``, ``memory`` (to be written here), ``sums``, ``rate``. In ``self``
+            schedules are numbers.
+
+        Returns
+        -------
+        coefficients : tuple of float
+        """
+        return ()
+
+    def scales(self, now):
+        """Return what ``measures`` takes after the slots, as Python floats.
+
+        Parameters
+        ----------
+        now : Now
+            As for `coefficients`, but ``sums`` is not there yet.
+
+        Returns
+        -------
+        scales : tuple of float
+        """
+        return ()
+
+    def place(self, blocks):
+        """Return where the links stand.
+
+        Parameters
+        ----------
+        blocks : dict
+            Names of the blocks to stand on, and their indices.
+
+        Returns
+        -------
+        placements : list of Placement
+        """
+        return [Placement(self, tuple(blocks.values()), type(self).__name__)]
+
+
+class Optimizer:
+    """What steps: ``init`` a state, then ``update`` θ by gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD
+    >>> theta = {"slope": np.array([1.0, 2.0]), "offset": np.array(0.5)}
+    >>> optimizer = SGD(learning_rate=0.1)
+    >>> state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, {"slope": np.array([1.0, 0.0]), "offset": None})
+    >>> theta
+    {'slope': array([0.9, 2. ]), 'offset': array(0.5)}
+    """
+
+    def init(self, theta, blocks=None):
+        """Return a new state.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (size,) or structure of arrays
+            A dict, tuple, list, named tuple or nested structure of float arrays of one dtype, or one
+            array. Each leaf must be writable: `update` works in place.
+        blocks : Layout, default=None
+            ``names`` and ``slices`` of the blocks of a vector, which otherwise is one block.
+
+        Returns
+        -------
+        state : State
+
+        Raises
+        ------
+        ValueError
+            For a hyperparameter outside its range, and for links that do not fit together.
+        ParameterStructureError
+            For a leaf that cannot be updated in place.
+        """
+        state, vector = State.of(theta, blocks)
+        state._plan = Plan(self, state, vector)
+        return state
+
+    def update(self, state, theta, grads, *, missing=()):
+        """Take one step: write θ and the state in place.
+
+        Parameters
+        ----------
+        state : State
+            From `init`.
+        theta : ndarray of shape (size,) or structure of arrays
+            As given to `init`.
+        grads : ndarray of shape (size,) or structure of arrays
+            Of the form of ``theta``; is only read. Blocks whose leaf is ``None`` stay as they are.
+        missing : tuple of int, default=()
+            For vectors: indices of the blocks that have no gradient.
+        """
+        if state.layout is None:
+            if theta is not state._theta:
+                state.accept_theta(theta)
+            if type(grads) is not np.ndarray or grads.shape != state.shape:
+                grads = state.accept_gradient(grads)
+            self._plan(state, theta).run(theta, grads, tuple(missing))
+        else:
+            vector = state.read(theta)
+            g, missing = state.read_gradient(grads)
+            self._plan(state, vector).run(vector, g, missing)
+            state.write(theta)
+        state.step += 1
+
+    def answer(self, state, theta):
+        """Return the θ that predicts.
+
+        Parameters
+        ----------
+        state : State
+            From `init`.
+        theta : ndarray of shape (size,) or structure of arrays
+            As given to `init`.
+
+        Returns
+        -------
+        answer : ndarray of shape (size,) or structure of arrays
+            The slot that a link names in ``answers`` (an average, say), or ``theta`` itself.
+        """
+        if state.layout is None:
+            return self._plan(state, theta).answer(theta)
+        vector = state.read(theta)
+        answer = self._plan(state, vector).answer(vector)
+        return theta if answer is vector else state.layout.views(answer)
+
+    def accepts(self, state, theta, blocks=None):
+        """Whether a state is of this optimizer's links and of a θ like this one, so that it can go on.
+
+        Parameters
+        ----------
+        state : State
+            From `init` of this or another optimizer.
+        theta : ndarray of shape (size,) or structure of arrays
+            As for `init`.
+        blocks : Layout, default=None
+            As for `init`.
+
+        Returns
+        -------
+        accepts : bool
+        """
+        fresh, _ = State.of(theta, blocks)
+        return fresh.is_like(state) and fits(placements_of(self, fresh), state)
+
+    def place(self, blocks):
+        """Return where the links stand.
+
+        Parameters
+        ----------
+        blocks : dict
+            Names of the blocks to stand on, and their indices.
+
+        Returns
+        -------
+        placements : list of Placement
+        """
+        raise NotImplementedError
+
+    def _plan(self, state, theta):
+        plan = state._plan
+        if plan is None or plan.is_stale(self):
+            plan = state._plan = Plan(self, state, theta)
+        return plan
+
+
+class Rule(Link, Optimizer):
+    """A link with a learning rate, which alone is an optimizer; each block of θ passes exactly one."""
+
+    ranges = {"learning_rate": AMOUNT}
+    learning_rate: Any
+
+
+class _Composite(Hyperparameters, Optimizer):
+    """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
+
+    def _items(self):
+        """Return the parts by name; nothing where what was given is no part, since `init` will say so."""
+        raise NotImplementedError
+
+    def _replace(self, name, item):
+        """Put another part in the place of the one of that name."""
+        raise NotImplementedError
+
+    def get_params(self, deep=True):
+        """Get parameters, by default those of the parts too.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the parts and their parameters.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params = super().get_params(deep=deep)
+        for name, item in self._items().items() if deep else ():
+            params.setdefault(name, item)
+            params.update((f"{name}__{key}", value) for key, value in item.get_params().items())
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, parts, and parameters of parts.
+
+        Parameters
+        ----------
+        **params : dict
+            As `get_params` names them.
+
+        Returns
+        -------
+        self : optimizer
+            This object.
+        """
+        own = self.get_params(deep=False)
+        nested: dict[str, dict] = {}
+        for key in sorted(params, key=lambda key: key not in own):  # what holds the parts comes first
+            name, _, rest = key.partition("__")
+            if name not in own and name not in self._items():
+                raise ValueError(unknown_hyperparameter(type(self).__name__, name, [*own, *self._items()]))
+            if rest:
+                nested.setdefault(name, {})[rest] = params[key]
+            elif name in own:
+                setattr(self, name, params[key])
+            elif self._items()[name] is not params[key]:
+                self._replace(name, params[key])
+        for name, changes in nested.items():
+            (getattr(self, name) if name in own else self._items()[name]).set_params(**changes)
+        return self
+
+    def check(self):
+        """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
+        for item in self._given():
+            if not _is_part(item):
+                hint = f" Pass an instance: {item.__name__}()." if isinstance(item, type) else ""
+                raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
+            item.check()
+
+    def _given(self):
+        """Return the parts, whatever was given for them."""
+        raise NotImplementedError
+
+
+class Chain(_Composite):
+    """Links in a row: what one gives, the next takes.
+
+    Exactly one of them is a rule; an optimizer such as `AdamW` or `PerBlock` may stand for it.
+
+    Parameters
+    ----------
+    links : list of Link or optimizer, or of tuple (str, Link or optimizer)
+        In the order in which the gradient passes them. They are named as by
+        :func:`sklearn.pipeline.make_pipeline` unless a name is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adam, Chain, ClipNorm
+    >>> optimizer = Chain([ClipNorm(1.0), Adam()])
+    >>> optimizer.set_params(adam__learning_rate=0.5)
+    Chain(links=[ClipNorm(), Adam(learning_rate=0.5)])
+    >>> theta = np.array([1.0, 2.0])
+    >>> state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, np.array([30.0, 40.0]))
+    >>> theta.round(3)
+    array([0.5, 1.5])
+    """
+
+    def __init__(self, links):
+        self.links = links
+
+    def _given(self):
+        if not isinstance(self.links, list | tuple):
+            return [self.links]
+        return [_unnamed(item) for item in self.links]
+
+    def _names(self):
+        kinds = [type(_unnamed(item)).__name__.lower() for item in self.links]
+        return [
+            item[0] if _is_named(item) else kind if kinds.count(kind) == 1 else f"{kind}-{1 + kinds[:i].count(kind)}"
+            for i, (item, kind) in enumerate(zip(self.links, kinds, strict=True))
+        ]
+
+    def _items(self):
+        if not isinstance(self.links, list | tuple):
+            return {}
+        named = zip(self._names(), map(_unnamed, self.links), strict=True)
+        return {name: item for name, item in named if _is_part(item)}
+
+    def _replace(self, name, item):
+        # The name stays that of the place, whatever stands in it now.
+        self.links = [(name, item) if name == own else old for own, old in zip(self._names(), self.links, strict=True)]
+
+    def place(self, blocks):
+        """Return where the links stand: one after the other, on the same blocks."""
+        return [placement for item in self._given() for placement in item.place(blocks)]
+
+
+class PerBlock(_Composite):
+    """One optimizer or link for some blocks of θ, another for others.
+
+    In a `Chain` it stands where a link stands: clip the norm of all of θ, then go on block by block.
+
+    Parameters
+    ----------
+    blocks : dict of {str or int: Link or optimizer}
+        Maps the name of a block, or what stands before the dot in the names of several, to what it passes.
+    default : Link or optimizer, default=None
+        What all other blocks pass; without it there must not be any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD, Adam, PerBlock
+    >>> theta = {"W": np.ones(2), "b": np.ones(1)}
+    >>> optimizer = PerBlock({"W": Adam(1e-3)}, default=SGD(0.1))
+    >>> state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, {"W": np.ones(2), "b": np.ones(1)})
+    >>> theta
+    {'W': array([0.999, 0.999]), 'b': array([0.9])}
+    """
+
+    def __init__(self, blocks, default=None):
+        self.blocks = blocks
+        self.default = default
+
+    def _given(self):
+        if not isinstance(self.blocks, dict):
+            raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
+        return [*self.blocks.values(), *([] if self.default is None else [self.default])]
+
+    def _items(self):
+        if not isinstance(self.blocks, dict):
+            return {}
+        return {str(name): item for name, item in self.blocks.items() if _is_part(item)}
+
+    def _replace(self, name, item):
+        self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
+
+    def place(self, blocks):
+        """Return where the links stand: each on its own blocks."""
+        rest = dict(blocks)
+        placements = []
+        for name, item in self.blocks.items():
+            own = {block: rest.pop(block) for block in list(rest) if _stands_for(name, block)}
+            if not own:
+                raise ValueError(self._no_block(name, blocks))
+            placements += item.place(own)
+        if rest and self.default is None:
+            raise ValueError(f"PerBlock has nothing for block {next(iter(rest))!r}, and no default.")
+        return placements + (self.default.place(rest) if rest else [])
+
+    @staticmethod
+    def _no_block(name, blocks):
+        if any(_stands_for(name, block) for block in blocks):
+            return f"PerBlock names a block twice, the second time as {name!r}."
+        listed = ", ".join(map(repr, blocks))
+        return f"PerBlock names the block {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+
+
+class NamedChain(_Scheduled, Optimizer):
+    """A chain with a name of its own and flat hyperparameters, such as AdamW.
+
+    Attributes
+    ----------
+    parts : tuple of type
+        The classes of its links, in their order. Each gets the hyperparameters that it names.
+    shared : tuple of str
+        Hyperparameters that several parts take, in the same meaning.
+    """
+
+    parts: ClassVar[tuple[type[_Scheduled], ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.ranges = {name: allowed for part in cls.parts for name, allowed in part.ranges.items()}
+        for name in cls._get_param_names():
+            takers = [part.__name__ for part in cls.parts if name in part._get_param_names()]
+            if not takers or (len(takers) > 1 and name not in cls.shared):
+                reached = " and ".join(takers) or "no part"
+                raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
+
+    def links(self):
+        """Return the parts with their hyperparameters.
+
+        Returns
+        -------
+        links : list of Link
+        """
+        given = self.get_params(deep=False)
+        return [part(**{key: given[key] for key in part._get_param_names() if key in given}) for part in self.parts]
+
+    def place(self, blocks):
+        """Return where the links stand: one after the other, on the same blocks."""
+        owner = type(self).__name__
+        placements = [placement for link in self.links() for placement in link.place(blocks)]
+        return [placement._replace(owner=owner) for placement in placements]
+
+
+def _is_part(item):
+    return hasattr(item, "place") and not isinstance(item, type)
+
+
+def _is_named(item):
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+
+
+def _unnamed(item):
+    return item[1] if _is_named(item) else item
+
+
+def _stands_for(name, block):
+    return block == str(name) or block.startswith(f"{name}.")

@@ -1,0 +1,208 @@
+"""What an optimizer remembers, apart from its hyperparameters.
+
+`State` is all that a resumed run needs, and all that is pickled; how a step is run (plan, engine and
+scratch) is built again from it and the optimizer, when first needed.
+"""
+
+import numpy as np
+
+from ..exceptions import ParameterStructureError
+from ..parameters import Layout
+
+
+class Now:
+    """What `Link.coefficients` is told about this moment; a link keeps one for all blocks in lockstep.
+
+    Attributes
+    ----------
+    t : int
+        Runs of the link on these blocks, this one included: 1 in the first.
+    memory : dict
+        The floats that the link declares in its ``memory``; may be written.
+    sums : float or tuple of float
+        Sums of what ``measures`` returned.
+    rate : float
+        Learning rate of the rule that these blocks pass.
+    """
+
+    __slots__ = ("memory", "rate", "sums", "t")
+
+    def __init__(self, memory=None):
+        self.t = 0
+        self.memory = memory or {}
+        self.sums = self.rate = 0.0
+
+    def copy(self):
+        """Return a moment of its own for blocks that fall out of lockstep."""
+        twin = Now(dict(self.memory))
+        twin.t = self.t
+        return twin
+
+    def __repr__(self):
+        return f"Now(t={self.t}, memory={self.memory})"
+
+
+class LinkState:
+    """What one link in its place remembers.
+
+    Attributes
+    ----------
+    kind : str
+        Class of the link.
+    blocks : tuple of int
+        Blocks that pass it.
+    slots : dict of ndarray
+        Its arrays, each of the size and dtype of θ.
+    records : list of tuple (Now, tuple of int)
+        Each moment with the blocks that it belongs to.
+    """
+
+    def __init__(self, kind, blocks, slots, records):
+        self.kind, self.blocks, self.slots, self.records = kind, blocks, slots, records
+
+    def __repr__(self):
+        return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
+
+
+class State:
+    """State of an optimizer over one θ. It pickles, and goes on bitwise as it would have.
+
+    Attributes
+    ----------
+    step : int
+        Calls of ``update`` so far.
+    epoch : int
+        Written by the training loop, read by schedules.
+    loss_curve : list of float
+        Likewise, one entry an epoch.
+    names : tuple of str
+        Names of the blocks.
+    slices : tuple of slice
+        Where each block lies in the vector θ.
+    size : int
+        Entries of θ.
+    dtype : dtype
+        Of θ and the slots.
+    layout : Layout or None
+        Structure of θ; None where it is given as a vector.
+    links : list of LinkState
+        In the order in which the links stand.
+    """
+
+    def __init__(self, names, slices, size, dtype, layout=None):
+        self.names, self.slices, self.size, self.dtype = tuple(names), tuple(slices), size, np.dtype(dtype)
+        self.shape = (size,)
+        self.layout = layout
+        self.step = self.epoch = 0
+        self.loss_curve: list[float] = []
+        self.links: list[LinkState] = []
+        self._drop_scratch()
+
+    @classmethod
+    def of(cls, theta, blocks=None):
+        """Return a state without links for a θ; also θ as a vector."""
+        if blocks is not None or is_vector(theta):
+            names, slices = (("",), (slice(0, theta.size),)) if blocks is None else (blocks.names, blocks.slices)
+            state = cls(names, slices, theta.size, theta.dtype)
+            state.accept_theta(theta)
+            return state, theta
+        layout = Layout.of(theta)
+        state = cls(layout.names, layout.slices, layout.size, layout.dtype, layout)
+        return state, state.read(theta)
+
+    def is_like(self, other):
+        """Whether another state is of the same blocks, in the same dtype."""
+        ours, theirs = ((s.names, s.slices, s.dtype, s.layout) for s in (self, other))
+        return ours == theirs
+
+    def accept_theta(self, theta):
+        """Look at θ given as a vector, once for each array.
+
+        Raises
+        ------
+        ParameterStructureError
+            If it cannot be written in place, or has another shape or dtype than at ``init``.
+        """
+        if not is_vector(theta) or theta.shape != self.shape or theta.dtype != self.dtype:
+            raise ParameterStructureError(
+                f"theta is {_describe(theta)}; the state was made for an array of shape {self.shape} and "
+                f"dtype {self.dtype}."
+            )
+        if not theta.flags.writeable:
+            raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
+        self._theta = theta
+
+    def accept_gradient(self, grads):
+        """Return a gradient for θ given as a vector as an array; raise if it does not fit."""
+        array = np.asarray(grads)
+        if array.shape != self.shape or array.dtype.kind not in "fiu":
+            raise ParameterStructureError(
+                f"The gradient is {_describe(array)}; theta has shape {self.shape} and dtype {self.dtype}. "
+                "A gradient has the shape of its parameter."
+            )
+        return array
+
+    def read(self, theta):
+        """Return a structure as a vector, after a look at whether it can be written back."""
+        leaves = self.layout.leaves(theta, "theta")
+        for name, shape, leaf in zip(self.names, self.layout.shapes, leaves, strict=True):
+            self._require_writable(name, shape, leaf)
+        vector, blocks = self._buffer("theta")
+        for block, leaf in zip(blocks, leaves, strict=True):
+            block[...] = leaf
+        return vector
+
+    def read_gradient(self, grads):
+        """Return the gradient as a vector, and the blocks for which it has none."""
+        vector, blocks = self._buffer("gradient")
+        return vector, self.layout.gather(grads, blocks)
+
+    def write(self, theta):
+        """Write the vector that `read` returned into the leaves of the structure."""
+        for block, leaf in zip(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), strict=True):
+            leaf[...] = block
+
+    def _buffer(self, name):
+        """A vector for the structure, and the views on it that are its blocks."""
+        if name not in self._buffers:
+            vector = np.empty(self.size, self.dtype)
+            self._buffers[name] = vector, self.layout.blocks(vector)
+        return self._buffers[name]
+
+    def _require_writable(self, name, shape, leaf):
+        if not isinstance(leaf, np.ndarray):
+            reason = f"it is of type {type(leaf).__name__}; make it an array: np.array({leaf!r})"
+        elif leaf.shape != shape:
+            reason = f"it has shape {leaf.shape}, and had {shape} at init"
+        elif leaf.dtype != self.dtype:
+            reason = f"its dtype is {leaf.dtype}, and that of the parameters is {self.dtype}; use one for all"
+        elif not leaf.flags.writeable:
+            reason = "it is a read-only array; pass a copy"
+        else:
+            return
+        raise ParameterStructureError(f"Block {name!r} of theta cannot be updated in place: {reason}.")
+
+    def _drop_scratch(self):
+        self._plan = self._engine = self._theta = None
+        self._buffers: dict = {}
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, kept):
+        vars(self).update(kept)
+        self._drop_scratch()
+
+    def __repr__(self):
+        return f"State(step={self.step}, epoch={self.epoch}, links={self.links})"
+
+
+def is_vector(theta):
+    """Whether θ is a vector that can be updated as it is."""
+    return isinstance(theta, np.ndarray) and theta.ndim == 1 and theta.dtype in (np.float32, np.float64)
+
+
+def _describe(value):
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    return f"of type {type(value).__name__}"
