@@ -21,6 +21,7 @@ _RECEIVABLE = {
     "gradient": ("y", "sample_weight", "rng"),
     "loss_and_gradient": ("y", "sample_weight", "rng"),
     "vjp": ("y", "rng"),
+    "vjp in place of forward": ("rng",),
     "jacobian": ("y", "rng"),
     "loss": ("y", "sample_weight", "rng"),
     "init": ("n_features", "n_outputs", "rng", "X", "y", "sample_weight"),
@@ -94,7 +95,7 @@ class Receiver:
                 return self.function(**received)
             return self.function(params, batch.X, **received)
         except Exception as error:
-            error.add_note(f"Raised inside the callable given as {self.role}: {describe(self.function)}")
+            note(error, f"the callable given as {self.role}", self.function)
             raise
 
 
@@ -126,11 +127,13 @@ class Model:
     """
 
     def __init__(self, *, forward, forms, loss=None, columns=(), model_params=None, init=None):
-        model_params = _checked_model_params(model_params)
+        model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms)
         self.gradient = Receiver(self.form, forms[self.form], columns, model_params)
         metadata = [name for name in columns if name != "y"]
         self.forward = None if forward is None else Receiver("forward", forward, metadata, model_params)
+        if forward is None and self.form == "vjp":
+            self._predictor = Receiver("vjp in place of forward", forms["vjp"], metadata, model_params)
         self.loss = None if loss is None else Receiver("loss", loss, columns, model_params)
         self.init = Receiver("init", init, columns, model_params) if callable(init) else init
         receivers = [self.gradient, self.forward, self.loss, self.init]
@@ -182,11 +185,24 @@ class Model:
         """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""
         if self.forward is not None:
             return self.forward(params, batch)
-        return self.gradient(params, batch)[0]
+        return pair(self._predictor(params, batch), "vjp", "(prediction, pullback)")[0]
 
     def starting_params(self, batch):
         """Return the starting θ; ``batch`` has what `init` can receive."""
         return self.init(None, batch) if isinstance(self.init, Receiver) else self.init
+
+
+def pair(returned, role, expected):
+    """Return what a callable returned, if that is a pair."""
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        kind = f"{len(returned)} items" if isinstance(returned, tuple | list) else type(returned).__name__
+        raise TypeError(f"{role} must return the pair {expected}; got {kind}.")
+    return returned
+
+
+def note(error, where, function):
+    """Add to an exception from a callable of the user's where it was raised."""
+    error.add_note(f"Raised inside {where}: {describe(function)}")
 
 
 def describe(function):
@@ -212,6 +228,12 @@ def _arguments(role, function, by_position):
             "arguments by position."
         )
     taken = positional[:by_position]
+    for p in positional[by_position:]:
+        if p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
+            raise ReceivedArgumentError(
+                f"{role} takes {p.name!r} by position only, but arguments{' after (params, X)' if by_position else ''} "
+                f"are given by name: {describe(function)}."
+            )
     return {p.name: p for p in parameters if p not in taken and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
@@ -223,16 +245,17 @@ def _only_form(forms):
     raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.")
 
 
-def _checked_model_params(model_params):
+def _checked_model_params(model_params, columns):
     if model_params is None:
         return {}
     if not isinstance(model_params, dict):
         raise TypeError(f"model_params must be a dict of arguments by name, or None; got {model_params!r}.")
+    reserved = {*_RESERVED, *columns}
     for name in model_params:
-        if not isinstance(name, str) or name in _RESERVED:
+        if not isinstance(name, str) or name in reserved:
             raise ReceivedArgumentError(
                 f"model_params has {name!r}, which is no free argument name. The estimator provides "
-                f"{', '.join(sorted(_RESERVED))} itself."
+                f"{', '.join(sorted(reserved))} itself."
             )
     return dict(model_params)
 

@@ -47,7 +47,7 @@ class Interval:
     def admits(self, value):
         """Whether one hyperparameter's value is a number of this range."""
         kind = numbers.Integral if self.integral else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and bool(self.holds(value))
+        return not isinstance(value, bool) and isinstance(value, kind) and bool(self.holds(value))
 
     def _closes(self, side):
         end = self.low if side == "left" else self.high
@@ -59,13 +59,15 @@ class Interval:
         return f"{opening}{self.low}, {self.high}{closing}"
 
     def __repr__(self):
-        return f"Interval({self.low}, {self.high}, closed={self.closed!r})"
+        integral = ", integral=True" if self.integral else ""
+        return f"Interval({self.low}, {self.high}, closed={self.closed!r}{integral})"
 
 
 def nearest(word, words):
-    """A hint for a message: the word that was probably meant, or nothing."""
-    close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """A hint for a message: the word that was probably meant, or nothing; case does not count."""
+    candidates = {str(candidate).lower(): str(candidate) for candidate in words}
+    close = difflib.get_close_matches(str(word).lower(), candidates, n=1)
+    return f" Did you mean {candidates[close[0]]!r}?" if close else ""
 
 
 def check_range(owner, name, value, allowed):
@@ -76,7 +78,7 @@ def check_range(owner, name, value, allowed):
     elif allowed is bool:
         fits, expected = isinstance(value, bool | np.bool_), "True or False"
     else:
-        fits = any(value is choice or _same(value, choice) for choice in allowed)
+        fits = any(value is choice or _is_choice(value, choice) for choice in allowed)
         expected = "one of " + ", ".join(map(repr, allowed))
     if not fits:
         raise ValueError(f"{owner}: {name} must be {expected}; got {value!r}.")
@@ -101,9 +103,12 @@ class Hyperparameters(BaseEstimator):
         """Set hyperparameters; one that does not exist is an error that names the nearest."""
         known = list(self.get_params(deep=False))
         for key in params:
-            name = key.partition("__")[0]
+            name, delimiter, _ = key.partition("__")
             if name not in known:
                 raise ValueError(unknown_hyperparameter(type(self).__name__, name, known))
+            value = params.get(name, getattr(self, name))
+            if delimiter and not hasattr(value, "set_params"):
+                raise ValueError(_no_parameters(name, value, [key]))
         return super().set_params(**params)
 
 
@@ -111,6 +116,10 @@ def unknown_hyperparameter(owner, name, known):
     """Message for a hyperparameter that an object does not have."""
     listed = ", ".join(sorted(known)) or "none at all"
     return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
+
+
+def _no_parameters(name, value, keys):
+    return f"{name}={value!r} has no parameters of its own; cannot set {', '.join(keys)}."
 
 
 def lookup(kind, table, value, base):
@@ -150,12 +159,11 @@ def lookup(kind, table, value, base):
     raise TypeError(f"{kind} must be a name or an instance of {base.__name__}; got {value!r}.{hint}")
 
 
-class NamedParametersMixin:
+class NamedParametersMixin(BaseEstimator):
     """``get_params`` and ``set_params`` that reach through names and dictionaries.
 
     ``_named`` maps a parameter to the function that finds the object for its name, and
-    ``_dictionaries`` lists the parameters that are dicts of further parameters. Stands before
-    ``BaseEstimator`` among the bases.
+    ``_dictionaries`` lists the parameters that are dicts of further parameters.
     """
 
     _named: dict = {}
@@ -174,20 +182,22 @@ class NamedParametersMixin:
         params : dict
             Parameter names mapped to their values.
         """
-        params = super().get_params(deep=deep)
+        params = super().get_params(deep=False)
         if deep:
-            for name in (*self._named, *self._dictionaries):
-                nested = self._behind(name, params[name])
-                params.update((f"{name}__{key}", value) for key, value in nested.items())
+            for name, value in list(params.items()):
+                params.update((f"{name}__{key}", nested) for key, nested in self._behind(name, value).items())
         return params
 
     def _behind(self, name, value):
-        """Parameters behind a name or a dict; nothing where the name is wrong: `fit` will say so."""
+        """Parameters behind an object, a name or a dict; nothing where there is something wrong: `fit` will say so."""
         if name in self._dictionaries:
-            return dict(value) if isinstance(value, dict) else {}
+            return value if isinstance(value, dict) else {}
+        if isinstance(value, type):
+            return {}
         try:
-            return self._named[name](value).get_params() if isinstance(value, str) else {}
-        except ValueError:
+            found = self._named[name](value) if name in self._named and isinstance(value, str) else value
+            return dict(found.get_params()) if hasattr(found, "get_params") else {}
+        except Exception:  # whatever an object of the user's may raise
             return {}
 
     def set_params(self, **params):
@@ -215,13 +225,13 @@ class NamedParametersMixin:
         nested: dict[str, dict] = {}
         plain = {}
         for key, value in params.items():
-            name, _, rest = key.partition("__")
+            name, delimiter, rest = key.partition("__")
             if name not in known:
                 raise ValueError(
                     f"{type(self).__name__} has no parameter {name!r}.{nearest(name, known)} "
                     f"It has: {', '.join(known)}."
                 )
-            if rest:
+            if delimiter:
                 nested.setdefault(name, {})[rest] = value
             else:
                 plain[name] = value
@@ -233,7 +243,7 @@ class NamedParametersMixin:
 
     def _changed(self, name, value, changes):
         """Return the value of a parameter after changes to what lies behind it."""
-        if name in self._dictionaries:
+        if name in self._dictionaries and (value is None or isinstance(value, dict)):
             merged = {**(value or {}), **changes}
             unchanged = value is not None and _all_same(value, merged)
             return value if unchanged else merged
@@ -245,14 +255,15 @@ class NamedParametersMixin:
             self._refuse_unknown(name, value, changes, current)
             return found.set_params(**changes)
         if not hasattr(value, "set_params") or isinstance(value, type):
-            raise ValueError(f"{name}={value!r} has no parameters of its own; cannot set {', '.join(changes)}.")
+            raise ValueError(_no_parameters(name, value, [f"{name}__{key}" for key in changes]))
         self._refuse_unknown(name, value, changes, value.get_params())
         return value.set_params(**changes)
 
     @staticmethod
     def _refuse_unknown(name, value, changes, current):
         for key in changes:
-            if key not in current:
+            is_of_a_new_object = "__" in key and key.partition("__")[0] in changes
+            if key not in current and not is_of_a_new_object:
                 owner = f"{name}={value!r}"
                 raise ValueError(
                     unknown_hyperparameter(owner, key, current)
@@ -260,23 +271,31 @@ class NamedParametersMixin:
                     f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
                 )
 
-    def _get_params_html(self, deep=True, **kwargs):
+    def _get_params_html(self, deep=True, *args, **kwargs):
         # The table of the HTML diagram takes what is no argument of __init__ for set by the user.
-        return super()._get_params_html(deep=False, **kwargs)
+        return super()._get_params_html(False, *args, **kwargs)
 
 
 _ABSENT = object()
 
 
+def _is_choice(value, choice):
+    """Whether a value is one of the choices; 1 does not stand for True, NumPy's bools and strings do."""
+    if isinstance(choice, bool):
+        return isinstance(value, bool | np.bool_) and bool(value) is choice
+    return isinstance(value, type(choice)) and value == choice
+
+
 def _same(a, b):
+    """Whether two values are certainly equal, and of one type."""
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     try:
-        return bool(a == b)
-    except ValueError:  # arrays
-        return np.array_equal(a, b)
+        return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
+    except Exception:  # tables, dicts of arrays: who cannot say is not the same
+        return False
 
 
 def _all_same(a, b):

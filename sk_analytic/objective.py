@@ -4,12 +4,20 @@ The objective is the mean over rows of weight times loss, plus ``alpha/2`` times
 the penalised blocks. All scaling is done in this file and nowhere else.
 """
 
-from functools import reduce
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from .exceptions import ParameterStructureError
+from .losses import SquaredError
+from .model import note, pair
+from .named import Interval
+
+STRENGTH = Interval(0, np.inf)  # of a penalty
+
+
+DIFFERENCE_STEP = np.finfo(np.float64).eps ** (1 / 3)  # relative; balances truncation and rounding
 
 
 class Partial(NamedTuple):
@@ -30,22 +38,23 @@ def merge(partials):
 
     The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart.
     """
-    return reduce(_add, partials, Partial(0.0, None, 0))
-
-
-def _add(total, part):
-    n = total.n + part.n
-    if part.gradient is None:
-        kept = total.n / n if n else 0.0
-        gradient = None if total.gradient is None else np.multiply(total.gradient, kept, out=total.gradient)
-        loss = None if total.loss is None else total.loss * kept
-        return Partial(loss, gradient, n, total.missing)
-    loss = None if part.loss is None or total.loss is None else (total.loss * total.n + part.loss * part.n) / n
-    if total.gradient is None:
-        return Partial(loss, part.gradient * (part.n / n), n, part.missing)
-    total.gradient *= total.n / n
-    total.gradient += part.gradient * (part.n / n)
-    return Partial(loss, total.gradient, n, tuple(sorted({*total.missing} & {*part.missing})))
+    loss: float | None = 0.0
+    missing: tuple[int, ...] = ()
+    gradient, n = None, 0
+    for part in partials:
+        n += part.n
+        if part.gradient is None:
+            continue
+        loss = None if loss is None or part.loss is None else loss + part.loss * part.n
+        if gradient is None:
+            gradient, missing = part.gradient * part.n, part.missing
+        else:
+            gradient += part.gradient * part.n
+            missing = tuple(index for index in missing if index in part.missing)
+    if gradient is not None:
+        gradient /= n
+        loss = None if loss is None else loss / n
+    return Partial(loss, gradient, n, missing)
 
 
 class Objective:
@@ -67,33 +76,49 @@ class Objective:
         What `gradient`, `loss_and_gradient` and a callable loss return.
     fixed : iterable of str, default=()
         Blocks that are not trained.
+    numerical : iterable of str, default=()
+        Blocks without an analytic gradient: theirs is made of differences of the loss.
     needs_value : bool, default=False
         Whether each step needs the loss, at the cost of one more `forward` for the `gradient` form.
 
     Raises
     ------
     ValueError
-        For a reduction that does not go with the form, a wrong ``alpha``, and a value that cannot be had.
+        For a reduction or a loss that does not go with the form, a wrong ``alpha``, and a value that cannot
+        be had.
     """
 
     def __init__(
-        self, model, loss, layout, *, alpha=0.0, unpenalized=(), reduction="mean", fixed=(), needs_value=False
+        self,
+        model,
+        loss,
+        layout,
+        *,
+        alpha=0.0,
+        unpenalized=(),
+        reduction="mean",
+        fixed=(),
+        numerical=(),
+        needs_value=False,
     ):
         if reduction == "sum" and model.form in ("vjp", "jacobian"):
             raise ValueError(
                 f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
                 "it has no reduction of its own, since the loss by name is averaged here."
             )
+        if loss is None and model.form in ("vjp", "jacobian"):
+            raise ValueError(
+                f"{model.form} is composed with a loss that has a derivative; got none. Name one, such as "
+                "loss='squared_error', or pass a Loss object. A callable loss goes with the gradient form."
+            )
         self.model, self.loss, self.layout = model, loss, layout
         self.reduction, self.needs_value = reduction, needs_value
         self.penalties = _penalties(layout, alpha, unpenalized)
         self.fixed = layout.indices(fixed, "fixed")
+        self.numerical = layout.indices(numerical, "numerical")
         self._evaluate = f"_by_{model.form}"
-        if needs_value and not self.has_value:
-            raise ValueError(
-                "This optimizer needs the value of the loss, but there is none: the gradient form was given "
-                "with loss=None. Name a loss, pass your own, or use loss_and_gradient."
-            )
+        if self.numerical and not self.has_value:
+            raise ValueError("numerical names blocks whose gradient is made of differences, but there is no loss.")
         self._allocate()
 
     def _allocate(self):
@@ -118,6 +143,14 @@ class Objective:
         """Whether the loss can be had at all, beside the gradient."""
         return self.model.form != "gradient" or self.model.loss is not None or self.loss is not None
 
+    def require_value(self):
+        """Raise if an optimizer that needs the value of the loss cannot have it."""
+        if not self.has_value:
+            raise ValueError(
+                "This optimizer needs the value of the loss, but there is none: the gradient form was given "
+                "with loss=None. Name a loss, pass your own, or use loss_and_gradient."
+            )
+
     @property
     def step_has_value(self):
         """Whether a step gives the loss along with the gradient."""
@@ -128,14 +161,41 @@ class Objective:
         if batch.is_empty:
             return Partial(0.0, None, batch.n)
         loss, grads = getattr(self, self._evaluate)(theta.structure, batch)
-        missing = self.layout.gather(grads, self._blocks, self.model.form)
-        if self.fixed:
-            missing = tuple(sorted({*missing, *self.fixed}))
-            for index in self.fixed:
-                self._blocks[index][...] = 0
+        missing = self.layout.gather(self._completed(grads), self._blocks, self.model.form)
         if self.reduction == "sum":
             self._gradient *= 1 / batch.n
+        if self.numerical:
+            missing = self._difference(theta, batch, missing)
+        if self.fixed:
+            missing = tuple(sorted({*missing, *self.fixed})) if missing else self.fixed
+            for index in self.fixed:
+                self._blocks[index][...] = 0
         return Partial(loss, self._gradient, batch.n, missing)
+
+    def _difference(self, theta, batch, missing):
+        """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
+        vector = theta.vector.astype(np.float64)
+        params = self.layout.astype(np.float64).views(vector)
+        batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
+        for index in set(self.numerical).difference(self.fixed):
+            block, out = (whole[self.layout.slices[index]] for whole in (vector, self._gradient))
+            size = float(np.sqrt(np.mean(block * block))) or 1.0
+            for entry, here in enumerate(block.tolist()):
+                step = DIFFERENCE_STEP * max(abs(here), size)
+                block[entry] = here + step
+                above = self._value(params, batch)
+                block[entry] = here - step
+                out[entry] = (above - self._value(params, batch)) / (2 * step)
+                block[entry] = here
+        return tuple(index for index in missing if index not in self.numerical)
+
+    def _completed(self, grads):
+        """The user's gradient with None for the blocks that are differenced, where a dict leaves them out."""
+        if not self.numerical or not isinstance(grads, dict):
+            return grads
+        names = [self.layout.names[index] for index in self.numerical]
+        keys = {str(key): key for key in self.layout.tree}
+        return {**{keys[name]: None for name in names if name in keys}, **grads}
 
     def finish(self, theta, partial):
         """Add the penalty, once.
@@ -146,24 +206,27 @@ class Objective:
         gradient : ndarray of shape (layout.size,)
             The partial's own memory.
         """
-        loss, gradient = partial.loss, partial.gradient
+        loss, gradient, _, missing = partial
+        penalty = 0.0
         for index, alpha in self.penalties:
             where = self.layout.slices[index]
-            if index not in partial.missing:
-                gradient[where] += alpha * theta.vector[where]
-        return None if loss is None else loss + self.penalty(theta), gradient
+            block = theta.vector[where]
+            slope = alpha * block
+            penalty += float(slope.dot(block))
+            if index not in missing:
+                gradient[where] += slope
+        return None if loss is None else loss + 0.5 * penalty, gradient
 
     def penalty(self, theta):
         """Return ``alpha/2`` times the sum of squares of the penalised blocks."""
-        total = 0.0
-        for index, alpha in self.penalties:
-            block = theta.vector[self.layout.slices[index]]
-            total += 0.5 * alpha * float(block.dot(block))
-        return total
+        blocks = ((theta.vector[self.layout.slices[index]], alpha) for index, alpha in self.penalties)
+        return 0.5 * sum(float((alpha * block).dot(block)) for block, alpha in blocks)
 
     def value(self, theta, batch):
         """Return the mean loss of a batch, without the penalty; None where no loss can be had."""
-        return 0.0 if batch.is_empty else self._value(theta.structure, batch)
+        if batch.is_empty:
+            return 0.0 if self.has_value else None
+        return self._value(theta.structure, batch)
 
     def _value(self, params, batch):
         if self.model.loss is not None:
@@ -192,28 +255,37 @@ class Objective:
         return loss, self.model.gradient(params, batch)
 
     def _by_loss_and_gradient(self, params, batch):
-        loss, grads = _pair(self.model.gradient(params, batch), "loss_and_gradient", "(loss, grads)")
+        loss, grads = pair(self.model.gradient(params, batch), "loss_and_gradient", "(loss, grads)")
         return self._scalar(loss, "the loss of loss_and_gradient", batch), grads
 
     def _by_vjp(self, params, batch):
-        prediction, pullback = _pair(self.model.gradient(params, batch), "vjp", "(prediction, pullback)")
+        prediction, pullback = pair(self.model.gradient(params, batch), "vjp", "(prediction, pullback)")
         if not callable(pullback):
             raise TypeError(f"vjp must return (prediction, pullback) with a callable pullback; got {pullback!r}.")
         loss, derivative = self._named_loss(read_prediction(prediction, batch.n), batch)
-        return loss, self.layout.unwrap(pullback(derivative))
+        try:
+            grads = pullback(derivative)
+        except Exception as error:
+            note(error, "the pullback returned by vjp", pullback)
+            raise
+        return loss, self.layout.unwrap(grads)
 
     def _by_jacobian(self, params, batch):
         loss, derivative = self._named_loss(self.predictions(params, batch), batch)
-        jacobian = self.model.gradient(params, batch)
-        if derivative.ndim == 2 and derivative.shape[1] == 1 and not self._has_output_axis(jacobian):
-            derivative = derivative[:, 0]
-        leaves = self.layout.stacked(jacobian, derivative.shape)
         flat = derivative.ravel()
         blocks = [
-            None if leaf is None else (flat @ leaf.reshape(flat.size, -1)).reshape(shape)
-            for leaf, shape in zip(leaves, self.layout.shapes, strict=True)
+            None if leaf is None else (flat @ leaf).reshape(shape)
+            for leaf, shape in zip(self.jacobian(params, batch, derivative.shape), self.layout.shapes, strict=True)
         ]
         return loss, self.layout.fill(blocks)
+
+    def jacobian(self, params, batch, shape):
+        """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""
+        jacobian = self._completed(self.model.gradient(params, batch))
+        if len(shape) == 2 and shape[1] == 1 and not self._has_output_axis(jacobian):
+            shape = shape[:1]
+        leaves = self.layout.stacked(jacobian, shape)
+        return [None if leaf is None else leaf.reshape(math.prod(shape), -1) for leaf in leaves]
 
     def _has_output_axis(self, jacobian):
         """Whether the leaves of a Jacobian for predictions (n, 1) have that second axis themselves."""
@@ -231,21 +303,75 @@ class Objective:
             values = values * weight
             derivative = derivative * (weight if derivative.ndim == 1 else weight[:, None])
         derivative = derivative / batch.n
-        return float(values.sum()) / batch.n, derivative.reshape(prediction.shape)
+        return float(np.add.reduce(values)) / batch.n, derivative.reshape(prediction.shape)
 
     def _scalar(self, loss, role, batch):
-        if np.ndim(loss) or not np.isrealobj(loss):
-            raise ParameterStructureError(
-                f"{role} must be one real number, the {self.reduction} over the batch; got shape {np.shape(loss)}."
+        if type(loss) is not float:
+            array = np.asarray(loss)
+            if array.ndim or array.dtype.kind not in "fiu":
+                came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
+                raise ParameterStructureError(
+                    f"{role} must be one real number, the {self.reduction} over the batch; got {came}."
+                )
+            loss = float(array)
+        return loss / batch.n if self.reduction == "sum" else loss
+
+
+class Residuals:
+    """The objective as half a sum of squares, for the methods that need its terms.
+
+    Parameters
+    ----------
+    objective : Objective
+        With the `jacobian` form and the squared error.
+
+    Raises
+    ------
+    ValueError
+        For another gradient form or loss.
+    """
+
+    def __init__(self, objective):
+        if objective.model.form != "jacobian" or type(objective.loss) is not SquaredError:
+            raise ValueError(
+                "A least-squares method needs the jacobian form and loss='squared_error'; got "
+                f"{objective.model.form} and {objective.loss!r}. Use 'lbfgs' or another method instead."
             )
-        return float(loss) / (batch.n if self.reduction == "sum" else 1)
+        self.objective = objective
 
+    def values(self, theta, batch):
+        """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective."""
+        objective = self.objective
+        y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
+        rows = (prediction - y) * self._root_weights(batch, prediction.ndim)
+        blocks = objective.layout.blocks(theta.vector)
+        return np.concatenate([rows.ravel(), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
 
-def _pair(returned, role, expected):
-    if not isinstance(returned, tuple | list) or len(returned) != 2:
-        kind = f"{len(returned)} items" if isinstance(returned, tuple | list) else type(returned).__name__
-        raise TypeError(f"{role} must return the pair {expected}; got {kind}.")
-    return returned
+    def jacobian(self, theta, batch):
+        """Return the derivative of the residuals, a matrix with a column for each entry of θ."""
+        objective = self.objective
+        prediction = objective.predictions(theta.structure, batch)
+        weights = np.broadcast_to(self._root_weights(batch, prediction.ndim), prediction.shape).reshape(-1, 1)
+        matrix = np.zeros((prediction.size, objective.layout.size))
+        leaves = objective.jacobian(theta.structure, batch, prediction.shape)
+        for index, (leaf, where) in enumerate(zip(leaves, objective.layout.slices, strict=True)):
+            if leaf is not None and index not in objective.fixed:
+                matrix[:, where] = weights * leaf
+        diagonals = [self._penalty_rows(index, alpha, leaves[index]) for index, alpha in objective.penalties]
+        return np.concatenate([matrix, *diagonals])
+
+    def _penalty_rows(self, index, alpha, leaf):
+        layout = self.objective.layout
+        where = layout.slices[index]
+        rows = np.zeros((where.stop - where.start, layout.size))
+        if leaf is not None and index not in self.objective.fixed:
+            rows[:, where] = alpha**0.5 * np.eye(len(rows))
+        return rows
+
+    @staticmethod
+    def _root_weights(batch, ndim):
+        share = np.full(batch.n, 1 / batch.n) if batch.sample_weight is None else batch.sample_weight / batch.n
+        return np.sqrt(share) if ndim == 1 else np.sqrt(share)[:, None]
 
 
 def read_prediction(prediction, n):
@@ -295,8 +421,8 @@ def _penalties(layout, alpha, unpenalized):
     else:
         named = alpha
     strengths = {}
-    for name, strength in named.items():
-        if isinstance(strength, bool) or not np.isreal(strength) or not 0 <= float(strength) < np.inf:
+    for name, strength in sorted(named.items(), key=lambda item: str(item[0]).count(".")):  # the more specific wins
+        if not STRENGTH.admits(strength):
             raise ValueError(f"alpha must be a finite number that is not negative; got {strength!r} for {name!r}.")
         strengths.update(dict.fromkeys(layout.indices(name, "alpha"), float(strength)))
     return tuple((index, strength) for index, strength in strengths.items() if strength)

@@ -5,7 +5,8 @@ array), names its leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and says
 vector. `Parameters` is a vector together with the structure of read-only views on it that callables get.
 """
 
-from collections.abc import Mapping
+import numbers
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from .exceptions import ParameterStructureError
 from .named import nearest
 
 ROOT = "params"  # the name of the only block where θ is a single array
+
+_PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at without being converted
 
 
 class Layout:
@@ -42,7 +45,8 @@ class Layout:
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes], dtype=int).tolist()
         self.slices = tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
         self.size = ends[-1]
-        self._is_flat_dict = type(tree) is dict and all(type(branch) is int for branch in tree.values())
+        branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else [None]
+        self._is_flat = all(type(branch) is int for branch in branches)
 
     @classmethod
     def of(cls, structure, dtype=None):
@@ -114,16 +118,22 @@ class Layout:
         """
         vector = np.empty(self.size, self.dtype)
         for index, (leaf, block) in enumerate(zip(self.leaves(structure, role), self.blocks(vector), strict=True)):
-            block[...] = self._checked(leaf, index, role, kinds="fiub")
+            with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
+                block[...] = self._checked(leaf, index, role, kinds="fiub")
             if not np.isfinite(block).all():
-                raise ParameterStructureError(f"{role} has values that are not finite in block {self.names[index]!r}.")
+                raise ParameterStructureError(
+                    f"{role} has values that are not finite in block {self.names[index]!r} (as {self.dtype})."
+                )
         return vector
 
     def leaves(self, structure, role="gradient"):
         """Return the leaves of a structure in block order; an error where its structure is not ours."""
         tree = self.tree
-        if self._is_flat_dict and type(structure) is dict and structure.keys() == tree.keys():
-            return [structure[key] for key in tree]
+        if self._is_flat and type(structure) is type(tree) and len(structure) == len(tree):
+            if type(tree) is not dict:
+                return list(structure)
+            if structure.keys() == tree.keys():
+                return [structure[key] for key in tree]
         out: list = [None] * len(self.names)
         _collect(tree, structure, (), role, out)
         return out
@@ -158,7 +168,7 @@ class Layout:
             if leaf is None:
                 missing += (index,)
                 leaf = 0.0
-            elif type(leaf) is not np.ndarray or leaf.shape != block.shape or leaf.dtype.kind != "f":
+            elif type(leaf) not in _PLAIN or leaf.shape != block.shape or leaf.dtype.kind != "f":
                 leaf = self._checked(leaf, index, role)
             block[...] = leaf
         return missing
@@ -169,7 +179,7 @@ class Layout:
         array = _as_array(leaf, name, role)
         if array.dtype.kind not in kinds:
             raise ParameterStructureError(
-                f"{role} has dtype {array.dtype} in block {name!r}; real floats are needed. {_dtype_hint(array)}"
+                f"{role} has dtype {array.dtype} in block {name!r}; real floats are needed.{_dtype_hint(array)}"
             )
         if array.shape != shape:
             raise ParameterStructureError(
@@ -204,8 +214,12 @@ class Layout:
         ParameterStructureError
             For a name that stands for no block.
         """
+        if isinstance(names, str | numbers.Integral):
+            names = (names,)
+        if not isinstance(names, Iterable):
+            raise TypeError(f"{argument} must be the name of a block or several of them; got {names!r}.")
         found = set()
-        for name in (names,) if isinstance(names, str | int) else names:
+        for name in names:
             matching = [i for i, n in enumerate(self.names) if n == str(name) or n.startswith(f"{name}.")]
             if not matching:
                 raise ParameterStructureError(
@@ -219,11 +233,7 @@ class Layout:
         """Undo the 1-tuple around a pullback's result, as ``jax.vjp`` returns it."""
         if type(grads) is not tuple or len(grads) != 1:
             return grads
-        tree = self.tree
-        is_ours = isinstance(tree, tuple | list) and len(tree) == 1
-        if is_ours and (not isinstance(grads[0], tuple | list) or isinstance(tree[0], tuple | list)):
-            return grads
-        return grads[0]
+        return grads[0] if _wrappings(grads) > _wrappings(self.tree) else grads
 
 
 class Parameters:
@@ -286,7 +296,7 @@ def _grow(node, path, found):
     array = _as_array(node, name, "params")
     if array.dtype.kind not in "fiub":
         raise ParameterStructureError(
-            f"params has dtype {array.dtype} in block {name!r}; real numbers are needed. {_dtype_hint(array)}"
+            f"params has dtype {array.dtype} in block {name!r}; real numbers are needed.{_dtype_hint(array)}"
         )
     found.append((name, array, not hasattr(node, "shape") or isinstance(node, np.generic)))
     return len(found) - 1
@@ -300,27 +310,40 @@ def _fill(tree, leaves):
     return leaves[tree]
 
 
+def _wrappings(node):
+    """How many sequences of one item stand around the rest."""
+    return 1 + _wrappings(node[0]) if isinstance(node, tuple | list) and len(node) == 1 else 0
+
+
 def _collect(tree, node, path, role, out):
     """Write the leaves of ``node`` into ``out`` at the indices that ``tree`` has in their place."""
-    where = f"{role} at {'.'.join(map(str, path))!r}" if path else role
-    if isinstance(tree, dict):
-        if not isinstance(node, Mapping):
-            raise ParameterStructureError(f"{where} is {_kind(node)}; expected a dict with {_listed(tree)}.")
-        _refuse_other_keys(tree, node, where)
+    if type(tree) is int:
+        out[tree] = node
+    elif isinstance(tree, dict):
+        if not isinstance(node, Mapping) or node.keys() != tree.keys():
+            _refuse_mapping(tree, node, _where(role, path))
         for key, child in tree.items():
             _collect(child, node[key], (*path, key), role, out)
-    elif isinstance(tree, tuple | list):
-        if not isinstance(node, tuple | list):
-            raise ParameterStructureError(f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.")
-        if len(node) != len(tree):
-            raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
+    else:
+        if not isinstance(node, tuple | list) or len(node) != len(tree):
+            _refuse_sequence(tree, node, _where(role, path))
         for key, child, item in zip(_keys(tree), tree, node, strict=True):
             _collect(child, item, (*path, key), role, out)
-    else:
-        out[tree] = node
 
 
-def _refuse_other_keys(tree, node, where):
+def _where(role, path):
+    return f"{role} at {'.'.join(map(str, path))!r}" if path else role
+
+
+def _refuse_sequence(tree, node, where):
+    if not isinstance(node, tuple | list):
+        raise ParameterStructureError(f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.")
+    raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
+
+
+def _refuse_mapping(tree, node, where):
+    if not isinstance(node, Mapping):
+        raise ParameterStructureError(f"{where} is {_kind(node)}; expected a dict with {_listed(tree)}.")
     absent = [key for key in tree if key not in node]
     unknown = [key for key in node if key not in tree]
     if absent:
@@ -328,11 +351,10 @@ def _refuse_other_keys(tree, node, where):
         raise ParameterStructureError(
             f"{where} has no block {absent[0]!r}. {came} A block that is not trained needs a leaf None."
         )
-    if unknown:
-        raise ParameterStructureError(
-            f"{where} has a block {unknown[0]!r} that the parameters do not have."
-            f"{nearest(unknown[0], tree)} They have: {_listed(tree)}."
-        )
+    raise ParameterStructureError(
+        f"{where} has a block {unknown[0]!r} that the parameters do not have."
+        f"{nearest(unknown[0], tree)} They have: {_listed(tree)}."
+    )
 
 
 def _listed(mapping):
@@ -353,20 +375,25 @@ def _as_array(leaf, name, role):
             f"{role} has a {type(leaf).__name__} in block {name!r}; a float array or a float is needed."
         )
     try:
-        return np.asarray(leaf)
+        array = np.asarray(leaf)
     except Exception as error:
         raise ParameterStructureError(
             f"{role} has a {type(leaf).__name__} in block {name!r} that is no array: {error}"
         ) from error
+    if array.dtype.kind == "O" and not isinstance(leaf, np.ndarray):
+        raise ParameterStructureError(
+            f"{role} has a {type(leaf).__name__} in block {name!r}; a float array or a float is needed."
+        )
+    return array
 
 
 def _dtype_hint(array):
     return {
-        "c": "Take the real part if the imaginary one is zero.",
-        "O": "An object array often comes from rows of different lengths.",
-        "i": "Was it rounded on the way? Begin from floats: np.zeros_like(block).",
-        "u": "Was it rounded on the way? Begin from floats: np.zeros_like(block).",
-        "b": "Convert it with astype(float) if True stands for 1.",
+        "c": " Take the real part if the imaginary one is zero.",
+        "O": " An object array often comes from rows of different lengths.",
+        "i": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
+        "u": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
+        "b": " Convert it with astype(float) if True stands for 1.",
     }.get(array.dtype.kind, "")
 
 

@@ -9,6 +9,8 @@ import numpy as np
 # Purposes of random numbers, the first entry of a position.
 INIT, SHUFFLE, CALLABLE, CHECK, MONITOR = range(5)
 
+_Parts = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]  # X, columns, weights
+
 GATHERED_BYTES = 1 << 18  # rows of several batches are gathered at once, up to what stays in the cache
 
 
@@ -103,7 +105,8 @@ class ArrayRows:
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
         self._arrays = [_read_only(array) for array in arrays]
         self._weighted = sample_weight is not None
-        self._order_of = self._order = self._gathered = self._buffers = None
+        self._order_of = self._gathered = None  # epoch of the order, and what of it is in the buffers
+        self._buffers: list[np.ndarray] = []
 
     @property
     def sum_of_weights(self):
@@ -118,13 +121,16 @@ class ArrayRows:
         """Return the rows of a step; valid until the next call."""
         start = step * self.batch_size
         stop = min(start + self.batch_size, self.n_samples)
-        arrays = self._shuffled(epoch, step, stop - start) if self.shuffle else [a[start:stop] for a in self._arrays]
-        return self._batch(arrays, (self.seed, CALLABLE, epoch, step))
+        if self.shuffle:
+            parts = self._shuffled(epoch, step, stop - start)
+        else:
+            parts = self._parts([array[start:stop] for array in self._arrays])
+        return Batch(*parts, position=(self.seed, CALLABLE, epoch, step))
 
     @property
     def everything(self):
         """All rows as one batch of views."""
-        return self._batch(self._arrays, (self.seed, CALLABLE, 0, 0))
+        return Batch(*self._parts(self._arrays), position=(self.seed, CALLABLE, 0, 0))
 
     def sample(self, n_batches, purpose, batch_size=None):
         """Return a fixed random sample of rows, in batches of the shapes that training uses.
@@ -150,18 +156,19 @@ class ArrayRows:
             chosen = generator(self.seed, purpose).choice(self.n_samples, n_batches * size, replace=False)
         parts = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         return [
-            self._batch([_read_only(array[part]) for array in self._arrays], (self.seed, purpose, 0, step))
+            Batch(*self._parts([_read_only(a[part]) for a in self._arrays]), position=(self.seed, purpose, 0, step))
             for step, part in enumerate(parts)
         ]
 
-    def _batch(self, arrays, position):
+    def _parts(self, arrays) -> _Parts:
+        """Tell apart what stands side by side in ``_arrays``: X, the columns by name, the weights or None."""
         X, *columns = arrays
         weight = columns.pop() if self._weighted else None
-        return Batch(X, dict(zip(self._names, columns, strict=True)), weight, position)
+        return X, dict(zip(self._names, columns, strict=True)), weight
 
-    def _shuffled(self, epoch, step, n):
-        """Views on the gathered rows of a step; rows of several steps are gathered at once."""
-        if self._buffers is None:
+    def _shuffled(self, epoch, step, n) -> _Parts:
+        """The parts of a step, views on gathered rows; those of several steps are gathered at once."""
+        if not self._buffers:
             self._allocate()
         if self._order_of != epoch:
             self._order = generator(self.seed, SHUFFLE, epoch).permutation(self.n_samples)
@@ -170,10 +177,11 @@ class ArrayRows:
         if self._gathered != group:
             rows = self._order[group * self._rows_at_once : (group + 1) * self._rows_at_once]
             for array, buffer in zip(self._arrays, self._buffers, strict=True):
-                np.take(array, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+                _gather(array, rows, buffer[: len(rows)])
             self._gathered = group
-        views = self._views[place]
-        return views if n == self.batch_size else [view[:n] for view in views]
+        if n < self.batch_size:  # the last, short batch
+            return self._parts([view[:n] for view in self._views[place]])
+        return self._batches[place]
 
     def _allocate(self):
         X = self._arrays[0]
@@ -184,6 +192,15 @@ class ArrayRows:
         shown = [_read_only(buffer) for buffer in self._buffers]
         starts = range(0, self._rows_at_once, self.batch_size)
         self._views = [[buffer[i : i + self.batch_size] for buffer in shown] for i in starts]
+        self._batches = [self._parts(views) for views in self._views]
+
+
+def _gather(array, rows, out):
+    """Write some rows of an array into another; what is not C-contiguous `np.take` would copy as a whole."""
+    if array.flags.c_contiguous:
+        np.take(array, rows, axis=0, out=out, mode="clip")
+    else:
+        out[...] = array[rows]
 
 
 def _read_only(array):

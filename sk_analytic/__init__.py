@@ -1,0 +1,27 @@
+"""Models with hand-derived gradients as scikit-learn estimators."""
+
+from .estimators import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from .exceptions import DivergenceError, GradientCheckError, ParameterStructureError, ReceivedArgumentError
+from .gradient_check import Finding, GradientReport, check_gradient
+from .losses import get_loss, get_loss_names
+from .optimizers import get_optimizer, get_optimizer_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnalyticClassifier",
+    "AnalyticDensity",
+    "AnalyticRegressor",
+    "AnalyticTransformer",
+    "DivergenceError",
+    "Finding",
+    "GradientCheckError",
+    "GradientReport",
+    "ParameterStructureError",
+    "ReceivedArgumentError",
+    "check_gradient",
+    "get_loss",
+    "get_loss_names",
+    "get_optimizer",
+    "get_optimizer_names",
+]

@@ -1,0 +1,571 @@
+"""What the four estimators share: parameters, the way through `fit`, fitted attributes.
+
+They validate, delegate and set fitted attributes. Who receives what is decided in ``model.py``, what is
+minimised in ``objective.py``, how in ``training.py``.
+"""
+
+import copy
+import inspect
+import math
+import numbers
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..exceptions import DivergenceError
+from ..losses import get_loss
+from ..model import GRADIENT_FORMS, Model
+from ..named import Interval, NamedParametersMixin, check_range
+from ..objective import Objective, match_target, read_prediction
+from ..optimizers import get_optimizer
+from ..optimizers.full_batch import FullBatch
+from ..optimizers.phases import Phases, phases_of
+from ..parameters import Layout, Parameters
+from ..rows import CHECK, INIT, MONITOR, ArrayRows
+from ..training import History, Monitor, answering, failure, minimize, train
+
+FLOATS = [np.float64, np.float32]
+MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
+CHECKED_ROWS = 50  # for the gradient check where a batch is everything
+
+
+def trains_by_batches(estimator):
+    """Whether the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
+    try:
+        return not isinstance(get_optimizer(estimator.optimizer), FullBatch | Phases)
+    except (TypeError, ValueError):
+        return True
+
+
+SHARED_DOC = """
+    Parameters
+    ----------
+    forward : callable, default=None
+        ``forward(params, X) -> prediction``: {forward}.
+        Further arguments are received by name. Where neither it nor a gradient is given, the model is
+        {default}; a `vjp` may stand in for it.
+    gradient : callable, default=None
+        ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
+        the parameters; a leaf ``None`` is not trained. Exactly one of the four gradient forms is given.
+    init : callable or structure, default=None
+        The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
+        those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
+    loss_and_gradient : callable, default=None
+        ``loss_and_gradient(params, X, y) -> (loss, grads)``: likewise, sharing the work with the value.
+    vjp : callable, default=None
+        ``vjp(params, X) -> (prediction, pullback)`` with ``pullback(d_prediction) -> grads``: adjoint of
+        `forward`, composed with `loss`.
+    jacobian : callable, default=None
+        ``jacobian(params, X) -> J`` in the structure of the parameters, each leaf of shape
+        (n, [k,] ...block): derivative of `forward`, composed with `loss`.
+    loss : str, Loss, callable or None, default={loss}
+        A name (see :func:`~sk_analytic.get_loss_names`), an object such as ``Huber(epsilon=1.5)``,
+        ``loss(params, X, y) -> float`` (mean over the batch), or None. The forms `vjp` and `jacobian` are
+        composed with it; for `gradient` it serves monitoring and the gradient check.
+    model_params : dict, default=None
+        Further arguments of the callables, by name; in a grid ``model_params__n_hidden``.
+    reduction : {{"mean", "sum"}}, default="mean"
+        What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
+    fixed : iterable of str, default=()
+        Blocks that are not trained: dict keys, or positions in a tuple, joined by dots where nested.
+    numerical : iterable of str, default=()
+        Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
+        evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None.
+    alpha : float or dict, default=0.0
+        Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
+        default model), or by block name.
+    optimizer : str or Optimizer, default="adam"
+        A name (see :func:`~sk_analytic.get_optimizer_names`) or an object; its hyperparameters can be set
+        as ``optimizer__learning_rate``. The rate of "adam" is 0.01 here: the 0.001 usual elsewhere
+        undertrains in 200 epochs of a small data set.
+    batch_size : int or "auto", default="auto"
+        Rows of a minibatch; "auto" is min(200, n_samples). For a full-batch optimizer "auto" is one call
+        with all rows, and a number the size of the parts that are summed.
+    max_iter : int, default=200
+        Epochs; iterations of a full-batch optimizer.
+    shuffle : bool, default=True
+        Whether to draw a new order of the rows for each epoch.
+    tol : float, default=1e-4
+        An epoch that does not gain more is no improvement. For full-batch optimizers the tolerance on the
+        gradient.
+    n_iter_no_change : int, default=10
+        Training stops after more than so many epochs in a row without improvement of the training loss, of
+        the validation score, or of the gradient's norm where there is no loss.
+    early_stopping : bool, default=False
+        Whether to hold out rows, score them after each epoch and keep the best parameters.
+    validation_fraction : float, default=0.1
+        Share of the rows held out for early stopping.
+    check_gradient : bool or "warn", default=True
+        Whether to compare the analytic gradient with differences of the loss before the first step. A wrong
+        one is an error, or a warning.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starting parameters, the orders, the split and the callables' ``rng``.
+    warm_start : bool, default=False
+        Whether `fit` goes on from where the last one ended: parameters, optimizer state, epochs.
+    verbose : int, default=0
+        Whether to print a line an epoch.{parameters}
+
+    Attributes
+    ----------
+    params_ : structure
+        The trained parameters, in the user's structure.
+    loss_curve_ : list of float
+        The objective (loss and penalty) of each epoch: the mean over its steps. For the plain `gradient`
+        form, which gives no loss, that of a fixed sample of rows at the end of each epoch.
+    loss_, best_loss_ : float or None
+        The last and the smallest entry of `loss_curve_`.
+    validation_scores_ : list of float or None
+        With early stopping, {score} of the rows held out, epoch by epoch.
+    n_iter_ : int
+        Epochs since the parameters were initialised; iterations of a full-batch optimizer.
+    n_steps_ : int
+        Updates of the parameters.
+    optimizer_ : Optimizer
+        The optimizer used.
+    optimizer_state_ : object or None
+        Its state; None for a full-batch optimizer.
+    optimizer_result_ : scipy.optimize.OptimizeResult
+        What a full-batch optimizer returned.
+    gradient_report_ : GradientReport
+        What the gradient check found.
+    n_features_in_ : int
+        Features seen in fit.
+    feature_names_in_ : ndarray of str
+        Their names, where X had some.{attributes}
+"""
+
+
+def shares_parameters(*, parameters="", attributes="", **words):
+    """Fill ``{shared}`` in a class's docstring: the four estimators have most parameters in common."""
+
+    def fill(cls):
+        default = inspect.signature(cls.__init__).parameters["loss"].default
+        loss = "None" if default is None else f'"{default}"'
+        shared = SHARED_DOC.strip("\n").format(loss=loss, parameters=parameters, attributes=attributes, **words)
+        cls.__doc__ = cls.__doc__.replace("{shared}", shared)
+        return cls
+
+    return fill
+
+
+class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
+    """Base of the four estimators."""
+
+    _named = {"optimizer": get_optimizer, "loss": get_loss}
+    _dictionaries = ("model_params",)
+    _default_model: dict
+    _ranges = {
+        "reduction": ("mean", "sum"),
+        "max_iter": Interval(1, np.inf, integral=True),
+        "shuffle": bool,
+        "tol": Interval(0, np.inf),
+        "n_iter_no_change": Interval(1, np.inf),
+        "early_stopping": bool,
+        "validation_fraction": Interval(0, 1, closed="neither"),
+        "check_gradient": (True, False, "warn"),
+        "warm_start": bool,
+    }
+
+    def __init__(
+        self,
+        forward=None,
+        gradient=None,
+        init=None,
+        *,
+        loss_and_gradient=None,
+        vjp=None,
+        jacobian=None,
+        loss=None,
+        model_params=None,
+        reduction="mean",
+        fixed=(),
+        numerical=(),
+        alpha=0.0,
+        optimizer="adam",
+        batch_size="auto",
+        max_iter=200,
+        shuffle=True,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        check_gradient=True,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+    ):
+        self.forward = forward
+        self.gradient = gradient
+        self.init = init
+        self.loss_and_gradient = loss_and_gradient
+        self.vjp = vjp
+        self.jacobian = jacobian
+        self.loss = loss
+        self.model_params = model_params
+        self.reduction = reduction
+        self.fixed = fixed
+        self.numerical = numerical
+        self.alpha = alpha
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.check_gradient = check_gradient
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def _check_parameters(self):
+        for name, allowed in self._ranges.items():
+            check_range(type(self).__name__, name, getattr(self, name), allowed)
+        if self.batch_size != "auto":
+            check_range(type(self).__name__, "batch_size", self.batch_size, Interval(1, np.inf, integral=True))
+
+    # What the subclasses say about their data.
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None):
+        """Validate rows; return X, the columns that go with it, and the weights or None."""
+        raise NotImplementedError
+
+    def _validation_score(self, objective, theta, batch):
+        """Return a score of held-out rows, larger is better."""
+        raise NotImplementedError
+
+    def _check_prediction(self, prediction, y):
+        """Raise if the shape of a prediction does not fit the task."""
+        match_target(y, prediction)
+
+    _n_init_outputs = 1
+
+    def _stratify(self, y):
+        return None
+
+    # The way through fit.
+
+    def _fit(self, X, y, sample_weight, *, incremental=False, classes=None):
+        self._check_parameters()
+        optimizer = clone(get_optimizer(self.optimizer))
+        optimizer.check()
+        continuing = hasattr(self, "params_") and (incremental or self.warm_start)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
+        X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
+        if not continuing:
+            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        held_out = None
+        if self.early_stopping:
+            (X, columns, weight), held_out = self._split(X, columns, weight)
+        if not incremental:
+            weight = _scaled(weight)
+        phases = phases_of(optimizer, 1 if incremental else self.max_iter)
+        objective, theta, rows = self._assemble(X, columns, weight, [method for method, _ in phases], continuing)
+        if not continuing:
+            self._forget()
+            self._inspect(objective, theta, rows[0])
+            self._history, self._state = History(), None
+        self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
+        self._run(objective, theta, phases, rows, held_out, incremental)
+        return self
+
+    def _forget(self):
+        """Drop what a former fit left and this one may not set."""
+        for name in ("gradient_report_", "optimizer_result_"):
+            vars(self).pop(name, None)
+
+    def _split(self, X, columns, weight):
+        """Return the training rows, and the held-out ones as an `ArrayRows`."""
+        arrays = [X, *columns.values()] + ([] if weight is None else [weight])
+        try:
+            parts = train_test_split(
+                *arrays,
+                test_size=self.validation_fraction,
+                random_state=self._seed,
+                stratify=self._stratify(columns.get("y")),
+            )
+        except ValueError as error:
+            error.add_note(f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows.")
+            raise
+        train_part, held_part = parts[::2], parts[1::2]
+
+        def named(part):
+            part = list(part)
+            part_weight = part.pop() if weight is not None else None
+            return part[0], dict(zip(columns, part[1:], strict=True)), part_weight
+
+        return named(train_part), ArrayRows(*named(held_part), seed=self._seed)
+
+    def _assemble(self, X, columns, weight, methods, continuing):
+        """Bind the callables and lay out θ: the objective, the starting θ, and the rows as each method takes them."""
+        model = self._bind(columns)
+        self._require_weights_accepted(model, weight)
+        rows = [self._rows(X, columns, weight, method) for method in methods]
+        theta = self._starting_theta(model, rows[0].everything, X.dtype, continuing)
+        objective = Objective(
+            model,
+            self._loss_object(columns),
+            theta.layout,
+            alpha=self.alpha,
+            unpenalized=("intercept",) if model.uses_defaults else (),
+            reduction=self.reduction,
+            fixed=self.fixed,
+            numerical=self.numerical,
+        )
+        if any(isinstance(method, FullBatch) for method in methods):
+            objective.require_value()
+        if objective.loss is not None and not objective.loss.additive and any(r.steps_per_epoch > 1 for r in rows):
+            raise ValueError(
+                f"{type(objective.loss).__name__} is no sum over rows, so it needs all of them at once: use a "
+                f"full-batch optimizer such as 'lbfgs', or batch_size >= {X.shape[0]}."
+            )
+        return objective, theta, rows
+
+    def _rows(self, X, columns, weight, method):
+        full_batch = isinstance(method, FullBatch)
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = None if full_batch else 200
+        shuffle = self.shuffle and not full_batch
+        return ArrayRows(X, columns, weight, batch_size=batch_size, shuffle=shuffle, seed=self._seed)
+
+    def _bind(self, columns):
+        return Model.bind(
+            forward=self.forward,
+            forms={form: getattr(self, form) for form in GRADIENT_FORMS},
+            init=self.init,
+            default=self._default_model,
+            loss=self.loss if self._loss_is_callable() else None,
+            columns=columns,
+            model_params=self.model_params,
+        )
+
+    def _loss_is_callable(self):
+        return callable(self.loss) and not isinstance(self.loss, type)
+
+    def _loss_object(self, columns):
+        """The loss by name, or None; its domain is looked at here, once a fit."""
+        if self.loss is None or self._loss_is_callable():
+            form = next((form for form in ("vjp", "jacobian") if getattr(self, form) is not None), None)
+            if form is not None:
+                raise ValueError(
+                    f"loss={self.loss!r} cannot be composed with {form}, which needs the loss's derivative: give a "
+                    "name or a Loss object. A callable loss goes with gradient."
+                )
+            return None
+        loss = clone(get_loss(self.loss))
+        loss.check()
+        y = columns.get("y")
+        if y is not None:
+            loss.check_domain(y)
+        return loss
+
+    def _require_weights_accepted(self, model, weight):
+        if weight is None:
+            return
+        receivers = [model.gradient] if model.form in ("gradient", "loss_and_gradient") else []
+        for receiver in [*receivers, *([model.loss] if model.loss is not None else [])]:
+            if "sample_weight" not in receiver.accepts:
+                raise ValueError(
+                    f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
+                    f"sample_weight: add the argument to it, {receiver.role}(params, X, ..., sample_weight=None), "
+                    "and return the mean over rows of weight times loss, or its gradient."
+                )
+
+    def _starting_theta(self, model, everything, dtype, continuing):
+        if continuing:
+            layout = Layout.of(self.params_, dtype)
+            vector = getattr(self, "_training_vector", None)
+            return Parameters(layout, layout.flatten(self.params_) if vector is None else vector.astype(dtype))
+        sizes = {"n_features": everything.X.shape[1], "n_outputs": self._n_init_outputs}
+        structure = model.starting_params(everything.with_columns(sizes, (self._seed, INIT, 0, 0)))
+        layout = Layout.of(structure, dtype)
+        return Parameters(layout, layout.flatten(structure, "init"))
+
+    def _inspect(self, objective, theta, rows):
+        """Before the first step: does the prediction fit, is the gradient right?"""
+        batch = _check_batch(rows)
+        prediction = objective.predictions(theta.structure, batch)
+        self._check_prediction(prediction, batch.y)
+        _warn_of_differencing(objective)
+        if self.check_gradient is False:
+            return
+        from ..gradient_check import require_right
+
+        self.gradient_report_ = require_right(
+            objective,
+            theta,
+            batch,
+            seed=self._seed,
+            preface=self._preface(objective),
+            only_warn=self.check_gradient == "warn",
+        )
+
+    def _preface(self, objective):
+        if objective.model.form != "gradient" or objective.loss is None or self.loss != self._default_loss():
+            return ""
+        return (
+            f"The gradient was compared with loss={self.loss!r}, which is the default. If it belongs to another "
+            "loss, name that, pass your own, loss=function(params, X, ...), or pass None for no comparison. "
+        )
+
+    @classmethod
+    def _default_loss(cls):
+        return inspect.signature(cls.__init__).parameters["loss"].default
+
+    def _run(self, objective, theta, phases, rows, held_out, incremental):
+        """Train phase after phase; set the fitted attributes however it ends."""
+
+        def score(answer):
+            return self._validation_score(objective, answer, held_out.everything)
+
+        monitor = Monitor(
+            self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose
+        )
+        try:
+            for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
+                if position and self._state is not None:  # go on from the average that predicts, where there is one
+                    theta.vector[...] = answering(theta, self._method, self._state).vector
+                failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
+            if failed and not incremental:
+                message = f"{type(self).__name__} has not converged. {failed}"
+                warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        except DivergenceError as error:
+            error.args = (f"{error} {self._second_opinion(objective, theta, rows[0])}".rstrip(),)
+            raise
+        except KeyboardInterrupt:
+            warnings.warn("Training was interrupted; the estimator is fitted as far as it came.", stacklevel=4)
+        finally:
+            self._publish(objective, theta, monitor)
+
+    def _run_phase(self, objective, theta, method, rows, monitor, max_iter):
+        """Train by one method; return why it has not converged, or None."""
+        full_batch = isinstance(method, FullBatch)
+        monitor.be_patient(math.inf if full_batch and monitor.score is None else self.n_iter_no_change)
+        objective.needs_value = full_batch
+        if full_batch:
+            self._method = self._state = None
+            result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
+            self.optimizer_result_ = result
+            if result.success or monitor.stopped:
+                return None
+            stuck = result.get("nit", max_iter) < max_iter
+            opinion = self._second_opinion(objective, theta, rows) if stuck else ""
+            return f"{failure(result)} {opinion}".rstrip()
+        self._state = self._compatible_state(method, theta)
+        self._method = method
+        sample = [] if objective.step_has_value or not objective.has_value else _monitored(rows)
+        if train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample):
+            return None
+        return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
+
+    def _second_opinion(self, objective, theta, rows):
+        """What the gradient check says where training failed."""
+        from ..gradient_check import second_opinion
+
+        return second_opinion(objective, theta, _check_batch(rows), seed=self._seed)
+
+    def _compatible_state(self, optimizer, theta):
+        """The optimizer's state so far where it belongs to this optimizer, else a new one."""
+        if self._state is not None and optimizer.accepts(self._state, theta.vector, theta.layout):
+            return self._state
+        return optimizer.init(theta.vector, blocks=theta.layout)
+
+    def _publish(self, objective, theta, monitor):
+        """Set the fitted attributes; however the fit ended."""
+        history = self._history
+        answer = theta
+        self._training_vector = None
+        if monitor.best_theta is not None:
+            theta.vector[...] = monitor.best_theta
+        elif self._state is not None:
+            answer = answering(theta, self._method, self._state)
+            if answer is not theta:
+                self._training_vector = theta.vector
+                answer = answer.copy()
+        self.params_ = answer.layout.publish(answer.vector)
+        self.optimizer_state_ = self._state
+        self.loss_curve_ = history.loss_curve
+        self.validation_scores_ = history.validation_scores if history.validation_scores else None
+        self.loss_ = history.loss_curve[-1] if history.loss_curve else None
+        self.best_loss_ = min(history.loss_curve, default=None)
+        self.n_iter_ = history.n_iter
+        self.n_steps_ = history.n_steps
+
+    # Prediction.
+
+    def _predictions(self, X):
+        """Return what `forward` says of validated rows."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return self._raw(self.params_, ArrayRows(X, {}, seed=self._seed).everything)
+
+    def _raw(self, params, batch):
+        return read_prediction(self._model.predictions(params, batch), batch.n)
+
+    def _prepare_check(self, X, y, sample_weight, random_state):
+        """What `check_gradient` needs, on a copy that shares the callables."""
+        other = copy.copy(self)
+        methods = [method for method, _ in phases_of(get_optimizer(other.optimizer), other.max_iter)]
+        continuing = hasattr(other, "params_")
+        other._seed = int(check_random_state(random_state).randint(2**31 - 1))
+        X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
+        objective, theta, rows = other._assemble(X, columns, _scaled(weight), methods, continuing)
+        return objective, theta, _check_batch(rows[0]), other._seed
+
+
+def _warn_of_differencing(objective):
+    """Say what blocks without an analytic gradient cost."""
+    if objective.numerical:
+        layout = objective.layout
+        names = ", ".join(repr(layout.names[i]) for i in objective.numerical)
+        n_entries = sum(math.prod(layout.shapes[i]) for i in objective.numerical)
+        warnings.warn(
+            f"numerical: the gradient of {names} is made of differences, at {2 * n_entries} evaluations of the loss a "
+            "step. Derive it when the rest is right.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def _check_batch(rows):
+    """One batch of the training shape; a few rows where that is everything."""
+    return rows.sample(1, CHECK, batch_size=CHECKED_ROWS if rows.steps_per_epoch == 1 else None)[0]
+
+
+def _monitored(rows):
+    """The rows on which the plain gradient form's loss is watched: a tenth, within limits."""
+    n_batches = min(rows.steps_per_epoch / 10, MONITORED_ROWS / rows.batch_size)
+    return rows.sample(max(1, math.ceil(n_batches)), MONITOR)
+
+
+def read_weight(sample_weight, X):
+    """Validate the weights of rows; None where none are given."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(X.shape[0], sample_weight)
+    weight = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name="sample_weight")
+    if weight.ndim != 1:
+        raise ValueError(f"sample_weight must be 1-d, one weight a row; got shape {weight.shape}.")
+    check_consistent_length(X, weight)
+    if (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise ValueError(f"Negative values in sample_weight: row {row} has {weight[row]}. Weights must be >= 0.")
+    return weight
+
+
+def _scaled(weight):
+    """Scale weights to mean 1, so that they count like repeated rows."""
+    if weight is None:
+        return None
+    if not weight.any():
+        raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
+    return weight * (len(weight) / weight.sum())

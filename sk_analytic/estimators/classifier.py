@@ -1,0 +1,301 @@
+"""Classification: labels become class indices, scores become probabilities."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from ..exceptions import ParameterStructureError
+from ..losses import LogLoss
+from ..model import LINEAR
+from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+
+
+@shares_parameters(
+    forward="raw scores, (n,), (n, 1) or (n, 2) for two classes, else (n, K)",
+    default='linear, ``X @ params["coef"] + params["intercept"]``',
+    score="accuracy",
+    parameters="""
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied onto those of the rows; "balanced" is inversely proportional to
+        their frequencies.""",
+    attributes="""
+    classes_ : ndarray of shape (n_classes,)
+        The labels; for multilabel targets the indices of the columns.
+    n_outputs_ : int
+        Score columns that `init` was asked for: 1 for two classes, else their number; the number of labels
+        for multilabel targets.""",
+)
+class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
+    """Classification by a model whose gradient was derived by hand: binary, multiclass or multilabel.
+
+        Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
+        shape (n,); for multilabel targets as 0 and 1, floats of shape (n, n_labels).
+
+    {shared}
+        Examples
+        --------
+        Softmax regression, its adjoint written by hand:
+
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from sk_analytic import AnalyticClassifier
+        >>> def init(n_features, n_outputs):
+        ...     return {"W": np.zeros((n_features, n_outputs)), "b": np.zeros(n_outputs)}
+        >>> def vjp(params, X):
+        ...     def pullback(d_scores):
+        ...         return {"W": X.T @ d_scores, "b": d_scores.sum(axis=0)}
+        ...     return X @ params["W"] + params["b"], pullback
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = AnalyticClassifier(vjp=vjp, init=init, optimizer="lbfgs", alpha=1e-2, random_state=0)
+        >>> model.fit(X, y).score(X, y) > 0.95
+        True
+    """
+
+    _default_model = LINEAR
+
+    def __init__(
+        self,
+        forward=None,
+        gradient=None,
+        init=None,
+        *,
+        loss_and_gradient=None,
+        vjp=None,
+        jacobian=None,
+        loss="log_loss",
+        model_params=None,
+        reduction="mean",
+        fixed=(),
+        numerical=(),
+        alpha=0.0,
+        optimizer="adam",
+        batch_size="auto",
+        max_iter=200,
+        shuffle=True,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        check_gradient=True,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+        class_weight=None,
+    ):
+        super().__init__(
+            forward,
+            gradient,
+            init,
+            loss_and_gradient=loss_and_gradient,
+            vjp=vjp,
+            jacobian=jacobian,
+            loss=loss,
+            model_params=model_params,
+            reduction=reduction,
+            fixed=fixed,
+            numerical=numerical,
+            alpha=alpha,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            check_gradient=check_gradient,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X, y, sample_weight=None):
+        """Train the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 and float64 are kept; everything else becomes float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels of any kind, or an indicator matrix of 0 and 1.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, scaled to mean 1: they count like repeated rows.
+
+        Returns
+        -------
+        self : AnalyticClassifier
+            This estimator, trained.
+
+        Raises
+        ------
+        GradientCheckError
+            If the analytic gradient is plainly not the derivative of the loss.
+        DivergenceError
+            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @available_if(trains_by_batches)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one pass over some rows, going on from where the model is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that will ever come; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+
+        Returns
+        -------
+        self : AnalyticClassifier
+            This estimator.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported for partial_fit, which does not see all rows. Compute "
+                "the weights on a large sample by sklearn.utils.compute_class_weight and pass them as a dict."
+            )
+        if classes is None and not hasattr(self, "classes_"):
+            raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None):
+        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, reset=reset)
+        known = None if reset else self.classes_
+        if classes is not None:
+            classes = np.unique(classes)
+            if known is not None and not np.array_equal(classes, known):
+                raise ValueError(f"classes={classes} is not what it was in the first call: {known}.")
+            known = classes
+        if type_of_target(y, input_name="y").startswith("multilabel"):
+            self.classes_, targets = _read_labels(y, known, X.dtype)
+            self._multilabel = True
+        else:
+            self.classes_, targets = _read_classes(y, known)
+            self._multilabel = False
+        n_classes = len(self.classes_)
+        self.n_outputs_ = self._n_init_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
+        weight = read_weight(sample_weight, X)
+        if self.class_weight is not None:
+            by_class = compute_sample_weight(self.class_weight, y).astype(X.dtype)
+            weight = by_class if weight is None else weight * by_class
+        return X, {"y": targets}, weight
+
+    def _stratify(self, y):
+        return None if self._multilabel else y
+
+    def _check_prediction(self, prediction, y):
+        n, n_classes = len(prediction), len(self.classes_)
+        fitting = {(n, n_classes)}
+        if not self._multilabel and n_classes == 2:
+            fitting |= {(n,), (n, 1)}
+        if self._multilabel and n_classes == 1:
+            fitting |= {(n,)}
+        if prediction.shape not in fitting:
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape} for {n} rows and {n_classes} "
+                f"{'labels' if self._multilabel else 'classes'}; expected {' or '.join(map(str, sorted(fitting)))}."
+            )
+
+    def decision_function(self, X):
+        """Return the raw scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes that of the second: the difference where the model gives two columns.
+        """
+        return self._scores(self._predictions(X))
+
+    def _scores(self, prediction):
+        """Raw scores in scikit-learn's shape."""
+        if self._multilabel:
+            return prediction.reshape(len(prediction), len(self.classes_))
+        if len(self.classes_) == 2 and prediction.ndim == 2:
+            return prediction[:, 1] - prediction[:, 0] if prediction.shape[1] == 2 else prediction[:, 0]
+        return prediction
+
+    def predict_proba(self, X):
+        """Return the probability of each class, by the logistic function or softmax of the scores.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; rows sum to 1, but for multilabel targets, where each label has
+            its own.
+        """
+        scores = self.decision_function(X)
+        return LogLoss().inverse_link(scores) if self._multilabel else LogLoss.probabilities(scores)
+
+    def predict(self, X):
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels as they came; for multilabel targets 0 and 1.
+        """
+        return self._decided(self.decision_function(X))
+
+    def _decided(self, scores):
+        if self._multilabel:
+            return (scores > 0).astype(int)
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+
+    def _validation_score(self, objective, theta, batch):
+        decided = self._decided(self._scores(objective.predictions(theta.structure, batch)))
+        true = batch.y.astype(int) if self._multilabel else self.classes_[batch.y]
+        return float(accuracy_score(true, decided, sample_weight=batch.sample_weight))
+
+
+def _read_labels(y, known, dtype):
+    """Return the column indices and the indicator matrix of multilabel targets."""
+    y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    if known is not None and len(known) != y.shape[1]:
+        raise ValueError(f"y has {y.shape[1]} labels; there were {len(known)} classes before.")
+    return np.arange(y.shape[1]), y.astype(dtype)
+
+
+def _read_classes(y, known):
+    """Return the classes and the index of each row's in them."""
+    check_classification_targets(y)
+    y = column_or_1d(y, warn=True)
+    classes, indices = np.unique(y, return_inverse=True)
+    if known is not None:
+        unseen = np.setdiff1d(classes, known)
+        if len(unseen):
+            raise ValueError(f"y has labels {unseen} that are not among the classes {known}.")
+        classes, indices = known, np.searchsorted(known, y)
+    if len(classes) < 2:
+        raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {classes[0]!r}.")
+    return classes, indices

@@ -1,0 +1,184 @@
+"""Regression: targets are floats, predictions go through the inverse of the loss's link."""
+
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from ..model import LINEAR
+from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+
+
+@shares_parameters(
+    forward="(n,) or (n, k), on the loss's link scale: logarithms of the mean for poisson, say",
+    default='linear, ``X @ params["coef"] + params["intercept"]``',
+    score="R²",
+    attributes="\n    n_outputs_ : int\n        Columns of y.",
+)
+class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
+    """Regression by a model whose gradient was derived by hand.
+
+        Without callables it is linear regression.
+
+    {shared}
+        Examples
+        --------
+        A curve with three parameters, its derivative by each given as a Jacobian:
+
+        >>> import numpy as np
+        >>> from sk_analytic import AnalyticRegressor
+        >>> def forward(params, X):
+        ...     return params["height"] * np.exp(-params["rate"] * X[:, 0]) + params["floor"]
+        >>> def jacobian(params, X):
+        ...     decay = np.exp(-params["rate"] * X[:, 0])
+        ...     by_rate = -params["height"] * X[:, 0] * decay
+        ...     return {"height": decay, "rate": by_rate, "floor": np.ones(len(X))}
+        >>> X = np.linspace(0, 4, 50)[:, None]
+        >>> y = 2 * np.exp(-1.5 * X[:, 0]) + 0.5
+        >>> start = {"height": 1.0, "rate": 1.0, "floor": 0.0}
+        >>> model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer="lbfgs", tol=1e-8)
+        >>> {name: round(value, 3) for name, value in model.fit(X, y).params_.items()}
+        {'height': 2.0, 'rate': 1.5, 'floor': 0.5}
+    """
+
+    _default_model = LINEAR
+
+    def __init__(
+        self,
+        forward=None,
+        gradient=None,
+        init=None,
+        *,
+        loss_and_gradient=None,
+        vjp=None,
+        jacobian=None,
+        loss="squared_error",
+        model_params=None,
+        reduction="mean",
+        fixed=(),
+        numerical=(),
+        alpha=0.0,
+        optimizer="adam",
+        batch_size="auto",
+        max_iter=200,
+        shuffle=True,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        check_gradient=True,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+    ):
+        super().__init__(
+            forward,
+            gradient,
+            init,
+            loss_and_gradient=loss_and_gradient,
+            vjp=vjp,
+            jacobian=jacobian,
+            loss=loss,
+            model_params=model_params,
+            reduction=reduction,
+            fixed=fixed,
+            numerical=numerical,
+            alpha=alpha,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            check_gradient=check_gradient,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X, y, sample_weight=None):
+        """Train the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 and float64 are kept; everything else becomes float64.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, scaled to mean 1: they count like repeated rows.
+
+        Returns
+        -------
+        self : AnalyticRegressor
+            This estimator, trained.
+
+        Raises
+        ------
+        GradientCheckError
+            If the analytic gradient is plainly not the derivative of the loss.
+        DivergenceError
+            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @available_if(trains_by_batches)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one pass over some rows, going on from where the model is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+
+        Returns
+        -------
+        self : AnalyticRegressor
+            This estimator.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None):
+        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True, reset=reset)
+        y = y.astype(X.dtype, copy=False)
+        shape = y.shape[1:]
+        if not reset and shape != self._y_shape:
+            raise ValueError(f"y has the shape {y.shape} of a row {shape}; in fit a row had {self._y_shape}.")
+        self._y_shape = shape
+        self.n_outputs_ = self._n_init_outputs = shape[0] if shape else 1
+        return X, {"y": y}, read_weight(sample_weight, X)
+
+    def predict(self, X):
+        """Predict the targets: `forward`, with the inverse of the loss's link.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the shape that y had in `fit`.
+        """
+        return self._on_the_scale_of_y(self._predictions(X))
+
+    def _on_the_scale_of_y(self, prediction):
+        prediction = prediction.reshape(len(prediction), *self._y_shape)
+        loss = self._fitted_loss
+        return prediction if loss is None else loss.inverse_link(prediction)
+
+    def _validation_score(self, objective, theta, batch):
+        prediction = self._on_the_scale_of_y(objective.predictions(theta.structure, batch))
+        return float(r2_score(batch.y, prediction, sample_weight=batch.sample_weight))

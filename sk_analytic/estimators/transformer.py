@@ -1,0 +1,168 @@
+"""Representation learning: no targets, the prediction is what `transform` returns."""
+
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from ..model import AUTOENCODER
+from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+
+
+@shares_parameters(
+    forward="what `transform` returns, (n,) or (n, k)",
+    default="a tied linear autoencoder (``components``, ``mean``)",
+    score="minus the loss",
+)
+class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
+    """Representation learning by a model whose gradient was derived by hand.
+
+        Without callables it is a tied linear autoencoder of two components (``model_params={"n_components":
+        5}`` for another number): what it learns spans the principal components.
+
+    {shared}
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from sk_analytic import AnalyticTransformer
+        >>> X, _ = load_iris(return_X_y=True)
+        >>> codes = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit_transform(X)
+        >>> codes.shape
+        (150, 2)
+    """
+
+    _default_model = AUTOENCODER
+
+    def __init__(
+        self,
+        forward=None,
+        gradient=None,
+        init=None,
+        *,
+        loss_and_gradient=None,
+        vjp=None,
+        jacobian=None,
+        loss=None,
+        model_params=None,
+        reduction="mean",
+        fixed=(),
+        numerical=(),
+        alpha=0.0,
+        optimizer="adam",
+        batch_size="auto",
+        max_iter=200,
+        shuffle=True,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        check_gradient=True,
+        random_state=None,
+        warm_start=False,
+        verbose=0,
+    ):
+        super().__init__(
+            forward,
+            gradient,
+            init,
+            loss_and_gradient=loss_and_gradient,
+            vjp=vjp,
+            jacobian=jacobian,
+            loss=loss,
+            model_params=model_params,
+            reduction=reduction,
+            fixed=fixed,
+            numerical=numerical,
+            alpha=alpha,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            check_gradient=check_gradient,
+            random_state=random_state,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Train the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 and float64 are kept; everything else becomes float64.
+        y : None, default=None
+            Ignored; present as scikit-learn's pipelines pass it.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, scaled to mean 1: they count like repeated rows.
+
+        Returns
+        -------
+        self : AnalyticTransformer
+            This estimator, trained.
+
+        Raises
+        ------
+        GradientCheckError
+            If the analytic gradient is plainly not the derivative of the loss.
+        DivergenceError
+            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+        """
+        return self._fit(X, None, sample_weight)
+
+    @available_if(trains_by_batches)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train for one pass over some rows, going on from where the model is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+
+        Returns
+        -------
+        self : AnalyticTransformer
+            This estimator.
+        """
+        return self._fit(X, None, sample_weight, incremental=True)
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None):
+        X = validate_data(self, X, dtype=FLOATS, reset=reset)
+        return X, {}, read_weight(sample_weight, X)
+
+    def _check_prediction(self, prediction, y):
+        self._n_features_out = 1 if prediction.ndim == 1 else prediction.shape[1]
+
+    def transform(self, X):
+        """Return what `forward` makes of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_features_out)
+            Of X's dtype if that is floating.
+        """
+        return self._predictions(X).reshape(-1, self._n_features_out)
+
+    def _validation_score(self, objective, theta, batch):
+        loss = objective.mean_value(theta, [batch])
+        if loss is None:
+            raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
+        return -loss

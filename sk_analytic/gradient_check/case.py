@@ -1,0 +1,168 @@
+"""One failed block under diagnosis: sketches of its true derivative, and what explains them.
+
+The derivative is never computed entry by entry here: a handful of random directions in the block, the
+same for every hypothesis, tell a right explanation from a wrong one whatever the number of entries. A
+hypothesis is chosen on some directions and must hold on others, on other rows and at another θ.
+"""
+
+from functools import cached_property
+
+import numpy as np
+
+from .subject import size_of
+
+CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
+EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers
+LEFT_OVER = 0.05  # and no more than this share of the fault may be left over
+
+
+class Fit:
+    """How well a hypothesis fits: its factor, and the largest relative difference left over."""
+
+    def __init__(self, factor, agreement):
+        self.factor, self.agreement = factor, agreement
+
+    @property
+    def evidence(self):
+        """The numbers, for a finding."""
+        return {"factor": self.factor, "agreement": self.agreement}
+
+
+class Case:
+    """A failed block.
+
+    Parameters
+    ----------
+    situation : Situation
+        Where it failed.
+    index : int
+        Of the block.
+    elsewhere : list of Situation
+        Other θ and rows, to verify on.
+    start : ndarray
+        The θ that the user gave.
+    """
+
+    def __init__(self, situation, index, elsewhere, start):
+        self.situation, self.index, self.elsewhere, self.start = situation, index, elsewhere, start
+        self.subject = situation.subject
+        layout = self.subject.layout
+        self.name, self.shape = layout.names[index], layout.shapes[index]
+        self.size = int(np.prod(self.shape))
+        self.scale = size_of(self.theta())
+        draws = self.subject.rng.standard_normal((CHOSEN_ON + VERIFIED_ON, *self.shape))
+        self.directions = draws * self.scale
+        self._sketches: dict = {}
+
+    @property
+    def others(self):
+        """Indices of the other blocks."""
+        return [i for i in range(len(self.subject.layout.names)) if i != self.index]
+
+    def theta(self, situation=None):
+        """Return this block's parameters."""
+        situation = situation or self.situation
+        return situation.block(self.index, situation.vector)
+
+    def analytic(self, situation=None):
+        """Return this block's analytic gradient."""
+        return (situation or self.situation).block(self.index)
+
+    def analytic_of(self, gradient):
+        """Return this block of a gradient vector."""
+        return self.situation.block(self.index, gradient)
+
+    def project(self, array, directions=None):
+        """Return the derivatives along the directions that an array in place of the gradient would give."""
+        directions = self.directions if directions is None else directions
+        return directions.reshape(len(directions), -1) @ np.ravel(array)
+
+    def sketch(self, situation=None, directions=None):
+        """Return the derivatives of the loss along the directions, and their errors.
+
+        Fewer directions elsewhere than at the case's own situation.
+        """
+        situation = situation or self.situation
+        if directions is None:
+            if id(situation) not in self._sketches:
+                chosen = self.directions if situation is self.situation else self.directions[:ELSEWHERE]
+                self._sketches[id(situation)] = (situation, *self._slopes(situation, chosen))
+            return self._sketches[id(situation)][1:]
+        return self._slopes(situation, directions)
+
+    def _slopes(self, situation, directions):
+        slopes = [situation.slope(self.index, direction) for direction in directions]
+        return np.array([s for s, _ in slopes]), np.array([e for _, e in slopes])
+
+    @cached_property
+    def mismatch(self):
+        """Size of the fault along the directions."""
+        true, _ = self.sketch()
+        return float(np.linalg.norm(self.project(self.analytic()) - true))
+
+    def explain(self, predict, free=False, everywhere=True, directions=None):
+        """Test a prediction of the true derivative.
+
+        Parameters
+        ----------
+        predict : callable
+            ``predict(situation) -> array`` of the block's shape, or None where it does not apply.
+        free : bool, default=False
+            Whether a constant factor may be chosen.
+        everywhere : bool, default=True
+            Whether it must also hold on other rows and at another θ.
+        directions : ndarray, default=None
+            Instead of the case's own; then only at its own situation.
+
+        Returns
+        -------
+        fit : Fit or None
+            None where it does not explain.
+        """
+
+        def sketch(situation):
+            predicted = predict(situation)
+            if predicted is None or not np.isfinite(predicted).all():
+                return None
+            true, error = self.sketch(situation, directions)
+            chosen = self.directions if directions is None else directions
+            return self.project(predicted, chosen[: len(true)]), true, error
+
+        return self.compare(sketch, free, everywhere and directions is None)
+
+    def compare(self, sketch, free=False, everywhere=True, mismatch=None):
+        """Test predicted against true numbers: ``sketch(situation) -> (predicted, true, error)`` or None."""
+        numbers = sketch(self.situation)
+        if numbers is None:
+            return None
+        predicted, true, error = numbers
+        factor = 1.0
+        if free:
+            half = slice(0, CHOSEN_ON)
+            square = float(predicted[half] @ predicted[half])
+            if not square:
+                return None
+            factor = float(predicted[half] @ true[half]) / square
+        left = np.linalg.norm(factor * predicted - true)
+        mismatch = self.mismatch if mismatch is None else mismatch
+        worst = self._share(factor * predicted, true, error)
+        if worst is None or left > LEFT_OVER * mismatch:
+            return None
+        if everywhere:
+            if not self.elsewhere and free and self.size < 2:
+                return None
+            for situation in self.elsewhere:
+                numbers = sketch(situation)
+                share = None if numbers is None else self._share(factor * numbers[0], *numbers[1:])
+                if share is None:
+                    return None
+                worst = max(worst, share)
+        return Fit(factor, worst)
+
+    @staticmethod
+    def _share(predicted, true, error):
+        """The relative difference left over, or None if that is too much."""
+        left, scale = np.linalg.norm(predicted - true), np.linalg.norm(true)
+        if not np.isfinite(left) or left > EXPLAINS * max(scale, np.linalg.norm(predicted)) + 5 * np.linalg.norm(error):
+            return None
+        return float(left / scale) if scale else float(left)

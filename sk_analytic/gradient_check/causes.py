@@ -1,0 +1,142 @@
+"""The table of causes: every identifier that a finding may carry, with its meaning.
+
+A cause is a class; the table is drawn from the classes. A `Doubt` is why nothing can be told. A
+`Hypothesis` is a fault that can be tested for: it is given a `Case` (see ``case.py``) and answers with a
+`Diagnosis` if it explains the numbers, else with None.
+"""
+
+from typing import ClassVar, NamedTuple
+
+
+class Diagnosis(NamedTuple):
+    """A hypothesis that explains the numbers.
+
+    Attributes
+    ----------
+    cause : str
+        Its identifier.
+    evidence : dict
+        The numbers that it rests on.
+    explanation : str
+        In words, with the likely slip.
+    """
+
+    cause: str
+    evidence: dict
+    explanation: str
+
+
+class Cause:
+    """One entry of the table.
+
+    Attributes
+    ----------
+    identifier : str
+        What a finding's ``cause`` says.
+    meaning : str
+        For the documentation, one sentence.
+    template : str
+        The explanation, with places for the evidence.
+    """
+
+    identifier: ClassVar[str] = ""
+    meaning: ClassVar[str] = ""
+    template: ClassVar[str] = "{}"
+    verdict: ClassVar[str] = "wrong"
+    table: ClassVar[dict[str, type["Cause"]]] = {}
+
+    def __init_subclass__(cls, **rest):
+        super().__init_subclass__(**rest)
+        if cls.identifier:
+            cls.table.setdefault(cls.identifier, cls)
+
+    @classmethod
+    def explain(cls, *places, evidence=None, **named):
+        """Return the diagnosis with the template filled in."""
+        return Diagnosis(cls.identifier, evidence or {}, cls.template.format(*places, **named))
+
+
+class Hypothesis(Cause):
+    """A fault that can be tested for.
+
+    Attributes
+    ----------
+    rank : int
+        Simple ones come first; among equals, the order of definition.
+    again : bool
+        Whether to ask once more when all blocks have been looked at: it uses what another block showed.
+    """
+
+    rank: ClassVar[int] = 50
+    again: ClassVar[bool] = False
+    all_of_them: ClassVar[list[type["Hypothesis"]]] = []
+
+    def __init_subclass__(cls, **rest):
+        super().__init_subclass__(**rest)
+        if cls.identifier:
+            cls.all_of_them.append(cls)
+            cls.all_of_them.sort(key=lambda hypothesis: hypothesis.rank)
+
+    def test(self, case):
+        """Return a `Diagnosis` if this explains the case, else None."""
+        raise NotImplementedError
+
+
+class Doubt(Cause):
+    """Why nothing can be told."""
+
+    verdict = "cannot tell"
+
+
+class NotFinite(Doubt):
+    identifier = "not_finite"
+    meaning = "The loss itself is not finite at the parameters of the check, or beside them."
+    template = "The loss is not finite {}."
+
+
+class NotDeterministic(Doubt):
+    identifier = "not_deterministic"
+    meaning = "Two evaluations of the loss, or of the gradient, at the same parameters differ."
+    template = "Two evaluations of the {} at the same parameters differ{}."
+
+
+class Kink(Doubt):
+    identifier = "kink"
+    meaning = "The loss has a kink at the parameters of the check: its one-sided derivatives differ."
+    template = "The loss has a kink here: its one-sided derivatives differ."
+
+
+class Noise(Doubt):
+    identifier = "noise"
+    meaning = "The loss is too noisy for its differences to be told from the analytic gradient."
+    template = "Differences of the loss are too inexact (error about {error:.1g} of the derivative): it is noisy."
+
+
+class Cancellation(Doubt):
+    identifier = "cancellation"
+    meaning = "The derivative is too small beside the loss: its differences drown in rounding."
+    template = (
+        "The derivative is so small beside the loss ({value:.3g}) that its differences drown in rounding "
+        "(error about {error:.1g})."
+    )
+
+
+class Unsettled(Doubt):
+    identifier = "unsettled"
+    meaning = "Differences at several steps do not converge: the loss is rough or steps at small scales."
+    template = "Differences of the loss at several steps do not agree among themselves: it is rough here."
+
+
+class LowPrecision(Doubt):
+    identifier = "low_precision"
+    meaning = "The loss or the gradient is computed in lower precision (float32, float16) inside the callable."
+    template = (
+        "The {what} carries only {digits} digits or so, as if computed in {dtype} inside the callable; up to that "
+        "it agrees. Look for a cast, or a buffer of that type."
+    )
+
+
+class Unexplained(Cause):
+    identifier = "unexplained"
+    meaning = "The gradient is wrong and no hypothesis explains how; the explanation describes the pattern."
+    template = "No known fault explains it. {}"

@@ -1,0 +1,438 @@
+"""The way through a check: a verdict on every block first, then a diagnosis of those that failed."""
+
+import inspect
+import warnings
+
+import numpy as np
+
+from ..exceptions import GradientCheckError
+from ..model import Model
+from ..objective import Objective
+from ..parameters import Layout, Parameters
+from ..rows import CHECK, ArrayRows, generator
+from . import elsewhere, places, rows, transforms, units  # noqa: F401  they fill the table of hypotheses
+from .case import Case
+from .causes import Hypothesis, Unexplained
+from .memory import key_of, recall, remember
+from .places import pattern
+from .report import Finding, GradientReport
+from .state import depends_on_calls, is_stochastic, not_finite, written_to
+from .subject import Situation, SpentError, Subject, nearby
+from .verdict import QUICK, Checker, Judgement, NotFinite, repeats
+
+NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
+MANY = 10**9
+BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
+TOTAL_SECONDS = 60.0
+FEW_ROWS = 48  # are enough for a diagnosis where the fault shows on them
+ELSEWHERE = ((0.15, 0.6), (0.1, 0.35))  # how far θ is moved, and the share of the rows, to verify on
+
+
+def check_gradient(
+    estimator=None,
+    X=None,
+    y=None,
+    *,
+    loss=None,
+    gradient=None,
+    params=None,
+    sample_weight=None,
+    n_directions=3,
+    blocks=None,
+    random_state=None,
+):
+    """Tell whether an analytic gradient is the derivative of the loss, and if not, what is wrong with it.
+
+    Either an estimator of this package is looked at, with its callables in any form, or a ``loss`` and a
+    ``gradient`` of anybody's. Nothing that is given is changed. Blocks of θ are compared along random
+    directions with central differences of the loss, in float64, at a point beside the parameters given; what
+    fails is diagnosed.
+
+    Parameters
+    ----------
+    estimator : estimator of this package, default=None
+        Need not be fitted: its starting parameters are used, or ``params_`` where there are some.
+    X : array-like of shape (n_samples, n_features), default=None
+        A few dozen rows are enough, and keep it fast.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, where they are taken.
+    loss : callable, default=None
+        Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` where there are no X and
+        y. ``y`` and ``sample_weight`` are received by name.
+    gradient : callable, default=None
+        With ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
+    params : structure, default=None
+        With ``loss``: where to look. A dict, tuple, list, named tuple, nested as you like, or one array. For an
+        estimator, instead of its starting parameters.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    n_directions : int, default=3
+        Random directions in each block.
+    blocks : str or iterable of str, default=None
+        The blocks to look at; all by default.
+    random_state : int, RandomState instance or None, default=None
+        For the starting parameters and the directions.
+
+    Returns
+    -------
+    report : GradientReport
+        ``report.ok`` is whether no block is wrong; printed, it says what is.
+
+    See Also
+    --------
+    sk_analytic.plotting.GradientCheckDisplay : The same, entry by entry, as a picture.
+
+    Examples
+    --------
+    An estimator:
+
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor, check_gradient
+    >>> X = np.arange(12.0).reshape(6, 2)
+    >>> check_gradient(AnalyticRegressor(), X, X[:, 0], random_state=0).ok
+    True
+
+    Plain functions, here scipy's; the sign is wrong:
+
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> report = check_gradient(loss=rosen, gradient=lambda x: -rosen_der(x), params=np.ones(3) / 2, random_state=0)
+    >>> report.findings[0].cause
+    'sign'
+    """
+    from sklearn.utils import check_random_state
+
+    if estimator is not None:
+        if loss is not None or gradient is not None:
+            raise TypeError("check_gradient takes an estimator, or loss and gradient, not both.")
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state)
+        if params is not None:
+            theta = Parameters(theta.layout, theta.layout.flatten(params))
+    else:
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        objective, theta, batch = _of_callables(loss, gradient, params, X, y, sample_weight)
+    return examine(objective, theta, batch, n_directions=n_directions, seed=seed, blocks=blocks)
+
+
+def _of_callables(loss, gradient, params, X, y, sample_weight):
+    """The objective of plain callables, at their parameters, on their rows."""
+    given = {"loss": loss, "gradient": gradient, "params": params}
+    absent = [name for name, value in given.items() if value is None]
+    if absent:
+        raise TypeError(
+            f"check_gradient needs an estimator, or loss, gradient and params; {' and '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} missing."
+        )
+    has_rows = X is not None
+    X = np.asarray(X) if has_rows else np.zeros((1, 0))
+    columns = {} if y is None else {"y": np.asarray(y)}
+    weight = None if sample_weight is None else np.asarray(sample_weight, float)
+    functions = [_with_rows(role, given[role]) for role in ("loss", "gradient")]
+    model = Model(forward=None, forms={"gradient": functions[1]}, loss=functions[0], columns=columns, init=params)
+    layout = Layout.of(params, np.float64)
+    objective = Objective(model, None, layout)
+    return objective, Parameters(layout, layout.flatten(params)), ArrayRows(X, columns, weight).everything
+
+
+def _with_rows(role, function):
+    """A callable of θ alone as one of θ and rows."""
+    if not callable(function):
+        raise TypeError(f"{role} must be callable; got {function!r}.")
+    try:
+        kinds = [p.kind for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    except (TypeError, ValueError):
+        kinds = [inspect.Parameter.POSITIONAL_ONLY]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if kinds and all(kind in positional for kind in kinds) and len(kinds) == 1:
+        return lambda params, X: function(params)
+    return function
+
+
+def require_right(objective, theta, batch, *, seed, preface="", only_warn=False):
+    """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
+
+    Functions found right before on data of the same shape are not evaluated again.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+        Not changed.
+    batch : Batch
+        A few rows.
+    seed : int
+        Seed of the fit.
+    preface : str, default=""
+        What to say before the report.
+    only_warn : bool, default=False
+        Whether a wrong block is a warning instead.
+
+    Returns
+    -------
+    report : GradientReport
+    """
+    key = key_of(objective, batch)
+    report = recall(key)
+    if report is None:
+        report = examine(objective, theta, batch, n_directions=None, seed=seed)
+        remember(key, report)
+    if report.ok:
+        return report
+    wrong = ", ".join(map(repr, report.wrong))
+    message = (
+        f"{preface}The analytic gradient ({objective.model.form}) is not the derivative of the loss in block "
+        f"{wrong}.\n{report}"
+    )
+    if not only_warn:
+        raise GradientCheckError(f"{message}\ncheck_gradient='warn' or False trains all the same.", report)
+    warnings.warn(message, UserWarning, stacklevel=6)
+    return report
+
+
+def second_opinion(objective, theta, batch, *, seed):
+    """Return a sentence on the gradient at a θ where training failed; empty where nothing can be said."""
+    try:
+        report = examine(objective, theta, batch, n_directions=None, seed=seed)
+    except Exception:
+        return ""
+    if not report.findings:
+        return ""
+    if not report.ok:
+        return f"The gradient is wrong at these parameters:\n{report}"
+    if all(finding.verdict == "right" for finding in report.findings):
+        return "The analytic gradient was checked at these parameters and is right."
+    return "Whether the analytic gradient is right cannot be told at these parameters."
+
+
+def examine(objective, theta, batch, *, n_directions=None, seed, blocks=None):
+    """Return the report on the blocks, in float64 whatever the training dtype.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+        Not changed.
+    batch : Batch
+        A few rows.
+    n_directions : int or None, default=None
+        Random directions in each block; None looks at all blocks at once, in at most `QUICK` evaluations
+        if they are right.
+    seed : int
+        Of the directions.
+    blocks : str or iterable of str, default=None
+        The blocks to look at; all by default.
+
+    Returns
+    -------
+    report : GradientReport
+    """
+    if not objective.has_value:
+        return GradientReport()
+    double = objective.astype(np.float64)
+    double.fixed = tuple(sorted({*double.fixed, *double.numerical}))
+    double.numerical = ()
+    chosen = None if blocks is None else double.layout.indices(blocks, "blocks")
+    subject = Subject(double, generator(seed, CHECK))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        examination = _Examination(subject, theta.vector.astype(np.float64), batch.astype(np.float64), chosen)
+        return GradientReport(tuple(examination.findings(n_directions)), subject.n_evaluations)
+
+
+class _Examination:
+    """One check of one subject."""
+
+    def __init__(self, subject, start, batch, chosen):
+        self.subject, self.layout, self.start, self.chosen = subject, subject.layout, start, chosen
+        self.at_start = Situation(subject, start, batch)
+        self.about_inputs: list[Finding] = []
+        self.situation = self._beside()
+
+    def _beside(self):
+        """A point beside the start: there, symmetry or zeros may hide a fault. The start if that fails."""
+        moved = Situation(self.subject, nearby(self.layout, self.start, NEAR, self.subject.rng), self.at_start.batch)
+        for situation in (moved, self.at_start):
+            if np.isfinite(situation.value):
+                return situation
+        return self.at_start
+
+    def findings(self, n_directions):
+        """Findings on what was written to, and one on each block with a gradient."""
+        indices = self._open()
+        if not indices:
+            return self.about_inputs
+        if not np.isfinite(self.situation.value):
+            text = NotFinite.template.format("at the parameters of the check")
+            doubt = Judgement("cannot tell", NotFinite.identifier, {"relative_error": 0.0}, text)
+            judgements = dict.fromkeys(indices, doubt)
+        else:
+            judgements = self._judge(indices, n_directions)
+        found = {index: j.finding(self.layout, index) for index, j in judgements.items()}
+        failed = [i for i in indices if found[i].verdict == "wrong" and judgements[i].cause != "hidden_state"]
+        if failed:
+            found.update(_Diagnosis(self.situation, self.start, failed, judgements).findings())
+        return [*self.about_inputs, *(found[index] for index in indices)]
+
+    def _open(self):
+        """Evaluate the gradient for the first time; return the blocks that it has."""
+        subject, situation = self.subject, self.situation
+        try:
+            if not np.isfinite(situation.value):
+                subject.objective.value(subject.parameters(self.start), situation.batch)  # for its error, if any
+            subject.spend()
+            partial = subject.objective.partial(subject.parameters(situation.vector), situation.batch)
+        except Exception as error:
+            if not _is_about_writing(error):
+                raise
+            self.about_inputs = written_to(subject, self.at_start, error)
+            subject.writable = True
+            self.situation = situation = self.at_start.at(self.start)
+            situation.__dict__["value"] = subject.value(self.start, situation.batch)
+            partial = subject.objective.partial(
+                subject.parameters(situation.vector), subject.rows(situation.batch)
+            )
+        if partial.gradient is None:
+            return []
+        situation.__dict__["gradient"] = partial.gradient.copy()
+        return [
+            index
+            for index, shape in enumerate(self.layout.shapes)
+            if index not in partial.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
+        ]
+
+    def _judge(self, indices, n_directions):
+        checker = Checker(self.situation, indices)
+        if n_directions is None:
+            self.subject.allow(QUICK - 3 - self.subject.n_evaluations, MANY)
+            judgements = self._quick(checker)
+            self.subject.allow(MANY, MANY)
+        else:
+            judgements = checker.each(n_directions)
+        doubt, differing = repeats(self.situation)
+        if doubt is not None:
+            return dict.fromkeys(indices, doubt)
+        if differing is not None:
+            changed = depends_on_calls(self.situation, differing)
+            judgements.update({index: j for index, j in changed.items() if index in judgements})
+        if is_stochastic(self.situation):
+            text = "The gradient is random: it estimates the derivative, which one draw of it cannot show to be wrong."
+            judgements = {
+                index: j if j.verdict == "right" else Judgement("cannot tell", "not_deterministic", j.evidence, text)
+                for index, j in judgements.items()
+            }
+        return judgements
+
+    def _quick(self, checker):
+        """All blocks at once within the budget; without one where that finds a fault."""
+        try:
+            judgements = checker.quick()
+        except SpentError:
+            text = "The quick check could not tell within its evaluations."
+            return dict.fromkeys(checker.indices, Judgement("cannot tell", "noise", {"relative_error": 0.0}, text))
+        if any(j.verdict == "wrong" for j in judgements.values()):
+            self.subject.allow(MANY, MANY)
+            judgements = checker.each(2)
+        return judgements
+
+
+def _is_about_writing(error):
+    """Whether an error may come from writing to what is read-only."""
+    text = str(error).lower()
+    return "read-only" in text or "readonly" in text or "not writeable" in text or "not writable" in text
+
+
+class _Diagnosis:
+    """Hypotheses tested on each failed block."""
+
+    def __init__(self, situation, start, failed, judgements):
+        self.subject, self.start, self.failed, self.judgements = situation.subject, start, failed, judgements
+        self.situation = self._fewer_rows(situation)
+        self.elsewhere = self._elsewhere()
+
+    def _fewer_rows(self, situation):
+        """The first rows, if what fails on all of them fails on those as well."""
+        if situation.n <= FEW_ROWS or not situation.is_sound:
+            return situation
+        from .subject import take
+
+        fewer = situation.of(take(situation.batch, np.arange(FEW_ROWS)))
+        if not fewer.is_sound:
+            return situation
+        again = Checker(fewer, self.failed).each(1)
+        same = all(
+            j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items()
+        )
+        return fewer if same else situation
+
+    def _elsewhere(self):
+        """Situations to verify on: other rows and another θ; fewer of those that cannot be evaluated."""
+        situations, n = [], self.situation.n
+        for share, part in ELSEWHERE:
+            for smaller in (1.0, 0.1):
+                count = max(1, min(n - 1, round(part * n))) if n > 1 else n
+                rows = self.subject.rng.permutation(n)[:count] if n > 1 else None
+                moved = self.situation.moved(share * smaller, rows)
+                if moved.is_sound:
+                    situations.append(moved)
+                    break
+        return situations
+
+    def findings(self):
+        """The findings on the failed blocks."""
+        self.subject.allow(MANY, TOTAL_SECONDS)
+        cases = {index: Case(self.situation, index, self.elsewhere, self.start) for index in self.failed}
+        found = {index: self._first(case) for index, case in cases.items()}
+        for index, case in cases.items():
+            if found[index] is None:
+                found[index] = self._first(case, again=True)
+        found = _same_end(found)
+        return {index: self._finding(case, found[index]) for index, case in cases.items()}
+
+    def _first(self, case, again=False):
+        """The simplest hypothesis that explains the case."""
+        if not np.isfinite(case.analytic()).all():
+            return not_finite(case)
+        evaluations, seconds = BLOCK_BUDGET
+        self.subject.allow(evaluations, seconds)
+        for hypothesis in Hypothesis.all_of_them:
+            if again and not hypothesis.again:
+                continue
+            try:
+                diagnosis = hypothesis().test(case)
+            except SpentError:
+                if self.subject.is_spent:
+                    return None
+                continue
+            except Exception:  # a hypothesis that cannot be tested explains nothing
+                continue
+            if diagnosis:
+                return diagnosis
+        return None
+
+    def _finding(self, case, diagnosis):
+        judgement = self.judgements[case.index]
+        if diagnosis is None:
+            self.subject.allow(2000, 5.0)
+            try:
+                words, evidence = pattern(case)
+            except Exception:
+                words, evidence = judgement.explanation, {}
+            diagnosis = Unexplained.explain(words, evidence=evidence)
+        evidence = {**judgement.evidence, **diagnosis.evidence}
+        return Finding(case.name, case.shape, "wrong", diagnosis.cause, evidence, diagnosis.explanation)
+
+
+def _alike(evidence, other):
+    """Whether a fault is about as large."""
+    return evidence["relative_error"] > 0.1 * other["relative_error"]
+
+
+def _same_end(found):
+    """Where one block fails through the first (last) step, others that fail at that end of an axis do so too."""
+    from .places import FirstStep, LastStep
+
+    for step, end in ((FirstStep, "the first along"), (LastStep, "the last along")):
+        through = any(d is not None and d.cause == step.identifier for d in found.values())
+        for index, diagnosis in found.items():
+            if through and diagnosis is not None and "n_entries" in diagnosis.evidence and end in diagnosis.explanation:
+                found[index] = diagnosis._replace(cause=step.identifier)
+    return found

@@ -1,0 +1,274 @@
+"""Faults of a gradient that belongs to another θ, another value, or another model."""
+
+import numpy as np
+
+from .causes import Hypothesis
+from .contributions import Contributions
+from .subject import size_of, take
+
+INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
+
+
+class Stale(Hypothesis):
+    identifier = "stale_parameters"
+    meaning = "The gradient belongs to another θ: it uses old parameters, in a closure or a cache."
+    template = "It is the derivative at another θ: {where} (agreement {agreement:.1g}).{hint}"
+    rank = 30
+
+    def test(self, case):
+        for words, vector, names in self._places(case):
+            if np.array_equal(vector, case.situation.vector):
+                continue
+            fit = self._fit(case, vector)
+            if fit:
+                hint = f" Are old {names} kept in a closure, a cache or an object?"
+                evidence = {**fit.evidence, "where": words}
+                return self.explain(where=words, agreement=fit.agreement, hint=hint, evidence=evidence)
+        return None
+
+    @staticmethod
+    def _places(case):
+        layout, here = case.subject.layout, case.situation.vector
+        yield "the starting parameters", case.start, "parameters"
+        for index, name in enumerate(layout.names):
+            vector = here.copy()
+            vector[layout.slices[index]] = case.start[layout.slices[index]]
+            if len(layout.names) > 1:
+                yield f"{name} as it was at the start", vector, f"values of {name}"
+
+    @staticmethod
+    def _fit(case, vector):
+        """The analytic gradient here against the true one there."""
+        there = case.situation.at(vector)
+        true, error = case.sketch(there, case.directions)
+        predicted = case.project(case.analytic())
+        if not np.isfinite(true).all():
+            return None
+        return case.compare(lambda s: (predicted, true, error), everywhere=False)
+
+
+class Constant(Hypothesis):
+    identifier = "constant_gradient"
+    meaning = "The gradient does not depend on θ, though the derivative does."
+    template = "It does not change with θ at all, though the derivative does. Does it use parameters of its own?"
+    rank = 31
+
+    def test(self, case):
+        same = [s for s in (case.situation.moved(0.3), case.situation.moved(0.3)) if s.is_sound]
+        if not same or any(_changes(case.analytic(s), case.analytic()) for s in same):
+            return None
+        true, error = case.sketch()
+        there, error_there = case.sketch(same[0])
+        there, true = there, true[: len(there)]
+        if np.linalg.norm(there - true) <= 1e-4 * np.linalg.norm(true) + 10 * np.linalg.norm(error):
+            return None
+        return self.explain()
+
+
+class BlockIgnored(Hypothesis):
+    identifier = "block_ignored"
+    meaning = "The gradient leaves another block (a bias, say) out of account, as if it were zero or one."
+    template = "It is the derivative for {other} = {value:g} (agreement {agreement:.1g}): {other} is left out of account."
+    rank = 32
+
+    def test(self, case):
+        layout, here = case.subject.layout, case.situation.vector
+        for index in case.others:
+            for value in (0.0, 1.0):
+                vector = here.copy()
+                vector[layout.slices[index]] = value
+                fit = Stale._fit(case, vector)
+                if fit:
+                    name = layout.names[index]
+                    evidence = {**fit.evidence, "other": name}
+                    return self.explain(other=name, value=value, agreement=fit.agreement, evidence=evidence)
+        return None
+
+
+class ForwardAndVjp(Hypothesis):
+    identifier = "forward_vjp_disagree"
+    meaning = "`forward` and `vjp` do not return the same prediction; the pullback belongs to that of `vjp`."
+    template = (
+        "forward and vjp disagree on the prediction (by up to {gap:.3g}). The gradient is right for that of vjp "
+        "(agreement {agreement:.1g}), so look at forward."
+    )
+    rank = -2
+
+    def test(self, case):
+        objective = case.subject.objective
+        if objective.model.form != "vjp" or objective.model.forward is None:
+            return None
+        there = self._prediction(case, case.situation.vector)
+        here = case.subject.predictions(case.situation.vector, case.situation.batch)
+        if there is None or here is None or (there.shape == here.shape and np.allclose(there, here, 1e-9, 1e-12)):
+            return None
+        gap = float(np.abs(there - here).max()) if there.shape == here.shape else np.inf
+        fit = _against(case, lambda vector, batch: self._value(case, vector, batch))
+        return fit and self.explain(gap=gap, agreement=fit.agreement, evidence={**fit.evidence, "gap": gap})
+
+    @staticmethod
+    def _prediction(case, vector):
+        case.subject.spend()
+        try:
+            theta = case.subject.parameters(vector)
+            return np.asarray(case.subject.objective.model.gradient(theta.structure, case.situation.batch)[0], float)
+        except Exception:
+            return None
+
+    def _value(self, case, vector, batch):
+        prediction = self._prediction(case, vector)
+        return np.nan if prediction is None else case.subject.objective._named_loss(prediction, batch)[0]
+
+
+class LossMismatch(Hypothesis):
+    identifier = "loss_disagrees"
+    meaning = "`loss_and_gradient` returns another loss than `loss`; the gradient belongs to its own."
+    template = (
+        "loss and loss_and_gradient disagree: {ours:.8g} and {own:.8g}. The gradient is right for the latter "
+        "(agreement {agreement:.1g}), so look at loss."
+    )
+    rank = -1
+
+    def test(self, case):
+        objective = case.subject.objective
+        if objective.model.form != "loss_and_gradient" or objective.model.loss is None:
+            return None
+        own = self._value(case, case.situation.vector, case.situation.batch)
+        fit = _against(case, lambda vector, batch: self._value(case, vector, batch))
+        ours = case.situation.value
+        evidence = {"loss": ours, "loss_and_gradient": own}
+        return fit and self.explain(ours=ours, own=own, agreement=fit.agreement, evidence={**fit.evidence, **evidence})
+
+    @staticmethod
+    def _value(case, vector, batch):
+        case.subject.spend()
+        try:
+            return case.subject.objective.partial(case.subject.parameters(vector), batch).loss
+        except Exception:
+            return np.nan
+
+
+def _against(case, value):
+    """Hold the analytic gradient against differences of another value."""
+    batch = case.situation.batch
+    slopes = []
+    for array in case.directions:
+        direction = case.situation.direction(case.index, array)
+        slopes.append(case.situation.along(direction, lambda vector: value(vector, batch)).refine(most=3))
+    true, error = np.array(slopes).T
+    if not np.isfinite(true).all():
+        return None
+    predicted = case.project(case.analytic())
+    return case.compare(lambda s: (predicted, true, error), everywhere=False)
+
+
+class LogarithmForgotten(Hypothesis):
+    identifier = "log_forgotten"
+    meaning = "The loss adds up terms (probabilities) where the gradient belongs to the sum of their logarithms."
+    template = (
+        "The loss adds up terms where the gradient belongs to the sum of their logarithms ({how}; agreement "
+        "{agreement:.1g}). Look for a logarithm missing in the loss: of a product of probabilities it is the sum of "
+        "their logarithms."
+    )
+    rank = 23
+    again = True  # what one block tells serves the others
+    entries = 8
+    most_terms = 100
+
+    def test(self, case):
+        if not case.situation.n or case.subject.objective.model.form == "jacobian":
+            return None
+        return self._whole(case) or self._by_entry(case) or self._by_sum(case)
+
+    def _whole(self, case):
+        """The loss is minus the density itself, row by row."""
+        objective = case.subject.objective
+        if objective.loss is None or case.situation.batch.y is not None:
+            return None
+
+        def sketch(situation):
+            c = Contributions.of(case, situation)
+            derivative = c.derivative()
+            if derivative is None:
+                return None
+            with np.errstate(all="ignore"):
+                predicted = c.combine(derivative / c.prediction.reshape(derivative.shape))
+            return (predicted, c.analytic, c.error) if np.isfinite(predicted).all() else None
+
+        fit = case.compare(sketch)
+        how = "of each row, the logarithm of the prediction is still to be taken"
+        return fit and self.explain(how=how, agreement=fit.agreement, evidence=fit.evidence)
+
+    def _by_entry(self, case):
+        """If the loss is -p(θ) and the gradient that of -log p(θ), their ratio is p, whose derivative is the loss's."""
+        if case.size < 2:
+            return None
+        one = case.situation.of(take(case.situation.batch, [0]))
+        chosen = np.unique(np.linspace(0, case.size - 1, self.entries).astype(int))
+        errors = [self._error(case, one, entry) for entry in chosen]
+        told = [e for e in errors if e is not None]
+        good = [e for e in told if e < 1e-4]
+        if len(good) < 3 or len(good) < 0.7 * len(told):
+            return None
+        case.subject.notes.setdefault("terms", []).append(case.index)
+        evidence = {"agreement": max(good), "entries": [int(e) for e in chosen]}
+        how = f"the derivative over the gradient is such a term in {len(good)} of {len(told)} entries looked at"
+        return self.explain(how=how, agreement=max(good), evidence=evidence)
+
+    def _error(self, case, one, entry):
+        """Relative difference between the ratio's derivative and the loss's, in one entry of one row."""
+        step = 1e-2 * case.scale
+        points = {k: self._term(case.index, one, entry, k * step) for k in (-1, -0.5, 0, 0.5, 1)}
+        if any(p is None or not np.isfinite(p).all() for p in points.values()):
+            return None
+        coarse = (points[1][1] - points[-1][1]) / (2 * step)
+        fine = (points[0.5][1] - points[-0.5][1]) / step
+        true, ratio = points[0]
+        if abs(true) < 1e-9 or abs(ratio - 1) < 1e-6:
+            return None
+        return abs(abs((4 * fine - coarse) / 3 / true) - 1)
+
+    @staticmethod
+    def _term(index, one, entry, shift=0.0):
+        """The derivative by one entry, and its ratio to the gradient, with that entry shifted."""
+        where = one.subject.layout.slices[index]
+        vector = one.vector.copy()
+        vector[where.start + entry] += shift
+        there = one.at(vector)
+        unit = np.zeros(where.stop - where.start)
+        unit[entry] = scale = size_of(one.vector[where])
+        if there.gradient is None or not there.gradient[where.start + entry]:
+            return None
+        true = there.slope(index, unit)[0] / scale
+        return true, true / there.gradient[where.start + entry]
+
+    def _by_sum(self, case):
+        """The terms that another block has shown, their logarithms added up, have this block's gradient."""
+        sizes = case.subject.layout.shapes
+        owners = [i for i in case.subject.notes.get("terms", []) if 2 <= np.prod(sizes[i]) <= self.most_terms]
+        if not owners or owners[0] == case.index:
+            return None
+        one = case.situation.of(take(case.situation.batch, [0]))
+        owner, size = owners[0], int(np.prod(sizes[owners[0]]))
+
+        def total(vector):
+            terms = [self._term(owner, one.at(vector), entry) for entry in range(size)]
+            return np.nan if any(t is None or t[1] <= 0 for t in terms) else -sum(np.log(t[1]) for t in terms)
+
+        step = 1e-2
+        errors = []
+        for array in case.directions[:2]:
+            direction = one.direction(case.index, array)
+            at = {k: total(one.vector + k * step * direction) for k in (-1, -0.5, 0.5, 1)}
+            derivative = (4 * (at[0.5] - at[-0.5]) / step - (at[1] - at[-1]) / (2 * step)) / 3
+            claimed = float(one.gradient @ direction)
+            errors.append(abs(derivative - claimed) / max(abs(derivative), abs(claimed), 1e-300))
+        if not max(errors) < 1e-3:
+            return None
+        how = f"the terms that block {case.subject.layout.names[owner]!r} shows, their logarithms added, have this gradient"
+        return self.explain(how=how, agreement=max(errors), evidence={"agreement": max(errors)})
+
+
+def _changes(there, here):
+    """Whether two gradients of a block differ by more than rounding."""
+    return bool(np.abs(there - here).max(initial=0) > INDEPENDENT * size_of(here))

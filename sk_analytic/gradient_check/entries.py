@@ -1,0 +1,98 @@
+"""Analytic against numerical gradient, entry by entry: for pictures, not for verdicts."""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from ..rows import CHECK, generator
+from .subject import Situation, Subject, nearby, size_of
+
+
+class Entries(NamedTuple):
+    """One block.
+
+    Attributes
+    ----------
+    block : str
+        Its name.
+    shape : tuple of int
+        Its shape.
+    analytic, numerical : ndarray
+        Derivatives by entry, of the block's number of axes; of evenly spaced entries where there are many.
+    indices : tuple of ndarray
+        Along each axis, the indices of the entries looked at.
+    """
+
+    block: str
+    shape: tuple
+    analytic: np.ndarray
+    numerical: np.ndarray
+    indices: tuple
+
+    @property
+    def relative_error(self):
+        """Difference by entry, relative to the larger of the two or, if more, a millionth of the block's largest."""
+        size = np.maximum(np.abs(self.analytic), np.abs(self.numerical))
+        floor = 1e-6 * np.nanmax(size, initial=0.0) or 1.0
+        return np.abs(self.analytic - self.numerical) / np.maximum(size, floor)
+
+
+def compare_entries(objective, theta, batch, *, seed, blocks=None, max_entries=400, near=0.05):
+    """Return the entries of every block with a gradient.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+        Not changed.
+    batch : Batch
+    seed : int
+    blocks : str or iterable of str, default=None
+        All by default.
+    max_entries : int, default=400
+        Of a block; a larger one is looked at on a grid.
+    near : float, default=0.05
+        How far from θ to look.
+
+    Returns
+    -------
+    entries : list of Entries
+    """
+    double = objective.astype(np.float64)
+    layout = double.layout
+    chosen = range(len(layout.names)) if blocks is None else layout.indices(blocks, "blocks")
+    subject = Subject(double, generator(seed, CHECK))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        vector = nearby(layout, theta.vector.astype(np.float64), near, subject.rng)
+        situation = Situation(subject, vector, batch.astype(np.float64))
+        if not np.isfinite(situation.value):
+            situation = situation.at(theta.vector.astype(np.float64))
+        if situation.gradient is None or not objective.has_value:
+            raise ValueError("There is no loss, or no gradient, to compare entry by entry.")
+        missing = double.partial(subject.parameters(situation.vector), situation.batch).missing
+        return [_block(situation, index, max_entries) for index in chosen if index not in missing]
+
+
+def _block(situation, index, max_entries):
+    layout = situation.subject.layout
+    shape = layout.shapes[index]
+    indices = _grid(shape, max_entries)
+    scale = size_of(situation.block(index, situation.vector))
+    numerical = np.empty([len(i) for i in indices])
+    for place in np.ndindex(numerical.shape):
+        unit = np.zeros(shape)
+        unit[tuple(i[p] for i, p in zip(indices, place, strict=True))] = scale
+        numerical[place] = situation.slope(index, unit)[0] / scale
+    analytic = situation.block(index)[np.ix_(*indices)] if shape else situation.block(index)
+    return Entries(layout.names[index], shape, np.array(analytic), numerical, indices)
+
+
+def _grid(shape, most):
+    """Evenly spaced indices along each axis, so many that their product is at most ``most``."""
+    lengths = list(shape)
+    while np.prod(lengths, dtype=float) > most:
+        longest = int(np.argmax(lengths))
+        lengths[longest] = max(1, int(lengths[longest] * 0.9))
+    return tuple(np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(shape, lengths, strict=True))

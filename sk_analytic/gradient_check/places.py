@@ -1,0 +1,418 @@
+"""Faults in some places of a block only: an entry, a row, a column, a triangle; and through what they enter.
+
+Directions within a slice tell whether it is right. Slices are searched by halving, so that a few wrong
+ones among a million entries are found in a few dozen evaluations.
+"""
+
+import itertools
+
+import numpy as np
+
+from .causes import Hypothesis
+from .subject import SpentError
+from .transforms import is_near
+
+SMALL = 48  # entries that are looked at one by one
+SAMPLE = 6  # slices that are tried first: where all are wrong nothing is to be found
+MOST_PARTS = 200  # directions spent on one axis
+AGREES = 1e-5
+
+
+class Places:
+    """Where in a block the gradient is wrong.
+
+    Attributes
+    ----------
+    mask : ndarray of bool or None
+        The wrong entries; None where the whole block is wrong, or nothing definite can be said.
+    indices : tuple of list of int
+        By axis, the indices of the wrong slices.
+    """
+
+    def __init__(self, case):
+        self.case, self.situation = case, case.situation
+        self.budget = 3 * MOST_PARTS
+        self.norm = case.mismatch
+        self.mask = self._find()
+        self.indices: tuple = ()
+        if self.mask is not None:
+            self.indices = tuple(np.unique(axis).tolist() for axis in np.nonzero(self.mask))
+
+    @classmethod
+    def of(cls, case):
+        """Return those of a case; looked for once."""
+        if "_places" not in case.__dict__:
+            case.__dict__["_places"] = cls(case)
+        return case.__dict__["_places"]
+
+    def _find(self):
+        case = self.case
+        if case.size <= SMALL:
+            mask = np.array([self.is_wrong(unit) for unit in np.eye(case.size, dtype=bool)]).reshape(case.shape)
+            return mask if mask.any() and not mask.all() else None
+        for mask in _triangles(case.shape):
+            if self.is_wrong(mask) and not self.is_wrong(~mask):
+                return mask
+        mask = np.ones(case.shape, bool)
+        for axis, length in enumerate(case.shape):
+            wrong = self._slices(axis, length)
+            if wrong is not None:
+                chosen = np.zeros(length, bool)
+                chosen[wrong] = True
+                mask &= chosen.reshape([-1 if a == axis else 1 for a in range(len(case.shape))])
+        if mask.all() or not mask.any() or self.is_wrong(~mask):
+            return None
+        return mask
+
+    def _slices(self, axis, length):
+        """Indices of the wrong slices along an axis by halving; None if all are, or too many to tell."""
+        sample = self.case.subject.rng.choice(length, min(SAMPLE, length), replace=False)
+        if length > SAMPLE and all(self.is_wrong(self._slab(axis, [i])) for i in sample):
+            return None
+        wrong, pending = [], [np.arange(length)]
+        for _ in range(MOST_PARTS):
+            if not pending:
+                return sorted(wrong) if 0 < len(wrong) < length else None
+            part = pending.pop()
+            if self.is_wrong(self._slab(axis, part)):
+                if len(part) == 1:
+                    wrong.append(int(part[0]))
+                else:
+                    pending += np.array_split(part, 2)
+        return None
+
+    def _slab(self, axis, indices):
+        mask = np.zeros(self.case.shape, bool)
+        mask[(slice(None),) * axis + (indices,)] = True
+        return mask
+
+    def is_wrong(self, mask):
+        """Whether the gradient is wrong along a random direction in some entries."""
+        self.budget -= 1
+        if self.budget < 0:
+            raise SpentError
+        case = self.case
+        mask = np.reshape(mask, case.shape)
+        array = case.subject.rng.standard_normal(case.shape) * case.scale * mask
+        analytic = case.analytic()
+        claimed, scale = float((analytic * array).sum()), float(np.linalg.norm(analytic * array))
+        true, error = self.situation.slope(case.index, array, scale=scale)
+        if not np.isfinite(true):
+            return False
+        share = 1e-7 * self.norm  # what is nothing beside the fault as a whole
+        return abs(claimed - true) > AGREES * max(scale, abs(true)) + 3 * error + share
+
+    def relation(self):
+        """Words for what the gradient is in the wrong places, and the factor, if it is one."""
+        case, mask = self.case, self.mask
+        analytic = case.analytic() * mask
+        if not analytic.any():
+            return "zero there", 0.0
+        draws = case.subject.rng.standard_normal((4, *case.shape)) * case.scale * mask
+        true, error = case.sketch(case.situation, draws)
+        claimed = case.project(analytic, draws)
+        if np.linalg.norm(true) <= 1e-6 * np.linalg.norm(claimed) + 5 * np.linalg.norm(error):
+            return "not zero there, though the derivative is", np.inf
+        factor = float(claimed @ true) / float(true @ true)
+        if int(mask.sum()) > 1 and np.linalg.norm(claimed - factor * true) <= 1e-5 * np.linalg.norm(claimed) + 5 * abs(
+            factor
+        ) * np.linalg.norm(error):
+            return f"{'minus ' if is_near(factor, -1) else f'{factor:.6g} times '}the derivative there", factor
+        if int(mask.sum()) == 1:
+            return f"{factor:.6g} times the derivative there", factor
+        return "another number there", None
+
+
+def _triangles(shape):
+    """Masks of square blocks: diagonal, triangles with and without it."""
+    if len(shape) == 2 and shape[0] == shape[1] > 1:
+        full = np.ones(shape, bool)
+        for mask in (np.eye(shape[0], dtype=bool), np.triu(full, 1), np.tril(full, -1)):
+            yield mask
+            yield ~mask
+
+
+class OnlySomePlaces(Hypothesis):
+    """Base of the causes that say where in the block the fault is."""
+
+    rank = 40
+
+    def fits(self, places, shape):
+        """Whether the places are of this kind; words for them if so."""
+        raise NotImplementedError
+
+    def test(self, case):
+        places = Places.of(case)
+        if places.mask is None:
+            return None
+        words = self.fits(places, case.shape)
+        if words is None:
+            return None
+        what, factor = places.relation()
+        evidence = {
+            "indices": [list(map(int, i)) for i in places.indices],
+            "n_entries": int(places.mask.sum()),
+            "factor": factor,
+        }
+        return self.explain(words=words, what=what, hint=_ends_hint(places, case.shape), evidence=evidence)
+
+
+def _ends_hint(places, shape):
+    """A word on places at an end of an axis, where recursions and loops start and stop."""
+    for axis, (chosen, length) in enumerate(zip(places.indices, shape, strict=True)):
+        if len(chosen) == 1 and length > 2:
+            if chosen[0] == 0:
+                return f" It is the first along axis {axis}: look at how a recursion starts, or at a loop's bounds."
+            if chosen[0] == length - 1:
+                return f" It is the last along axis {axis}: look at how a recursion ends, or at a loop's bounds."
+    return ""
+
+
+class OneEntry(OnlySomePlaces):
+    identifier = "one_entry"
+    meaning = "A single entry of the block is wrong."
+    template = "Only {words} is wrong: the gradient is {what}.{hint}"
+
+    def fits(self, places, shape):
+        if places.mask.sum() == 1:
+            return f"entry {tuple(i[0] for i in places.indices)}"
+        return None
+
+
+class OneRow(OnlySomePlaces):
+    identifier = "one_row"
+    meaning = "Only one row (slice along the first axis) or a few are wrong."
+    template = "Only {words} wrong: the gradient is {what}.{hint}"
+
+    def fits(self, places, shape):
+        return _slices_along(places, shape, 0, "row")
+
+
+class OneColumn(OnlySomePlaces):
+    identifier = "one_column"
+    meaning = "Only one column (slice along the last axis) or a few are wrong."
+    template = "Only {words} wrong: the gradient is {what}.{hint}"
+
+    def fits(self, places, shape):
+        return _slices_along(places, shape, len(shape) - 1, "column") if len(shape) > 1 else None
+
+
+def _slices_along(places, shape, axis, word):
+    """Words for a few whole slices along an axis."""
+    if len(shape) < 2:
+        return None
+    chosen = places.indices[axis]
+    whole = all(len(i) == n for a, (i, n) in enumerate(zip(places.indices, shape, strict=True)) if a != axis)
+    full = places.mask.sum() == len(chosen) * (places.mask.size // shape[axis])
+    if not whole or not full or len(chosen) > max(1, shape[axis] // 2):
+        return None
+    return f"{word} {chosen[0]} is" if len(chosen) == 1 else f"{word}s {_listed(chosen)} are"
+
+
+class SomeEntries(OnlySomePlaces):
+    identifier = "some_entries"
+    meaning = "Some entries of the block are wrong: a triangle, a diagonal, a rectangle, or scattered ones."
+    template = "Only {words} wrong: the gradient is {what}.{hint}"
+    rank = 41
+
+    def fits(self, places, shape):
+        if len(shape) == 2 and shape[0] == shape[1]:
+            full = np.ones(shape, bool)
+            for name, mask in (
+                ("the diagonal is", np.eye(shape[0], dtype=bool)),
+                ("what is off the diagonal is", ~np.eye(shape[0], dtype=bool)),
+                ("the upper triangle is", np.triu(full, 1)),
+                ("the upper triangle with the diagonal is", np.triu(full)),
+                ("the lower triangle is", np.tril(full, -1)),
+                ("the lower triangle with the diagonal is", np.tril(full)),
+            ):
+                if np.array_equal(mask, places.mask):
+                    return name
+        count = int(places.mask.sum())
+        where = " and ".join(f"{_listed(i)} along axis {a}" for a, i in enumerate(places.indices))
+        return f"{count} of {places.mask.size} entries ({where}) are"
+
+
+def _listed(indices, most=6):
+    """A list of indices for a sentence, long ones shortened."""
+    if len(indices) > 2 and indices == list(range(indices[0], indices[-1] + 1)):
+        return f"{indices[0]} to {indices[-1]}"
+    shown = ", ".join(map(str, indices[:most]))
+    return f"{shown}, ..." if len(indices) > most else shown
+
+
+class Through(Hypothesis):
+    """Base of the causes where the fault enters through the end of another block, or of X."""
+
+    rank = 45
+    again = True
+    first = True
+
+    def test(self, case):
+        for words, change in self._changes(case):
+            situation = change(case.situation)
+            if situation is not None and self._heals(case, situation):
+                return self.explain(words, evidence={"through": words})
+        return None
+
+    def _changes(self, case):
+        """Words, and what sets the end of an axis of another block or of X to zero."""
+        layout = case.subject.layout
+        for index in case.others:
+            for axis, length in enumerate(layout.shapes[index]):
+                if length > 2:
+                    place = 0 if self.first else length - 1
+                    middle = length // 2
+                    words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
+                    yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
+        X = case.situation.batch.X
+        if X.ndim == 2 and X.shape[1] > 2:
+            place = 0 if self.first else X.shape[1] - 1
+            yield f"X[:, {place}]", lambda s: self._without_column(case, s, place, X.shape[1] // 2)
+
+    def _zeroed(self, case, situation, index, axis, place, middle):
+        """The situation with one slice of a block at zero; None if zeroing a middle one heals as well."""
+
+        def at(where):
+            vector = situation.vector.copy()
+            situation.block(index, vector)[(slice(None),) * axis + (where,)] = 0
+            return situation.at(vector)
+
+        return None if self._heals(case, at(middle)) else at(place)
+
+    def _without_column(self, case, situation, place, middle):
+        from .subject import replaced
+
+        def at(where):
+            X = situation.batch.X.copy()
+            X[:, where] = 0
+            return situation.of(replaced(situation.batch, X=X))
+
+        return None if self._heals(case, at(middle)) else at(place)
+
+    @staticmethod
+    def _heals(case, situation):
+        """Whether the block is right there."""
+        if situation.gradient is None or not np.isfinite(situation.gradient).all():
+            return False
+        directions = case.directions[:3]
+        claimed = case.project(case.analytic(situation), directions)
+        if not np.linalg.norm(claimed) > 1e-3 * np.linalg.norm(case.project(case.analytic(), directions)):
+            return False
+        true, error = case.sketch(situation, directions)
+        return bool(np.linalg.norm(claimed - true) <= AGREES * np.linalg.norm(true) + 5 * np.linalg.norm(error))
+
+
+class FirstStep(Through):
+    identifier = "first_step"
+    meaning = "The first step of a recursion or loop is missing, or differs between loss and gradient."
+    template = (
+        "The gradient is right as soon as {} is zero: the fault enters through the first step. Look at how the "
+        "recursion starts, in the loss and in the gradient."
+    )
+
+
+class LastStep(Through):
+    identifier = "last_step"
+    meaning = "The last step of a recursion or loop is missing, or differs between loss and gradient."
+    template = (
+        "The gradient is right as soon as {} is zero: the fault enters through the last step. Look at how the "
+        "recursion ends, in the loss and in the gradient."
+    )
+    first = False
+
+
+class ThroughBlock(Hypothesis):
+    identifier = "through_block"
+    meaning = "The fault enters through another block: with that block at zero the gradient is right."
+    template = "The gradient is right as soon as {} is zero: what reaches this block through it is wrong or missing."
+    rank = 47
+
+    def test(self, case):
+        layout = case.subject.layout
+        healing = []
+        for index in case.others:
+            vector = case.situation.vector.copy()
+            vector[layout.slices[index]] = 0
+            if Through._heals(case, case.situation.at(vector)):
+                healing.append(layout.names[index])
+        if len(healing) != 1:
+            return None
+        return self.explain(healing[0], evidence={"through": healing[0]})
+
+
+class Permuted(Hypothesis):
+    identifier = "permuted"
+    meaning = "The slices of the block along an axis stand in another order."
+    template = "Its slices along axis {axis} stand in another order (agreement {agreement:.1g} after sorting them): {order}."
+    rank = 44
+
+    def test(self, case):
+        for axis, length in enumerate(case.shape):
+            if 2 < length <= 64:
+                order = self._order(case, axis, length)
+                if order is not None:
+                    fit = case.explain(lambda s, a=axis, o=order: np.take(case.analytic(s), o, axis=a))
+                    if fit:
+                        words = f"slice {order[0]} belongs at 0, {order[1]} at 1, {order[2]} at 2 ..."
+                        evidence = {**fit.evidence, "axis": axis, "order": order}
+                        return self.explain(axis=axis, agreement=fit.agreement, order=words, evidence=evidence)
+        return None
+
+    @staticmethod
+    def _order(case, axis, length):
+        """For each slice, which slice of the gradient matches its derivative; None if it is no permutation."""
+        rest = tuple(n for a, n in enumerate(case.shape) if a != axis)
+        draw = case.subject.rng.standard_normal(rest) * case.scale
+        claimed = np.moveaxis(case.analytic(), axis, 0).reshape(length, -1) @ np.ravel(draw)
+        order = []
+        for place in range(length):
+            array = np.zeros((length, *rest))
+            array[place] = draw
+            true, error = case.situation.slope(case.index, np.moveaxis(array, 0, axis))
+            nearest = int(np.abs(claimed - true).argmin())
+            if abs(claimed[nearest] - true) > 1e-5 * np.abs(claimed).max() + 3 * error:
+                return None
+            order.append(nearest)
+        return order if sorted(order) == list(range(length)) and order != sorted(order) else None
+
+
+def pattern(case):
+    """Words for what is seen where nothing explains: where, and how the ratio is spread."""
+    places = None
+    try:
+        places = Places.of(case)
+    except SpentError:
+        pass
+    true, _ = case.sketch()
+    claimed = case.project(case.analytic())
+    cosine = float(claimed @ true) / max(float(np.linalg.norm(claimed) * np.linalg.norm(true)), 1e-300)
+    words = [_ratios(case)]
+    if places is not None and places.mask is not None:
+        words.append(f"{int(places.mask.sum())} of {case.size} entries are wrong.")
+    elif case.size > 1:
+        words.append("It is wrong all over the block.")
+    words.append(f"Analytic and numerical derivatives along random directions correlate to {cosine:.3f}.")
+    zeros = float(np.mean(case.analytic() == 0))
+    if zeros:
+        words.append(f"{zeros:.0%} of the analytic entries are zero.")
+    return " ".join(words), {"cosine": cosine}
+
+
+def _ratios(case, most=24):
+    """How analytic over numerical is spread over a sample of entries."""
+    chosen = case.subject.rng.choice(case.size, min(most, case.size), replace=False)
+    ratios = []
+    for entry in chosen:
+        unit = np.zeros(case.size)
+        unit[entry] = case.scale
+        true, error = case.situation.slope(case.index, unit)
+        if np.isfinite(true) and abs(true) > 10 * error:
+            ratios.append(case.analytic().ravel()[entry] * case.scale / true)
+    if not ratios:
+        return "The derivative is too small, entry by entry, for ratios."
+    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+    of = f"{len(ratios)} of {case.size} entries" if case.size > 1 else "the only entry"
+    if itertools.islice(ratios, 1) and len(ratios) == 1:
+        return f"Analytic over numerical derivative is {middle:.3g} in {of}."
+    return f"Analytic over numerical derivative is {low:.3g} to {high:.3g}, in the middle {middle:.3g}, in {of}."

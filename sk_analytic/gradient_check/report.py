@@ -1,0 +1,154 @@
+"""What a check found, as data and in words: one finding a block, one report a check."""
+
+import html
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one block.
+
+    Attributes
+    ----------
+    block : str
+        Name of the block; ``"X"`` or ``"y"`` where a callable has written to those.
+    shape : tuple of int
+        Its shape.
+    verdict : {"right", "wrong", "cannot tell"}
+        "Cannot tell" is no alarm: ``cause`` says what stands in the way.
+    cause : str or None
+        A short identifier from the table of causes in the documentation; None where the gradient is right.
+    evidence : dict
+        The numbers: ``analytic`` and ``numerical`` directional derivatives along the direction that
+        disagreed most, the ``error`` estimated for the latter, ``relative_error``, and what the cause
+        adds, such as ``factor`` or ``agreement``.
+    explanation : str
+        In words.
+    """
+
+    block: str
+    shape: tuple
+    verdict: str
+    cause: str | None = None
+    evidence: dict = field(default_factory=dict)
+    explanation: str = ""
+
+    def __str__(self):
+        return "\n".join([self._head(), *self._body()])
+
+    def _head(self, widths=(0, 0)):
+        """The line about the block, its first columns padded to widths."""
+        verdict = self.verdict.upper() if self.verdict == "wrong" else self.verdict
+        head = f"{self.block:<{widths[0]}}   {self.shape!s:<{widths[1]}}   {verdict}"
+        error = self.evidence.get("relative_error")
+        if error is None:
+            return head
+        return f"{head}   {error:.1g}" if self.verdict == "right" else f"{head}   relative error {error:.3g}"
+
+    def _body(self):
+        lines = f"{self.explanation} [{self.cause}]" if self.cause else self.explanation
+        return [f"    {line}" for line in _wrapped(lines)] if lines else []
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """The findings of one check: text in a terminal, a table in a notebook, a dict for machines.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        One for each block that has a gradient.
+    n_evaluations : int
+        How often the loss or the gradient was evaluated.
+    """
+
+    findings: tuple = ()
+    n_evaluations: int = 0
+
+    @property
+    def ok(self):
+        """Whether no block is wrong."""
+        return not self.wrong
+
+    @property
+    def wrong(self):
+        """Names of the blocks that are wrong.
+
+        Returns
+        -------
+        names : tuple of str
+            In the order of the findings.
+        """
+        return tuple(finding.block for finding in self.findings if finding.verdict == "wrong")
+
+    def to_dict(self):
+        """Return the report as plain data: dicts, lists, strings and numbers, as JSON has them.
+
+        Returns
+        -------
+        report : dict
+            ``ok``, ``n_evaluations``, and ``findings`` as dicts of their attributes.
+        """
+        findings = [_plain(vars(finding)) for finding in self.findings]
+        return {"ok": self.ok, "n_evaluations": self.n_evaluations, "findings": findings}
+
+    def __str__(self):
+        if not self.findings:
+            return "Nothing was checked."
+        widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
+        return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
+
+    def _repr_html_(self):
+        rows = "".join(_html_row(finding) for finding in self.findings)
+        heads = "".join(f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause"))
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _html_row(finding):
+    error = finding.evidence.get("relative_error")
+    verdict = f'<b style="color:{COLOURS[finding.verdict]}">{finding.verdict}</b>'
+    what = html.escape(finding.explanation)
+    if finding.cause:
+        what = f"<code>{html.escape(finding.cause)}</code> {what}"
+    cells = [
+        f"<b>{html.escape(finding.block)}</b>",
+        html.escape(str(finding.shape)),
+        verdict,
+        "" if error is None else f"{error:.2g}",
+        what,
+    ]
+    return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _wrapped(text, width=104):
+    """Lines of at most ``width`` characters, broken between words."""
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line] if line else lines
+
+
+def _plain(value):
+    """Plain data with the same content; what is not finite becomes text, which JSON can hold."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else str(float(value))
+    return value if value is None or isinstance(value, str) else str(value)

@@ -1,0 +1,291 @@
+"""Faults in what the rows, classes, outputs and weights contribute, and gradients of another loss."""
+
+from abc import abstractmethod
+
+import numpy as np
+
+from ..losses import get_loss, get_loss_names
+from .causes import Hypothesis
+from .contributions import Contributions
+from .transforms import is_near
+
+MOST_LEVELS = 6  # groups whose factors are fitted at once
+
+
+class OfContributions(Hypothesis):
+    """Says what analytic gradient a fault would make of the contributions."""
+
+    def fit(self, case, predict, free=False, everywhere=True):
+        """Test a prediction of the analytic gradient, ``predict(contributions) -> numbers`` or None."""
+
+        def sketch(situation):
+            contributions = Contributions.of(case, situation)
+            predicted = predict(contributions)
+            if predicted is None or not np.isfinite(predicted).all():
+                return None
+            return predicted, contributions.analytic, contributions.error
+
+        return case.compare(sketch, free, everywhere)
+
+
+class WeightsIgnored(OfContributions):
+    identifier = "sample_weight_ignored"
+    meaning = "The sample weights are not in the gradient."
+    template = "It is the gradient without the sample weights (agreement {:.1g}). Weight the rows as in the loss."
+    rank = 20
+
+    def test(self, case):
+        if case.situation.batch.sample_weight is None:
+            return None
+        fit = self.fit(case, lambda c: None if c.rows is None else c.rows.mean(axis=0))
+        return fit and self.explain(fit.agreement, evidence=fit.evidence)
+
+
+class WeightsOtherwise(OfContributions):
+    identifier = "sample_weight_misused"
+    meaning = "The sample weights are applied twice, as their root, or divided by their sum instead of the rows."
+    template = "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean over the rows of weight times loss."
+    rank = 20
+    ways = (
+        ("are applied twice", lambda w, n: w * w / n),
+        ("come in as their square roots", lambda w, n: np.sqrt(w) / n),
+        ("divide instead of multiplying", lambda w, n: 1 / w / n),
+        ("are divided by their sum instead of the number of rows", lambda w, n: w / w.sum()),
+        ("are ignored, and the rows divided by the weights' sum", lambda w, n: np.ones(n) / w.sum()),
+        ("are applied twice, and divided by their sum", lambda w, n: w * w / w.sum()),
+    )
+
+    def test(self, case):
+        if case.situation.batch.sample_weight is None:
+            return None
+        for how, make in self.ways:
+
+            def predict(c, make=make):
+                with np.errstate(all="ignore"):
+                    return None if c.rows is None else make(c.batch.sample_weight, c.batch.n) @ c.rows
+
+            fit = self.fit(case, predict)
+            if fit:
+                return self.explain(how=how, agreement=fit.agreement, evidence={**fit.evidence, "how": how})
+        return None
+
+
+class OtherLoss(OfContributions):
+    identifier = "other_loss"
+    meaning = "The gradient is right for another loss than the one it is compared with."
+    template = "It is the gradient of the loss {name!r} (agreement {agreement:.1g}){factor}, compared here with {ours}.{hint}"
+    rank = 22
+
+    def test(self, case):
+        objective = case.subject.objective
+        ours = "a loss of your own" if objective.loss is None else repr(objective.loss)
+        for name in get_loss_names():
+            loss = get_loss(name)
+            if type(loss) is type(objective.loss):
+                continue
+
+            def predict(c, loss=loss):
+                derivative = c.derivative(loss)
+                return None if derivative is None else c.combine(derivative)
+
+            fit = self.fit(case, predict, free=True)
+            if fit and fit.factor:
+                factor = "" if is_near(fit.factor, 1) else f", times {fit.factor:.6g}"
+                hint = f" Say loss={name!r} if that is meant." if objective.loss is not None else ""
+                evidence = {**fit.evidence, "loss": name}
+                return self.explain(
+                    name=name, agreement=fit.agreement, factor=factor, ours=ours, hint=hint, evidence=evidence
+                )
+        return None
+
+
+class OutputDerivative(OfContributions):
+    identifier = "output_derivative"
+    meaning = "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or too much."
+    template = "The loss is differentiated wrongly at the prediction s: {what} (agreement {agreement:.1g})."
+    rank = 24
+
+    @staticmethod
+    def ways(c):
+        """Pairs of words and derivative in the prediction."""
+        d, s = c.derivative(), c.prediction.reshape(c.batch.n, -1)
+        if d is None:
+            return
+        sigma = 0.5 * (1 + np.tanh(s / 2))
+        for what, factor in (
+            ("a factor σ(s)(1 - σ(s)) too much", sigma * (1 - sigma)),
+            ("a factor 1 - tanh²(s) too much", 1 - np.tanh(s) ** 2),
+            ("a factor 1 - s² too much", 1 - s**2),
+            ("a factor s(1 - s) too much", s * (1 - s)),
+            ("a factor exp(s) too much", np.exp(s)),
+            ("a factor exp(s) is missing", np.exp(-s)),
+            ("a factor s too much", s),
+            ("a factor s is missing", 1 / s),
+            ("its sign alone is used", 1 / np.abs(d)),
+            ("its square is used", d),
+        ):
+            yield what, d * factor
+        y = c.batch.y
+        if y is not None:
+            for what, other in (("y is left out", np.zeros_like(y)), ("y has the wrong sign", -y)):
+                derivative = c.derivative(y=other) if y.dtype.kind == "f" else None
+                if derivative is not None:
+                    yield what, derivative
+            for by in (1, -1):
+                derivative = c.derivative(y=np.roll(y, by, axis=0))
+                if derivative is not None:
+                    yield "the rows of y are one place off those of X", derivative
+            derivative = c.derivative(y=y[::-1])
+            if derivative is not None:
+                yield "the rows of y stand in the opposite order to those of X", derivative
+        yield "there is no loss: it is the gradient of the mean prediction", np.ones_like(s)
+
+    def test(self, case):
+        first = Contributions.of(case, case.situation)
+        if first.prediction is None or case.subject.objective.loss is None:
+            return None
+        for number, (what, _) in enumerate(self.ways(first)):
+
+            def predict(c, number=number):
+                if c.prediction is None:
+                    return None
+                ways = list(self.ways(c))
+                return c.combine(ways[number][1]) if number < len(ways) else None
+
+            fit = self.fit(case, predict, free=True)
+            if fit:
+                return self.explain(what=what, agreement=fit.agreement, evidence={**fit.evidence, "what": what})
+        return None
+
+
+class RowsLeftOut(OfContributions):
+    identifier = "rows_left_out"
+    meaning = "Only some of the batch's rows are in the gradient, by their position."
+    template = "{what} (agreement {agreement:.1g}). Look for a slice, a loop's bounds, or a size that is not the batch's."
+    rank = 26
+
+    def test(self, case):
+        c = Contributions.of(case, case.situation)
+        if c.rows is None or c.batch.n < 3:
+            return None
+        for what, kept in self._choices(c.batch.n):
+            chosen = np.zeros(c.batch.n)
+            chosen[kept] = 1
+            for divisor, words in ((1.0, ""), (chosen.sum() / c.batch.n, ", divided by their own number")):
+                predicted = ((c.row_weights * chosen) @ c.rows) / divisor
+                fit = case.compare(lambda s, p=predicted: (p, c.analytic, c.error), False, everywhere=False)
+                if fit:
+                    evidence = {**fit.evidence, "rows": [int(i) for i in np.flatnonzero(chosen)]}
+                    return self.explain(what=what + words, agreement=fit.agreement, evidence=evidence)
+        return None
+
+    @staticmethod
+    def _choices(n):
+        """Words and rows that are kept: all but the first or last m, one alone, one missing, every other."""
+        for m in range(1, n):
+            yield f"Only the first {m} of the {n} rows are in it" if m < n - 1 else "The last row is not in it", slice(m)
+            yield f"Only the last {n - m} of the {n} rows are in it" if m > 1 else "The first row is not in it", slice(m, n)
+        for row in range(n):
+            yield f"Only row {row} is in it", [row]
+            yield f"Row {row} is not in it", [i for i in range(n) if i != row]
+        for step in (2, 3, 4):
+            yield f"Only every row at a multiple of {step} is in it", slice(None, None, step)
+
+
+class OfGroups(OfContributions):
+    """Fits a factor for each of a few groups of contributions, and verifies them on other directions."""
+
+    @abstractmethod
+    def parts(self, c):
+        """Pairs of words for what is grouped and a dict of group to contributions; of one `Contributions`."""
+
+    def test(self, case):
+        first = Contributions.of(case, case.situation)
+        for number, (what, groups) in enumerate(self.parts(first)):
+            if not 2 <= len(groups) <= MOST_LEVELS:
+                continue
+            factors = self._factors(first, groups)
+            if factors is None or np.ptp(list(factors.values())) < 1e-3:
+                continue
+
+            def predict(c, number=number, factors=factors):
+                parts = list(self.parts(c))
+                if number >= len(parts) or not parts[number][1].keys() <= factors.keys():
+                    return None
+                return sum(factors[name] * part for name, part in parts[number][1].items())
+
+            fit = self.fit(case, predict)
+            if fit:
+                return self._found(what, factors, fit)
+        return None
+
+    @staticmethod
+    def _factors(c, groups):
+        """Least squares for the factor of each group."""
+        matrix = np.stack(list(groups.values()), axis=1)
+        half = max(len(groups) + 1, len(c.analytic) // 2)
+        if half >= len(c.analytic) or np.linalg.matrix_rank(matrix[:half]) < len(groups):
+            return None
+        factors = np.linalg.lstsq(matrix[:half], c.analytic[:half], rcond=None)[0]
+        return {name: float(f) for name, f in zip(groups, np.where(abs(factors) < 1e-6, 0.0, factors), strict=True)}
+
+    def _found(self, what, factors, fit):
+        off = {name: f for name, f in factors.items() if abs(f - 1) > 1e-4}
+        listed = "; ".join(
+            f"{name} {'not at all' if f == 0 else 'with the sign flipped' if is_near(f, -1) else f'times {f:.6g}'}"
+            for name, f in off.items()
+        )
+        evidence = {**fit.evidence, "factors": {str(name): f for name, f in factors.items()}}
+        return self.explain(what=what, listed=listed, agreement=fit.agreement, evidence=evidence)
+
+
+class ClassLeftOut(OfGroups):
+    identifier = "class_left_out"
+    meaning = "Rows of one class (one level of y, of a column, one sign of y or of the residual) are left out or off by a factor."
+    template = "Rows count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
+    rank = 27
+
+    def parts(self, c):
+        """Rows grouped by classes, levels and signs."""
+        if c.rows is None:
+            return
+        weighted = c.row_weights[:, None] * c.rows
+        for what, labels in self._labels(c):
+            levels = {label: labels == label for label in np.unique(labels).tolist()}
+            if len(levels) <= MOST_LEVELS:
+                yield what, {f"{what} = {k}": m.astype(float) @ weighted for k, m in levels.items()}
+            else:
+                for k, mask in levels.items():
+                    yield what, {f"{what} = {k}": mask.astype(float) @ weighted, "the others": ~mask @ weighted}
+
+    @staticmethod
+    def _labels(c):
+        for name, column in c.batch.columns.items():
+            if column.ndim == 1 and len(np.unique(column)) <= max(MOST_LEVELS, 30) and column.dtype.kind in "fiub":
+                if len(np.unique(column)) < len(column) or column.dtype.kind != "f":
+                    yield name, column
+            if column.ndim == 1 and column.dtype.kind == "f":
+                yield f"sign({name})", np.sign(column)
+        y, s = c.batch.y, c.prediction
+        if y is not None and s is not None and s.shape == y.shape and y.ndim == 1:
+            yield "sign(prediction - y)", np.sign(s - y)
+            yield "sign(prediction)", np.sign(s)
+            yield "|prediction - y| > 1", (np.abs(s - y) > 1).astype(int)
+
+
+class OutputLeftOut(OfGroups):
+    identifier = "output_left_out"
+    meaning = "What goes through one output is left out or off by a factor."
+    template = "It counts by {what}: {listed} (agreement {agreement:.1g}). The others are right."
+    rank = 28
+
+    def parts(self, c):
+        """Contributions by output, all at once if they are few, else one against the others."""
+        derivative = None if c.prediction is None else c.derivative()
+        if derivative is None or derivative.shape[1] < 2:
+            return
+        outputs = np.einsum("n,nk,nkd->kd", c.row_weights, derivative, c.slopes)
+        if len(outputs) <= MOST_LEVELS:
+            yield "output", {f"output {k}": part for k, part in enumerate(outputs)}
+        for k in range(len(outputs)):
+            yield "output", {f"output {k}": outputs[k], "the others": outputs.sum(axis=0) - outputs[k]}

@@ -1,0 +1,185 @@
+"""Faults of the callables as such: they write to what they are given, remember, or return what is not finite."""
+
+import warnings
+
+import numpy as np
+
+from ..rows import CALLABLE, Batch
+from .causes import Cause, Diagnosis
+from .report import Finding
+from .subject import nearby, take
+from .verdict import Judgement, differs
+
+MOST_LISTED = 5
+
+
+class ModifiedInPlace(Cause):
+    identifier = "modified_in_place"
+    meaning = "A callable writes to X, y or θ instead of to a copy."
+    template = (
+        "{who} writes to {name} in place ({count} of {size} values changed). Callables get it read-only in training. "
+        "Write to a copy, or make a new array: z = X - mean, not X -= mean."
+    )
+
+
+class HiddenState(Cause):
+    identifier = "hidden_state"
+    meaning = "The result depends on an earlier call: a buffer that is not cleared, activations kept from another θ."
+    template = "The gradient depends on earlier calls: {how} Make it anew from its arguments in each call."
+
+
+class GradientNotFinite(Cause):
+    identifier = "gradient_not_finite"
+    meaning = "The gradient is NaN or infinite where the loss is finite: log 0, 0/0, an overflow of exp."
+    template = "The gradient is not finite where the loss is ({value:.6g}): {where}.{rows}{warned} {hint}"
+    hint = "Look for log(0), 0/0 or an overflowing exp; work with logarithms and shifted exponentials."
+
+
+def written_to(subject, situation, original):
+    """Return findings on what the callables have written to, and whether it went on without an error.
+
+    ``original`` is the error that a callable raised on read-only arrays; raised again if writable copies do
+    not help.
+    """
+    batch = situation.batch
+    findings = []
+    for who, call in (("The loss", subject.objective.value), (_form(subject), subject.objective.partial)):
+        copies = Batch(
+            np.array(batch.X),
+            {name: np.array(column) for name, column in batch.columns.items()},
+            None if batch.sample_weight is None else batch.sample_weight.copy(),
+            batch.position,
+        )
+        theta = subject.parameters(situation.vector)
+        vector = situation.vector.copy()
+        theta.structure = subject.layout.views(vector, writeable=True)
+        subject.n_evaluations += 1
+        try:
+            call(theta, copies)
+        except Exception:
+            raise original from None
+        findings += _changes(subject, situation, who, copies, vector)
+    if not findings:
+        raise original
+    return list({finding.block: finding for finding in findings}.values())
+
+
+def _form(subject):
+    return f"The callable given as {subject.objective.model.form}"
+
+
+def _changes(subject, situation, who, copies, vector):
+    """Findings on everything that is no longer what it was."""
+    layout, batch = subject.layout, situation.batch
+    pairs = [("X", batch.X, copies.X)] + [(n, c, copies.columns[n]) for n, c in batch.columns.items()]
+    if batch.sample_weight is not None:
+        pairs.append(("sample_weight", batch.sample_weight, copies.sample_weight))
+    before, after = layout.blocks(situation.vector), layout.blocks(vector)
+    pairs += list(zip(layout.names, before, after, strict=True))
+    for name, old, new in pairs:
+        if old.dtype.kind in "fiubc" and not np.array_equal(old, new, equal_nan=old.dtype.kind == "f"):
+            count = int((old != new).sum())
+            text = ModifiedInPlace.template.format(who=who, name=name, count=count, size=old.size)
+            yield Finding(name, old.shape, "wrong", ModifiedInPlace.identifier, {"n_changed": count}, text)
+
+
+def depends_on_calls(situation, differing):
+    """Say how a gradient that came out differently depends on earlier calls.
+
+    Returns
+    -------
+    judgements : dict of int to Judgement
+        For each block that differs: wrong where earlier calls explain it, else "cannot tell".
+    """
+    subject, layout = situation.subject, situation.subject.layout
+    how = _how(situation)
+    judgements = {}
+    for index, where in enumerate(layout.slices):
+        if differing[where].any():
+            evidence = {"n_entries": int(differing[where].sum())}
+            if how:
+                diagnosis = HiddenState.explain(how=how)
+                judgements[index] = Judgement("wrong", diagnosis.cause, evidence, diagnosis.explanation)
+            else:
+                text = "Two evaluations of the gradient at the same parameters differ, and not by what was called before."
+                judgements[index] = Judgement("cannot tell", "not_deterministic", evidence, text)
+    subject.notes["how"] = how
+    return judgements
+
+
+def _how(situation):
+    """Words for a dependence on earlier calls that repeats itself; empty if it is chance."""
+    subject, layout = situation.subject, situation.subject.layout
+    vectors = [nearby(layout, situation.vector, 0.3, subject.rng) for _ in range(2)]
+
+    def after(call, vector):
+        call(vector, situation.batch)
+        return subject.gradient(situation.vector, situation.batch)
+
+    def same(a, b):
+        return a is not None and b is not None and differs(a, b, layout) is None
+
+    successive = [subject.gradient(situation.vector, situation.batch) for _ in range(4)]
+    if any(g is None for g in successive):
+        return ""
+    steps = np.diff(successive, axis=0)
+    if not same(successive[0], successive[1]) and same(steps[0], steps[1]) and same(steps[1], steps[2]):
+        return "each call adds to what the calls before have left, so a buffer is not cleared."
+    for call, words in (
+        (subject.value, "the loss or forward was evaluated at, as if activations were kept from there."),
+        (subject.gradient, "the gradient was evaluated at before, as if a buffer or a cache were used again."),
+    ):
+        first, other, again, further = (after(call, vectors[k]) for k in (0, 1, 0, 1))
+        if same(first, again) and same(other, further) and not same(first, other):
+            return f"it changes with the θ that {words}"
+    if same(successive[2], successive[3]) and not same(successive[0], successive[3]):
+        return "the first call gives another result than those after it."
+    return ""
+
+
+def is_stochastic(situation):
+    """Whether the gradient uses the generator that it is given: another position gives other numbers."""
+    subject, batch = situation.subject, situation.batch
+    if "rng" not in subject.objective.model.gradient.wanted:
+        return False
+    seed, _, epoch, step = (*batch.position, 0, 0, 0)[:4]
+    elsewhere = Batch(batch.X, batch.columns, batch.sample_weight, (seed, CALLABLE, epoch, step + 1))
+    other = subject.gradient(situation.vector, elsewhere)
+    return other is None or differs(situation.gradient, other, subject.layout) is not None
+
+
+def not_finite(case):
+    """Return the diagnosis of a gradient that is not finite: entries, rows, and what NumPy warned of."""
+    situation, subject = case.situation, case.subject
+    bad = ~np.isfinite(case.analytic())
+    places = [tuple(map(int, place)) for place in np.argwhere(bad)[:MOST_LISTED]]
+    more = ", ..." if bad.sum() > len(places) else ""
+    where = f"{int(bad.sum())} of {bad.size} entries" + (
+        f", at {', '.join(map(str, places))}{more}" if bad.ndim and bad.sum() < bad.size else ""
+    )
+    rows = []
+    if situation.n > 1:
+        for row in range(min(situation.n, 200)):
+            gradient = subject.gradient(situation.vector, take(situation.batch, [row]))
+            if gradient is not None and not np.isfinite(case.analytic_of(gradient)).all():
+                rows.append(row)
+    shown = ", ".join(map(str, rows[:MOST_LISTED])) + (", ..." if len(rows) > MOST_LISTED else "")
+    told = f" It comes from row(s) {shown} of the batch." if rows and len(rows) < situation.n else ""
+    warned = _warned(situation)
+    evidence = {"n_entries": int(bad.sum()), "entries": places, "rows": rows, "warnings": warned}
+    text = GradientNotFinite.template.format(
+        value=situation.value,
+        where=where,
+        rows=told,
+        warned=f" NumPy warns: {'; '.join(warned)}." if warned else "",
+        hint=GradientNotFinite.hint,
+    )
+    return Diagnosis(GradientNotFinite.identifier, evidence, text)
+
+
+def _warned(situation):
+    """What NumPy warns of while the gradient is evaluated."""
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
+        warnings.simplefilter("always")
+        situation.subject.gradient(situation.vector, situation.batch)
+    return sorted({f"{w.message} (line {w.lineno} of {w.filename.rpartition('/')[2]})" for w in caught})[:3]

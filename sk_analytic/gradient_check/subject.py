@@ -1,0 +1,209 @@
+"""The patient: one objective, and the situations (a θ and some rows) in which it is looked at.
+
+Everything that is evaluated goes through a `Subject`, which counts, keeps within a budget, turns
+exceptions beside the starting point into NaN, and never lets a callable touch what is the user's.
+"""
+
+import time
+from functools import cached_property
+
+import numpy as np
+
+from ..parameters import Parameters
+from ..rows import Batch
+from .differences import Differences
+
+
+class SpentError(Exception):
+    """The budget of evaluations or of time is used up."""
+
+
+class Subject:
+    """An objective in float64, with a budget.
+
+    Parameters
+    ----------
+    objective : Objective
+        Over float64.
+    rng : numpy.random.Generator
+        For directions.
+    """
+
+    def __init__(self, objective, rng):
+        self.objective, self.layout, self.rng = objective, objective.layout, rng
+        self.n_evaluations = 0
+        self.writable = False
+        self.limits = (np.inf, np.inf)
+        self.notes: dict = {}  # what one case found that others may use
+
+    def allow(self, n_evaluations, seconds):
+        """Set the budget from here on."""
+        self.limits = (self.n_evaluations + n_evaluations, time.monotonic() + seconds)
+
+    @property
+    def is_spent(self):
+        """Whether the budget is used up."""
+        most, deadline = self.limits
+        return self.n_evaluations >= most or time.monotonic() > deadline
+
+    def spend(self):
+        """Count an evaluation."""
+        if self.is_spent:
+            raise SpentError
+        self.n_evaluations += 1
+
+    def parameters(self, vector):
+        """Return θ as callables get it: read-only views, or writable copies once that is asked for."""
+        theta = Parameters(self.layout, vector)
+        if self.writable:
+            theta.structure = self.layout.views(vector.copy(), writeable=True)
+        return theta
+
+    def rows(self, batch):
+        """Return a batch as callables get it."""
+        return copied(batch) if self.writable else batch
+
+    def value(self, vector, batch):
+        """Return the loss; NaN where it cannot be had."""
+        self.spend()
+        try:
+            return self.objective.value(self.parameters(vector), self.rows(batch))
+        except SpentError:
+            raise
+        except Exception:
+            return np.nan
+
+    def gradient(self, vector, batch):
+        """Return the analytic gradient as a new vector; None where it cannot be had."""
+        self.spend()
+        try:
+            partial = self.objective.partial(self.parameters(vector), self.rows(batch))
+        except SpentError:
+            raise
+        except Exception:
+            return None
+        return None if partial.gradient is None else partial.gradient.copy()
+
+    def predictions(self, vector, batch):
+        """Return what `forward` says, as an array (n, k); None where it cannot be had."""
+        self.spend()
+        try:
+            prediction = self.objective.predictions(self.parameters(vector).structure, self.rows(batch))
+        except SpentError:
+            raise
+        except Exception:
+            return None
+        return prediction
+
+
+class Situation:
+    """A θ and some rows.
+
+    Parameters
+    ----------
+    subject : Subject
+    vector : ndarray of shape (layout.size,)
+        θ.
+    batch : Batch
+        The rows.
+    """
+
+    def __init__(self, subject, vector, batch):
+        self.subject, self.vector, self.batch = subject, vector, batch
+
+    @property
+    def n(self):
+        """Number of rows."""
+        return self.batch.n
+
+    @cached_property
+    def value(self):
+        """The loss."""
+        return self.subject.value(self.vector, self.batch)
+
+    @cached_property
+    def gradient(self):
+        """The analytic gradient, a vector, or None."""
+        return self.subject.gradient(self.vector, self.batch)
+
+    @property
+    def is_sound(self):
+        """Whether loss and gradient are there and finite."""
+        return np.isfinite(self.value) and self.gradient is not None and np.isfinite(self.gradient).all()
+
+    def block(self, index, vector=None):
+        """Return a block of the analytic gradient, or of another vector, in its shape."""
+        layout = self.subject.layout
+        vector = self.gradient if vector is None else vector
+        return vector[layout.slices[index]].reshape(layout.shapes[index])
+
+    def direction(self, index, array):
+        """Return the vector that is an array in one block and zero elsewhere."""
+        direction = np.zeros(self.subject.layout.size)
+        direction[self.subject.layout.slices[index]] = np.ravel(array)
+        return direction
+
+    def along(self, direction, value=None):
+        """Return the differences of the loss, or of another function of θ, along a direction."""
+        function = (lambda vector: self.subject.value(vector, self.batch)) if value is None else value
+        here = self.value if value is None else value(self.vector)
+        return Differences(lambda t: function(self.vector + t * direction), here)
+
+    def slope(self, index, array, scale=0.0):
+        """Return the derivative of the loss along an array in one block, and its error."""
+        return self.along(self.direction(index, array)).refine(scale=scale, most=3)
+
+    def moved(self, share, rows=None):
+        """Return a situation at another θ, near by, on some of the rows."""
+        vector = nearby(self.subject.layout, self.vector, share, self.subject.rng)
+        return Situation(self.subject, vector, self.batch if rows is None else take(self.batch, rows))
+
+    def at(self, vector):
+        """Return the situation of the same rows at another θ."""
+        return Situation(self.subject, vector, self.batch)
+
+    def of(self, batch):
+        """Return the situation of other rows at the same θ."""
+        return Situation(self.subject, self.vector, batch)
+
+
+def size_of(block):
+    """Typical size of a block's entries; 1 where all are zero."""
+    return float(np.sqrt(np.mean(np.square(block)))) or 1.0 if block.size else 1.0
+
+
+def nearby(layout, vector, share, rng):
+    """Return a vector beside another: each block moved by a share of its size."""
+    moved = vector.copy()
+    for block in layout.blocks(moved):
+        block += share * size_of(block) * rng.standard_normal(block.shape)
+    return moved
+
+
+def take(batch, rows):
+    """Return some rows of a batch."""
+    columns = {name: _frozen(column[rows]) for name, column in batch.columns.items()}
+    weight = None if batch.sample_weight is None else _frozen(batch.sample_weight[rows])
+    return Batch(_frozen(batch.X[rows]), columns, weight, batch.position)
+
+
+def replaced(batch, **parts):
+    """Return a batch with another ``X``, ``y`` or ``sample_weight``."""
+    columns = dict(batch.columns)
+    if "y" in parts:
+        columns["y"] = _frozen(parts["y"])
+    X = _frozen(parts["X"]) if "X" in parts else batch.X
+    return Batch(X, columns, parts.get("sample_weight", batch.sample_weight), batch.position)
+
+
+def copied(batch):
+    """Return a batch of writable copies."""
+    columns = {name: np.array(column) for name, column in batch.columns.items()}
+    weight = None if batch.sample_weight is None else batch.sample_weight.copy()
+    return Batch(np.array(batch.X), columns, weight, batch.position)
+
+
+def _frozen(array):
+    array = np.array(array)
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,349 @@
+"""Faults that are a transformation of the whole block: the true derivative is T(analytic gradient)."""
+
+import itertools
+
+import numpy as np
+
+from .causes import Hypothesis
+
+NICE = 1e-6  # how close a factor must be to a number to be called that
+
+
+def is_near(factor, number):
+    """Whether a factor is a number, to the accuracy of differences."""
+    return abs(factor - number) <= NICE * abs(number) + 1e-12
+
+
+class LeftAtZero(Hypothesis):
+    identifier = "left_at_zero"
+    meaning = "The gradient of the block is zero everywhere; the derivative of the loss is not."
+    template = "The gradient of this block is zero everywhere. Was it left as it was initialised, or is it detached?"
+    rank = 0
+
+    def test(self, case):
+        return None if case.analytic().any() else self.explain()
+
+
+class Sign(Hypothesis):
+    identifier = "sign"
+    meaning = "The sign is flipped."
+    template = "The sign is flipped (agreement {:.1g} after turning it). Is it the gradient of minus the loss?"
+    rank = 1
+
+    def test(self, case):
+        fit = case.explain(lambda s: -case.analytic(s))
+        return fit and self.explain(fit.agreement, evidence=fit.evidence)
+
+
+class SumNotMean(Hypothesis):
+    identifier = "sum_not_mean"
+    meaning = "Gradient of the sum over the rows of the batch, where the mean is meant."
+    template = (
+        "It is the gradient of the sum over the {n} rows of the batch, not of their mean (agreement {agreement:.1g} "
+        "after dividing, on other numbers of rows too). Divide by the number of rows, or say reduction='sum'."
+    )
+    rank = 2
+
+    def test(self, case):
+        if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
+            return None
+        fit = case.explain(lambda s: case.analytic(s) / s.n)
+        return fit and self.explain(n=case.situation.n, agreement=fit.agreement, evidence=fit.evidence)
+
+
+class MeanNotSum(Hypothesis):
+    identifier = "mean_not_sum"
+    meaning = "Divided by the number of rows once too often."
+    template = (
+        "It is too small by the number of rows, {n} here (agreement {agreement:.1g} after multiplying, on other "
+        "numbers of rows too). It is divided by the rows once too often: by the callable and by {who}."
+    )
+    rank = 2
+
+    def test(self, case):
+        if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
+            return None
+        fit = case.explain(lambda s: case.analytic(s) * s.n)
+        objective = case.subject.objective
+        who = {"mean": "a mean within", "sum": "reduction='sum'"}[objective.reduction]
+        if objective.model.form == "vjp":
+            who = "the derivative of the loss that the pullback receives, which has the 1/n already"
+        return fit and self.explain(n=case.situation.n, agreement=fit.agreement, who=who, evidence=fit.evidence)
+
+
+class Factor(Hypothesis):
+    identifier = "factor"
+    meaning = "Off by a constant factor."
+    template = "It is {ratio:.6g} times the derivative (agreement {agreement:.1g} after dividing).{hint}"
+    rank = 3
+
+    def test(self, case):
+        fit = case.explain(case.analytic, free=True)
+        if not fit or not fit.factor:
+            return None
+        ratio = 1 / fit.factor
+        evidence = {**fit.evidence, "factor": ratio}
+        return self.explain(ratio=ratio, agreement=fit.agreement, hint=self._hint(case, ratio), evidence=evidence)
+
+    @staticmethod
+    def _hint(case, ratio):
+        if is_near(abs(ratio), 2) or is_near(abs(ratio), 0.5):
+            return " A square or its half, differentiated as the other?"
+        sizes = {"features": case.situation.batch.X.shape[-1] if case.situation.batch.X.ndim > 1 else 1}
+        y = case.situation.batch.y
+        if y is not None and y.ndim == 2:
+            sizes["outputs"] = y.shape[1]
+        for what, size in sizes.items():
+            if size > 1 and (is_near(abs(ratio), size) or is_near(abs(ratio), 1 / size)):
+                return f" That is the number of {what}."
+        return ""
+
+
+class Transposed(Hypothesis):
+    identifier = "transposed"
+    meaning = "The axes of the block are swapped, or it was reshaped in another order."
+    template = "It is the derivative with axes in the order {order} (agreement {agreement:.1g}).{hint}"
+    rank = 5
+
+    def test(self, case):
+        shape = case.shape
+        for order in itertools.permutations(range(len(shape))):
+            if order != tuple(range(len(shape))) and tuple(shape[i] for i in order) == shape:
+                back = tuple(np.argsort(order))
+                fit = case.explain(lambda s, back=back: case.analytic(s).transpose(back), free=True)
+                if fit:
+                    return self._found(order, fit, " Transpose it.")
+        if len(shape) > 1:
+            for came, wanted in (("F", "C"), ("C", "F")):
+                fit = case.explain(
+                    lambda s, came=came, wanted=wanted: case.analytic(s).ravel(wanted).reshape(shape, order=came),
+                    free=True,
+                )
+                if fit:
+                    return self._found("of another reshape", fit, " It was flattened in one order and shaped in another.")
+        return None
+
+    def _found(self, order, fit, hint):
+        if not is_near(fit.factor, 1):
+            hint += f" It is also off by the factor {1 / fit.factor:.6g}."
+        return self.explain(order=order, agreement=fit.agreement, hint=hint, evidence=fit.evidence)
+
+
+class Reversed(Hypothesis):
+    identifier = "reversed"
+    meaning = "The entries stand in the opposite order along an axis."
+    template = "Its entries stand in the opposite order along {axes} (agreement {agreement:.1g} after turning them)."
+    rank = 6
+
+    def test(self, case):
+        axes = range(len(case.shape))
+        for count in (1, 2):
+            for chosen in itertools.combinations(axes, count):
+                if all(case.shape[axis] > 1 for axis in chosen):
+                    fit = case.explain(lambda s, chosen=chosen: np.flip(case.analytic(s), chosen), free=True)
+                    if fit:
+                        where = " and ".join(f"axis {axis}" for axis in chosen)
+                        return self.explain(axes=where, agreement=fit.agreement, evidence={**fit.evidence, "axes": chosen})
+        return None
+
+
+class Shifted(Hypothesis):
+    identifier = "shifted"
+    meaning = "The entries are off by one or two places along an axis."
+    template = "Its entries are {by} place(s) off along axis {axis} (agreement {agreement:.1g}). An index off by one?"
+    rank = 7
+
+    def test(self, case):
+        for axis, length in enumerate(case.shape):
+            for by in (1, -1, 2, -2):
+                if length > 2:
+                    diagnosis = self._along(case, axis, by)
+                    if diagnosis:
+                        return diagnosis
+        return None
+
+    def _along(self, case, axis, by):
+        """Compare where the shifted entries overlap: what falls off the end is unknown."""
+        directions = case.directions.copy()
+        ends = [slice(None)] * (axis + 1) + [slice(by, None) if by < 0 else slice(0, by)]
+        directions[tuple(ends)] = 0
+        fit = case.explain(lambda s: np.roll(case.analytic(s), by, axis), free=True, directions=directions)
+        if not fit:
+            return None
+        evidence = {**fit.evidence, "axis": axis, "by": -by}
+        return self.explain(by=-by, axis=axis, agreement=fit.agreement, evidence=evidence)
+
+
+class BlocksSwapped(Hypothesis):
+    identifier = "blocks_swapped"
+    meaning = "The gradient of another block stands in this one's place."
+    template = "It is the derivative by another block: this block's own stands under {other!r} (agreement {agreement:.1g}).{hint}"
+    rank = 8
+
+    def test(self, case):
+        layout = case.subject.layout
+        same_size = [i for i in case.others if int(np.prod(layout.shapes[i])) == case.size]
+        for other in same_size:
+            for order, hint in (("C", ""), ("F", " It is also transposed.")):
+                fit = case.explain(lambda s, o=other, r=order: s.block(o).reshape(case.shape, order=r), free=True)
+                if fit:
+                    name = layout.names[other]
+                    evidence = {**fit.evidence, "other": name}
+                    return self.explain(other=name, agreement=fit.agreement, hint=hint, evidence=evidence)
+        return None
+
+
+class CumulativeSum(Hypothesis):
+    identifier = "cumulative_sum"
+    meaning = "A cumulative sum that runs in the wrong direction, is missing, or stands where none belongs."
+    template = "The analytic gradient equals the derivative {what} along axis {axis} (agreement {agreement:.1g}){hint}"
+    rank = 9
+    hint = " after reversing). Look for a cumulative sum that should run {way}."
+
+    def test(self, case):
+        situations = [case.situation, *_rows_of_ones(case)]
+        for axis, length in enumerate(case.shape):
+            if length < 4:
+                continue
+            for situation in situations:
+                diagnosis = self._along(case, situation, axis)
+                if diagnosis:
+                    return diagnosis
+        return None
+
+    def _along(self, case, situation, axis):
+        """Compare first differences along an axis: a sum that runs the other way changes their sign.
+
+        Which end the sum begins from shifts them by a place at most.
+        """
+        if situation.gradient is None:
+            return None
+        length = case.shape[axis]
+        inner = np.moveaxis(case.directions, axis + 1, 1)[:, : length - 3]
+        padded = np.zeros((len(inner), length - 1, *inner.shape[2:]))
+        padded[:, 1:-1] = inner
+        directions = np.moveaxis(-np.diff(padded, axis=1, prepend=0, append=0), 1, axis + 1)
+        true, error = case.sketch(situation, directions)
+        analytic = np.moveaxis(case.analytic(situation), axis, 0)
+        steps = np.diff(analytic, axis=0)
+        flat = inner.reshape(len(inner), -1)
+        mismatch = np.linalg.norm(flat @ steps[1:-1].ravel() - true)
+        if not mismatch > 1e-4 * np.linalg.norm(true):
+            return None
+        for shift in (0, -1, 1):
+            part = steps[1 + shift : length - 2 + shift]
+            predicted = -(flat @ part.ravel())
+            fit = case.compare(lambda s, p=predicted: (p, true, error), True, False, mismatch)
+            if fit and abs(abs(fit.factor) - 1) < 1e-4 and fit.factor > 0 and self._is_sum(steps):
+                hint = " after reversing). Look for a cumulative sum that should run the other way, {}.".format(
+                    "backwards" if self._runs_forward(case, situation, axis) else "forwards"
+                )
+                evidence = {**fit.evidence, "axis": axis, "shift": shift}
+                return self.explain(
+                    what="summed in the opposite order", axis=axis, agreement=fit.agreement, hint=hint, evidence=evidence
+                )
+        for what, hint, predicted in (
+            ("before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[1:-2].ravel()),
+            ("before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[2:-1].ravel()),
+        ):
+            fit = case.compare(lambda s, p=predicted: (p, true, error), True, False, mismatch)
+            if fit and abs(abs(fit.factor) - 1) < 1e-4:
+                evidence = {**fit.evidence, "axis": axis}
+                return self.explain(what=what, axis=axis, agreement=fit.agreement, hint=hint, evidence=evidence)
+        return None
+
+    @staticmethod
+    def _is_sum(steps):
+        return bool(steps.any())
+
+    @staticmethod
+    def _runs_forward(case, situation, axis):
+        """Whether the analytic gradient starts small and grows: the sum runs from the first entry."""
+        analytic = np.moveaxis(case.analytic(situation), axis, 0)
+        return np.linalg.norm(analytic[0]) <= np.linalg.norm(analytic[-1])
+
+
+def _rows_of_ones(case):
+    """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
+    from .subject import replaced, take
+
+    batch = case.situation.batch
+    if batch.X.dtype.kind != "f" or not batch.X.size:
+        return []
+    return [case.situation.of(replaced(take(batch, [0]), X=np.ones_like(batch.X[:1])))]
+
+
+class Parametrisation(Hypothesis):
+    identifier = "parametrisation"
+    meaning = "The gradient is by a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
+    template = "It is the gradient by {of} instead of θ (agreement {agreement:.1g} after the chain rule: times {times}).{hint}"
+    rank = 10
+
+    # The true derivative is the analytic one times this function of θ, up to a constant.
+    chain = (
+        ("log θ", "1/θ", lambda t: 1 / t),
+        ("1/θ", "-1/θ²", lambda t: -1 / t**2),
+        ("θ²", "2 θ", lambda t: 2 * t),
+        ("sqrt θ", "1/(2 sqrt θ)", lambda t: 0.5 / np.sqrt(t)),
+        ("θ³", "3 θ²", lambda t: 3 * t**2),
+        ("exp θ (θ is its logarithm)", "exp θ", np.exp),
+        ("exp -θ", "-exp -θ", lambda t: -np.exp(-t)),
+        ("exp 2θ (θ is the logarithm of its root)", "2 exp 2θ", lambda t: 2 * np.exp(2 * t)),
+        ("exp -2θ", "-2 exp -2θ", lambda t: -2 * np.exp(-2 * t)),
+        ("exp θ/2", "exp(θ/2)/2", lambda t: 0.5 * np.exp(t / 2)),
+        ("log of a logarithm", "exp -θ", lambda t: np.exp(-t)),
+        ("1/sqrt θ", "-θ^(-3/2)/2", lambda t: -0.5 * t**-1.5),
+        ("1/θ²", "-2/θ³", lambda t: -2 / t**3),
+        ("the logistic function of θ", "σ(θ) (1 - σ(θ))", lambda t: 0.25 / np.cosh(t / 2) ** 2),
+        ("log(1 + exp θ)", "σ(θ)", lambda t: 0.5 * (1 + np.tanh(t / 2))),
+        ("logit θ", "1/(θ (1 - θ))", lambda t: 1 / (t * (1 - t))),
+        ("tanh θ", "1 - tanh² θ", lambda t: 1 - np.tanh(t) ** 2),
+        ("log10 θ or another constant times log θ", "1/θ", lambda t: 1 / t),
+    )
+
+    def test(self, case):
+        for of, times, slope in self.chain:
+            fit = case.explain(lambda s, f=slope: case.analytic(s) * f(case.theta(s)), free=True)
+            if fit:
+                near = is_near(fit.factor, 1)
+                hint = "" if near else f" It is also off by the factor {1 / fit.factor:.6g}."
+                evidence = {**fit.evidence, "of": of}
+                return self.explain(of=of, times=times, agreement=fit.agreement, hint=hint, evidence=evidence)
+        return None
+
+
+class Penalty(Hypothesis):
+    identifier = "penalty"
+    meaning = "The derivative of a penalty on θ is missing, or stands in the gradient alone."
+    template = "It {what} {term} (agreement {agreement:.1g}): the derivative of a penalty {where}.{hint}"
+    rank = 11
+    terms = (
+        ("θ", "strength/2 * sum of squares", lambda t: t),
+        ("sign(θ)", "strength * sum of absolute values", np.sign),
+        ("1 in every entry", "strength * sum", np.ones_like),
+    )
+
+    def test(self, case):
+        for term, of, feature in self.terms:
+            fit = self._fit(case, feature)
+            if fit:
+                lacks = fit.factor > 0
+                what = f"lacks {abs(fit.factor):.6g} times" if lacks else f"has {abs(fit.factor):.6g} times too much of"
+                where = f"{of} that is in the loss and not in the gradient" if lacks else f"{of} that the loss lacks"
+                alpha = " The estimator adds that of its own alpha by itself." if not lacks else ""
+                return self.explain(
+                    what=what, term=term, where=where, agreement=fit.agreement, hint=alpha, evidence=fit.evidence
+                )
+        return None
+
+    @staticmethod
+    def _fit(case, feature):
+        """True derivative minus analytic one = strength times a function of θ, with one strength everywhere."""
+
+        def sketch(situation):
+            true, error = case.sketch(situation)
+            directions = case.directions[: len(true)]
+            missing = true - case.project(case.analytic(situation), directions)
+            return case.project(feature(case.theta(situation)), directions), missing, error + 1e-9 * np.abs(true)
+
+        return case.compare(sketch, free=True)

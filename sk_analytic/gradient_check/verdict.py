@@ -1,0 +1,258 @@
+"""Right, wrong, or "cannot tell, because": the verdict on each block, before any diagnosis.
+
+One random direction through all blocks at once, each scaled so that it counts, clears a right gradient
+in a few evaluations whatever the number of blocks. Where it does not, every block gets directions of
+its own.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .causes import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Unsettled
+from .report import Finding
+from .subject import SpentError, size_of
+
+RIGHT = 1e-5  # relative difference up to which the two derivatives agree
+WRONG = 1e-4  # relative difference from which they plainly disagree
+ROUGH = 1e-2  # relative difference that low precision may explain
+REPEATABLE = 1e-9  # relative difference between two evaluations that is rounding (threads, order of sums)
+QUICK = 30  # evaluations of the check before a fit
+SMALLEST_SHARE = 1e-3  # how far a block of large gradient is scaled down in the common direction
+COMPLEX_STEP = 1e-30
+
+
+class Judgement(NamedTuple):
+    """What one direction says."""
+
+    verdict: str
+    cause: str | None
+    evidence: dict
+    explanation: str = ""
+
+    def severity(self):
+        """Order of importance."""
+        return ("right", "cannot tell", "wrong").index(self.verdict), self.evidence["relative_error"]
+
+    def finding(self, layout, index):
+        """Return it as the finding on a block."""
+        return Finding(layout.names[index], layout.shapes[index], *self)
+
+
+def judge(differences, analytic, scale, situation, direction):
+    """Hold a claimed directional derivative against differences of the loss.
+
+    Parameters
+    ----------
+    differences : Differences
+        Of the loss along the direction.
+    analytic : float
+        What is claimed.
+    scale : float
+        Size of the claim: what the terms of its sum would give if they did not cancel.
+    situation : Situation
+        Where; for a complex step.
+    direction : ndarray
+        Along what.
+
+    Returns
+    -------
+    judgement : Judgement
+    """
+    numerical, error = differences.refine(analytic, scale)
+    scale = max(scale, abs(numerical)) if np.isfinite(numerical) else scale
+    difference = abs(analytic - numerical)
+    evidence = {
+        "analytic": analytic,
+        "numerical": numerical,
+        "error": error,
+        "relative_error": difference / scale if scale else 0.0,
+    }
+
+    def doubt(cause, *places, **named):
+        return Judgement("cannot tell", cause.identifier, evidence, cause.template.format(*places, **named))
+
+    if not np.isfinite(numerical):
+        return doubt(NotFinite, "beside the parameters of the check")
+    if not np.isfinite(analytic):
+        explanation = "The gradient is not finite where the loss is."
+        return Judgement("wrong", "gradient_not_finite", {**evidence, "relative_error": np.inf}, explanation)
+    if difference <= RIGHT * scale + error and (error <= 0.1 * scale or not scale):
+        return Judgement("right", None, evidence)
+    better = complex_slope(situation, direction)
+    if better is not None and abs(better - analytic) <= RIGHT * scale and abs(better - numerical) <= 3 * error:
+        share = abs(better - analytic) / scale if scale else 0.0
+        return Judgement("right", None, {**evidence, "complex_step": better, "relative_error": share})
+    if difference <= RIGHT * scale + error:
+        return doubt(Cancellation, value=differences.here, error=error)
+    if differences.has_kink(difference):
+        return doubt(Kink)
+    noise = differences.noise()
+    evidence["noise"] = noise
+    if differences.resolution > 1e-10 and difference <= ROUGH * scale:
+        digits, dtype = _precision(differences.resolution)
+        return doubt(LowPrecision, what="loss", digits=digits, dtype=dtype)
+    if difference <= WRONG * scale + 10 * max(error, noise):
+        return doubt(Noise, error=max(error, noise) / scale)
+    if not differences.settle(difference):
+        return doubt(Unsettled)
+    if difference <= ROUGH * scale and (resolution := gradient_resolution(situation, direction, scale, difference)):
+        digits, dtype = _precision(resolution)
+        return doubt(LowPrecision, what="gradient", digits=digits, dtype=dtype)
+    evidence["order"] = differences.order(analytic)
+    explanation = (
+        f"Along a random direction the analytic gradient gives {analytic:.8g}; "
+        f"differences of the loss give {numerical:.8g} (error about {max(error, noise):.1g})."
+    )
+    return Judgement("wrong", "mismatch", evidence, explanation)
+
+
+def _precision(resolution):
+    return (3, "float16") if resolution > 1e-5 else (7, "float32")
+
+
+def complex_slope(situation, direction):
+    """Return the derivative by a complex step, exact to rounding, where the callables are analytic; or None.
+
+    Whoever uses it must see differences agree: ``abs``, a comparison or a cast make it wrong in silence.
+    """
+    subject, batch = situation.subject, situation.batch
+    objective = subject.objective
+    structure = subject.layout.views(situation.vector + 1j * COMPLEX_STEP * direction)
+    try:
+        if objective.model.loss is not None:
+            value = np.imag(objective.model.loss(structure, batch)) / COMPLEX_STEP
+            value = value / (batch.n if objective.reduction == "sum" else 1)
+        elif objective.loss is not None and objective.loss.additive:
+            prediction = np.asarray(objective.model.predictions(structure, batch))
+            if prediction.shape[0] != batch.n:
+                return None
+            _, derivative = objective._named_loss(prediction.real.copy(), batch)
+            value = np.sum(derivative * prediction.imag) / COMPLEX_STEP
+        else:
+            return None
+    except Exception:
+        return None
+    finally:
+        subject.n_evaluations += 1
+    return float(value) if np.isfinite(value) else None
+
+
+def gradient_resolution(situation, direction, scale, difference):
+    """Return the relative spacing of the analytic gradient's numbers if that explains a difference, else 0."""
+    gradient = situation.gradient[direction != 0]
+    gradient = gradient[gradient != 0]
+    for dtype in (np.float16, np.float32):
+        if gradient.size and np.array_equal(gradient, gradient.astype(dtype)):
+            eps = float(np.finfo(dtype).eps)
+            if np.unique(gradient).size > 3 and difference <= 1e4 * eps * scale:
+                return eps
+    slopes = []
+    for k in range(-4, 5):
+        there = situation.subject.gradient(situation.vector + 1e-6 * k * direction, situation.batch)
+        if there is None or not np.isfinite(there).all():
+            return 0.0
+        slopes.append(float(there @ direction))
+    sigma = float(np.sqrt(np.mean(np.diff(slopes, n=2) ** 2) / 6))
+    return sigma / scale if 1e-9 * scale < sigma and difference <= 100 * sigma else 0.0
+
+
+class Checker:
+    """The verdicts on all blocks at one situation.
+
+    Parameters
+    ----------
+    situation : Situation
+        Where.
+    indices : iterable of int
+        The blocks to look at.
+    """
+
+    def __init__(self, situation, indices):
+        self.situation, self.subject, self.layout = situation, situation.subject, situation.subject.layout
+        self.indices = list(indices)
+        self.rng = self.subject.rng
+        self.sizes = [size_of(block) for block in self.layout.blocks(situation.vector)]
+
+    def each(self, n_directions):
+        """Return the judgement on every block, along directions of its own."""
+        return {i: self.one(i, n_directions) for i in self.indices}
+
+    def one(self, index, n_directions):
+        """Return the most severe judgement on a block."""
+        return max((self._along(self._direction([index])) for _ in range(n_directions)), key=Judgement.severity)
+
+    def quick(self, n_directions=2):
+        """Return the judgement on every block, in few evaluations if they are right."""
+        common = {index: self._share(index) for index in self.indices}
+        smallest = min((s for s in common.values() if s > 0), default=0.0)
+        weights = {i: np.clip(smallest / s, SMALLEST_SHARE, 1.0) if s > 0 else 1.0 for i, s in common.items()}
+        least = min((s * weights[i] for i, s in common.items() if s > 0), default=0.0)
+        joint = Judgement("right", None, {"relative_error": 0.0, "error": np.inf})
+        for _ in range(n_directions):
+            joint = self._along(self._direction(self.indices, weights))
+            left = abs(joint.evidence["analytic"] - joint.evidence["numerical"]) + joint.evidence["error"]
+            if joint.verdict != "right" or not left <= WRONG * least:
+                return self._one_by_one(joint, common)
+        return dict.fromkeys(self.indices, joint)
+
+    def _one_by_one(self, joint, common):
+        """Blocks by themselves where all together are not clear; those beyond the budget share its verdict."""
+        judgements = {}
+        for index in sorted(self.indices, key=common.__getitem__):
+            try:
+                judgements[index] = self.one(index, 2 if joint.verdict == "wrong" else 1)
+            except SpentError:
+                judgements[index] = joint
+        return judgements
+
+    def _share(self, index):
+        """Typical size of a block's part of the derivative along a random direction."""
+        return float(np.linalg.norm(self.situation.block(index))) * self.sizes[index]
+
+    def _direction(self, indices, weights=None):
+        direction = np.zeros(self.layout.size)
+        for index in indices:
+            where = self.layout.slices[index]
+            draw = self.rng.standard_normal(where.stop - where.start)
+            direction[where] = draw * self.sizes[index] * (1.0 if weights is None else weights[index])
+        return direction
+
+    def _along(self, direction):
+        gradient = self.situation.gradient
+        chosen = direction != 0
+        terms = gradient[chosen] * direction[chosen]
+        analytic, scale = float(terms.sum()), float(np.linalg.norm(terms))
+        differences = self.situation.along(direction)
+        return judge(differences, analytic, scale, self.situation, direction)
+
+
+def repeats(situation):
+    """Whether the loss and the gradient are the same when asked again; the doubt as a judgement if not.
+
+    Returns
+    -------
+    judgement : Judgement or None
+        About the loss.
+    differing : ndarray of bool or None
+        Entries of the gradient that came out differently.
+    """
+    again = situation.subject.value(situation.vector, situation.batch)
+    if not abs(again - situation.value) <= REPEATABLE * abs(situation.value):
+        evidence = {"first": situation.value, "second": again, "relative_error": 0.0}
+        text = NotDeterministic.template.format("loss", f" ({situation.value:.8g} and {again:.8g})")
+        return Judgement("cannot tell", NotDeterministic.identifier, evidence, text), None
+    gradient = situation.subject.gradient(situation.vector, situation.batch)
+    return None, differs(situation.gradient, gradient, situation.subject.layout)
+
+
+def differs(first, second, layout):
+    """Entries in which two gradients differ by more than rounding, or None."""
+    if second is None:
+        return None
+    out = np.zeros(first.size, bool)
+    for where in layout.slices:
+        a, b = first[where], second[where]
+        scale = np.abs(a[np.isfinite(a)]).max(initial=0.0)
+        out[where] = ~((np.abs(a - b) <= 1e3 * REPEATABLE * scale) | (a == b) | (np.isnan(a) & np.isnan(b)))
+    return out if out.any() else None

@@ -1,0 +1,413 @@
+"""The loop: steps, epochs, stopping, divergence.
+
+`train` runs a minibatch rule over epochs of rows, `minimize` hands the same objective to a full-batch
+method of scipy. Both report to one `Monitor`, which records, prints and decides when to stop.
+"""
+
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .exceptions import DivergenceError
+from .objective import Residuals, merge
+from .parameters import Parameters
+
+_HINTS = {
+    "start": (
+        "It is the first step, at the starting parameters: look for log(0), 0/0 or an overflowing exp in the "
+        "callable, and at the scale of X and of the starting values."
+    ),
+    "grown": (
+        "The parameters had grown {growth:.0f} times over since the start: the learning rate is probably too "
+        "large. Lower it, scale X, or clip the gradient: Chain([ClipNorm(1.0), ...])."
+    ),
+    "later": (
+        "The parameters were of moderate size: look for log(0), 0/0 or an overflowing exp in the callable; a "
+        "smaller learning rate or clipping, Chain([ClipNorm(1.0), ...]), may avoid the place."
+    ),
+}
+
+
+@dataclass
+class History:
+    """What has happened to θ since it was initialised.
+
+    Attributes
+    ----------
+    loss_curve, validation_scores, gradient_norms : list of float
+        One entry an epoch; an epoch without a loss has none in ``loss_curve``.
+    n_iter, n_steps : int
+        Epochs (iterations of a full-batch method), and updates of θ.
+    """
+
+    loss_curve: list = field(default_factory=list)
+    validation_scores: list = field(default_factory=list)
+    gradient_norms: list = field(default_factory=list)
+    n_iter: int = 0
+    n_steps: int = 0
+
+
+class Monitor:
+    """Records an epoch, prints it, keeps the best θ, and says when to stop.
+
+    Parameters
+    ----------
+    history : History
+        Is appended to.
+    tol : float
+        An epoch is an improvement if it gains more.
+    score : callable, default=None
+        ``score(theta) -> float`` on held-out rows, larger is better; it then decides, and the best θ is
+        kept. Without it the loss decides, and where there is none the norm of the gradient.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch.
+    """
+
+    def __init__(self, history, *, tol, score=None, verbose=False):
+        self.history, self.tol = history, tol
+        self.score, self.verbose = score, verbose
+        self.best = math.inf
+        self.best_theta = None
+        self.be_patient(math.inf)
+
+    def be_patient(self, n_iter_no_change):
+        """From now on stop after more than so many epochs in a row without improvement; infinite: never."""
+        self.n_iter_no_change = n_iter_no_change
+        self.without_improvement = 0
+
+    @property
+    def stopped(self):
+        """Whether too many epochs in a row were no improvement."""
+        return self.without_improvement > self.n_iter_no_change
+
+    def epoch_ended(self, theta, loss, gradient_norm):
+        """Take in an epoch; return whether to stop."""
+        history = self.history
+        history.n_iter += 1
+        history.gradient_norms.append(gradient_norm)
+        if loss is not None:
+            history.loss_curve.append(loss)
+        if self.verbose:
+            self._print(loss, gradient_norm)
+        if self.score is None:
+            return self._is_stale(gradient_norm if loss is None else loss)
+        history.validation_scores.append(self.score(theta))
+        if self.verbose:
+            print(f"Validation score: {history.validation_scores[-1]:f}")
+        previous = self.best
+        stale = self._is_stale(-history.validation_scores[-1])
+        if self.best < previous or self.best_theta is None:
+            self.best_theta = theta.vector.copy()
+        return stale
+
+    def _is_stale(self, value):
+        """Whether too many epochs in a row were no improvement; NaN is none."""
+        improved = value < self.best - self.tol if math.isfinite(self.best) else math.isfinite(value)
+        self.without_improvement = 0 if improved else self.without_improvement + 1
+        self.best = min(self.best, value)  # NaN is not taken
+        return self.stopped
+
+    def _print(self, loss, gradient_norm):
+        shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"
+        print(f"Iteration {self.history.n_iter}, {shown}", flush=True)
+
+
+def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample=()):
+    """Train θ in place by a minibatch rule.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+        Written in place, by whole updates only.
+    optimizer : Optimizer
+    state : state of `optimizer`
+    rows : rows
+        See `rows.ArrayRows`.
+    monitor : Monitor
+    max_iter : int
+        Epochs.
+    sample : list of Batch
+        Rows on which to evaluate the loss after each epoch, where the steps give none.
+
+    Returns
+    -------
+    stopped : bool
+        Whether the monitor stopped it before ``max_iter``.
+
+    Raises
+    ------
+    DivergenceError
+        When a loss or gradient is not finite. θ is as it was before that step.
+    """
+    with _Interrupts() as interrupts:
+        loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
+        for _ in range(max_iter):
+            state.epoch = monitor.history.n_iter
+            loss, gradient_norm = loop.epoch(state.epoch)
+            answer = answering(theta, optimizer, state)
+            if sample:
+                loss = objective.mean_value(answer, sample)
+            if loss is not None:
+                state.loss_curve.append(loss)
+            if monitor.epoch_ended(answer, loss, gradient_norm):
+                return True
+    return False
+
+
+def answering(theta, optimizer, state):
+    """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
+    vector = optimizer.answer(state, theta.vector)
+    return theta if vector is theta.vector else Parameters(theta.layout, vector)
+
+
+class _Loop:
+    """Steps and epochs of `train`."""
+
+    def __init__(self, objective, theta, optimizer, state, rows, history, interrupts):
+        self.objective, self.theta, self.optimizer, self.state = objective, theta, optimizer, state
+        self.rows, self.history, self.interrupts = rows, history, interrupts
+        self.start = self.finite = theta.vector.copy()
+
+    def epoch(self, epoch):
+        """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
+        if np.isfinite(self.theta.vector).all():
+            self.finite = self.theta.vector.copy()
+        loss, norm, n = 0.0, 0.0, 0
+        for step in range(self.rows.steps_per_epoch):
+            step_loss, step_norm, step_n = self.step(epoch, step)
+            loss = None if loss is None or step_loss is None else loss + step_loss * step_n
+            norm += step_norm * step_n
+            n += step_n
+        return (None if loss is None or not n else loss / n), (norm / n if n else math.nan)
+
+    def step(self, epoch, step):
+        """Update θ by one batch; return its loss, the norm of its gradient and its number of rows."""
+        theta = self.theta
+        try:
+            partial = self.rows.partial(self.objective, theta, epoch, step)
+        except Exception as error:
+            error.add_note(f"In epoch {epoch}, batch {step} (both counted from 0).")
+            raise
+        if partial.gradient is None:
+            return 0.0, 0.0, 0
+        loss, gradient = self.objective.finish(theta, partial)
+        square = float(gradient.dot(gradient))
+        if not math.isfinite(square) or not (loss is None or math.isfinite(loss)):
+            self._refuse_not_finite(loss, gradient, epoch, step)
+        with self.interrupts:
+            self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
+        self.history.n_steps += 1
+        return loss, math.sqrt(square), partial.n
+
+    def _refuse_not_finite(self, loss, gradient, epoch, step):
+        """Raise if the step is really not finite: a square may overflow where no entry does."""
+        where = f"in epoch {epoch}, batch {step} (both counted from 0)"
+        message = not_finite(self.theta, loss, gradient, where)
+        if message is None:
+            return
+        if not np.isfinite(self.theta.vector).all():
+            self.theta.vector[...] = self.finite
+        raise DivergenceError(f"{message} {self._cause()} The parameters are the last finite ones.")
+
+    def _cause(self):
+        if not self.history.n_steps:
+            return _HINTS["start"]
+        started, now = np.linalg.norm(self.start), np.linalg.norm(self.theta.vector)
+        growth = float(now / max(started, 1.0))
+        return _HINTS["grown"].format(growth=growth) if growth > 10 else _HINTS["later"]
+
+
+def not_finite(theta, loss, gradient, where):
+    """Return a message that names what is not finite, block by block; None if everything is."""
+    layout = theta.layout
+    counts = {
+        name: int((~np.isfinite(block)).sum())
+        for name, block in zip(layout.names, layout.blocks(gradient), strict=True)
+    }
+    blocks = ", ".join(f"{name!r} ({count} entries)" for name, count in counts.items() if count)
+    if blocks:
+        value = "" if loss is None else f", the loss is {loss}"
+        return f"The gradient is not finite {where}: block {blocks}{value}."
+    if loss is not None and not math.isfinite(loss):
+        return f"The loss is {loss} {where}, though the gradient is finite."
+    return None
+
+
+def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
+    """Minimise over all rows by a full-batch method; θ is written in place.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+    method : FullBatch
+    rows : rows
+        One batch, or several that are summed in their order.
+    monitor : Monitor
+        Is told of each iteration.
+    max_iter : int
+        Iterations.
+    tol : float
+        scipy's tolerance on the gradient.
+
+    Returns
+    -------
+    result : scipy.optimize.OptimizeResult
+        scipy's own; ``fun`` and ``jac`` are the objective and its gradient.
+
+    Raises
+    ------
+    DivergenceError
+        If the start or an iterate is not finite. θ then is the best point met.
+    """
+    evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows)
+
+    begun_at = monitor.history.n_iter
+
+    def iterated(result):
+        evaluation.require_finite(result)
+        theta.vector[...] = result.x
+        monitor.history.n_steps += 1
+        if monitor.epoch_ended(theta, float(result.fun), float(np.linalg.norm(result.jac))):
+            raise StopIteration
+
+    start = theta.vector.astype(np.float64)
+    try:
+        result = method.minimize(evaluation, start, max_iter=max_iter, tol=tol, callback=iterated)
+        if monitor.history.n_iter == begun_at:  # it ended where it started
+            monitor.epoch_ended(theta, float(result.fun), float(np.linalg.norm(result.jac)))
+    finally:
+        theta.vector[...] = evaluation.best[1]
+    if not np.isfinite(result.fun):
+        raise DivergenceError(
+            f"{type(method).__name__} ended where the objective is {result.fun} ({result.message}). "
+            "The parameters are the best finite ones that it met."
+        )
+    if monitor.best_theta is None:
+        theta.vector[...] = result.x
+    return result
+
+
+def failure(result):
+    """Return in words why a full-batch method did not converge, with what is likely wrong."""
+    if any(word in str(result.message).lower() for word in ("exceeded", "limit")):
+        return f"{result.message} A larger max_iter or tol may help."
+    if result.nit <= 1:
+        return (
+            f"{result.message} A line search that fails at once is nearly always a wrong gradient: run check_gradient."
+        )
+    return (
+        f"{result.message} The gradient is {np.abs(result.jac).max():.2g} at most; a tol below what the precision of "
+        "the loss allows, a kink or a gradient that is wrong in places ends a line search like this."
+    )
+
+
+class _Evaluation:
+    """The objective over all rows as scipy calls it: value and gradient at a float64 vector."""
+
+    def __init__(self, objective, theta, rows):
+        self.objective, self.theta, self.rows = objective, theta, rows
+        self.best = (math.inf, theta.vector.copy())
+        self.calls = 0
+
+    def __call__(self, x):
+        theta = self.theta
+        theta.vector[...] = x
+        partials = (self.rows.partial(self.objective, theta, 0, step) for step in range(self.rows.steps_per_epoch))
+        with self._counted():
+            partial = next(partials) if self.rows.steps_per_epoch == 1 else merge(partials)
+        loss, gradient = self.objective.finish(theta, partial)
+        if self.calls == 1:
+            self._require_finite_start(loss, gradient)
+        self._keep(loss)
+        return loss, gradient.astype(np.float64)
+
+    @contextmanager
+    def _counted(self):
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"In evaluation {self.calls} of the objective over all rows (counted from 0).")
+            raise
+        self.calls += 1
+
+    def _keep(self, loss):
+        if loss < self.best[0]:
+            self.best = (loss, self.theta.vector.copy())
+
+    def _require_finite_start(self, loss, gradient):
+        message = not_finite(self.theta, loss, gradient, "at the starting parameters")
+        if message is not None:
+            raise DivergenceError(f"{message} {_HINTS['start']}")
+
+    def require_finite(self, result):
+        """Raise if an iterate, not a mere trial of a line search, is not finite."""
+        message = not_finite(self.theta, result.fun, result.jac, "at an iterate")
+        if message is not None:
+            raise DivergenceError(f"{message} The parameters are the best finite ones that were met.")
+
+
+class _ResidualEvaluation(_Evaluation):
+    """The objective as residuals and their Jacobian, over all rows at once."""
+
+    def __init__(self, objective, theta, rows):
+        super().__init__(objective, theta, rows)
+        self.terms = Residuals(objective)
+
+    def residuals(self, x):
+        """Return the terms at a float64 vector."""
+        self.theta.vector[...] = x
+        with self._counted():
+            residuals = self.terms.values(self.theta, self.rows.everything).astype(np.float64)
+        loss = 0.5 * float(residuals @ residuals)
+        if self.calls == 1:
+            self._require_finite_start(loss, np.zeros(self.theta.layout.size))
+        self._keep(loss)
+        return residuals
+
+    def residual_jacobian(self, x):
+        """Return their derivative."""
+        self.theta.vector[...] = x
+        with self._counted():
+            return self.terms.jacobian(self.theta, self.rows.everything)
+
+
+class _Interrupts:
+    """Lets Ctrl-C wait until an update of θ is complete.
+
+    Entered twice: around a fit, where it stands in for the handler of SIGINT (in the main thread only),
+    and around each update, during which the signal is held back.
+    """
+
+    def __init__(self):
+        self.depth = 0
+        self.held = None
+        self.previous = None
+
+    def __enter__(self):
+        if self.depth == 0 and threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self.previous = handler
+                signal.signal(signal.SIGINT, self._received)
+        self.depth += 1
+        return self
+
+    def __exit__(self, *exception):
+        self.depth -= 1
+        if self.depth == 0 and self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+        if self.held is not None:
+            held, self.held = self.held, None
+            self.previous(*held)
+
+    def _received(self, signum, frame):
+        if self.depth > 1:
+            self.held = (signum, frame)
+        else:
+            self.previous(signum, frame)
