@@ -1,23 +1,24 @@
-"""Optimizers: rules that step, the links that stand beside them, schedules, full-batch methods.
+"""Optimizers: rules that step, the links that stand beside them, schedules, full-batch methods, phases.
 
 All names here are drawn from the classes in the modules: a new one is its class, and no other line.
 """
 
 from ..named import lookup
-from . import base, full_batch, rules, schedules, transforms
+from . import base, full_batch, phases, rules, schedules, transforms
 from .base import *  # noqa: F403
 from .full_batch import *  # noqa: F403
+from .phases import *  # noqa: F403
 from .rules import *  # noqa: F403
 from .schedules import *  # noqa: F403
 from .transforms import *  # noqa: F403
 
 
 def _classes(module):
-    """Return the public classes that a module defines."""
+    """Return the public classes that a module, or a package with its modules, defines."""
     return {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module.__name__ and not name.startswith("_")
+        if isinstance(value, type) and f"{value.__module__}.".startswith(f"{module.__name__}.") and name[0] != "_"
     }
 
 
@@ -37,7 +38,7 @@ def get_optimizer(optimizer):
 
     Returns
     -------
-    optimizer : Optimizer or FullBatch
+    optimizer : Optimizer, FullBatch or Phases
         With its default hyperparameters where a name was given.
 
     Raises
@@ -53,7 +54,7 @@ def get_optimizer(optimizer):
     >>> get_optimizer("adam").set_params(learning_rate=0.1)
     Adam(learning_rate=0.1)
     """
-    if isinstance(optimizer, full_batch.FullBatch):
+    if isinstance(optimizer, full_batch.FullBatch | phases.Phases):
         return optimizer
     return lookup("optimizer", _table(), optimizer, base.Optimizer)
 
@@ -76,4 +77,4 @@ def get_optimizer_names():
 
 
 __all__ = ["get_optimizer", "get_optimizer_names"]
-__all__ += [name for module in (base, full_batch, rules, schedules, transforms) for name in _classes(module)]
+__all__ += [name for module in (base, full_batch, phases, rules, schedules, transforms) for name in _classes(module)]

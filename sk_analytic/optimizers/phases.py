@@ -1,0 +1,124 @@
+"""One optimizer after another, in one fit: a fast start, then a precise end."""
+
+from ..named import Hyperparameters, Interval, check_range, unknown_hyperparameter
+
+COUNT = Interval(1, float("inf"), integral=True)
+
+
+class Phases(Hyperparameters):
+    """Optimizers that take turns: each goes on from the parameters where the one before ended.
+
+    A phase ends after its iterations, or before if it converges or stops improving. There is one loss
+    curve over all of them. The estimator's ``max_iter`` is not used, and there is no ``partial_fit``.
+
+    Parameters
+    ----------
+    phases : list of tuple (optimizer, int)
+        A name or an object, and its largest number of iterations: epochs for a minibatch rule, iterations
+        for a full-batch method. In a grid a phase is called by its optimizer's name
+        (``optimizer__adam__learning_rate``), with ``-1``, ``-2`` behind where a name comes twice.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sk_analytic import AnalyticRegressor
+    >>> from sk_analytic.optimizers import Phases
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> phases = Phases([("adam", 20), ("lbfgs", 200)])
+    >>> model = AnalyticRegressor(optimizer=phases, tol=1e-3, random_state=0).fit(X, y)
+    >>> bool(model.n_iter_ > 20)
+    True
+    """
+
+    def __init__(self, phases):
+        self.phases = phases
+
+    def resolved(self):
+        """Return the phases as pairs of an optimizer object and its number of iterations.
+
+        Returns
+        -------
+        phases : list of tuple (optimizer, int)
+
+        Raises
+        ------
+        TypeError
+            For what is no list of pairs, and for phases inside phases.
+        ValueError
+            For an unknown name, a wrong number, or no phase at all.
+        """
+        return [(optimizer, max_iter) for _, optimizer, max_iter in self._items()]
+
+    def check(self):
+        """Raise an error that names the first phase that is wrong."""
+        for optimizer, max_iter in self.resolved():
+            check_range("Phases", "the number of iterations", max_iter, COUNT)
+            optimizer.check()
+
+    def _items(self):
+        """Triples of name, optimizer and number of iterations."""
+        from . import get_optimizer
+
+        if not isinstance(self.phases, list | tuple) or not self.phases:
+            raise TypeError(f"Phases takes a list of pairs such as [('adam', 50), ('lbfgs', 200)]; got {self.phases!r}.")
+        for phase in self.phases:
+            if not isinstance(phase, list | tuple) or len(phase) != 2:
+                raise TypeError(f"A phase is a pair of an optimizer and its number of iterations; got {phase!r}.")
+            if isinstance(phase[0], Phases):
+                raise TypeError("Phases cannot stand inside Phases: list the inner ones instead.")
+        kinds = [p if isinstance(p, str) else getattr(p, "name", type(p).__name__.lower()) for p, _ in self.phases]
+        names = [k if kinds.count(k) == 1 else f"{k}-{1 + kinds[:i].count(k)}" for i, k in enumerate(kinds)]
+        return [(n, get_optimizer(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
+
+    def get_params(self, deep=True):
+        """Get parameters, by default those of the optimizers too.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the optimizers and their parameters.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params = {"phases": self.phases}
+        if deep:
+            try:
+                items = self._items()
+            except (TypeError, ValueError):  # for `check` to say
+                items = []
+            for name, optimizer, _ in items:
+                params.update((f"{name}__{key}", value) for key, value in optimizer.get_params().items())
+        return params
+
+    def set_params(self, **params):
+        """Set the phases, or hyperparameters of their optimizers.
+
+        Parameters
+        ----------
+        **params : dict
+            As `get_params` names them.
+
+        Returns
+        -------
+        self : Phases
+            This object.
+        """
+        self.phases = params.pop("phases", self.phases)
+        for key, value in params.items():
+            name, _, rest = key.partition("__")
+            items = self._items()
+            names = [item[0] for item in items]
+            if name not in names or not rest:
+                raise ValueError(unknown_hyperparameter("Phases", name, ["phases", *names]))
+            at = names.index(name)
+            changed = items[at][1].set_params(**{rest: value})
+            self.phases = [(changed, count) if i == at else (o, count) for i, (o, count) in enumerate(self.phases)]
+        return self
+
+
+def phases_of(optimizer, max_iter):
+    """Return any optimizer as phases: one of ``max_iter`` iterations, unless it says otherwise itself."""
+    return optimizer.resolved() if isinstance(optimizer, Phases) else [(optimizer, max_iter)]
