@@ -1,0 +1,70 @@
+"""How Sphinx builds the documentation. Nothing is fetched from anywhere during a build."""
+
+import inspect
+from pathlib import Path
+
+import sk_analytic
+from sk_analytic import get_optimizer, get_optimizer_names
+
+project = "sk_analytic"
+author = "sk_analytic developers"
+copyright = "2026, sk_analytic developers"
+version = release = sk_analytic.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "py:obj"
+nitpicky = False  # types in docstrings are words for readers, "array-like of shape (n,)"
+
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autosummary_imported_members = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False  # the class template lists them
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"sk_analytic {release}"
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": False,
+}
+
+GENERATED = Path(__file__).parent / "generated"
+
+
+def skip_foreign_members(app, what, name, member, skip, options):
+    """Leave out what a class inherits from scikit-learn or Python: it is documented there."""
+    if what != "class" or name.startswith("_"):
+        return None
+    function = inspect.unwrap(getattr(member, "fget", None) or member)
+    home = (getattr(function, "__module__", None) or "").partition(".")[0]
+    return None if home == "sk_analytic" else True
+
+
+def write_optimizers(app):
+    """Write the table of optimizers that the guide includes, drawn from the classes themselves."""
+    rows = [("name", "class", "hyperparameters, with defaults")]
+    for name in get_optimizer_names():
+        cls = type(get_optimizer(name))
+        settings = inspect.signature(cls).parameters.values()
+        shown = ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings)
+        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", shown or "none"))
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in rows:
+        lines += [f"   {'* -' if index == 0 else '  -'} {cell}" for index, cell in enumerate(cells)]
+    GENERATED.mkdir(exist_ok=True)
+    (GENERATED / "optimizers.inc").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def setup(app):
+    app.connect("builder-inited", write_optimizers)
+    app.connect("autodoc-skip-member", skip_foreign_members)

@@ -1,0 +1,238 @@
+"""Models as a user would bring them: functions of a module, with gradients derived by hand.
+
+``USER_MODELS[AnalyticRegressor]["vjp"]`` holds the arguments of an estimator. Between them they have all four
+gradient forms, parameters as dict, tuple, list, named tuple and single array, several outputs, sample weights,
+model parameters, both reductions, and leaves without a gradient.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+
+
+def shares(X, sample_weight):
+    """What each row contributes to the mean over rows, as a column."""
+    n = len(X)
+    return np.full((n, 1), 1 / n, X.dtype) if sample_weight is None else sample_weight[:, None] / n
+
+
+# Linear: a dict. Its gradients have their keys in another order, which is allowed.
+
+
+def linear_init(n_features, n_outputs):
+    return {"W": np.zeros((n_features, n_outputs)), "b": np.zeros(n_outputs)}
+
+
+def linear_forward(params, X):
+    return X @ params["W"] + params["b"]
+
+
+def linear_vjp(params, X):
+    def pullback(d):
+        return {"b": d.sum(axis=0), "W": X.T @ d}
+
+    return linear_forward(params, X), pullback
+
+
+def linear_jacobian(params, X):
+    each = np.eye(len(params["b"]))
+    return {"b": np.broadcast_to(each, (len(X), *each.shape)), "W": np.einsum("if,jk->ijfk", X, each)}
+
+
+def linear_squared_error(params, X, y, sample_weight=None):
+    """Loss and gradient of half the squared error, summed over outputs."""
+    residual = linear_forward(params, X) - y.reshape(len(X), -1)
+    d = shares(X, sample_weight) * residual
+    return 0.5 * float((d * residual).sum()), linear_vjp(params, X)[1](d)
+
+
+def linear_sum_gradient(params, X, y, sample_weight):
+    """The gradient of the sum over rows, for ``reduction="sum"``."""
+    gradient = linear_squared_error(params, X, y, sample_weight)[1]
+    return {name: len(X) * leaf for name, leaf in gradient.items()}
+
+
+# One hidden layer: a tuple.
+
+
+def network_init(n_features, n_outputs, rng, n_hidden=5):
+    V = rng.normal(size=(n_features, n_hidden)) / np.sqrt(n_features)
+    W = rng.normal(size=(n_hidden, n_outputs)) / np.sqrt(n_hidden)
+    return V, np.zeros(n_hidden), W, np.zeros(n_outputs)
+
+
+def network_forward(params, X):
+    V, a, W, b = params
+    return np.tanh(X @ V + a) @ W + b
+
+
+def network_vjp(params, X):
+    V, a, W, b = params
+    h = np.tanh(X @ V + a)
+
+    def pullback(d):
+        da = (d @ W.T) * (1 - h * h)
+        return X.T @ da, da.sum(axis=0), h.T @ d, d.sum(axis=0)
+
+    return h @ W + b, pullback
+
+
+def network_squared_error(params, X, y, sample_weight=None):
+    prediction, pullback = network_vjp(params, X)
+    residual = prediction - y.reshape(len(X), -1)
+    d = shares(X, sample_weight) * residual
+    return 0.5 * float((d * residual).sum()), pullback(d)
+
+
+# Classes from scores: one column for two classes, K for K classes or K labels.
+
+
+def log_loss(scores, y):
+    """Loss of each row, as a column, and its derivative in the scores."""
+    if scores.shape[1] == 1 or y.ndim == 2:
+        y = y.reshape(len(scores), -1)
+        return (np.logaddexp(0, scores) - y * scores).sum(axis=1, keepdims=True), expit(scores) - y
+    rows = np.arange(len(y))
+    loss = logsumexp(scores, axis=1) - scores[rows, y]
+    d = softmax(scores, axis=1)
+    d[rows, y] -= 1
+    return loss[:, None], d
+
+
+def linear_log_loss_gradient(params, X, y, sample_weight=None):
+    scores, pullback = linear_vjp(params, X)
+    return pullback(shares(X, sample_weight) * log_loss(scores, y)[1])
+
+
+def network_log_loss(params, X, y, sample_weight=None):
+    scores, pullback = network_vjp(params, X)
+    loss, d = log_loss(scores, y)
+    share = shares(X, sample_weight)
+    return float((share * loss).sum()), pullback(share * d)
+
+
+# Densities, the same for every column: a named tuple for the logistic, one array for the Gaussian. A scale is
+# kept above `smallest`, so that one row or a constant column has a likelihood.
+
+
+class Location(NamedTuple):
+    mean: np.ndarray
+    log_scale: np.ndarray
+
+
+def logistic_init(X, sample_weight=None):
+    mean = np.average(X, axis=0, weights=sample_weight)
+    return Location(mean, np.zeros_like(mean))
+
+
+def logistic_forward(params, X, smallest):
+    scale = np.exp(params.log_scale) + smallest
+    z = np.abs(X - params.mean) / scale
+    return -(z + 2 * np.log1p(np.exp(-z)) + np.log(scale)).sum(axis=1)
+
+
+def logistic_jacobian(params, X, smallest):
+    free = np.exp(params.log_scale)
+    scale = free + smallest
+    z = (X - params.mean) / scale
+    slope = np.tanh(z / 2)
+    return Location(mean=slope / scale, log_scale=(z * slope - 1) * free / scale)
+
+
+def logistic_vjp(params, X, smallest):
+    jacobian = logistic_jacobian(params, X, smallest)
+    return logistic_forward(params, X, smallest), lambda d: Location(*(d @ leaf for leaf in jacobian))
+
+
+def logistic_negative_log_likelihood(params, X, smallest, sample_weight=None):
+    log_density, pullback = logistic_vjp(params, X, smallest)
+    share = shares(X, sample_weight)[:, 0]
+    return -float(share @ log_density), pullback(-share)
+
+
+def gaussian_init(X, sample_weight=None):
+    mean = np.average(X, axis=0, weights=sample_weight)
+    return np.stack([mean, np.zeros_like(mean)])
+
+
+def gaussian_forward(params, X, smallest):
+    mean, log_scale = params
+    variance = np.exp(2 * log_scale) + smallest**2
+    return -0.5 * ((X - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
+
+
+def gaussian_gradient(params, X, smallest, sample_weight=None):
+    """Gradient of the mean negative log-density."""
+    mean, log_scale = params
+    free = np.exp(2 * log_scale)
+    variance = free + smallest**2
+    share = shares(X, sample_weight)
+    by_mean = -share * (X - mean) / variance
+    by_log_scale = share * (1 - (X - mean) ** 2 / variance) * free / variance
+    return np.stack([by_mean.sum(axis=0), by_log_scale.sum(axis=0)])
+
+
+# An autoencoder: a list of encoder, decoder and the mean of the data, which is not trained.
+
+
+def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):
+    encoder, decoder = rng.normal(size=(2, n_features, n_components)) / np.sqrt(n_features)
+    return [encoder, decoder, np.average(X, axis=0, weights=sample_weight)]
+
+
+def autoencoder_forward(params, X):
+    encoder, _, mean = params
+    return (X - mean) @ encoder
+
+
+def autoencoder_loss(params, X, sample_weight=None):
+    return autoencoder_loss_and_gradient(params, X, sample_weight)[0]
+
+
+def autoencoder_gradient(params, X, sample_weight=None):
+    return autoencoder_loss_and_gradient(params, X, sample_weight)[1]
+
+
+def autoencoder_loss_and_gradient(params, X, sample_weight=None):
+    """Half the squared error of reconstruction, and its gradient."""
+    encoder, decoder, mean = params
+    centred = X - mean
+    codes = centred @ encoder
+    residual = codes @ decoder.T - centred
+    d = shares(X, sample_weight) * residual
+    return 0.5 * float((d * residual).sum()), [centred.T @ (d @ decoder), d.T @ codes, None]
+
+
+_linear = {"forward": linear_forward, "init": linear_init}
+_network = {"forward": network_forward, "init": network_init, "alpha": 0.1}
+_logistic = {"forward": logistic_forward, "init": logistic_init, "model_params": {"smallest": 0.01}}
+_gaussian = {"forward": gaussian_forward, "init": gaussian_init, "model_params": {"smallest": 0.01}}
+_autoencoder = {"forward": autoencoder_forward, "init": autoencoder_init}
+
+USER_MODELS: dict[type, dict[str, dict]] = {
+    AnalyticRegressor: {
+        "gradient": _linear | {"gradient": linear_sum_gradient, "reduction": "sum"},
+        "loss_and_gradient": _network | {"loss_and_gradient": network_squared_error},
+        "vjp": _network | {"vjp": network_vjp, "model_params": {"n_hidden": 3}},
+        "jacobian": _linear | {"jacobian": linear_jacobian},
+    },
+    AnalyticClassifier: {
+        "gradient": _linear | {"gradient": linear_log_loss_gradient},
+        "loss_and_gradient": _network | {"loss_and_gradient": network_log_loss},
+        "vjp": {"init": linear_init, "vjp": linear_vjp},
+        "jacobian": _linear | {"jacobian": linear_jacobian},
+    },
+    AnalyticDensity: {
+        "gradient": _gaussian | {"gradient": gaussian_gradient},
+        "loss_and_gradient": _logistic | {"loss_and_gradient": logistic_negative_log_likelihood},
+        "vjp": _logistic | {"vjp": logistic_vjp},
+        "jacobian": _logistic | {"jacobian": logistic_jacobian},
+    },
+    AnalyticTransformer: {
+        "gradient": _autoencoder | {"gradient": autoencoder_gradient, "loss": autoencoder_loss},
+        "loss_and_gradient": _autoencoder | {"loss_and_gradient": autoencoder_loss_and_gradient},
+    },
+}
