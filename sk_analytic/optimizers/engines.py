@@ -180,33 +180,58 @@ def copied(values, out=None):
     return out
 
 
-def write_source(tape, arguments, outputs, sums):
-    """Write a tape down as a Python function.
+@dataclass
+class Pass:
+    """A pass over θ, as elementwise calls: what engines run.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of θ, the slots and the coefficients.
+    arrays : dict of {str: ndarray}
+        The slots and the flow, by the names that they have in the calls; beside them there are ``g`` and
+        ``theta``.
+    coefficients : list of str
+        Names of the coefficients.
+    calls : list of Call
+        In their order.
+    bound : dict of {str: str}
+        Maps a result to the argument whose new value it is.
+    sums : list of str
+        Names of the values whose entries are summed.
+    dtypes : dict
+        Of every name.
+    """
+
+    dtype: np.dtype
+    arrays: dict
+    coefficients: list
+    calls: list
+    bound: dict
+    sums: list
+    dtypes: dict
+
+
+def write_source(recorded):
+    """Write a pass down as a Python function of whole arrays.
 
     Parameters
     ----------
-    tape : Tape
-    arguments : list of str
-        Names of the arrays it gets; those it may write are the keys of `outputs`.
-    outputs : dict
-        Maps an argument to the name of its new value.
-    sums : list of str
-        Names of the values whose sums it returns.
+    recorded : Pass
 
     Returns
     -------
     source : str
-        Of ``kernel(*arguments, *scratch)``, which returns the sums.
+        Of ``kernel(g, theta, *arrays, *scratch)``, which returns the sums.
     functions : dict
         Maps names in the source to the functions they stand for.
     scratch : dict
         Maps each scratch array's name to its dtype.
     """
-    calls, bound = _with_copies(tape, outputs)
-    calls = _needed(calls, {*bound, *sums})
+    calls, bound, sums = recorded.calls, recorded.bound, recorded.sums
     last_use = {name: position for position, call in enumerate(calls) for name in call.inputs}
     last_use.update(dict.fromkeys([*bound, *sums], len(calls)))
-    places = Places(tape.dtypes, bound)
+    places = Places(recorded.dtypes, bound)
     lines = []
     for position, call in enumerate(calls):
         inputs = ", ".join(places.of(name) for name in call.inputs)
@@ -216,7 +241,7 @@ def write_source(tape, arguments, outputs, sums):
         lines.append(f"{call.function.__name__}({inputs}, {out})")
     lines.append(f"sums = [{', '.join(f'float(total({places.of(name)}))' for name in sums)}]")
     lines += [f"copyto({to}, {places.of(name)})" for name, to in bound.items() if places.of(name) != to]
-    head = f"def kernel({', '.join([*arguments, *places.scratch])}):"
+    head = f"def kernel({', '.join(['g', 'theta', *recorded.arrays, *places.scratch])}):"
     functions = {call.function.__name__: call.function for call in calls}
     functions |= {"total": np.add.reduce, "copyto": np.copyto}
     return "\n    ".join([head, *lines, "return sums"]), functions, places.scratch
@@ -251,30 +276,29 @@ def _needed(calls, wanted):
 
 
 class Kernel:
-    """A pass over θ: links in a row, and what the next link wants measured, in one function.
+    """A pass over θ in one function of whole arrays, run over pieces that fit the cache.
 
     Parameters
     ----------
+    recorded : Pass
     function : callable
         What `write_source` wrote.
-    arrays : list of ndarray
-        Its arguments after the gradient and θ.
     scratch : list of ndarray
         Its scratch, of `PIECE` entries at most.
     coefficients : ndarray
         The vector on which the coefficients of its calls are views.
     """
 
-    def __init__(self, function, arrays, scratch, coefficients):
-        self._function, self._arrays, self._scratch = function, arrays, scratch
-        self._coefficients = coefficients
+    def __init__(self, recorded, function, scratch, coefficients):
+        self.recorded, self.coefficients = recorded, coefficients
+        self._function, self._arrays, self._scratch = function, [*recorded.arrays.values()], scratch
         # Writing Python floats this way takes half as long as assigning them to a slice.
-        self._write = struct.Struct(f"{coefficients.size}{coefficients.dtype.char}").pack_into
+        self.write = struct.Struct(f"{coefficients.size}{coefficients.dtype.char}").pack_into
         self._pieces = {}
 
     def run(self, g, theta, start, stop, coefficients):
         """Run over the entries from start to stop; return the sums of what was measured."""
-        self._write(self._coefficients, 0, *coefficients)
+        self.write(self.coefficients, 0, *coefficients)
         pieces = self._pieces.get((start, stop)) or self._cut(start, stop)
         if len(pieces) == 1:
             piece, arrays = pieces[0]
@@ -285,12 +309,16 @@ class Kernel:
     def _cut(self, start, stop):
         """Cut a run of entries into pieces, each with its views of the arrays."""
         pieces = []
-        for low in range(start, max(stop, start + 1), PIECE):  # a block without entries is a piece too
-            piece = slice(low, min(low + PIECE, stop))
-            scratch = [array[: piece.stop - low] for array in self._scratch]
+        for piece in pieces_of(start, stop):
+            scratch = [array[: piece.stop - piece.start] for array in self._scratch]
             pieces.append((piece, [*(array[piece] for array in self._arrays), *scratch]))
         self._pieces[start, stop] = pieces
         return pieces
+
+
+def pieces_of(start, stop):
+    """Return the pieces of a run of entries; a block without entries is a piece too."""
+    return [slice(low, min(low + PIECE, stop)) for low in range(start, max(stop, start + 1), PIECE)]
 
 
 class NumpyEngine:
@@ -331,14 +359,20 @@ class NumpyEngine:
         return self._kernels[key]
 
     def _compile(self, leg, counts):
-        tape = Tape(self.dtype)
-        arrays, outputs, sums = self._record(tape, leg, counts)
-        source, functions, scratch = write_source(tape, ["g", "theta", *arrays], outputs, sums)
+        recorded = self._recorded(leg, counts)
+        source, functions, scratch = write_source(recorded)
         # Arrays without dimensions: NumPy takes them in half the time of Python floats.
         vector = np.empty(sum(counts), self.dtype)
         namespace = functions | {f"c{i}": vector[i, ...] for i in range(vector.size)}
         exec(compile(source, f"<pass of {leg}>", "exec"), namespace)
-        return Kernel(namespace["kernel"], [*arrays.values()], self._scratch_arrays(scratch), vector)
+        return Kernel(recorded, namespace["kernel"], self._scratch_arrays(scratch), vector)
+
+    def _recorded(self, leg, counts):
+        tape = Tape(self.dtype)
+        arrays, outputs, sums = self._record(tape, leg, counts)
+        calls, bound = _with_copies(tape, outputs)
+        calls = _needed(calls, {*bound, *sums})
+        return Pass(self.dtype, arrays, [f"c{i}" for i in range(sum(counts))], calls, bound, sums, tape.dtypes)
 
     def _record(self, tape, leg, counts):
         """Write a leg down; return the arrays by name, the names of their new values, and what is summed."""

@@ -1,0 +1,326 @@
+"""How formulas are run over arrays: compiled by numba, one fused loop a pass.
+
+The tape of a pass is written down as a loop over entries, in a module of its own that lies in a cache
+folder under the hash of its text. So what numba keeps on disk belongs to what the formulas do: an edited
+formula is another text, and a new process loads what an earlier one compiled. Compiling takes longer than
+many a fit, so a pass is compiled only when the work done by NumPy would have paid for it. Both engines
+round alike, to the bit, so that nobody sees the change but by the clock.
+"""
+
+import contextlib
+import contextvars
+import hashlib
+import importlib.util
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import numpy as np
+
+from .engines import PIECE, NumpyEngine, copied, pieces_of, where
+
+ENGINES = ("auto", "numpy", "numba")
+
+SECONDS_A_CALL = 4e-7
+SECONDS_AN_ENTRY = 3e-10
+"""What NumPy needs for one elementwise call, roughly: the work is counted, not timed, so that it is repeatable."""
+SECONDS_TO_COMPILE = 1.2
+SECONDS_TO_LOAD = 0.4
+
+# What each call is in a loop over entries. NumPy's maximum and minimum pass on what is not a number.
+EXPRESSIONS = {
+    np.add: "{} + {}",
+    np.subtract: "{} - {}",
+    np.multiply: "{} * {}",
+    np.divide: "{} / {}",
+    np.negative: "-{}",
+    np.positive: "{}",
+    np.square: "{0} * {0}",
+    np.sqrt: "sqrt({})",
+    np.absolute: "abs({})",
+    np.sign: "(one if {0} > zero else (-one if {0} < zero else (zero if {0} == zero else {0})))",
+    np.maximum: "({0} if {0} >= {1} or {0} != {0} else {1})",
+    np.minimum: "({0} if {0} <= {1} or {0} != {0} else {1})",
+    np.greater: "{} > {}",
+    np.greater_equal: "{} >= {}",
+    np.less: "{} < {}",
+    np.less_equal: "{} <= {}",
+    np.equal: "{} == {}",
+    np.not_equal: "{} != {}",
+    np.logical_and: "({} and {})",
+    np.logical_or: "({} or {})",
+    np.logical_not: "(not {})",
+    where: "({1} if {0} else {2})",
+    copied: "{}",
+}
+
+_chosen: contextvars.ContextVar[str] = contextvars.ContextVar("engine", default="auto")
+_loaded: dict = {}  # functions by the hash of their text: code, not scratch
+
+
+@contextlib.contextmanager
+def use_engine(name) -> Iterator[None]:
+    """Choose what runs the formulas of optimizers made inside a ``with`` block.
+
+    Parameters
+    ----------
+    name : {"auto", "numpy", "numba"}
+        "auto" begins with NumPy and goes over to numba, where it is installed, once that has paid;
+        "numba" compiles at once.
+
+    Yields
+    ------
+    None
+        The engine is chosen until the block ends.
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    ImportError
+        For "numba" where it is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adam, use_engine
+    >>> theta, optimizer = np.ones(3), Adam(learning_rate=0.5)
+    >>> with use_engine("numpy"):
+    ...     state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, np.ones(3))
+    >>> theta.round(6)
+    array([0.5, 0.5, 0.5])
+    """
+    if name not in ENGINES:
+        raise ValueError(f"There is no engine {name!r}; there are {', '.join(map(repr, ENGINES))}.")
+    if name == "numba" and not is_installed():
+        raise ImportError("The engine 'numba' needs numba, which is not installed: pip install 'sk-analytic[numba]'.")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def is_installed():
+    """Whether numba can be imported; it is not imported for that."""
+    return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
+
+
+def write_loop(recorded):
+    """Write a pass down as a module with a compiled loop.
+
+    Parameters
+    ----------
+    recorded : Pass
+        What a pass does.
+
+    Returns
+    -------
+    source : str or None
+        Of ``kernel(g, theta, *arrays, *measured, c, start, stop)``; None for a call that has no expression here.
+    """
+    calls = recorded.calls
+    if any(call.function not in EXPRESSIONS for call in calls):
+        return None
+    used = {name for call in calls for name in call.inputs} | {*recorded.bound, *recorded.sums}
+    arguments = ["g", "theta", *recorded.arrays]
+    measured = [f"m{i}" for i in range(len(recorded.sums))]
+    values = {name: f"{name}_" for name in arguments}
+    lines = [f"    {name} = c[{name[1:]}]" for name in recorded.coefficients if name in used]
+    # From 0, so that no index can be negative: numba's way round for those would keep LLVM from vectors.
+    lines += [f"    {name} = {name}[start:stop]" for name in arguments if name in {*used, *recorded.bound.values()}]
+    lines.append("    for i in range(stop - start):")
+    lines += [f"        {name}_ = {name}[i]" for name in arguments if name in used]
+    for call in calls:
+        inputs = [_as_number(values.get(name, name), name, call, recorded.dtypes) for name in call.inputs]
+        lines.append(f"        {call.result} = {EXPRESSIONS[call.function].format(*inputs)}")
+    lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in recorded.bound.items()]
+    lines += [
+        f"        {to}[i] = {values.get(name, name)}" for name, to in zip(recorded.sums, measured, strict=True)
+    ]
+    head = f"def kernel({', '.join([*arguments, *measured, 'c', 'start', 'stop'])}):"
+    kind = f"numpy.{recorded.dtype.name}"
+    preamble = [
+        f'"""One pass of an optimizer, for numba {version("numba")}."""',
+        "import numpy",
+        "from numba import njit",
+        "from math import sqrt",
+        f"one, zero = {kind}(1), {kind}(0)",
+        "@njit(cache=True, error_model='numpy', nogil=True)",
+    ]
+    return "\n".join([*preamble, head, *lines, ""])
+
+
+def _as_number(value, name, call, dtypes):
+    """A truth value that is computed with becomes 1 or 0 of θ's dtype; numba would make it a float64."""
+    is_truth = np.dtype(dtypes[name]).kind == "b"
+    computes = call.function in {np.add, np.subtract, np.multiply, np.divide, copied}
+    return f"(one if {value} else zero)" if is_truth and computes else value
+
+
+def _key(source):
+    return hashlib.sha256(source.encode()).hexdigest()[:24]
+
+
+def cache_folder():
+    """Return where compiled passes are kept: numba's own folder if one is set, else the user's cache."""
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "sk_analytic"
+
+
+def is_loaded(source):
+    """Whether a pass was compiled or loaded in this process."""
+    return _key(source) in _loaded
+
+
+def is_cached(source):
+    """Whether a pass was compiled by another process."""
+    return (cache_folder() / f"pass_{_key(source)}.py").exists()
+
+
+def load(source):
+    """Return the compiled function of a module's text; it is compiled when first called, unless it is cached."""
+    key = _key(source)
+    if key not in _loaded:
+        path = _written(cache_folder() / f"pass_{key}.py", source)
+        name = f"sk_analytic.optimizers._{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"The compiled pass {path} cannot be loaded.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where numba looks for it when it loads what it compiled
+        spec.loader.exec_module(module)
+        _loaded[key] = module.kernel
+    return _loaded[key]
+
+
+def _written(path, source):
+    """Write a module where there is none yet; in a temporary folder where the cache cannot be written."""
+    if path.exists():  # its time stamp is part of numba's key
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+            file.write(source)
+        os.replace(file.name, path)
+        return path
+    except OSError:
+        path = pathlib.Path(tempfile.mkdtemp(prefix="sk_analytic_")) / path.name
+        path.write_text(source)
+        return path
+
+
+class CompiledKernel:
+    """A pass over θ as one compiled loop; the counterpart of `Kernel`.
+
+    What is measured is written down entry by entry and summed by NumPy, in the pieces and the order of
+    `Kernel`: so the sums are the same, to the bit.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The same pass by NumPy, whose arrays, coefficients and pieces it uses.
+    source : str
+        What `write_loop` wrote.
+    """
+
+    def __init__(self, kernel, source):
+        self._function = load(source)
+        recorded = kernel.recorded
+        self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, recorded.dtype
+        self._arrays = tuple(recorded.arrays.values())
+        self._measured = tuple(np.empty(PIECE, self._dtype) for _ in recorded.sums)
+
+    def run(self, g, theta, start, stop, coefficients):
+        """Run over the entries from start to stop; return the sums of what was measured."""
+        self._write(self._coefficients, 0, *coefficients)
+        if g.dtype != self._dtype or not g.flags.writeable or not g.flags.c_contiguous:
+            g = np.array(g, self._dtype)  # of one kind: another would be compiled anew
+        if not self._measured:
+            self._function(g, theta, *self._arrays, self._coefficients, start, stop)
+            return []
+        sums = [self._measure(g, theta, piece.start, piece.stop) for piece in pieces_of(start, stop)]
+        return [sum(column) for column in zip(*sums, strict=True)]
+
+    def _measure(self, g, theta, start, stop):
+        self._function(g, theta, *self._arrays, *self._measured, self._coefficients, start, stop)
+        return [float(np.add.reduce(entries[: stop - start])) for entries in self._measured]
+
+
+class TieredKernel:
+    """A pass that begins with NumPy and is compiled when that would have paid.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        The pass by NumPy.
+    engine : TieredEngine
+        Counts the work of all passes over one θ.
+    """
+
+    def __init__(self, kernel, engine):
+        self._kernel, self._engine = kernel, engine
+        self._calls = len(kernel.recorded.calls)
+        self._limit = SECONDS_TO_LOAD
+        self.run = self._counted
+        if engine.eager or _loaded:
+            self._consider()
+
+    def _counted(self, g, theta, start, stop, coefficients):
+        self._engine.seconds += self._calls * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
+        if self._engine.seconds > self._limit:
+            self._consider()
+            return self.run(g, theta, start, stop, coefficients)
+        return self._kernel.run(g, theta, start, stop, coefficients)
+
+    def _consider(self):
+        """Go over to the compiled pass, or go on with NumPy: for good if it has no loop."""
+        engine, source = self._engine, write_loop(self._kernel.recorded)
+        if source is None:
+            self.run = self._kernel.run
+        elif engine.eager or is_loaded(source) or engine.seconds > self._limit_of(source):
+            self.run = CompiledKernel(self._kernel, source).run
+        else:
+            self._limit = self._limit_of(source)
+            self.run = self._counted
+
+    @staticmethod
+    def _limit_of(source):
+        return SECONDS_TO_LOAD if is_cached(source) else SECONDS_TO_COMPILE
+
+
+class TieredEngine(NumpyEngine):
+    """The engine where numba is installed: NumPy first, compiled passes when they pay.
+
+    Parameters
+    ----------
+    size : int
+        Entries of θ.
+    dtype : dtype
+        Of θ.
+    eager : bool, default=False
+        Whether to compile at once.
+    """
+
+    def __init__(self, size, dtype, eager=False):
+        super().__init__(size, dtype)
+        self.eager = eager
+        self.seconds = 0.0  # of work done by NumPy, by the rough count above
+
+    def _compile(self, leg, counts):
+        return TieredKernel(super()._compile(leg, counts), self)
+
+
+def engine_for(size, dtype):
+    """Return the engine that `use_engine` has chosen, for a θ of some size and dtype."""
+    name = _chosen.get()
+    if name == "numpy" or not is_installed():
+        return NumpyEngine(size, dtype)
+    return TieredEngine(size, dtype, eager=name == "numba")
+
+
+__all__ = ["use_engine"]

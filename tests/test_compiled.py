@@ -1,0 +1,220 @@
+"""The compiled engine: the same numbers as NumPy's, compiled once for all processes, and only where it pays."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sk_analytic import get_optimizer, get_optimizer_names
+from sk_analytic.optimizers import (
+    Adam,
+    Chain,
+    ClipBlockNorm,
+    ClipNorm,
+    PerBlock,
+    Rule,
+    WeightDecay,
+    compiled,
+    use_engine,
+)
+from sk_analytic.parameters import Layout
+
+if os.environ.get("SK_ANALYTIC_REQUIRE_PARITY"):
+    import numba  # noqa: F401
+else:
+    pytest.importorskip("numba", reason="needs the extra sk-analytic[numba]")
+
+OPTIMIZERS = {name: get_optimizer(name) for name in get_optimizer_names() if hasattr(get_optimizer(name), "place")}
+OPTIMIZERS["a long chain"] = Chain(
+    [ClipNorm(0.5), WeightDecay(0.1), ClipBlockNorm(0.3), Adam(amsgrad=True), WeightDecay(0.01)]
+)
+OPTIMIZERS["by block"] = Chain([ClipNorm(1.0), PerBlock({"W": Adam(1e-3)}, default=get_optimizer("sgd"))])
+THETA = {"W": np.ones((90, 200)), "b": np.ones(7), "deep": [np.ones(3), np.ones((2, 2))]}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Each run of the tests has a cache of its own."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
+
+
+def trained(optimizer, engine, dtype, theta=None, steps=8):
+    """Return θ, as a vector, after some steps on the same random gradients."""
+    layout = Layout.of(THETA if theta is None else theta, dtype)
+    rng = np.random.default_rng(0)
+    vector = rng.standard_normal(layout.size).astype(dtype)
+    with use_engine(engine):
+        state = optimizer.init(vector, blocks=layout)
+    for step in range(steps):
+        gradient = rng.standard_normal(layout.size).astype(dtype)
+        optimizer.update(state, vector, gradient, missing=(1,) if step == 3 else ())
+    return vector
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_both_engines_give_the_same_numbers(name, dtype):
+    """Every rule and a long chain, over several blocks, one of them once without a gradient: a few ulps at most."""
+    ours, reference = (trained(OPTIMIZERS[name], engine, dtype) for engine in ("numba", "numpy"))
+    assert ours.dtype == dtype
+    assert np.isfinite(reference).all()
+    np.testing.assert_allclose(ours, reference, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_nested_equals_flat(name, engine):
+    """θ as a nested structure and θ as its vector are the same to the last bit."""
+    optimizer, rng = get_optimizer(name), np.random.default_rng(0)
+    layout = Layout.of(THETA)
+    vector = layout.flatten(THETA)
+    nested = layout.views(vector.copy(), writeable=True)
+    with use_engine(engine):
+        of_vector, of_nested = optimizer.init(vector, blocks=layout), optimizer.init(nested)
+    for _ in range(5):
+        gradient = rng.standard_normal(layout.size)
+        optimizer.update(of_vector, vector, gradient)
+        optimizer.update(of_nested, nested, layout.views(gradient))
+    np.testing.assert_array_equal(layout.flatten(nested), vector)
+
+
+def test_going_over_in_the_middle_is_not_seen(monkeypatch):
+    """A run that begins with NumPy and goes over to numba ends at the same bits."""
+    optimizer = OPTIMIZERS["a long chain"]
+    monkeypatch.setattr(compiled, "_loaded", {})
+    monkeypatch.setattr(compiled, "SECONDS_TO_LOAD", 1e-4)
+    monkeypatch.setattr(compiled, "SECONDS_TO_COMPILE", 1e-4)
+    ours = trained(optimizer, "auto", np.float64, steps=20)
+    assert compiled._loaded
+    np.testing.assert_array_equal(ours, trained(optimizer, "numpy", np.float64, steps=20))
+
+
+def test_gradients_of_another_kind_are_taken():
+    """A read-only, strided or float32 gradient does what its writable float64 copy does."""
+    gradient = np.arange(10.0)
+    results = []
+    for given in (gradient, gradient.astype(np.float32), np.repeat(gradient, 2)[::2], np.arange(10.0)):
+        given.flags.writeable = False
+        theta = np.ones(10)
+        optimizer = Adam()
+        with use_engine("numba"):
+            state = optimizer.init(theta)
+        optimizer.update(state, theta, given)
+        results.append(theta)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def in_process(code, **environment):
+    """Run some code in a process of its own and return what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+STEP = """
+import numpy as np
+from sk_analytic.optimizers import Adam, Chain, ClipNorm, compiled, use_engine
+theta = np.ones(100)
+optimizer = Chain([ClipNorm(0.5), Adam()])
+with use_engine("numba"):
+    state = optimizer.init(theta)
+for _ in range(3):
+    optimizer.update(state, theta, np.ones(100))
+stats = [function.stats for function in compiled._loaded.values()]
+print(sum(len(s.cache_misses) for s in stats), sum(len(s.cache_hits) for s in stats), theta.sum())
+"""
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    """What one process compiled, the next one loads; both get the same numbers."""
+    first, second = (in_process(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split() for _ in range(2))
+    assert first[:2] == ["2", "0"]
+    assert second[:2] == ["0", "2"]
+    assert first[2] == second[2]
+
+
+RULE = """
+import numpy as np
+from sk_analytic.optimizers import Rule, compiled, use_engine
+class Mine(Rule):
+    def __init__(self, learning_rate=0.5):
+        self.learning_rate = learning_rate
+    def coefficients(self, now):
+        return (2.0,)
+    @staticmethod
+    def formula(g, theta, factor):
+        return {formula}
+theta = np.zeros(1)
+with use_engine("numba"):
+    state = Mine().init(theta)
+Mine().update(state, theta, np.ones(1))
+print(theta[0], *(len(f.stats.cache_misses) for f in compiled._loaded.values()))
+"""
+
+
+def test_an_edited_formula_runs_anew(tmp_path):
+    """The cache goes by what a formula does: an edit is seen, and undoing it finds what was compiled before."""
+    before, after = "factor * g", "factor * g + g"
+    results = [
+        in_process(RULE.format(formula=formula), NUMBA_CACHE_DIR=str(tmp_path)) for formula in (before, after, before)
+    ]
+    assert results == ["-1.0 1", "-1.5 1", "-1.0 0"]
+
+
+def test_a_small_fit_does_not_even_import_numba(tmp_path):
+    """Nothing is compiled or loaded where that would take longer than the fit."""
+    code = """
+import sys
+from sklearn.datasets import load_iris
+from sk_analytic import AnalyticClassifier
+X, y = load_iris(return_X_y=True)
+AnalyticClassifier(max_iter=300, tol=1e-3).fit(X, y)
+print("numba" in sys.modules)
+"""
+    assert in_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == "False"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+    """Where the cache folder is a file, passes are compiled all the same."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    assert in_process(STEP, NUMBA_CACHE_DIR=str(blocked), XDG_CACHE_HOME=str(blocked)).startswith("2 0")
+
+
+def test_without_numba_numpy_runs(monkeypatch):
+    """With numba hidden "auto" is NumPy, and asking for numba names the extra."""
+    monkeypatch.setattr(compiled, "is_installed", lambda: False)
+    assert np.isfinite(trained(Adam(), "auto", np.float64)).all()
+    with pytest.raises(ImportError, match=r"sk-analytic\[numba\]"), use_engine("numba"):
+        pass
+
+
+def test_an_unknown_engine_is_refused():
+    """The message lists those that there are."""
+    with pytest.raises(ValueError, match="no engine 'cupy'; there are 'auto', 'numpy', 'numba'"), use_engine("cupy"):
+        pass
+
+
+class Odd(Rule):
+    """A rule whose formula uses a call that has no expression in a loop."""
+
+    def __init__(self, learning_rate=0.1):
+        self.learning_rate = learning_rate
+
+    @staticmethod
+    def formula(g, theta):
+        return np.arctan(g)
+
+
+def test_a_call_without_an_expression_stays_with_numpy():
+    """A formula that goes beyond the common words still runs, uncompiled."""
+    np.testing.assert_array_equal(trained(Odd(), "numba", np.float64), trained(Odd(), "numpy", np.float64))
