@@ -6,6 +6,7 @@ All names here are drawn from the classes in the modules: a new one is its class
 from ..named import lookup
 from . import base, full_batch, phases, rules, schedules, transforms
 from .base import *  # noqa: F403
+from .compiled import use_engine
 from .full_batch import *  # noqa: F403
 from .phases import *  # noqa: F403
 from .rules import *  # noqa: F403
@@ -76,5 +77,5 @@ def get_optimizer_names():
     return sorted(_table())
 
 
-__all__ = ["get_optimizer", "get_optimizer_names"]
+__all__ = ["get_optimizer", "get_optimizer_names", "use_engine"]
 __all__ += [name for module in (base, full_batch, phases, rules, schedules, transforms) for name in _classes(module)]

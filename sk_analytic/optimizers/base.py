@@ -20,6 +20,8 @@ UNIT = Interval(0, 1, closed="left")
 """Decay rates of averages."""
 AMOUNT = Interval(0, np.inf)
 """Rates, strengths, small additions to denominators."""
+POSITIVE = Interval(0, np.inf, closed="neither")
+"""What is divided by, or must not stand still."""
 
 
 class _Scheduled(Hyperparameters):
@@ -459,18 +461,32 @@ class NamedChain(_Scheduled, Optimizer):
         The classes of its links, in their order. Each gets the hyperparameters that it names.
     shared : tuple of str
         Hyperparameters that several parts take, in the same meaning.
+    settings : dict
+        Hyperparameters of parts that the chain does not have under that name, each with its value or with
+        the name of the chain's hyperparameter that it takes.
+    own_defaults : tuple of str
+        Hyperparameters whose default is meant to differ from that of their part.
     """
 
     parts: ClassVar[tuple[type[_Scheduled], ...]] = ()
     shared: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[dict[str, Any]] = {}
+    own_defaults: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        cls.ranges = {name: allowed for part in cls.parts for name, allowed in part.ranges.items()}
-        for name in cls._get_param_names():
-            takers = [part.__name__ for part in cls.parts if name in part._get_param_names()]
-            if not takers or (len(takers) > 1 and name not in cls.shared):
-                reached = " and ".join(takers) or "no part"
+        takers: dict[str, list] = {name: [] for name in (*cls._get_param_names(), *cls.settings)}
+        cls.ranges = {}
+        for part in cls.parts:
+            for name in part._get_param_names():
+                source = cls.settings.get(name, name)
+                for key in {name, source} & takers.keys():
+                    takers[key].append(part.__name__)
+                if name in part.ranges and source in takers:
+                    cls.ranges[source] = part.ranges[name]
+        for name, names in takers.items():
+            if not names or (len(names) > 1 and name not in cls.shared):
+                reached = " and ".join(names) or "no part"
                 raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
 
     def links(self):
@@ -481,7 +497,11 @@ class NamedChain(_Scheduled, Optimizer):
         links : list of Link
         """
         given = self.get_params(deep=False)
-        return [part(**{key: given[key] for key in part._get_param_names() if key in given}) for part in self.parts]
+        sources = {name: name for name in given} | self.settings
+        return [
+            part(**{key: given.get(sources[key], sources[key]) for key in part._get_param_names() if key in sources})
+            for part in self.parts
+        ]
 
     def place(self, blocks):
         """Return where the links stand: one after the other, on the same blocks."""

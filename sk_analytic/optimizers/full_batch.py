@@ -513,7 +513,13 @@ class _LeastSquares(FullBatch):
         watch = _ResidualWatch(fun, callback, tol=tol, max_iter=max_iter)
         try:
             result = scipy.optimize.least_squares(
-                watch.residuals, x0, jac=watch.jacobian, method=self.method, gtol=1e-15, max_nfev=10**9, **self.options()
+                watch.residuals,
+                x0,
+                jac=watch.jacobian,
+                method=self.method,
+                gtol=1e-15,
+                max_nfev=10**9,
+                **self.options(),
             )
         except _Ended as ended:
             return watch.result(ended.why)

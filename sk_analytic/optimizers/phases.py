@@ -60,7 +60,9 @@ class Phases(Hyperparameters):
         from . import get_optimizer
 
         if not isinstance(self.phases, list | tuple) or not self.phases:
-            raise TypeError(f"Phases takes a list of pairs such as [('adam', 50), ('lbfgs', 200)]; got {self.phases!r}.")
+            raise TypeError(
+                f"Phases takes a list of pairs such as [('adam', 50), ('lbfgs', 200)]; got {self.phases!r}."
+            )
         for phase in self.phases:
             if not isinstance(phase, list | tuple) or len(phase) != 2:
                 raise TypeError(f"A phase is a pair of an optimizer and its number of iterations; got {phase!r}.")

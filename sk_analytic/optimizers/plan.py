@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..named import Hyperparameters, Interval
-from .engines import NumpyEngine
+from .compiled import engine_for
 from .schedules import Schedule
 from .state import LinkState, Now
 
@@ -206,7 +206,7 @@ class Plan:
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
         self._itineraries: dict = {}
         if state._engine is None:
-            state._engine = NumpyEngine(state.size, state.dtype)
+            state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
 
     def is_stale(self, optimizer):
@@ -446,12 +446,11 @@ def _is_admissible(value, allowed):
 def _new_state(placement, rules):
     """Return what a link remembers before its first run; `_fill_slots` adds the arrays."""
     link, blocks, _ = placement
-    # What a link remembers or measures may differ from block to block; else all that pass the same rule,
-    # and so have the same rate, are in lockstep.
-    alone = link.memory or link.measures
+    # What a link measures differs from block to block, and so may what it remembers; else all that pass the
+    # same rule, and so have the same rate, are in lockstep.
     groups: dict[Any, tuple] = {}
     for block in blocks:
-        group = None if link.scope == "all" else block if alone else id(rules[block])
+        group = None if link.scope == "all" else block if link.measures else id(rules[block])
         groups[group] = (*groups.get(group, ()), block)
     return LinkState(type(link).__name__, blocks, {}, [(Now(), group) for group in groups.values()])
 

@@ -3,9 +3,7 @@
 import numpy as np
 
 from ..named import Interval
-from .base import AMOUNT, UNIT, Link
-
-POSITIVE = Interval(0, np.inf, closed="neither")
+from .base import AMOUNT, POSITIVE, UNIT, Link
 
 
 class ClipValue(Link):
@@ -162,10 +160,11 @@ class DivideByRMS(Link):
 
     .. math::
 
-        v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \qquad g_t / (\sqrt{v_t} + \epsilon)
+        v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \qquad g_t / (\sqrt{v_t + \epsilon'} + \epsilon)
 
     Centred, the average :math:`m_t = \rho m_{t-1} + (1 - \rho) g_t` counts too: the root is of
-    :math:`v_t - m_t^2`, an estimate of the variance [Graves2013]_. It is what `RMSprop` does before the step.
+    :math:`v_t - m_t^2`, an estimate of the variance [Graves2013]_. Corrected, both are divided by
+    :math:`1 - \rho^t`, as in Adam. It is what `RMSprop` does before the step.
 
     Parameters
     ----------
@@ -175,6 +174,10 @@ class DivideByRMS(Link):
         Added to the root.
     centered : bool, default=False
         Whether to subtract the square of the average.
+    epsilon_root : float, default=0.0
+        What is added under the root, ε'.
+    corrected : bool, default=False
+        Whether the averages are corrected for their start at zero.
 
     References
     ----------
@@ -188,12 +191,14 @@ class DivideByRMS(Link):
     Chain(links=[DivideByRMS(rho=0.9), SGD()])
     """
 
-    ranges = {"rho": UNIT, "epsilon": AMOUNT, "centered": bool}
+    ranges = {"rho": UNIT, "epsilon": AMOUNT, "centered": bool, "epsilon_root": AMOUNT, "corrected": bool}
 
-    def __init__(self, rho=0.99, epsilon=1e-8, centered=False):
+    def __init__(self, rho=0.99, epsilon=1e-8, centered=False, epsilon_root=0.0, corrected=False):
         self.rho = rho
         self.epsilon = epsilon
         self.centered = centered
+        self.epsilon_root = epsilon_root
+        self.corrected = corrected
 
     @property
     def slots(self):
@@ -206,16 +211,233 @@ class DivideByRMS(Link):
         return self._centered if self.centered else self._plain
 
     def coefficients(self, now):
-        """Return both weights of an average, and epsilon."""
-        return self.rho, 1 - self.rho, self.epsilon
+        """Return both weights of an average, of a corrected one if it is that; and what is added."""
+        keep, weight = self.rho, 1.0 - self.rho
+        if self.corrected:
+            keep *= (1.0 - self.rho ** (now.t - 1)) / (1.0 - self.rho**now.t)
+            weight /= 1.0 - self.rho**now.t
+        return keep, weight, self.epsilon_root, self.epsilon
 
     @staticmethod
-    def _plain(g, theta, square, keep, weight, epsilon):
+    def _plain(g, theta, square, keep, weight, inside, epsilon):
         square = keep * square + weight * (g * g)
-        return g / (np.sqrt(square) + epsilon), square
+        return g / (np.sqrt(square + inside) + epsilon), square
 
     @staticmethod
-    def _centered(g, theta, square, mean, keep, weight, epsilon):
+    def _centered(g, theta, square, mean, keep, weight, inside, epsilon):
         square = keep * square + weight * (g * g)
         mean = keep * mean + weight * g
-        return g / (np.sqrt(square - mean * mean) + epsilon), square, mean
+        return g / (np.sqrt(square - mean * mean + inside) + epsilon), square, mean
+
+
+class DivideByNorm(Link):
+    r"""Divide the gradient of each block by the root of the average of its squared norm.
+
+    .. math::
+
+        v_t = \rho v_{t-1} + (1 - \rho) \|g_t\|_2^2, \qquad g_t / (\sqrt{v_t} + \epsilon)
+
+    with :math:`v_1 = \|g_1\|_2^2`. It is what `NovoGrad` does first.
+
+    Parameters
+    ----------
+    rho : float, default=0.25
+        Decay rate ρ of the average.
+    epsilon : float, default=1e-6
+        Added to the root.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Chain, DivideByNorm, SGD
+    >>> Chain([DivideByNorm(), SGD()])
+    Chain(links=[DivideByNorm(), SGD()])
+    """
+
+    memory = {"square": 0.0}
+    ranges = {"rho": UNIT, "epsilon": AMOUNT}
+
+    def __init__(self, rho=0.25, epsilon=1e-6):
+        self.rho = rho
+        self.epsilon = epsilon
+
+    @staticmethod
+    def measures(g, theta):
+        """Measure the square of the norm."""
+        return g * g
+
+    def coefficients(self, now):
+        """Return the divisor."""
+        keep = 0.0 if now.t == 1 else self.rho
+        now.memory["square"] = keep * now.memory["square"] + (1.0 - keep) * now.sums
+        return (now.memory["square"] ** 0.5 + self.epsilon,)
+
+    @staticmethod
+    def formula(g, theta, divisor):
+        """Divide."""
+        return g / divisor
+
+
+class TrustRatio(Link):
+    r"""Make what flows as long as the block of θ itself, times a coefficient.
+
+    .. math::
+
+        \eta \, \frac{\|\theta\|_2}{\|u\|_2} \, u
+
+    for what flows, :math:`u`, block by block; where one of the norms is zero, :math:`u` flows on as it is. It
+    stands before the momentum in `LARS` and after Adam in `LAMB`. As ``optax.scale_by_trust_ratio``.
+
+    Parameters
+    ----------
+    trust_coefficient : float, default=1.0
+        The coefficient η: a step of rate 1 changes a block by this share of its norm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD, Chain, TrustRatio
+    >>> theta = np.array([3.0, 4.0])
+    >>> optimizer = Chain([TrustRatio(), SGD(learning_rate=0.1)])
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.0, 1e-6]))
+    >>> theta
+    array([3. , 3.5])
+    """
+
+    ranges = {"trust_coefficient": AMOUNT}
+
+    def __init__(self, trust_coefficient=1.0):
+        self.trust_coefficient = trust_coefficient
+
+    @staticmethod
+    def measures(g, theta):
+        """Measure the squares of both norms."""
+        return theta * theta, g * g
+
+    def coefficients(self, now):
+        """Return the factor."""
+        size, flow = now.sums
+        return (self.trust_coefficient * (size / flow) ** 0.5 if size and flow else 1.0,)
+
+    @staticmethod
+    def formula(g, theta, factor):
+        """Scale."""
+        return factor * g
+
+
+class Sign(Link):
+    """Let only the sign of each entry flow on: a step then moves each by the rate, or not at all.
+
+    As ``optax.scale_by_sign``.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import SGD, Chain, Sign
+    >>> Chain([Sign(), SGD(learning_rate=0.001)])
+    Chain(links=[Sign(), SGD(learning_rate=0.001)])
+    """
+
+    @staticmethod
+    def formula(g, theta):
+        """Take the sign."""
+        return np.sign(g)
+
+
+class Optimism(Link):
+    r"""Expect the next change of what flows to be as the last one: :math:`u_t + o\,(u_t - u_{t-1})` flows on.
+
+    In games, where each player's gradient turns as the others move, this damps the circling
+    [Daskalakis2018]_. As ``optax.scale_by_optimistic_gradient``, whose ``alpha`` is a factor of the rate;
+    o is its ``beta / alpha``. In the first step nothing is expected.
+
+    Parameters
+    ----------
+    optimism : float, default=1.0
+        The strength o.
+
+    References
+    ----------
+    .. [Daskalakis2018] C. Daskalakis, A. Ilyas, V. Syrgkanis and H. Zeng, "Training GANs with optimism",
+       ICLR 2018.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import SGD, Chain, Optimism
+    >>> Chain([SGD(), Optimism(0.5)])
+    Chain(links=[SGD(), Optimism(optimism=0.5)])
+    """
+
+    slots = {"previous": 0.0}
+    ranges = {"optimism": AMOUNT}
+
+    def __init__(self, optimism=1.0):
+        self.optimism = optimism
+
+    def coefficients(self, now):
+        """Return the weights of what flows and of what flowed before."""
+        optimism = 0.0 if now.t == 1 else self.optimism
+        return 1.0 + optimism, optimism
+
+    @staticmethod
+    def formula(g, theta, previous, ahead, back):
+        """Extrapolate."""
+        return ahead * g - back * previous, g
+
+
+class ScheduleFree(Link):
+    r"""Average θ instead of letting the rate fall [Defazio2024]_.
+
+    .. math::
+
+        z_t = z_{t-1} - \gamma_t u_t, \qquad
+        x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
+        \theta_t = (1 - \beta)\, z_t + \beta x_t
+
+    with :math:`u_t` what the rule before it lets flow at :math:`\theta_{t-1}` (the paper's y) and :math:`\gamma_t`
+    its rate; :math:`c_t = w_t / \sum_{i \le t} w_i` with :math:`w_t = (\max_{i \le t} \gamma_i)^p`. The average x
+    is what predicts. The rule has no momentum of its own: β takes its place. The rate should not fall; a
+    warm-up does good. As ``optax.contrib.schedule_free``, which takes the rate of a schedule for
+    :math:`w_t` one step ahead of that for :math:`z_t`.
+
+    Parameters
+    ----------
+    beta : float, default=0.9
+        Where the gradient is asked for, between z at 0 and x at 1.
+    weight_power : float, default=2.0
+        The power p of the rate in the weights.
+
+    References
+    ----------
+    .. [Defazio2024] A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled and A. Cutkosky, "The road less
+       scheduled", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import RMSprop, Chain, ScheduleFree
+    >>> Chain([RMSprop(), ScheduleFree()])
+    Chain(links=[RMSprop(), ScheduleFree()])
+    """
+
+    gives = "theta"
+    answers = "average"
+    slots = {"fast": "theta", "average": "theta"}
+    memory = {"largest": 0.0, "total": 0.0}
+    ranges = {"beta": Interval(0, 1), "weight_power": AMOUNT}
+
+    def __init__(self, beta=0.9, weight_power=2.0):
+        self.beta = beta
+        self.weight_power = weight_power
+
+    def coefficients(self, now):
+        """Return the rate, the weights of the average, and those of the place between."""
+        now.memory["largest"] = max(now.memory["largest"], now.rate)
+        weight = now.memory["largest"] ** self.weight_power
+        now.memory["total"] += weight
+        share = weight / now.memory["total"] if weight else 0.0
+        return now.rate, 1.0 - share, share, 1.0 - self.beta, self.beta
+
+    @staticmethod
+    def formula(g, theta, fast, average, rate, keep, weight, beside, beta):
+        """Step, average, and go between."""
+        fast = fast - rate * g
+        average = keep * average + weight * fast
+        return beside * fast + beta * average, fast, average

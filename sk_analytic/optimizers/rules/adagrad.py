@@ -1,0 +1,242 @@
+"""Rules that divide each entry by the size of its gradients so far."""
+
+import numpy as np
+
+from ..base import AMOUNT, POSITIVE, UNIT, NamedChain, Rule
+from ..transforms import DivideByRMS
+from .momentum import SGD
+
+
+class Adagrad(Rule):
+    r"""Divide by the root of the sum of all squares so far, entry by entry [Duchi2011]_.
+
+    .. math::
+
+        s_t = s_{t-1} + g_t^2, \qquad
+        \theta_t = \theta_{t-1} - \frac{\eta}{1 + (t - 1)\lambda} \frac{g_t}{\sqrt{s_t} + \epsilon}
+
+    The reference is ``torch.optim.Adagrad``; Keras and TensorFlow start the sum at 0.1.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    lr_decay : float or Schedule, default=0.0
+        The decay λ of the rate, by the number of steps in which the block had a gradient.
+    initial_accumulator_value : float, default=0.0
+        Start of the sum.
+    epsilon : float or Schedule, default=1e-10
+        Added to the root.
+
+    References
+    ----------
+    .. [Duchi2011] J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and
+       stochastic optimization", JMLR 12, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adagrad
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Adagrad(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    slots = {"square": "initial_accumulator_value"}
+    ranges = Rule.ranges | {"lr_decay": AMOUNT, "initial_accumulator_value": AMOUNT, "epsilon": AMOUNT}
+
+    def __init__(self, learning_rate=0.01, lr_decay=0.0, initial_accumulator_value=0.0, epsilon=1e-10):
+        self.learning_rate = learning_rate
+        self.lr_decay = lr_decay
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def coefficients(self, now):
+        """Return the decay of the rate, as a factor of the denominator, and epsilon times it."""
+        decay = 1.0 + (now.t - 1) * self.lr_decay
+        return decay, decay * self.epsilon
+
+    @staticmethod
+    def formula(g, theta, square, decay, epsilon):
+        """Divide by the root of the sum."""
+        square = square + g * g
+        return g / (decay * np.sqrt(square) + epsilon), square
+
+
+class RMSprop(NamedChain):
+    r"""Gradient descent on the gradient divided by its root mean square [Hinton2012]_.
+
+    .. math::
+
+        v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \qquad
+        b_t = \mu b_{t-1} + \frac{g_t}{\sqrt{v_t + \epsilon'} + \epsilon}, \qquad
+        \theta_t = \theta_{t-1} - \eta b_t
+
+    It is a `DivideByRMS` before an `SGD`. The reference is ``torch.optim.RMSprop``, whose ``alpha`` is our
+    ``rho`` (``alpha`` is the estimators' penalty); Keras, optax and Hinton have 0.9 for it. Keras and optax
+    add their epsilon under the root.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    rho : float or Schedule, default=0.99
+        Decay rate ρ of the average.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    momentum : float or Schedule, default=0.0
+        The share μ of the last direction that is kept.
+    centered : bool, default=False
+        Whether to divide by the root of the variance, see `DivideByRMS`.
+    epsilon_root : float or Schedule, default=0.0
+        What is added under the root, ε'.
+
+    References
+    ----------
+    .. [Hinton2012] T. Tieleman and G. Hinton, "Lecture 6.5: RMSprop", Coursera, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import RMSprop
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = RMSprop(learning_rate=0.1, rho=0.75)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.8, 1.2])
+    """
+
+    parts = DivideByRMS, SGD
+
+    def __init__(self, learning_rate=0.01, rho=0.99, epsilon=1e-8, momentum=0.0, centered=False, epsilon_root=0.0):
+        self.learning_rate = learning_rate
+        self.rho = rho
+        self.epsilon = epsilon
+        self.momentum = momentum
+        self.centered = centered
+        self.epsilon_root = epsilon_root
+
+
+class Adadelta(Rule):
+    r"""Scale each entry by the ratio of its average step to its average gradient [Zeiler2012]_.
+
+    .. math::
+
+        E_t[g^2] &= \rho E_{t-1}[g^2] + (1 - \rho) g_t^2, \qquad
+        \Delta_t = \frac{\sqrt{E_{t-1}[\Delta^2] + \epsilon}}{\sqrt{E_t[g^2] + \epsilon}}\, g_t \\
+        E_t[\Delta^2] &= \rho E_{t-1}[\Delta^2] + (1 - \rho) \Delta_t^2, \qquad
+        \theta_t = \theta_{t-1} - \eta \Delta_t
+
+    Epsilon sets the size of the first steps. The reference is ``torch.optim.Adadelta``; Keras multiplies by a
+    rate of 0.001 and has 0.95 for ρ.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=1.0
+        A factor η, which the paper does not have.
+    rho : float or Schedule, default=0.9
+        Decay rate ρ of both averages.
+    epsilon : float or Schedule, default=1e-6
+        Added to both averages, under the roots.
+
+    References
+    ----------
+    .. [Zeiler2012] M. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adadelta
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Adadelta(rho=0.75, epsilon=1e-2)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([10.0, -100.0]))
+    >>> theta.round(3)
+    array([0.8, 1.2])
+    """
+
+    slots = {"square": 0.0, "step_square": 0.0}
+    ranges = Rule.ranges | {"rho": UNIT, "epsilon": AMOUNT}
+
+    def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6):
+        self.learning_rate = learning_rate
+        self.rho = rho
+        self.epsilon = epsilon
+
+    def coefficients(self, now):
+        """Return both weights of an average, and epsilon."""
+        return self.rho, 1.0 - self.rho, self.epsilon
+
+    @staticmethod
+    def formula(g, theta, square, step_square, keep, weight, epsilon):
+        """Scale by the ratio of the roots."""
+        square = keep * square + weight * (g * g)
+        step = np.sqrt(step_square + epsilon) / np.sqrt(square + epsilon) * g
+        return step, square, keep * step_square + weight * (step * step)
+
+
+class FTRL(Rule):
+    r"""Follow the regularised leader: Adagrad's rates, with penalties that leave entries at exactly zero.
+
+    .. math::
+
+        \sigma_t &= \frac{\sqrt{n_{t-1} + g_t^2} - \sqrt{n_{t-1}}}{\alpha}, \qquad
+        z_t = z_{t-1} + g_t - \sigma_t w_t, \qquad n_t = n_{t-1} + g_t^2 \\
+        w_{t+1} &= \begin{cases} 0 & \text{if } |z_t| \le \lambda_1, \\
+            -\Big(\dfrac{\beta + \sqrt{n_t}}{\alpha} + \lambda_2\Big)^{-1}
+            \big(z_t - \operatorname{sign}(z_t) \lambda_1\big) & \text{otherwise} \end{cases}
+
+    for each entry w of θ [McMahan2013]_, algorithm 1. The paper starts from zero; from another start,
+    :math:`\sigma_1` has β added to its numerator, so that the first step goes on from there. There is no other
+    reference. Keras' ``Ftrl`` starts n at 0.1, has 0 for β, and forgets a part of the start.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.1
+        The rate α.
+    beta : float or Schedule, default=1.0
+        Keeps the first steps small; the paper finds 1 good enough everywhere.
+    l1 : float or Schedule, default=0.0
+        Strength λ₁ of the penalty on the absolute values, over the sum of the losses of all steps.
+    l2 : float or Schedule, default=0.0
+        Strength λ₂ of the penalty on the squares, likewise.
+
+    References
+    ----------
+    .. [McMahan2013] H. B. McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import FTRL
+    >>> theta = np.zeros(2)
+    >>> optimizer = FTRL(learning_rate=0.1, l1=0.5)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.25, -1.5]))
+    >>> theta
+    array([0.  , 0.04])
+    """
+
+    gives = "theta"
+    slots = {"total": 0.0, "square": 0.0}
+    ranges = Rule.ranges | {"beta": POSITIVE, "l1": AMOUNT, "l2": AMOUNT}
+
+    def __init__(self, learning_rate=0.1, beta=1.0, l1=0.0, l2=0.0):
+        self.learning_rate = learning_rate
+        self.beta = beta
+        self.l1 = l1
+        self.l2 = l2
+
+    def coefficients(self, now):
+        """Return the rate and what it multiplies, since ``total`` is α z; β twice, of which one is the start's."""
+        start = self.beta if now.t == 1 else 0.0
+        return now.rate, start, -now.rate * self.l1, now.rate * self.l1, self.beta + now.rate * self.l2
+
+    @staticmethod
+    def formula(g, theta, total, square, rate, start, low, high, offset):
+        """Take the leader's place."""
+        root = np.sqrt(square)
+        square = square + g * g
+        new_root = np.sqrt(square)
+        total = total + rate * g - (new_root - root + start) * theta
+        return (np.minimum(np.maximum(total, low), high) - total) / (new_root + offset), total, square

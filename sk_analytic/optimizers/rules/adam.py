@@ -1,0 +1,304 @@
+"""Adam, and the rules that have its averages of the gradient and of its square."""
+
+import numpy as np
+
+from ...named import Interval
+from ..base import AMOUNT, UNIT, NamedChain, Rule
+from ..transforms import Optimism, TrustRatio, WeightDecay
+
+_RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
+
+
+class Adam(Rule):
+    r"""Averages of the gradient and of its square, corrected for their start at zero [Kingma2015]_.
+
+    .. math::
+
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        \theta_t &= \theta_{t-1} - \eta \,\frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    With ``amsgrad`` the largest :math:`v` so far stands in the place of :math:`v_t` [Reddi2018]_. The
+    reference is ``torch.optim.Adam``. scikit-learn's MLP adds epsilon to the root of the uncorrected
+    :math:`v_t` instead. The default rate is 0.01, ten times what is usual elsewhere: small data sets have
+    few steps an epoch.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η: about the largest change of an entry in a step.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates β of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    amsgrad : bool, default=False
+        Whether the denominator never falls.
+
+    References
+    ----------
+    .. [Kingma2015] D. Kingma and J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    .. [Reddi2018] S. Reddi, S. Kale and S. Kumar, "On the convergence of Adam and beyond", ICLR 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adam
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Adam(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    ranges = _RANGES | {"amsgrad": bool}
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, amsgrad=False):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.amsgrad = amsgrad
+
+    @property
+    def slots(self):
+        """Both averages, and the largest second one with AMSGrad only."""
+        return {"mean": 0.0, "square": 0.0} | ({"largest": 0.0} if self.amsgrad else {})
+
+    @property
+    def formula(self):
+        """Adam's or AMSGrad's form."""
+        return self._amsgrad if self.amsgrad else self._adam
+
+    def coefficients(self, now):
+        """Return the weights of new values; the factor of the root, and epsilon, after both corrections."""
+        correction_1 = 1.0 - self.beta_1**now.t
+        correction_2 = 1.0 - self.beta_2**now.t
+        root = correction_1 / correction_2**0.5
+        return 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2, root, correction_1 * self.epsilon
+
+    @staticmethod
+    def _adam(g, theta, mean, square, weight_1, keep_2, weight_2, root, epsilon):
+        mean = mean + weight_1 * (g - mean)
+        square = keep_2 * square + weight_2 * (g * g)
+        return mean / (root * np.sqrt(square) + epsilon), mean, square
+
+    @staticmethod
+    def _amsgrad(g, theta, mean, square, largest, weight_1, keep_2, weight_2, root, epsilon):
+        mean = mean + weight_1 * (g - mean)
+        square = keep_2 * square + weight_2 * (g * g)
+        largest = np.maximum(largest, square)
+        return mean / (root * np.sqrt(largest) + epsilon), mean, square, largest
+
+
+class AdamW(NamedChain):
+    r"""Adam with decoupled weight decay [Loshchilov2019]_: `Adam`, then `WeightDecay`.
+
+    .. math::
+
+        \theta_t = \theta_{t-1} - \eta \,
+            \Big(\frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda \theta_{t-1}\Big)
+
+    with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`. The reference is
+    ``torch.optim.AdamW``; ``optax.adamw`` has 1e-4 for the decay.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    weight_decay : float or Schedule, default=0.01
+        The strength λ.
+    amsgrad : bool, default=False
+        Whether the denominator never falls.
+
+    References
+    ----------
+    .. [Loshchilov2019] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019,
+       algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import AdamW
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = AdamW(learning_rate=0.1, weight_decay=0.5)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.85, 1.05])
+    """
+
+    parts = Adam, WeightDecay
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.01, amsgrad=False):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.amsgrad = amsgrad
+
+
+class OptimisticAdam(NamedChain):
+    r"""Adam that expects its next step to change as the last did [Daskalakis2018]_: `Adam`, then `Optimism`.
+
+    .. math::
+
+        \theta_t = \theta_{t-1} - \eta \, \big(u_t + o\,(u_t - u_{t-1})\big), \qquad
+        u_t = \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}
+
+    with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`. The reference is ``optax.optimistic_adam_v2``
+    with ``nesterov=False``, as in the paper; optax's default is `NAdam` in the place of `Adam`.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    optimism : float or Schedule, default=1.0
+        The strength o.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+
+    References
+    ----------
+    .. [Daskalakis2018] C. Daskalakis, A. Ilyas, V. Syrgkanis and H. Zeng, "Training GANs with optimism",
+       ICLR 2018, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import OptimisticAdam
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = OptimisticAdam(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    name = "optimistic_adam"
+    parts = Adam, Optimism
+
+    def __init__(self, learning_rate=0.01, optimism=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+        self.learning_rate = learning_rate
+        self.optimism = optimism
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+
+class LAMB(NamedChain):
+    r"""AdamW with steps that are as long as the block itself, times the rate [You2020]_.
+
+    .. math::
+
+        r_t = \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}, \qquad
+        x^l_{t+1} = x^l_t - \eta\, \frac{\|x^l_t\|}{\|r^l_t + \lambda x^l_t\|}\, (r^l_t + \lambda x^l_t)
+
+    for each block l, with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`; where a norm is zero, the
+    ratio is 1. It is an `Adam`, a `WeightDecay` and a `TrustRatio`. The reference is ``optax.lamb``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η: the change of a block in a step, as a share of its norm.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-6
+        Added to the root.
+    weight_decay : float or Schedule, default=0.0
+        The strength λ.
+
+    References
+    ----------
+    .. [You2020] Y. You et al., "Large batch optimization for deep learning: training BERT in 76 minutes",
+       ICLR 2020, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import LAMB
+    >>> theta = {"W": np.array([3.0, 4.0]), "b": np.array([1.0])}
+    >>> optimizer = LAMB(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, {"W": np.array([0.0, 9.0]), "b": np.array([-1.0])})
+    >>> theta["W"].round(3), theta["b"].round(3)
+    (array([3. , 3.5]), array([1.1]))
+    """
+
+    parts = Adam, WeightDecay, TrustRatio
+    own_defaults = "epsilon", "weight_decay"
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-6, weight_decay=0.0):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+
+
+class RAdam(Rule):
+    r"""Adam that takes plain momentum until its denominator has seen enough gradients [Liu2020]_.
+
+    .. math::
+
+        \rho_t &= \rho_\infty - \frac{2 t \beta_2^t}{1 - \beta_2^t}, \qquad \rho_\infty = \frac{2}{1 - \beta_2} - 1 \\
+        \theta_t &= \theta_{t-1} - \eta\, \hat m_t \cdot \begin{cases}
+            r_t \dfrac{\sqrt{1 - \beta_2^t}}{\sqrt{v_t} + \epsilon} & \text{if } \rho_t > 5 \\ 1 & \text{otherwise}
+            \end{cases}, \qquad
+        r_t = \sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2) \rho_t}}
+
+    with :math:`m_t, v_t` the averages of `Adam`, whose formula it has with other coefficients. The reference is
+    ``torch.optim.RAdam``; optax adds epsilon to the root of the corrected :math:`v_t`.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    threshold : float or Schedule, default=5.0
+        The :math:`\rho_t` above which the denominator is used, at least 4; the paper has 4.
+
+    References
+    ----------
+    .. [Liu2020] L. Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020,
+       algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import RAdam
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = RAdam(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -10.0]))
+    >>> theta
+    array([0.999, 2.   ])
+    """
+
+    slots = {"mean": 0.0, "square": 0.0}
+    ranges = _RANGES | {"threshold": Interval(4, np.inf)}
+    formula = staticmethod(Adam._adam)
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, threshold=5.0):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.threshold = threshold
+
+    def coefficients(self, now):
+        """Return those of Adam's formula, whose denominator is the first correction alone below the threshold."""
+        root, offset = 0.0, 1.0
+        correction_2 = 1.0 - self.beta_2**now.t
+        limit = 2.0 / (1.0 - self.beta_2) - 1.0
+        length = limit - 2.0 * now.t * (1.0 - correction_2) / correction_2
+        if length > self.threshold:
+            rectified = (length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length)
+            root = (rectified * correction_2) ** -0.5
+            offset = root * self.epsilon
+        correction_1 = 1.0 - self.beta_1**now.t
+        return 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2, correction_1 * root, correction_1 * offset

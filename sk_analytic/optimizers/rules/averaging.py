@@ -1,0 +1,180 @@
+"""Rules whose average of θ predicts, while θ goes on."""
+
+from ..base import AMOUNT, NamedChain, Rule
+from ..transforms import DivideByRMS, ScheduleFree, WeightDecay
+from .momentum import SGD
+
+
+class ASGD(Rule):
+    r"""Gradient descent with a falling rate; the average of θ predicts [Polyak1992]_.
+
+    .. math::
+
+        \eta_t = \frac{\eta}{(1 + \lambda \eta\, (t - 1))^\alpha}, \qquad
+        \theta_t = (1 - \lambda \eta_t)\, \theta_{t-1} - \eta_t g_t, \qquad
+        \bar\theta_t = \bar\theta_{t-1} + \frac{\theta_t - \bar\theta_{t-1}}{\max(1, t - 1 - t_0)}
+
+    The reference is ``torch.optim.ASGD``, whose ``alpha`` is our ``power``; it averages only after a million
+    steps by default. Here the average answers for θ in ``predict``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η at the start.
+    lambd : float or Schedule, default=1e-4
+        The strength λ of a decay of θ, and how fast the rate falls.
+    power : float or Schedule, default=0.75
+        The power α by which the rate falls.
+    t0 : float or Schedule, default=1e6
+        The step :math:`t_0` after which averaging begins; before, the average is θ.
+
+    References
+    ----------
+    .. [Polyak1992] B. Polyak and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM
+       Journal on Control and Optimization 30, 1992; rates as in L. Bottou, "Large-scale machine learning with
+       stochastic gradient descent", COMPSTAT 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import ASGD
+    >>> theta = np.array([1.0])
+    >>> optimizer = ASGD(learning_rate=0.5, lambd=0.0, t0=0)
+    >>> state = optimizer.init(theta)
+    >>> for _ in range(3):
+    ...     optimizer.update(state, theta, np.sign(theta))
+    >>> theta, optimizer.answer(state, theta)
+    (array([0.]), array([0.]))
+    """
+
+    gives = "theta"
+    answers = "average"
+    slots = {"average": "theta"}
+    ranges = Rule.ranges | {"lambd": AMOUNT, "power": AMOUNT, "t0": AMOUNT}
+
+    def __init__(self, learning_rate=0.01, lambd=1e-4, power=0.75, t0=1e6):
+        self.learning_rate = learning_rate
+        self.lambd = lambd
+        self.power = power
+        self.t0 = t0
+
+    def coefficients(self, now):
+        """Return the rate, how θ shrinks, and both weights of the average."""
+        rate = now.rate / (1.0 + self.lambd * now.rate * (now.t - 1)) ** self.power
+        weight = 1.0 / max(1.0, now.t - 1 - self.t0)
+        return rate, 1.0 - self.lambd * rate, 1.0 - weight, weight
+
+    @staticmethod
+    def formula(g, theta, average, rate, shrink, keep, weight):
+        """Step, and average."""
+        theta = shrink * theta - rate * g
+        return theta, keep * average + weight * theta
+
+
+class ScheduleFreeSGD(NamedChain):
+    r"""Gradient descent without momentum or schedule, whose average predicts [Defazio2024]_.
+
+    .. math::
+
+        z_t = z_{t-1} - \gamma g_t, \qquad
+        x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
+        y_t = (1 - \beta)\, z_t + \beta x_t
+
+    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ while training; x predicts, and
+    :math:`c_t = 1 / t` for a constant rate. It is an `SGD` before a `ScheduleFree`, which tells more. The reference
+    is ``optax.contrib.schedule_free_sgd``. Decay is a `WeightDecay` before or after `SGD` in a chain of the same
+    parts.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=1.0
+        The rate γ: larger than the best one of gradient descent.
+    beta : float or Schedule, default=0.9
+        Where the gradient is asked for, between z at 0 and x at 1.
+    weight_power : float or Schedule, default=2.0
+        The power of the rate in the weights of the average.
+
+    References
+    ----------
+    .. [Defazio2024] A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled and A. Cutkosky, "The road less
+       scheduled", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import ScheduleFreeSGD
+    >>> theta = np.array([1.0])
+    >>> optimizer = ScheduleFreeSGD(learning_rate=0.5, beta=0.5)
+    >>> state = optimizer.init(theta)
+    >>> for _ in range(2):
+    ...     optimizer.update(state, theta, np.array([1.0]))
+    >>> theta, optimizer.answer(state, theta)
+    (array([0.125]), array([0.25]))
+    """
+
+    name = "schedule_free_sgd"
+    parts = SGD, ScheduleFree
+    own_defaults = ("learning_rate",)
+
+    def __init__(self, learning_rate=1.0, beta=0.9, weight_power=2.0):
+        self.learning_rate = learning_rate
+        self.beta = beta
+        self.weight_power = weight_power
+
+
+class ScheduleFreeAdamW(NamedChain):
+    r"""AdamW with averaging in the place of momentum and schedule [Defazio2024]_.
+
+    .. math::
+
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad
+        z_t = z_{t-1} - \gamma \Big(\frac{g_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon} + \lambda y_{t-1}\Big) \\
+        x_t &= (1 - c_t)\, x_{t-1} + c_t z_t, \qquad y_t = (1 - \beta_1)\, z_t + \beta_1 x_t
+
+    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ while training; x predicts, and
+    :math:`c_t = 1 / t` for a constant rate. It is a `DivideByRMS`, a `WeightDecay`, an `SGD` and a `ScheduleFree`,
+    which tells more. The reference is ``optax.contrib.schedule_free_adamw``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate γ.
+    beta_1 : float or Schedule, default=0.9
+        Where the gradient is asked for, between z at 0 and x at 1.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of squares.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    weight_decay : float or Schedule, default=0.0
+        The strength λ.
+    weight_power : float or Schedule, default=2.0
+        The power of the rate in the weights of the average.
+
+    References
+    ----------
+    .. [Defazio2024] A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled and A. Cutkosky, "The road less
+       scheduled", NeurIPS 2024, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import ScheduleFreeAdamW
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = ScheduleFreeAdamW(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    name = "schedule_free_adamw"
+    parts = DivideByRMS, WeightDecay, SGD, ScheduleFree
+    settings = {"corrected": True, "rho": "beta_2", "beta": "beta_1"}
+    own_defaults = "beta_2", "weight_decay"
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0, weight_power=2.0):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.weight_power = weight_power

@@ -1,0 +1,198 @@
+"""Rules with Adam's averages that look ahead along the momentum."""
+
+import numpy as np
+
+from ..base import AMOUNT, UNIT, NamedChain, Rule
+from ..transforms import WeightDecay
+
+
+class NAdam(Rule):
+    r"""Adam with Nesterov's momentum, which is warmed up [Dozat2016]_.
+
+    .. math::
+
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad
+        \mu_t = \beta_1 \big(1 - \tfrac12\, 0.96^{\,t \psi}\big) \\
+        \hat m_t &= \frac{\mu_{t+1} m_t}{1 - \prod_{i=1}^{t+1} \mu_i} + \frac{(1 - \mu_t) g_t}{1 - \prod_{i=1}^t \mu_i},
+        \qquad \theta_t = \theta_{t-1} - \eta \,\frac{\hat m_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    The reference is ``torch.optim.NAdam``. Keras has 1 for ψ. For a large ψ, 1e6 say, :math:`\mu_t` is
+    :math:`\beta_1` from the start, as in ``optax.nadam``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    momentum_decay : float or Schedule, default=0.004
+        The speed ψ of the warm-up.
+
+    References
+    ----------
+    .. [Dozat2016] T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import NAdam
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = NAdam(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.894, 1.106])
+    """
+
+    slots = {"mean": 0.0, "square": 0.0}
+    memory = {"product": 1.0}
+    ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT, "momentum_decay": AMOUNT}
+
+    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, momentum_decay=0.004):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.momentum_decay = momentum_decay
+
+    def coefficients(self, now):
+        """Return the weights of averages, of average and gradient in the step, and what is in the denominator."""
+        momentum, following = (
+            self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (now.t, now.t + 1)
+        )
+        now.memory["product"] = product = now.memory["product"] * momentum
+        ahead, share = following / (1.0 - product * following), (1.0 - momentum) / (1.0 - product)
+        weights = 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2
+        return *weights, ahead, share, (1.0 - self.beta_2**now.t) ** -0.5, self.epsilon
+
+    @staticmethod
+    def formula(g, theta, mean, square, weight_1, keep_2, weight_2, ahead, share, root, epsilon):
+        """Mix the average and the gradient, and divide."""
+        mean = mean + weight_1 * (g - mean)
+        square = keep_2 * square + weight_2 * (g * g)
+        return (ahead * mean + share * g) / (root * np.sqrt(square) + epsilon), mean, square
+
+
+class NAdamW(NamedChain):
+    r"""NAdam with decoupled weight decay: `NAdam`, then `WeightDecay`.
+
+    .. math::
+
+        \theta_t = \theta_{t-1} - \eta \,
+            \Big(\frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda \theta_{t-1}\Big)
+
+    with :math:`\hat m_t, \hat v_t` those of `NAdam` [Dozat2016]_, and the decay of [Loshchilov2019]_. The
+    references are ``torch.optim.NAdam`` with ``decoupled_weight_decay=True`` and, for a large ``momentum_decay``,
+    ``optax.nadamw``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    momentum_decay : float or Schedule, default=0.004
+        The speed of the warm-up.
+    weight_decay : float or Schedule, default=0.01
+        The strength λ.
+
+    References
+    ----------
+    .. [Dozat2016] T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
+    .. [Loshchilov2019] I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import NAdamW
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = NAdamW(learning_rate=0.1, weight_decay=0.5)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.844, 1.056])
+    """
+
+    parts = NAdam, WeightDecay
+
+    def __init__(
+        self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, momentum_decay=0.004, weight_decay=0.01
+    ):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.momentum_decay = momentum_decay
+        self.weight_decay = weight_decay
+
+
+class Adan(Rule):
+    r"""Averages of the gradient, of its change, and of the square of both together [Xie2024]_.
+
+    .. math::
+
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
+        v_t = \beta_2 v_{t-1} + (1 - \beta_2) (g_t - g_{t-1}) \\
+        n_t &= \beta_3 n_{t-1} + (1 - \beta_3) \big(g_t + (1 - \beta_2) (g_t - g_{t-1})\big)^2 \\
+        \theta_t &= \theta_{t-1} -
+            \eta \, \frac{\hat m_t + (1 - \beta_2) \hat v_t}{\sqrt{\hat n_t + \epsilon'} + \epsilon}
+
+    where the hats stand for the correction by :math:`1 - \beta^t`, and :math:`g_0 = g_1`. The reference is
+    ``optax.adan``; the paper writes :math:`1 - \beta` for β, and its decay, which is none of the rule's, divides θ.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The rate η.
+    beta_1, beta_2, beta_3 : float or Schedule, default=0.98, 0.92, 0.99
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root.
+    epsilon_root : float or Schedule, default=1e-8
+        What is added under the root, ε'.
+
+    References
+    ----------
+    .. [Xie2024] X. Xie, P. Zhou, H. Li, Z. Lin and S. Yan, "Adan: adaptive Nesterov momentum algorithm for faster
+       optimizing deep models", TPAMI 2024, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adan
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Adan(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([1.0, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    slots = {"mean": 0.0, "change": 0.0, "square": 0.0, "previous": 0.0}
+    ranges = NAdam.ranges | {"beta_3": UNIT, "epsilon_root": AMOUNT}
+
+    def __init__(self, learning_rate=0.01, beta_1=0.98, beta_2=0.92, beta_3=0.99, epsilon=1e-8, epsilon_root=1e-8):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.beta_3 = beta_3
+        self.epsilon = epsilon
+        self.epsilon_root = epsilon_root
+
+    def coefficients(self, now):
+        """Return whether there is a change, the weights of new values, the factors of averages, what is added."""
+        weights = 1.0 - self.beta_1, 1.0 - self.beta_2, 1.0 - self.beta_3
+        factor_1, factor_2, factor_3 = (1.0 / (1.0 - beta**now.t) for beta in (self.beta_1, self.beta_2, self.beta_3))
+        factors = factor_1, weights[1] * factor_2, factor_3
+        return float(now.t > 1), *weights, *factors, self.epsilon_root, self.epsilon
+
+    @staticmethod
+    def formula(g, theta, mean, change, square, previous, any_change, w_1, w_2, w_3, f_1, f_2, f_3, inside, epsilon):
+        """Average all three, and divide."""
+        latest = any_change * (g - previous)
+        mean = mean + w_1 * (g - mean)
+        change = change + w_2 * (latest - change)
+        ahead = g + w_2 * latest
+        square = square + w_3 * (ahead * ahead - square)
+        return (f_1 * mean + f_2 * change) / (np.sqrt(f_3 * square + inside) + epsilon), mean, change, square, g

@@ -1,0 +1,191 @@
+"""Rules that find the size of their steps from how far θ has come; a rate of 1 is meant to do."""
+
+import numpy as np
+
+from ..base import AMOUNT, POSITIVE, UNIT, Rule
+
+
+class DoG(Rule):
+    r"""Distance over gradients: steps as long as θ has come, by the root of the sum of squares [Ivgi2023]_.
+
+    .. math::
+
+        \bar r_t = \max\big(r_\epsilon, \max_{i \le t} \|x_i - x_0\|\big), \qquad
+        G_t = \sum_{i \le t} \|g_i\|^2, \qquad
+        x_{t+1} = x_t - \eta\, \frac{\bar r_t}{\sqrt{G_t + \epsilon}}\, g_t
+
+    with norms over all of θ. The reference is ``optax.contrib.dog`` with its "heuristic" first distance, or its
+    "distance" unless ``relative``. The authors advise to predict with an average of θ.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=1.0
+        A factor η.
+    initial_distance : float or Schedule, default=1e-6
+        The first distance :math:`r_\epsilon`, in units of :math:`1 + \|x_0\|` if ``relative``.
+    relative : bool, default=True
+        Whether it is in these units.
+    epsilon : float or Schedule, default=1e-8
+        Added under the root.
+
+    References
+    ----------
+    .. [Ivgi2023] M. Ivgi, O. Hinder and Y. Carmon, "DoG is SGD's best friend: a parameter-free dynamic step size
+       schedule", ICML 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import DoG
+    >>> theta = np.array([3.0, 4.0])
+    >>> optimizer = DoG(initial_distance=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.0, 10.0]))
+    >>> theta.round(3)
+    array([3. , 3.4])
+    """
+
+    scope = "all"
+    slots = {"start": "theta"}
+    memory = {"distance": 0.0, "squares": 0.0}
+    ranges = Rule.ranges | {"initial_distance": POSITIVE, "relative": bool, "epsilon": AMOUNT}
+
+    def __init__(self, learning_rate=1.0, initial_distance=1e-6, relative=True, epsilon=1e-8):
+        self.learning_rate = learning_rate
+        self.initial_distance = initial_distance
+        self.relative = relative
+        self.epsilon = epsilon
+
+    def scales(self, now):
+        """Return from where the distance is taken: in the first step from zero, which gives the norm of θ."""
+        return (float(now.t > 1),)
+
+    @staticmethod
+    def measures(g, theta, start, from_start):
+        """Measure the squares of the gradient's norm and of the distance."""
+        away = theta - from_start * start
+        return g * g, away * away
+
+    def coefficients(self, now):
+        """Return distance over gradients."""
+        square, away = now.sums
+        if now.t == 1:
+            away = (self.initial_distance * (1.0 + away**0.5 if self.relative else 1.0)) ** 2
+        now.memory["squares"] += square
+        now.memory["distance"] = max(now.memory["distance"], away**0.5)
+        size = (now.memory["squares"] + self.epsilon) ** 0.5
+        return (now.memory["distance"] / size if size else 0.0,)
+
+    @staticmethod
+    def formula(g, theta, start, factor):
+        """Scale."""
+        return factor * g, start
+
+
+class Prodigy(Rule):
+    r"""Adam that estimates the distance from the start to the solution, and takes it as its rate [Mishchenko2024]_.
+
+    .. math::
+
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1)\, d_t g_t, \qquad
+        v_t = \beta_2 v_{t-1} + (1 - \beta_2)\, d_t^2 g_t^2, \qquad
+        \gamma_t = \eta\, \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t} \\
+        r_t &= \sqrt{\beta_2}\, r_{t-1} + \gamma_t d_t^2 \langle g_t, x_0 - x_t \rangle, \qquad
+        s_t = \sqrt{\beta_2}\, s_{t-1} + \gamma_t d_t^2 g_t, \qquad
+        d_{t+1} = \max\Big(d_t, c\,\frac{r_t}{\|s_t\|_1}\Big) \\
+        x_{t+1} &= x_t - \gamma_t d_t \Big(\frac{m_t}{\sqrt{v_t} + d_{t+1} \epsilon} + \lambda x_t\Big)
+
+    with sums over all of θ; r and s are kept over :math:`d_0`. The decay λ is decoupled and scaled by
+    :math:`\gamma_t d_t`, so it is a part of the rule. The reference is ``optax.contrib.prodigy``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=1.0
+        A factor η; a schedule that falls from 1 to 0 does good.
+    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
+        Decay rates of the averages.
+    epsilon : float or Schedule, default=1e-8
+        Added to the root, times the distance.
+    initial_distance : float, default=1e-6
+        The estimate :math:`d_0`: too small is safe.
+    distance_factor : float or Schedule, default=1.0
+        The factor c of new estimates.
+    weight_decay : float or Schedule, default=0.0
+        The strength λ.
+    safeguard_warmup : bool, default=False
+        Whether :math:`\gamma_t` is left out of s, for a rate that is warmed up.
+
+    References
+    ----------
+    .. [Mishchenko2024] K. Mishchenko and A. Defazio, "Prodigy: an expeditiously adaptive parameter-free learner",
+       ICML 2024, algorithm 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Prodigy
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Prodigy(initial_distance=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta.round(3)
+    array([0.9, 1.1])
+    """
+
+    scope = "all"
+    slots = {"mean": 0.0, "square": 0.0, "total": 0.0, "start": "theta"}
+    memory = {"distance": "initial_distance", "inner": 0.0}
+    ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT, "weight_decay": AMOUNT}
+    ranges |= {"initial_distance": POSITIVE, "distance_factor": AMOUNT, "safeguard_warmup": bool}
+
+    def __init__(
+        self,
+        learning_rate=1.0,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        initial_distance=1e-6,
+        distance_factor=1.0,
+        weight_decay=0.0,
+        safeguard_warmup=False,
+    ):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.initial_distance = initial_distance
+        self.distance_factor = distance_factor
+        self.weight_decay = weight_decay
+        self.safeguard_warmup = safeguard_warmup
+
+    def _correction(self, now):
+        return (1.0 - self.beta_2**now.t) ** 0.5 / (1.0 - self.beta_1**now.t)
+
+    def scales(self, now):
+        """Return both weights in the sum of gradients."""
+        weight = now.memory["distance"] ** 2 / self.initial_distance
+        return self.beta_2**0.5, weight if self.safeguard_warmup else weight * now.rate * self._correction(now)
+
+    @staticmethod
+    def measures(g, theta, mean, square, total, start, keep, weight):
+        """Measure the gradient's product with the way back, and the new sum."""
+        return g * (start - theta), np.abs(keep * total + weight * g)
+
+    def coefficients(self, now):
+        """Return weights of new values in both averages and the sum; the step's factor, epsilon, the decay."""
+        keep, weight = self.scales(now)
+        distance, correction = now.memory["distance"], self._correction(now)
+        product, size = now.sums
+        now.memory["inner"] *= keep
+        now.memory["inner"] += distance**2 / self.initial_distance * now.rate * correction * product
+        estimate = self.distance_factor * now.memory["inner"] / size if size else 0.0
+        now.memory["distance"] = max(distance, estimate)
+        averages = self.beta_1, (1.0 - self.beta_1) * distance, self.beta_2, (1.0 - self.beta_2) * distance**2
+        step = correction * distance
+        return *averages, keep, weight, step, now.memory["distance"] * self.epsilon, step * self.weight_decay
+
+    @staticmethod
+    def formula(g, theta, mean, square, total, start, k_1, w_1, k_2, w_2, k_3, w_3, step, epsilon, decay):
+        """Average, sum, and divide."""
+        mean = k_1 * mean + w_1 * g
+        square = k_2 * square + w_2 * (g * g)
+        flow = step * mean / (np.sqrt(square) + epsilon) + decay * theta
+        return flow, mean, square, k_3 * total + w_3 * g, start

@@ -1,0 +1,174 @@
+"""Rules that look at the sign of each entry and take a step of a size that does not depend on the gradient's."""
+
+import numpy as np
+
+from ...named import Interval
+from ..base import POSITIVE, UNIT, NamedChain, Rule
+from ..transforms import Sign
+from .momentum import SGD
+
+
+class Signum(NamedChain):
+    r"""Every entry moves by the rate, against the sign of the momentum [Bernstein2018]_.
+
+    .. math::
+
+        m_t = \beta m_{t-1} + (1 - \beta) g_t, \qquad \theta_t = \theta_{t-1} - \eta \operatorname{sign}(m_t)
+
+    It is an `SGD`, whose direction is :math:`m_t` up to a factor, before a `Sign`. The reference is
+    ``optax.signum``; with ``momentum=0``, ``optax.sign_sgd``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.001
+        The rate η, which the reference leaves open: a tenth of Adam's here, as for `Lion`.
+    momentum : float or Schedule, default=0.9
+        The share β of the last direction that is kept.
+
+    References
+    ----------
+    .. [Bernstein2018] J. Bernstein, Y. Wang, K. Azizzadenesheli and A. Anandkumar, "signSGD: compressed
+       optimisation for non-convex problems", ICML 2018, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Signum
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Signum(learning_rate=0.1)
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta
+    array([0.9, 1.1])
+    """
+
+    parts = SGD, Sign
+    own_defaults = "learning_rate", "momentum"
+
+    def __init__(self, learning_rate=0.001, momentum=0.9):
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+
+
+class Lion(Rule):
+    r"""Every entry moves by the rate, against the sign of a mixture of momentum and gradient [Chen2023]_.
+
+    .. math::
+
+        c_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
+        \theta_t = \theta_{t-1} - \eta \operatorname{sign}(c_t), \qquad
+        m_t = \beta_2 m_{t-1} + (1 - \beta_2) g_t
+
+    The reference is ``optax.lion``, which adds a decoupled decay of 0.001; here that is a `WeightDecay` after
+    the rule.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.001
+        The rate η: a tenth of Adam's, as the paper advises. Keras and Flux have 0.001 too.
+    beta_1 : float or Schedule, default=0.9
+        The share β₁ of the momentum in the direction.
+    beta_2 : float or Schedule, default=0.99
+        Decay rate β₂ of the momentum.
+
+    References
+    ----------
+    .. [Chen2023] X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Chain, Lion, WeightDecay
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Chain([Lion(learning_rate=0.1), WeightDecay(0.5)])
+    >>> optimizer.update(optimizer.init(theta), theta, np.array([0.01, -100.0]))
+    >>> theta
+    array([0.85, 1.05])
+    """
+
+    slots = {"momentum": 0.0}
+    ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT}
+
+    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.99):
+        self.learning_rate = learning_rate
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+
+    def coefficients(self, now):
+        """Return the gradient's share in the direction, and in the momentum."""
+        return 1.0 - self.beta_1, 1.0 - self.beta_2
+
+    @staticmethod
+    def formula(g, theta, momentum, share_1, share_2):
+        """Take the sign of the mixture, and average."""
+        change = g - momentum
+        return np.sign(momentum + share_1 * change), momentum + share_2 * change
+
+
+class Rprop(Rule):
+    r"""Every entry has a step size of its own, which grows until its gradient turns [Riedmiller1993]_.
+
+    .. math::
+
+        \Delta_t = \min(\max(\eta^\pm \Delta_{t-1}, \Delta_{\min}), \Delta_{\max}), \qquad
+        \theta_t = \theta_{t-1} - \operatorname{sign}(g_t)\, \Delta_t
+
+    with :math:`\eta^+` where :math:`g_t g_{t-1} > 0`, :math:`\eta^-` where it is negative, and 1 where it is zero.
+    Where the gradient turned, the entry stays in place for a step and :math:`g_t = 0` is remembered. It is
+    meant for full batches: minibatches turn the gradient at random. The reference is ``torch.optim.Rprop``.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule, default=0.01
+        The first step size :math:`\Delta_0`. It is not looked at again.
+    shrink, grow : float or Schedule, default=0.5, 1.2
+        The factors :math:`\eta^-` and :math:`\eta^+`.
+    min_step, max_step : float or Schedule, default=1e-6, 50.0
+        Bounds of the step size.
+
+    References
+    ----------
+    .. [Riedmiller1993] M. Riedmiller and H. Braun, "A direct adaptive method for faster backpropagation
+       learning: the RPROP algorithm", ICNN 1993; without weight backtracking, as in C. Igel and M. Hüsken,
+       "Improving the Rprop learning algorithm", NC 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Rprop
+    >>> theta = np.array([1.0, 1.0])
+    >>> optimizer = Rprop(learning_rate=0.1)
+    >>> state = optimizer.init(theta)
+    >>> for _ in range(2):
+    ...     optimizer.update(state, theta, np.array([0.01, -100.0]))
+    >>> theta
+    array([0.78, 1.22])
+    """
+
+    gives = "theta"
+    slots = {"previous": 0.0, "size": "learning_rate"}
+    ranges = Rule.ranges | {
+        "shrink": Interval(0, 1, closed="neither"),
+        "grow": Interval(1, np.inf),
+        "min_step": POSITIVE,
+        "max_step": POSITIVE,
+    }
+
+    def __init__(self, learning_rate=0.01, shrink=0.5, grow=1.2, min_step=1e-6, max_step=50.0):
+        self.learning_rate = learning_rate
+        self.shrink = shrink
+        self.grow = grow
+        self.min_step = min_step
+        self.max_step = max_step
+
+    def coefficients(self, now):
+        """Return the three factors, the bounds, and zero."""
+        return self.shrink, 1.0, self.grow, self.min_step, self.max_step, 0.0
+
+    @staticmethod
+    def formula(g, theta, previous, size, shrink, stay, grow, low, high, zero):
+        """Choose the factors, then step where the gradient did not turn."""
+        agreement = g * previous
+        factor = np.where(agreement > zero, grow, np.where(agreement < zero, shrink, stay))
+        size = np.minimum(np.maximum(size * factor, low), high)
+        g = np.where(agreement < zero, zero, g)
+        return theta - np.sign(g) * size, g, size
