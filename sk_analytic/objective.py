@@ -298,12 +298,13 @@ class Objective:
         """Mean loss of a batch by name, and its derivative in the prediction, weights included."""
         y, matched = match_target(batch.y, prediction)
         values, derivative = self.loss.value_and_derivative(y, matched)
-        weight = batch.sample_weight
-        if weight is not None:
-            values = values * weight
-            derivative = derivative * (weight if derivative.ndim == 1 else weight[:, None])
-        derivative = derivative / batch.n
-        return float(np.add.reduce(values)) / batch.n, derivative.reshape(prediction.shape)
+        if batch.sample_weight is None:
+            value, share = float(np.add.reduce(values)) / batch.n, 1 / batch.n
+        else:
+            share = batch.sample_weight / batch.n
+            value = float(np.add.reduce(values * share))
+            share = share if derivative.ndim == 1 else share[:, None]
+        return value, (derivative * share).reshape(prediction.shape)
 
     def _scalar(self, loss, role, batch):
         if type(loss) is not float:

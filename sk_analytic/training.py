@@ -4,10 +4,11 @@
 method of scipy. Both report to one `Monitor`, which records, prints and decides when to stop.
 """
 
+import itertools
 import math
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +23,7 @@ _HINTS = {
         "callable, and at the scale of X and of the starting values."
     ),
     "grown": (
-        "The parameters had grown {growth:.0f} times over since the start: the learning rate is probably too "
+        "The parameters had grown {growth:.2g} times over since the start: the learning rate is probably too "
         "large. Lower it, scale X, or clip the gradient: Chain([ClipNorm(1.0), ...])."
     ),
     "later": (
@@ -159,6 +160,20 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     return False
 
 
+def steps(objective, theta, optimizer, state, rows):
+    """Take one step after another, through epoch after epoch, and yield the loss of each before its update.
+
+    Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
+    """
+    loop = _Loop(objective, theta, optimizer, state, rows, History(), nullcontext())
+    for epoch in itertools.count():
+        state.epoch = epoch
+        for step in range(rows.steps_per_epoch):
+            loss, _, n = loop.step(epoch, step)
+            if n:
+                yield loss
+
+
 def answering(theta, optimizer, state):
     """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
     vector = optimizer.answer(state, theta.vector)
@@ -175,14 +190,13 @@ class _Loop:
 
     def epoch(self, epoch):
         """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
-        if np.isfinite(self.theta.vector).all():
-            self.finite = self.theta.vector.copy()
         loss, norm, n = 0.0, 0.0, 0
         for step in range(self.rows.steps_per_epoch):
             step_loss, step_norm, step_n = self.step(epoch, step)
             loss = None if loss is None or step_loss is None else loss + step_loss * step_n
             norm += step_norm * step_n
             n += step_n
+        self._require_finite_theta(epoch)
         return (None if loss is None or not n else loss / n), (norm / n if n else math.nan)
 
     def step(self, epoch, step):
@@ -196,46 +210,61 @@ class _Loop:
         if partial.gradient is None:
             return 0.0, 0.0, 0
         loss, gradient = self.objective.finish(theta, partial)
-        square = float(gradient.dot(gradient))
+        square = float(np.vdot(gradient, gradient))  # unlike dot, without a warning where it overflows
         if not math.isfinite(square) or not (loss is None or math.isfinite(loss)):
             self._refuse_not_finite(loss, gradient, epoch, step)
         with self.interrupts:
             self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
-        self.history.n_steps += 1
+            self.history.n_steps += 1
         return loss, math.sqrt(square), partial.n
 
     def _refuse_not_finite(self, loss, gradient, epoch, step):
         """Raise if the step is really not finite: a square may overflow where no entry does."""
         where = f"in epoch {epoch}, batch {step} (both counted from 0)"
         message = not_finite(self.theta, loss, gradient, where)
-        if message is None:
+        if message is not None:
+            self._diverged(message)
+
+    def _require_finite_theta(self, epoch):
+        """Keep θ at the end of an epoch; raise if an update has overflowed, though its gradient was finite."""
+        vector = self.theta.vector
+        if np.isfinite(vector).all():
+            self.finite = vector.copy()
             return
+        blocks = _not_finite_blocks(self.theta.layout, vector)
+        self._diverged(f"The parameters are not finite after epoch {epoch} (counted from 0): block {blocks}.")
+
+    def _diverged(self, message):
+        cause = self._cause()
         if not np.isfinite(self.theta.vector).all():
             self.theta.vector[...] = self.finite
-        raise DivergenceError(f"{message} {self._cause()} The parameters are the last finite ones.")
+        raise DivergenceError(f"{message} {cause} The parameters are the last finite ones.")
 
     def _cause(self):
         if not self.history.n_steps:
             return _HINTS["start"]
-        started, now = np.linalg.norm(self.start), np.linalg.norm(self.theta.vector)
-        growth = float(now / max(started, 1.0))
-        return _HINTS["grown"].format(growth=growth) if growth > 10 else _HINTS["later"]
+        size = np.nan_to_num(np.abs(self.theta.vector), nan=np.inf).max()
+        growth = float(size) / max(float(np.abs(self.start).max()), 1.0)
+        return _HINTS["later"] if growth < 10 else _HINTS["grown"].format(growth=growth)
 
 
 def not_finite(theta, loss, gradient, where):
     """Return a message that names what is not finite, block by block; None if everything is."""
-    layout = theta.layout
-    counts = {
-        name: int((~np.isfinite(block)).sum())
-        for name, block in zip(layout.names, layout.blocks(gradient), strict=True)
-    }
-    blocks = ", ".join(f"{name!r} ({count} entries)" for name, count in counts.items() if count)
+    blocks = _not_finite_blocks(theta.layout, gradient)
     if blocks:
         value = "" if loss is None else f", the loss is {loss}"
         return f"The gradient is not finite {where}: block {blocks}{value}."
     if loss is not None and not math.isfinite(loss):
         return f"The loss is {loss} {where}, though the gradient is finite."
     return None
+
+
+def _not_finite_blocks(layout, vector):
+    """Names of the blocks with entries that are not finite, with their number."""
+    counts = {
+        name: int((~np.isfinite(block)).sum()) for name, block in zip(layout.names, layout.blocks(vector), strict=True)
+    }
+    return ", ".join(f"{name!r} ({count} entries)" for name, count in counts.items() if count)
 
 
 def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
@@ -325,7 +354,18 @@ class _Evaluation:
         if self.calls == 1:
             self._require_finite_start(loss, gradient)
         self._keep(loss)
+        if not math.isfinite(loss):
+            return self._sent_back()
         return loss, gradient.astype(np.float64)
+
+    def _sent_back(self):
+        """Value and gradient for a trial whose loss is not finite.
+
+        The line searches of scipy interpolate the values of trials; an infinite one makes the next step NaN,
+        which some of them take for convergence. A finite value above the best makes them try a shorter step.
+        """
+        best = self.best[0]
+        return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
 
     @contextmanager
     def _counted(self):
@@ -337,7 +377,7 @@ class _Evaluation:
         self.calls += 1
 
     def _keep(self, loss):
-        if loss < self.best[0]:
+        if -math.inf < loss < self.best[0]:
             self.best = (loss, self.theta.vector.copy())
 
     def _require_finite_start(self, loss, gradient):

@@ -49,10 +49,17 @@ def linear_squared_error(params, X, y, sample_weight=None):
     return 0.5 * float((d * residual).sum()), linear_vjp(params, X)[1](d)
 
 
+def linear_loss(params, X, y, sample_weight=None):
+    return linear_squared_error(params, X, y, sample_weight)[0]
+
+
+def linear_gradient(params, X, y, sample_weight=None):
+    return linear_squared_error(params, X, y, sample_weight)[1]
+
+
 def linear_sum_gradient(params, X, y, sample_weight):
     """The gradient of the sum over rows, for ``reduction="sum"``."""
-    gradient = linear_squared_error(params, X, y, sample_weight)[1]
-    return {name: len(X) * leaf for name, leaf in gradient.items()}
+    return {name: len(X) * leaf for name, leaf in linear_gradient(params, X, y, sample_weight).items()}
 
 
 # One hidden layer: a tuple.
@@ -155,7 +162,7 @@ def logistic_negative_log_likelihood(params, X, smallest, sample_weight=None):
 
 def gaussian_init(X, sample_weight=None):
     mean = np.average(X, axis=0, weights=sample_weight)
-    return np.stack([mean, np.zeros_like(mean)])
+    return np.stack([mean + 0.5, np.zeros_like(mean)])
 
 
 def gaussian_forward(params, X, smallest):

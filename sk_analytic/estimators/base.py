@@ -229,6 +229,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             check_range(type(self).__name__, name, getattr(self, name), allowed)
         if self.batch_size != "auto":
             check_range(type(self).__name__, "batch_size", self.batch_size, Interval(1, np.inf, integral=True))
+        if not isinstance(self.verbose, bool):
+            check_range(type(self).__name__, "verbose", self.verbose, Interval(0, np.inf, integral=True))
 
     # What the subclasses say about their data.
 
@@ -266,6 +268,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             (X, columns, weight), held_out = self._split(X, columns, weight)
         if not incremental:
             weight = _scaled(weight)
+        elif not continuing:
+            _require_weight(weight)
         phases = phases_of(optimizer, 1 if incremental else self.max_iter)
         objective, theta, rows = self._assemble(X, columns, weight, [method for method, _ in phases], continuing)
         if not continuing:
@@ -301,7 +305,10 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             part_weight = part.pop() if weight is not None else None
             return part[0], dict(zip(columns, part[1:], strict=True)), part_weight
 
-        return named(train_part), ArrayRows(*named(held_part), seed=self._seed)
+        held_out = ArrayRows(*named(held_part), seed=self._seed)
+        if not held_out.sum_of_weights:
+            raise ValueError("sample_weight is zero in every row that early_stopping=True holds out to be scored.")
+        return named(train_part), held_out
 
     def _assemble(self, X, columns, weight, methods, continuing):
         """Bind the callables and lay out θ: the objective, the starting θ, and the rows as each method takes them."""
@@ -426,9 +433,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         def score(answer):
             return self._validation_score(objective, answer, held_out.everything)
 
-        monitor = Monitor(
-            self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose
-        )
+        monitor = Monitor(self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose)
+        start = theta.copy()
         try:
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
                 if position and self._state is not None:  # go on from the average that predicts, where there is one
@@ -438,7 +444,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                 message = f"{type(self).__name__} has not converged. {failed}"
                 warnings.warn(message, ConvergenceWarning, stacklevel=4)
         except DivergenceError as error:
-            error.args = (f"{error} {self._second_opinion(objective, theta, rows[0])}".rstrip(),)
+            error.args = (f"{error} {self._second_opinion(objective, theta, start, rows[0])}".rstrip(),)
             raise
         except KeyboardInterrupt:
             warnings.warn("Training was interrupted; the estimator is fitted as far as it came.", stacklevel=4)
@@ -452,29 +458,40 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         objective.needs_value = full_batch
         if full_batch:
             self._method = self._state = None
+            start = theta.copy()
             result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
             self.optimizer_result_ = result
             if result.success or monitor.stopped:
                 return None
             stuck = result.get("nit", max_iter) < max_iter
-            opinion = self._second_opinion(objective, theta, rows) if stuck else ""
+            opinion = self._second_opinion(objective, theta, start, rows) if stuck else ""
             return f"{failure(result)} {opinion}".rstrip()
         self._state = self._compatible_state(method, theta)
         self._method = method
         sample = [] if objective.step_has_value or not objective.has_value else _monitored(rows)
-        if train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample):
+        first = len(self._history.loss_curve)
+        stopped = train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample)
+        losses = self._history.loss_curve[first:]
+        # By half at least: a start at the optimum, as the default density's, is left by a little.
+        if monitor.score is None and losses and losses[-1] > losses[0] + 0.5 * abs(losses[0]) + self.tol:
+            return (
+                f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
+                "the gradient is wrong (run check_gradient)."
+            )
+        if stopped:
             return None
         return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
 
-    def _second_opinion(self, objective, theta, rows):
-        """What the gradient check says where training failed."""
+    def _second_opinion(self, objective, theta, start, rows):
+        """What the gradient check says where training failed, and where that is nothing, where it started."""
         from ..gradient_check import second_opinion
 
-        return second_opinion(objective, theta, _check_batch(rows), seed=self._seed)
+        return second_opinion(objective, (theta, start), _check_batch(rows), seed=self._seed)
 
     def _compatible_state(self, optimizer, theta):
         """The optimizer's state so far where it belongs to this optimizer, else a new one."""
         if self._state is not None and optimizer.accepts(self._state, theta.vector, theta.layout):
+            _make_writeable(self._state)
             return self._state
         return optimizer.init(theta.vector, blocks=theta.layout)
 
@@ -511,14 +528,26 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         return read_prediction(self._model.predictions(params, batch), batch.n)
 
     def _prepare_check(self, X, y, sample_weight, random_state):
-        """What `check_gradient` needs, on a copy that shares the callables."""
+        """What `check_gradient` needs."""
+        methods = [method for method, _ in phases_of(get_optimizer(self.optimizer), self.max_iter)]
+        continuing = hasattr(self, "params_")
+        other, (objective, theta, rows) = self._prepare(X, y, sample_weight, random_state, methods, continuing)
+        return objective, theta, _check_batch(rows[0]), other._seed
+
+    def _prepare_sweep(self, X, y, sample_weight, random_state, optimizer):
+        """What `find_learning_rate` needs: what `fit` would start from, after the checks that it makes."""
+        self._check_parameters()
+        continuing = self.warm_start and hasattr(self, "params_")
+        other, (objective, theta, rows) = self._prepare(X, y, sample_weight, random_state, [optimizer], continuing)
+        other._inspect(objective, theta, rows[0])
+        return objective, theta, rows[0]
+
+    def _prepare(self, X, y, sample_weight, random_state, methods, continuing):
+        """A copy that shares the callables, and what it has assembled; nothing of this estimator is changed."""
         other = copy.copy(self)
-        methods = [method for method, _ in phases_of(get_optimizer(other.optimizer), other.max_iter)]
-        continuing = hasattr(other, "params_")
         other._seed = int(check_random_state(random_state).randint(2**31 - 1))
         X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
-        objective, theta, rows = other._assemble(X, columns, _scaled(weight), methods, continuing)
-        return objective, theta, _check_batch(rows[0]), other._seed
+        return other, other._assemble(X, columns, _scaled(weight), methods, continuing)
 
 
 def _warn_of_differencing(objective):
@@ -535,6 +564,14 @@ def _warn_of_differencing(objective):
         )
 
 
+def _make_writeable(state):
+    """Copy the slots that cannot be written: a file that joblib maps into memory is read-only."""
+    for link in state.links:
+        for name, slot in link.slots.items():
+            if not slot.flags.writeable:
+                link.slots[name] = np.array(slot)
+
+
 def _check_batch(rows):
     """One batch of the training shape; a few rows where that is everything."""
     return rows.sample(1, CHECK, batch_size=CHECKED_ROWS if rows.steps_per_epoch == 1 else None)[0]
@@ -546,26 +583,28 @@ def _monitored(rows):
     return rows.sample(max(1, math.ceil(n_batches)), MONITOR)
 
 
-def read_weight(sample_weight, X):
+def read_weight(sample_weight, X, name="sample_weight"):
     """Validate the weights of rows; None where none are given."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(X.shape[0], sample_weight)
-    weight = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name="sample_weight")
+    weight = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name=name)
     if weight.ndim != 1:
-        raise ValueError(f"sample_weight must be 1-d, one weight a row; got shape {weight.shape}.")
+        raise ValueError(f"{name} must be 1-d, one weight a row; got shape {weight.shape}.")
     check_consistent_length(X, weight)
     if (weight < 0).any():
         row = int(np.argmax(weight < 0))
-        raise ValueError(f"Negative values in sample_weight: row {row} has {weight[row]}. Weights must be >= 0.")
+        raise ValueError(f"Negative values in {name}: row {row} has {weight[row]}. Weights must be >= 0.")
     return weight
 
 
 def _scaled(weight):
     """Scale weights to mean 1, so that they count like repeated rows."""
-    if weight is None:
-        return None
-    if not weight.any():
+    _require_weight(weight)
+    return None if weight is None else weight * (len(weight) / weight.sum())
+
+
+def _require_weight(weight):
+    if weight is not None and not weight.any():
         raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
-    return weight * (len(weight) / weight.sum())

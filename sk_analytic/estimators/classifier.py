@@ -170,7 +170,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
                 "class_weight='balanced' is not supported for partial_fit, which does not see all rows. Compute "
                 "the weights on a large sample by sklearn.utils.compute_class_weight and pass them as a dict."
             )
-        if classes is None and not hasattr(self, "classes_"):
+        if classes is None and not hasattr(self, "params_"):
             raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
@@ -182,17 +182,17 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             if known is not None and not np.array_equal(classes, known):
                 raise ValueError(f"classes={classes} is not what it was in the first call: {known}.")
             known = classes
-        if type_of_target(y, input_name="y").startswith("multilabel"):
-            self.classes_, targets = _read_labels(y, known, X.dtype)
-            self._multilabel = True
-        else:
-            self.classes_, targets = _read_classes(y, known)
-            self._multilabel = False
+        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        if not reset and multilabel != self._multilabel:
+            kinds = ("one class a row", "an indicator matrix of labels")
+            raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[self._multilabel]}.")
+        self._multilabel = multilabel
+        self.classes_, targets = _read_labels(y, known, X.dtype) if multilabel else _read_classes(y, known)
         n_classes = len(self.classes_)
         self.n_outputs_ = self._n_init_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
         weight = read_weight(sample_weight, X)
         if self.class_weight is not None:
-            by_class = compute_sample_weight(self.class_weight, y).astype(X.dtype)
+            by_class = read_weight(_weights_by_class(self.class_weight, y, targets, weight), X, "class_weight")
             weight = by_class if weight is None else weight * by_class
         return X, {"y": targets}, weight
 
@@ -281,9 +281,10 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 def _read_labels(y, known, dtype):
     """Return the column indices and the indicator matrix of multilabel targets."""
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-    if known is not None and len(known) != y.shape[1]:
-        raise ValueError(f"y has {y.shape[1]} labels; there were {len(known)} classes before.")
-    return np.arange(y.shape[1]), y.astype(dtype)
+    columns = np.arange(y.shape[1])
+    if known is not None and not np.array_equal(known, columns):
+        raise ValueError(f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}.")
+    return columns, y.astype(dtype)
 
 
 def _read_classes(y, known):
@@ -297,5 +298,18 @@ def _read_classes(y, known):
             raise ValueError(f"y has labels {unseen} that are not among the classes {known}.")
         classes, indices = known, np.searchsorted(known, y)
     if len(classes) < 2:
-        raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {classes[0]!r}.")
+        raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {classes.tolist()[0]!r}.")
     return classes, indices
+
+
+def _weights_by_class(class_weight, y, targets, weight):
+    """Return the weight of each row by its class; for "balanced" a row of weight w counts as w rows."""
+    if not isinstance(class_weight, str) or class_weight != "balanced" or weight is None:
+        return compute_sample_weight(class_weight, y)
+    return np.prod([_balanced(column.astype(int), weight) for column in np.atleast_2d(targets.T)], axis=0)
+
+
+def _balanced(indices, weight):
+    totals = np.bincount(indices, weights=weight)
+    by_class = np.divide(totals.sum() / np.count_nonzero(totals), totals, out=np.zeros_like(totals), where=totals > 0)
+    return by_class[indices]

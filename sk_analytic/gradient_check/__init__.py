@@ -9,7 +9,7 @@
     subject.py         what is evaluated, counted and kept from being written to
     case.py            one failed block: what a hypothesis must explain
     causes.py          the table of causes, and the two bases of its entries
-    transforms.py, rows.py, elsewhere.py, places.py, units.py, state.py
+    transforms.py, shapes.py, rows.py, elsewhere.py, places.py, units.py, state.py
                        the hypotheses, by the kind of fault
     memory.py          what was found right in this process
     entries.py         entry by entry, for pictures

@@ -100,7 +100,7 @@ class Case:
         true, _ = self.sketch()
         return float(np.linalg.norm(self.project(self.analytic()) - true))
 
-    def explain(self, predict, free=False, everywhere=True, directions=None):
+    def explain(self, predict, free=False, everywhere=True, directions=None, at=None):
         """Test a prediction of the true derivative.
 
         Parameters
@@ -112,7 +112,9 @@ class Case:
         everywhere : bool, default=True
             Whether it must also hold on other rows and at another θ.
         directions : ndarray, default=None
-            Instead of the case's own; then only at its own situation.
+            Instead of the case's own; then only at its own situation, or at another.
+        at : Situation, default=None
+            That other one.
 
         Returns
         -------
@@ -128,7 +130,30 @@ class Case:
             chosen = self.directions if directions is None else directions
             return self.project(predicted, chosen[: len(true)]), true, error
 
-        return self.compare(sketch, free, everywhere and directions is None)
+        if directions is None:
+            return self.compare(sketch, free, everywhere)
+        situation = at or self.situation
+        predicted = predict(situation)
+        if predicted is None or not np.isfinite(predicted).all():
+            return None
+        claimed = self.project(self.analytic(situation), directions)
+        return self.match(self.project(predicted, directions), situation, directions, free, claimed)
+
+    def match(self, predicted, situation, directions, free=False, claimed=None):
+        """Test predicted numbers against the true ones along directions of a situation; two of them may refute it.
+
+        ``claimed`` are the numbers of the fault that is to be explained, if not the case's own.
+        """
+        for few in (slice(0, 2), slice(None)):
+            true, error = self.sketch(situation, directions[few])
+            if not np.isfinite(true).all():
+                return None
+            mismatch = None if claimed is None else float(np.linalg.norm(claimed[few] - true))
+            numbers = predicted[few], true, error
+            fit = self.compare(lambda _, n=numbers: n, free, False, mismatch)
+            if fit is None:
+                return None
+        return fit
 
     def compare(self, sketch, free=False, everywhere=True, mismatch=None):
         """Test predicted against true numbers: ``sketch(situation) -> (predicted, true, error)`` or None."""
@@ -143,6 +168,8 @@ class Case:
             if not square:
                 return None
             factor = float(predicted[half] @ true[half]) / square
+        if np.linalg.norm(true) <= 10 * np.linalg.norm(error):  # nothing to be explained
+            return None
         left = np.linalg.norm(factor * predicted - true)
         mismatch = self.mismatch if mismatch is None else mismatch
         worst = self._share(factor * predicted, true, error)

@@ -63,12 +63,15 @@ class Hypothesis(Cause):
     ----------
     rank : int
         Simple ones come first; among equals, the order of definition.
+    about_loss : bool
+        Whether it is a fault of the loss, not of the gradient.
     again : bool
         Whether to ask once more when all blocks have been looked at: it uses what another block showed.
     """
 
     rank: ClassVar[int] = 50
     again: ClassVar[bool] = False
+    about_loss: ClassVar[bool] = False
     all_of_them: ClassVar[list[type["Hypothesis"]]] = []
 
     def __init_subclass__(cls, **rest):
@@ -125,6 +128,12 @@ class Unsettled(Doubt):
     identifier = "unsettled"
     meaning = "Differences at several steps do not converge: the loss is rough or steps at small scales."
     template = "Differences of the loss at several steps do not agree among themselves: it is rough here."
+
+
+class Slight(Doubt):
+    identifier = "slight_difference"
+    meaning = "The two differ by so little that neither can be called wrong: an approximation on one side, perhaps."
+    template = "Gradient and differences of the loss differ by a share of {share:.1g}: too little to call it wrong."
 
 
 class LowPrecision(Doubt):

@@ -5,6 +5,8 @@ contribution = (derivative of the loss in the prediction) times (derivative of t
 the user's own is asked row by row.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..objective import match_target
@@ -32,7 +34,8 @@ class Contributions:
         self.directions = case.directions if situation is case.situation else case.directions[:4]
         self.true, self.error = case.sketch(situation)
         self.analytic = case.project(case.analytic(situation), self.directions)
-        self.slopes = self.prediction = None
+        self.slopes: Any = None
+        self.prediction: Any = None
         if self.objective.model.forward is not None or self.objective.model.form == "vjp":
             self._differentiate_predictions()
         self.rows = self._rows()

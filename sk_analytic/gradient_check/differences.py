@@ -107,8 +107,9 @@ class Differences:
             return False
         narrow, wide = steps[0], steps[-1]
         rounding = 8 * self.resolution * abs(self.here) / narrow
-        smooth = self._jump(wide) * narrow / wide
-        return self._jump(narrow) - rounding > max(0.1 * difference, 5 * smooth)
+        near, far = self._jump(narrow), self._jump(wide)
+        smooth, noise = far * narrow / wide, 3 * far * (wide / narrow) ** 0.5
+        return max(0.1 * difference, 5 * smooth) < near - rounding and near <= noise
 
     def _jump(self, step):
         return abs(self.at(step) - 2 * self.here + self.at(-step)) / step
@@ -119,6 +120,18 @@ class Differences:
         wide, narrow = (abs(self.at(h) - self.here - h * analytic) for h in (step, step / 2))
         return float(np.log2(wide / narrow)) if wide > 0 and narrow > 0 else float("nan")
 
+    def quantum(self):
+        """Smallest step between the function's values, where it moves in steps; 0 where it does not, or never moves."""
+        for side in (1, -1):
+            values = [v for t, v in self.values.items() if t * side >= 0]
+            if len(set(values)) < len(values):
+                break
+        else:
+            return 0.0
+        values = [self.at(t) for t in (0.1, -0.1, 1.0, -1.0)] + list(self.values.values())
+        distinct = np.unique([v for v in values if np.isfinite(v)])
+        return float(np.diff(distinct).min()) if len(distinct) > 1 else 0.0
+
     def noise(self):
         """Error of the best difference from the noise of the function itself.
 
@@ -127,6 +140,6 @@ class Differences:
         """
         sigma = 0.0
         for spacing in NOISE_SPACINGS:
-            second = np.diff([self.at(spacing * k) for k in range(-4, 5)], n=2)
-            sigma = max(sigma, float(np.sqrt(np.mean(second**2) / 6)))
-        return 2 * sigma / self.best_step
+            second = np.diff([self.at(spacing * k) for k in (-2, -1, 0, 1, 2)], n=2)
+            sigma = max(sigma, float(np.abs(second).max()) / 6**0.5)
+        return (2 * sigma + self.quantum()) / self.best_step

@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections import Counter
 
 import numpy as np
 
@@ -10,18 +11,19 @@ from ..model import Model
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, ArrayRows, generator
-from . import elsewhere, places, rows, transforms, units  # noqa: F401  they fill the table of hypotheses
+from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
 from .case import Case
-from .causes import Hypothesis, Unexplained
+from .causes import Hypothesis, NotFinite, Unexplained
 from .memory import key_of, recall, remember
 from .places import pattern
 from .report import Finding, GradientReport
 from .state import depends_on_calls, is_stochastic, not_finite, written_to
-from .subject import Situation, SpentError, Subject, nearby
-from .verdict import QUICK, Checker, Judgement, NotFinite, repeats
+from .subject import Situation, SpentError, Subject, copied, nearby
+from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
 MANY = 10**9
+ENOUGH = 8  # evaluations for a look at another θ
 BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
 TOTAL_SECONDS = 60.0
 FEW_ROWS = 48  # are enough for a diagnosis where the fault shows on them
@@ -109,11 +111,11 @@ def check_gradient(
             theta = Parameters(theta.layout, theta.layout.flatten(params))
     else:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        objective, theta, batch = _of_callables(loss, gradient, params, X, y, sample_weight)
+        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight)
     return examine(objective, theta, batch, n_directions=n_directions, seed=seed, blocks=blocks)
 
 
-def _of_callables(loss, gradient, params, X, y, sample_weight):
+def of_callables(loss, gradient, params, X, y, sample_weight):
     """The objective of plain callables, at their parameters, on their rows."""
     given = {"loss": loss, "gradient": gradient, "params": params}
     absent = [name for name, value in given.items() if value is None]
@@ -188,19 +190,19 @@ def require_right(objective, theta, batch, *, seed, preface="", only_warn=False)
     return report
 
 
-def second_opinion(objective, theta, batch, *, seed):
-    """Return a sentence on the gradient at a θ where training failed; empty where nothing can be said."""
-    try:
-        report = examine(objective, theta, batch, n_directions=None, seed=seed)
-    except Exception:
-        return ""
-    if not report.findings:
-        return ""
-    if not report.ok:
-        return f"The gradient is wrong at these parameters:\n{report}"
-    if all(finding.verdict == "right" for finding in report.findings):
-        return "The analytic gradient was checked at these parameters and is right."
-    return "Whether the analytic gradient is right cannot be told at these parameters."
+def second_opinion(objective, thetas, batch, *, seed):
+    """Return a sentence on the gradient where training failed: at the first θ where anything can be said."""
+    report = GradientReport()
+    for theta in thetas:
+        try:
+            report = examine(objective, theta, batch, n_directions=None, seed=seed)
+        except Exception:
+            continue
+        if not report.ok:
+            return f"The analytic gradient is wrong:\n{report}"
+        if report.findings and all(finding.verdict == "right" for finding in report.findings):
+            return "The analytic gradient was checked and is right."
+    return "Whether the analytic gradient is right cannot be told." if report.findings else ""
 
 
 def examine(objective, theta, batch, *, n_directions=None, seed, blocks=None):
@@ -229,13 +231,21 @@ def examine(objective, theta, batch, *, n_directions=None, seed, blocks=None):
         return GradientReport()
     double = objective.astype(np.float64)
     double.fixed = tuple(sorted({*double.fixed, *double.numerical}))
-    double.numerical = ()
     chosen = None if blocks is None else double.layout.indices(blocks, "blocks")
     subject = Subject(double, generator(seed, CHECK))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        examination = _Examination(subject, theta.vector.astype(np.float64), batch.astype(np.float64), chosen)
+        examination = _Examination(subject, theta.vector.astype(np.float64), _read_only(batch), chosen)
         return GradientReport(tuple(examination.findings(n_directions)), subject.n_evaluations)
+
+
+def _read_only(batch):
+    """A batch in float64, as callables get it in training: to be read."""
+    batch = copied(batch.astype(np.float64))
+    for array in (batch.X, *batch.columns.values(), batch.sample_weight):
+        if array is not None:
+            array.flags.writeable = False
+    return batch
 
 
 class _Examination:
@@ -270,7 +280,8 @@ class _Examination:
         failed = [i for i in indices if found[i].verdict == "wrong" and judgements[i].cause != "hidden_state"]
         if failed:
             found.update(_Diagnosis(self.situation, self.start, failed, judgements).findings())
-        return [*self.about_inputs, *(found[index] for index in indices)]
+        written = {finding.block for finding in self.about_inputs}
+        return [*self.about_inputs, *(found[i] for i in indices if found[i].block not in written)]
 
     def _open(self):
         """Evaluate the gradient for the first time; return the blocks that it has."""
@@ -287,9 +298,7 @@ class _Examination:
             subject.writable = True
             self.situation = situation = self.at_start.at(self.start)
             situation.__dict__["value"] = subject.value(self.start, situation.batch)
-            partial = subject.objective.partial(
-                subject.parameters(situation.vector), subject.rows(situation.batch)
-            )
+            partial = subject.objective.partial(subject.parameters(situation.vector), subject.rows(situation.batch))
         if partial.gradient is None:
             return []
         situation.__dict__["gradient"] = partial.gradient.copy()
@@ -300,38 +309,68 @@ class _Examination:
         ]
 
     def _judge(self, indices, n_directions):
-        checker = Checker(self.situation, indices)
-        if n_directions is None:
-            self.subject.allow(QUICK - 3 - self.subject.n_evaluations, MANY)
-            judgements = self._quick(checker)
-            self.subject.allow(MANY, MANY)
-        else:
-            judgements = checker.each(n_directions)
+        """The judgement on each block: first whether it repeats itself, then whether it is right."""
         doubt, differing = repeats(self.situation)
         if doubt is not None:
             return dict.fromkeys(indices, doubt)
+        stochastic, changed = is_stochastic(self.situation), {}
         if differing is not None:
-            changed = depends_on_calls(self.situation, differing)
-            judgements.update({index: j for index, j in changed.items() if index in judgements})
-        if is_stochastic(self.situation):
+            changed = {i: j for i, j in depends_on_calls(self.situation, differing).items() if i in indices}
+        checker = Checker(self.situation, [index for index in indices if index not in changed])
+        if not checker.indices:
+            return changed
+        if n_directions is None:
+            judgements = self._quick(checker)
+            if not stochastic and _any_wrong(judgements):
+                judgements = checker.each(2)
+        else:
+            judgements = checker.each(n_directions)
+        if not stochastic and not _any_wrong(judgements):
+            judgements = self._elsewhere(checker, judgements, n_directions)
+        if stochastic:
             text = "The gradient is random: it estimates the derivative, which one draw of it cannot show to be wrong."
             judgements = {
                 index: j if j.verdict == "right" else Judgement("cannot tell", "not_deterministic", j.evidence, text)
                 for index, j in judgements.items()
             }
-        return judgements
+        return {**judgements, **changed}
+
+    def _elsewhere(self, checker, judgements, n_directions):
+        """The judgements at another θ if they are bad there: what is kept from a first call may be right at one."""
+        left = QUICK - self.subject.n_evaluations
+        if n_directions is None and left < ENOUGH:
+            return judgements
+        there = self.situation.moved(NEAR)
+        if not there.is_sound:
+            return judgements
+        other = Checker(there, checker.indices)
+        self.subject.allow(left - 3 if n_directions is None else MANY, MANY)
+        try:
+            agrees = other.joint().verdict != "wrong"
+        except SpentError:
+            agrees = True
+        self.subject.allow(MANY, MANY)
+        if agrees:
+            return judgements
+        again = other.each(n_directions or 2)
+        if _any_wrong(again):
+            self.situation = there
+        return again
 
     def _quick(self, checker):
-        """All blocks at once within the budget; without one where that finds a fault."""
+        """All blocks at once, within the budget; block by block where a disagreement needs more to be judged."""
+        self.subject.allow(QUICK - 1 - self.subject.n_evaluations, MANY)
         try:
-            judgements = checker.quick()
+            return checker.quick(n_directions=1)
         except SpentError:
-            text = "The quick check could not tell within its evaluations."
-            return dict.fromkeys(checker.indices, Judgement("cannot tell", "noise", {"relative_error": 0.0}, text))
-        if any(j.verdict == "wrong" for j in judgements.values()):
             self.subject.allow(MANY, MANY)
-            judgements = checker.each(2)
-        return judgements
+            return checker.each(1)
+        finally:
+            self.subject.allow(MANY, MANY)
+
+
+def _any_wrong(judgements):
+    return any(judgement.verdict == "wrong" for judgement in judgements.values())
 
 
 def _is_about_writing(error):
@@ -358,9 +397,7 @@ class _Diagnosis:
         if not fewer.is_sound:
             return situation
         again = Checker(fewer, self.failed).each(1)
-        same = all(
-            j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items()
-        )
+        same = all(j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items())
         return fewer if same else situation
 
     def _elsewhere(self):
@@ -369,8 +406,8 @@ class _Diagnosis:
         for share, part in ELSEWHERE:
             for smaller in (1.0, 0.1):
                 count = max(1, min(n - 1, round(part * n))) if n > 1 else n
-                rows = self.subject.rng.permutation(n)[:count] if n > 1 else None
-                moved = self.situation.moved(share * smaller, rows)
+                some = self.subject.rng.permutation(n)[:count] if n > 1 else None
+                moved = self.situation.moved(share * smaller, some)
                 if moved.is_sound:
                     situations.append(moved)
                     break
@@ -384,18 +421,34 @@ class _Diagnosis:
         for index, case in cases.items():
             if found[index] is None:
                 found[index] = self._first(case, again=True)
+        found = self._fewest_causes(cases, found)
         found = _same_end(found)
-        return {index: self._finding(case, found[index]) for index, case in cases.items()}
+        return {index: self._finding(case, found[index], found) for index, case in cases.items()}
+
+    def _fewest_causes(self, cases, found):
+        """Where what explains more other blocks explains a block as well, prefer it: one slip has many effects."""
+        counts = Counter(d.cause for d in found.values() if d is not None)
+        for index, case in cases.items():
+            own = found[index]
+            for cause, count in counts.most_common():
+                if own is not None and (own.cause == cause or count <= counts[own.cause]):
+                    break
+                other = self._ask(case, [h for h in Hypothesis.all_of_them if h.identifier == cause])
+                if other is not None:
+                    found[index] = other
+                    break
+        return found
 
     def _first(self, case, again=False):
         """The simplest hypothesis that explains the case."""
         if not np.isfinite(case.analytic()).all():
             return not_finite(case)
-        evaluations, seconds = BLOCK_BUDGET
-        self.subject.allow(evaluations, seconds)
-        for hypothesis in Hypothesis.all_of_them:
-            if again and not hypothesis.again:
-                continue
+        return self._ask(case, [h for h in Hypothesis.all_of_them if h.again or not again])
+
+    def _ask(self, case, hypotheses):
+        """The first of some hypotheses that explains the case, within the budget of a block."""
+        self.subject.allow(*BLOCK_BUDGET)
+        for hypothesis in hypotheses:
             try:
                 diagnosis = hypothesis().test(case)
             except SpentError:
@@ -408,7 +461,16 @@ class _Diagnosis:
                 return diagnosis
         return None
 
-    def _finding(self, case, diagnosis):
+    def _first_repair(self, found):
+        """A word on another block that shows a fault of the loss itself."""
+        about_loss = {h.identifier for h in Hypothesis.all_of_them if h.about_loss}
+        for index, diagnosis in found.items():
+            if diagnosis is not None and diagnosis.cause in about_loss:
+                name = self.subject.layout.names[index]
+                return f" Block {name!r} shows a fault of the loss itself: repair that first."
+        return ""
+
+    def _finding(self, case, diagnosis, found):
         judgement = self.judgements[case.index]
         if diagnosis is None:
             self.subject.allow(2000, 5.0)
@@ -416,7 +478,7 @@ class _Diagnosis:
                 words, evidence = pattern(case)
             except Exception:
                 words, evidence = judgement.explanation, {}
-            diagnosis = Unexplained.explain(words, evidence=evidence)
+            diagnosis = Unexplained.explain(words + self._first_repair(found), evidence=evidence)
         evidence = {**judgement.evidence, **diagnosis.evidence}
         return Finding(case.name, case.shape, "wrong", diagnosis.cause, evidence, diagnosis.explanation)
 

@@ -105,7 +105,9 @@ class GradientReport:
 
     def _repr_html_(self):
         rows = "".join(_html_row(finding) for finding in self.findings)
-        heads = "".join(f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause"))
+        heads = "".join(
+            f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause")
+        )
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 

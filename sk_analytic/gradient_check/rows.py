@@ -3,12 +3,15 @@
 from abc import abstractmethod
 
 import numpy as np
+from sklearn.base import clone
 
 from ..losses import get_loss, get_loss_names
 from .causes import Hypothesis
 from .contributions import Contributions
 from .transforms import is_near
 
+WORST_CONDITION = 1e6
+MOST_CLASSES = 30
 MOST_LEVELS = 6  # groups whose factors are fitted at once
 
 
@@ -44,7 +47,9 @@ class WeightsIgnored(OfContributions):
 class WeightsOtherwise(OfContributions):
     identifier = "sample_weight_misused"
     meaning = "The sample weights are applied twice, as their root, or divided by their sum instead of the rows."
-    template = "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean over the rows of weight times loss."
+    template = (
+        "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean over the rows of weight times loss."
+    )
     rank = 20
     ways = (
         ("are applied twice", lambda w, n: w * w / n),
@@ -73,15 +78,29 @@ class WeightsOtherwise(OfContributions):
 class OtherLoss(OfContributions):
     identifier = "other_loss"
     meaning = "The gradient is right for another loss than the one it is compared with."
-    template = "It is the gradient of the loss {name!r} (agreement {agreement:.1g}){factor}, compared here with {ours}.{hint}"
+    template = (
+        "It is the gradient of the loss {name} (agreement {agreement:.1g}){factor}, compared here with {ours}.{hint}"
+    )
     rank = 22
+    settings = {
+        "huber": [{"epsilon": e} for e in (1.0, 0.5, 1.5, 2.0)],
+        "quantile": [{"quantile": q} for q in (0.1, 0.25, 0.75, 0.9)],
+        "tweedie": [{"power": p} for p in (1.1, 1.25, 1.9)],
+    }
+
+    def _losses(self):
+        """Every loss by name, and some with common settings."""
+        for name in get_loss_names():
+            yield get_loss(name)
+            for setting in self.settings.get(name, []):
+                yield clone(get_loss(name)).set_params(**setting)
 
     def test(self, case):
         objective = case.subject.objective
         ours = "a loss of your own" if objective.loss is None else repr(objective.loss)
-        for name in get_loss_names():
-            loss = get_loss(name)
-            if type(loss) is type(objective.loss):
+        for loss in self._losses():
+            name = repr(loss.name) if repr(loss).endswith("()") else repr(loss)
+            if repr(loss) == repr(objective.loss):
                 continue
 
             def predict(c, loss=loss):
@@ -91,8 +110,8 @@ class OtherLoss(OfContributions):
             fit = self.fit(case, predict, free=True)
             if fit and fit.factor:
                 factor = "" if is_near(fit.factor, 1) else f", times {fit.factor:.6g}"
-                hint = f" Say loss={name!r} if that is meant." if objective.loss is not None else ""
-                evidence = {**fit.evidence, "loss": name}
+                hint = f" Say loss={name} if that is meant." if objective.loss is not None else ""
+                evidence = {**fit.evidence, "loss": repr(loss)}
                 return self.explain(
                     name=name, agreement=fit.agreement, factor=factor, ours=ours, hint=hint, evidence=evidence
                 )
@@ -101,7 +120,9 @@ class OtherLoss(OfContributions):
 
 class OutputDerivative(OfContributions):
     identifier = "output_derivative"
-    meaning = "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or too much."
+    meaning = (
+        "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or too much."
+    )
     template = "The loss is differentiated wrongly at the prediction s: {what} (agreement {agreement:.1g})."
     rank = 24
 
@@ -126,9 +147,21 @@ class OutputDerivative(OfContributions):
         ):
             yield what, d * factor
         y = c.batch.y
+        if y is not None and y.dtype.kind in "iu" and s.shape[1] > 1:
+            for by in (1, -1):
+                derivative = c.derivative(y=(y + by) % s.shape[1])
+                if derivative is not None:
+                    yield "the index of the class is off by one", derivative
         if y is not None:
-            for what, other in (("y is left out", np.zeros_like(y)), ("y has the wrong sign", -y)):
-                derivative = c.derivative(y=other) if y.dtype.kind == "f" else None
+            means = np.broadcast_to(y.mean(axis=0), y.shape)
+            for what, other in (
+                ("y is left out", np.zeros_like(y)),
+                ("y has the wrong sign", -y),
+                ("every row is treated as y = 1", np.ones_like(y)),
+                ("every row has the mean of y, as if shapes (n, 1) and (n,) had been broadcast", means),
+            ):
+                binary = y.dtype.kind in "iu" and s.shape[1] == 1
+                derivative = c.derivative(y=other) if y.dtype.kind == "f" or binary else None
                 if derivative is not None:
                     yield what, derivative
             for by in (1, -1):
@@ -161,7 +194,9 @@ class OutputDerivative(OfContributions):
 class RowsLeftOut(OfContributions):
     identifier = "rows_left_out"
     meaning = "Only some of the batch's rows are in the gradient, by their position."
-    template = "{what} (agreement {agreement:.1g}). Look for a slice, a loop's bounds, or a size that is not the batch's."
+    template = (
+        "{what} (agreement {agreement:.1g}). Look for a slice, a loop's bounds, or a size that is not the batch's."
+    )
     rank = 26
 
     def test(self, case):
@@ -183,8 +218,8 @@ class RowsLeftOut(OfContributions):
     def _choices(n):
         """Words and rows that are kept: all but the first or last m, one alone, one missing, every other."""
         for m in range(1, n):
-            yield f"Only the first {m} of the {n} rows are in it" if m < n - 1 else "The last row is not in it", slice(m)
-            yield f"Only the last {n - m} of the {n} rows are in it" if m > 1 else "The first row is not in it", slice(m, n)
+            yield f"Only the first {m} of the {n} rows are in it", slice(m)
+            yield f"Only the last {n - m} of the {n} rows are in it", slice(m, n)
         for row in range(n):
             yield f"Only row {row} is in it", [row]
             yield f"Row {row} is not in it", [i for i in range(n) if i != row]
@@ -204,27 +239,34 @@ class OfGroups(OfContributions):
         for number, (what, groups) in enumerate(self.parts(first)):
             if not 2 <= len(groups) <= MOST_LEVELS:
                 continue
-            factors = self._factors(first, groups)
-            if factors is None or np.ptp(list(factors.values())) < 1e-3:
-                continue
+            for factors in self._guesses(first, groups):
 
-            def predict(c, number=number, factors=factors):
-                parts = list(self.parts(c))
-                if number >= len(parts) or not parts[number][1].keys() <= factors.keys():
-                    return None
-                return sum(factors[name] * part for name, part in parts[number][1].items())
+                def predict(c, number=number, factors=factors):
+                    parts = list(self.parts(c))
+                    if number >= len(parts) or not parts[number][1].keys() <= factors.keys():
+                        return None
+                    return sum(factors[name] * part for name, part in parts[number][1].items())
 
-            fit = self.fit(case, predict)
-            if fit:
-                return self._found(what, factors, fit)
+                fit = self.fit(case, predict)
+                if fit:
+                    return self._found(what, factors, fit)
         return None
+
+    def _guesses(self, c, groups):
+        """Factors by group: fitted, or where the block is too small for that, one group left out or turned round."""
+        factors = self._factors(c, groups)
+        if factors is not None:
+            return [factors] if np.ptp(list(factors.values())) >= 1e-3 else []
+        if len(c.case.elsewhere) < 2:
+            return []
+        return [{**dict.fromkeys(groups, 1.0), name: factor} for factor in (0.0, -1.0) for name in groups]
 
     @staticmethod
     def _factors(c, groups):
         """Least squares for the factor of each group."""
         matrix = np.stack(list(groups.values()), axis=1)
         half = max(len(groups) + 1, len(c.analytic) // 2)
-        if half >= len(c.analytic) or np.linalg.matrix_rank(matrix[:half]) < len(groups):
+        if half >= len(c.analytic) or np.linalg.cond(matrix[:half]) > WORST_CONDITION:
             return None
         factors = np.linalg.lstsq(matrix[:half], c.analytic[:half], rcond=None)[0]
         return {name: float(f) for name, f in zip(groups, np.where(abs(factors) < 1e-6, 0.0, factors), strict=True)}
@@ -241,7 +283,9 @@ class OfGroups(OfContributions):
 
 class ClassLeftOut(OfGroups):
     identifier = "class_left_out"
-    meaning = "Rows of one class (one level of y, of a column, one sign of y or of the residual) are left out or off by a factor."
+    meaning = (
+        "Rows of one class (a level of y or a column, a sign of y or the residual) are left out or off by a factor."
+    )
     template = "Rows count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 27
 
@@ -260,11 +304,17 @@ class ClassLeftOut(OfGroups):
 
     @staticmethod
     def _labels(c):
+        columns = dict(c.batch.columns)
         for name, column in c.batch.columns.items():
-            if column.ndim == 1 and len(np.unique(column)) <= max(MOST_LEVELS, 30) and column.dtype.kind in "fiub":
-                if len(np.unique(column)) < len(column) or column.dtype.kind != "f":
-                    yield name, column
-            if column.ndim == 1 and column.dtype.kind == "f":
+            if column.ndim == 2 and column.shape[1] <= 4:
+                columns.update({f"{name}[:, {k}]": column[:, k] for k in range(column.shape[1])})
+        for name, column in columns.items():
+            if column.ndim != 1 or column.dtype.kind not in "fiub":
+                continue
+            n_levels = len(np.unique(column))
+            if n_levels <= MOST_CLASSES and (n_levels < len(column) or column.dtype.kind != "f"):
+                yield name, column
+            if column.dtype.kind == "f":
                 yield f"sign({name})", np.sign(column)
         y, s = c.batch.y, c.prediction
         if y is not None and s is not None and s.shape == y.shape and y.ndim == 1:

@@ -101,7 +101,9 @@ def depends_on_calls(situation, differing):
                 diagnosis = HiddenState.explain(how=how)
                 judgements[index] = Judgement("wrong", diagnosis.cause, evidence, diagnosis.explanation)
             else:
-                text = "Two evaluations of the gradient at the same parameters differ, and not by what was called before."
+                text = (
+                    "Two evaluations of the gradient at the same parameters differ, and not by what was called before."
+                )
                 judgements[index] = Judgement("cannot tell", "not_deterministic", evidence, text)
     subject.notes["how"] = how
     return judgements
@@ -125,16 +127,32 @@ def _how(situation):
     steps = np.diff(successive, axis=0)
     if not same(successive[0], successive[1]) and same(steps[0], steps[1]) and same(steps[1], steps[2]):
         return "each call adds to what the calls before have left, so a buffer is not cleared."
+    if _carried_over(steps):
+        return "each call carries over a share of what the calls before returned, as momentum does."
     for call, words in (
         (subject.value, "the loss or forward was evaluated at, as if activations were kept from there."),
         (subject.gradient, "the gradient was evaluated at before, as if a buffer or a cache were used again."),
     ):
-        first, other, again, further = (after(call, vectors[k]) for k in (0, 1, 0, 1))
-        if same(first, again) and same(other, further) and not same(first, other):
+        first, again = after(call, vectors[0]), after(call, vectors[0])
+        if not same(first, again):
+            continue
+        other, further = after(call, vectors[1]), after(call, vectors[1])
+        if same(other, further) and not same(first, other):
             return f"it changes with the θ that {words}"
     if same(successive[2], successive[3]) and not same(successive[0], successive[3]):
         return "the first call gives another result than those after it."
     return ""
+
+
+def _carried_over(steps):
+    """Whether the changes from call to call shrink or grow by one factor."""
+    ratios = []
+    for before, after in zip(steps[:-1], steps[1:], strict=True):
+        ratio = float(before @ after) / float(before @ before) if before.any() else 0.0
+        if not ratio or np.linalg.norm(after - ratio * before) > 1e-6 * np.linalg.norm(after):
+            return False
+        ratios.append(ratio)
+    return abs(ratios[0] - ratios[1]) <= 1e-6 * abs(ratios[0])
 
 
 def is_stochastic(situation):

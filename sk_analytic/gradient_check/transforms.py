@@ -24,6 +24,22 @@ class LeftAtZero(Hypothesis):
         return None if case.analytic().any() else self.explain()
 
 
+class NotInLoss(Hypothesis):
+    identifier = "not_in_loss"
+    about_loss = True
+    meaning = "The loss does not depend on the block at all, though it has a gradient."
+    template = "The loss does not change with this block at all. Was it forgotten in the loss (in forward)?"
+    rank = 0
+
+    def test(self, case):
+        situation = case.situation
+        for array in case.directions[:2]:
+            along = situation.along(situation.direction(case.index, array))
+            if any(along.at(t) != situation.value for t in (1.0, -1.0, 0.1, -0.1)):
+                return None
+        return self.explain()
+
+
 class Sign(Hypothesis):
     identifier = "sign"
     meaning = "The sign is flipped."
@@ -120,7 +136,9 @@ class Transposed(Hypothesis):
                     free=True,
                 )
                 if fit:
-                    return self._found("of another reshape", fit, " It was flattened in one order and shaped in another.")
+                    return self._found(
+                        "of another reshape", fit, " It was flattened in one order and shaped in another."
+                    )
         return None
 
     def _found(self, order, fit, hint):
@@ -143,7 +161,9 @@ class Reversed(Hypothesis):
                     fit = case.explain(lambda s, chosen=chosen: np.flip(case.analytic(s), chosen), free=True)
                     if fit:
                         where = " and ".join(f"axis {axis}" for axis in chosen)
-                        return self.explain(axes=where, agreement=fit.agreement, evidence={**fit.evidence, "axes": chosen})
+                        return self.explain(
+                            axes=where, agreement=fit.agreement, evidence={**fit.evidence, "axes": chosen}
+                        )
         return None
 
 
@@ -164,12 +184,15 @@ class Shifted(Hypothesis):
 
     def _along(self, case, axis, by):
         """Compare where the shifted entries overlap: what falls off the end is unknown."""
+        if (case.shape[axis] - abs(by)) * (case.size // case.shape[axis]) < 3:
+            return None
         directions = case.directions.copy()
         ends = [slice(None)] * (axis + 1) + [slice(by, None) if by < 0 else slice(0, by)]
         directions[tuple(ends)] = 0
-        fit = case.explain(lambda s: np.roll(case.analytic(s), by, axis), free=True, directions=directions)
-        if not fit:
-            return None
+        for situation in (*case.elsewhere, case.situation):
+            fit = case.explain(lambda s: np.roll(case.analytic(s), by, axis), directions=directions, at=situation)
+            if not fit:
+                return None
         evidence = {**fit.evidence, "axis": axis, "by": -by}
         return self.explain(by=-by, axis=axis, agreement=fit.agreement, evidence=evidence)
 
@@ -177,7 +200,10 @@ class Shifted(Hypothesis):
 class BlocksSwapped(Hypothesis):
     identifier = "blocks_swapped"
     meaning = "The gradient of another block stands in this one's place."
-    template = "It is the derivative by another block: this block's own stands under {other!r} (agreement {agreement:.1g}).{hint}"
+    template = (
+        "It is the derivative by another block: this block's own stands under {other!r} (agreement {agreement:.1g})."
+        "{hint}"
+    )
     rank = 8
 
     def test(self, case):
@@ -196,7 +222,7 @@ class BlocksSwapped(Hypothesis):
 class CumulativeSum(Hypothesis):
     identifier = "cumulative_sum"
     meaning = "A cumulative sum that runs in the wrong direction, is missing, or stands where none belongs."
-    template = "The analytic gradient equals the derivative {what} along axis {axis} (agreement {agreement:.1g}){hint}"
+    template = "The analytic gradient equals the derivative {what} along axis {axis} (agreement {agreement:.1g}{hint}"
     rank = 9
     hint = " after reversing). Look for a cumulative sum that should run {way}."
 
@@ -240,7 +266,11 @@ class CumulativeSum(Hypothesis):
                 )
                 evidence = {**fit.evidence, "axis": axis, "shift": shift}
                 return self.explain(
-                    what="summed in the opposite order", axis=axis, agreement=fit.agreement, hint=hint, evidence=evidence
+                    what="summed in the opposite order",
+                    axis=axis,
+                    agreement=fit.agreement,
+                    hint=hint,
+                    evidence=evidence,
                 )
         for what, hint, predicted in (
             ("before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[1:-2].ravel()),
@@ -276,7 +306,9 @@ def _rows_of_ones(case):
 class Parametrisation(Hypothesis):
     identifier = "parametrisation"
     meaning = "The gradient is by a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
-    template = "It is the gradient by {of} instead of θ (agreement {agreement:.1g} after the chain rule: times {times}).{hint}"
+    template = (
+        "It is the gradient by {of} instead of θ (agreement {agreement:.1g} after the chain rule: times {times}).{hint}"
+    )
     rank = 10
 
     # The true derivative is the analytic one times this function of θ, up to a constant.
@@ -310,6 +342,55 @@ class Parametrisation(Hypothesis):
                 evidence = {**fit.evidence, "of": of}
                 return self.explain(of=of, times=times, agreement=fit.agreement, hint=hint, evidence=evidence)
         return None
+
+
+class BlockFactor(Hypothesis):
+    identifier = "block_ignored"
+    meaning = "The gradient leaves another block (a bias, a factor) out of account, as if it were zero or one."
+    template = (
+        "{what} (agreement {agreement:.1g}): true over analytic derivative is {ratio}, by entry along axis {axis}."
+    )
+    rank = 12
+
+    def test(self, case):
+        layout, start = case.subject.layout, case.start
+        for index in case.others:
+            name = layout.names[index]
+            for axis in self._axes(case.shape, layout.shapes[index]):
+                for what, ratio, power, old in (
+                    (f"A factor {name} is missing", f"{name}", 1, 0),
+                    (f"A factor {name} is too much", f"1/{name}", -1, 0),
+                    (f"A factor {name}² is missing", f"{name}²", 2, 0),
+                    (f"It has old values of {name} as a factor", f"{name} now over {name} at the start", 1, -1),
+                ):
+
+                    def predict(s, i=index, a=axis, p=power, o=old):
+                        with np.errstate(all="ignore"):
+                            factor = s.block(i, s.vector) ** p * s.block(i, start) ** o
+                        return case.analytic(s) * self._spread(factor, case.shape, a)
+
+                    fit = case.explain(predict, free=not old)
+                    if fit:
+                        diagnosis = self.explain(
+                            what=what,
+                            ratio=ratio,
+                            axis=axis,
+                            agreement=fit.agreement,
+                            evidence={**fit.evidence, "other": name},
+                        )
+                        return diagnosis._replace(cause="stale_parameters") if old else diagnosis
+        return None
+
+    @staticmethod
+    def _axes(shape, other):
+        """Axes along which a block of another shape may be a factor, by entry."""
+        if len(other) != 1 or other[0] < 2:
+            return []
+        return [axis for axis, length in enumerate(shape) if length == other[0]]
+
+    @staticmethod
+    def _spread(factor, shape, axis):
+        return factor.reshape([-1 if a == axis else 1 for a in range(len(shape))])
 
 
 class Penalty(Hypothesis):

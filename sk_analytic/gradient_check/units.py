@@ -22,17 +22,35 @@ class Ratios:
     ----------
     axis : int
         The units' axis.
-    table : ndarray of shape (n_rows, n_units)
-        Ratios; infinite where the gradient alone is zero, NaN where both are.
+    units : ndarray of int
+        The units looked at.
+    table, errors : ndarray of shape (n_rows, n_units)
+        Ratios and their errors; infinite where the gradient alone is zero, NaN where both are.
     """
 
-    def __init__(self, axis, units, table):
-        self.axis, self.units, self.table = axis, units, table
+    def __init__(self, axis, units, table, errors):
+        self.axis, self.units, self.table, self.errors = axis, units, table, errors
 
     @property
     def told(self):
         """The ratios there are."""
         return self.table[~np.isnan(self.table)]
+
+    def agree(self, predicted):
+        """Which of the ratios there are agree with a prediction for all."""
+        there = ~np.isnan(self.table)
+        table, errors, predicted = self.table[there], self.errors[there], np.broadcast_to(predicted, there.shape)[there]
+        with np.errstate(invalid="ignore"):
+            near = np.isfinite(table) & (np.abs(table - predicted) <= SAME * np.abs(table) + errors)
+        return near | (np.isinf(table) & np.isinf(predicted))
+
+    @property
+    def varies_with_rows(self):
+        """Whether a unit's ratio is not the same in all rows."""
+        finite = np.isfinite(self.told)
+        largest = np.abs(self.told[finite]).max(initial=0.0)
+        columns = (column[~np.isnan(column)] for column in self.table.T)
+        return any(len(c) and not c.max() - c.min() <= 1e-3 * largest for c in columns)
 
     @classmethod
     def of(cls, case):
@@ -50,22 +68,22 @@ class Ratios:
         rng = case.subject.rng
         units = np.sort(rng.choice(length, min(MOST_UNITS, length), replace=False))
         rows = np.arange(min(MOST_ROWS, batch.n))
-        table = np.full((len(rows), len(units)), np.nan)
+        table = np.full((2, len(rows), len(units)), np.nan)
         for i, row in enumerate(rows):
             one = case.situation.of(take(batch, [row]))
             if one.gradient is None:
                 return None
-            floor = np.abs(case.analytic(one)).max(initial=0) * case.scale * 1e-7
+            floor = np.abs(case.analytic(one)).max(initial=0) * case.scale * 1e-9
             for j, unit in enumerate(units):
                 ratio = cls._ratio(case, one, axis, unit, floor)
                 if ratio is None:
                     return None
-                table[i, j] = ratio
-        return cls(axis, units, table) if np.isfinite(table).sum() > 3 else None
+                table[:, i, j] = ratio
+        return cls(axis, units, *table) if np.isfinite(table[0]).sum() > 3 else None
 
     @staticmethod
     def _ratio(case, one, axis, unit, floor):
-        """The ratio in one unit on one row; None if two directions disagree on it."""
+        """The ratio in one unit on one row, and its error; None if two directions disagree on it."""
         ratios = []
         for array in case.directions[: 2 if len(case.shape) > 1 else 1]:
             part = np.zeros(case.shape)
@@ -73,13 +91,11 @@ class Ratios:
             part[where] = array[where]
             claimed = float((case.analytic(one) * part).sum())
             true, error = one.slope(case.index, part)
-            small = floor + 10 * error
-            if abs(true) <= small and abs(claimed) <= small:
-                return np.nan
-            ratios.append(0.0 if abs(true) <= small else np.inf if abs(claimed) <= small else true / claimed)
-        if len(ratios) == 2 and ratios[0] != ratios[1] and not abs(ratios[0] - ratios[1]) <= SAME * abs(ratios[0]):
-            return None
-        return ratios[0]
+            if abs(claimed) <= floor:
+                return (np.nan, np.nan) if abs(true) <= floor + 10 * error else (np.inf, 0.0)
+            ratios.append((true / claimed, (3 * error + floor) / abs(claimed)))
+        (first, error), (second, other) = ratios[0], ratios[-1]
+        return ratios[0] if abs(first - second) <= SAME * abs(first) + error + other else None
 
 
 class UnitSign(Hypothesis):
@@ -93,17 +109,19 @@ class UnitSign(Hypothesis):
 
     def test(self, case):
         for ratios in Ratios.of(case):
-            told = ratios.told
-            wrong = told[~(np.abs(told - 1) <= SAME)]
-            if not 0 < len(wrong) < len(told):
+            wrong = ratios.told[~ratios.agree(1.0)]
+            if not 0 < len(wrong) < len(ratios.told) or len(wrong) < 2:
                 continue
-            if len(wrong) > 1 and (np.all(wrong == wrong[0]) or np.ptp(wrong) <= SAME * abs(wrong[0])):
-                by_unit = [np.ptp(c[np.isfinite(c)]) if np.isfinite(c).any() else 0 for c in ratios.table.T]
-                if not max(by_unit) and np.isfinite(wrong[0]):
-                    continue
-                what = self._words(wrong[0])
-                evidence = {"ratio": float(wrong[0]), "n_wrong": len(wrong), "axis": ratios.axis}
-                return self.explain(what=what, n_wrong=len(wrong), n=len(told), axis=ratios.axis, evidence=evidence)
+            ratio = float(np.median(wrong))
+            if (ratios.agree(1.0) | ratios.agree(ratio)).all() and ratios.varies_with_rows:
+                evidence = {"ratio": ratio, "n_wrong": len(wrong), "axis": ratios.axis}
+                return self.explain(
+                    what=self._words(0.0 if ratios.agree(0.0).sum() == len(wrong) else ratio),
+                    n_wrong=len(wrong),
+                    n=len(ratios.told),
+                    axis=ratios.axis,
+                    evidence=evidence,
+                )
         return None
 
     @staticmethod
@@ -139,6 +157,41 @@ def _slopes(z):
         }
 
 
+class InputFactor(Hypothesis):
+    identifier = "other_inputs"
+    meaning = "The gradient belongs to another X: shifted, reversed, centred or scaled features."
+    template = (
+        "True and analytic gradient have one ratio per row and feature, and it turns X into {slope}: loss and gradient "
+        "do not multiply by the same X. Is it centred or scaled in one of them only?"
+    )
+    rank = 48
+
+    def test(self, case):
+        X = case.situation.batch.X
+        for ratios in Ratios.of(case):
+            if X.ndim != 2 or case.shape[ratios.axis] != X.shape[1] or not ratios.varies_with_rows:
+                continue
+            seen = X[: len(ratios.table), ratios.units]
+            fits = [
+                self._line(x, r * x) for x, r in zip(seen.T, ratios.table.T, strict=True) if np.isfinite(r * x).all()
+            ]
+            if fits and all(fits):
+                slopes, shifts = np.array(fits).T
+                evidence = {"slopes": slopes.tolist(), "shifts": shifts.tolist()}
+                listed = ", ".join(f"{a:.4g} x {b:+.4g}" for a, b in fits[:3]) + (", ..." if len(fits) > 3 else "")
+                return self.explain(slope=listed, evidence=evidence)
+        return None
+
+    @staticmethod
+    def _line(x, other):
+        """Slope and shift of the line on which all points lie, or None."""
+        if len(x) < 4 or np.ptp(x) == 0:
+            return None
+        line = np.polyfit(x, other, 1)
+        close = np.abs(np.polyval(line, x) - other) <= 1e-4 * (np.abs(other).max() + np.abs(x).max())
+        return tuple(line) if close.all() else None
+
+
 class Activation(Hypothesis):
     identifier = "activation_derivative"
     meaning = "The derivative of an activation is missing, taken twice, at another place, or of another activation."
@@ -148,7 +201,7 @@ class Activation(Hypothesis):
     def test(self, case):
         for ratios in Ratios.of(case):
             told = ratios.told
-            if len(told) < 4 or not np.isfinite(told).all() or np.ptp(told) <= 1e-3 * np.abs(told).max():
+            if len(told) < 4 or not np.isfinite(told).all() or not ratios.varies_with_rows:
                 continue
             named = self._named(case, ratios)
             if named is not None:
@@ -168,9 +221,7 @@ class Activation(Hypothesis):
             for (used, has), (wanted, needs) in itertools.permutations(slopes.items(), 2):
                 with np.errstate(all="ignore"):
                     predicted = needs / has
-                there = ~np.isnan(ratios.table)
-                left = np.abs(predicted - ratios.table)[there]
-                if (left <= SAME * np.abs(ratios.table[there])).all():
+                if ratios.agree(predicted).all():
                     what = f": it has the factor {used} where {wanted} belongs (z is the unit's input)"
                     evidence = {"axis": ratios.axis, "used": used, "wanted": wanted}
                     return self.explain(axis=ratios.axis, what=what, hint="", evidence=evidence)

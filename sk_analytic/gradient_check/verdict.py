@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .causes import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Unsettled
+from .causes import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
 from .report import Finding
-from .subject import SpentError, size_of
+from .subject import SpentError, nearby, size_of
 
 RIGHT = 1e-5  # relative difference up to which the two derivatives agree
 WRONG = 1e-4  # relative difference from which they plainly disagree
 ROUGH = 1e-2  # relative difference that low precision may explain
+ROUGHNESS_SPACINGS = (1e-6, 1e-3)
 REPEATABLE = 1e-9  # relative difference between two evaluations that is rounding (threads, order of sums)
 QUICK = 30  # evaluations of the check before a fit
 SMALLEST_SHARE = 1e-3  # how far a block of large gradient is scaled down in the common direction
@@ -39,7 +40,7 @@ class Judgement(NamedTuple):
         return Finding(layout.names[index], layout.shapes[index], *self)
 
 
-def judge(differences, analytic, scale, situation, direction):
+def judge(differences, analytic, scale, situation, direction, most=4):
     """Hold a claimed directional derivative against differences of the loss.
 
     Parameters
@@ -54,12 +55,14 @@ def judge(differences, analytic, scale, situation, direction):
         Where; for a complex step.
     direction : ndarray
         Along what.
+    most : int, default=4
+        Steps to try.
 
     Returns
     -------
     judgement : Judgement
     """
-    numerical, error = differences.refine(analytic, scale)
+    numerical, error = differences.refine(analytic, scale, most=most)
     scale = max(scale, abs(numerical)) if np.isfinite(numerical) else scale
     difference = abs(analytic - numerical)
     evidence = {
@@ -92,13 +95,15 @@ def judge(differences, analytic, scale, situation, direction):
     if differences.resolution > 1e-10 and difference <= ROUGH * scale:
         digits, dtype = _precision(differences.resolution)
         return doubt(LowPrecision, what="loss", digits=digits, dtype=dtype)
-    if difference <= WRONG * scale + 10 * max(error, noise):
+    if difference <= 10 * max(error, noise):
         return doubt(Noise, error=max(error, noise) / scale)
     if not differences.settle(difference):
         return doubt(Unsettled)
     if difference <= ROUGH * scale and (resolution := gradient_resolution(situation, direction, scale, difference)):
         digits, dtype = _precision(resolution)
         return doubt(LowPrecision, what="gradient", digits=digits, dtype=dtype)
+    if difference <= WRONG * scale:
+        return doubt(Slight, share=difference / scale)
     evidence["order"] = differences.order(analytic)
     explanation = (
         f"Along a random direction the analytic gradient gives {analytic:.8g}; "
@@ -145,16 +150,20 @@ def gradient_resolution(situation, direction, scale, difference):
     for dtype in (np.float16, np.float32):
         if gradient.size and np.array_equal(gradient, gradient.astype(dtype)):
             eps = float(np.finfo(dtype).eps)
-            if np.unique(gradient).size > 3 and difference <= 1e4 * eps * scale:
+            few = np.unique(gradient).size <= 3  # numbers that may be round by chance: no more than their own rounding
+            if difference <= (2 if few else 1e4) * eps * scale:
                 return eps
-    slopes = []
-    for k in range(-4, 5):
-        there = situation.subject.gradient(situation.vector + 1e-6 * k * direction, situation.batch)
-        if there is None or not np.isfinite(there).all():
-            return 0.0
-        slopes.append(float(there @ direction))
-    sigma = float(np.sqrt(np.mean(np.diff(slopes, n=2) ** 2) / 6))
-    return sigma / scale if 1e-9 * scale < sigma and difference <= 100 * sigma else 0.0
+    for spacing in ROUGHNESS_SPACINGS:
+        slopes = []
+        for k in range(-4, 5):
+            there = situation.subject.gradient(situation.vector + spacing * k * direction, situation.batch)
+            if there is None or not np.isfinite(there).all():
+                return 0.0
+            slopes.append(float(there @ direction))
+        sigma = float(np.sqrt(np.mean(np.diff(slopes, n=4) ** 2) / 70))
+        if 1e-9 * scale < sigma and difference <= 10 * sigma:
+            return sigma / scale
+    return 0.0
 
 
 class Checker:
@@ -183,25 +192,34 @@ class Checker:
         return max((self._along(self._direction([index])) for _ in range(n_directions)), key=Judgement.severity)
 
     def quick(self, n_directions=2):
-        """Return the judgement on every block, in few evaluations if they are right."""
+        """Return the judgement on every block, in few evaluations.
+
+        If all blocks together are plainly wrong, it is said of each: they are then to be looked at by themselves.
+        """
         common = {index: self._share(index) for index in self.indices}
-        smallest = min((s for s in common.values() if s > 0), default=0.0)
-        weights = {i: np.clip(smallest / s, SMALLEST_SHARE, 1.0) if s > 0 else 1.0 for i, s in common.items()}
+        weights = _weights(common)
         least = min((s * weights[i] for i, s in common.items() if s > 0), default=0.0)
         joint = Judgement("right", None, {"relative_error": 0.0, "error": np.inf})
         for _ in range(n_directions):
-            joint = self._along(self._direction(self.indices, weights))
+            joint = self._along(self._direction(self.indices, weights), most=2)
             left = abs(joint.evidence["analytic"] - joint.evidence["numerical"]) + joint.evidence["error"]
+            if joint.verdict == "wrong":
+                break
             if joint.verdict != "right" or not left <= WRONG * least:
                 return self._one_by_one(joint, common)
         return dict.fromkeys(self.indices, joint)
+
+    def joint(self):
+        """Return the judgement on all blocks at once, along one direction."""
+        common = {index: self._share(index) for index in self.indices}
+        return self._along(self._direction(self.indices, _weights(common)), most=2)
 
     def _one_by_one(self, joint, common):
         """Blocks by themselves where all together are not clear; those beyond the budget share its verdict."""
         judgements = {}
         for index in sorted(self.indices, key=common.__getitem__):
             try:
-                judgements[index] = self.one(index, 2 if joint.verdict == "wrong" else 1)
+                judgements[index] = self.one(index, 1)
             except SpentError:
                 judgements[index] = joint
         return judgements
@@ -218,13 +236,19 @@ class Checker:
             direction[where] = draw * self.sizes[index] * (1.0 if weights is None else weights[index])
         return direction
 
-    def _along(self, direction):
+    def _along(self, direction, most=4):
         gradient = self.situation.gradient
         chosen = direction != 0
         terms = gradient[chosen] * direction[chosen]
         analytic, scale = float(terms.sum()), float(np.linalg.norm(terms))
         differences = self.situation.along(direction)
-        return judge(differences, analytic, scale, self.situation, direction)
+        return judge(differences, analytic, scale, self.situation, direction, most)
+
+
+def _weights(common):
+    """By block, how much of it goes into a common direction, so that all count alike."""
+    smallest = min((s for s in common.values() if s > 0), default=0.0)
+    return {i: np.clip(smallest / s, SMALLEST_SHARE, 1.0) if s > 0 else 1.0 for i, s in common.items()}
 
 
 def repeats(situation):
@@ -237,13 +261,15 @@ def repeats(situation):
     differing : ndarray of bool or None
         Entries of the gradient that came out differently.
     """
-    again = situation.subject.value(situation.vector, situation.batch)
+    subject = situation.subject
+    subject.value(nearby(subject.layout, situation.vector, 0.01, subject.rng), situation.batch)  # what is kept changes
+    gradient = subject.gradient(situation.vector, situation.batch)
+    again = subject.value(situation.vector, situation.batch)
     if not abs(again - situation.value) <= REPEATABLE * abs(situation.value):
         evidence = {"first": situation.value, "second": again, "relative_error": 0.0}
         text = NotDeterministic.template.format("loss", f" ({situation.value:.8g} and {again:.8g})")
         return Judgement("cannot tell", NotDeterministic.identifier, evidence, text), None
-    gradient = situation.subject.gradient(situation.vector, situation.batch)
-    return None, differs(situation.gradient, gradient, situation.subject.layout)
+    return None, differs(situation.gradient, gradient, subject.layout)
 
 
 def differs(first, second, layout):

@@ -1,0 +1,91 @@
+"""The loop tax: a fit's time over the time of the user's callables alone.
+
+The callables are called as often as in the fit, on the same batches, which lie ready: what else the fit
+takes is ours (drawing, gathering, checking, stepping). Networks, or linear models up to 100 parameters.
+"""
+
+import sys
+
+import numpy as np
+
+from .figures import Figure
+from .models import count, problem_of_size
+from .ours import estimator, rows_of
+from .timing import compare
+
+ROW = "loop_tax"
+SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+BATCHES = (1, 8, 32, 128, 1_024)
+SECONDS = 0.1  # that the callables take in a fit, about; a tenth of it where it shall be quick
+READY = 1 << 18  # bytes of rows that lie ready: what a fit keeps in the cache
+
+
+def measure(options):
+    """Yield a figure for each size of θ, batch size, dtype and form of the gradient."""
+    for form in ("loss_and_gradient", "vjp"):
+        if not options.picks(form):
+            continue
+        for dtype in options.dtypes:
+            for size in options.sizes_or(SIZES, (10, 1_000)):
+                for batch_size in options.batch_sizes_or(BATCHES, (32,)):
+                    yield _figure(options, form, np.dtype(dtype), size, batch_size)
+
+
+def _figure(options, form, dtype, size, batch_size):
+    n_steps = _steps_for(form, dtype, size, batch_size, SECONDS / 10 if options.quick else SECONDS)
+    n_epochs = 2 if n_steps > 2 else 1
+    problem = problem_of_size(size, batch_size * n_steps // n_epochs, dtype, batch_size=batch_size, epochs=n_epochs)
+    fitted = estimator(problem, form=form)
+    pair = compare(lambda: fitted.fit(problem.X, problem.y), alone(problem, form), **options.pairing)
+    case = f"{form} {dtype} {count(problem.start)} parameters, batch {batch_size}, {n_steps} steps"
+    return Figure.of(ROW, case, "the callables alone", pair, goal=_goal(size, batch_size))
+
+
+def alone(problem, form):
+    """Return a function that calls the callables as often as a fit does, and does nothing else."""
+    batches = [(batch.X, batch.y) for batch in _ready(problem)]
+    steps = problem.epochs * -(-len(problem.y) // problem.batch_size)
+    turns = [batches[step % len(batches)] for step in range(steps)]
+    params = problem.start
+    call = getattr(problem.model, form)
+
+    def loss_and_gradient():
+        for X, y in turns:
+            call(params, X, y)
+
+    def vjp():
+        derivative = np.ones_like(batches[0][1])
+        for X, _ in turns:
+            call(params, X)[1](derivative)
+
+    return vjp if form == "vjp" else loss_and_gradient
+
+
+def _ready(problem):
+    """Return copies of the first batches, as many as a fit has in its cache at a time."""
+    rows = rows_of(problem)
+    batch_bytes = problem.batch_size * problem.X[:1].nbytes
+    return rows.sample(int(np.clip(READY // batch_bytes, 1, rows.steps_per_epoch)), purpose=0)
+
+
+def _steps_for(form, dtype, size, batch_size, seconds):
+    """How many steps keep the callables busy for about so long."""
+    trial = problem_of_size(size, batch_size, dtype, batch_size=batch_size, epochs=5)
+    call = alone(trial, form)
+    pair = compare(call, call, repetitions=3, sample=0.002)
+    return int(np.clip(2 * round(seconds / (pair.ours / 5) / 2), 2, 4_000))
+
+
+def _goal(size, batch_size):
+    """Return what the tax should not exceed, where that is stated (by the NumPy engine)."""
+    if size >= 10_000:
+        return {128: 1.3, 1_024: 1.08}.get(batch_size)
+    if size <= 1_000 and batch_size == 32:
+        return 1.8
+    return None
+
+
+if __name__ == "__main__":
+    from .command import main
+
+    main([ROW, *sys.argv[1:]])

@@ -1,0 +1,110 @@
+"""Peak memory of a fit over the size of X: dense, CSR, and chunks of ten times what is allowed.
+
+All that NumPy allocates is traced, X itself included; there is no copy of X if the ratio is near 1.
+"""
+
+import gc
+import sys
+import tracemalloc
+
+import numpy as np
+import scipy.sparse
+
+from sk_analytic import AnalyticClassifier, AnalyticRegressor
+
+from .figures import Figure
+from .models import regression_problem
+from .ours import estimator
+
+ROW = "memory"
+SIZES = (300_000,)
+VECTORS = 6  # of θ's size, that a fit may have beside X
+SHARE = 1.05  # of X
+N_CHUNKS = 10
+DENSITY = 0.05
+
+
+def measure(options):
+    """Yield a figure for each kind of X."""
+    for dtype in options.dtypes:
+        for n in options.sizes_or(SIZES, (5_000,)):
+            for kind, measured in {"dense": _dense, "csr": _csr, "chunks": _chunks}.items():
+                if options.picks(kind):
+                    yield measured(n, np.dtype(dtype))
+
+
+def peak(function):
+    """Return the most bytes that were allocated at a time while a function ran, beyond what was before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def _dense(n, dtype):
+    problem = regression_problem(n, dtype, d=100, batch_size=200, epochs=1)
+    fitted = estimator(problem)
+    used = peak(lambda: fitted.fit(problem.X, problem.y))
+    theta = sum(np.asarray(block).nbytes for block in problem.start)
+    return _figure(f"dense n={n} d=100 {dtype}", problem.X.nbytes, used, VECTORS * theta)
+
+
+def _csr(n, dtype):
+    rng = np.random.default_rng(0)
+    X = scipy.sparse.random_array((n, 100), density=DENSITY, format="csr", dtype=dtype, rng=rng)
+    y = rng.integers(0, 2, n)
+    case = f"CSR n={n} d=100 {dtype}"
+    model = AnalyticClassifier(max_iter=1, random_state=0)
+    try:
+        used = peak(lambda: model.fit(X, y))
+    except (TypeError, ValueError) as error:
+        return Figure(ROW, case, "the size of X", note=f"fit takes no CSR matrix yet: {type(error).__name__}")
+    size = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
+    return _figure(case, size, used, VECTORS * 101 * dtype.itemsize)
+
+
+def _chunks(n, dtype):
+    case = f"{N_CHUNKS} chunks of n={n // N_CHUNKS} d=100 {dtype}"
+    if not hasattr(AnalyticRegressor, "fit_chunks"):
+        return Figure(ROW, case, "the size of a chunk", note="there is no fit_chunks yet")
+
+    def chunks():
+        for number in range(N_CHUNKS):
+            rng = np.random.default_rng(number)
+            X = rng.standard_normal((n // N_CHUNKS, 100), dtype=dtype)
+            yield X, X[:, 0]
+
+    used = peak(lambda: AnalyticRegressor(max_iter=1, random_state=0).fit_chunks(chunks))
+    size = n // N_CHUNKS * 100 * dtype.itemsize
+    # A chunk is made while the one before it is still held.
+    return Figure(
+        ROW, case, "the size of a chunk", ratio=used / size, low=used / size, high=used / size, ours=used, peers=size,
+        unit="B", goal=2 * SHARE,
+    )  # fmt: skip
+
+
+def _figure(case, size, used, allowed):
+    """Return X and what the fit used beside it, over X; what is allowed beside X is left out."""
+    ratio = (size + max(0, used - allowed)) / size
+    return Figure(
+        ROW,
+        case,
+        "the size of X",
+        ratio,
+        ratio,
+        ratio,
+        ours=size + used,
+        peers=size,
+        goal=SHARE,
+        unit="B",
+        note=f"beside X {used / 1e6:.2f} MB, of which {allowed / 1e6:.2f} MB are allowed for vectors of θ's size",
+    )
+
+
+if __name__ == "__main__":
+    from .command import main
+
+    main([ROW, *sys.argv[1:]])

@@ -1,0 +1,235 @@
+"""Pictures, as Display classes in scikit-learn's manner. matplotlib is imported when one is drawn."""
+
+import numpy as np
+
+from .gradient_check import compare_entries
+from .gradient_check.doctor import of_callables
+
+__all__ = ["GradientCheckDisplay"]
+
+COLUMN, ROW = 4.2, 3.4  # inches of a panel
+SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
+
+
+def pyplot():
+    """Return `matplotlib.pyplot`; an error that names the extra where it is not installed."""
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise ImportError("Drawing needs matplotlib, which is not installed: pip install sk-analytic[plot]") from error
+    return plt
+
+
+class GradientCheckDisplay:
+    """Analytic against numerical gradient, entry by entry.
+
+    For each block of θ, one panel sets the analytic derivative of every entry against the numerical one: what is
+    right lies on the identity line. A second shows the relative error by entry, in the block's own shape: a
+    row, a column or a triangle that is wrong is seen at once. Of a large block an even grid of entries is
+    looked at.
+
+    Parameters
+    ----------
+    entries : list of Entries
+        What was compared; `from_estimator` and `from_callables` make it.
+
+    Attributes
+    ----------
+    entries : list of Entries
+        By block: ``block``, ``shape``, ``analytic``, ``numerical``, ``indices``, ``relative_error``.
+    figure_ : matplotlib.figure.Figure
+        The figure.
+    axes_ : ndarray of shape (n_blocks, 2)
+        Its panels.
+
+    See Also
+    --------
+    sk_analytic.check_gradient : The verdicts and the diagnosis.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor
+    >>> from sk_analytic.plotting import GradientCheckDisplay
+    >>> X = np.random.default_rng(0).normal(size=(20, 3))
+    >>> display = GradientCheckDisplay.from_estimator(AnalyticRegressor(), X, X[:, 0], random_state=0)
+    >>> [(entries.block, bool(entries.relative_error.max() < 1e-6)) for entries in display.entries]
+    [('coef', True), ('intercept', True)]
+    """
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y=None,
+        *,
+        sample_weight=None,
+        blocks=None,
+        max_entries=400,
+        random_state=None,
+        plot=True,
+    ):
+        """Compare the gradient of an estimator and draw it.
+
+        Parameters
+        ----------
+        estimator : estimator of this package
+            Need not be fitted.
+        X : array-like of shape (n_samples, n_features)
+            A few dozen rows are enough.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets, where the estimator takes them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        blocks : str or iterable of str, default=None
+            The blocks to look at; all by default.
+        max_entries : int, default=400
+            Entries of a block that are looked at, at four evaluations of the loss each.
+        random_state : int, RandomState instance or None, default=None
+            For the starting parameters.
+        plot : bool, default=True
+            Whether to draw where matplotlib is installed; `plot` draws in any case.
+
+        Returns
+        -------
+        display : GradientCheckDisplay
+            Drawn, if it could be.
+        """
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state)
+        display = cls(compare_entries(objective, theta, batch, seed=seed, blocks=blocks, max_entries=max_entries))
+        return display._drawn(plot)
+
+    @classmethod
+    def from_callables(
+        cls,
+        loss,
+        gradient,
+        params,
+        X=None,
+        y=None,
+        *,
+        sample_weight=None,
+        blocks=None,
+        max_entries=400,
+        random_state=0,
+        plot=True,
+    ):
+        """Compare the gradient of plain functions and draw it.
+
+        Parameters
+        ----------
+        loss : callable
+            ``loss(params, X, y) -> float``, or ``loss(params)``.
+        gradient : callable
+            ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
+        params : structure
+            Where to look.
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows, where the functions take them.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets, where the functions take them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        blocks : str or iterable of str, default=None
+            The blocks to look at; all by default.
+        max_entries : int, default=400
+            Entries of a block that are looked at, at four evaluations of the loss each.
+        random_state : int, default=0
+            For the point beside ``params`` that is looked at.
+        plot : bool, default=True
+            Whether to draw where matplotlib is installed; `plot` draws in any case.
+
+        Returns
+        -------
+        display : GradientCheckDisplay
+            Drawn, if it could be.
+        """
+        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight)
+        entries = compare_entries(objective, theta, batch, seed=random_state, blocks=blocks, max_entries=max_entries)
+        return cls(entries)._drawn(plot)
+
+    def _drawn(self, plot):
+        """This display, drawn where that is wanted and possible."""
+        if plot:
+            try:
+                pyplot()
+            except ImportError:
+                return self
+            self.plot()
+        return self
+
+    def plot(self, *, axes=None):
+        """Draw two panels a block.
+
+        Parameters
+        ----------
+        axes : ndarray of matplotlib Axes of shape (n_blocks, 2), default=None
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        display : GradientCheckDisplay
+            This display, with ``figure_`` and ``axes_``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed; the message names the extra.
+        """
+        plt = pyplot()
+        n = len(self.entries)
+        if axes is None:
+            size = (2 * COLUMN, ROW * max(n, 1))
+            self.figure_, axes = plt.subplots(n, 2, figsize=size, layout="constrained", squeeze=False)
+        axes = np.asarray(axes, dtype=object).reshape(n, 2)
+        self.axes_ = axes
+        if n:
+            self.figure_ = axes[0, 0].figure
+        for entries, (left, right) in zip(self.entries, axes, strict=True):
+            _draw_identity(left, entries)
+            _draw_errors(right, entries)
+        return self
+
+
+def _draw_identity(ax, entries):
+    """Analytic against numerical derivatives, on the identity line where they agree."""
+    numerical, analytic = entries.numerical.ravel(), entries.analytic.ravel()
+    finite = np.isfinite(numerical) & np.isfinite(analytic)
+    both = np.concatenate([numerical[finite], analytic[finite]])
+    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 1.0
+    ends = [low - margin, high + margin]
+    ax.plot(ends, ends, color="0.6", linewidth=1, zorder=1)
+    colours = np.where(entries.relative_error.ravel()[finite] > 1e-4, "#cf222e", "#1a7f37")
+    ax.scatter(numerical[finite], analytic[finite], s=14, c=colours, zorder=2)
+    ax.set(xlim=ends, ylim=ends, xlabel="numerical", ylabel="analytic", title=f"{entries.block}  {entries.shape}")
+    ax.set_aspect("equal")
+
+
+def _draw_errors(ax, entries):
+    """Relative error by entry as a heat map, in the block's own shape; more axes than two are laid side by side."""
+    from matplotlib.colors import LogNorm
+
+    errors = entries.relative_error
+    table = errors.reshape(errors.shape[0], -1) if errors.ndim > 1 else errors.reshape(1, -1)
+    table = np.clip(np.nan_to_num(table, nan=LARGEST_ERROR, posinf=LARGEST_ERROR), SMALLEST_ERROR, LARGEST_ERROR)
+    norm = LogNorm(SMALLEST_ERROR, LARGEST_ERROR)
+    image = ax.imshow(table, norm=norm, cmap="RdYlGn_r", aspect="auto", interpolation="nearest")
+    ax.set(title="relative error", xlabel=f"axis {max(errors.ndim - 1, 0)}", ylabel="axis 0" if errors.ndim > 1 else "")
+    if errors.ndim < 2:
+        ax.set_yticks([])
+    _label_ticks(ax.xaxis, entries.indices[-1] if errors.ndim else np.zeros(1, int), table.shape[1])
+    if errors.ndim > 1:
+        _label_ticks(ax.yaxis, entries.indices[0], table.shape[0])
+    ax.figure.colorbar(image, ax=ax)
+
+
+def _label_ticks(axis, indices, length, most=6):
+    """Name a few of the entries looked at by their index in the block."""
+    if len(indices) == length:
+        places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
+        axis.set_ticks(places, [str(indices[place]) for place in places])

@@ -1,0 +1,160 @@
+"""scikit-learn's own judgement: its checks pass for every estimator, gradient form and kind of optimizer."""
+
+import inspect
+
+import pytest
+from models import USER_MODELS
+from sklearn import config_context
+from sklearn.datasets import make_blobs
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sk_analytic import AnalyticClassifier, AnalyticTransformer
+
+# The checks fit for a moment on all kinds of data: whether an optimizer has come to its end is no matter there.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def estimators_of(cls, **settings):
+    """The default model and the user's in each gradient form, each with a rule and with a full-batch method."""
+    return {
+        f"{cls.__name__}-{form}-{optimizer}": cls(optimizer=optimizer, **model | settings)
+        for form, model in {"default": {}, **USER_MODELS[cls]}.items()
+        for optimizer in ("adam", "lbfgs")
+    }
+
+
+ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in estimators_of(cls).items()}
+PENALIZED_CLASSIFIERS = estimators_of(AnalyticClassifier, alpha=0.01)
+TRANSFORMERS = estimators_of(AnalyticTransformer)
+
+# What the generator yields for none of our estimators, though it applies to them. scikit-learn calls these in
+# tests of its own.
+FOR_ALL = ("check_dataframe_column_names_consistency", "check_inplace_ensure_writeable")
+FOR_TRANSFORMERS = (
+    "check_get_feature_names_out_error",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+)
+FOR_CLASSIFIERS = ("check_class_weight_balanced_classifiers", "check_classifier_multioutput")
+
+# What does not apply to any of them.
+OF_OTHERS = {
+    "array API, which no tag of ours claims": (
+        "check_array_api_input_and_values",
+        "check_array_api_mixed_inputs",
+        "check_array_api_same_namespace",
+    ),
+    "binary classifiers": ("check_classifier_not_supporting_multiclass",),
+    "clusterers": ("check_clusterer_compute_labels_predict", "check_clustering"),
+    "linear classifiers with coef_": ("check_class_weight_balanced_linear_classifier", "check_sparsify_coefficients"),
+    "outlier detectors": (
+        "check_outlier_contamination",
+        "check_outlier_corruption",
+        "check_outliers_fit_predict",
+        "check_outliers_train",
+    ),
+    "pairwise estimators": ("check_nonsquare_error",),
+    "positive X": ("check_fit_non_negative",),
+    "sparse X": ("check_sample_weight_equivalence_on_sparse_data",),
+    "stateless transformers": ("check_transformers_unfitted_stateless",),
+    "scikit-learn's private table of constraints; ours is in test_bad_data": ("check_param_validation",),
+    "parts of other checks, and the suite itself": (
+        "check_classifiers_predictions",
+        "check_estimator",
+        "check_estimators_data_not_an_array",
+    ),
+}
+
+
+def generated_checks():
+    """Estimators and their checks. The ids of scikit-learn show addresses of functions, other ones in each process."""
+    for name, estimator in ESTIMATORS.items():
+        for instance, check in parametrize_with_checks([estimator]).args[1]:
+            settings = ", ".join(f"{key}={value}" for key, value in check.keywords.items())
+            yield pytest.param(instance, check, id=f"{name}-{check.func.__name__}({settings})")
+
+
+GENERATED = list(generated_checks())
+
+
+def run(check, estimator, *args):
+    """Call a check by its name, which may be younger than the installed scikit-learn."""
+    if not hasattr(estimator_checks, check):
+        pytest.skip(f"this scikit-learn has no {check}")
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator, *args)
+
+
+def test_array_api_dispatch_can_be_turned_on():
+    """scipy was imported with SCIPY_ARRAY_API=1: scikit-learn refuses dispatch otherwise, and skips checks."""
+    try:
+        with config_context(array_api_dispatch=True):
+            pass
+    except ImportError as error:  # an old scikit-learn, which does not bring array_api_compat along
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("estimator", "check"), GENERATED)
+def test_check_of_the_generator(estimator, check):
+    """Every check that scikit-learn generates for the estimator passes."""
+    check(estimator)
+
+
+@pytest.mark.parametrize("check", FOR_ALL)
+@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+def test_check_left_out(estimator, check):
+    """The checks that the generator leaves out for everybody pass."""
+    run(check, estimator)
+
+
+# Some of the checks fit on a frame and transform the array in it, or the reverse, of which scikit-learn warns.
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+@pytest.mark.parametrize("check", FOR_TRANSFORMERS)
+@pytest.mark.parametrize("estimator", TRANSFORMERS.values(), ids=TRANSFORMERS)
+def test_check_left_out_for_transformers(estimator, check):
+    """Names of the features and frames as output, set for one transformer or for all."""
+    run(check, estimator)
+
+
+@pytest.mark.parametrize("estimator", PENALIZED_CLASSIFIERS.values(), ids=PENALIZED_CLASSIFIERS)
+def test_multilabel_check_for_classifiers(estimator):
+    """Shapes and order of scores and probabilities for multilabel targets.
+
+    The rows are separable: without a penalty, probabilities round to 1 and tie where scores do not.
+    """
+    run("check_classifier_multioutput", estimator)
+
+
+@pytest.mark.parametrize("estimator", PENALIZED_CLASSIFIERS.values(), ids=PENALIZED_CLASSIFIERS)
+def test_class_weight_check_for_classifiers(estimator):
+    """On balanced rows, balanced class weights do better than none after training on unbalanced ones."""
+    centers = [[0, 0], [2, 0]]
+    X, y = make_blobs([190, 10], centers=centers, random_state=0)
+    X_test, y_test = make_blobs([100, 100], centers=centers, random_state=1)
+    run("check_class_weight_balanced_classifiers", estimator, X, y, X_test, y_test, None)
+
+
+def test_no_check_is_forgotten():
+    """Every check of scikit-learn is generated, called here, or listed with the reason why it is not for us."""
+    there = {
+        name
+        for name, value in vars(estimator_checks).items()
+        if name.startswith("check_") and inspect.isfunction(value) and value.__module__ == estimator_checks.__name__
+    }
+    called = {case.values[1].func.__name__ for case in GENERATED} | {*FOR_ALL, *FOR_TRANSFORMERS, *FOR_CLASSIFIERS}
+    assert there - called - {name for names in OF_OTHERS.values() for name in names} == set()
+
+
+def test_no_check_is_expected_to_fail():
+    """None of the generated checks carries a mark, and no tag turns checks off."""
+    assert all(not case.marks for case in GENERATED)
+    for estimator in ESTIMATORS.values():
+        tags = estimator.__sklearn_tags__()
+        skipped = (tags.no_validation, tags.non_deterministic, tags._skip_test, not tags.requires_fit)
+        poor = [part.poor_score for part in (tags.classifier_tags, tags.regressor_tags) if part is not None]
+        assert not any((*skipped, *poor))
