@@ -100,7 +100,18 @@ class Hyperparameters(BaseEstimator):
             check_range(type(self).__name__, name, getattr(self, name), allowed)
 
     def set_params(self, **params):
-        """Set hyperparameters; one that does not exist is an error that names the nearest."""
+        """Set hyperparameters; one that does not exist is an error that names the nearest.
+
+        Parameters
+        ----------
+        **params : dict
+            Hyperparameters by name.
+
+        Returns
+        -------
+        self : object
+            This object.
+        """
         known = list(self.get_params(deep=False))
         for key in params:
             name, delimiter, _ = key.partition("__")

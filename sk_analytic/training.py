@@ -10,6 +10,7 @@ import signal
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -190,7 +191,8 @@ class _Loop:
 
     def epoch(self, epoch):
         """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
-        loss, norm, n = 0.0, 0.0, 0
+        loss: float | None = 0.0
+        norm, n = 0.0, 0
         for step in range(self.rows.steps_per_epoch):
             step_loss, step_norm, step_n = self.step(epoch, step)
             loss = None if loss is None or step_loss is None else loss + step_loss * step_n
@@ -426,8 +428,8 @@ class _Interrupts:
 
     def __init__(self):
         self.depth = 0
-        self.held = None
-        self.previous = None
+        self.held: tuple | None = None
+        self.previous: Any = None
 
     def __enter__(self):
         if self.depth == 0 and threading.current_thread() is threading.main_thread():

@@ -9,6 +9,7 @@ import inspect
 import math
 import numbers
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -247,6 +248,12 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         match_target(y, prediction)
 
     _n_init_outputs = 1
+    _seed: int
+    _history: History
+    _state: Any
+    _method: Any
+    _model: Any
+    _fitted_loss: Any
 
     def _stratify(self, y):
         return None
@@ -283,7 +290,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _forget(self):
         """Drop what a former fit left and this one may not set."""
         for name in ("gradient_report_", "optimizer_result_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _split(self, X, columns, weight):
         """Return the training rows, and the held-out ones as an `ArrayRows`."""

@@ -1,5 +1,7 @@
 """Classification: labels become class indices, scores become probabilities."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
@@ -56,6 +58,8 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     """
 
     _default_model = LINEAR
+    _multilabel: bool
+    classes_: Any
 
     def __init__(
         self,
@@ -125,7 +129,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept; everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels of any kind, or an indicator matrix of 0 and 1.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -201,7 +205,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
     def _check_prediction(self, prediction, y):
         n, n_classes = len(prediction), len(self.classes_)
-        fitting = {(n, n_classes)}
+        fitting: set[tuple[int, ...]] = {(n, n_classes)}
         if not self._multilabel and n_classes == 2:
             fitting |= {(n,), (n, 1)}
         if self._multilabel and n_classes == 1:

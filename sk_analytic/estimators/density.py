@@ -100,7 +100,7 @@ class AnalyticDensity(AnalyticEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept; everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64.
         y : None, default=None
             Ignored; present as scikit-learn's pipelines pass it.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -42,6 +42,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     """
 
     _default_model = LINEAR
+    _y_shape: tuple[int, ...]
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            float32 and float64 are kept; everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -139,9 +139,7 @@ def write_loop(recorded):
         inputs = [_as_number(values.get(name, name), name, call, recorded.dtypes) for name in call.inputs]
         lines.append(f"        {call.result} = {EXPRESSIONS[call.function].format(*inputs)}")
     lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in recorded.bound.items()]
-    lines += [
-        f"        {to}[i] = {values.get(name, name)}" for name, to in zip(recorded.sums, measured, strict=True)
-    ]
+    lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in zip(recorded.sums, measured, strict=True)]
     head = f"def kernel({', '.join([*arguments, *measured, 'c', 'start', 'stop'])}):"
     kind = f"numpy.{recorded.dtype.name}"
     preamble = [

@@ -5,6 +5,8 @@ its tolerance on the gradient. Where scipy has no such option, or does not count
 watched and ended from outside.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.optimize
 from scipy.optimize import OptimizeResult
@@ -65,7 +67,7 @@ class FullBatch(Hyperparameters):
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            scipy's own, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``.
+            Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``.
         """
         self.check()
         watch = _Watch(
@@ -118,7 +120,8 @@ class _Watch:
 
     def __init__(self, fun, callback, *, tol=None, max_iter=None):
         self.fun, self.callback, self.tol, self.max_iter = fun, callback, tol, max_iter
-        self.evaluated = self.iterate = None
+        self.evaluated: Any = None
+        self.iterate: Any = None
         self.nit = self.nfev = 0
 
     def __call__(self, x):
@@ -438,12 +441,17 @@ class TrustConstr(FullBatch):
 
         Parameters
         ----------
-        fun, x0, **settings
-            As for `FullBatch.minimize`.
+        fun : callable
+            ``fun(x) -> (value, gradient)``.
+        x0 : ndarray of shape (size,)
+            Where to start; is not written to.
+        **settings : dict
+            Further arguments of `FullBatch.minimize`.
 
         Returns
         -------
         result : scipy.optimize.OptimizeResult
+            Of scipy.
         """
         result = super().minimize(fun, x0, **settings)
         result.jac = result.get("grad", result.jac)
@@ -456,7 +464,7 @@ class _ResidualWatch(_Watch):
     def __init__(self, problem, callback, *, tol, max_iter):
         super().__init__(None, callback, tol=tol, max_iter=max_iter)
         self.problem = problem
-        self.latest = None
+        self.latest: Any = None
 
     def residuals(self, x):
         """Return the residuals, whose squares are summed."""
@@ -507,7 +515,7 @@ class _LeastSquares(FullBatch):
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            scipy's own; but ``fun`` and ``jac`` are half the sum of squares and its gradient.
+            Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient.
         """
         self.check()
         watch = _ResidualWatch(fun, callback, tol=tol, max_iter=max_iter)
