@@ -5,6 +5,7 @@ from .exceptions import DivergenceError, GradientCheckError, ParameterStructureE
 from .gradient_check import Finding, GradientReport, check_gradient
 from .losses import get_loss, get_loss_names
 from .optimizers import get_optimizer, get_optimizer_names
+from .search import LearningRateSweep, find_learning_rate, optimizer_grid
 
 __version__ = "0.1.0"
 
@@ -17,11 +18,14 @@ __all__ = [
     "Finding",
     "GradientCheckError",
     "GradientReport",
+    "LearningRateSweep",
     "ParameterStructureError",
     "ReceivedArgumentError",
     "check_gradient",
+    "find_learning_rate",
     "get_loss",
     "get_loss_names",
     "get_optimizer",
     "get_optimizer_names",
+    "optimizer_grid",
 ]

@@ -149,8 +149,8 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     with _Interrupts() as interrupts:
         loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
         for _ in range(max_iter):
-            state.epoch = monitor.history.n_iter
-            loss, gradient_norm = loop.epoch(state.epoch)
+            loss, gradient_norm = loop.epoch(monitor.history.n_iter)
+            state.epoch += 1
             answer = answering(theta, optimizer, state)
             if sample:
                 loss = objective.mean_value(answer, sample)

@@ -20,6 +20,7 @@ from models import (
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.exceptions import DataConversionWarning
+from sklearn.preprocessing import StandardScaler
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.losses import Huber
@@ -190,14 +191,16 @@ def test_other_numbers_become_float64(cls, dtype):
     assert output(narrow, rows).dtype == np.float64
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame(X, columns=["a", "b", "c"]), pl.DataFrame(X, ["a", "b", "c"])])
 @pytest.mark.parametrize("cls", CLASSES)
-def test_frames_give_their_names(cls):
+def test_frames_give_their_names(cls, frame):
     """And predictions insist on them, in their order."""
-    for frame in (pd.DataFrame(X, columns=["a", "b", "c"]), pl.DataFrame(X, schema=["a", "b", "c"])):
-        estimator = make(cls).fit(frame, target(cls))
-        assert estimator.feature_names_in_.tolist() == ["a", "b", "c"]
-        with pytest.raises(ValueError, match="Feature names must be in the same order"):
-            output(estimator, frame[["b", "a", "c"]])
+    if not hasattr(StandardScaler().fit(frame), "feature_names_in_"):
+        pytest.skip("this scikit-learn cannot read the names of so young a polars")
+    estimator = make(cls).fit(frame, target(cls))
+    assert estimator.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        output(estimator, frame[["b", "a", "c"]])
 
 
 # y

@@ -182,7 +182,7 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize(("loss", "inverse"), LINKS.items(), ids=map(str, LINKS))
+@pytest.mark.parametrize(("loss", "inverse"), LINKS.items(), ids=[getattr(loss, "__name__", str(loss)) for loss in LINKS])
 def test_predict_applies_the_inverse_of_the_losss_link(loss, inverse):
     """`forward` is on the link's scale, `predict` on that of y; with a loss of the user's own they are the same."""
     start = {"coef": np.array([0.1, -0.2, 0.3]), "intercept": 2.0}

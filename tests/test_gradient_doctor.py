@@ -30,6 +30,7 @@ from sk_analytic.gradient_check.doctor import of_callables
 from sk_analytic.gradient_check.verdict import QUICK
 
 ROOT = Path(__file__).parents[1]
+SAYS_SIGN = r"(?s)analytic gradient is wrong.*sign is flipped"
 DOUBTS = {name for name, cause in Cause.table.items() if issubclass(cause, Doubt)}
 UNNAMED = {"nade_logistic_derivative_missing"}  # wrong, found in its blocks, and honestly not explained
 
@@ -440,22 +441,26 @@ def test_warn_trains_all_the_same():
 
 
 def test_a_diverging_fit_is_told_whether_its_gradient_is_right():
-    """The verdict joins the error of a training that diverges, even with the check turned off."""
+    """The verdict joins the error, or the warning, of a training that diverges, even with the check turned off."""
     arguments = {"optimizer": "sgd", "optimizer__learning_rate": 1e12, "check_gradient": False, "random_state": 0}
     right = AnalyticRegressor(Relu.forward, vjp=Relu.vjp, init=Relu.params).set_params(**arguments)
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="The analytic gradient was checked"):
         right.fit(Relu.X, Relu.y)
     plant = FAULTS["hidden_residual_turned_round"].plant()
-    wrong = plant["estimator"].set_params(**{**arguments, "optimizer__learning_rate": 1e3})
-    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"(?s)gradient is wrong.*sign is flipped"):
-        wrong.fit(plant["X"], plant["y"])
+    for rate, error in (
+        (1e12, pytest.raises(DivergenceError, match=SAYS_SIGN)),
+        (0.1, pytest.warns(ConvergenceWarning, match=SAYS_SIGN)),
+    ):
+        wrong = plant["estimator"].set_params(**arguments | {"optimizer__learning_rate": rate, "max_iter": 30})
+        with np.errstate(all="ignore"), error:
+            wrong.fit(plant["X"], plant["y"])
 
 
 def test_a_failed_line_search_is_told_whether_its_gradient_is_right():
     """The warning of a line search that finds no step says that the gradient is wrong."""
     plant = FAULTS["hidden_residual_turned_round"].plant()
     model = plant["estimator"].set_params(optimizer="lbfgs", check_gradient=False)
-    with pytest.warns(ConvergenceWarning, match=r"(?s)gradient is wrong.*sign is flipped"):
+    with pytest.warns(ConvergenceWarning, match=SAYS_SIGN):
         model.fit(plant["X"], plant["y"])
 
 
@@ -568,9 +573,9 @@ def test_the_cost_of_a_verdict_does_not_grow_with_the_parameters():
     assert max(evaluations) <= 40
 
 
-def test_one_wrong_entry_among_a_million_is_found_cheaply():
+def test_one_wrong_entry_among_many_is_found_cheaply():
     """Bisection finds it without looking at the entries one by one."""
-    target = np.random.default_rng(0).normal(size=(1000, 1000))
+    target = np.random.default_rng(0).normal(size=(400, 500))
 
     def gradient(W):
         out = W - target
@@ -580,7 +585,7 @@ def test_one_wrong_entry_among_a_million_is_found_cheaply():
     report = check_gradient(
         loss=lambda W: 0.5 * float(np.sum((W - target) ** 2)),
         gradient=gradient,
-        params=np.ones((1000, 1000)),
+        params=np.ones((400, 500)),
         random_state=0,
     )
     finding = report.findings[0]

@@ -446,6 +446,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
                 if position and self._state is not None:  # go on from the average that predicts, where there is one
                     theta.vector[...] = answering(theta, self._method, self._state).vector
+                    self._state.restart()
                 failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
             if failed and not incremental:
                 message = f"{type(self).__name__} has not converged. {failed}"
@@ -463,9 +464,9 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         full_batch = isinstance(method, FullBatch)
         monitor.be_patient(math.inf if full_batch and monitor.score is None else self.n_iter_no_change)
         objective.needs_value = full_batch
+        start = theta.copy()
         if full_batch:
             self._method = self._state = None
-            start = theta.copy()
             result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
             self.optimizer_result_ = result
             if result.success or monitor.stopped:
@@ -481,19 +482,20 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         losses = self._history.loss_curve[first:]
         # By half at least: a start at the optimum, as the default density's, is left by a little.
         if monitor.score is None and losses and losses[-1] > losses[0] + 0.5 * abs(losses[0]) + self.tol:
+            opinion = self._second_opinion(objective, theta, start, rows)
             return (
                 f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
-                "the gradient is wrong (run check_gradient)."
+                f"the gradient is wrong. {opinion}".rstrip()
             )
         if stopped:
             return None
         return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
 
     def _second_opinion(self, objective, theta, start, rows):
-        """What the gradient check says where training failed, and where that is nothing, where it started."""
+        """What the gradient check says, where training started and where it failed."""
         from ..gradient_check import second_opinion
 
-        return second_opinion(objective, (theta, start), _check_batch(rows), seed=self._seed)
+        return second_opinion(objective, (start, theta), _check_batch(rows), seed=self._seed)
 
     def _compatible_state(self, optimizer, theta):
         """The optimizer's state so far where it belongs to this optimizer, else a new one."""

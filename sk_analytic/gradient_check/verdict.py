@@ -75,7 +75,7 @@ def judge(differences, analytic, scale, situation, direction, most=4):
     def doubt(cause, *places, **named):
         return Judgement("cannot tell", cause.identifier, evidence, cause.template.format(*places, **named))
 
-    if not np.isfinite(numerical):
+    if not np.isfinite(numerical) or np.isinf(scale) > np.isinf(analytic):
         return doubt(NotFinite, "beside the parameters of the check")
     if not np.isfinite(analytic):
         explanation = "The gradient is not finite where the loss is."
@@ -226,7 +226,7 @@ class Checker:
 
     def _share(self, index):
         """Typical size of a block's part of the derivative along a random direction."""
-        return float(np.linalg.norm(self.situation.block(index))) * self.sizes[index]
+        return _norm(self.situation.block(index).ravel()) * self.sizes[index]
 
     def _direction(self, indices, weights=None):
         direction = np.zeros(self.layout.size)
@@ -240,9 +240,15 @@ class Checker:
         gradient = self.situation.gradient
         chosen = direction != 0
         terms = gradient[chosen] * direction[chosen]
-        analytic, scale = float(terms.sum()), float(np.linalg.norm(terms))
+        analytic, scale = float(terms.sum()), _norm(terms)
         differences = self.situation.along(direction)
         return judge(differences, analytic, scale, self.situation, direction, most)
+
+
+def _norm(terms):
+    """The Euclidean norm, which does not overflow where the largest term does not."""
+    largest = float(np.abs(terms).max(initial=0.0))
+    return largest * float(np.linalg.norm(terms / largest)) if 0 < largest < np.inf else largest
 
 
 def _weights(common):

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..named import Hyperparameters, Interval, check_range, nearest, unknown_hyperparameter
+from ..named import Hyperparameters, Interval, check_range, nearest
+from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
 from .schedules import Schedule
 from .state import State
@@ -263,64 +264,8 @@ class Rule(Link, Optimizer):
     learning_rate: Any
 
 
-class _Composite(Hyperparameters, Optimizer):
+class _Composite(Composite, Optimizer):
     """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
-
-    def _items(self):
-        """Return the parts by name; nothing where what was given is no part, since `init` will say so."""
-        raise NotImplementedError
-
-    def _replace(self, name, item):
-        """Put another part in the place of the one of that name."""
-        raise NotImplementedError
-
-    def get_params(self, deep=True):
-        """Get parameters, by default those of the parts too.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to list the parts and their parameters.
-
-        Returns
-        -------
-        params : dict
-            Parameter names mapped to their values.
-        """
-        params = super().get_params(deep=deep)
-        for name, item in self._items().items() if deep else ():
-            params.setdefault(name, item)
-            params.update((f"{name}__{key}", value) for key, value in item.get_params().items())
-        return params
-
-    def set_params(self, **params):
-        """Set parameters, parts, and parameters of parts.
-
-        Parameters
-        ----------
-        **params : dict
-            As `get_params` names them.
-
-        Returns
-        -------
-        self : optimizer
-            This object.
-        """
-        own = self.get_params(deep=False)
-        nested: dict[str, dict] = {}
-        for key in sorted(params, key=lambda key: key not in own):  # what holds the parts comes first
-            name, _, rest = key.partition("__")
-            if name not in own and name not in self._items():
-                raise ValueError(unknown_hyperparameter(type(self).__name__, name, [*own, *self._items()]))
-            if rest:
-                nested.setdefault(name, {})[rest] = params[key]
-            elif name in own:
-                setattr(self, name, params[key])
-            elif self._items()[name] is not params[key]:
-                self._replace(name, params[key])
-        for name, changes in nested.items():
-            (getattr(self, name) if name in own else self._items()[name]).set_params(**changes)
-        return self
 
     def check(self):
         """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
@@ -366,24 +311,15 @@ class Chain(_Composite):
     def _given(self):
         if not isinstance(self.links, list | tuple):
             return [self.links]
-        return [_unnamed(item) for item in self.links]
-
-    def _names(self):
-        kinds = [type(_unnamed(item)).__name__.lower() for item in self.links]
-        return [
-            item[0] if _is_named(item) else kind if kinds.count(kind) == 1 else f"{kind}-{1 + kinds[:i].count(kind)}"
-            for i, (item, kind) in enumerate(zip(self.links, kinds, strict=True))
-        ]
+        return [unnamed(item) for item in self.links]
 
     def _items(self):
-        if not isinstance(self.links, list | tuple):
-            return {}
-        named = zip(self._names(), map(_unnamed, self.links), strict=True)
-        return {name: item for name, item in named if _is_part(item)}
+        return {name: item for name, item in named(self.links).items() if _is_part(item)}
 
     def _replace(self, name, item):
         # The name stays that of the place, whatever stands in it now.
-        self.links = [(name, item) if name == own else old for own, old in zip(self._names(), self.links, strict=True)]
+        names = names_of(self.links)
+        self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
 
     def place(self, blocks):
         """Return where the links stand: one after the other, on the same blocks."""
@@ -512,14 +448,6 @@ class NamedChain(_Scheduled, Optimizer):
 
 def _is_part(item):
     return hasattr(item, "place") and not isinstance(item, type)
-
-
-def _is_named(item):
-    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
-
-
-def _unnamed(item):
-    return item[1] if _is_named(item) else item
 
 
 def _stands_for(name, block):

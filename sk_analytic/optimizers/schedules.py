@@ -1,15 +1,27 @@
 """Hyperparameters that change while training: a schedule stands where a number stands.
 
-A schedule is a pure function of the step (calls of ``update`` so far) and the epoch, both from 0, so
-that a resumed run goes on where it was. Which of the two it counts is its ``unit``; none knows how
-long training will take.
+A schedule is a pure function of the step (calls of ``update`` so far) and the epoch, both from 0, and one
+of them also of the losses of the epochs so far; so a resumed run goes on where it was. Which of the two
+it counts is its ``unit``; how long it takes is said by its own arguments, and none knows how long
+training will take.
 """
+
+import math
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from ..named import Hyperparameters, Interval
+from ..named import Hyperparameters, Interval, check_range
+from .composite import Composite, named, names_of, unnamed
 
+NUMBER = Interval(-np.inf, np.inf)
+AMOUNT = Interval(0, np.inf)
 POSITIVE = Interval(0, np.inf, closed="neither")
+SHARE = Interval(0, 1)
+AT_LEAST_ONE = Interval(1, np.inf)
+COUNT = Interval(0, np.inf, integral=True)
+UNITS = {"unit": ("step", "epoch")}
 
 
 class Schedule(Hyperparameters):
@@ -53,8 +65,44 @@ class Schedule(Hyperparameters):
         """
         return self(state.step, state.epoch)
 
+    def check(self):
+        """Raise an error that names the first hyperparameter outside its range, here or in a schedule inside."""
+        super().check()
+        for value in vars(self).values():
+            if isinstance(value, Schedule):
+                value.check()
+
     def _count(self, step, epoch):
         return epoch if self.unit == "epoch" else step
+
+
+class _Moment:
+    """What a schedule inside another sees of a state, its own count begun anew."""
+
+    __slots__ = ("epoch", "loss_curve", "notes", "step")
+
+    def __init__(self, step, epoch, loss_curve=(), notes=None):
+        self.step, self.epoch, self.loss_curve = step, epoch, loss_curve
+        self.notes = {} if notes is None else notes
+
+    @classmethod
+    def after(cls, state, begin, unit):
+        """Return a state as it looks to what began after so many units."""
+        step, epoch = (state.step - begin, state.epoch) if unit == "step" else (state.step, state.epoch - begin)
+        return cls(step, epoch, state.loss_curve, state.notes)
+
+
+class _OfState(Schedule):
+    """A schedule that needs more than two counts: ``at`` is what it is, called alone it has seen no loss."""
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs, in which no loss was seen."""
+        return self.at(_Moment(step, epoch))
+
+
+def _value(schedule, state):
+    """Return the value of a schedule, or of a number in its place."""
+    return schedule.at(state) if isinstance(schedule, Schedule) else schedule
 
 
 class Constant(Schedule):
@@ -71,6 +119,8 @@ class Constant(Schedule):
     >>> Constant(0.1)(step=1000, epoch=10)
     0.1
     """
+
+    ranges = {"value": NUMBER}
 
     def __init__(self, value):
         self.value = value
@@ -103,7 +153,7 @@ class Exponential(Schedule):
     0.025
     """
 
-    ranges = {"decay": POSITIVE, "every": POSITIVE, "unit": ("step", "epoch")}
+    ranges = {"initial": NUMBER, "decay": POSITIVE, "every": POSITIVE, **UNITS}
 
     def __init__(self, initial, decay, every=1, unit="step"):
         self.initial = initial
@@ -139,7 +189,7 @@ class InverseTime(Schedule):
     0.01
     """
 
-    ranges = {"decay": Interval(0, np.inf), "every": POSITIVE, "unit": ("step", "epoch")}
+    ranges = {"initial": NUMBER, "decay": AMOUNT, "every": POSITIVE, **UNITS}
 
     def __init__(self, initial, decay, every=1, unit="step"):
         self.initial = initial
@@ -150,3 +200,590 @@ class InverseTime(Schedule):
     def __call__(self, step, epoch):
         """Return the value after so many steps and epochs."""
         return self.initial / (1 + self.decay * self._count(step, epoch) / self.every)
+
+
+class Polynomial(Schedule):
+    r"""Go to a final value in a given time: :math:`v_1 + (v_0 - v_1) (1 - k / n)^p` after k of n units.
+
+    It stays there. With a power of 1 it is a straight line. As ``optax.polynomial_schedule`` and, with a final
+    value of 0, ``torch.optim.lr_scheduler.PolynomialLR``.
+
+    Parameters
+    ----------
+    initial : float
+        Value at the start, :math:`v_0`.
+    length : float
+        Units n until the final value is reached.
+    final : float, default=0.0
+        Value from then on, :math:`v_1`.
+    power : float, default=1.0
+        The power p.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Polynomial
+    >>> Polynomial(0.1, length=100, final=0.02)(step=50, epoch=0)
+    0.06
+    """
+
+    ranges = {"initial": NUMBER, "length": POSITIVE, "final": NUMBER, "power": POSITIVE, **UNITS}
+
+    def __init__(self, initial, length, final=0.0, power=1.0, unit="step"):
+        self.initial = initial
+        self.length = length
+        self.final = final
+        self.power = power
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        left = 1.0 - min(self._count(step, epoch) / self.length, 1.0)
+        return self.final + (self.initial - self.final) * left**self.power
+
+
+class Step(Schedule):
+    r"""Multiply by a factor at once, every so many units: :math:`v_0\, f^{\lfloor k / e \rfloor}` after k units.
+
+    As ``torch.optim.lr_scheduler.StepLR`` and, ``staircase`` set, ``optax.exponential_decay``.
+
+    Parameters
+    ----------
+    initial : float
+        Value at the start.
+    every : float
+        Units from one change to the next.
+    factor : float, default=0.1
+        What each change multiplies by, greater than 0.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Step
+    >>> schedule = Step(0.1, every=30, factor=0.5, unit="epoch")
+    >>> [schedule(step=0, epoch=epoch) for epoch in (0, 29, 30, 60)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
+
+    ranges = {"initial": NUMBER, "every": POSITIVE, "factor": POSITIVE, **UNITS}
+
+    def __init__(self, initial, every, factor=0.1, unit="step"):
+        self.initial = initial
+        self.every = every
+        self.factor = factor
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        return self.initial * self.factor ** (self._count(step, epoch) // self.every)
+
+
+class Piecewise(Schedule):
+    """Go from one constant value to the next at given boundaries.
+
+    As ``torch.optim.lr_scheduler.MultiStepLR`` and ``optax.piecewise_constant_schedule``, which take factors in
+    the place of values.
+
+    Parameters
+    ----------
+    values : list of float
+        One more than there are boundaries.
+    boundaries : list of float
+        After so many units the next value holds; increasing.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Piecewise
+    >>> schedule = Piecewise([0.1, 0.01, 0.001], boundaries=[10, 20], unit="epoch")
+    >>> [schedule(step=0, epoch=epoch) for epoch in (9, 10, 20)]
+    [0.1, 0.01, 0.001]
+    """
+
+    ranges = UNITS
+
+    def __init__(self, values, boundaries, unit="step"):
+        self.values = values
+        self.boundaries = boundaries
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        return self.values[_passed(self.boundaries, self._count(step, epoch))]
+
+    def check(self):
+        """Raise an error for values that are no numbers, and boundaries that do not fit them."""
+        super().check()
+        _check_boundaries(self, "values")
+        for value in self.values:
+            check_range("Piecewise", "each of the values", value, NUMBER)
+
+
+class Cosine(Schedule):
+    r"""Fall along half a wave of the cosine, once or again and again [Loshchilov2017]_.
+
+    .. math::
+
+        v_1 + \frac{v_0 - v_1}{2} \Big(1 + \cos \frac{\pi k}{n}\Big)
+
+    after k of n units. Then it stays at :math:`v_1`; or, with restarts, jumps back to :math:`v_0` and takes
+    ``growth`` times as long for the next fall. As ``optax.cosine_decay_schedule``; with restarts as
+    ``torch.optim.lr_scheduler.CosineAnnealingWarmRestarts``.
+
+    Parameters
+    ----------
+    initial : float
+        Value at the start of each fall, :math:`v_0`.
+    length : float
+        Units n of the first fall.
+    final : float, default=0.0
+        Value at the end of each fall, :math:`v_1`.
+    restarts : bool, default=False
+        Whether to begin again.
+    growth : float, default=1.0
+        How many times as long as the one before each fall takes, at least 1; the paper's :math:`T_{mult}`.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    References
+    ----------
+    .. [Loshchilov2017] I. Loshchilov and F. Hutter, "SGDR: Stochastic gradient descent with warm restarts",
+       ICLR 2017, equation 5.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Cosine
+    >>> schedule = Cosine(0.1, length=10, restarts=True, growth=2)
+    >>> [round(schedule(step=step, epoch=0), 3) for step in (0, 5, 9, 10, 20, 30)]
+    [0.1, 0.05, 0.002, 0.1, 0.05, 0.1]
+    """
+
+    ranges = {
+        "initial": NUMBER,
+        "length": POSITIVE,
+        "final": NUMBER,
+        "restarts": bool,
+        "growth": AT_LEAST_ONE,
+        **UNITS,
+    }
+
+    def __init__(self, initial, length, final=0.0, restarts=False, growth=1.0, unit="step"):
+        self.initial = initial
+        self.length = length
+        self.final = final
+        self.restarts = restarts
+        self.growth = growth
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        count, length = self._count(step, epoch), self.length
+        if self.restarts:
+            count, length = self._in_fall(count)
+        return self.final + (self.initial - self.final) * _half_wave(min(count / length, 1.0))
+
+    def _in_fall(self, count):
+        """Return how far in its own fall a count is, and the length of that fall."""
+        length, growth = self.length, self.growth
+        if growth == 1:
+            return count % length, length
+
+        def begin(fall):
+            return length * (growth**fall - 1) / (growth - 1)
+
+        # The logarithm may round to a neighbour.
+        fall = int(math.log1p(count / length * (growth - 1)) / math.log(growth))
+        fall += (count >= begin(fall + 1)) - (count < begin(fall))
+        return count - begin(fall), length * growth**fall
+
+
+class InverseSquareRoot(Schedule):
+    r"""Rise in a straight line, then fall with the root of time [Vaswani2017]_.
+
+    .. math::
+
+        v \min\Big(\frac{k + 1}{w}, \sqrt{\frac{w}{k + 1}}\Big)
+
+    after k units. The paper's rate, "Noam", has the peak
+    :math:`v = d_\text{model}^{-1/2} w^{-1/2}`.
+
+    Parameters
+    ----------
+    peak : float
+        The largest value v, which the w-th unit has.
+    warm_up : float
+        Units w of the rise; 1 for none.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    References
+    ----------
+    .. [Vaswani2017] A. Vaswani et al., "Attention is all you need", NeurIPS 2017, equation 3.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import InverseSquareRoot
+    >>> schedule = InverseSquareRoot(0.1, warm_up=10)
+    >>> [schedule(step=step, epoch=0) for step in (0, 9, 39)]
+    [0.01, 0.1, 0.05]
+    """
+
+    ranges = {"peak": NUMBER, "warm_up": AT_LEAST_ONE, **UNITS}
+
+    def __init__(self, peak, warm_up, unit="step"):
+        self.peak = peak
+        self.warm_up = warm_up
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        share = (self._count(step, epoch) + 1) / self.warm_up
+        return self.peak * min(share, share**-0.5)
+
+
+class OneCycle(Schedule):
+    r"""Rise to a peak, fall far below the start, and end [Smith2019]_.
+
+    The momentum goes the other way in the same time: it is another of these schedules, see the examples. As
+    ``torch.optim.lr_scheduler.OneCycleLR``: of n units the first, number 0, has the initial value, number
+    :math:`p n - 1` would have the peak, and the last, number :math:`n - 1`, has the final value, which then stays.
+
+    Parameters
+    ----------
+    peak : float
+        Value in between.
+    length : float
+        Units n of the cycle.
+    initial : float, default=None
+        Value at the start; a 25th of the peak if not given.
+    final : float, default=None
+        Value at the end; a 10,000th of the initial one if not given.
+    peak_at : float, default=0.3
+        The share p of the cycle after which the peak is reached.
+    shape : {"cosine", "linear"}, default="cosine"
+        How to go from one to the next.
+    three_phases : bool, default=False
+        Whether to fall to the initial value first, in the time that the rise took, and then to the final one. The
+        peak must then lie in the first half.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    References
+    ----------
+    .. [Smith2019] L. Smith and N. Topin, "Super-convergence: very fast training of neural networks using
+       large learning rates", arXiv:1708.07120.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import SGD, OneCycle
+    >>> optimizer = SGD(
+    ...     learning_rate=OneCycle(0.5, length=100),
+    ...     momentum=OneCycle(0.85, length=100, initial=0.95, final=0.95),
+    ... )
+    >>> [round(optimizer.learning_rate(step=step, epoch=0), 3) for step in (0, 29, 60, 99)]
+    [0.02, 0.5, 0.295, 0.0]
+    """
+
+    ranges = {
+        "peak": NUMBER,
+        "length": AT_LEAST_ONE,
+        "peak_at": SHARE,
+        "shape": ("cosine", "linear"),
+        "three_phases": bool,
+        **UNITS,
+    }
+
+    def __init__(
+        self, peak, length, initial=None, final=None, peak_at=0.3, shape="cosine", three_phases=False, unit="step"
+    ):
+        self.peak = peak
+        self.length = length
+        self.initial = initial
+        self.final = final
+        self.peak_at = peak_at
+        self.shape = shape
+        self.three_phases = three_phases
+        self.unit = unit
+
+    def __call__(self, step, epoch):
+        """Return the value after so many steps and epochs."""
+        count = self._count(step, epoch)
+        for (begin, value), (end, target) in pairwise(self._corners()):
+            if count <= end:
+                share = (count - begin) / (end - begin) if end > begin else 1.0
+                left = _half_wave(share) if self.shape == "cosine" else 1.0 - share
+                return target + (value - target) * left
+        return target
+
+    def check(self):
+        """Raise an error that names the first hyperparameter outside its range."""
+        super().check()
+        for name in ("initial", "final"):
+            if getattr(self, name) is not None:
+                check_range("OneCycle", name, getattr(self, name), NUMBER)
+        if self.three_phases:
+            check_range("OneCycle", "peak_at of three phases", self.peak_at, Interval(0, 0.5))
+
+    def _corners(self):
+        """Pairs of the count and the value between which it goes."""
+        initial = self.peak / 25 if self.initial is None else self.initial
+        final = initial / 1e4 if self.final is None else self.final
+        rise = max(self.peak_at * self.length - 1, 0)
+        corners = [(0, initial), (rise, self.peak), (self.length - 1, final)]
+        if self.three_phases:
+            corners.insert(2, (2 * rise, initial))
+        return corners
+
+
+class WarmUp(_OfState):
+    """Rise in a straight line to the first value of another schedule, then follow that.
+
+    The other schedule begins to count when the rise is over, if it counts the same unit; another unit it counts
+    from the very start. As ``optax.warmup_cosine_decay_schedule`` and the like.
+
+    Parameters
+    ----------
+    length : float
+        Units of the rise. In unit number ``length``, counted from 0, the first value of `then` holds.
+    then : float or Schedule
+        What follows.
+    start_factor : float, default=0.0
+        The share of that value that the rise begins with. With 0 a rate is zero in the first unit.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Exponential, WarmUp
+    >>> schedule = WarmUp(10, then=Exponential(0.1, decay=0.5, every=10))
+    >>> [schedule(step=step, epoch=0) for step in (0, 5, 10, 20)]
+    [0.0, 0.05, 0.1, 0.05]
+    >>> schedule.set_params(then__initial=0.2)(step=5, epoch=0)
+    0.1
+    """
+
+    ranges = {"length": POSITIVE, "start_factor": NUMBER, **UNITS}
+
+    def __init__(self, length, then, start_factor=0.0, unit="step"):
+        self.length = length
+        self.then = then
+        self.start_factor = start_factor
+        self.unit = unit
+
+    def at(self, state):
+        """Return the value for the next update."""
+        count = self._count(state.step, state.epoch)
+        value = _value(self.then, _Moment.after(state, min(count, self.length), self.unit))
+        if count >= self.length:
+            return value
+        return value * (self.start_factor + (1.0 - self.start_factor) * (count / self.length))
+
+    def check(self):
+        """Raise an error that names the first hyperparameter outside its range, here or in what follows."""
+        super().check()
+        _check_part("WarmUp", "then", self.then)
+
+
+class Joined(Composite, _OfState):
+    """One schedule after another.
+
+    Each begins to count at the boundary before it, if it counts the same unit; another unit it counts from the
+    very start. As ``optax.join_schedules`` and ``torch.optim.lr_scheduler.SequentialLR``.
+
+    Parameters
+    ----------
+    schedules : list of float or Schedule, or of tuple (str, Schedule)
+        One more than there are boundaries. They are named as by :func:`sklearn.pipeline.make_pipeline` unless a
+        name is given.
+    boundaries : list of float
+        After so many units the next schedule takes over; increasing.
+    unit : {"step", "epoch"}, default="step"
+        What is counted.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import Cosine, Joined
+    >>> schedule = Joined([0.1, Cosine(0.1, length=50)], boundaries=[100])
+    >>> [round(schedule(step=step, epoch=0), 3) for step in (0, 100, 125, 150)]
+    [0.1, 0.1, 0.05, 0.0]
+    >>> schedule.set_params(cosine__final=0.01)(step=150, epoch=0)
+    0.01
+    """
+
+    ranges = UNITS
+
+    def __init__(self, schedules, boundaries, unit="step"):
+        self.schedules = schedules
+        self.boundaries = boundaries
+        self.unit = unit
+
+    def at(self, state):
+        """Return the value for the next update."""
+        position = _passed(self.boundaries, self._count(state.step, state.epoch))
+        schedule = unnamed(self.schedules[position])
+        return _value(schedule, _Moment.after(state, self.boundaries[position - 1], self.unit) if position else state)
+
+    def check(self):
+        """Raise an error for what is no schedule, and for boundaries that do not fit."""
+        super().check()
+        _check_boundaries(self, "schedules")
+        for schedule in map(unnamed, self.schedules):
+            _check_part("Joined", "each of the schedules", schedule)
+
+    def _items(self):
+        return {name: item for name, item in named(self.schedules).items() if isinstance(item, Schedule)}
+
+    def _replace(self, name, item):
+        names = names_of(self.schedules)
+        self.schedules = [(name, item) if name == own else old for own, old in zip(names, self.schedules, strict=True)]
+
+
+class _Descent:
+    """How far `ReduceOnPlateau` has come: what it has seen, and what follows from it."""
+
+    def __init__(self, value):
+        self.value, self.seen = value, 0
+        self.best, self.without, self.rest = math.inf, 0, 0
+
+
+class ReduceOnPlateau(_OfState):
+    r"""Multiply by a factor whenever the loss has not become better for some epochs.
+
+    It sees the ``loss_curve`` of the optimizer's state, to which an estimator adds what its ``loss_curve_`` has;
+    in a loop of your own, append the loss of each epoch. Without a loss it stays as it is. It is a function of that
+    curve: a hyperparameter that you change counts as if it had always been so.
+
+    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with an ``eps`` of 0. A relative threshold is taken of
+    the loss's size, so that a negative loss works; torch then takes what is a little worse for better.
+
+    Parameters
+    ----------
+    initial : float
+        Value at the start.
+    factor : float, default=0.1
+        What each reduction multiplies by, between 0 and 1.
+    patience : int, default=10
+        So many epochs in a row without improvement are borne; one more, and the value is reduced.
+    threshold : float, default=1e-4
+        By how much a loss must be below the best so far to be an improvement.
+    threshold_mode : {"relative", "absolute"}, default="relative"
+        Whether that is a share of the best loss, or itself the difference.
+    cooldown : int, default=0
+        Epochs after a reduction in which none counts as one without improvement.
+    minimum : float, default=0.0
+        The value is not reduced below.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD, ReduceOnPlateau
+    >>> theta, optimizer = np.array([0.0]), SGD(ReduceOnPlateau(1.0, factor=0.5, patience=1))
+    >>> state = optimizer.init(theta)
+    >>> for loss in [3.0, 2.0, 2.0, 2.0, 2.0]:
+    ...     optimizer.update(state, theta, np.array([-1.0]))
+    ...     state.loss_curve.append(loss)
+    ...     print(theta)
+    [1.]
+    [2.]
+    [3.]
+    [4.]
+    [4.5]
+    """
+
+    ranges = {
+        "initial": NUMBER,
+        "factor": Interval(0, 1, closed="neither"),
+        "patience": COUNT,
+        "threshold": AMOUNT,
+        "threshold_mode": ("relative", "absolute"),
+        "cooldown": COUNT,
+        "minimum": NUMBER,
+    }
+
+    def __init__(
+        self,
+        initial,
+        factor=0.1,
+        patience=10,
+        threshold=1e-4,
+        threshold_mode="relative",
+        cooldown=0,
+        minimum=0.0,
+    ):
+        self.initial = initial
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.minimum = minimum
+
+    def at(self, state):
+        """Return the value for the next update."""
+        key = type(self), *vars(self).values()
+        descent, losses = state.notes.get(key), state.loss_curve
+        if descent is None or descent.seen > len(losses):
+            descent = state.notes[key] = _Descent(self.initial)
+        while descent.seen < len(losses):
+            self._see(descent, losses[descent.seen])
+        return descent.value
+
+    def _see(self, descent, loss):
+        """Take in the loss of one more epoch."""
+        descent.seen += 1
+        if self._is_better(loss, descent.best):
+            descent.best, descent.without = loss, 0
+        else:
+            descent.without += 1
+        if descent.rest:
+            descent.rest -= 1
+            descent.without = 0
+        if descent.without > self.patience:
+            reduced = max(descent.value * self.factor, self.minimum)
+            descent.value = min(descent.value, reduced)
+            descent.rest, descent.without = self.cooldown, 0
+
+    def _is_better(self, loss, best):
+        if math.isinf(best):
+            return loss < best
+        margin = self.threshold * (abs(best) if self.threshold_mode == "relative" else 1.0)
+        return loss < best - margin
+
+
+def _half_wave(share):
+    """Return what is left, of 1, after a share of half a wave of the cosine."""
+    return 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def _passed(boundaries, count):
+    """Return how many boundaries have been reached."""
+    return sum(count >= boundary for boundary in boundaries)
+
+
+def _check_boundaries(schedule, parts):
+    """Raise if the boundaries of a schedule do not increase, or are not one fewer than its parts."""
+    owner, values, boundaries = type(schedule).__name__, getattr(schedule, parts), schedule.boundaries
+    for name, given in ((parts, values), ("boundaries", boundaries)):
+        if not isinstance(given, list | tuple):
+            raise TypeError(f"{owner}: {name} must be a list; got {given!r}.")
+    for boundary in boundaries:
+        check_range(owner, "each of the boundaries", boundary, POSITIVE)
+    if any(b <= a for a, b in pairwise(boundaries)):
+        raise ValueError(f"{owner}: boundaries must increase; got {boundaries!r}.")
+    if len(values) != len(boundaries) + 1:
+        raise ValueError(
+            f"{owner}: {len(values)} {parts} have {len(values) - 1} boundaries between them; "
+            f"got {len(boundaries)}: {boundaries!r}."
+        )
+
+
+def _check_part(owner, name, part: Any):
+    """Raise if what should be a schedule or a number is neither, or is a schedule with a wrong hyperparameter."""
+    if isinstance(part, Schedule):
+        part.check()
+    elif not NUMBER.admits(part):
+        hint = f" Pass an instance: {part.__name__}(...)." if isinstance(part, type) else ""
+        raise TypeError(f"{owner}: {name} must be a schedule or a number; got {part!r}.{hint}")

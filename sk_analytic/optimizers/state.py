@@ -72,7 +72,7 @@ class State:
     step : int
         Calls of ``update`` so far.
     epoch : int
-        Written by the training loop, read by schedules.
+        Complete passes over the data so far; written by the training loop, read by schedules.
     loss_curve : list of float
         Likewise, one entry an epoch.
     names : tuple of str
@@ -87,6 +87,9 @@ class State:
         Structure of θ; None where it is given as a vector.
     links : list of LinkState
         In the order in which the links stand.
+    notes : dict
+        What schedules worked out from the loss curve, so that they need not do so in each step. It is neither
+        pickled nor needed.
     """
 
     def __init__(self, names, slices, size, dtype, layout=None):
@@ -114,6 +117,11 @@ class State:
         """Whether another state is of the same blocks, in the same dtype."""
         ours, theirs = ((s.names, s.slices, s.dtype, s.layout) for s in (self, other))
         return ours == theirs
+
+    def restart(self):
+        """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""
+        self.step = self.epoch = 0
+        self.loss_curve = []
 
     def accept_theta(self, theta):
         """Look at θ given as a vector, once for each array.
@@ -185,9 +193,10 @@ class State:
     def _drop_scratch(self):
         self._plan = self._engine = self._theta = None
         self._buffers: dict = {}
+        self.notes: dict = {}
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return {name: value for name, value in vars(self).items() if name != "notes" and not name.startswith("_")}
 
     def __setstate__(self, kept):
         vars(self).update(kept)

@@ -1,0 +1,90 @@
+"""Objects made of others: ``get_params`` and ``set_params`` reach the parts by their names."""
+
+from ..named import Hyperparameters, unknown_hyperparameter
+
+
+class Composite(Hyperparameters):
+    """Hyperparameters of which some hold further objects, each with a name."""
+
+    def _items(self):
+        """Return the parts by name; nothing where what was given is no part, since `check` will say so."""
+        raise NotImplementedError
+
+    def _replace(self, name, item):
+        """Put another part in the place of the one of that name."""
+        raise NotImplementedError
+
+    def get_params(self, deep=True):
+        """Get parameters, by default those of the parts too.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to list the parts and their parameters.
+
+        Returns
+        -------
+        params : dict
+            Parameter names mapped to their values.
+        """
+        params = super().get_params(deep=deep)
+        for name, item in self._items().items() if deep else ():
+            params.setdefault(name, item)
+            params.update((f"{name}__{key}", value) for key, value in item.get_params().items())
+        return params
+
+    def set_params(self, **params):
+        """Set parameters, parts, and parameters of parts.
+
+        Parameters
+        ----------
+        **params : dict
+            As `get_params` names them.
+
+        Returns
+        -------
+        self : object
+            This object.
+        """
+        own = self.get_params(deep=False)
+        nested: dict[str, dict] = {}
+        for key in sorted(params, key=lambda key: key not in own):  # what holds the parts comes first
+            name, _, rest = key.partition("__")
+            if name not in own and name not in self._items():
+                raise ValueError(unknown_hyperparameter(type(self).__name__, name, [*own, *self._items()]))
+            if rest:
+                nested.setdefault(name, {})[rest] = params[key]
+            elif name in own:
+                setattr(self, name, params[key])
+            elif self._items()[name] is not params[key]:
+                self._replace(name, params[key])
+        for name, changes in nested.items():
+            (getattr(self, name) if name in own else self._items()[name]).set_params(**changes)
+        return self
+
+
+def names_of(items):
+    """Return the names of the items of a list, as :func:`sklearn.pipeline.make_pipeline` gives them.
+
+    They are the lower-case names of the classes, numbered where one comes twice; or what stands before an
+    item in a pair.
+    """
+    kinds = [type(unnamed(item)).__name__.lower() for item in items]
+    return [
+        item[0] if _is_named(item) else kind if kinds.count(kind) == 1 else f"{kind}-{1 + kinds[:i].count(kind)}"
+        for i, (item, kind) in enumerate(zip(items, kinds, strict=True))
+    ]
+
+
+def named(items):
+    """Return the items of a list by name; none of them where there is no list."""
+    return dict(zip(names_of(items), map(unnamed, items), strict=True)) if isinstance(items, list | tuple) else {}
+
+
+def unnamed(item):
+    """Return an item of a list without the name that it may have been given."""
+    return item[1] if _is_named(item) else item
+
+
+def _is_named(item):
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
