@@ -182,7 +182,9 @@ LINKS = {
 }
 
 
-@pytest.mark.parametrize(("loss", "inverse"), LINKS.items(), ids=[getattr(loss, "__name__", str(loss)) for loss in LINKS])
+@pytest.mark.parametrize(
+    ("loss", "inverse"), LINKS.items(), ids=[getattr(loss, "__name__", str(loss)) for loss in LINKS]
+)
 def test_predict_applies_the_inverse_of_the_losss_link(loss, inverse):
     """`forward` is on the link's scale, `predict` on that of y; with a loss of the user's own they are the same."""
     start = {"coef": np.array([0.1, -0.2, 0.3]), "intercept": 2.0}
@@ -1132,3 +1134,33 @@ def test_the_docstring_lists_every_parameter_once(cls):
     """Those of __init__, in its order."""
     listed = re.findall(r"^(\w+) : ", sections(cls)["Parameters"], flags=re.MULTILINE)
     assert listed == list(inspect.signature(cls).parameters)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "loss", "message"),
+    [
+        (AnalyticRegressor, "negative_log_likelihood", "compares predictions alone; AnalyticRegressor has targets"),
+        (AnalyticDensity, "squared_error", "compares predictions with y; AnalyticDensity has no y"),
+        (AnalyticTransformer, "squared_error", "compares predictions with y; AnalyticTransformer has no y"),
+    ],
+)
+def test_a_loss_that_does_not_fit_the_task_is_refused(estimator, loss, message):
+    """A loss without targets for a task with them, or the reverse, would train nonsense."""
+    with pytest.raises(ValueError, match=message):
+        estimator(loss=loss).fit(X, Y)
+
+
+@pytest.mark.parametrize("estimator", [AnalyticDensity, AnalyticTransformer])
+def test_outputs_have_the_dtype_of_the_rows(estimator):
+    """float32 rows give float32, also where the model was trained in float64."""
+    fitted = begun(estimator(random_state=0), X, None)
+    method = fitted.score_samples if estimator is AnalyticDensity else fitted.transform
+    assert method(X.astype(np.float32)).dtype == np.float32
+    assert method(X).dtype == np.float64
+
+
+def test_a_density_cannot_be_scored_on_rows_without_weight():
+    """The message says so; NumPy's own would not name the argument."""
+    fitted = begun(AnalyticDensity(), X, None)
+    with pytest.raises(ValueError, match="sample_weight is zero in every row"):
+        fitted.score(X, sample_weight=np.zeros(len(X)))

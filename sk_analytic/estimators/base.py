@@ -147,8 +147,9 @@ def shares_parameters(*, parameters="", attributes="", **words):
     def fill(cls):
         default = inspect.signature(cls.__init__).parameters["loss"].default
         loss = "None" if default is None else f'"{default}"'
-        shared = SHARED_DOC.strip("\n").format(loss=loss, parameters=parameters, attributes=attributes, **words)
-        cls.__doc__ = cls.__doc__.replace("{shared}", shared)
+        shared = SHARED_DOC.format(loss=loss, parameters=parameters, attributes=attributes, **words)
+        if cls.__doc__:  # python -OO has none
+            cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared}", inspect.cleandoc(shared))
         return cls
 
     return fill
@@ -376,9 +377,13 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             return None
         loss = clone(get_loss(self.loss))
         loss.check()
-        y = columns.get("y")
-        if y is not None:
-            loss.check_domain(y)
+        if (loss.domain is None) != ("y" not in columns):
+            raise ValueError(
+                f"loss={self.loss!r} compares {'predictions alone' if loss.domain is None else 'predictions with y'}; "
+                f"{type(self).__name__} has {'targets' if 'y' in columns else 'no y'}. Choose another loss."
+            )
+        if "y" in columns:
+            loss.check_domain(columns["y"])
         return loss
 
     def _require_weights_accepted(self, model, weight):
@@ -531,10 +536,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOATS, reset=False)
-        return self._raw(self.params_, ArrayRows(X, {}, seed=self._seed).everything)
-
-    def _raw(self, params, batch):
-        return read_prediction(self._model.predictions(params, batch), batch.n)
+        batch = ArrayRows(X, {}, seed=self._seed).everything
+        return read_prediction(self._model.predictions(self.params_, batch), batch.n).astype(X.dtype, copy=False)
 
     def _prepare_check(self, X, y, sample_weight, random_state):
         """What `check_gradient` needs."""

@@ -34,27 +34,28 @@ from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, tra
 class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     """Classification by a model whose gradient was derived by hand: binary, multiclass or multilabel.
 
-        Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
-        shape (n,); for multilabel targets as 0 and 1, floats of shape (n, n_labels).
+    Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
+    shape (n,); for multilabel targets as 0 and 1, floats of shape (n, n_labels).
 
     {shared}
-        Examples
-        --------
-        Softmax regression, its adjoint written by hand:
 
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sk_analytic import AnalyticClassifier
-        >>> def init(n_features, n_outputs):
-        ...     return {"W": np.zeros((n_features, n_outputs)), "b": np.zeros(n_outputs)}
-        >>> def vjp(params, X):
-        ...     def pullback(d_scores):
-        ...         return {"W": X.T @ d_scores, "b": d_scores.sum(axis=0)}
-        ...     return X @ params["W"] + params["b"], pullback
-        >>> X, y = load_iris(return_X_y=True)
-        >>> model = AnalyticClassifier(vjp=vjp, init=init, optimizer="lbfgs", alpha=1e-2, random_state=0)
-        >>> model.fit(X, y).score(X, y) > 0.95
-        True
+    Examples
+    --------
+    Softmax regression, its adjoint written by hand:
+
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_analytic import AnalyticClassifier
+    >>> def init(n_features, n_outputs):
+    ...     return {"W": np.zeros((n_features, n_outputs)), "b": np.zeros(n_outputs)}
+    >>> def vjp(params, X):
+    ...     def pullback(d_scores):
+    ...         return {"W": X.T @ d_scores, "b": d_scores.sum(axis=0)}
+    ...     return X @ params["W"] + params["b"], pullback
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = AnalyticClassifier(vjp=vjp, init=init, optimizer="lbfgs", alpha=1e-2, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
     """
 
     _default_model = LINEAR

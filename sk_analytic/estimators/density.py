@@ -17,24 +17,25 @@ from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, tra
 class AnalyticDensity(AnalyticEstimator):
     """Density estimation by a model whose gradient was derived by hand.
 
-        Without callables it is a Gaussian with a diagonal covariance, its scales kept above a thousandth of
-        the data's.
+    Without callables it is a Gaussian with a diagonal covariance, its scales kept above a thousandth of
+    the data's.
 
     {shared}
-        Examples
-        --------
-        An exponential distribution, the gradient of its mean negative log-likelihood by hand:
 
-        >>> import numpy as np
-        >>> from sk_analytic import AnalyticDensity
-        >>> def forward(params, X):
-        ...     return params["log_rate"] - np.exp(params["log_rate"]) * X[:, 0]
-        >>> def gradient(params, X):
-        ...     return {"log_rate": np.exp(params["log_rate"]) * X.mean() - 1}
-        >>> X = np.array([[0.5], [1.5], [0.2], [1.8]])
-        >>> model = AnalyticDensity(forward, gradient, init={"log_rate": 1.0}, optimizer="lbfgs")
-        >>> round(model.fit(X).params_["log_rate"], 4) + 0.0
-        0.0
+    Examples
+    --------
+    An exponential distribution, the gradient of its mean negative log-likelihood by hand:
+
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticDensity
+    >>> def forward(params, X):
+    ...     return params["log_rate"] - np.exp(params["log_rate"]) * X[:, 0]
+    >>> def gradient(params, X):
+    ...     return {"log_rate": np.exp(params["log_rate"]) * X.mean() - 1}
+    >>> X = np.array([[0.5], [1.5], [0.2], [1.8]])
+    >>> model = AnalyticDensity(forward, gradient, init={"log_rate": 1.0}, optimizer="lbfgs")
+    >>> round(model.fit(X).params_["log_rate"], 4) + 0.0
+    0.0
     """
 
     _default_model = GAUSSIAN
@@ -183,7 +184,10 @@ class AnalyticDensity(AnalyticEstimator):
             Larger is better.
         """
         log_density = self.score_samples(X)
-        return float(np.average(log_density, weights=read_weight(sample_weight, log_density)))
+        weight = read_weight(sample_weight, log_density)
+        if weight is not None and not weight.any():
+            raise ValueError("sample_weight is zero in every row: there is nothing to average.")
+        return float(np.average(log_density, weights=weight))
 
     def _validation_score(self, objective, theta, batch):
         log_density = objective.predictions(theta.structure, batch)

@@ -18,27 +18,28 @@ from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, tra
 class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     """Regression by a model whose gradient was derived by hand.
 
-        Without callables it is linear regression.
+    Without callables it is linear regression.
 
     {shared}
-        Examples
-        --------
-        A curve with three parameters, its derivative by each given as a Jacobian:
 
-        >>> import numpy as np
-        >>> from sk_analytic import AnalyticRegressor
-        >>> def forward(params, X):
-        ...     return params["height"] * np.exp(-params["rate"] * X[:, 0]) + params["floor"]
-        >>> def jacobian(params, X):
-        ...     decay = np.exp(-params["rate"] * X[:, 0])
-        ...     by_rate = -params["height"] * X[:, 0] * decay
-        ...     return {"height": decay, "rate": by_rate, "floor": np.ones(len(X))}
-        >>> X = np.linspace(0, 4, 50)[:, None]
-        >>> y = 2 * np.exp(-1.5 * X[:, 0]) + 0.5
-        >>> start = {"height": 1.0, "rate": 1.0, "floor": 0.0}
-        >>> model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer="lbfgs", tol=1e-8)
-        >>> {name: round(value, 3) for name, value in model.fit(X, y).params_.items()}
-        {'height': 2.0, 'rate': 1.5, 'floor': 0.5}
+    Examples
+    --------
+    A curve with three parameters, its derivative by each given as a Jacobian:
+
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor
+    >>> def forward(params, X):
+    ...     return params["height"] * np.exp(-params["rate"] * X[:, 0]) + params["floor"]
+    >>> def jacobian(params, X):
+    ...     decay = np.exp(-params["rate"] * X[:, 0])
+    ...     by_rate = -params["height"] * X[:, 0] * decay
+    ...     return {"height": decay, "rate": by_rate, "floor": np.ones(len(X))}
+    >>> X = np.linspace(0, 4, 50)[:, None]
+    >>> y = 2 * np.exp(-1.5 * X[:, 0]) + 0.5
+    >>> start = {"height": 1.0, "rate": 1.0, "floor": 0.0}
+    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer="lbfgs", tol=1e-8)
+    >>> {name: round(value, 3) for name, value in model.fit(X, y).params_.items()}
+    {'height': 2.0, 'rate': 1.5, 'floor': 0.5}
     """
 
     _default_model = LINEAR

@@ -16,19 +16,20 @@ from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, tra
 class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
     """Representation learning by a model whose gradient was derived by hand.
 
-        Without callables it is a tied linear autoencoder of two components (``model_params={"n_components":
-        5}`` for another number): what it learns spans the principal components.
+    Without callables it is a tied linear autoencoder of two components (``model_params={"n_components":
+    5}`` for another number): what it learns spans the principal components.
 
     {shared}
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_iris
-        >>> from sk_analytic import AnalyticTransformer
-        >>> X, _ = load_iris(return_X_y=True)
-        >>> codes = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit_transform(X)
-        >>> codes.shape
-        (150, 2)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_analytic import AnalyticTransformer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> codes = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit_transform(X)
+    >>> codes.shape
+    (150, 2)
     """
 
     _default_model = AUTOENCODER

@@ -45,8 +45,9 @@ class Differences:
         coarse, fine = self.central(step), self.central(step / 2)
         extrapolated = (4 * fine - coarse) / 3
         rounding = 4 * self.resolution * abs(self.here) / step
+        kink = max(0.0, self._jump(step / 2) - self._jump(step) / 2)  # 0 where the slope changes in proportion
         if np.isfinite(extrapolated):
-            self.estimates[step] = abs(extrapolated - fine) + rounding, extrapolated, rounding
+            self.estimates[step] = abs(extrapolated - fine) + rounding + kink, extrapolated, rounding
 
     def refine(self, analytic=None, scale=0.0, good=1e-6, most=4):
         """Move the step until the error is small, or until an expected value is met well enough."""

@@ -74,7 +74,7 @@ class State:
     epoch : int
         Complete passes over the data so far; written by the training loop, read by schedules.
     loss_curve : list of float
-        Likewise, one entry an epoch.
+        Likewise: the losses of the epochs so far.
     names : tuple of str
         Names of the blocks.
     slices : tuple of slice
