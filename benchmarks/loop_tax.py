@@ -17,7 +17,9 @@ ROW = "loop_tax"
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 BATCHES = (1, 8, 32, 128, 1_024)
 SECONDS = 0.1  # that the callables take in a fit, about; a tenth of it where it shall be quick
+FEWEST_STEPS = 24  # so that what a fit does once hardly counts, whatever the size of θ
 READY = 1 << 18  # bytes of rows that lie ready: what a fit keeps in the cache
+DATA = 1 << 21  # bytes of X, about: rows that lie outside the cache are the business of another row, gather
 
 
 def measure(options):
@@ -32,13 +34,23 @@ def measure(options):
 
 
 def _figure(options, form, dtype, size, batch_size):
-    n_steps = _steps_for(form, dtype, size, batch_size, SECONDS / 10 if options.quick else SECONDS)
-    n_epochs = 2 if n_steps > 2 else 1
-    problem = problem_of_size(size, batch_size * n_steps // n_epochs, dtype, batch_size=batch_size, epochs=n_epochs)
+    seconds = SECONDS / 10 if options.quick else SECONDS
+    problem = _problem(form, dtype, size, batch_size, seconds)
     fitted = estimator(problem, form=form)
     pair = compare(lambda: fitted.fit(problem.X, problem.y), alone(problem, form), **options.pairing)
+    n_steps = problem.epochs * -(-len(problem.y) // batch_size)
     case = f"{form} {dtype} {count(problem.start)} parameters, batch {batch_size}, {n_steps} steps"
     return Figure.of(ROW, case, "the callables alone", pair, goal=_goal(size, batch_size))
+
+
+def _problem(form, dtype, size, batch_size, seconds):
+    """Return a problem whose callables are busy for about so long in a fit."""
+    trial = problem_of_size(size, batch_size, dtype, batch_size=batch_size, epochs=5)
+    call = alone(trial, form)
+    n_steps = np.clip(5 * seconds / compare(call, call, repetitions=3, sample=0.002).ours, FEWEST_STEPS, 4_000)
+    per_epoch = np.clip(DATA / (batch_size * trial.X[:1].nbytes), 4, n_steps / 2)
+    n_rows = batch_size * int(per_epoch)
+    return problem_of_size(size, n_rows, dtype, batch_size=batch_size, epochs=round(n_steps / int(per_epoch)))
 
 
 def alone(problem, form):
@@ -66,14 +78,6 @@ def _ready(problem):
     rows = rows_of(problem)
     batch_bytes = problem.batch_size * problem.X[:1].nbytes
     return rows.sample(int(np.clip(READY // batch_bytes, 1, rows.steps_per_epoch)), purpose=0)
-
-
-def _steps_for(form, dtype, size, batch_size, seconds):
-    """How many steps keep the callables busy for about so long."""
-    trial = problem_of_size(size, batch_size, dtype, batch_size=batch_size, epochs=5)
-    call = alone(trial, form)
-    pair = compare(call, call, repetitions=3, sample=0.002)
-    return int(np.clip(2 * round(seconds / (pair.ours / 5) / 2), 2, 4_000))
 
 
 def _goal(size, batch_size):

@@ -21,11 +21,12 @@ def ours(problem, **settings):
     return fit
 
 
-def bare(problem, form="loss_and_gradient"):
-    """A loop in NumPy, with the same callables and Adam written out, block by block and in place."""
+def bare(problem, adam=None):
+    """A loop in NumPy, with the same callables and Adam written out, block by block."""
     X, y, size, rate = problem.X, problem.y, problem.batch_size, problem.rate
     n = len(y)
     loss_and_gradient = problem.model.loss_and_gradient
+    adam = adam or adam_of_the_paper
 
     def fit():
         params = tuple(np.array(block) for block in problem.start)
@@ -41,18 +42,36 @@ def bare(problem, form="loss_and_gradient"):
                 loss, grads = loss_and_gradient(params, X[batch], y[batch])
                 total += loss * len(batch)
                 t += 1
-                correction = (1 - BETA_2**t) ** 0.5
-                step = rate * correction / (1 - BETA_1**t)
-                for block, g, mean, square in zip(params, grads, means, squares, strict=True):
-                    mean *= BETA_1
-                    mean += (1 - BETA_1) * g
-                    square *= BETA_2
-                    square += (1 - BETA_2) * g * g
-                    block -= step * mean / (np.sqrt(square) + EPSILON * correction)
+                params = adam(params, grads, means, squares, t, rate)
             losses.append(total / n)
         return params
 
     return fit
+
+
+def adam_of_the_paper(params, grads, means, squares, t, rate):
+    """A step as the paper writes it."""
+    new = []
+    for i, (block, g) in enumerate(zip(params, grads, strict=True)):
+        means[i] = BETA_1 * means[i] + (1 - BETA_1) * g
+        squares[i] = BETA_2 * squares[i] + (1 - BETA_2) * g**2
+        mean = means[i] / (1 - BETA_1**t)
+        square = squares[i] / (1 - BETA_2**t)
+        new.append(block - rate * mean / (np.sqrt(square) + EPSILON))
+    return tuple(new)
+
+
+def adam_in_place(params, grads, means, squares, t, rate):
+    """A step that saves temporaries, with both corrections in the rate."""
+    correction = (1 - BETA_2**t) ** 0.5
+    step = rate * correction / (1 - BETA_1**t)
+    for block, g, mean, square in zip(params, grads, means, squares, strict=True):
+        mean *= BETA_1
+        mean += (1 - BETA_1) * g
+        square *= BETA_2
+        square += (1 - BETA_2) * g * g
+        block -= step * mean / (np.sqrt(square) + EPSILON * correction)
+    return params
 
 
 def mlp(problem, **settings):

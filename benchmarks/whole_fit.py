@@ -23,6 +23,7 @@ OWN_ORDER = 0.1  # likewise, where the peer shuffles by itself
 PEERS = {
     "sklearn MLP": ((), loops.mlp, OWN_ORDER),
     "bare NumPy loop": ((), loops.bare, None),
+    "bare NumPy loop, in place": ((), partial(loops.bare, adam=loops.adam_in_place), None),
     "torch loop": (("torch",), loops.torch_loop, None),
     "torch loop, fused": (("torch",), partial(loops.torch_loop, fused=True), None),
     "skorch": (("torch", "skorch"), loops.skorch_net, OWN_ORDER),
@@ -40,6 +41,8 @@ FASTER = {  # times faster, by peer, data and batch
     ("jax jit + optax", "digits"): dict.fromkeys(BATCHES, 1),
     ("bare NumPy loop", "regression"): {32: 1.2, 200: 1.2},
     ("bare NumPy loop", "digits"): {32: 1.2, 200: 1.2},
+    ("bare NumPy loop, in place", "regression"): {32: 1.2, 200: 1.2},
+    ("bare NumPy loop, in place", "digits"): {32: 1.2, 200: 1.2},
 }
 FASTER_FLOAT32 = {("sklearn MLP", "digits"): {32: 5, 200: 3.3}}
 

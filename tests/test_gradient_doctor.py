@@ -447,13 +447,9 @@ def test_a_diverging_fit_is_told_whether_its_gradient_is_right():
     with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="The analytic gradient was checked"):
         right.fit(Relu.X, Relu.y)
     plant = FAULTS["hidden_residual_turned_round"].plant()
-    for rate, error in (
-        (1e12, pytest.raises(DivergenceError, match=SAYS_SIGN)),
-        (0.1, pytest.warns(ConvergenceWarning, match=SAYS_SIGN)),
-    ):
-        wrong = plant["estimator"].set_params(**arguments | {"optimizer__learning_rate": rate, "max_iter": 30})
-        with np.errstate(all="ignore"), error:
-            wrong.fit(plant["X"], plant["y"])
+    wrong = plant["estimator"].set_params(**arguments | {"optimizer__learning_rate": 0.1, "max_iter": 30})
+    with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning, match=SAYS_SIGN):
+        wrong.fit(plant["X"], plant["y"])
 
 
 def test_a_failed_line_search_is_told_whether_its_gradient_is_right():

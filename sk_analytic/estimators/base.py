@@ -182,7 +182,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         loss_and_gradient=None,
         vjp=None,
         jacobian=None,
-        loss=None,
+        loss="squared_error",
         model_params=None,
         reduction="mean",
         fixed=(),

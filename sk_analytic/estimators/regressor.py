@@ -45,61 +45,6 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     _default_model = LINEAR
     _y_shape: tuple[int, ...]
 
-    def __init__(
-        self,
-        forward=None,
-        gradient=None,
-        init=None,
-        *,
-        loss_and_gradient=None,
-        vjp=None,
-        jacobian=None,
-        loss="squared_error",
-        model_params=None,
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        alpha=0.0,
-        optimizer="adam",
-        batch_size="auto",
-        max_iter=200,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        validation_fraction=0.1,
-        check_gradient=True,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
-        super().__init__(
-            forward,
-            gradient,
-            init,
-            loss_and_gradient=loss_and_gradient,
-            vjp=vjp,
-            jacobian=jacobian,
-            loss=loss,
-            model_params=model_params,
-            reduction=reduction,
-            fixed=fixed,
-            numerical=numerical,
-            alpha=alpha,
-            optimizer=optimizer,
-            batch_size=batch_size,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            tol=tol,
-            n_iter_no_change=n_iter_no_change,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            check_gradient=check_gradient,
-            random_state=random_state,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
