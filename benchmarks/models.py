@@ -42,19 +42,27 @@ class Problem:
 # A network of one hidden layer, relu, as MLPRegressor and MLPClassifier have it.
 
 
+def relu_layer(X, W, b):
+    """Return a hidden layer."""
+    hidden = X @ W
+    hidden += b
+    return np.maximum(hidden, 0, out=hidden)
+
+
 def network_forward(params, X):
     """Return the network's outputs."""
     W, b, V, c = params
-    return np.maximum(X @ W + b, 0) @ V + c
+    return relu_layer(X, W, b) @ V + c
 
 
 def network_vjp(params, X):
     """Return the outputs and their pullback."""
     W, b, V, c = params
-    hidden = np.maximum(X @ W + b, 0)
+    hidden = relu_layer(X, W, b)
 
     def pullback(d):
-        d_hidden = (np.outer(d, V) if d.ndim == 1 else d @ V.T) * (hidden > 0)
+        d_hidden = d[:, None] * V if d.ndim == 1 else d @ V.T
+        d_hidden *= hidden > 0
         return X.T @ d_hidden, d_hidden.sum(axis=0), hidden.T @ d, d.sum(axis=0)
 
     return hidden @ V + c, pullback
@@ -68,10 +76,10 @@ def half_squared_error(y, prediction):
 
 
 def cross_entropy(y, scores):
-    """Return the mean cross-entropy of softmax and its derivative."""
+    """Return the mean cross-entropy of softmax and its derivative; the scores are shifted in place."""
     n = len(y)
     rows = np.arange(n)
-    scores = scores - scores.max(axis=1, keepdims=True)
+    scores -= scores.max(axis=1, keepdims=True)
     shares = np.exp(scores)
     total = shares.sum(axis=1, keepdims=True)
     loss = np.mean(np.log(total[:, 0]) - scores[rows, y])
@@ -101,18 +109,20 @@ def network_classification(params, X, y):
 def deep_forward(params, X):
     """Return the network's output."""
     W1, b1, W2, b2, v, c = params
-    return np.maximum(np.maximum(X @ W1 + b1, 0) @ W2 + b2, 0) @ v + c
+    return relu_layer(relu_layer(X, W1, b1), W2, b2) @ v + c
 
 
 def deep_vjp(params, X):
     """Return the output and its pullback."""
     W1, b1, W2, b2, v, c = params
-    first = np.maximum(X @ W1 + b1, 0)
-    second = np.maximum(first @ W2 + b2, 0)
+    first = relu_layer(X, W1, b1)
+    second = relu_layer(first, W2, b2)
 
     def pullback(d):
-        d_second = np.outer(d, v) * (second > 0)
-        d_first = (d_second @ W2.T) * (first > 0)
+        d_second = d[:, None] * v
+        d_second *= second > 0
+        d_first = d_second @ W2.T
+        d_first *= first > 0
         return (
             X.T @ d_first,
             d_first.sum(axis=0),

@@ -1,7 +1,8 @@
 """A whole fit of a network, against MLPRegressor, MLPClassifier, torch, skorch, jax and a bare loop.
 
 All have the same network, start, number of epochs, batch size and Adam. Loops of our own writing see the
-same batches too. The gradient check is off: it has a row of its own.
+same batches too. The gradient check is off: it has a row of its own. With ``loss_and_gradient`` the loss is
+the user's, with ``vjp`` it is ours; the peers do the same in both.
 """
 
 import sys
@@ -30,6 +31,11 @@ PEERS = {
     "jax jit + optax": (("jax", "optax"), loops.jax_loop, None),
 }
 
+FORMS = {
+    "loss_and_gradient": tuple(PEERS),
+    "vjp": ("sklearn MLP", "bare NumPy loop", "bare NumPy loop, in place"),
+}
+
 FASTER = {  # times faster, by peer, data and batch
     ("sklearn MLP", "regression"): {32: 5, 200: 3.3, 1_000: 2},
     ("sklearn MLP", "digits"): {32: 3.8, 200: 2.3},
@@ -48,29 +54,33 @@ FASTER_FLOAT32 = {("sklearn MLP", "digits"): {32: 5, 200: 3.3}}
 
 
 def measure(options):
-    """Yield a figure for each data set, dtype, batch size and peer."""
+    """Yield a figure for each data set, dtype, batch size, form of the gradient and peer."""
     for problem, dtype in _problems(options):
-        fit = loops.ours(problem)
-        reached = problem.loss(fit())
-        case = f"{problem.name} n={len(problem.y)} {dtype} batch {problem.batch_size}"
-        for peer, (needs, make, tolerance) in PEERS.items():
-            if not options.meets(peer):
-                continue
-            if needs and peers.find(*needs) is None:
-                yield Figure(ROW, case, peer, note=peers.why_missing(*needs))
-                continue
-            theirs = make(problem)
-            theirs_reached = problem.loss(theirs())
-            pair = compare(fit, theirs, **options.pairing)
-            yield Figure.of(
-                ROW,
-                case,
-                peer,
-                pair,
-                goal=goal(peer, problem.name, dtype, problem.batch_size),
-                difference=abs(theirs_reached / reached - 1),
-                tolerance=tolerance or SAME_BATCHES[dtype],
-            )
+        for form, against in FORMS.items():
+            fit = loops.ours(problem, form=form)
+            reached = problem.loss(fit())
+            case = f"{problem.name} n={len(problem.y)} {dtype} batch {problem.batch_size} {form}"
+            for peer in against:
+                if options.meets(peer):
+                    yield _against(options, problem, dtype, case, fit, reached, peer)
+
+
+def _against(options, problem, dtype, case, fit, reached, peer):
+    needs, make, tolerance = PEERS[peer]
+    if needs and peers.find(*needs) is None:
+        return Figure(ROW, case, peer, note=peers.why_missing(*needs))
+    theirs = make(problem)
+    theirs_reached = problem.loss(theirs())
+    pair = compare(fit, theirs, **options.pairing)
+    return Figure.of(
+        ROW,
+        case,
+        peer,
+        pair,
+        goal=goal(peer, problem.name, dtype, problem.batch_size),
+        difference=abs(theirs_reached / reached - 1),
+        tolerance=tolerance or SAME_BATCHES[dtype],
+    )
 
 
 def _problems(options):
@@ -79,10 +89,10 @@ def _problems(options):
         for batch_size in options.batch_sizes_or(BATCHES, (200,)):
             if options.picks("regression"):
                 for n in options.sizes_or(SIZES, (1_000,)):
-                    epochs = max(1, min(3, 100_000 // n))
+                    epochs = max(1, min(5, 100_000 // n))
                     yield regression_problem(n, np.dtype(dtype), batch_size=batch_size, epochs=epochs), dtype
             if options.picks("digits"):
-                epochs = 2 if options.quick else 8
+                epochs = 2 if options.quick else 20
                 yield digits_problem(np.dtype(dtype), batch_size=batch_size, epochs=epochs), dtype
 
 

@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "matplotlib.sphinxext.plot_directive",
     "numpydoc",
 ]
 exclude_patterns = ["_build"]
@@ -28,6 +29,32 @@ autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False  # the class template lists them
+
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_pre_code = """
+import numpy as np
+import matplotlib.pyplot as plt
+from sk_analytic.optimizers import *
+
+
+def show(*schedules, losses=()):
+    \"\"\"Draw schedules over 100 units, and the losses that they see.\"\"\"
+    state = SGD().init(np.zeros(1))
+    curves = [[] for _ in schedules]
+    for state.step in range(100):
+        state.epoch = state.step
+        for curve, schedule in zip(curves, schedules):
+            curve.append(schedule.at(state))
+        state.loss_curve.extend(losses[state.step : state.step + 1])
+    figure, axes = plt.subplots(figsize=(5, 2), layout="constrained")
+    if losses:
+        axes.plot(losses, color="0.7")
+    for curve in curves:
+        axes.step(range(100), curve, where="post")
+    axes.set(xlim=(0, 99), ylim=(0, None), xlabel=schedules[0].unit)
+"""
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"sk_analytic {release}"

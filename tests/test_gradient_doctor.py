@@ -100,6 +100,21 @@ def test_a_right_gradient_raises_no_alarm(name, seed):
     assert quick.n_evaluations <= QUICK
 
 
+def test_an_approximation_is_no_fault():
+    """Half a percent that no fault explains is not called wrong: the loss here is discretised, the gradient is not."""
+    steps = 400
+
+    def loss(x):
+        t = (np.arange(steps) + 0.0) / steps  # a left rectangle rule
+        return float(np.sum(np.exp(np.outer(t, x) / 2)) / steps)
+
+    def gradient(x):
+        return np.exp(x / 2) / x - 2 * (np.exp(x / 2) - 1) / x**2
+
+    report = check_gradient(loss=loss, gradient=gradient, params=np.array([0.1, 0.2, 0.15]), random_state=0)
+    assert report.ok, str(report)
+
+
 def test_several_faults_are_told_apart_by_block():
     """Each block gets its own diagnosis."""
 
@@ -207,6 +222,25 @@ def test_nothing_of_the_users_is_modified():
     assert {f.block for f in report.findings if f.cause == "modified_in_place"} == {"X", "y", "W1"}
     assert pickle.dumps((X, y, params, {k: v for k, v in model.get_params().items() if not callable(v)})) == before
     assert set(vars(model)) == set(vars(clone(model)))
+
+
+@pytest.mark.parametrize("role", ["forward", "gradient"])
+def test_writing_in_place_is_named_before_a_fit(role):
+    """Training hands over read-only arrays; who writes to them is told so by name, not by NumPy's message."""
+    callables = {"forward": Hidden.forward, "gradient": Hidden.gradient}
+    right = callables[role]
+
+    def writing(params, X, y=None):
+        X -= X.mean(axis=0)
+        return right(params, X) if role == "forward" else right(params, X, y)
+
+    def forward(params, X):
+        return writing(params, X)
+
+    callables[role] = forward if role == "forward" else writing
+    model = AnalyticRegressor(init=Hidden.params, **callables)
+    with pytest.raises(GradientCheckError, match=r"writes to X in place \(200 of 200 values changed\)"):
+        model.fit(Hidden.X, Hidden.y)
 
 
 # The report.

@@ -132,8 +132,12 @@ class Unsettled(Doubt):
 
 class Slight(Doubt):
     identifier = "slight_difference"
-    meaning = "The two differ by so little that neither can be called wrong: an approximation on one side, perhaps."
-    template = "Gradient and differences of the loss differ by a share of {share:.1g}: too little to call it wrong."
+    meaning = "The two differ by little, and no fault explains it: an approximation on one side, perhaps."
+    template = (
+        "Gradient and differences of the loss differ by a share of {share:.1g} that no known fault explains: too "
+        "little to call it wrong. Is one of them an approximation (an inner iteration, a discretisation, a small "
+        "constant)?"
+    )
 
 
 class LowPrecision(Doubt):

@@ -13,7 +13,7 @@ from ..parameters import Layout, Parameters
 from ..rows import CHECK, ArrayRows, generator
 from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
 from .case import Case
-from .causes import Hypothesis, NotFinite, Unexplained
+from .causes import Hypothesis, NotFinite, Slight, Unexplained
 from .memory import key_of, recall, remember
 from .places import pattern
 from .report import Finding, GradientReport
@@ -22,6 +22,7 @@ from .subject import Situation, SpentError, Subject, copied, nearby
 from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
+APPROXIMATE = 1e-2  # relative difference that an approximation may have, if no fault explains it
 MANY = 10**9
 ENOUGH = 8  # evaluations for a look at another θ
 BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
@@ -475,6 +476,10 @@ class _Diagnosis:
 
     def _finding(self, case, diagnosis, found):
         judgement = self.judgements[case.index]
+        share = judgement.evidence["relative_error"]
+        if diagnosis is None and share <= APPROXIMATE:
+            text = Slight.template.format(share=share)
+            return Finding(case.name, case.shape, "cannot tell", Slight.identifier, judgement.evidence, text)
         if diagnosis is None:
             self.subject.allow(2000, 5.0)
             try:

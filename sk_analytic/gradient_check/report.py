@@ -13,7 +13,7 @@ COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 class Finding:
     """What was found about one block.
 
-    Attributes
+    Parameters
     ----------
     block : str
         Name of the block; ``"X"`` or ``"y"`` where a callable has written to those.
@@ -59,7 +59,7 @@ class Finding:
 class GradientReport:
     """The findings of one check: text in a terminal, a table in a notebook, a dict for machines.
 
-    Attributes
+    Parameters
     ----------
     findings : tuple of Finding
         One for each block that has a gradient.

@@ -693,6 +693,7 @@ class ReduceOnPlateau(_OfState):
     [4.5]
     """
 
+    unit = "epoch"
     ranges = {
         "initial": NUMBER,
         "factor": Interval(0, 1, closed="neither"),
