@@ -349,9 +349,8 @@ class _Evaluation:
     def __call__(self, x):
         theta = self.theta
         theta.vector[...] = x
-        partials = (self.rows.partial(self.objective, theta, 0, step) for step in range(self.rows.steps_per_epoch))
         with self._counted():
-            partial = next(partials) if self.rows.steps_per_epoch == 1 else merge(partials)
+            partial = self._partial()
         loss, gradient = self.objective.finish(theta, partial)
         if self.calls == 1:
             self._require_finite_start(loss, gradient)
@@ -368,6 +367,16 @@ class _Evaluation:
         """
         best = self.best[0]
         return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
+
+    def _partial(self):
+        """The contribution of all rows: of one batch, or a sum in their order."""
+        first, *later = range(self.rows.steps_per_epoch)
+        partial = self.rows.partial(self.objective, self.theta, 0, first)
+        if later:
+            partial = merge([partial])  # kept apart from what the next batch writes over
+        for step in later:
+            partial = merge([partial, self.rows.partial(self.objective, self.theta, 0, step)])
+        return partial
 
     @contextmanager
     def _counted(self):

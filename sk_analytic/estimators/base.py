@@ -452,11 +452,12 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
 
         monitor = Monitor(self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose)
         start = theta.copy()
+        self._begin(phases[0][0], theta)  # what does not fit together is refused before anything is trained
         try:
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
-                if position and self._state is not None:  # go on from the average that predicts, where there is one
-                    theta.vector[...] = answering(theta, self._method, self._state).vector
-                    self._state.restart()
+                if position:
+                    self._hand_over(theta)
+                    self._begin(method, theta)
                 failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
             if failed and not incremental:
                 message = f"{type(self).__name__} has not converged. {failed}"
@@ -469,6 +470,18 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         finally:
             self._publish(objective, theta, monitor)
 
+    def _begin(self, method, theta):
+        """Make the state of a method, or go on with that of the last fit; a full-batch method has none."""
+        full_batch = isinstance(method, FullBatch)
+        self._state = None if full_batch else self._compatible_state(method, theta)
+        self._method = None if full_batch else method
+
+    def _hand_over(self, theta):
+        """Between two phases: go on from the average that predicts, where the last method kept one."""
+        if self._state is not None:
+            theta.vector[...] = answering(theta, self._method, self._state).vector
+            self._state.restart()
+
     def _run_phase(self, objective, theta, method, rows, monitor, max_iter):
         """Train by one method; return why it has not converged, or None."""
         full_batch = isinstance(method, FullBatch)
@@ -476,7 +489,6 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         objective.needs_value = full_batch
         start = theta.copy()
         if full_batch:
-            self._method = self._state = None
             result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
             self.optimizer_result_ = result
             if result.success or monitor.stopped:
@@ -484,8 +496,6 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             stuck = result.get("nit", max_iter) < max_iter
             opinion = self._second_opinion(objective, theta, start, rows) if stuck else ""
             return f"{failure(result)} {opinion}".rstrip()
-        self._state = self._compatible_state(method, theta)
-        self._method = method
         sample = [] if objective.step_has_value or not objective.has_value else _monitored(rows)
         first = len(self._history.loss_curve)
         stopped = train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample)

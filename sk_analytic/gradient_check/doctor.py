@@ -22,7 +22,7 @@ from .subject import Situation, SpentError, Subject, copied, nearby
 from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
-APPROXIMATE = 1e-2  # relative difference that an approximation may have, if no fault explains it
+APPROXIMATE = 2e-3  # relative difference that an approximation may have, if no fault explains it
 MANY = 10**9
 ENOUGH = 8  # evaluations for a look at another θ
 BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
@@ -193,7 +193,7 @@ def require_right(objective, theta, batch, *, seed, preface="", only_warn=False)
 
 def second_opinion(objective, thetas, batch, *, seed):
     """Return a sentence on the gradient at some θ, the last of them where training failed; empty without a loss."""
-    verdicts = set()
+    verdicts: set[str] = set()
     for theta in thetas:
         try:
             report = examine(objective, theta, batch, n_directions=None, seed=seed)

@@ -149,7 +149,8 @@ def _how(situation):
 
 def _share(first, second):
     """How far two gradients are apart, relative to the larger."""
-    return float(np.linalg.norm(first - second) / max(np.linalg.norm(first), np.linalg.norm(second), 1e-300))
+    largest = float(np.linalg.norm([np.linalg.norm(first), np.linalg.norm(second)], np.inf))
+    return float(np.linalg.norm(first - second)) / (largest or 1.0)
 
 
 def _carried_over(steps):
