@@ -26,6 +26,7 @@ class Options:
     limit: float = 20.0
     only: tuple | None = None
     against: tuple | None = None
+    engines: tuple | None = None
     quick: bool = False
 
     def sizes_or(self, default, quick):
@@ -79,6 +80,7 @@ def parse(arguments, rows):
     add("--limit", type=float, default=20.0, help="seconds after which a comparison takes no more rounds")
     add("--only", nargs="+", help="cases within a row: a rule, a data set")
     add("--against", nargs="+", help="peers by a word of their name")
+    add("--engines", nargs="+", choices=["numpy", "numba"], help="what runs our optimizers, where a row can choose")
     add("--without", nargs="+", choices=peers.PEERS, default=[], help="peers to treat as missing")
     add("--quick", action="store_true", help="small sizes and few repetitions: does it run?")
     add(
@@ -112,6 +114,7 @@ def _options(parsed):
         limit=0.0 if parsed.quick else parsed.limit,
         only=kept(parsed.only),
         against=kept(parsed.against),
+        engines=kept(parsed.engines),
         quick=parsed.quick,
     )
 

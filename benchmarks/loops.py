@@ -7,18 +7,14 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from . import peers
-from .ours import SEED, estimator, order
+from .ours import SEED, estimator, on_engine, order
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
-def ours(problem, **settings):
+def ours(problem, engine="numpy", **settings):
     """Our estimator."""
-
-    def fit():
-        return estimator(problem, **settings).fit(problem.X, problem.y).params_
-
-    return fit
+    return on_engine(engine, lambda: estimator(problem, **settings).fit(problem.X, problem.y).params_)
 
 
 def bare(problem, adam=None):

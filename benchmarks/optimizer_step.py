@@ -4,7 +4,10 @@
 first, and must then be at the same θ.
 """
 
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -17,8 +20,8 @@ from sk_analytic.parameters import Layout
 
 from . import peers
 from .figures import Figure
-from .ours import engine_names, init_state
-from .timing import compare
+from .ours import engine_names, on_engine
+from .timing import Quartiles, compare
 
 ROW = "optimizer_step"
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
@@ -74,18 +77,66 @@ class Side(NamedTuple):
 
 
 def measure(options):
-    """Yield a figure for each rule, dtype, number of blocks, size and peer."""
+    """Yield a figure for each rule, dtype, number of blocks, size and peer; then one for loading what was compiled."""
     for name, rule in RULES.items():
         if not options.picks(name):
             continue
         if not hasattr(optimizers, rule.ours[0]):
             yield Figure(ROW, name, note=f"left out: there is no {rule.ours[0]} yet; {len(get_optimizer_names())} are")
             continue
-        for engine in engine_names():
+        for engine in engine_names(options.engines):
             for dtype in options.dtypes:
                 for blocks in BLOCKS:
                     for size in options.sizes_or(SIZES, QUICK):
                         yield from _sides(options, name, rule, engine, dtype, blocks, size)
+
+    if options.picks("load") and "numba" in engine_names(options.engines):
+        yield _load(options)
+
+
+LOAD = """
+from time import perf_counter
+import numba
+import numpy as np
+from sk_analytic.optimizers import Adam, use_engine
+theta = np.ones(10)
+start = perf_counter()
+with use_engine("numba"):
+    optimizer = Adam()
+    optimizer.update(optimizer.init(theta), theta, theta.copy())
+print(perf_counter() - start)
+"""
+LOAD_SECONDS = 0.3
+
+
+def _load(options):
+    """Time the first step of a second process, which finds compiled what the first has left."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def process():
+            run = subprocess.run(
+                [sys.executable, "-c", LOAD],
+                env=os.environ | {"NUMBA_CACHE_DIR": folder},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            return float(run.stdout)
+
+        first = process()
+        low, seconds, high = Quartiles.of([process() for _ in range(min(options.repetitions, 5))])
+    return Figure(
+        ROW,
+        "numba, first step of a second process",
+        f"{LOAD_SECONDS} s",
+        seconds / LOAD_SECONDS,
+        low / LOAD_SECONDS,
+        high / LOAD_SECONDS,
+        ours=seconds,
+        peers=LOAD_SECONDS,
+        goal=1.0,
+        note=f"{first:.2f} s in the first, which compiles; importing numba is left out",
+    )
 
 
 def _sides(options, name, rule, engine, dtype, blocks, size):
@@ -138,7 +189,7 @@ def _ours(rule, engine, theta, g, cuts):
     optimizer = getattr(optimizers, name)(learning_rate=RATE, **settings)
     vector = theta.copy()
     layout = Layout.of(tuple(np.split(vector, cuts)), vector.dtype) if len(cuts) else None
-    state = init_state(optimizer, vector, layout, engine)
+    state = on_engine(engine, lambda: optimizer.init(vector, blocks=layout))()
     return Side(lambda: optimizer.update(state, vector, g), lambda: vector)
 
 
@@ -146,7 +197,7 @@ def _ours_as_tuple(rule, engine, theta, g, cuts):
     name, settings = rule.ours
     optimizer = getattr(optimizers, name)(learning_rate=RATE, **settings)
     blocks, grads = tuple(np.split(theta.copy(), cuts)), tuple(np.split(g, cuts))
-    state = init_state(optimizer, blocks, None, engine)
+    state = on_engine(engine, lambda: optimizer.init(blocks))()
     return Side(lambda: optimizer.update(state, blocks, grads), lambda: np.concatenate(blocks))
 
 

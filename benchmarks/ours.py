@@ -3,7 +3,7 @@
 import numpy as np
 
 from sk_analytic import AnalyticClassifier, AnalyticRegressor
-from sk_analytic.optimizers import Adam, engines
+from sk_analytic.optimizers import Adam, use_engine
 from sk_analytic.rows import SHUFFLE, ArrayRows, generator
 
 from . import peers
@@ -11,20 +11,20 @@ from . import peers
 SEED = 0  # random_state of every fit of ours
 
 
-def engine_names():
-    """Return the engines that can run here."""
-    has_numba = hasattr(engines, "NumbaEngine") and peers.find("numba") is not None
-    return ["numpy", "numba"] if has_numba else ["numpy"]
+def engine_names(asked=None):
+    """Return the engines that can run here, of those asked for."""
+    there = ["numpy"] if peers.find("numba") is None else ["numpy", "numba"]
+    return [name for name in there if asked is None or name in asked]
 
 
-def init_state(optimizer, theta, layout, engine):
-    """Return a state of an optimizer that is run by the named engine."""
-    state = optimizer.init(theta, blocks=layout)
-    if engine == "numpy":
-        return state
-    state._engine = engines.NumbaEngine(state.size, state.dtype)
-    state._plan = None
-    return state
+def on_engine(name, function):
+    """Return a function that runs on an engine, whichever optimizers it makes."""
+
+    def run():
+        with use_engine(name):
+            return function()
+
+    return run
 
 
 def estimator(problem, *, form="loss_and_gradient", **changes):

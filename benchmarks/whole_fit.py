@@ -7,12 +7,14 @@ the user's, with ``vjp`` it is ours; the peers do the same in both.
 
 import sys
 from functools import partial
+from itertools import product
 
 import numpy as np
 
 from . import loops, peers
 from .figures import Figure
 from .models import digits_problem, regression_problem
+from .ours import engine_names
 from .timing import compare
 
 ROW = "whole_fit"
@@ -54,12 +56,12 @@ FASTER_FLOAT32 = {("sklearn MLP", "digits"): {32: 5, 200: 3.3}}
 
 
 def measure(options):
-    """Yield a figure for each data set, dtype, batch size, form of the gradient and peer."""
+    """Yield a figure for each data set, dtype, batch size, form of the gradient, engine and peer."""
     for problem, dtype in _problems(options):
-        for form, against in FORMS.items():
-            fit = loops.ours(problem, form=form)
+        for engine, (form, against) in product(engine_names(options.engines), FORMS.items()):
+            fit = loops.ours(problem, engine, form=form)
             reached = problem.loss(fit())
-            case = f"{problem.name} n={len(problem.y)} {dtype} batch {problem.batch_size} {form}"
+            case = f"{problem.name} n={len(problem.y)} {dtype} batch {problem.batch_size} {form} {engine}"
             for peer in against:
                 if options.meets(peer):
                     yield _against(options, problem, dtype, case, fit, reached, peer)

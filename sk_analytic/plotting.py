@@ -201,7 +201,7 @@ def _draw_identity(ax, entries):
     finite = np.isfinite(numerical) & np.isfinite(analytic)
     both = np.concatenate([numerical[finite], analytic[finite]])
     low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 1.0
+    margin = max(0.05 * (high - low), 0.05 * np.abs(both).max(initial=0.0)) or 1.0  # rounding is no difference
     ends = [low - margin, high + margin]
     ax.plot(ends, ends, color="0.6", linewidth=1, zorder=1)
     colours = np.where(entries.relative_error.ravel()[finite] > 1e-4, "#cf222e", "#1a7f37")

@@ -37,6 +37,7 @@ from sk_analytic.optimizers import (
     SignDecay,
     TrustRatio,
     WeightDecay,
+    compiled,
     use_engine,
 )
 from sk_analytic.parameters import Layout
@@ -366,8 +367,9 @@ def test_each_is_reached_by_name(name):
 
 @pytest.fixture
 def own_cache(tmp_path_factory, monkeypatch):
-    """What is compiled here is kept until the tests end."""
+    """What is compiled here is kept until the tests end, and no other test runs it."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
+    monkeypatch.setattr(compiled, "_loaded", {})
 
 
 COMPILED = {

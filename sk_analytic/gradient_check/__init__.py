@@ -2,7 +2,8 @@
 
 ::
 
-    doctor.py          the way through a check: verdicts, then diagnoses; `check_gradient`, `require_right`
+    doctor.py          the way through a check: `check_gradient`, `require_right`
+    diagnosis.py       hypotheses tested on the blocks that failed
     report.py          what it finds, as data, text and HTML
     verdict.py         right, wrong, or "cannot tell, because"
     differences.py     numerical derivatives along a line, with their errors

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from collections import Counter
 
 import numpy as np
 
@@ -11,24 +10,16 @@ from ..model import Model
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, ArrayRows, generator
-from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
-from .case import Case
-from .causes import Hypothesis, NotFinite, Slight, Unexplained
+from .causes import NotFinite
+from .diagnosis import MANY, Diagnoses
 from .memory import key_of, recall, remember
-from .places import pattern
 from .report import Finding, GradientReport
-from .state import depends_on_calls, is_stochastic, not_finite, written_to
+from .state import depends_on_calls, is_stochastic, written_to
 from .subject import Situation, SpentError, Subject, copied, nearby
 from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
-APPROXIMATE = 2e-3  # relative difference that an approximation may have, if no fault explains it
-MANY = 10**9
 ENOUGH = 8  # evaluations for a look at another θ
-BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
-TOTAL_SECONDS = 60.0
-FEW_ROWS = 48  # are enough for a diagnosis where the fault shows on them
-ELSEWHERE = ((0.15, 0.6), (0.1, 0.35))  # how far θ is moved, and the share of the rows, to verify on
 
 
 def check_gradient(
@@ -283,7 +274,7 @@ class _Examination:
         found = {index: j.finding(self.layout, index) for index, j in judgements.items()}
         failed = [i for i in indices if found[i].verdict == "wrong" and judgements[i].cause != "hidden_state"]
         if failed:
-            found.update(_Diagnosis(self.situation, self.start, failed, judgements).findings())
+            found.update(Diagnoses(self.situation, self.start, failed, judgements).findings())
         written = {finding.block for finding in self.about_inputs}
         return [*self.about_inputs, *(found[i] for i in indices if found[i].block not in written)]
 
@@ -381,128 +372,3 @@ def _is_about_writing(error):
     """Whether an error may come from writing to what is read-only."""
     text = str(error).lower()
     return "read-only" in text or "readonly" in text or "not writeable" in text or "not writable" in text
-
-
-class _Diagnosis:
-    """Hypotheses tested on each failed block."""
-
-    def __init__(self, situation, start, failed, judgements):
-        self.subject, self.start, self.failed, self.judgements = situation.subject, start, failed, judgements
-        self.situation = self._fewer_rows(situation)
-        self.elsewhere = self._elsewhere()
-
-    def _fewer_rows(self, situation):
-        """The first rows, if what fails on all of them fails on those as well."""
-        if situation.n <= FEW_ROWS or not situation.is_sound:
-            return situation
-        from .subject import take
-
-        fewer = situation.of(take(situation.batch, np.arange(FEW_ROWS)))
-        if not fewer.is_sound:
-            return situation
-        again = Checker(fewer, self.failed).each(1)
-        same = all(j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items())
-        return fewer if same else situation
-
-    def _elsewhere(self):
-        """Situations to verify on: other rows and another θ; fewer of those that cannot be evaluated."""
-        situations, n = [], self.situation.n
-        for share, part in ELSEWHERE:
-            for smaller in (1.0, 0.1):
-                count = max(1, min(n - 1, round(part * n))) if n > 1 else n
-                some = self.subject.rng.permutation(n)[:count] if n > 1 else None
-                moved = self.situation.moved(share * smaller, some)
-                if moved.is_sound:
-                    situations.append(moved)
-                    break
-        return situations
-
-    def findings(self):
-        """The findings on the failed blocks."""
-        self.subject.allow(MANY, TOTAL_SECONDS)
-        cases = {index: Case(self.situation, index, self.elsewhere, self.start) for index in self.failed}
-        found = {index: self._first(case) for index, case in cases.items()}
-        for index, case in cases.items():
-            if found[index] is None:
-                found[index] = self._first(case, again=True)
-        found = self._fewest_causes(cases, found)
-        found = _same_end(found)
-        return {index: self._finding(case, found[index], found) for index, case in cases.items()}
-
-    def _fewest_causes(self, cases, found):
-        """Where what explains more other blocks explains a block as well, prefer it: one slip has many effects."""
-        counts = Counter(d.cause for d in found.values() if d is not None)
-        for index, case in cases.items():
-            own = found[index]
-            for cause, count in counts.most_common():
-                if own is not None and (own.cause == cause or count <= counts[own.cause]):
-                    break
-                other = self._ask(case, [h for h in Hypothesis.all_of_them if h.identifier == cause])
-                if other is not None:
-                    found[index] = other
-                    break
-        return found
-
-    def _first(self, case, again=False):
-        """The simplest hypothesis that explains the case."""
-        if not np.isfinite(case.analytic()).all():
-            return not_finite(case)
-        return self._ask(case, [h for h in Hypothesis.all_of_them if h.again or not again])
-
-    def _ask(self, case, hypotheses):
-        """The first of some hypotheses that explains the case, within the budget of a block."""
-        self.subject.allow(*BLOCK_BUDGET)
-        for hypothesis in hypotheses:
-            try:
-                diagnosis = hypothesis().test(case)
-            except SpentError:
-                if self.subject.is_spent:
-                    return None
-                continue
-            except Exception:  # a hypothesis that cannot be tested explains nothing
-                continue
-            if diagnosis:
-                return diagnosis
-        return None
-
-    def _first_repair(self, found):
-        """A word on another block that shows a fault of the loss itself."""
-        about_loss = {h.identifier for h in Hypothesis.all_of_them if h.about_loss}
-        for index, diagnosis in found.items():
-            if diagnosis is not None and diagnosis.cause in about_loss:
-                name = self.subject.layout.names[index]
-                return f" Block {name!r} shows a fault of the loss itself: repair that first."
-        return ""
-
-    def _finding(self, case, diagnosis, found):
-        judgement = self.judgements[case.index]
-        share = judgement.evidence["relative_error"]
-        if diagnosis is None and share <= APPROXIMATE:
-            text = Slight.template.format(share=share)
-            return Finding(case.name, case.shape, "cannot tell", Slight.identifier, judgement.evidence, text)
-        if diagnosis is None:
-            self.subject.allow(2000, 5.0)
-            try:
-                words, evidence = pattern(case)
-            except Exception:
-                words, evidence = judgement.explanation, {}
-            diagnosis = Unexplained.explain(words + self._first_repair(found), evidence=evidence)
-        evidence = {**judgement.evidence, **diagnosis.evidence}
-        return Finding(case.name, case.shape, "wrong", diagnosis.cause, evidence, diagnosis.explanation)
-
-
-def _alike(evidence, other):
-    """Whether a fault is about as large."""
-    return evidence["relative_error"] > 0.1 * other["relative_error"]
-
-
-def _same_end(found):
-    """Where one block fails through the first (last) step, others that fail at that end of an axis do so too."""
-    from .places import FirstStep, LastStep
-
-    for step, end in ((FirstStep, "the first along"), (LastStep, "the last along")):
-        through = any(d is not None and d.cause == step.identifier for d in found.values())
-        for index, diagnosis in found.items():
-            if through and diagnosis is not None and "n_entries" in diagnosis.evidence and end in diagnosis.explanation:
-                found[index] = diagnosis._replace(cause=step.identifier)
-    return found

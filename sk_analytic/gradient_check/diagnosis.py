@@ -1,0 +1,142 @@
+"""The diagnosis: hypotheses tested on the blocks that failed, and what several of them have in common."""
+
+from collections import Counter
+
+import numpy as np
+
+from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
+from .case import Case
+from .causes import Hypothesis, Slight, Unexplained
+from .places import FirstStep, LastStep, pattern
+from .report import Finding
+from .state import not_finite
+from .subject import SpentError, take
+from .verdict import Checker
+
+MANY = 10**9
+APPROXIMATE = 2e-3  # relative difference that an approximation may have, if no fault explains it
+BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
+TOTAL_SECONDS = 60.0
+FEW_ROWS = 48  # are enough for a diagnosis where the fault shows on them
+ELSEWHERE = ((0.15, 0.6), (0.1, 0.35))  # how far θ is moved, and the share of the rows, to verify on
+
+
+class Diagnoses:
+    """Hypotheses tested on each failed block."""
+
+    def __init__(self, situation, start, failed, judgements):
+        self.subject, self.start, self.failed, self.judgements = situation.subject, start, failed, judgements
+        self.situation = self._fewer_rows(situation)
+        self.elsewhere = self._elsewhere()
+
+    def _fewer_rows(self, situation):
+        """The first rows, if what fails on all of them fails on those as well."""
+        if situation.n <= FEW_ROWS or not situation.is_sound:
+            return situation
+        fewer = situation.of(take(situation.batch, np.arange(FEW_ROWS)))
+        if not fewer.is_sound:
+            return situation
+        again = Checker(fewer, self.failed).each(1)
+        same = all(j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items())
+        return fewer if same else situation
+
+    def _elsewhere(self):
+        """Situations to verify on: other rows and another θ; fewer of those that cannot be evaluated."""
+        situations, n = [], self.situation.n
+        for share, part in ELSEWHERE:
+            for smaller in (1.0, 0.1):
+                count = max(1, min(n - 1, round(part * n))) if n > 1 else n
+                some = self.subject.rng.permutation(n)[:count] if n > 1 else None
+                moved = self.situation.moved(share * smaller, some)
+                if moved.is_sound:
+                    situations.append(moved)
+                    break
+        return situations
+
+    def findings(self):
+        """The findings on the failed blocks."""
+        self.subject.allow(MANY, TOTAL_SECONDS)
+        cases = {index: Case(self.situation, index, self.elsewhere, self.start) for index in self.failed}
+        found = {index: self._first(case) for index, case in cases.items()}
+        for index, case in cases.items():
+            if found[index] is None:
+                found[index] = self._first(case, again=True)
+        found = self._fewest_causes(cases, found)
+        found = _same_end(found)
+        return {index: self._finding(case, found[index], found) for index, case in cases.items()}
+
+    def _fewest_causes(self, cases, found):
+        """Where what explains more other blocks explains a block as well, prefer it: one slip has many effects."""
+        counts = Counter(d.cause for d in found.values() if d is not None)
+        for index, case in cases.items():
+            own = found[index]
+            for cause, count in counts.most_common():
+                if own is not None and (own.cause == cause or count <= counts[own.cause]):
+                    break
+                other = self._ask(case, [h for h in Hypothesis.all_of_them if h.identifier == cause])
+                if other is not None:
+                    found[index] = other
+                    break
+        return found
+
+    def _first(self, case, again=False):
+        """The simplest hypothesis that explains the case."""
+        if not np.isfinite(case.analytic()).all():
+            return not_finite(case)
+        return self._ask(case, [h for h in Hypothesis.all_of_them if h.again or not again])
+
+    def _ask(self, case, hypotheses):
+        """The first of some hypotheses that explains the case, within the budget of a block."""
+        self.subject.allow(*BLOCK_BUDGET)
+        for hypothesis in hypotheses:
+            try:
+                diagnosis = hypothesis().test(case)
+            except SpentError:
+                if self.subject.is_spent:
+                    return None
+                continue
+            except Exception:  # a hypothesis that cannot be tested explains nothing
+                continue
+            if diagnosis:
+                return diagnosis
+        return None
+
+    def _first_repair(self, found):
+        """A word on another block that shows a fault of the loss itself."""
+        about_loss = {h.identifier for h in Hypothesis.all_of_them if h.about_loss}
+        for index, diagnosis in found.items():
+            if diagnosis is not None and diagnosis.cause in about_loss:
+                name = self.subject.layout.names[index]
+                return f" Block {name!r} shows a fault of the loss itself: repair that first."
+        return ""
+
+    def _finding(self, case, diagnosis, found):
+        judgement = self.judgements[case.index]
+        share = judgement.evidence["relative_error"]
+        if diagnosis is None and share <= APPROXIMATE:
+            text = Slight.template.format(share=share)
+            return Finding(case.name, case.shape, "cannot tell", Slight.identifier, judgement.evidence, text)
+        if diagnosis is None:
+            self.subject.allow(2000, 5.0)
+            try:
+                words, evidence = pattern(case)
+            except Exception:
+                words, evidence = judgement.explanation, {}
+            diagnosis = Unexplained.explain(words + self._first_repair(found), evidence=evidence)
+        evidence = {**judgement.evidence, **diagnosis.evidence}
+        return Finding(case.name, case.shape, "wrong", diagnosis.cause, evidence, diagnosis.explanation)
+
+
+def _alike(evidence, other):
+    """Whether a fault is about as large."""
+    return evidence["relative_error"] > 0.1 * other["relative_error"]
+
+
+def _same_end(found):
+    """Where one block fails through the first (last) step, others that fail at that end of an axis do so too."""
+    for step, end in ((FirstStep, "the first along"), (LastStep, "the last along")):
+        through = any(d is not None and d.cause == step.identifier for d in found.values())
+        for index, diagnosis in found.items():
+            if through and diagnosis is not None and "n_entries" in diagnosis.evidence and end in diagnosis.explanation:
+                found[index] = diagnosis._replace(cause=step.identifier)
+    return found
