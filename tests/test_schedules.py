@@ -22,6 +22,7 @@ from sk_analytic.optimizers import (
     InverseSquareRoot,
     InverseTime,
     Joined,
+    Link,
     OneCycle,
     Phases,
     Piecewise,
@@ -237,6 +238,29 @@ def test_a_value_that_is_no_rate_names_the_whole_schedule(value):
         r"at step 1, epoch 0; expected a number in \[0, inf\)",
     ):
         optimizer.update(state, theta, theta)
+
+
+@pytest.mark.parametrize("value", [math.nan, None, "0.1"])
+def test_a_value_that_is_no_number_is_refused_for_any_hyperparameter(value):
+    """Also by a link of the user's own that gives no ranges."""
+
+    class Scale(Link):
+        def __init__(self, factor):
+            self.factor = factor
+
+        def coefficients(self, now):
+            return (self.factor,)
+
+        @staticmethod
+        def formula(g, theta, factor):
+            return factor * g
+
+    class Wrong(Schedule):
+        def __call__(self, step, epoch):
+            return value
+
+    with pytest.raises(ValueError, match=rf"Scale: the schedule Wrong\(\) of factor gave {value!r} at step 0"):
+        Chain([Scale(Wrong()), SGD()]).init(np.ones(2))
 
 
 # Parameters

@@ -326,7 +326,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         theta = self._starting_theta(model, rows[0].everything, X.dtype, continuing)
         objective = Objective(
             model,
-            self._loss_object(columns),
+            self._loss_object(columns, model),
             theta.layout,
             alpha=self.alpha,
             unpenalized=("intercept",) if model.uses_defaults else (),
@@ -365,13 +365,13 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _loss_is_callable(self):
         return callable(self.loss) and not isinstance(self.loss, type)
 
-    def _loss_object(self, columns):
+    def _loss_object(self, columns, model):
         """The loss by name, or None; its domain is looked at here, once a fit."""
         if self.loss is None or self._loss_is_callable():
-            form = next((form for form in ("vjp", "jacobian") if getattr(self, form) is not None), None)
-            if form is not None:
+            if model.form in ("vjp", "jacobian"):
+                composed = "the default model" if model.uses_defaults else model.form
                 raise ValueError(
-                    f"loss={self.loss!r} cannot be composed with {form}, which needs the loss's derivative: give a "
+                    f"loss={self.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
                     "name or a Loss object. A callable loss goes with gradient."
                 )
             return None

@@ -70,8 +70,8 @@ class Lookahead(Link):
 
         \phi_t = \phi_{t-1} + \alpha (\theta_{t,k} - \phi_{t-1}), \qquad \theta_{t+1,0} = \phi_t
 
-    The slow weights :math:`\phi` predict, as in the paper; the rule takes k steps from them and keeps what it
-    remembers. As ``optax.lookahead``.
+    The slow weights :math:`\phi` predict, as in the paper: where θ started, until the first k steps are done. The
+    rule takes k steps from them and keeps what it remembers. As ``optax.lookahead``.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ a step only asks the links for their coefficients and runs the kernels.
 """
 
 import copy
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -437,7 +438,7 @@ def resolve(link, schedules, state, owner):
 
 def _is_admissible(value, allowed):
     if not isinstance(allowed, Interval):
-        return not np.isnan(value)
+        return isinstance(value, numbers.Real | np.bool_) and not np.isnan(value)
     # Nearly all values take the short way; `admits` is as long as a whole step of a small θ.
     inside = type(value) is float and not allowed.integral and allowed.low < value < allowed.high
     return inside or allowed.admits(value)
