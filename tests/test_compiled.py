@@ -36,7 +36,8 @@ THETA = {"W": np.ones((90, 200)), "b": np.ones(7), "deep": [np.ones(3), np.ones(
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """Each run of the tests has a cache of its own."""
+    """Each run of the tests has a cache of its own, and each test a process that has loaded nothing, as it seems."""
+    monkeypatch.setattr(compiled, "_loaded", {})
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
 
 
@@ -83,7 +84,6 @@ def test_nested_equals_flat(name, engine):
 def test_going_over_in_the_middle_is_not_seen(monkeypatch):
     """A run that begins with NumPy and goes over to numba ends at the same bits."""
     optimizer = OPTIMIZERS["a long chain"]
-    monkeypatch.setattr(compiled, "_loaded", {})
     monkeypatch.setattr(compiled, "SECONDS_TO_LOAD", 1e-4)
     monkeypatch.setattr(compiled, "SECONDS_TO_COMPILE", 1e-4)
     ours = trained(optimizer, "auto", np.float64, steps=20)

@@ -4,11 +4,10 @@ All names here are drawn from the classes in the modules: a new one is its class
 """
 
 from ..named import lookup
-from . import averages, base, directions, full_batch, phases, rules, schedules, transforms
+from . import averages, base, full_batch, phases, rules, schedules, transforms
 from .averages import *  # noqa: F403
 from .base import *  # noqa: F403
 from .compiled import use_engine
-from .directions import *  # noqa: F403
 from .full_batch import *  # noqa: F403
 from .phases import *  # noqa: F403
 from .rules import *  # noqa: F403
@@ -80,5 +79,5 @@ def get_optimizer_names():
 
 
 __all__ = ["get_optimizer", "get_optimizer_names", "use_engine"]
-_MODULES = averages, base, directions, full_batch, phases, rules, schedules, transforms
+_MODULES = averages, base, full_batch, phases, rules, schedules, transforms
 __all__ += [name for module in _MODULES for name in _classes(module)]

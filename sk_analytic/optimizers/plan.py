@@ -438,7 +438,7 @@ def resolve(link, schedules, state, owner):
 
 def _is_admissible(value, allowed):
     if not isinstance(allowed, Interval):
-        return isinstance(value, numbers.Real | np.bool_) and not np.isnan(value)
+        return isinstance(value, numbers.Real | np.bool_) and not np.isnan(float(value))
     # Nearly all values take the short way; `admits` is as long as a whole step of a small θ.
     inside = type(value) is float and not allowed.integral and allowed.low < value < allowed.high
     return inside or allowed.admits(value)
