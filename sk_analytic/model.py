@@ -146,6 +146,7 @@ class Model:
                 )
 
     uses_defaults = False
+    default_init: Receiver | None = None  # the default model's, where the start is the user's: it knows the blocks
 
     @classmethod
     def bind(cls, *, forward, forms, init, default, **rest):
@@ -170,6 +171,8 @@ class Model:
                 forward=default["forward"], forms=chosen, init=default["init"] if init is None else init, **rest
             )
             model.uses_defaults = True
+            if init is not None:
+                model.default_init = Receiver("init", default["init"], rest.get("columns", ()), {})
             return model
         if init is None:
             raise TypeError(

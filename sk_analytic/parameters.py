@@ -49,7 +49,7 @@ class Layout:
         self._is_flat = all(type(branch) is int for branch in branches)
 
     @classmethod
-    def of(cls, structure, dtype=None):
+    def of(cls, structure, dtype=None, role="params"):
         """Return the layout of a parameter structure.
 
         Parameters
@@ -58,6 +58,8 @@ class Layout:
             Leaves are float arrays or numbers.
         dtype : dtype, default=None
             Of the vector; by default float32 if every leaf is, else float64.
+        role : str, default="params"
+            Whose structure it is, for messages.
 
         Returns
         -------
@@ -69,7 +71,7 @@ class Layout:
             For a leaf that is no real number or array of them, and for a structure without any.
         """
         found: list[tuple[str, np.ndarray, bool]] = []
-        tree = _grow(structure, (), found)
+        tree = _grow(structure, (), found, role)
         if not sum(array.size for _, array, _ in found):
             raise ParameterStructureError(f"The parameters hold no numbers at all; got {structure!r}.")
         names, arrays, scalars = zip(*found, strict=True)
@@ -286,17 +288,17 @@ def _keys(node):
     return node._fields if _is_namedtuple(node) else range(len(node))
 
 
-def _grow(node, path, found):
+def _grow(node, path, found, role):
     """Build the tree of block indices; what is met at the leaves goes to ``found``."""
     if isinstance(node, Mapping):
-        return {key: _grow(child, (*path, key), found) for key, child in node.items()}
+        return {key: _grow(child, (*path, key), found, role) for key, child in node.items()}
     if isinstance(node, tuple | list):
-        return _rebuild(node, [_grow(c, (*path, k), found) for k, c in zip(_keys(node), node, strict=True)])
+        return _rebuild(node, [_grow(c, (*path, k), found, role) for k, c in zip(_keys(node), node, strict=True)])
     name = ".".join(map(str, path)) or ROOT
-    array = _as_array(node, name, "params")
+    array = _as_array(node, name, role)
     if array.dtype.kind not in "fiub":
         raise ParameterStructureError(
-            f"params has dtype {array.dtype} in block {name!r}; real numbers are needed.{_dtype_hint(array)}"
+            f"{role} has dtype {array.dtype} in block {name!r}; real numbers are needed.{_dtype_hint(array)}"
         )
     found.append((name, array, not hasattr(node, "shape") or isinstance(node, np.generic)))
     return len(found) - 1
@@ -337,7 +339,12 @@ def _where(role, path):
 
 def _refuse_sequence(tree, node, where):
     if not isinstance(node, tuple | list):
-        raise ParameterStructureError(f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.")
+        hint = ""
+        if hasattr(node, "shape") and tuple(node.shape[:1]) == (len(tree),):
+            hint = " A list of numbers is a structure of as many blocks: for one block start from np.array([...])."
+        raise ParameterStructureError(
+            f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.{hint}"
+        )
     raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
 
 

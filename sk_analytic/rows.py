@@ -133,12 +133,14 @@ class ArrayRows:
         return Batch(*self._parts(self._arrays), position=(self.seed, CALLABLE, 0, 0))
 
     def sample(self, n_batches, purpose, batch_size=None):
-        """Return a fixed random sample of rows, in batches of the shapes that training uses.
+        """Return a fixed random sample of the rows that have a weight, in batches of the shapes that training uses.
+
+        Their weights are scaled so that the mean over the sample stands for that over all rows.
 
         Parameters
         ----------
         n_batches : int
-            How many batches; all rows if there are no more.
+            How many batches; all such rows if there are no more.
         purpose : int
             What for: the position of the generator that draws them.
         batch_size : int, default=None
@@ -149,16 +151,19 @@ class ArrayRows:
         batches : list of Batch
             Copies, valid for good.
         """
+        chosen = np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
+        share = len(chosen) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)
-        if n_batches * size >= self.n_samples:
-            chosen = np.arange(self.n_samples)
-        else:
-            chosen = generator(self.seed, purpose).choice(self.n_samples, n_batches * size, replace=False)
-        parts = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        return [
-            Batch(*self._parts([_read_only(a[part]) for a in self._arrays]), position=(self.seed, purpose, 0, step))
-            for step, part in enumerate(parts)
-        ]
+        if n_batches * size < len(chosen):
+            chosen = generator(self.seed, purpose).choice(chosen, n_batches * size, replace=False)
+        parts = [chosen[i : i + size] for i in range(0, max(1, len(chosen)), size)]
+        return [self._sampled(part, share, (self.seed, purpose, 0, step)) for step, part in enumerate(parts)]
+
+    def _sampled(self, rows, share, position):
+        X, columns, weight = self._parts([_read_only(array[rows]) for array in self._arrays])
+        return Batch(
+            X, columns, None if weight is None else _read_only(weight * np.asarray(share, weight.dtype)), position
+        )
 
     def _parts(self, arrays) -> _Parts:
         """Tell apart what stands side by side in ``_arrays``: X, the columns by name, the weights or None."""

@@ -149,15 +149,17 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     with _Interrupts() as interrupts:
         loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
         for _ in range(max_iter):
-            loss, gradient_norm = loop.epoch(monitor.history.n_iter)
+            epoch = monitor.history.n_iter
+            loss, gradient_norm = loop.epoch(epoch)
             state.epoch += 1
             answer = answering(theta, optimizer, state)
-            if sample:
-                loss = objective.mean_value(answer, sample)
-            if loss is not None:
-                state.loss_curve.append(loss)
-            if monitor.epoch_ended(answer, loss, gradient_norm):
-                return True
+            with noted(f"After epoch {epoch} (counted from 0)."):
+                if sample:
+                    loss = objective.mean_value(answer, sample)
+                if loss is not None:
+                    state.loss_curve.append(loss)
+                if monitor.epoch_ended(answer, loss, gradient_norm):
+                    return True
     return False
 
 
@@ -173,6 +175,16 @@ def steps(objective, theta, optimizer, state, rows):
             loss, _, n = loop.step(epoch, step)
             if n:
                 yield loss
+
+
+@contextmanager
+def noted(where):
+    """Add to an exception where training was when it came."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise
 
 
 def answering(theta, optimizer, state):
@@ -380,11 +392,8 @@ class _Evaluation:
 
     @contextmanager
     def _counted(self):
-        try:
+        with noted(f"In evaluation {self.calls} of the objective over all rows (counted from 0)."):
             yield
-        except Exception as error:
-            error.add_note(f"In evaluation {self.calls} of the objective over all rows (counted from 0).")
-            raise
         self.calls += 1
 
     def _keep(self, loss):

@@ -460,7 +460,7 @@ def test_errors_of_the_data_and_the_model_are_those_of_fit():
         find_learning_rate(regressor(), DIABETES[0])
     with pytest.raises(ReceivedArgumentError, match="'n_hiden'"):
         find_learning_rate(regressor(**LINEAR, model_params={"n_hiden": 3}), *DIABETES)
-    with pytest.raises(ValueError, match="batch_size must be a whole number"):
+    with pytest.raises(ValueError, match="batch_size must be 'auto' or a whole number"):
         find_learning_rate(regressor(batch_size=0), *DIABETES)
 
 

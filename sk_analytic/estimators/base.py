@@ -18,17 +18,17 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..exceptions import DivergenceError
+from ..exceptions import DivergenceError, ParameterStructureError
 from ..losses import get_loss
 from ..model import GRADIENT_FORMS, Model
 from ..named import Interval, NamedParametersMixin, check_range
-from ..objective import Objective, match_target, read_prediction
+from ..objective import Objective, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, INIT, MONITOR, ArrayRows
-from ..training import History, Monitor, answering, failure, minimize, train
+from ..training import History, Monitor, answering, failure, minimize, noted, train
 
 FLOATS = [np.float64, np.float32]
 MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
@@ -73,7 +73,8 @@ SHARED_DOC = """
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
     fixed : iterable of str, default=()
-        Blocks that are not trained: dict keys, or positions in a tuple, joined by dots where nested.
+        Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
+        dots where nested.
     numerical : iterable of str, default=()
         Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
         evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None.
@@ -229,8 +230,11 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _check_parameters(self):
         for name, allowed in self._ranges.items():
             check_range(type(self).__name__, name, getattr(self, name), allowed)
-        if self.batch_size != "auto":
-            check_range(type(self).__name__, "batch_size", self.batch_size, Interval(1, np.inf, integral=True))
+        if not (self.batch_size == "auto" or Interval(1, np.inf, integral=True).admits(self.batch_size)):
+            raise ValueError(
+                f"{type(self).__name__}: batch_size must be 'auto' or a whole number in [1, inf); "
+                f"got {self.batch_size!r}."
+            )
         if not isinstance(self.verbose, bool):
             check_range(type(self).__name__, "verbose", self.verbose, Interval(0, np.inf, integral=True))
 
@@ -244,9 +248,25 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         """Return a score of held-out rows, larger is better."""
         raise NotImplementedError
 
-    def _check_prediction(self, prediction, y):
-        """Raise if the shape of a prediction does not fit the task."""
-        match_target(y, prediction)
+    def _check_prediction(self, prediction):
+        """Return a prediction; raise if its shape does not fit the task."""
+        raise NotImplementedError
+
+    def _learn_from_prediction(self, prediction):
+        """Take from the first prediction what only it can tell."""
+
+    def _check_loss(self, loss, columns):
+        """Raise if a loss by name does not fit the task."""
+        if (loss.domain is None) != ("y" not in columns):
+            raise ValueError(
+                f"loss={self.loss!r} compares {'predictions alone' if loss.domain is None else 'predictions with y'}; "
+                f"{type(self).__name__} has {'targets' if 'y' in columns else 'no y'}. Choose another loss, or give "
+                "gradient or loss_and_gradient, with a loss of your own or None."
+            )
+        if "y" in columns:
+            loss.check_domain(columns["y"])
+
+    _smallest_held_out = 1
 
     _n_init_outputs = 1
     _seed: int
@@ -255,6 +275,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     _method: Any
     _model: Any
     _fitted_loss: Any
+    _dtype: Any
 
     def _stratify(self, y):
         return None
@@ -262,6 +283,18 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     # The way through fit.
 
     def _fit(self, X, y, sample_weight, *, incremental=False, classes=None):
+        before = self.__dict__.copy()
+        try:
+            prepared = self._prepare_fit(X, y, sample_weight, incremental, classes)
+        except BaseException:  # nothing is lost: what was fitted before stays whole
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        self._run(*prepared)
+        return self
+
+    def _prepare_fit(self, X, y, sample_weight, incremental, classes):
+        """All that can be refused before the first step; what `_run` needs."""
         self._check_parameters()
         optimizer = clone(get_optimizer(self.optimizer))
         optimizer.check()
@@ -285,8 +318,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             self._inspect(objective, theta, rows[0])
             self._history, self._state = History(), None
         self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
-        self._run(objective, theta, phases, rows, held_out, incremental)
-        return self
+        self._begin(phases[0][0], theta)
+        return objective, theta, phases, rows, held_out, incremental
 
     def _forget(self):
         """Drop what a former fit left and this one may not set."""
@@ -314,6 +347,11 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             return part[0], dict(zip(columns, part[1:], strict=True)), part_weight
 
         held_out = ArrayRows(*named(held_part), seed=self._seed)
+        if held_out.n_samples < self._smallest_held_out:
+            raise ValueError(
+                f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows: "
+                f"{held_out.n_samples} of them, and the score needs {self._smallest_held_out}. Hold out more."
+            )
         if not held_out.sum_of_weights:
             raise ValueError("sample_weight is zero in every row that early_stopping=True holds out to be scored.")
         return named(train_part), held_out
@@ -377,13 +415,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             return None
         loss = clone(get_loss(self.loss))
         loss.check()
-        if (loss.domain is None) != ("y" not in columns):
-            raise ValueError(
-                f"loss={self.loss!r} compares {'predictions alone' if loss.domain is None else 'predictions with y'}; "
-                f"{type(self).__name__} has {'targets' if 'y' in columns else 'no y'}. Choose another loss."
-            )
-        if "y" in columns:
-            loss.check_domain(columns["y"])
+        self._check_loss(loss, columns)
         return loss
 
     def _require_weights_accepted(self, model, weight):
@@ -395,7 +427,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                 raise ValueError(
                     f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
                     f"sample_weight: add the argument to it, {receiver.role}(params, X, ..., sample_weight=None), "
-                    "and return the mean over rows of weight times loss, or its gradient."
+                    f"and return {'' if receiver.role == 'loss' else 'the gradient of '}the mean over rows of weight "
+                    "times loss."
                 )
 
     def _starting_theta(self, model, everything, dtype, continuing):
@@ -404,20 +437,31 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             vector = getattr(self, "_training_vector", None)
             return Parameters(layout, layout.flatten(self.params_) if vector is None else vector.astype(dtype))
         sizes = {"n_features": everything.X.shape[1], "n_outputs": self._n_init_outputs}
-        structure = model.starting_params(everything.with_columns(sizes, (self._seed, INIT, 0, 0)))
-        layout = Layout.of(structure, dtype)
+        start = everything.with_columns(sizes, (self._seed, INIT, 0, 0))
+        structure = model.starting_params(start)
+        layout = Layout.of(structure, dtype, "init")
+        if model.default_init is not None:
+            expected = Layout.of(model.default_init(None, start), dtype)
+            if set(layout.names) != set(expected.names):
+                blocks = ", ".join(f"{n!r} {shape}" for n, shape in zip(expected.names, expected.shapes, strict=True))
+                raise ParameterStructureError(
+                    f"init has blocks {', '.join(map(repr, layout.names))}. No callables are given, and the default "
+                    f"model has {blocks}: start from those, or give forward and a gradient."
+                )
         return Parameters(layout, layout.flatten(structure, "init"))
 
     def _inspect(self, objective, theta, rows):
         """Before the first step: does the prediction fit, is the gradient right?"""
         batch = _check_batch(rows)
         try:
-            prediction = objective.predictions(theta.structure, batch)
+            with noted("In the first look at the callables, before the first step."):
+                prediction = objective.predictions(theta.structure, batch)
         except ValueError as error:
             if self.check_gradient is False or "read-only" not in str(error):
                 raise  # else the check will say which of its arguments `forward` writes to
         else:
-            self._check_prediction(prediction, batch.y)
+            self._learn_from_prediction(prediction)
+            self._check_prediction(prediction)
         _warn_of_differencing(objective)
         if self.check_gradient is False:
             return
@@ -452,7 +496,6 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
 
         monitor = Monitor(self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose)
         start = theta.copy()
-        self._begin(phases[0][0], theta)  # what does not fit together is refused before anything is trained
         try:
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
                 if position:
@@ -537,12 +580,13 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                 self._training_vector = theta.vector
                 answer = answer.copy()
         self.params_ = answer.layout.publish(answer.vector)
+        self._dtype = answer.layout.dtype
         self.optimizer_state_ = self._state
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores if history.validation_scores else None
         self.loss_ = history.loss_curve[-1] if history.loss_curve else None
         self.best_loss_ = min(history.loss_curve, default=None)
-        self.n_iter_ = history.n_iter
+        self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
         self.n_steps_ = history.n_steps
 
     # Prediction.
@@ -552,7 +596,11 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOATS, reset=False)
         batch = ArrayRows(X, {}, seed=self._seed).everything
-        return read_prediction(self._model.predictions(self.params_, batch), batch.n).astype(X.dtype, copy=False)
+        # As in fit: read-only views, and arrays without dimensions where there are floats.
+        layout = Layout.of(self.params_, self._dtype)
+        params = layout.views(layout.flatten(self.params_, "params_"))
+        prediction = read_prediction(self._model.predictions(params, batch), batch.n)
+        return self._check_prediction(prediction).astype(X.dtype, copy=False)
 
     def _prepare_check(self, X, y, sample_weight, random_state):
         """What `check_gradient` needs."""

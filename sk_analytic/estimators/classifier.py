@@ -204,18 +204,25 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     def _stratify(self, y):
         return None if self._multilabel else y
 
-    def _check_prediction(self, prediction, y):
+    def _check_loss(self, loss, columns):
+        if loss.link != "logit":
+            raise ValueError(
+                f"loss={self.loss!r} is no loss of class scores: predictions would be decided at 0 and probabilities "
+                "made of them. Use 'log_loss', a Loss of your own with link = \"logit\", or AnalyticRegressor."
+            )
+        super()._check_loss(loss, columns)
+
+    def _check_prediction(self, prediction):
         n, n_classes = len(prediction), len(self.classes_)
         fitting: set[tuple[int, ...]] = {(n, n_classes)}
         if not self._multilabel and n_classes == 2:
             fitting |= {(n,), (n, 1)}
-        if self._multilabel and n_classes == 1:
-            fitting |= {(n,)}
         if prediction.shape not in fitting:
             raise ParameterStructureError(
                 f"forward returned shape {prediction.shape} for {n} rows and {n_classes} "
                 f"{'labels' if self._multilabel else 'classes'}; expected {' or '.join(map(str, sorted(fitting)))}."
             )
+        return prediction
 
     def decision_function(self, X):
         """Return the raw scores.
@@ -278,7 +285,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
     def _validation_score(self, objective, theta, batch):
-        decided = self._decided(self._scores(objective.predictions(theta.structure, batch)))
+        decided = self._decided(self._scores(self._check_prediction(objective.predictions(theta.structure, batch))))
         true = batch.y.astype(int) if self._multilabel else self.classes_[batch.y]
         return float(accuracy_score(true, decided, sample_weight=batch.sample_weight))
 

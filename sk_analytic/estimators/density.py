@@ -145,11 +145,12 @@ class AnalyticDensity(AnalyticEstimator):
         X = validate_data(self, X, dtype=FLOATS, reset=reset)
         return X, {}, read_weight(sample_weight, X)
 
-    def _check_prediction(self, prediction, y):
+    def _check_prediction(self, prediction):
         if prediction.ndim != 1:
             raise ParameterStructureError(
                 f"forward returned shape {prediction.shape}; a density has one log-density a row, ({len(prediction)},)."
             )
+        return prediction
 
     def score_samples(self, X):
         """Return the log-density of each row, in nats.
@@ -190,5 +191,5 @@ class AnalyticDensity(AnalyticEstimator):
         return float(np.average(log_density, weights=weight))
 
     def _validation_score(self, objective, theta, batch):
-        log_density = objective.predictions(theta.structure, batch)
+        log_density = self._check_prediction(objective.predictions(theta.structure, batch))
         return float(np.average(log_density, weights=batch.sample_weight))

@@ -1,11 +1,13 @@
 """Regression: targets are floats, predictions go through the inverse of the loss's link."""
 
+import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from ..model import LINEAR
+from ..objective import match_target
 from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
 
 
@@ -121,11 +123,18 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         """
         return self._on_the_scale_of_y(self._predictions(X))
 
+    _smallest_held_out = 2  # R² of one row is not defined
+
+    def _check_prediction(self, prediction):
+        match_target(np.empty((len(prediction), *self._y_shape)), prediction)
+        return prediction
+
     def _on_the_scale_of_y(self, prediction):
         prediction = prediction.reshape(len(prediction), *self._y_shape)
         loss = self._fitted_loss
         return prediction if loss is None else loss.inverse_link(prediction)
 
     def _validation_score(self, objective, theta, batch):
-        prediction = self._on_the_scale_of_y(objective.predictions(theta.structure, batch))
+        prediction = self._check_prediction(objective.predictions(theta.structure, batch))
+        prediction = self._on_the_scale_of_y(prediction)
         return float(r2_score(batch.y, prediction, sample_weight=batch.sample_weight))

@@ -4,6 +4,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
+from ..exceptions import ParameterStructureError
 from ..model import AUTOENCODER
 from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
 
@@ -144,8 +145,16 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
         X = validate_data(self, X, dtype=FLOATS, reset=reset)
         return X, {}, read_weight(sample_weight, X)
 
-    def _check_prediction(self, prediction, y):
+    def _learn_from_prediction(self, prediction):
         self._n_features_out = 1 if prediction.ndim == 1 else prediction.shape[1]
+
+    def _check_prediction(self, prediction):
+        columns = 1 if prediction.ndim == 1 else prediction.shape[1]
+        if columns != self._n_features_out:
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape}; it had {self._n_features_out} columns at the start of fit."
+            )
+        return prediction
 
     def transform(self, X):
         """Return what `forward` makes of the rows.

@@ -98,6 +98,11 @@ def check_gradient(
     if estimator is not None:
         if loss is not None or gradient is not None:
             raise TypeError("check_gradient takes an estimator, or loss and gradient, not both.")
+        if not hasattr(estimator, "_prepare_check"):
+            raise TypeError(
+                f"estimator must be one of sk_analytic's; got {estimator!r}. Functions of your own go in by name: "
+                "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)."
+            )
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state)
         if params is not None:
             theta = Parameters(theta.layout, theta.layout.flatten(params))

@@ -47,6 +47,26 @@ class FullBatch(Hyperparameters):
     hessian_products = False
     residuals = False
 
+    def init(self, theta, blocks=None):
+        """Refuse to make a state: a full-batch method takes no steps.
+
+        Parameters
+        ----------
+        theta : object
+            Not used.
+        blocks : object, default=None
+            Not used.
+
+        Raises
+        ------
+        TypeError
+            Always; the message shows what to call instead.
+        """
+        raise TypeError(
+            f"{type(self).__name__} is a full-batch method, which takes no steps of its own: call "
+            "minimize(fun, x0), or use a rule such as Adam in a loop."
+        )
+
     def minimize(self, fun, x0, *, max_iter=200, tol=1e-4, callback=None):
         """Minimise a function.
 

@@ -182,6 +182,8 @@ class State:
             reason = f"it is of type {type(leaf).__name__}; make it an array: np.array({leaf!r})"
         elif leaf.shape != shape:
             reason = f"it has shape {leaf.shape}, and had {shape} at init"
+        elif leaf.dtype not in (np.float32, np.float64):
+            reason = f"its dtype is {leaf.dtype}; float32 or float64 is needed"
         elif leaf.dtype != self.dtype:
             reason = f"its dtype is {leaf.dtype}, and that of the parameters is {self.dtype}; use one for all"
         elif not leaf.flags.writeable:
