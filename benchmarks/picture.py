@@ -6,6 +6,7 @@ mpl.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 COLORS = {"met": "tab:green", "missed": "tab:red", "": "tab:gray"}
 
@@ -27,7 +28,13 @@ def draw(figures, path):
         return
     heights = [len(peers) + 1 for peers in by_row.values()]
     drawing, axes = plt.subplots(
-        len(by_row), 1, figsize=(8, 0.32 * sum(heights) + 1), height_ratios=heights, squeeze=False, layout="constrained"
+        len(by_row),
+        1,
+        figsize=(8, 0.32 * sum(heights) + 1),
+        height_ratios=heights,
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
     for axis, (row, peers) in zip(axes[:, 0], by_row.items(), strict=True):
         _panel(axis, row, peers)
@@ -44,6 +51,8 @@ def _panel(axis, row, peers):
             axis.plot(figure.ratio, at, "o", ms=3, color=COLORS[figure.verdict])
     axis.axvline(1, color="black", lw=0.8)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_yticks(range(len(peers)), list(peers), fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
     axis.set_title(row, fontsize=9, loc="left")

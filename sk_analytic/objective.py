@@ -355,17 +355,41 @@ class Residuals:
         weights = np.broadcast_to(self._root_weights(batch, prediction.ndim), prediction.shape).reshape(-1, 1)
         matrix = np.zeros((prediction.size, objective.layout.size))
         leaves = objective.jacobian(theta.structure, batch, prediction.shape)
+        trained = [
+            (leaf is not None or index in objective.numerical) and index not in objective.fixed
+            for index, leaf in enumerate(leaves)
+        ]
         for index, (leaf, where) in enumerate(zip(leaves, objective.layout.slices, strict=True)):
-            if leaf is not None and index not in objective.fixed:
+            if trained[index] and index in objective.numerical:
+                matrix[:, where] = weights * self._differences(theta, batch, where)
+            elif trained[index]:
                 matrix[:, where] = weights * leaf
-        diagonals = [self._penalty_rows(index, alpha, leaves[index]) for index, alpha in objective.penalties]
+        diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in objective.penalties]
         return np.concatenate([matrix, *diagonals])
 
-    def _penalty_rows(self, index, alpha, leaf):
+    def _differences(self, theta, batch, where):
+        """Central differences of the prediction, a column for each entry of a block without an analytic gradient."""
+        objective = self.objective
+        vector = theta.vector.astype(np.float64)
+        params = objective.layout.astype(np.float64).views(vector)
+        batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
+        size = float(np.sqrt(np.mean(vector[where] ** 2))) or 1.0
+        columns = []
+        for entry in range(where.start, where.stop):
+            here = vector[entry]
+            step = DIFFERENCE_STEP * max(abs(here), size)
+            vector[entry] = here + step
+            above = objective.predictions(params, batch).copy()
+            vector[entry] = here - step
+            columns.append((above - objective.predictions(params, batch)).ravel() / (2 * step))
+            vector[entry] = here
+        return np.stack(columns, axis=1)
+
+    def _penalty_rows(self, index, alpha, is_trained):
         layout = self.objective.layout
         where = layout.slices[index]
         rows = np.zeros((where.stop - where.start, layout.size))
-        if leaf is not None and index not in self.objective.fixed:
+        if is_trained:
             rows[:, where] = alpha**0.5 * np.eye(len(rows))
         return rows
 

@@ -81,6 +81,10 @@ class Monitor:
         self.n_iter_no_change = n_iter_no_change
         self.without_improvement = 0
 
+    def wait(self):
+        """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
+        self.without_improvement = 0
+
     @property
     def stopped(self):
         """Whether too many epochs in a row were no improvement."""
@@ -158,6 +162,8 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
                     loss = objective.mean_value(answer, sample)
                 if loss is not None:
                     state.loss_curve.append(loss)
+                if optimizer.is_growing(state, theta.vector):
+                    monitor.wait()
                 if monitor.epoch_ended(answer, loss, gradient_norm):
                     return True
     return False

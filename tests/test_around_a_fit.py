@@ -17,6 +17,7 @@ from sk_analytic import (
     check_gradient,
     get_optimizer,
 )
+from sk_analytic.optimizers import SGD, Adam, Chain, ClipNorm
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -219,3 +220,33 @@ def test_imports_run_downward():
     for module in graph:
         visit(module)
     assert {"sk_analytic.training", "sk_analytic.named"} <= done
+
+
+@pytest.mark.parametrize("rule", ["dog", "prodigy"])
+def test_rules_that_begin_with_tiny_steps_are_waited_for(rule):
+    """By default they train to the end: epochs in which they find their scale are no lack of improvement."""
+    assert AnalyticRegressor(optimizer=rule, random_state=0).fit(X, Y).score(X, Y) > 0.999
+
+
+def test_a_rising_loss_is_no_convergence():
+    """A gradient of the wrong sign, unchecked, ends with a warning that names the fault."""
+    model = AnalyticRegressor(forward, turned, START, optimizer="sgd", check_gradient=False, random_state=0)
+    with pytest.warns(UserWarning, match=r"(?s)The loss rose from .* \[sign\]"):
+        model.fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("links", "error", "message"),
+    [
+        ([("a", ClipNorm()), ("a", Adam())], ValueError, "the name 'a' of a link stands twice"),
+        ([("a__b", Adam())], ValueError, "'a__b' of a link cannot be reached"),
+        (Adam(), TypeError, r"Chain takes a list of links and optimizers; got Adam\(\)"),
+        (["adam"], TypeError, r"got 'adam'. Pass an instance: Adam\(\)"),
+        ([SGD(learning_rate=abs)], TypeError, "learning_rate is a function.*is a Schedule"),
+    ],
+    ids=["twice", "underscores", "no list", "a name", "a function"],
+)
+def test_chains_that_cannot_be_reached_are_refused(links, error, message):
+    """Each part of a chain must be reachable by its name."""
+    with pytest.raises(error, match=message):
+        Chain(links).init(np.zeros(3))

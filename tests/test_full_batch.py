@@ -202,3 +202,32 @@ class TestPhases:
         before = repr(method)
         AnalyticRegressor(optimizer=Phases([(method, 100)]), tol=1e-2).fit(*diabetes)
         assert repr(method) == before
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox", "lbfgs"])
+def test_blocks_without_a_derivative_are_differenced(method, diabetes):
+    """A block listed in `numerical` reaches the optimum by every method, least squares included."""
+    X, y = diabetes
+
+    def half_jacobian(params, X):
+        return {"coef": X, "intercept": None}
+
+    model = AnalyticRegressor(
+        linear_forward, jacobian=half_jacobian, init=linear_init, numerical=("intercept",), optimizer=method
+    )
+    with pytest.warns(UserWarning, match="differences"):
+        model.set_params(tol=1e-6, max_iter=2000).fit(X, y)
+    assert model.params_["intercept"] == pytest.approx(y.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+def test_success_where_it_started_is_a_failure(method, diabetes):
+    """With a Jacobian of the wrong sign every step is refused; that is not convergence."""
+    X, y = diabetes
+
+    def turned(params, X):
+        return {name: -block for name, block in linear_jacobian(params, X).items()}
+
+    model = AnalyticRegressor(linear_forward, jacobian=turned, init=linear_init, optimizer=method)
+    with pytest.warns(ConvergenceWarning, match="nearly always a wrong gradient"):
+        model.set_params(check_gradient=False).fit(X, y)

@@ -99,7 +99,7 @@ class GradientReport:
 
     def __str__(self):
         if not self.findings:
-            return "Nothing was checked."
+            return "Nothing was checked: there is no loss to compare with, or no block to look at."
         widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
         return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
 

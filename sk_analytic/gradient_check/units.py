@@ -194,7 +194,9 @@ class InputFactor(Hypothesis):
 
 class Activation(Hypothesis):
     identifier = "activation_derivative"
-    meaning = "The derivative of an activation is missing, taken twice, at another place, or of another activation."
+    meaning = (
+        "What comes down to a unit is off by one factor a row: the derivative of its activation, or of what follows it."
+    )
     template = "True and analytic gradient have one ratio per row and unit along axis {axis}{what}.{hint}"
     rank = 49
 
@@ -209,7 +211,10 @@ class Activation(Hypothesis):
             if len(case.shape) > 1:
                 low, high = float(told.min()), float(told.max())
                 what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
-                hint = " So acts the derivative of an activation that is missing, or taken twice, or wrong."
+                hint = (
+                    " What comes down to the unit from the output is off: the derivative of its activation, of the "
+                    "loss or link after it, or a path that was left out."
+                )
                 evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
                 return self.explain(axis=ratios.axis, what=what, hint=hint, evidence=evidence)
         return None

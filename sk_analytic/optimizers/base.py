@@ -34,6 +34,11 @@ class _Scheduled(Hyperparameters):
             value = getattr(self, name)
             if isinstance(value, Schedule):
                 value.check()
+            elif callable(value):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} is a function, {value!r}. What changes with the step is a "
+                    "Schedule: one of sk_analytic.optimizers, or a class of your own with __call__(step, epoch)."
+                )
             elif name in self.ranges:
                 check_range(type(self).__name__, name, value, self.ranges[name])
 
@@ -56,6 +61,8 @@ class Link(_Scheduled):
         Whether ``t``, ``memory`` and ``sums`` are a block's own or θ's.
     answers : str or None
         The slot that predicts in θ's stead.
+    grows : str or None
+        The entry of ``memory`` that grows until the link has found its scale; training is patient until then.
     formula : callable
         Static ``formula(flow, theta, *slots, *coefficients) -> (flow, *slots)``, or the flow alone where
         there are no slots. Arithmetic, comparisons and ``np.sqrt, abs, sign, minimum, maximum, where``;
@@ -80,6 +87,7 @@ class Link(_Scheduled):
     gives = "gradient"
     scope = "block"
     answers: str | None = None
+    grows: str | None = None
     formula: Any
     measures: Any = None
     passes: ClassVar[Callable | None] = None
@@ -217,6 +225,21 @@ class Optimizer:
         answer = self._plan(state, vector).answer(vector)
         return theta if answer is vector else state.layout.views(answer)
 
+    def is_growing(self, state, theta):
+        """Whether a link that begins with tiny steps has still been finding its scale since the last call.
+
+        Parameters
+        ----------
+        state : State
+        theta : ndarray of shape (size,)
+
+        Returns
+        -------
+        is_growing : bool
+            False for links that do not say what ``grows``.
+        """
+        return self._plan(state, theta).is_growing()
+
     def accepts(self, state, theta, blocks=None):
         """Whether a state is of this optimizer's links and of a θ like this one, so that it can go on.
 
@@ -271,7 +294,8 @@ class _Composite(Composite, Optimizer):
         """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
         for item in self._given():
             if not _is_part(item):
-                hint = f" Pass an instance: {item.__name__}()." if isinstance(item, type) else ""
+                kind = item.__name__ if isinstance(item, type) else item.capitalize() if isinstance(item, str) else ""
+                hint = f" Pass an instance: {kind}()." if kind else ""
                 raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
             item.check()
 
@@ -308,9 +332,18 @@ class Chain(_Composite):
     def __init__(self, links):
         self.links = links
 
+    def check(self):
+        """Raise an error that names a wrong part, a wrong hyperparameter, or a name that cannot be reached."""
+        super().check()
+        names = names_of(self.links)
+        for position, name in enumerate(names):
+            if name in names[:position] or "__" in name or name == "links":
+                reason = "stands twice" if name in names[:position] else "cannot be reached by set_params"
+                raise ValueError(f"Chain: the name {name!r} of a link {reason}. The names are: {', '.join(names)}.")
+
     def _given(self):
         if not isinstance(self.links, list | tuple):
-            return [self.links]
+            raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
         return [unnamed(item) for item in self.links]
 
     def _items(self):

@@ -206,6 +206,7 @@ class Plan:
         self._n_stages = self._set_stages()
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
         self._itineraries: dict = {}
+        self._grown: list | None = None
         if state._engine is None:
             state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
@@ -224,6 +225,21 @@ class Plan:
         key = missing, self._closed() if self._gates else ()
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
+
+    def is_growing(self):
+        """Whether what links let grow has grown by more than a tenth since the last call."""
+        before, self._grown = (
+            self._grown,
+            [
+                now.memory[placed.declared.grows]
+                for placed in self._placed
+                if placed.declared.grows
+                for now, _ in placed.records
+            ],
+        )
+        return bool(self._grown) and (
+            before is None or any(b > 1.1 * a for a, b in zip(before, self._grown, strict=False))
+        )
 
     def answer(self, theta):
         """Return θ, with what links answer in its stead."""

@@ -47,6 +47,7 @@ class DoG(Rule):
     scope = "all"
     slots = {"start": "theta"}
     memory = {"distance": 0.0, "squares": 0.0}
+    grows = "distance"
     ranges = Rule.ranges | {"initial_distance": POSITIVE, "relative": bool, "epsilon": AMOUNT}
 
     def __init__(self, learning_rate=1.0, initial_distance=1e-6, relative=True, epsilon=1e-8):
@@ -133,6 +134,7 @@ class Prodigy(Rule):
     scope = "all"
     slots = {"mean": 0.0, "square": 0.0, "total": 0.0, "start": "theta"}
     memory = {"distance": "initial_distance", "inner": 0.0}
+    grows = "distance"
     ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT, "weight_decay": AMOUNT}
     ranges |= {"initial_distance": POSITIVE, "distance_factor": AMOUNT, "safeguard_warmup": bool}
 
