@@ -183,6 +183,13 @@ def test_blocks_can_be_chosen():
         check_gradient(**arguments, y=Hidden.y, blocks="b3")
 
 
+@pytest.mark.parametrize("n_directions", [0, -1, 1.5])
+def test_a_direction_is_needed(n_directions):
+    """Fewer than one, or half a direction, is refused by name."""
+    with pytest.raises(ValueError, match="n_directions must be a whole number"):
+        check_gradient(loss=lambda x: x @ x, gradient=lambda x: 2 * x, params=np.ones(2), n_directions=n_directions)
+
+
 def test_without_a_loss_there_is_nothing_to_compare():
     """A gradient without any loss gives an empty report, and that is no alarm."""
     model = AnalyticRegressor(Hidden.forward, Hidden.gradient, Hidden.params, loss=None)

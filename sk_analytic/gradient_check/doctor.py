@@ -7,6 +7,7 @@ import numpy as np
 
 from ..exceptions import GradientCheckError
 from ..model import Model
+from ..named import Interval, check_range
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, ArrayRows, generator
@@ -95,6 +96,7 @@ def check_gradient(
     """
     from sklearn.utils import check_random_state
 
+    check_range("check_gradient", "n_directions", n_directions, Interval(1, np.inf, integral=True))
     if estimator is not None:
         if loss is not None or gradient is not None:
             raise TypeError("check_gradient takes an estimator, or loss and gradient, not both.")
