@@ -231,7 +231,9 @@ class Optimizer:
         Parameters
         ----------
         state : State
+            From `init`.
         theta : ndarray of shape (size,)
+            As given to `init`.
 
         Returns
         -------
