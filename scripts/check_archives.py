@@ -7,7 +7,17 @@ from pathlib import PurePosixPath
 
 ROOTS = {
     ".whl": {"sk_analytic"},
-    ".gz": {"sk_analytic", "tests", "examples", "docs", "scripts", ".gitignore", "PKG-INFO", "pyproject.toml"}
+    ".gz": {
+        "sk_analytic",
+        "tests",
+        "benchmarks",
+        "examples",
+        "docs",
+        "scripts",
+        ".gitignore",
+        "PKG-INFO",
+        "pyproject.toml",
+    }
     | {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"},
 }
 NEEDED = {"sk_analytic/__init__.py", "sk_analytic/py.typed"}
