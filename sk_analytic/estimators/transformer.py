@@ -1,12 +1,11 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ..exceptions import ParameterStructureError
 from ..model import AUTOENCODER
-from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+from .base import shares_parameters
+from .untargeted import UntargetedEstimator
 
 
 @shares_parameters(
@@ -14,7 +13,7 @@ from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, tra
     default="a tied linear autoencoder (``components``, ``mean``)",
     score="minus the loss",
 )
-class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
+class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, UntargetedEstimator):
     """Representation learning by a model whose gradient was derived by hand.
 
     Without callables it is a tied linear autoencoder of two components (``model_params={"n_components":
@@ -94,56 +93,6 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def fit(self, X, y=None, sample_weight=None):
-        """Train the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64.
-        y : None, default=None
-            Ignored; present as scikit-learn's pipelines pass it.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, scaled to mean 1: they count like repeated rows.
-
-        Returns
-        -------
-        self : AnalyticTransformer
-            This estimator, trained.
-
-        Raises
-        ------
-        GradientCheckError
-            If the analytic gradient is plainly not the derivative of the loss.
-        DivergenceError
-            If a loss or gradient is not finite; ``params_`` are the last finite ones.
-        """
-        return self._fit(X, None, sample_weight)
-
-    @available_if(trains_by_batches)
-    def partial_fit(self, X, y=None, sample_weight=None):
-        """Train for one pass over some rows, going on from where the model is.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : None, default=None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are: a row of weight 2 counts as two.
-
-        Returns
-        -------
-        self : AnalyticTransformer
-            This estimator.
-        """
-        return self._fit(X, None, sample_weight, incremental=True)
-
-    def _read(self, X, y, sample_weight, *, reset, classes=None):
-        X = validate_data(self, X, dtype=FLOATS, reset=reset)
-        return X, {}, read_weight(sample_weight, X)
 
     def _learn_from_prediction(self, prediction):
         self._n_features_out = 1 if prediction.ndim == 1 else prediction.shape[1]

@@ -1,0 +1,60 @@
+"""What estimators without targets share: X alone is read; y is there for pipelines, and ignored."""
+
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from .base import FLOATS, AnalyticEstimator, read_weight, trains_by_batches
+
+
+class UntargetedEstimator(AnalyticEstimator):
+    """Base of the density and the transformer."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Train the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; float32 and float64 are kept, everything else becomes float64.
+        y : None, default=None
+            Ignored; present as scikit-learn's pipelines pass it.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, scaled to mean 1: they count like repeated rows.
+
+        Returns
+        -------
+        self : estimator
+            This estimator, trained.
+
+        Raises
+        ------
+        GradientCheckError
+            If the analytic gradient is plainly not the derivative of the loss.
+        DivergenceError
+            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+        """
+        return self._fit(X, None, sample_weight)
+
+    @available_if(trains_by_batches)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """Train for one pass over some rows, going on from where the model is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+
+        Returns
+        -------
+        self : estimator
+            This estimator.
+        """
+        return self._fit(X, None, sample_weight, incremental=True)
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None):
+        X = validate_data(self, X, dtype=FLOATS, reset=reset)
+        return X, {}, read_weight(sample_weight, X)
