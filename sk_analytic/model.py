@@ -308,10 +308,14 @@ def _standardized(params, X):
     return (X - params["mean"]) / np.sqrt(variance), variance, free
 
 
+def _gaussian_log_density(z, variance):
+    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum())
+
+
 def gaussian_forward(params, X):
     """Return the log-density of a Gaussian of variance ``exp(2 log_scale) + smallest_scale**2``."""
     z, variance, _ = _standardized(params, X)
-    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum())
+    return _gaussian_log_density(z, variance)
 
 
 def gaussian_vjp(params, X):
@@ -322,7 +326,7 @@ def gaussian_vjp(params, X):
         by_log_scale = (d_prediction @ (z * z) - d_prediction.sum()) * free / variance
         return {"mean": d_prediction @ z / np.sqrt(variance), "log_scale": by_log_scale, "smallest_scale": None}
 
-    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum()), pullback
+    return _gaussian_log_density(z, variance), pullback
 
 
 def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):

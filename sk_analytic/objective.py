@@ -174,20 +174,26 @@ class Objective:
 
     def _difference(self, theta, batch, missing):
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
+        for index in set(self.numerical).difference(self.fixed):
+            self._gradient[self.layout.slices[index]] = self.differences(self._value, theta, batch, index)
+        return tuple(index for index in missing if index not in self.numerical)
+
+    def differences(self, function, theta, batch, index):
+        """Return central differences of ``function(params, batch)`` by the entries of a block, a row for each."""
         vector = theta.vector.astype(np.float64)
         params = self.layout.astype(np.float64).views(vector)
         batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
-        for index in set(self.numerical).difference(self.fixed):
-            block, out = (whole[self.layout.slices[index]] for whole in (vector, self._gradient))
-            size = float(np.sqrt(np.mean(block * block))) or 1.0
-            for entry, here in enumerate(block.tolist()):
-                step = DIFFERENCE_STEP * max(abs(here), size)
-                block[entry] = here + step
-                above = self._value(params, batch)
-                block[entry] = here - step
-                out[entry] = (above - self._value(params, batch)) / (2 * step)
-                block[entry] = here
-        return tuple(index for index in missing if index not in self.numerical)
+        block = vector[self.layout.slices[index]]
+        size = float(np.sqrt(np.mean(block * block))) or 1.0
+        rows = []
+        for entry, here in enumerate(block.tolist()):
+            step = DIFFERENCE_STEP * max(abs(here), size)
+            block[entry] = here + step
+            above = np.array(function(params, batch))
+            block[entry] = here - step
+            rows.append((above - function(params, batch)) / (2 * step))
+            block[entry] = here
+        return np.array(rows)
 
     def _completed(self, grads):
         """The user's gradient with None for the blocks that are differenced, where a dict leaves them out."""
@@ -361,29 +367,12 @@ class Residuals:
         ]
         for index, (leaf, where) in enumerate(zip(leaves, objective.layout.slices, strict=True)):
             if trained[index] and index in objective.numerical:
-                matrix[:, where] = weights * self._differences(theta, batch, where)
+                columns = objective.differences(objective.predictions, theta, batch, index)
+                matrix[:, where] = weights * columns.reshape(len(columns), -1).T
             elif trained[index]:
                 matrix[:, where] = weights * leaf
         diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in objective.penalties]
         return np.concatenate([matrix, *diagonals])
-
-    def _differences(self, theta, batch, where):
-        """Central differences of the prediction, a column for each entry of a block without an analytic gradient."""
-        objective = self.objective
-        vector = theta.vector.astype(np.float64)
-        params = objective.layout.astype(np.float64).views(vector)
-        batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
-        size = float(np.sqrt(np.mean(vector[where] ** 2))) or 1.0
-        columns = []
-        for entry in range(where.start, where.stop):
-            here = vector[entry]
-            step = DIFFERENCE_STEP * max(abs(here), size)
-            vector[entry] = here + step
-            above = objective.predictions(params, batch).copy()
-            vector[entry] = here - step
-            columns.append((above - objective.predictions(params, batch)).ravel() / (2 * step))
-            vector[entry] = here
-        return np.stack(columns, axis=1)
 
     def _penalty_rows(self, index, alpha, is_trained):
         layout = self.objective.layout
