@@ -1,4 +1,4 @@
-"""Every error and warning class of the package.
+"""Every error and warning class of the package, and a note on where one came from.
 
 ::
 
@@ -9,6 +9,8 @@
     TypeError
     └── ReceivedArgumentError      a callable names an argument that nothing provides, or the reverse
 """
+
+from contextlib import contextmanager
 
 __all__ = [
     "DivergenceError",
@@ -55,3 +57,13 @@ class ParameterStructureError(ValueError):
 
 class ReceivedArgumentError(TypeError):
     """A callable asks for an argument that nothing provides, or nobody accepts one that was given."""
+
+
+@contextmanager
+def noted(where):
+    """Add to an exception that passes where it came from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise

@@ -245,7 +245,10 @@ class Objective:
 
     def mean_value(self, theta, batches):
         """Return the mean loss of several batches and the penalty; None where no loss can be had."""
-        values = [(self.value(theta, batch), batch.n) for batch in batches]
+        return self.mean(theta, [(self.value(theta, batch), batch.n) for batch in batches])
+
+    def mean(self, theta, values):
+        """Return the mean of pairs of a `value` and its number of rows, and the penalty; None if there is no loss."""
         if values[0][0] is None:
             return None
         return sum(value * n for value, n in values) / sum(n for _, n in values) + self.penalty(theta)
@@ -346,19 +349,30 @@ class Residuals:
             )
         self.objective = objective
 
-    def values(self, theta, batch):
+    def values(self, theta, rows):
         """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective."""
         objective = self.objective
-        y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-        rows = (prediction - y) * self._root_weights(batch, prediction.ndim)
-        blocks = objective.layout.blocks(theta.vector)
-        return np.concatenate([rows.ravel(), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
 
-    def jacobian(self, theta, batch):
+        def of_batch(batch):
+            y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
+            return ((prediction - y) * self._root_weights(batch, rows.n_samples, prediction.ndim)).ravel()
+
+        blocks = objective.layout.blocks(theta.vector)
+        return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
+
+    def jacobian(self, theta, rows):
         """Return the derivative of the residuals, a matrix with a column for each entry of θ."""
+        parts = rows.map(lambda batch: self._jacobian(theta, batch, rows.n_samples))
+        trained = [any(part) for part in zip(*(trained for _, trained in parts), strict=True)]
+        diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in self.objective.penalties]
+        return np.concatenate([*(matrix for matrix, _ in parts), *diagonals])
+
+    def _jacobian(self, theta, batch, n_samples):
+        """The rows of a batch in the Jacobian, and which blocks are trained."""
         objective = self.objective
         prediction = objective.predictions(theta.structure, batch)
-        weights = np.broadcast_to(self._root_weights(batch, prediction.ndim), prediction.shape).reshape(-1, 1)
+        weights = self._root_weights(batch, n_samples, prediction.ndim)
+        weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
         matrix = np.zeros((prediction.size, objective.layout.size))
         leaves = objective.jacobian(theta.structure, batch, prediction.shape)
         trained = [
@@ -371,8 +385,7 @@ class Residuals:
                 matrix[:, where] = weights * columns.reshape(len(columns), -1).T
             elif trained[index]:
                 matrix[:, where] = weights * leaf
-        diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in objective.penalties]
-        return np.concatenate([matrix, *diagonals])
+        return matrix, trained
 
     def _penalty_rows(self, index, alpha, is_trained):
         layout = self.objective.layout
@@ -383,8 +396,8 @@ class Residuals:
         return rows
 
     @staticmethod
-    def _root_weights(batch, ndim):
-        share = np.full(batch.n, 1 / batch.n) if batch.sample_weight is None else batch.sample_weight / batch.n
+    def _root_weights(batch, n_samples, ndim):
+        share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
         return np.sqrt(share) if ndim == 1 else np.sqrt(share)[:, None]
 
 

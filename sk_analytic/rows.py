@@ -7,7 +7,7 @@
 import numpy as np
 
 # Purposes of random numbers, the first entry of a position.
-INIT, SHUFFLE, CALLABLE, CHECK, MONITOR = range(5)
+INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
 
 _Parts = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]  # X, columns, weights
 
@@ -93,14 +93,16 @@ class ArrayRows:
         Whether each epoch draws a new order.
     seed : int, default=0
         Seed of the fit.
+    place : tuple of int, default=()
+        Where these rows stand among others: part of the position that their order is drawn from.
     """
 
-    def __init__(self, X, columns, sample_weight=None, *, batch_size=None, shuffle=False, seed=0):
+    def __init__(self, X, columns, sample_weight=None, *, batch_size=None, shuffle=False, seed=0, place=()):
         self.n_samples = X.shape[0]
         self.batch_size = min(batch_size or self.n_samples, self.n_samples)
         self.steps_per_epoch = -(-self.n_samples // self.batch_size) if self.n_samples else 0
         self.shuffle = shuffle and self.steps_per_epoch > 1
-        self.seed = seed
+        self.seed, self.place = seed, place
         self._names = tuple(columns)
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
         self._arrays = [_read_only(array) for array in arrays]
@@ -132,6 +134,15 @@ class ArrayRows:
         """All rows as one batch of views."""
         return Batch(*self._parts(self._arrays), position=(self.seed, CALLABLE, 0, 0))
 
+    @property
+    def first(self):
+        """The rows that `init` and the gradient check look at: these."""
+        return self
+
+    def map(self, function):
+        """Return what a function says of all rows, in a list with an entry for each batch that they come in: one."""
+        return [function(self.everything)]
+
     def sample(self, n_batches, purpose, batch_size=None):
         """Return a fixed random sample of the rows that have a weight, in batches of the shapes that training uses.
 
@@ -151,19 +162,20 @@ class ArrayRows:
         batches : list of Batch
             Copies, valid for good.
         """
-        chosen = np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
+        chosen = self.weighted
         share = len(chosen) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)
-        if n_batches * size < len(chosen):
-            chosen = generator(self.seed, purpose).choice(chosen, n_batches * size, replace=False)
-        parts = [chosen[i : i + size] for i in range(0, max(1, len(chosen)), size)]
-        return [self._sampled(part, share, (self.seed, purpose, 0, step)) for step, part in enumerate(parts)]
+        chosen = chosen[draw(len(chosen), n_batches * size, self.seed, purpose)]
+        return sampled(self.take(chosen), size, share, (self.seed, purpose))
 
-    def _sampled(self, rows, share, position):
-        X, columns, weight = self._parts([_read_only(array[rows]) for array in self._arrays])
-        return Batch(
-            X, columns, None if weight is None else _read_only(weight * np.asarray(share, weight.dtype)), position
-        )
+    @property
+    def weighted(self):
+        """The numbers of the rows that have a weight."""
+        return np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
+
+    def take(self, rows):
+        """Return copies of some rows: X, the columns by name, the weights or None."""
+        return self._parts([array[rows] for array in self._arrays])
 
     def _parts(self, arrays) -> _Parts:
         """Tell apart what stands side by side in ``_arrays``: X, the columns by name, the weights or None."""
@@ -176,7 +188,7 @@ class ArrayRows:
         if not self._buffers:
             self._allocate()
         if self._order_of != epoch:
-            self._order = generator(self.seed, SHUFFLE, epoch).permutation(self.n_samples)
+            self._order = generator(self.seed, SHUFFLE, epoch, *self.place).permutation(self.n_samples)
             self._order_of, self._gathered = epoch, None
         group, place = divmod(step, self._steps_at_once)
         if self._gathered != group:
@@ -198,6 +210,29 @@ class ArrayRows:
         starts = range(0, self._rows_at_once, self.batch_size)
         self._views = [[buffer[i : i + self.batch_size] for buffer in shown] for i in starts]
         self._batches = [self._parts(views) for views in self._views]
+
+
+def draw(n, n_drawn, seed, purpose):
+    """Return some of the numbers below n without repetition, by the generator of a purpose; all of them in order."""
+    return generator(seed, purpose).choice(n, n_drawn, replace=False) if n_drawn < n else np.arange(n)
+
+
+def sampled(parts, size, share, position):
+    """Return drawn rows as batches of a size.
+
+    ``share`` is that of the rows which have a weight, and may be drawn, among all.
+    """
+    X, columns, sample_weight = parts
+    if sample_weight is not None:
+        sample_weight = sample_weight * np.asarray(share, sample_weight.dtype)
+
+    def batch(step):
+        part = slice(step * size, (step + 1) * size)
+        weight = None if sample_weight is None else _read_only(sample_weight[part])
+        named = {name: _read_only(column[part]) for name, column in columns.items()}
+        return Batch(_read_only(X[part]), named, weight, (*position, 0, step))
+
+    return [batch(step) for step in range(max(1, -(-X.shape[0] // max(1, size))))]
 
 
 def _gather(array, rows, out):

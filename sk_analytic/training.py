@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .exceptions import DivergenceError
+from .exceptions import DivergenceError, noted
 from .objective import Residuals, merge
 from .parameters import Parameters
 
@@ -133,7 +133,7 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     optimizer : Optimizer
     state : state of `optimizer`
     rows : rows
-        See `rows.ArrayRows`.
+        See `rows.ArrayRows` and `chunks.ChunkRows`.
     monitor : Monitor
     max_iter : int
         Epochs.
@@ -181,16 +181,6 @@ def steps(objective, theta, optimizer, state, rows):
             loss, _, n = loop.step(epoch, step)
             if n:
                 yield loss
-
-
-@contextmanager
-def noted(where):
-    """Add to an exception where training was when it came."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(where)
-        raise
 
 
 def answering(theta, optimizer, state):
@@ -429,7 +419,7 @@ class _ResidualEvaluation(_Evaluation):
         """Return the terms at a float64 vector."""
         self.theta.vector[...] = x
         with self._counted():
-            residuals = self.terms.values(self.theta, self.rows.everything).astype(np.float64)
+            residuals = self.terms.values(self.theta, self.rows).astype(np.float64)
         loss = 0.5 * float(residuals @ residuals)
         if self.calls == 1:
             self._require_finite_start(loss, np.zeros(self.theta.layout.size))
@@ -440,7 +430,7 @@ class _ResidualEvaluation(_Evaluation):
         """Return their derivative."""
         self.theta.vector[...] = x
         with self._counted():
-            return self.terms.jacobian(self.theta, self.rows.everything)
+            return self.terms.jacobian(self.theta, self.rows)
 
 
 class _Interrupts:

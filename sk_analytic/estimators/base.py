@@ -9,6 +9,7 @@ import inspect
 import math
 import numbers
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..exceptions import DivergenceError, ParameterStructureError
+from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..losses import get_loss
 from ..model import GRADIENT_FORMS, Model
 from ..named import Interval, NamedParametersMixin, check_range
@@ -28,7 +29,7 @@ from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, INIT, MONITOR, ArrayRows
-from ..training import History, Monitor, answering, failure, minimize, noted, train
+from ..training import History, Monitor, answering, failure, minimize, train
 
 FLOATS = [np.float64, np.float32]
 MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
@@ -244,8 +245,18 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         """Validate rows; return X, the columns that go with it, and the weights or None."""
         raise NotImplementedError
 
-    def _validation_score(self, objective, theta, batch):
+    def _validation_score(self, objective, theta, rows):
         """Return a score of held-out rows, larger is better."""
+
+        def outcome(batch):
+            prediction = self._check_prediction(objective.predictions(theta.structure, batch))
+            return [None if array is None else array.copy() for array in (prediction, batch.y, batch.sample_weight)]
+
+        pooled = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)]
+        return float(self._score_of(*pooled))
+
+    def _score_of(self, prediction, y, sample_weight):
+        """Return the score of predictions, larger is better."""
         raise NotImplementedError
 
     def _check_prediction(self, prediction):
@@ -282,10 +293,11 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
 
     # The way through fit.
 
-    def _fit(self, X, y, sample_weight, *, incremental=False, classes=None):
+    def _fit(self, read, *, incremental=False):
+        """Train on what ``read(continuing=, incremental=)`` returns: a maker of rows, and held-out rows or None."""
         before = self.__dict__.copy()
         try:
-            prepared = self._prepare_fit(X, y, sample_weight, incremental, classes)
+            prepared = self._prepare_fit(read, incremental)
         except BaseException:  # nothing is lost: what was fitted before stays whole
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -293,7 +305,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         self._run(*prepared)
         return self
 
-    def _prepare_fit(self, X, y, sample_weight, incremental, classes):
+    def _prepare_fit(self, read, incremental):
         """All that can be refused before the first step; what `_run` needs."""
         self._check_parameters()
         optimizer = clone(get_optimizer(self.optimizer))
@@ -301,18 +313,9 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         continuing = hasattr(self, "params_") and (incremental or self.warm_start)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
-        X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
-        if not continuing:
-            self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        held_out = None
-        if self.early_stopping:
-            (X, columns, weight), held_out = self._split(X, columns, weight)
-        if not incremental:
-            weight = _scaled(weight)
-        elif not continuing:
-            _require_weight(weight)
+        make_rows, held_out = read(continuing=continuing, incremental=incremental)
         phases = phases_of(optimizer, 1 if incremental else self.max_iter)
-        objective, theta, rows = self._assemble(X, columns, weight, [method for method, _ in phases], continuing)
+        objective, theta, rows = self._assemble(make_rows, [method for method, _ in phases], continuing)
         if not continuing:
             self._forget()
             self._inspect(objective, theta, rows[0])
@@ -320,6 +323,23 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
         self._begin(phases[0][0], theta)
         return objective, theta, phases, rows, held_out, incremental
+
+    def _from_arrays(self, X, y, sample_weight, *, continuing, incremental, classes=None):
+        """Read arrays: a maker of rows, and held-out rows or None."""
+        X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
+        if not continuing:
+            self._draw_seed(self.random_state)
+        held_out = None
+        if self.early_stopping:
+            (X, columns, weight), held_out = self._split(X, columns, weight)
+        if not incremental:
+            weight = _scaled(weight)
+        elif not continuing:
+            _require_weight(weight)
+        return partial(ArrayRows, X, columns, weight), held_out
+
+    def _draw_seed(self, random_state):
+        self._seed = int(check_random_state(random_state).randint(2**31 - 1))
 
     def _forget(self):
         """Drop what a former fit left and this one may not set."""
@@ -347,6 +367,10 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             return part[0], dict(zip(columns, part[1:], strict=True)), part_weight
 
         held_out = ArrayRows(*named(held_part), seed=self._seed)
+        self._require_scorable(held_out)
+        return named(train_part), held_out
+
+    def _require_scorable(self, held_out):
         if held_out.n_samples < self._smallest_held_out:
             raise ValueError(
                 f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows: "
@@ -354,17 +378,17 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             )
         if not held_out.sum_of_weights:
             raise ValueError("sample_weight is zero in every row that early_stopping=True holds out to be scored.")
-        return named(train_part), held_out
 
-    def _assemble(self, X, columns, weight, methods, continuing):
+    def _assemble(self, make_rows, methods, continuing):
         """Bind the callables and lay out θ: the objective, the starting θ, and the rows as each method takes them."""
-        model = self._bind(columns)
-        self._require_weights_accepted(model, weight)
-        rows = [self._rows(X, columns, weight, method) for method in methods]
-        theta = self._starting_theta(model, rows[0].everything, X.dtype, continuing)
+        rows = [make_rows(**self._batching(method)) for method in methods]
+        first = rows[0].first.everything
+        model = self._bind(first.columns)
+        self._require_weights_accepted(model, first.sample_weight)
+        theta = self._starting_theta(model, first, continuing)
         objective = Objective(
             model,
-            self._loss_object(columns, model),
+            self._loss_object(first.columns, model),
             theta.layout,
             alpha=self.alpha,
             unpenalized=("intercept",) if model.uses_defaults else (),
@@ -377,17 +401,17 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         if objective.loss is not None and not objective.loss.additive and any(r.steps_per_epoch > 1 for r in rows):
             raise ValueError(
                 f"{type(objective.loss).__name__} is no sum over rows, so it needs all of them at once: use a "
-                f"full-batch optimizer such as 'lbfgs', or batch_size >= {X.shape[0]}."
+                f"full-batch optimizer such as 'lbfgs', or batch_size >= {rows[0].n_samples}."
             )
         return objective, theta, rows
 
-    def _rows(self, X, columns, weight, method):
+    def _batching(self, method):
+        """How a method takes its rows."""
         full_batch = isinstance(method, FullBatch)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = None if full_batch else 200
-        shuffle = self.shuffle and not full_batch
-        return ArrayRows(X, columns, weight, batch_size=batch_size, shuffle=shuffle, seed=self._seed)
+        return {"batch_size": batch_size, "shuffle": self.shuffle and not full_batch, "seed": self._seed}
 
     def _bind(self, columns):
         return Model.bind(
@@ -431,13 +455,14 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                     "times loss."
                 )
 
-    def _starting_theta(self, model, everything, dtype, continuing):
+    def _starting_theta(self, model, rows, continuing):
+        dtype = rows.X.dtype
         if continuing:
             layout = Layout.of(self.params_, dtype)
             vector = getattr(self, "_training_vector", None)
             return Parameters(layout, layout.flatten(self.params_) if vector is None else vector.astype(dtype))
-        sizes = {"n_features": everything.X.shape[1], "n_outputs": self._n_init_outputs}
-        start = everything.with_columns(sizes, (self._seed, INIT, 0, 0))
+        sizes = {"n_features": rows.X.shape[1], "n_outputs": self._n_init_outputs}
+        start = rows.with_columns(sizes, (self._seed, INIT, 0, 0))
         structure = model.starting_params(start)
         layout = Layout.of(structure, dtype, "init")
         if model.default_init is not None:
@@ -492,7 +517,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         """Train phase after phase; set the fitted attributes however it ends."""
 
         def score(answer):
-            return self._validation_score(objective, answer, held_out.everything)
+            return self._validation_score(objective, answer, held_out)
 
         monitor = Monitor(self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose)
         start = theta.copy()
@@ -622,9 +647,9 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _prepare(self, X, y, sample_weight, random_state, methods, continuing):
         """A copy that shares the callables, and what it has assembled; nothing of this estimator is changed."""
         other = copy.copy(self)
-        other._seed = int(check_random_state(random_state).randint(2**31 - 1))
+        other._draw_seed(random_state)
         X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
-        return other, other._assemble(X, columns, _scaled(weight), methods, continuing)
+        return other, other._assemble(partial(ArrayRows, X, columns, _scaled(weight)), methods, continuing)
 
 
 def _warn_of_differencing(objective):
@@ -651,6 +676,7 @@ def _make_writeable(state):
 
 def _check_batch(rows):
     """One batch of the training shape; a few rows where that is everything."""
+    rows = rows.first
     return rows.sample(1, CHECK, batch_size=CHECKED_ROWS if rows.steps_per_epoch == 1 else None)[0]
 
 

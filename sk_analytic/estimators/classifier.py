@@ -1,5 +1,6 @@
 """Classification: labels become class indices, scores become probabilities."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight))
 
     @available_if(trains_by_batches)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -177,7 +178,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             )
         if classes is None and not hasattr(self, "params_"):
             raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight, classes=classes), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
         X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, reset=reset)
@@ -284,10 +285,9 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             return (scores > 0).astype(int)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
-    def _validation_score(self, objective, theta, batch):
-        decided = self._decided(self._scores(self._check_prediction(objective.predictions(theta.structure, batch))))
-        true = batch.y.astype(int) if self._multilabel else self.classes_[batch.y]
-        return float(accuracy_score(true, decided, sample_weight=batch.sample_weight))
+    def _score_of(self, prediction, y, sample_weight):
+        true = y.astype(int) if self._multilabel else self.classes_[y]
+        return accuracy_score(true, self._decided(self._scores(prediction)), sample_weight=sample_weight)
 
 
 def _read_labels(y, known, dtype):

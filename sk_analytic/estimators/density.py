@@ -139,6 +139,5 @@ class AnalyticDensity(UntargetedEstimator):
             raise ValueError("sample_weight is zero in every row: there is nothing to average.")
         return float(np.average(log_density, weights=weight))
 
-    def _validation_score(self, objective, theta, batch):
-        log_density = self._check_prediction(objective.predictions(theta.structure, batch))
-        return float(np.average(log_density, weights=batch.sample_weight))
+    def _score_of(self, prediction, y, sample_weight):
+        return np.average(prediction, weights=sample_weight)

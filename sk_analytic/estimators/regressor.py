@@ -1,5 +1,7 @@
 """Regression: targets are floats, predictions go through the inverse of the loss's link."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
@@ -76,7 +78,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight))
 
     @available_if(trains_by_batches)
     def partial_fit(self, X, y, sample_weight=None):
@@ -96,7 +98,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         self : AnalyticRegressor
             This estimator.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
         X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True, reset=reset)
@@ -134,7 +136,5 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         loss = self._fitted_loss
         return prediction if loss is None else loss.inverse_link(prediction)
 
-    def _validation_score(self, objective, theta, batch):
-        prediction = self._check_prediction(objective.predictions(theta.structure, batch))
-        prediction = self._on_the_scale_of_y(prediction)
-        return float(r2_score(batch.y, prediction, sample_weight=batch.sample_weight))
+    def _score_of(self, prediction, y, sample_weight):
+        return r2_score(y, self._on_the_scale_of_y(prediction), sample_weight=sample_weight)

@@ -120,8 +120,8 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
         """
         return self._predictions(X).reshape(-1, self._n_features_out)
 
-    def _validation_score(self, objective, theta, batch):
-        loss = objective.mean_value(theta, [batch])
+    def _validation_score(self, objective, theta, rows):
+        loss = objective.mean(theta, rows.map(lambda batch: (objective.value(theta, batch), batch.n)))
         if loss is None:
             raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
         return -loss

@@ -1,5 +1,7 @@
 """What estimators without targets share: X alone is read; y is there for pipelines, and ignored."""
 
+from functools import partial
+
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
@@ -33,7 +35,7 @@ class UntargetedEstimator(AnalyticEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(X, None, sample_weight)
+        return self._fit(partial(self._from_arrays, X, None, sample_weight))
 
     @available_if(trains_by_batches)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -53,7 +55,7 @@ class UntargetedEstimator(AnalyticEstimator):
         self : estimator
             This estimator.
         """
-        return self._fit(X, None, sample_weight, incremental=True)
+        return self._fit(partial(self._from_arrays, X, None, sample_weight), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
         X = validate_data(self, X, dtype=FLOATS, reset=reset)
