@@ -8,6 +8,7 @@ there.
 import inspect
 
 import numpy as np
+from scipy.sparse import issparse
 
 from .exceptions import ReceivedArgumentError
 from .named import nearest
@@ -96,6 +97,11 @@ class Receiver:
             return self.function(params, batch.X, **received)
         except Exception as error:
             note(error, f"the callable given as {self.role}", self.function)
+            if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
+                error.add_note(
+                    f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "
+                    "X @ W and X.T @ d. For those that need an array, pass X.toarray()."
+                )
             raise
 
 

@@ -4,7 +4,10 @@
 (purpose, epoch, step) under the seed of the fit, so that a repeat or a resume meets the same rows.
 """
 
+import copy
+
 import numpy as np
+from scipy.sparse import issparse
 
 # Purposes of random numbers, the first entry of a position.
 INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
@@ -12,6 +15,7 @@ INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
 _Parts = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]  # X, columns, weights
 
 GATHERED_BYTES = 1 << 18  # rows of several batches are gathered at once, up to what stays in the cache
+GATHERED_CSR_BYTES = 1 << 20  # more of a CSR matrix: each time costs as much as some thousand values
 
 
 def generator(seed, *position):
@@ -24,7 +28,7 @@ class Batch:
 
     Parameters
     ----------
-    X : array of shape (n, n_features)
+    X : ndarray or CSR matrix of shape (n, n_features)
         Read-only.
     columns : dict of str to array
         ``y`` and further row-wise data, read-only.
@@ -68,12 +72,20 @@ class Batch:
     def astype(self, dtype):
         """Return the batch with its floating arrays in another dtype."""
 
-        def cast(array):
-            return array.astype(dtype) if np.dtype(array.dtype).kind == "f" else array
+        return self._mapped(lambda array: array.astype(dtype) if np.dtype(array.dtype).kind == "f" else array)
 
-        columns = {name: cast(column) for name, column in self.columns.items()}
-        weight = None if self.sample_weight is None else cast(self.sample_weight)
-        return Batch(cast(self.X), columns, weight, self.position)
+    def copy(self):
+        """Return a batch of writable copies."""
+        return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array))
+
+    def read_only(self):
+        """Return a batch of read-only views."""
+        return self._mapped(read_only)
+
+    def _mapped(self, change):
+        columns = {name: change(column) for name, column in self.columns.items()}
+        weight = None if self.sample_weight is None else change(self.sample_weight)
+        return Batch(change(self.X), columns, weight, self.position)
 
 
 class ArrayRows:
@@ -81,8 +93,8 @@ class ArrayRows:
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        Never copied as a whole and never written to.
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+        Never copied as a whole and never written to. Batches of a CSR matrix are of its own class.
     columns : dict of str to ndarray
         Arrays with a row for each row of X.
     sample_weight : ndarray of shape (n_samples,) or None
@@ -105,10 +117,11 @@ class ArrayRows:
         self.seed, self.place = seed, place
         self._names = tuple(columns)
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
-        self._arrays = [_read_only(array) for array in arrays]
+        self._arrays = [read_only(array) for array in arrays]
+        self._sliced = [_Slices(array) if issparse(array) else array for array in self._arrays]
         self._weighted = sample_weight is not None
         self._order_of = self._gathered = None  # epoch of the order, and what of it is in the buffers
-        self._buffers: list[np.ndarray] = []
+        self._buffers: list = []
 
     @property
     def sum_of_weights(self):
@@ -126,13 +139,13 @@ class ArrayRows:
         if self.shuffle:
             parts = self._shuffled(epoch, step, stop - start)
         else:
-            parts = self._parts([array[start:stop] for array in self._arrays])
+            parts = self._parts([array[start:stop] for array in self._sliced])
         return Batch(*parts, position=(self.seed, CALLABLE, epoch, step))
 
     @property
     def everything(self):
         """All rows as one batch of views."""
-        return Batch(*self._parts(self._arrays), position=(self.seed, CALLABLE, 0, 0))
+        return Batch(*self._parts([read_only(array) for array in self._arrays]), position=(self.seed, CALLABLE, 0, 0))
 
     @property
     def first(self):
@@ -194,22 +207,64 @@ class ArrayRows:
         if self._gathered != group:
             rows = self._order[group * self._rows_at_once : (group + 1) * self._rows_at_once]
             for array, buffer in zip(self._arrays, self._buffers, strict=True):
-                _gather(array, rows, buffer[: len(rows)])
+                _gather(array, rows, buffer)
             self._gathered = group
-        if n < self.batch_size:  # the last, short batch
-            return self._parts([view[:n] for view in self._views[place]])
-        return self._batches[place]
+        if self._batches and n == self.batch_size:
+            return self._batches[place]
+        first = place * self.batch_size  # of the last, short batch, or of rows that lie elsewhere in every group
+        return self._parts([buffer[first : first + n] for buffer in self._shown])
 
     def _allocate(self):
         X = self._arrays[0]
-        row_bytes = max(1, X[:1].nbytes)
-        self._steps_at_once = int(np.clip(GATHERED_BYTES // (row_bytes * self.batch_size), 1, self.steps_per_epoch))
+        row_bytes = max(1, _n_bytes(X) // self.n_samples)
+        most = GATHERED_CSR_BYTES if issparse(X) else GATHERED_BYTES
+        self._steps_at_once = int(np.clip(most // (row_bytes * self.batch_size), 1, self.steps_per_epoch))
         self._rows_at_once = self._steps_at_once * self.batch_size
-        self._buffers = [np.empty((self._rows_at_once, *a.shape[1:]), a.dtype) for a in self._arrays]
-        shown = [_read_only(buffer) for buffer in self._buffers]
-        starts = range(0, self._rows_at_once, self.batch_size)
-        self._views = [[buffer[i : i + self.batch_size] for buffer in shown] for i in starts]
-        self._batches = [self._parts(views) for views in self._views]
+        self._buffers = [
+            _Slices(array) if issparse(array) else np.empty((self._rows_at_once, *array.shape[1:]), array.dtype)
+            for array in self._arrays
+        ]
+        self._shown = [b if isinstance(b, _Slices) else read_only(b) for b in self._buffers]
+        starts = range(0, 0 if issparse(X) else self._rows_at_once, self.batch_size)
+        self._batches = [self._parts([buffer[i : i + self.batch_size] for buffer in self._shown]) for i in starts]
+
+
+class _Slices:
+    """Slices of a CSR matrix, ``slices[start:stop]``, as views on its arrays.
+
+    What scipy looks for when it makes a matrix need not be looked for in rows of one that is right: there is one
+    object for each number of rows, which is given other arrays for each slice.
+    """
+
+    def __init__(self, matrix):
+        self.matrix = self._like = matrix
+        self._made: dict = {}
+
+    def show(self, matrix):
+        """Slice other rows of the same kind from now on."""
+        self.matrix = matrix
+
+    def __getitem__(self, where):
+        start, stop = where.start, where.stop
+        n = stop - start
+        if n not in self._made:
+            self._made[n] = self._make(n)
+        made, indptr = self._made[n]
+        matrix = self.matrix
+        bounds = matrix.indptr[start : stop + 1]
+        first, last = bounds.item(0), bounds.item(-1)
+        np.subtract(bounds, first, indptr)
+        made.data, made.indices = matrix.data[first:last], matrix.indices[first:last]
+        return made
+
+    def _make(self, n):
+        """A matrix of n rows, and the array behind its ``indptr``."""
+        matrix = self.matrix
+        indptr = np.empty(n + 1, matrix.indptr.dtype)
+        made = type(matrix)((n, matrix.shape[1]), dtype=matrix.dtype)
+        made.indptr = read_only(indptr)
+        made.has_canonical_format = self._like.has_canonical_format
+        return made, indptr
 
 
 def draw(n, n_drawn, seed, purpose):
@@ -228,22 +283,33 @@ def sampled(parts, size, share, position):
 
     def batch(step):
         part = slice(step * size, (step + 1) * size)
-        weight = None if sample_weight is None else _read_only(sample_weight[part])
-        named = {name: _read_only(column[part]) for name, column in columns.items()}
-        return Batch(_read_only(X[part]), named, weight, (*position, 0, step))
+        weight = None if sample_weight is None else read_only(sample_weight[part])
+        named = {name: read_only(column[part]) for name, column in columns.items()}
+        return Batch(read_only(X[part]), named, weight, (*position, 0, step))
 
     return [batch(step) for step in range(max(1, -(-X.shape[0] // max(1, size))))]
 
 
 def _gather(array, rows, out):
-    """Write some rows of an array into another; what is not C-contiguous `np.take` would copy as a whole."""
-    if array.flags.c_contiguous:
-        np.take(array, rows, axis=0, out=out, mode="clip")
-    else:
-        out[...] = array[rows]
+    """Write some rows of an array into the first of another."""
+    if issparse(array):  # scipy's compiled way, which has no `out`
+        out.show(read_only(array[rows]))
+    elif array.flags.c_contiguous:
+        np.take(array, rows, axis=0, out=out[: len(rows)], mode="clip")
+    else:  # `np.take` would copy it as a whole
+        out[: len(rows)] = array[rows]
 
 
-def _read_only(array):
+def _n_bytes(array):
+    return array.data.nbytes + array.indices.nbytes + array.indptr.nbytes if issparse(array) else array.nbytes
+
+
+def read_only(array):
+    """Return a view of an array, or of a CSR matrix, that cannot be written through."""
+    if issparse(array):
+        view = copy.copy(array)  # another object on the same arrays
+        view.data, view.indices, view.indptr = (read_only(a) for a in (array.data, array.indices, array.indptr))
+        return view
     view = array.view()
     view.flags.writeable = False
     return view

@@ -147,7 +147,7 @@ def find_learning_rate(
     estimator : estimator of this package
         With a minibatch optimizer. Need not be fitted; with ``warm_start=True`` the sweep begins, like `fit`,
         where the last fit ended, though with a new state of the optimizer.
-    X : array-like of shape (n_samples, n_features)
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Rows for training, all of which count even with ``early_stopping=True``. Scale them as for `fit`: the
         best rate depends on it.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None

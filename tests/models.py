@@ -2,20 +2,26 @@
 
 ``USER_MODELS[AnalyticRegressor]["vjp"]`` holds the arguments of an estimator. Between them they have all four
 gradient forms, parameters as dict, tuple, list, named tuple and single array, several outputs, sample weights,
-model parameters, both reductions, and leaves without a gradient.
+model parameters, both reductions, and leaves without a gradient. All of them take a sparse X.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import expit, logsumexp, softmax
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 
 
+def dense(X):
+    """X as an array: for what a sparse matrix has no operation for."""
+    return X.toarray() if issparse(X) else X
+
+
 def shares(X, sample_weight):
     """What each row contributes to the mean over rows, as a column."""
-    n = len(X)
+    n = X.shape[0]
     return np.full((n, 1), 1 / n, X.dtype) if sample_weight is None else sample_weight[:, None] / n
 
 
@@ -39,12 +45,12 @@ def linear_vjp(params, X):
 
 def linear_jacobian(params, X):
     each = np.eye(len(params["b"]))
-    return {"b": np.broadcast_to(each, (len(X), *each.shape)), "W": np.einsum("if,jk->ijfk", X, each)}
+    return {"b": np.broadcast_to(each, (X.shape[0], *each.shape)), "W": np.einsum("if,jk->ijfk", dense(X), each)}
 
 
 def linear_squared_error(params, X, y, sample_weight=None):
     """Loss and gradient of half the squared error, summed over outputs."""
-    residual = linear_forward(params, X) - y.reshape(len(X), -1)
+    residual = linear_forward(params, X) - y.reshape(X.shape[0], -1)
     d = shares(X, sample_weight) * residual
     return 0.5 * float((d * residual).sum()), linear_vjp(params, X)[1](d)
 
@@ -59,7 +65,7 @@ def linear_gradient(params, X, y, sample_weight=None):
 
 def linear_sum_gradient(params, X, y, sample_weight):
     """The gradient of the sum over rows, for ``reduction="sum"``."""
-    return {name: len(X) * leaf for name, leaf in linear_gradient(params, X, y, sample_weight).items()}
+    return {name: X.shape[0] * leaf for name, leaf in linear_gradient(params, X, y, sample_weight).items()}
 
 
 # One hidden layer: a tuple.
@@ -89,7 +95,7 @@ def network_vjp(params, X):
 
 def network_squared_error(params, X, y, sample_weight=None):
     prediction, pullback = network_vjp(params, X)
-    residual = prediction - y.reshape(len(X), -1)
+    residual = prediction - y.reshape(X.shape[0], -1)
     d = shares(X, sample_weight) * residual
     return 0.5 * float((d * residual).sum()), pullback(d)
 
@@ -131,20 +137,20 @@ class Location(NamedTuple):
 
 
 def logistic_init(X, sample_weight=None):
-    mean = np.average(X, axis=0, weights=sample_weight)
+    mean = np.average(dense(X), axis=0, weights=sample_weight)
     return Location(mean, np.zeros_like(mean))
 
 
 def logistic_forward(params, X, smallest):
     scale = np.exp(params.log_scale) + smallest
-    z = np.abs(X - params.mean) / scale
+    z = np.abs(dense(X) - params.mean) / scale
     return -(z + 2 * np.log1p(np.exp(-z)) + np.log(scale)).sum(axis=1)
 
 
 def logistic_jacobian(params, X, smallest):
     free = np.exp(params.log_scale)
     scale = free + smallest
-    z = (X - params.mean) / scale
+    z = (dense(X) - params.mean) / scale
     slope = np.tanh(z / 2)
     return Location(mean=slope / scale, log_scale=(z * slope - 1) * free / scale)
 
@@ -161,14 +167,14 @@ def logistic_negative_log_likelihood(params, X, smallest, sample_weight=None):
 
 
 def gaussian_init(X, sample_weight=None):
-    mean = np.average(X, axis=0, weights=sample_weight)
+    mean = np.average(dense(X), axis=0, weights=sample_weight)
     return np.stack([mean + 0.5, np.zeros_like(mean)])
 
 
 def gaussian_forward(params, X, smallest):
     mean, log_scale = params
     variance = np.exp(2 * log_scale) + smallest**2
-    return -0.5 * ((X - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
+    return -0.5 * ((dense(X) - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
 
 
 def gaussian_gradient(params, X, smallest, sample_weight=None):
@@ -177,8 +183,9 @@ def gaussian_gradient(params, X, smallest, sample_weight=None):
     free = np.exp(2 * log_scale)
     variance = free + smallest**2
     share = shares(X, sample_weight)
-    by_mean = -share * (X - mean) / variance
-    by_log_scale = share * (1 - (X - mean) ** 2 / variance) * free / variance
+    centred = dense(X) - mean
+    by_mean = -share * centred / variance
+    by_log_scale = share * (1 - centred**2 / variance) * free / variance
     return np.stack([by_mean.sum(axis=0), by_log_scale.sum(axis=0)])
 
 
@@ -187,12 +194,12 @@ def gaussian_gradient(params, X, smallest, sample_weight=None):
 
 def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):
     encoder, decoder = rng.normal(size=(2, n_features, n_components)) / np.sqrt(n_features)
-    return [encoder, decoder, np.average(X, axis=0, weights=sample_weight)]
+    return [encoder, decoder, np.average(dense(X), axis=0, weights=sample_weight)]
 
 
 def autoencoder_forward(params, X):
     encoder, _, mean = params
-    return (X - mean) @ encoder
+    return (dense(X) - mean) @ encoder
 
 
 def autoencoder_loss(params, X, sample_weight=None):
@@ -206,7 +213,7 @@ def autoencoder_gradient(params, X, sample_weight=None):
 def autoencoder_loss_and_gradient(params, X, sample_weight=None):
     """Half the squared error of reconstruction, and its gradient."""
     encoder, decoder, mean = params
-    centred = X - mean
+    centred = dense(X) - mean
     codes = centred @ encoder
     residual = codes @ decoder.T - centred
     d = shares(X, sample_weight) * residual

@@ -18,7 +18,6 @@ from models import (
     linear_vjp,
 )
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse
 from sklearn.exceptions import DataConversionWarning
 from sklearn.preprocessing import StandardScaler
 
@@ -88,7 +87,6 @@ BAD_X = {
     "three axes": (X[:, :, None], ValueError, "Found array with dim 3"),
     "complex": (X + 1j, ValueError, "Complex data not supported"),
     "words": (np.full((40, 3), "a"), ValueError, "could not convert string to float"),
-    "sparse": (sparse.csr_array(X), TypeError, "Sparse data was passed"),
     "nothing": (None, ValueError, "Expected 2D array, got scalar array"),
 }
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from scipy.sparse import csr_array, csr_matrix
 
 from sk_analytic import rows as rows_module
 from sk_analytic.rows import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, ArrayRows, Batch, generator
@@ -166,7 +167,7 @@ KINDS = {
     "every other row": lambda X: np.repeat(X, 2, axis=0)[::2],
     "reversed": lambda X: X[::-1][::-1],
     "reversed for good": lambda X: X[::-1],
-    "read-only": rows_module._read_only,
+    "read-only": rows_module.read_only,
     "broadcast": lambda X: np.broadcast_to(X[:, :1], (len(X), 3)),
     "single precision": lambda X: X.astype(np.float32),
     "wide": lambda X: np.repeat(X, 50, axis=1),
@@ -203,6 +204,84 @@ def test_memory_mapped_rows_are_read_where_they_lie(tmp_path):
             batch = rows.batch(0, step)
             assert np.shares_memory(batch.X, mapped) is not shuffle
             assert_array_equal(batch.X, X[batch.y])
+
+
+CSR = pytest.mark.parametrize("kind", [csr_matrix, csr_array])
+
+
+def sparse_of(n, kind, *, dtype=np.float64, width=30, seed=0):
+    """A CSR matrix with empty rows and full ones."""
+    rng = np.random.default_rng(seed)
+    X = np.where(rng.random((n, width)) < rng.random((n, 1)) ** 3, rng.normal(size=(n, width)), 0).astype(dtype)
+    X[1:2] = 0
+    return kind(X)
+
+
+@EACH_SIZE
+@SHUFFLED
+@CSR
+@pytest.mark.parametrize("n_bytes", [0, 3000, 1 << 20], ids=["a step at once", "some", "an epoch"])
+def test_batches_of_a_csr_matrix_are_those_of_the_array(monkeypatch, n, batch_size, shuffle, kind, n_bytes):
+    """The same rows in the same order, as matrices of X's own class that scipy finds nothing wrong with."""
+    monkeypatch.setattr(rows_module, "GATHERED_CSR_BYTES", n_bytes)
+    X = sparse_of(n, kind)
+    settings = {"batch_size": batch_size, "shuffle": shuffle, "seed": 1}
+    number = {"y": np.arange(n)}
+    rows, dense = ArrayRows(X, number, **settings), ArrayRows(X.toarray(), number, **settings)
+    for epoch in (0, 3, 1):
+        for step in range(rows.steps_per_epoch):
+            batch, expected = rows.batch(epoch, step), dense.batch(epoch, step)
+            assert type(batch.X) is kind
+            batch.X.check_format(full_check=True)
+            assert batch.X.has_canonical_format
+            assert (batch.X.dtype, batch.X.shape) == (X.dtype, expected.X.shape)
+            assert_array_equal(batch.X.toarray(), expected.X)
+            assert_array_equal(batch.y, expected.y)
+    samples = zip(rows.sample(2, CHECK), dense.sample(2, CHECK), strict=True)
+    for ours, theirs in [(rows.everything, dense.everything), *samples]:
+        assert_array_equal(ours.X.toarray(), theirs.X)
+
+
+@CSR
+@SHUFFLED
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_a_csr_matrix_keeps_its_dtypes_and_cannot_be_written(kind, shuffle, dtype, index):
+    """Neither through a batch nor through all rows; read-only arrays and wide indices will do; X stays what it was."""
+    X = sparse_of(57, kind, dtype=dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    for array in (X.data, X.indices, X.indptr):
+        array.flags.writeable = False
+    before = X.copy()
+    rows = ArrayRows(X, {}, batch_size=10, shuffle=shuffle)
+    for handed in (rows.batch(0, 0).X, rows.batch(0, 5).X, rows.everything.X, rows.sample(1, CHECK)[0].X):
+        assert handed.dtype == dtype
+        assert handed.indices.dtype == handed.indptr.dtype
+        for write in (lambda X: X.data.fill(0), lambda X: X.indices.fill(0), lambda X: X.indptr.fill(0)):
+            with pytest.raises(ValueError, match="read-only"):
+                write(handed)
+        handed.data = np.zeros(3)  # what a callable does to the object itself is not done to X
+    assert (before != X).nnz == 0
+    assert (rows.batch(0, 0).X != ArrayRows(before, {}, batch_size=10, shuffle=shuffle).batch(0, 0).X).nnz == 0
+
+
+@CSR
+def test_slices_of_a_csr_matrix_are_views(kind):
+    """In order, and all rows: nothing is copied but where each row begins."""
+    X = sparse_of(57, kind)
+    rows = ArrayRows(X, {}, batch_size=10)
+    for batch in [*(rows.batch(0, step) for step in range(rows.steps_per_epoch)), rows.everything]:
+        assert np.shares_memory(batch.X.data, X.data)
+        assert np.shares_memory(batch.X.indices, X.indices)
+
+
+def test_a_csr_matrix_with_repeated_places_is_not_called_canonical():
+    """Its batches say so, as it does itself."""
+    X = csr_matrix((np.ones(4), np.array([1, 1, 0, 2]), np.array([0, 2, 3, 4])), shape=(3, 3))
+    for shuffle in (False, True):
+        batch = ArrayRows(X, {}, batch_size=1, shuffle=shuffle).batch(0, 0)
+        assert not batch.X.has_canonical_format
+        assert batch.X.toarray().sum() in (1, 2)
 
 
 @pytest.mark.parametrize("layout", ["C", "F"])

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -290,6 +291,24 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
 
     def _stratify(self, y):
         return None
+
+    _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
+
+    def _takes_sparse(self):
+        """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
+        has_own = self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
+        return has_own or self._default_takes_sparse
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self._takes_sparse()
+        return tags
+
+    def _read_X(self, X, *args, reset, **settings):
+        """Validate X, and y where that is given, as `validate_data` does; a sparse X is read as CSR."""
+        sparse = "csr" if self._takes_sparse() else False
+        read = validate_data(self, X, *args, accept_sparse=sparse, dtype=FLOATS, reset=reset, **settings)
+        return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
 
     # The way through fit.
 
@@ -621,7 +640,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _predictions(self, X):
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = self._read_X(X, reset=False)
         batch = ArrayRows(X, {}, seed=self._seed).everything
         # As in fit: read-only views, and arrays without dimensions where there are floats.
         layout = Layout.of(self.params_, self._dtype)
@@ -700,6 +719,14 @@ def read_weight(sample_weight, X, name="sample_weight"):
         row = int(np.argmax(weight < 0))
         raise ValueError(f"Negative values in {name}: row {row} has {weight[row]}. Weights must be >= 0.")
     return weight
+
+
+def _canonical(X):
+    """Return a CSR matrix with sorted indices and no place given twice: itself if it is so, else a copy."""
+    if issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()
+    return X
 
 
 def _scaled(weight):

@@ -9,12 +9,12 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
 from ..exceptions import ParameterStructureError
 from ..losses import LogLoss
 from ..model import LINEAR
-from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
 
 
 @shares_parameters(
@@ -60,6 +60,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     """
 
     _default_model = LINEAR
+    _default_takes_sparse = True
     _multilabel: bool
     classes_: Any
 
@@ -130,7 +131,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels of any kind, or an indicator matrix of 0 and 1.
@@ -157,7 +158,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels.
@@ -181,7 +182,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         return self._fit(partial(self._from_arrays, X, y, sample_weight, classes=classes), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, reset=reset)
+        X, y = self._read_X(X, y, multi_output=True, reset=reset)
         known = None if reset else self.classes_
         if classes is not None:
             classes = np.unique(classes)
@@ -230,7 +231,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -253,7 +254,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -270,7 +271,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns

@@ -6,11 +6,10 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from ..model import LINEAR
 from ..objective import match_target
-from .base import FLOATS, AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
 
 
 @shares_parameters(
@@ -47,6 +46,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     """
 
     _default_model = LINEAR
+    _default_takes_sparse = True
     _y_shape: tuple[int, ...]
 
     def __sklearn_tags__(self):
@@ -59,7 +59,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
@@ -86,7 +86,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
@@ -101,7 +101,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         return self._fit(partial(self._from_arrays, X, y, sample_weight), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True, reset=reset)
+        X, y = self._read_X(X, y, multi_output=True, y_numeric=True, reset=reset)
         y = y.astype(X.dtype, copy=False)
         shape = y.shape[1:]
         if not reset and shape != self._y_shape:
@@ -115,7 +115,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns

@@ -110,7 +110,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns

@@ -3,9 +3,8 @@
 from functools import partial
 
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
-from .base import FLOATS, AnalyticEstimator, read_weight, trains_by_batches
+from .base import AnalyticEstimator, read_weight, trains_by_batches
 
 
 class UntargetedEstimator(AnalyticEstimator):
@@ -16,7 +15,7 @@ class UntargetedEstimator(AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; float32 and float64 are kept, everything else becomes float64.
         y : None, default=None
             Ignored; present as scikit-learn's pipelines pass it.
@@ -43,7 +42,7 @@ class UntargetedEstimator(AnalyticEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : None, default=None
             Ignored.
@@ -58,5 +57,5 @@ class UntargetedEstimator(AnalyticEstimator):
         return self._fit(partial(self._from_arrays, X, None, sample_weight), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
-        X = validate_data(self, X, dtype=FLOATS, reset=reset)
+        X = self._read_X(X, reset=reset)
         return X, {}, read_weight(sample_weight, X)

@@ -4,7 +4,7 @@ import numpy as np
 
 from .causes import Hypothesis
 from .contributions import Contributions
-from .subject import replaced, size_of, take
+from .subject import dense, replaced, size_of, take
 
 INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 
@@ -89,7 +89,7 @@ class OtherInputs(Hypothesis):
     rank = 33
 
     def test(self, case):
-        X = case.situation.batch.X
+        X = dense(case.situation.batch)
         if X.ndim != 2 or not X.size or X.dtype.kind != "f":
             return None
         for words, other in self._inputs(X):

@@ -32,7 +32,7 @@ def key_of(objective, batch):
         None if loss is None else (type(loss), repr(sorted(loss.get_params().items()))),
         (objective.reduction, objective.fixed, objective.numerical),
         (layout.names, layout.shapes),
-        tuple((name, array.shape, str(array.dtype)) for name, array in arrays.items()),
+        tuple((name, type(array), array.shape, str(array.dtype)) for name, array in arrays.items()),
         batch.sample_weight is not None,
     )
 

@@ -279,7 +279,9 @@ class Through(Hypothesis):
                     middle = length // 2
                     words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
                     yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
-        X = case.situation.batch.X
+        from .subject import dense
+
+        X = dense(case.situation.batch)
         if X.ndim == 2 and X.shape[1] > 2:
             place = 0 if self.first else X.shape[1] - 1
             yield f"X[:, {place}]", lambda s: self._without_column(case, s, place, X.shape[1] // 2)
@@ -295,10 +297,10 @@ class Through(Hypothesis):
         return None if self._heals(case, at(middle)) else at(place)
 
     def _without_column(self, case, situation, place, middle):
-        from .subject import replaced
+        from .subject import dense, replaced
 
         def at(where):
-            X = situation.batch.X.copy()
+            X = dense(situation.batch).copy()
             X[:, where] = 0
             return situation.of(replaced(situation.batch, X=X))
 

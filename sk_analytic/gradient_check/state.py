@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..rows import CALLABLE, Batch
 from .causes import Cause, Diagnosis
@@ -47,12 +48,7 @@ def written_to(subject, situation, original):
     batch = situation.batch
     findings = []
     for who, call in (("The loss", subject.objective.value), (_form(subject), subject.objective.partial)):
-        copies = Batch(
-            np.array(batch.X),
-            {name: np.array(column) for name, column in batch.columns.items()},
-            None if batch.sample_weight is None else batch.sample_weight.copy(),
-            batch.position,
-        )
+        copies = batch.copy()
         theta = subject.parameters(situation.vector)
         vector = situation.vector.copy()
         theta.structure = subject.layout.views(vector, writeable=True)
@@ -80,8 +76,13 @@ def _changes(subject, situation, who, copies, vector):
     before, after = layout.blocks(situation.vector), layout.blocks(vector)
     pairs += list(zip(layout.names, before, after, strict=True))
     for name, old, new in pairs:
-        if old.dtype.kind in "fiubc" and not np.array_equal(old, new, equal_nan=old.dtype.kind == "f"):
-            count = int((old != new).sum())
+        if old.dtype.kind not in "fiubc":
+            continue
+        changed = (
+            old != new if issparse(old) or old.dtype.kind != "f" else (old != new) & ~(np.isnan(old) & np.isnan(new))
+        )
+        count = int(changed.sum())
+        if count:
             text = ModifiedInPlace.template.format(who=who, name=name, count=count, size=old.size)
             yield Finding(name, old.shape, "wrong", ModifiedInPlace.identifier, {"n_changed": count}, text)
 

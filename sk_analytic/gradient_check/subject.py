@@ -8,10 +8,13 @@ import time
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import issparse
 
 from ..parameters import Parameters
-from ..rows import Batch
+from ..rows import Batch, read_only
 from .differences import Differences
+
+MOST_DENSE = 10_000_000  # entries of a sparse X that are written out for a diagnosis
 
 
 class SpentError(Exception):
@@ -61,7 +64,7 @@ class Subject:
 
     def rows(self, batch):
         """Return a batch as callables get it."""
-        return copied(batch) if self.writable else batch
+        return batch.copy() if self.writable else batch
 
     def value(self, vector, batch):
         """Return the loss; NaN where it cannot be had."""
@@ -182,28 +185,25 @@ def nearby(layout, vector, share, rng):
 
 def take(batch, rows):
     """Return some rows of a batch."""
-    columns = {name: _frozen(column[rows]) for name, column in batch.columns.items()}
-    weight = None if batch.sample_weight is None else _frozen(batch.sample_weight[rows])
-    return Batch(_frozen(batch.X[rows]), columns, weight, batch.position)
+    columns = {name: column[rows] for name, column in batch.columns.items()}
+    weight = None if batch.sample_weight is None else batch.sample_weight[rows]
+    return Batch(batch.X[rows], columns, weight, batch.position).copy().read_only()
 
 
 def replaced(batch, **parts):
-    """Return a batch with another ``X``, ``y`` or ``sample_weight``."""
+    """Return a batch with another ``X``, which is made as sparse as the batch's, ``y`` or ``sample_weight``."""
     columns = dict(batch.columns)
     if "y" in parts:
-        columns["y"] = _frozen(parts["y"])
-    X = _frozen(parts["X"]) if "X" in parts else batch.X
+        columns["y"] = read_only(np.array(parts["y"]))
+    X = batch.X
+    if "X" in parts:
+        X = read_only(type(X)(parts["X"]) if issparse(X) else np.array(parts["X"]))
     return Batch(X, columns, parts.get("sample_weight", batch.sample_weight), batch.position)
 
 
-def copied(batch):
-    """Return a batch of writable copies."""
-    columns = {name: np.array(column) for name, column in batch.columns.items()}
-    weight = None if batch.sample_weight is None else batch.sample_weight.copy()
-    return Batch(np.array(batch.X), columns, weight, batch.position)
-
-
-def _frozen(array):
-    array = np.array(array)
-    array.flags.writeable = False
-    return array
+def dense(batch):
+    """Return X as an array to be looked at, without features where a sparse one would fill the memory."""
+    X = batch.X
+    if not issparse(X):
+        return X
+    return X.toarray() if X.shape[0] * X.shape[1] <= MOST_DENSE else np.empty((X.shape[0], 0))

@@ -298,12 +298,14 @@ class CumulativeSum(Hypothesis):
 
 def _rows_of_ones(case):
     """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
-    from .subject import replaced, take
+    from .subject import dense, replaced, take
 
     batch = case.situation.batch
-    if batch.X.dtype.kind != "f" or not batch.X.size:
+    one = take(batch, [0])
+    X = dense(one)
+    if X.dtype.kind != "f" or not X.size:
         return []
-    return [case.situation.of(replaced(take(batch, [0]), X=np.ones_like(batch.X[:1])))]
+    return [case.situation.of(replaced(one, X=np.ones_like(X)))]
 
 
 class Parametrisation(Hypothesis):

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from .causes import Hypothesis
-from .subject import take
+from .subject import dense, take
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4
@@ -167,7 +167,7 @@ class InputFactor(Hypothesis):
     rank = 48
 
     def test(self, case):
-        X = case.situation.batch.X
+        X = dense(case.situation.batch)
         for ratios in Ratios.of(case):
             if X.ndim != 2 or case.shape[ratios.axis] != X.shape[1] or not ratios.varies_with_rows:
                 continue
@@ -236,7 +236,7 @@ class Activation(Hypothesis):
     def _inputs(case, ratios):
         """What units of a first layer may have as input: X times a block, plus another block or nothing."""
         layout, situation = case.subject.layout, case.situation
-        X = situation.batch.X[: len(ratios.table)]
+        X = dense(situation.batch)[: len(ratios.table)]
         if X.ndim != 2:
             return
         n_units = case.shape[ratios.axis]

@@ -62,7 +62,6 @@ OF_OTHERS = {
     ),
     "pairwise estimators": ("check_nonsquare_error",),
     "positive X": ("check_fit_non_negative",),
-    "sparse X": ("check_sample_weight_equivalence_on_sparse_data",),
     "stateless transformers": ("check_transformers_unfitted_stateless",),
     "scikit-learn's private table of constraints; ours is in test_bad_data": ("check_param_validation",),
     "parts of other checks, and the suite itself": (
