@@ -7,7 +7,7 @@
 import copy
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import issparse, vstack
 
 # Purposes of random numbers, the first entry of a position.
 INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
@@ -153,7 +153,7 @@ class ArrayRows:
         return self
 
     def map(self, function):
-        """Return what a function says of all rows, in a list with an entry for each batch that they come in: one."""
+        """Return what a function says of all rows, in a list with an entry for each batch they come in: one."""
         return [function(self.everything)]
 
     def sample(self, n_batches, purpose, batch_size=None):
@@ -175,15 +175,15 @@ class ArrayRows:
         batches : list of Batch
             Copies, valid for good.
         """
-        chosen = self.weighted
+        chosen = self.eligible
         share = len(chosen) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)
         chosen = chosen[draw(len(chosen), n_batches * size, self.seed, purpose)]
         return sampled(self.take(chosen), size, share, (self.seed, purpose))
 
     @property
-    def weighted(self):
-        """The numbers of the rows that have a weight."""
+    def eligible(self):
+        """The numbers of the rows that a sample may have: those with a weight."""
         return np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
 
     def take(self, rows):
@@ -265,6 +265,21 @@ class _Slices:
         made.indptr = read_only(indptr)
         made.has_canonical_format = self._like.has_canonical_format
         return made, indptr
+
+
+def stacked(parts):
+    """Return the rows of several X, columns and weights as one `ArrayRows`, without an order of its own."""
+    Xs, columns, weights = zip(*parts, strict=True)
+    named = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+    X = vstack(Xs, format="csr") if issparse(Xs[0]) else np.concatenate(Xs)
+    return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
+
+
+def scale_to_mean_one(n, sum_of_weights):
+    """Return what to multiply weights of n rows with, so that they count like repeated rows."""
+    if not sum_of_weights:
+        raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
+    return n / float(sum_of_weights)
 
 
 def draw(n, n_drawn, seed, purpose):

@@ -29,7 +29,7 @@ from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
 from ..parameters import Layout, Parameters
-from ..rows import CHECK, INIT, MONITOR, ArrayRows
+from ..rows import CHECK, INIT, MONITOR, ArrayRows, scale_to_mean_one
 from ..training import History, Monitor, answering, failure, minimize, train
 
 FLOATS = [np.float64, np.float32]
@@ -348,13 +348,17 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
         if not continuing:
             self._draw_seed(self.random_state)
+        return self._arranged(X, columns, weight, continuing=continuing, incremental=incremental)
+
+    def _arranged(self, X, columns, weight, *, continuing, incremental):
+        """Hold out rows and scale weights: a maker of rows, and held-out rows or None."""
         held_out = None
         if self.early_stopping:
             (X, columns, weight), held_out = self._split(X, columns, weight)
         if not incremental:
             weight = _scaled(weight)
-        elif not continuing:
-            _require_weight(weight)
+        elif not continuing and weight is not None:
+            scale_to_mean_one(len(weight), weight.sum())  # for its error: they are taken as they are
         return partial(ArrayRows, X, columns, weight), held_out
 
     def _draw_seed(self, random_state):
@@ -420,7 +424,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         if objective.loss is not None and not objective.loss.additive and any(r.steps_per_epoch > 1 for r in rows):
             raise ValueError(
                 f"{type(objective.loss).__name__} is no sum over rows, so it needs all of them at once: use a "
-                f"full-batch optimizer such as 'lbfgs', or batch_size >= {rows[0].n_samples}."
+                f"full-batch optimizer such as 'lbfgs', or batch_size >= {rows[0].n_samples}; of chunks, one chunk."
             )
         return objective, theta, rows
 
@@ -731,10 +735,4 @@ def _canonical(X):
 
 def _scaled(weight):
     """Scale weights to mean 1, so that they count like repeated rows."""
-    _require_weight(weight)
-    return None if weight is None else weight * (len(weight) / weight.sum())
-
-
-def _require_weight(weight):
-    if weight is not None and not weight.any():
-        raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
+    return None if weight is None else weight * scale_to_mean_one(len(weight), weight.sum())

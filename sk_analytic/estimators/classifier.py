@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import check_array, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
@@ -14,7 +14,8 @@ from sklearn.utils.validation import column_or_1d
 from ..exceptions import ParameterStructureError
 from ..losses import LogLoss
 from ..model import LINEAR
-from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+from .base import FLOATS, read_weight, shares_parameters, trains_by_batches
+from .chunked import ChunkedEstimator
 
 
 @shares_parameters(
@@ -32,7 +33,7 @@ from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_b
         Score columns that `init` was asked for: 1 for two classes, else their number; the number of labels
         for multilabel targets.""",
 )
-class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
+class AnalyticClassifier(ClassifierMixin, ChunkedEstimator):
     """Classification by a model whose gradient was derived by hand: binary, multiclass or multilabel.
 
     Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
@@ -181,7 +182,69 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
         return self._fit(partial(self._from_arrays, X, y, sample_weight, classes=classes), incremental=True)
 
-    def _read(self, X, y, sample_weight, *, reset, classes=None):
+    def fit_chunks(self, chunks, classes=None):
+        """Train the model on data that do not fit into memory, one chunk at a time.
+
+        Parameters
+        ----------
+        chunks : sequence, iterable or callable
+            A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict with these names, or a function without
+            arguments that loads one of these; chunks without rows are skipped. They come as a list (or
+            another object with a length and an index), whose order is drawn anew for each epoch; as any other
+            object that can be iterated over again and again; or as a generator function, called in every pass.
+        classes : array-like of shape (n_classes,), default=None
+            All labels. Without it they are collected in a pass of its own over the chunks; so are the
+            frequencies of classes for ``class_weight="balanced"``.
+
+        Returns
+        -------
+        self : AnalyticClassifier
+            This estimator, trained.
+
+        Raises
+        ------
+        TypeError
+            If the chunks can be gone through only once, or are none.
+        ValueError
+            If a chunk does not go with the first: in features, dtype, labels, or whether it has weights; if it
+            has other rows in another pass. A note names the chunk.
+
+        See Also
+        --------
+        partial_fit : One pass over one chunk, whatever comes next.
+
+        Notes
+        -----
+        As for the other estimators: see :meth:`AnalyticRegressor.fit_chunks`. Early stopping holds out chunks, so
+        that classes are not stratified.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from sk_analytic import AnalyticClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> chunks = [(X[start : start + 600], y[start : start + 600]) for start in range(0, len(X), 600)]
+        >>> model = AnalyticClassifier(max_iter=20, tol=0.05, random_state=0)
+        >>> model.fit_chunks(chunks, classes=range(10)).score(X, y) > 0.95
+        True
+        """
+        return self._fit(partial(self._from_chunks, chunks, classes=classes))
+
+    def _survey_labels(self, source, continuing, classes=None):
+        if classes is None and continuing:
+            classes = self.classes_
+        balanced = self._is_balanced()
+        if classes is not None and not balanced:
+            return {"classes": classes}
+        labels = Labels()
+        source.each(partial(labels.add, weighted=balanced))
+        classes = labels.classes if classes is None else np.unique(classes)
+        return {"classes": classes, "totals": labels.totals(classes) if balanced else None}
+
+    def _is_balanced(self):
+        return isinstance(self.class_weight, str) and self.class_weight == "balanced"
+
+    def _read(self, X, y, sample_weight, *, reset, classes=None, totals=None):
         X, y = self._read_X(X, y, multi_output=True, reset=reset)
         known = None if reset else self.classes_
         if classes is not None:
@@ -199,9 +262,24 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         self.n_outputs_ = self._n_init_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
         weight = read_weight(sample_weight, X)
         if self.class_weight is not None:
-            by_class = read_weight(_weights_by_class(self.class_weight, y, targets, weight), X, "class_weight")
+            by_class = read_weight(self._weights_by_class(y, targets, weight, totals), X, "class_weight")
             weight = by_class if weight is None else weight * by_class
         return X, {"y": targets}, weight
+
+    def _weights_by_class(self, y, targets, weight, totals):
+        """Return the weight of each row by its class; for "balanced" a row of weight w counts as w rows."""
+        if not self._is_balanced():
+            # Every class stands behind the rows once: a chunk may lack one.
+            every = np.repeat([[0], [1]], targets.shape[1], axis=1) if self._multilabel else self.classes_
+            y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+            return compute_sample_weight(self.class_weight, np.concatenate([y, every]))[: len(targets)]
+        columns = np.atleast_2d(targets.T).astype(int)
+        if totals is None:
+            n = 2 if self._multilabel else len(self.classes_)
+            totals = np.array([np.bincount(column, weights=weight, minlength=n) for column in columns])
+        return np.prod(
+            [_balanced(of_column)[column] for of_column, column in zip(totals, columns, strict=True)], axis=0
+        )
 
     def _stratify(self, y):
         return None if self._multilabel else y
@@ -315,14 +393,56 @@ def _read_classes(y, known):
     return classes, indices
 
 
-def _weights_by_class(class_weight, y, targets, weight):
-    """Return the weight of each row by its class; for "balanced" a row of weight w counts as w rows."""
-    if not isinstance(class_weight, str) or class_weight != "balanced" or weight is None:
-        return compute_sample_weight(class_weight, y)
-    return np.prod([_balanced(column.astype(int), weight) for column in np.atleast_2d(targets.T)], axis=0)
+def _balanced(totals):
+    """Return the weight of each class, inversely proportional to its total; one that is absent has none."""
+    return np.divide(totals.sum() / np.count_nonzero(totals), totals, out=np.zeros(len(totals)), where=totals > 0)
 
 
-def _balanced(indices, weight):
-    totals = np.bincount(indices, weights=weight)
-    by_class = np.divide(totals.sum() / np.count_nonzero(totals), totals, out=np.zeros_like(totals), where=totals > 0)
-    return by_class[indices]
+class Labels:
+    """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's."""
+
+    def __init__(self):
+        self._totals: Any = None
+
+    def add(self, chunk, *, weighted):
+        """Take in a chunk; its X is looked at only if weights have to be read in X's dtype."""
+        weight = None
+        if weighted and chunk.sample_weight is not None:
+            X = check_array(chunk.X, dtype=FLOATS, accept_sparse=True)
+            weight = read_weight(chunk.sample_weight, X)
+        y = chunk.y
+        if y is None:
+            raise ValueError("There is no y: a chunk of a classifier is a tuple (X, y) or (X, y, sample_weight).")
+        if type_of_target(y, input_name="y").startswith("multilabel"):
+            columns = _read_labels(y, None, int)[1].T
+            self._add(np.array([np.bincount(column, weights=weight, minlength=2) for column in columns]))
+        else:
+            check_classification_targets(y)
+            labels, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+            self._add(dict(zip(labels.tolist(), np.bincount(indices, weights=weight), strict=True)))
+
+    def _add(self, totals):
+        if self._totals is None:
+            self._totals = totals
+        elif isinstance(totals, dict) and isinstance(self._totals, dict):
+            for label, total in totals.items():
+                self._totals[label] = self._totals.get(label, 0) + total
+        elif np.shape(totals) == np.shape(self._totals) and not isinstance(totals, dict):
+            self._totals = self._totals + totals
+        else:
+            raise ValueError(
+                "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
+            )
+
+    @property
+    def classes(self):
+        """All that were seen, in order; for multilabel targets the indices of the columns."""
+        if self._totals is None:
+            return None
+        return np.unique(list(self._totals)) if isinstance(self._totals, dict) else np.arange(len(self._totals))
+
+    def totals(self, classes):
+        """Return a row for each column of targets, with the total of each class, or of 0 and 1."""
+        if isinstance(self._totals, dict):
+            return np.array([[self._totals.get(label, 0) for label in classes.tolist()]])
+        return self._totals

@@ -9,7 +9,8 @@ from sklearn.utils.metaestimators import available_if
 
 from ..model import LINEAR
 from ..objective import match_target
-from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_batches
+from .base import read_weight, shares_parameters, trains_by_batches
+from .chunked import ChunkedEstimator
 
 
 @shares_parameters(
@@ -18,7 +19,7 @@ from .base import AnalyticEstimator, read_weight, shares_parameters, trains_by_b
     score="R²",
     attributes="\n    n_outputs_ : int\n        Columns of y.",
 )
-class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
+class AnalyticRegressor(RegressorMixin, ChunkedEstimator):
     """Regression by a model whose gradient was derived by hand.
 
     Without callables it is linear regression.

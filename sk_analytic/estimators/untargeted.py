@@ -4,10 +4,11 @@ from functools import partial
 
 from sklearn.utils.metaestimators import available_if
 
-from .base import AnalyticEstimator, read_weight, trains_by_batches
+from .base import read_weight, trains_by_batches
+from .chunked import ChunkedEstimator
 
 
-class UntargetedEstimator(AnalyticEstimator):
+class UntargetedEstimator(ChunkedEstimator):
     """Base of the density and the transformer."""
 
     def fit(self, X, y=None, sample_weight=None):

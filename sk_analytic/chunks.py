@@ -1,0 +1,412 @@
+"""Rows that stream: chunks of data larger than memory, one of them held at a time.
+
+`Source` is whatever the user passed, read anew in every pass; `Chunks` holds the one chunk that was read last,
+validated; `ChunkRows` are the rows of some of them, as training takes them.
+"""
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from .exceptions import noted
+from .rows import CALLABLE, CHUNKS, ArrayRows, draw, generator, sampled, stacked
+
+FORMS = (
+    "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
+    "over again and again"
+)
+
+
+class Chunk(NamedTuple):
+    """What `fit` would take."""
+
+    X: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @property
+    def n(self):
+        """Rows of X; None where X is no array-like, which its validation will tell."""
+        try:
+            return _num_samples(self.X)
+        except TypeError:
+            return None
+
+    @property
+    def is_empty(self):
+        """Whether there are no rows."""
+        return self.n == 0
+
+
+class Source:
+    """The user's chunks, by number from 0: an item of a sequence, or what comes out of an iteration begun anew.
+
+    Parameters
+    ----------
+    chunks : sequence, iterable or callable
+        See `fit_chunks`.
+
+    Raises
+    ------
+    TypeError
+        For what is no such thing, or can be gone through only once.
+    """
+
+    def __init__(self, chunks):
+        self._chunks = chunks
+        if isinstance(chunks, str | bytes | Mapping) or hasattr(chunks, "shape"):
+            raise TypeError(
+                f"chunks is a single {type(chunks).__name__}; expected {FORMS}. A single chunk is written [(X, y)]."
+            )
+        self.is_sequence = all(hasattr(type(chunks), name) for name in ("__len__", "__getitem__"))
+        if not self.is_sequence and not hasattr(chunks, "__iter__") and not callable(chunks):
+            raise TypeError(f"chunks is {chunks!r}; expected {FORMS}.")
+        if hasattr(chunks, "__next__"):
+            raise TypeError(
+                f"chunks is a {type(chunks).__name__}, which can be gone through only once; every epoch needs them "
+                "anew. Pass the generator function itself, without calling it, or a list of functions that load one."
+            )
+        self._iterator: Any = None
+        self._position = 0
+        self._n = len(chunks) if self.is_sequence else None  # of chunks; of an iteration, when it has ended once
+
+    def chunk(self, number):
+        """Return a chunk, or None where there are no more."""
+        with noted(f"In chunk {number} (counted from 0)."):
+            item = self._indexed(number) if self.is_sequence else self._iterated(number)
+            if item is _NONE_LEFT:
+                return None
+            return _read_chunk(item() if callable(item) else item)
+
+    def each(self, function):
+        """Call a function with each chunk that has rows, in a pass of its own."""
+        for number in self.numbers():
+            self._apply(function, number)
+
+    def _apply(self, function, number):
+        chunk = self.chunk(number)
+        if chunk is not None and not chunk.is_empty:
+            with noted(f"In chunk {number} (counted from 0)."):
+                function(chunk)
+
+    def numbers(self):
+        """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
+        for number in itertools.count():
+            if self._n is not None and number >= self._n:
+                return
+            yield number
+
+    def _indexed(self, number):
+        return self._chunks[number] if number < self._n else _NONE_LEFT
+
+    def _iterated(self, number):
+        if self._iterator is None or self._position > number:
+            self._begin()
+        for _ in range(number - self._position):
+            self._next()
+        item = self._next()
+        if item is _NONE_LEFT and self._n is None:
+            self._n = number
+        return item
+
+    def _next(self):
+        self._position += 1
+        return next(self._iterator, _NONE_LEFT)
+
+    def _begin(self):
+        if self._position == self._n and self._next() is not _NONE_LEFT:
+            raise ValueError(f"There are more than the {self._n} chunks that there were in the first pass.")
+        close = getattr(self._iterator, "close", None)
+        if close is not None:  # a generator that was not gone through to its end may hold a file
+            close()
+        self._iterator, self._position = None, 0
+        iterable = self._chunks if hasattr(self._chunks, "__iter__") else self._chunks()
+        if not hasattr(iterable, "__iter__"):
+            raise TypeError(
+                f"chunks is a function that returned {iterable!r}, over which one cannot iterate. A generator function "
+                "yields one chunk after another; a function that loads one stands in a list, [load]."
+            )
+        self._iterator = iter(iterable)
+
+
+_NONE_LEFT = object()
+
+
+def _read_chunk(item):
+    """Return what was given as a chunk: X alone, a tuple, or a dict with these names."""
+    if isinstance(item, Chunk):
+        return item
+    if isinstance(item, Mapping):
+        unknown = [name for name in item if name not in Chunk._fields]
+        if unknown or "X" not in item:
+            raise TypeError(f"A chunk that is a dict has the keys {', '.join(Chunk._fields)}; got {list(item)}.")
+        return Chunk(**item)
+    if isinstance(item, tuple):
+        if not 1 <= len(item) <= len(Chunk._fields):
+            raise TypeError(f"A chunk is X, (X, y) or (X, y, sample_weight); got a tuple of {len(item)}.")
+        return Chunk(*item)
+    if isinstance(item, list) and any(getattr(part, "ndim", 0) > 1 for part in item):
+        raise TypeError("A chunk is X, (X, y) or (X, y, sample_weight); got a list of arrays: make a tuple of it.")
+    chunk = Chunk(item)
+    if chunk.n is None:
+        raise TypeError(f"A chunk is X, (X, y) or (X, y, sample_weight); got {item!r}.")
+    return chunk
+
+
+class Extent(NamedTuple):
+    """How much a chunk holds: rows, those that have a weight, and the sum of weights."""
+
+    n: int
+    n_weighted: int
+    sum_of_weights: float
+
+    @classmethod
+    def of(cls, X, columns, sample_weight):
+        """Measure the rows of a chunk."""
+        n = X.shape[0]
+        if sample_weight is None:
+            return cls(n, n, float(n))
+        return cls(n, int(np.count_nonzero(sample_weight)), float(sample_weight.sum()))
+
+
+class Chunks:
+    """The chunks of a fit, of which the one read last is held; each is validated whenever it is read.
+
+    Parameters
+    ----------
+    source : Source
+    read : callable
+        ``read(X, y, sample_weight, reset=)`` returns the validated X, columns and weights or None; ``reset`` for the
+        first chunk.
+
+    Attributes
+    ----------
+    extents : dict of int to Extent
+        By the number of the chunk; those without rows are left out.
+    """
+
+    def __init__(self, source, read):
+        self.source, self._read = source, read
+        self.extents: dict[int, Extent] = {}
+        self._dtype: Any = None
+        self._weighted = False
+        self._drop()
+
+    def survey(self, look):
+        """Read all chunks once, and let ``look(columns)`` see each; afterwards their extents are known."""
+        for number in self.source.numbers():
+            self._drop()
+            self._survey_one(number, look)
+        if not self.extents:
+            raise ValueError("chunks has no rows.")
+
+    def _survey_one(self, number, look):
+        chunk = self.source.chunk(number)
+        if chunk is None or chunk.is_empty:
+            return
+        with noted(_where(number, chunk)):
+            arrays = self._read(*chunk, reset=not self.extents)
+            look(arrays[1])
+            self._require_alike(arrays)
+        self.extents[number] = Extent.of(*arrays)
+        self._number, self._arrays = number, arrays
+
+    def arrays(self, number):
+        """Return the X, columns and weights or None of a chunk that has rows."""
+        if number != self._number:
+            self._drop()  # before the next is read: so no two are held at a time
+            self._arrays = self._load(number)
+            self._number = number
+        return self._arrays
+
+    def _load(self, number):
+        chunk = self.source.chunk(number)
+        if chunk is None:
+            raise ValueError(
+                f"There is no chunk {number} (counted from 0) any more; there was when the chunks were first gone "
+                "through. They must come again in every pass: a function has to begin a new iteration in each call."
+            )
+        with noted(_where(number, chunk)):
+            if chunk.n != self.extents[number].n:
+                raise ValueError(
+                    f"The chunk has {chunk.n} rows; it had {self.extents[number].n} when it was first read. It must "
+                    "hold the same rows in every pass."
+                )
+            arrays = self._read(*chunk, reset=False)
+            self._require_alike(arrays)
+        return arrays
+
+    def _drop(self):
+        self._number = self._arrays = self._rows = self._settings = None
+
+    def _require_alike(self, arrays):
+        """Raise if a chunk has another dtype than the first, or weights where that has none."""
+        X, _, weight = arrays
+        if self._dtype is None:
+            self._dtype, self._weighted = X.dtype, weight is not None
+        if X.dtype != self._dtype:
+            raise ValueError(
+                f"X is {X.dtype} here and {self._dtype} in the first chunk. Convert it where it is loaded."
+            )
+        if self._weighted != (weight is not None):
+            raise ValueError(
+                f"Here are {'no ' if weight is None else ''}sample weights, unlike in the first chunk. Weights of 1 "
+                "may be given where there are none."
+            )
+
+    def rows(self, number, settings):
+        """Return the rows of a chunk under some settings, ready for steps."""
+        if number != self._number or settings is not self._settings:
+            X, columns, weight = self.arrays(number)
+            self._settings = settings
+            self._rows = settings.arrange(number, X, columns, weight)
+        return self._rows
+
+
+def _where(number, chunk):
+    where = f"In chunk {number} (counted from 0)."
+    if chunk.y is None and chunk.sample_weight is None:
+        where += " It was read as X alone; with targets it is a tuple (X, y)."
+    return where
+
+
+class _Settings(NamedTuple):
+    """How steps are taken within a chunk."""
+
+    batch_size: int | None
+    shuffle: bool
+    seed: int
+    scale: float
+
+    def arrange(self, number, X, columns, weight):
+        """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
+        weight = None if weight is None else weight * self.scale
+        place = (number,) if number else ()
+        return ArrayRows(
+            X, columns, weight, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed, place=place
+        )
+
+
+class ChunkRows:
+    """Rows of chunks that are read one after the other; a batch lies within a chunk.
+
+    Parameters
+    ----------
+    chunks : Chunks
+        After their survey.
+    numbers : list of int
+        Which of them.
+    scale : float, default=1.0
+        What weights are multiplied with.
+    batch_size : int, default=None
+        Rows of a batch, but the last of a chunk; all of a chunk by default.
+    shuffle : bool, default=False
+        Whether each epoch draws new orders: of the rows in a chunk, and of the chunks if they are a sequence.
+    seed : int, default=0
+        Seed of the fit.
+    """
+
+    def __init__(self, chunks, numbers, *, scale=1.0, batch_size=None, shuffle=False, seed=0):
+        self._chunks, self._numbers = chunks, numbers
+        self._extents = [chunks.extents[number] for number in numbers]
+        largest = max(extent.n for extent in self._extents)
+        self.n_samples = sum(extent.n for extent in self._extents)
+        self.batch_size = min(batch_size or largest, largest)
+        self._steps = [-(-extent.n // self.batch_size) for extent in self._extents]
+        self.steps_per_epoch = sum(self._steps)
+        self.shuffle = shuffle and self.steps_per_epoch > 1
+        self.seed, self._scale = seed, scale
+        self._settings = _Settings(self.batch_size, shuffle, seed, scale)
+        self._planned = None  # epoch
+
+    @property
+    def sum_of_weights(self):
+        """Sum of the weights of all rows; their number where none are weighted."""
+        return self._scale * sum(extent.sum_of_weights for extent in self._extents)
+
+    def partial(self, objective, theta, epoch, step):
+        """Return the objective's contribution of one batch."""
+        batch = self.batch(epoch, step)
+        try:
+            return objective.partial(theta, batch)
+        except Exception as error:
+            error.add_note(f"In chunk {self._place(step)[0]} (counted from 0).")
+            raise
+
+    def batch(self, epoch, step):
+        """Return the rows of a step; valid until the next call."""
+        if epoch != self._planned:
+            self._plan(epoch)
+        number, own_step = self._place(step)
+        batch = self._rows(number).batch(epoch, own_step)
+        batch.position = (self.seed, CALLABLE, epoch, step)
+        return batch
+
+    def _plan(self, epoch):
+        """Draw the order of the chunks in an epoch, and count where the steps of each begin."""
+        order = range(len(self._numbers))
+        if self.shuffle and self._chunks.source.is_sequence:
+            order = generator(self.seed, CHUNKS, epoch).permutation(len(order))
+        self._order = [self._numbers[index] for index in order]
+        self._starts = [0, *itertools.accumulate(self._steps[index] for index in order)]
+        self._planned = epoch
+
+    def _place(self, step):
+        """The number of the chunk of a step, and which of the chunk's own steps it is."""
+        index = bisect_right(self._starts, step) - 1
+        return self._order[index], step - self._starts[index]
+
+    def _rows(self, number):
+        return self._chunks.rows(number, self._settings)
+
+    @property
+    def first(self):
+        """The rows that `init` and the gradient check look at: those of the first chunk."""
+        return self._rows(self._numbers[0])
+
+    def map(self, function):
+        """Return what a function says of all rows, in a list with an entry for each chunk."""
+        return [self._applied(function, step, number) for step, number in enumerate(self._numbers)]
+
+    def _applied(self, function, step, number):
+        batch = self._rows(number).everything
+        batch.position = (self.seed, CALLABLE, 0, step)
+        with noted(f"In chunk {number} (counted from 0)."):
+            return function(batch)
+
+    def sample(self, n_batches, purpose, batch_size=None):
+        """Return a fixed random sample of the rows that have a weight, from all chunks.
+
+        Parameters
+        ----------
+        n_batches : int
+            How many batches; all such rows if there are no more.
+        purpose : int
+            What for: the position of the generator that draws them.
+        batch_size : int, default=None
+            Rows of a batch, if not those of training.
+
+        Returns
+        -------
+        batches : list of Batch
+            Copies, valid for good.
+        """
+        size = min(batch_size or self.batch_size, self.n_samples)
+        ends = list(itertools.accumulate((extent.n_weighted for extent in self._extents), initial=0))
+        drawn = draw(ends[-1], n_batches * size, self.seed, purpose)
+        parts, where = [], []
+        for number, begin, end in zip(self._numbers, ends, ends[1:], strict=False):
+            here = np.flatnonzero((drawn >= begin) & (drawn < end))
+            if len(here):
+                parts.append(self._taken(number, drawn[here] - begin))
+                where.append(here)
+        rows = stacked(parts).take(np.argsort(np.concatenate(where)))
+        return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose))
+
+    def _taken(self, number, drawn):
+        rows = self._rows(number)
+        return rows.take(rows.eligible[drawn])

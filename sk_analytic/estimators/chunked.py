@@ -1,0 +1,123 @@
+"""`fit_chunks`: what the four estimators do with data that do not fit into memory."""
+
+import math
+from functools import partial
+
+from sklearn.base import clone
+
+from ..chunks import ChunkRows, Chunks, Source
+from ..losses import get_loss
+from ..rows import HELD_OUT, generator, scale_to_mean_one
+from .base import AnalyticEstimator
+
+
+class ChunkedEstimator(AnalyticEstimator):
+    """The shared base, able to read chunks."""
+
+    def fit_chunks(self, chunks):
+        """Train the model on data that do not fit into memory, one chunk at a time.
+
+        Parameters
+        ----------
+        chunks : sequence, iterable or callable
+            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with these names, or a function
+            without arguments that loads one of these; chunks without rows are skipped. They come as a list (or
+            another object with a length and an index), whose order is drawn anew for each epoch; as any other
+            object that can be iterated over again and again; or as a generator function, called in every pass.
+
+        Returns
+        -------
+        self : estimator
+            This estimator, trained.
+
+        Raises
+        ------
+        TypeError
+            If the chunks can be gone through only once, or are none.
+        ValueError
+            If a chunk does not go with the first: in features, dtype, shape of y, or whether it has weights; if
+            it has other rows in another pass. A note names the chunk.
+
+        See Also
+        --------
+        partial_fit : One pass over one chunk, whatever comes next.
+
+        Notes
+        -----
+        A first pass reads every chunk once: it validates and counts the rows, looks whether y lies in the domain
+        of the loss, and sums the weights, which are scaled to mean 1 over all rows. Then training goes through
+        the chunks in every epoch, or in every evaluation of a full-batch method, which adds up sums over the
+        chunks in their order. One chunk is held at a time, and validated whenever it is read.
+
+        A batch lies within one chunk: each chunk ends with a shorter one where ``batch_size`` does not divide its
+        rows. The order of rows and chunks depends on the seed, the epoch and the number of the chunk only. One
+        chunk gives what `fit` gives, to the last bit.
+
+        ``init`` receives the rows of the first chunk, on which the gradient is checked too. With
+        ``early_stopping=True`` some chunks are held out, ``validation_fraction`` of their number; they are
+        scored together. If there is a single chunk, rows of it are held out as in `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_analytic import AnalyticRegressor
+        >>> def chunks():
+        ...     for number in range(5):
+        ...         X = np.random.default_rng(number).normal(size=(200, 3))
+        ...         yield X, X @ [1.0, -2.0, 0.5]
+        >>> model = AnalyticRegressor(tol=1e-6, random_state=0).fit_chunks(chunks)
+        >>> model.params_["coef"].round(2)
+        array([ 1. , -2. ,  0.5])
+        """
+        return self._fit(partial(self._from_chunks, chunks))
+
+    def _from_chunks(self, chunks, *, continuing, incremental, **labels):
+        """Read chunks: a maker of rows, and held-out rows or None."""
+        source = Source(chunks)
+        labels = self._survey_labels(source, continuing, **labels)
+
+        def read(*chunk, reset):
+            return self._read(*chunk, reset=reset and not continuing, **labels)
+
+        read_chunks = Chunks(source, read)
+        read_chunks.survey(self._look_at_targets())
+        if not continuing:
+            self._draw_seed(self.random_state)
+        numbers, held_out = list(read_chunks.extents), None
+        if self.verbose:
+            n_samples = sum(extent.n for extent in read_chunks.extents.values())
+            print(f"First pass: {len(numbers)} chunks, {n_samples} rows", flush=True)
+        if self.early_stopping:
+            if len(numbers) == 1:
+                arrays = read_chunks.arrays(numbers[0])
+                return self._arranged(*arrays, continuing=continuing, incremental=incremental)
+            numbers, held_out = self._hold_out(read_chunks)
+        extents = [read_chunks.extents[number] for number in numbers]
+        scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
+        return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out
+
+    def _survey_labels(self, source, continuing):
+        """Return what `_read` has to know of all chunks before it can read one."""
+        return {}
+
+    def _look_at_targets(self):
+        """Return a function that raises if the targets of a chunk do not go with the loss."""
+        if self.loss is None or self._loss_is_callable():
+            return lambda columns: None
+        loss = clone(get_loss(self.loss))
+        loss.check()
+        return partial(self._check_loss, loss)
+
+    def _hold_out(self, chunks):
+        """Return the numbers of the chunks for training, and the others as rows."""
+        numbers = list(chunks.extents)
+        n_held_out = math.ceil(self.validation_fraction * len(numbers))
+        if n_held_out == len(numbers):
+            raise ValueError(
+                f"early_stopping=True with validation_fraction={self.validation_fraction} would hold out all of the "
+                f"{n_held_out} chunks. Make more, smaller chunks, or hold out less."
+            )
+        held_out = set(generator(self._seed, HELD_OUT).choice(numbers, n_held_out, replace=False).tolist())
+        rows = ChunkRows(chunks, [number for number in numbers if number in held_out], seed=self._seed)
+        self._require_scorable(rows)
+        return [number for number in numbers if number not in held_out], rows
