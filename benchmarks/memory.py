@@ -10,7 +10,7 @@ import tracemalloc
 import numpy as np
 import scipy.sparse
 
-from sk_analytic import AnalyticClassifier, AnalyticRegressor
+from sk_analytic import AnalyticRegressor
 
 from .figures import Figure
 from .models import regression_problem
@@ -21,7 +21,7 @@ SIZES = (300_000,)
 VECTORS = 6  # of θ's size, that a fit may have beside X
 SHARE = 1.05  # of X
 N_CHUNKS = 10
-DENSITY = 0.05
+CSR_WIDTH, CSR_VALUES = 10_000, 100  # columns, and values in a row: as of words in documents
 
 
 def measure(options):
@@ -54,16 +54,22 @@ def _dense(n, dtype):
 
 def _csr(n, dtype):
     rng = np.random.default_rng(0)
-    X = scipy.sparse.random_array((n, 100), density=DENSITY, format="csr", dtype=dtype, rng=rng)
-    y = rng.integers(0, 2, n)
-    case = f"CSR n={n} d=100 {dtype}"
-    model = AnalyticClassifier(max_iter=1, random_state=0)
-    try:
-        used = peak(lambda: model.fit(X, y))
-    except (TypeError, ValueError) as error:
-        return Figure(ROW, case, "the size of X", note=f"fit takes no CSR matrix yet: {type(error).__name__}")
+    X = _random_csr(n, dtype, rng)
+    y = rng.standard_normal(n).astype(dtype)
+    model = AnalyticRegressor(max_iter=1, random_state=0)
+    used = peak(lambda: model.fit(X, y))
     size = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes
-    return _figure(case, size, used, VECTORS * 101 * dtype.itemsize)
+    return _figure(f"CSR n={n} d={CSR_WIDTH} {dtype}", size, used, VECTORS * (CSR_WIDTH + 1) * dtype.itemsize)
+
+
+def _random_csr(n, dtype, rng):
+    """A CSR matrix with a value in each of as many strips of columns of a row."""
+    strips = np.arange(0, CSR_WIDTH, CSR_WIDTH // CSR_VALUES, dtype=np.int32)
+    columns = rng.integers(0, CSR_WIDTH // CSR_VALUES, (n, len(strips)), dtype=np.int32)
+    columns += strips
+    pointers = np.arange(0, columns.size + 1, len(strips), dtype=np.int32)
+    values = rng.standard_normal(columns.size, dtype=dtype)
+    return scipy.sparse.csr_array((values, columns.ravel(), pointers), shape=(n, CSR_WIDTH))
 
 
 def _chunks(n, dtype):
