@@ -84,13 +84,7 @@ class Receiver:
 
         An exception of its own goes on unchanged, with a note saying who was called.
         """
-        received = self._fixed
-        if self.wanted:
-            received = dict(received)
-            for name in self.wanted:
-                if name == "sample_weight" and batch.sample_weight is None and self._weight_defaults_to_none:
-                    continue
-                received[name] = batch.argument(name)
+        received = self._received(batch) if self.wanted else self._fixed
         try:
             if self.role == "init":
                 return self.function(**received)
@@ -103,6 +97,15 @@ class Receiver:
                     "X @ W and X.T @ d. For those that need an array, pass X.toarray()."
                 )
             raise
+
+    def _received(self, batch):
+        """What it receives by name."""
+        received = self._fixed.copy()
+        for name in self.wanted:
+            if name == "sample_weight" and batch.sample_weight is None and self._weight_defaults_to_none:
+                continue
+            received[name] = batch.argument(name)
+        return received
 
 
 class Model:
@@ -203,6 +206,8 @@ class Model:
 
 def pair(returned, role, expected):
     """Return what a callable returned, if that is a pair."""
+    if type(returned) is tuple and len(returned) == 2:
+        return returned
     if not isinstance(returned, tuple | list) or len(returned) != 2:
         kind = f"{len(returned)} items" if isinstance(returned, tuple | list) else type(returned).__name__
         raise TypeError(f"{role} must return the pair {expected}; got {kind}.")

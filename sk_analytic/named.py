@@ -7,6 +7,7 @@ if the object stood there already.
 """
 
 import difflib
+import math
 import numbers
 
 import numpy as np
@@ -39,7 +40,9 @@ class Interval:
 
     def holds(self, values):
         """Whether each of the values lies in the range; NaN never does."""
-        values = np.asarray(values)
+        return self._inside(np.asarray(values))
+
+    def _inside(self, values):
         above = values >= self.low if self._closes("left") else values > self.low
         below = values <= self.high if self._closes("right") else values < self.high
         return above & below
@@ -47,11 +50,11 @@ class Interval:
     def admits(self, value):
         """Whether one hyperparameter's value is a number of this range."""
         kind = numbers.Integral if self.integral else numbers.Real
-        return not isinstance(value, bool) and isinstance(value, kind) and bool(self.holds(value))
+        return not isinstance(value, bool) and isinstance(value, kind) and bool(self._inside(value))
 
     def _closes(self, side):
         end = self.low if side == "left" else self.high
-        return np.isfinite(end) and self.closed in (side, "both")
+        return math.isfinite(end) and self.closed in (side, "both")
 
     def __str__(self):
         opening = "[" if self._closes("left") else "("

@@ -116,17 +116,20 @@ class Objective:
         self.penalties = _penalties(layout, alpha, unpenalized)
         self.fixed = layout.indices(fixed, "fixed")
         self.numerical = layout.indices(numerical, "numerical")
-        self._evaluate = f"_by_{model.form}"
         if self.numerical and not self.has_value:
             raise ValueError("numerical names blocks whose gradient is made of differences, but there is no loss.")
         self._allocate()
 
     def _allocate(self):
+        """Make what a step needs and neither a copy nor a pickle shares."""
         self._gradient = np.empty(self.layout.size, self.layout.dtype)
         self._blocks = self.layout.blocks(self._gradient)
+        self._evaluate = getattr(self, f"_by_{self.model.form}")
+        self._is_adjusted = bool(self.fixed or self.numerical or self.reduction == "sum")
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k not in ("_gradient", "_blocks")}
+        made = ("_gradient", "_blocks", "_evaluate", "_is_adjusted")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -160,8 +163,14 @@ class Objective:
         """Return the contribution of a batch; its gradient is valid until the next call."""
         if batch.is_empty:
             return Partial(0.0, None, batch.n)
-        loss, grads = getattr(self, self._evaluate)(theta.structure, batch)
+        loss, grads = self._evaluate(theta.structure, batch)
         missing = self.layout.gather(self._completed(grads), self._blocks, self.model.form)
+        if self._is_adjusted:
+            missing = self._adjust(theta, batch, missing)
+        return Partial(loss, self._gradient, batch.n, missing)
+
+    def _adjust(self, theta, batch, missing):
+        """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed."""
         if self.reduction == "sum":
             self._gradient *= 1 / batch.n
         if self.numerical:
@@ -170,7 +179,7 @@ class Objective:
             missing = tuple(sorted({*missing, *self.fixed})) if missing else self.fixed
             for index in self.fixed:
                 self._blocks[index][...] = 0
-        return Partial(loss, self._gradient, batch.n, missing)
+        return missing
 
     def _difference(self, theta, batch, missing):
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
@@ -213,6 +222,8 @@ class Objective:
             The partial's own memory.
         """
         loss, gradient, _, missing = partial
+        if not self.penalties:
+            return loss, gradient
         penalty = 0.0
         for index, alpha in self.penalties:
             where = self.layout.slices[index]
@@ -313,18 +324,18 @@ class Objective:
             share = batch.sample_weight / batch.n
             value = float(np.add.reduce(values * share))
             share = share if derivative.ndim == 1 else share[:, None]
-        return value, (derivative * share).reshape(prediction.shape)
+        derivative = derivative * share
+        return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
     def _scalar(self, loss, role, batch):
-        if type(loss) is not float:
-            array = np.asarray(loss)
-            if array.ndim or array.dtype.kind not in "fiu":
-                came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
+        if not isinstance(loss, float):
+            loss = np.asarray(loss)
+            if loss.ndim or loss.dtype.kind not in "fiu":
+                came = f"an array of shape {loss.shape}" if loss.ndim else repr(loss[()])
                 raise ParameterStructureError(
                     f"{role} must be one real number, the {self.reduction} over the batch; got {came}."
                 )
-            loss = float(array)
-        return loss / batch.n if self.reduction == "sum" else loss
+        return float(loss) / batch.n if self.reduction == "sum" else float(loss)
 
 
 class Residuals:

@@ -46,14 +46,14 @@ class Batch:
 
     def argument(self, name):
         """Return what a callable receives under a name."""
+        if name in self.columns:
+            return self.columns[name]
         if name == "rng":
             return generator(*self.position)
         if name == "sample_weight":
             weight = self.sample_weight
             return np.ones(self.n, self.X.dtype) if weight is None else weight
-        if name == "X":
-            return self.X
-        return self.columns[name]
+        return self.X
 
     @property
     def y(self):

@@ -221,7 +221,7 @@ class _Loop:
             return 0.0, 0.0, 0
         loss, gradient = self.objective.finish(theta, partial)
         square = float(np.vdot(gradient, gradient))  # unlike dot, without a warning where it overflows
-        if not math.isfinite(square) or not (loss is None or math.isfinite(loss)):
+        if not math.isfinite(square if loss is None else square + loss):
             self._refuse_not_finite(loss, gradient, epoch, step)
         with self.interrupts:
             self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
@@ -260,6 +260,8 @@ class _Loop:
 
 def not_finite(theta, loss, gradient, where):
     """Return a message that names what is not finite, block by block; None if everything is."""
+    if math.isfinite(float(np.vdot(gradient, gradient)) + (loss or 0.0)):
+        return None
     blocks = _not_finite_blocks(theta.layout, gradient)
     if blocks:
         value = "" if loss is None else f", the loss is {loss}"
@@ -312,14 +314,14 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
         evaluation.require_finite(result)
         theta.vector[...] = result.x
         monitor.history.n_steps += 1
-        if monitor.epoch_ended(theta, float(result.fun), float(np.linalg.norm(result.jac))):
+        if monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac))):
             raise StopIteration
 
     start = theta.vector.astype(np.float64)
     try:
         result = method.minimize(evaluation, start, max_iter=max_iter, tol=tol, callback=iterated)
         if monitor.history.n_iter == begun_at:  # it ended where it started
-            monitor.epoch_ended(theta, float(result.fun), float(np.linalg.norm(result.jac)))
+            monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
     finally:
         theta.vector[...] = evaluation.best[1]
     if not np.isfinite(result.fun):

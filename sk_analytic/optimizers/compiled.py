@@ -230,7 +230,7 @@ class CompiledKernel:
         self._function = load(source)
         recorded = kernel.recorded
         self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, recorded.dtype
-        self._arrays = tuple(recorded.arrays.values())
+        self._arrays = tuple(kernel.arrays)
         self._measured = tuple(np.empty(PIECE, self._dtype) for _ in recorded.sums)
 
     def run(self, g, theta, start, stop, coefficients):

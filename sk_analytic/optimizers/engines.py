@@ -188,9 +188,8 @@ class Pass:
     ----------
     dtype : dtype
         Of θ, the slots and the coefficients.
-    arrays : dict of {str: ndarray}
-        The slots and the flow, by the names that they have in the calls; beside them there are ``g`` and
-        ``theta``.
+    arrays : list of str
+        Names of the flow and the slots in the calls; beside them there are ``g`` and ``theta``.
     coefficients : list of str
         Names of the coefficients.
     calls : list of Call
@@ -204,7 +203,7 @@ class Pass:
     """
 
     dtype: np.dtype
-    arrays: dict
+    arrays: list
     coefficients: list
     calls: list
     bound: dict
@@ -275,6 +274,64 @@ def _needed(calls, wanted):
     return kept[::-1]
 
 
+class _Written(NamedTuple):
+    """A pass, and the code that `write_source` made of it: nothing that belongs to one θ."""
+
+    recorded: Pass
+    code: Any
+    functions: dict
+    scratch: dict
+
+
+_MOST_WRITTEN = 256
+_written: dict[tuple, _Written] = {}
+"""Passes by what decides their calls: a fit need not write what another has written."""
+
+
+def written(leg, counts, dtype):
+    """Return a leg as code; see `NumpyEngine.kernel`."""
+    key = leg.key, counts, dtype
+    if key not in _written:
+        if len(_written) >= _MOST_WRITTEN:
+            _written.clear()
+        recorded = _recorded(leg, counts, dtype)
+        source, functions, scratch = write_source(recorded)
+        _written[key] = _Written(recorded, compile(source, f"<pass of {leg}>", "exec"), functions, scratch)
+    return _written[key]
+
+
+def _recorded(leg, counts, dtype):
+    """Call the formulas of a leg's links with symbols."""
+    tape = Tape(dtype)
+    names, outputs, sums = _record(tape, leg, counts)
+    calls, bound = _with_copies(tape, outputs)
+    calls = _needed(calls, {*bound, *sums})
+    return Pass(dtype, names, [f"c{i}" for i in range(sum(counts))], calls, bound, sums, tape.dtypes)
+
+
+def _record(tape, leg, counts):
+    """Write a leg down; return the names of its arrays, those of their new values, and of what is summed."""
+    names = ["flow"] if leg.uses_flow else []
+    flow, theta = tape.symbol(leg.source), tape.symbol("theta")
+    outputs: dict[str, str] = {}
+    sums: list[str] = []
+    first = 0
+    for position, ((link, slots), count) in enumerate(zip(leg.members, counts, strict=True)):
+        own = [f"s{len(names) + i}" for i in range(len(slots))]
+        names += own
+        coefficients = [tape.symbol(f"c{i}", entrywise=False) for i in range(first, first + count)]
+        first += count
+        values = flow, theta, [tape.symbol(name) for name in own], coefficients
+        if leg.measures and position == len(leg.members) - 1:
+            sums = [value.name for value in tape.measure(link, *values)]
+        else:
+            flow, news = tape.link(link, *values)
+            outputs |= {name: new.name for name, new in zip(own, news, strict=True)}
+    if leg.target:
+        outputs[leg.target] = flow.name
+    return names, outputs, sums
+
+
 class Kernel:
     """A pass over θ in one function of whole arrays, run over pieces that fit the cache.
 
@@ -283,15 +340,17 @@ class Kernel:
     recorded : Pass
     function : callable
         What `write_source` wrote.
+    arrays : list of ndarray
+        The flow and the slots, as the pass names them.
     scratch : list of ndarray
         Its scratch, of `PIECE` entries at most.
     coefficients : ndarray
         The vector on which the coefficients of its calls are views.
     """
 
-    def __init__(self, recorded, function, scratch, coefficients):
-        self.recorded, self.coefficients = recorded, coefficients
-        self._function, self._arrays, self._scratch = function, [*recorded.arrays.values()], scratch
+    def __init__(self, recorded, function, arrays, scratch, coefficients):
+        self.recorded, self.arrays, self.coefficients = recorded, arrays, coefficients
+        self._function, self._scratch = function, scratch
         # Writing Python floats this way takes half as long as assigning them to a slice.
         self.write = struct.Struct(f"{coefficients.size}{coefficients.dtype.char}").pack_into
         self._pieces = {}
@@ -302,6 +361,8 @@ class Kernel:
         pieces = self._pieces.get((start, stop)) or self._cut(start, stop)
         if len(pieces) == 1:
             piece, arrays = pieces[0]
+            if stop - start == len(theta):
+                return self._function(g, theta, *arrays)
             return self._function(g[piece], theta[piece], *arrays)
         sums = [self._function(g[piece], theta[piece], *arrays) for piece, arrays in pieces]
         return [sum(column) for column in zip(*sums, strict=True)]
@@ -311,7 +372,7 @@ class Kernel:
         pieces = []
         for piece in pieces_of(start, stop):
             scratch = [array[: piece.stop - piece.start] for array in self._scratch]
-            pieces.append((piece, [*(array[piece] for array in self._arrays), *scratch]))
+            pieces.append((piece, [*(array[piece] for array in self.arrays), *scratch]))
         self._pieces[start, stop] = pieces
         return pieces
 
@@ -359,42 +420,14 @@ class NumpyEngine:
         return self._kernels[key]
 
     def _compile(self, leg, counts):
-        recorded = self._recorded(leg, counts)
-        source, functions, scratch = write_source(recorded)
+        recorded, code, functions, scratch = written(leg, counts, self.dtype)
+        arrays = [self._flow_array()] if leg.uses_flow else []
+        arrays += [slot for _, slots in leg.members for slot in slots]
         # Arrays without dimensions: NumPy takes them in half the time of Python floats.
         vector = np.empty(sum(counts), self.dtype)
         namespace = functions | {f"c{i}": vector[i, ...] for i in range(vector.size)}
-        exec(compile(source, f"<pass of {leg}>", "exec"), namespace)
-        return Kernel(recorded, namespace["kernel"], self._scratch_arrays(scratch), vector)
-
-    def _recorded(self, leg, counts):
-        tape = Tape(self.dtype)
-        arrays, outputs, sums = self._record(tape, leg, counts)
-        calls, bound = _with_copies(tape, outputs)
-        calls = _needed(calls, {*bound, *sums})
-        return Pass(self.dtype, arrays, [f"c{i}" for i in range(sum(counts))], calls, bound, sums, tape.dtypes)
-
-    def _record(self, tape, leg, counts):
-        """Write a leg down; return the arrays by name, the names of their new values, and what is summed."""
-        arrays = {"flow": self._flow_array()} if "flow" in {leg.source, leg.target} else {}
-        flow, theta = tape.symbol(leg.source), tape.symbol("theta")
-        outputs: dict[str, str] = {}
-        sums: list[str] = []
-        first = 0
-        for position, ((link, slots), count) in enumerate(zip(leg.members, counts, strict=True)):
-            named = {f"s{len(arrays) + i}": array for i, array in enumerate(slots)}
-            arrays |= named
-            coefficients = [tape.symbol(f"c{i}", entrywise=False) for i in range(first, first + count)]
-            first += count
-            values = flow, theta, [tape.symbol(name) for name in named], coefficients
-            if leg.measures and position == len(leg.members) - 1:
-                sums = [value.name for value in tape.measure(link, *values)]
-            else:
-                flow, news = tape.link(link, *values)
-                outputs |= {name: new.name for name, new in zip(named, news, strict=True)}
-        if leg.target:
-            outputs[leg.target] = flow.name
-        return arrays, outputs, sums
+        exec(code, namespace)
+        return Kernel(recorded, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector)
 
     def _flow_array(self):
         """What flows from one pass to the next; the user's gradient is never written to."""

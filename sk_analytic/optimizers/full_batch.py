@@ -164,7 +164,7 @@ class _Watch:
         x = getattr(x, "x", x)
         # What was evaluated last is the iterate, unless a step was refused after it.
         for known in (self.evaluated, self.iterate):
-            if known is not None and np.array_equal(known.x, x):
+            if known is not None and (known.x == x).all():
                 self.iterate = known
                 break
         else:

@@ -68,6 +68,11 @@ class Leg(NamedTuple):
     target: str | None
     key: tuple
 
+    @property
+    def uses_flow(self):
+        """Whether it reads or writes what flows from one pass to the next."""
+        return "flow" in {self.source, self.target}
+
     def __str__(self):
         return ", ".join(type(link).__name__ for link, _ in self.members)
 
