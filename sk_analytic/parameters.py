@@ -119,14 +119,22 @@ class Layout:
         Whole numbers are accepted; a block that is missing or holds what is not finite is an error.
         """
         vector = np.empty(self.size, self.dtype)
-        for index, (leaf, block) in enumerate(zip(self.leaves(structure, role), self.blocks(vector), strict=True)):
-            with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
-                block[...] = self._checked(leaf, index, role, kinds="fiub")
-            if not np.isfinite(block).all():
-                raise ParameterStructureError(
-                    f"{role} has values that are not finite in block {self.names[index]!r} (as {self.dtype})."
-                )
+        blocks = self.blocks(vector)
+        with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
+            for index, leaf in enumerate(self.leaves(structure, role)):
+                blocks[index][...] = self._checked(leaf, index, role, kinds="fiub")
+        if not np.isfinite(vector).all():
+            name = next(name for name, block in zip(self.names, blocks, strict=True) if not np.isfinite(block).all())
+            raise ParameterStructureError(f"{role} has values that are not finite in block {name!r} (as {self.dtype}).")
         return vector
+
+    def fits(self, structure):
+        """Whether a structure has this one's blocks, in their shapes."""
+        try:
+            leaves = self.leaves(structure)
+        except ParameterStructureError:
+            return False
+        return all(np.shape(leaf) == shape for leaf, shape in zip(leaves, self.shapes, strict=True))
 
     def leaves(self, structure, role="gradient"):
         """Return the leaves of a structure in block order; an error where its structure is not ours."""

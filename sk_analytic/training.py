@@ -359,8 +359,7 @@ class _Evaluation:
     def __call__(self, x):
         theta = self.theta
         theta.vector[...] = x
-        with self._counted():
-            partial = self._partial()
+        partial = self._counted(self._partial)
         loss, gradient = self.objective.finish(theta, partial)
         if self.calls == 1:
             self._require_finite_start(loss, gradient)
@@ -388,11 +387,14 @@ class _Evaluation:
             partial = merge([partial, self.rows.partial(self.objective, self.theta, 0, step)])
         return partial
 
-    @contextmanager
-    def _counted(self):
-        with noted(f"In evaluation {self.calls} of the objective over all rows (counted from 0)."):
-            yield
+    def _counted(self, evaluate, *arguments):
+        try:
+            evaluated = evaluate(*arguments)
+        except Exception as error:
+            error.add_note(f"In evaluation {self.calls} of the objective over all rows (counted from 0).")
+            raise
         self.calls += 1
+        return evaluated
 
     def _keep(self, loss):
         if -math.inf < loss < self.best[0]:
@@ -420,8 +422,7 @@ class _ResidualEvaluation(_Evaluation):
     def residuals(self, x):
         """Return the terms at a float64 vector."""
         self.theta.vector[...] = x
-        with self._counted():
-            residuals = self.terms.values(self.theta, self.rows).astype(np.float64)
+        residuals = self._counted(self.terms.values, self.theta, self.rows).astype(np.float64)
         loss = 0.5 * float(residuals @ residuals)
         if self.calls == 1:
             self._require_finite_start(loss, np.zeros(self.theta.layout.size))
@@ -431,8 +432,7 @@ class _ResidualEvaluation(_Evaluation):
     def residual_jacobian(self, x):
         """Return their derivative."""
         self.theta.vector[...] = x
-        with self._counted():
-            return self.terms.jacobian(self.theta, self.rows)
+        return self._counted(self.terms.jacobian, self.theta, self.rows)
 
 
 class _Interrupts:

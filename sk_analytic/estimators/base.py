@@ -287,7 +287,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     _method: Any
     _model: Any
     _fitted_loss: Any
-    _dtype: Any
+    _layout: Any
 
     def _stratify(self, y):
         return None
@@ -630,7 +630,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                 self._training_vector = theta.vector
                 answer = answer.copy()
         self.params_ = answer.layout.publish(answer.vector)
-        self._dtype = answer.layout.dtype
+        self._layout = answer.layout
         self.optimizer_state_ = self._state
         self.loss_curve_ = history.loss_curve
         self.validation_scores_ = history.validation_scores if history.validation_scores else None
@@ -641,13 +641,16 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
 
     # Prediction.
 
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "params_")
+
     def _predictions(self, X):
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
         X = self._read_X(X, reset=False)
         batch = ArrayRows(X, {}, seed=self._seed).everything
         # As in fit: read-only views, and arrays without dimensions where there are floats.
-        layout = Layout.of(self.params_, self._dtype)
+        layout = self._layout if self._layout.fits(self.params_) else Layout.of(self.params_, self._layout.dtype)
         params = layout.views(layout.flatten(self.params_, "params_"))
         prediction = read_prediction(self._model.predictions(params, batch), batch.n)
         return self._check_prediction(prediction).astype(X.dtype, copy=False)
