@@ -329,9 +329,9 @@ class Objective:
 
     def _scalar(self, loss, role, batch):
         if not isinstance(loss, float):
-            loss = np.asarray(loss)
-            if loss.ndim or loss.dtype.kind not in "fiu":
-                came = f"an array of shape {loss.shape}" if loss.ndim else repr(loss[()])
+            array = np.asarray(loss)
+            if array.ndim or array.dtype.kind not in "fiu":
+                came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
                 raise ParameterStructureError(
                     f"{role} must be one real number, the {self.reduction} over the batch; got {came}."
                 )

@@ -122,6 +122,7 @@ class ArrayRows:
         self._weighted = sample_weight is not None
         self._order_of = self._gathered = None  # epoch of the order, and what of it is in the buffers
         self._buffers: list = []
+        self._only: Batch | None = None
 
     @property
     def sum_of_weights(self):
@@ -134,13 +135,9 @@ class ArrayRows:
 
     def batch(self, epoch, step):
         """Return the rows of a step; valid until the next call."""
-        start = step * self.batch_size
-        stop = min(start + self.batch_size, self.n_samples)
-        if self.shuffle:
-            parts = self._shuffled(epoch, step, stop - start)
-        else:
-            parts = self._parts([array[start:stop] for array in self._sliced])
-        return Batch(*parts, position=(self.seed, CALLABLE, epoch, step))
+        batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
+        batch.position = (self.seed, CALLABLE, epoch, step)
+        return batch
 
     @property
     def everything(self):
@@ -196,8 +193,19 @@ class ArrayRows:
         weight = columns.pop() if self._weighted else None
         return X, dict(zip(self._names, columns, strict=True)), weight
 
-    def _shuffled(self, epoch, step, n) -> _Parts:
-        """The parts of a step, views on gathered rows; those of several steps are gathered at once."""
+    def _in_order(self, step):
+        """The rows of a step as they stand in the arrays; made once where that is all of them."""
+        if self._only is not None:
+            return self._only
+        start = step * self.batch_size
+        stop = min(start + self.batch_size, self.n_samples)
+        batch = Batch(*self._parts([array[start:stop] for array in self._sliced]))
+        if self.steps_per_epoch == 1:
+            self._only = batch
+        return batch
+
+    def _shuffled(self, epoch, step):
+        """The rows of a step, views on gathered rows; those of several steps are gathered at once."""
         if not self._buffers:
             self._allocate()
         if self._order_of != epoch:
@@ -209,10 +217,11 @@ class ArrayRows:
             for array, buffer in zip(self._arrays, self._buffers, strict=True):
                 _gather(array, rows, buffer)
             self._gathered = group
-        if self._batches and n == self.batch_size:
+        if self._batches and step < self._full_steps:
             return self._batches[place]
         first = place * self.batch_size  # of the last, short batch, or of rows that lie elsewhere in every group
-        return self._parts([buffer[first : first + n] for buffer in self._shown])
+        n = min(self.batch_size, self.n_samples - step * self.batch_size)
+        return Batch(*self._parts([buffer[first : first + n] for buffer in self._shown]))
 
     def _allocate(self):
         X = self._arrays[0]
@@ -226,7 +235,10 @@ class ArrayRows:
         ]
         self._shown = [b if isinstance(b, _Slices) else read_only(b) for b in self._buffers]
         starts = range(0, 0 if issparse(X) else self._rows_at_once, self.batch_size)
-        self._batches = [self._parts([buffer[i : i + self.batch_size] for buffer in self._shown]) for i in starts]
+        self._full_steps = self.n_samples // self.batch_size
+        self._batches = [
+            Batch(*self._parts([buffer[i : i + self.batch_size] for buffer in self._shown])) for i in starts
+        ]
 
 
 class _Slices:

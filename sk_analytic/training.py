@@ -8,7 +8,7 @@ import itertools
 import math
 import signal
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -327,7 +327,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _prepare_fit(self, read, incremental):
         """All that can be refused before the first step; what `_run` needs."""
         self._check_parameters()
-        optimizer = clone(get_optimizer(self.optimizer))
+        optimizer = _own(get_optimizer, self.optimizer)
         optimizer.check()
         continuing = hasattr(self, "params_") and (incremental or self.warm_start)
         if incremental and self.early_stopping:
@@ -460,7 +460,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
                     "name or a Loss object. A callable loss goes with gradient."
                 )
             return None
-        loss = clone(get_loss(self.loss))
+        loss = _own(get_loss, self.loss)
         loss.check()
         self._check_loss(loss, columns)
         return loss
@@ -676,6 +676,12 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         other._draw_seed(random_state)
         X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
         return other, other._assemble(partial(ArrayRows, X, columns, _scaled(weight)), methods, continuing)
+
+
+def _own(find, given):
+    """Return the object that a name stands for, or a copy of the one that was given."""
+    found = find(given)
+    return clone(found) if found is given else found
 
 
 def _warn_of_differencing(objective):

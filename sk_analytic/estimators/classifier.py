@@ -252,12 +252,13 @@ class AnalyticClassifier(ClassifierMixin, ChunkedEstimator):
             if known is not None and not np.array_equal(classes, known):
                 raise ValueError(f"classes={classes} is not what it was in the first call: {known}.")
             known = classes
-        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        kind = type_of_target(y, input_name="y")
+        multilabel = kind.startswith("multilabel")
         if not reset and multilabel != self._multilabel:
             kinds = ("one class a row", "an indicator matrix of labels")
             raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[self._multilabel]}.")
         self._multilabel = multilabel
-        self.classes_, targets = _read_labels(y, known, X.dtype) if multilabel else _read_classes(y, known)
+        self.classes_, targets = _read_labels(y, known, X.dtype) if multilabel else _read_classes(y, known, kind)
         n_classes = len(self.classes_)
         self.n_outputs_ = self._n_init_outputs = 1 if n_classes == 2 and not self._multilabel else n_classes
         weight = read_weight(sample_weight, X)
@@ -378,9 +379,10 @@ def _read_labels(y, known, dtype):
     return columns, y.astype(dtype)
 
 
-def _read_classes(y, known):
+def _read_classes(y, known, kind):
     """Return the classes and the index of each row's in them."""
-    check_classification_targets(y)
+    if kind not in ("binary", "multiclass"):
+        check_classification_targets(y)  # it would look at every label once more
     y = column_or_1d(y, warn=True)
     classes, indices = np.unique(y, return_inverse=True)
     if known is not None:
