@@ -38,7 +38,7 @@ def _kind(options, kind, d, dtype):
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         if kind == "csr":
-            X = scipy.sparse.random_array((n, d), density=DENSITY, format="csr", dtype=dtype, rng=rng)
+            X = scipy.sparse.csr_array(scipy.sparse.random(n, d, DENSITY, "csr", dtype, rng))
         else:
             X = rng.standard_normal((n, d)).astype(dtype)
         if kind == "memmap":

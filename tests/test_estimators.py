@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import expit, softmax
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import compute_sample_weight
 from threadpoolctl import threadpool_limits
@@ -1061,6 +1061,38 @@ def test_the_scale_of_weights_does_not_matter(estimator, y):
 # Fitted attributes, documentation, representation.
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("task", [task for task in TARGETS if TARGETS[task][1] is not None])
+def test_default_models_have_coefficients_as_scikit_learns_linear_models(task, dtype):
+    """In their shapes, and with the same meaning: X @ coef_.T + intercept_ are the predictions or scores."""
+    cls, y = TARGETS[task]
+    fitted = begun(cls(), X.astype(dtype), y)
+    theirs = LinearRegression() if cls is AnalyticRegressor else LogisticRegression()
+    theirs = theirs.fit(X, y) if task != "labels" else LinearRegression().fit(X, y)
+    assert np.shape(fitted.coef_) == np.shape(theirs.coef_)
+    assert np.shape(fitted.intercept_) == np.shape(theirs.intercept_)
+    assert fitted.coef_.dtype == dtype
+    said = fitted.predict(X) if cls is AnalyticRegressor else fitted.decision_function(X)
+    assert_allclose((X @ fitted.coef_.T + fitted.intercept_).reshape(said.shape), said, rtol=1e-5, atol=1e-6)
+
+
+def test_coefficients_of_two_score_columns_are_their_difference():
+    """As the decision is, where the user starts the default model with a column for each of two classes."""
+    start = {"coef": np.zeros((N_FEATURES, 2)), "intercept": np.zeros(2)}
+    fitted = begun(AnalyticClassifier(init=start), X, Y_BINARY)
+    assert_allclose(fitted.coef_ @ X.T + fitted.intercept_, fitted.decision_function(X)[None])
+
+
+@pytest.mark.parametrize("cls", [AnalyticRegressor, AnalyticClassifier])
+def test_there_are_no_coefficients_without_a_fitted_default_model(cls):
+    """The message says why, and where the parameters of a user's own model are."""
+    for name in ("coef_", "intercept_"):
+        with pytest.raises(AttributeError, match=f"{name} belongs to a fitted default model; .* is not fitted yet"):
+            getattr(cls(), name)
+        with pytest.raises(AttributeError, match=f"{name} .* callables of its own, whose parameters are params_"):
+            getattr(begun(cls(**USER_MODELS[cls]["vjp"]), X, Y_OF[cls]), name)
+
+
 def sections(cls):
     """The sections of a class's docstring, by title."""
     _, *parts = re.split(r"\n *([A-Z]\w+)\n *-+\n", inspect.getdoc(cls))
@@ -1074,7 +1106,8 @@ def documented(cls):
 
 
 def published(fitted):
-    return {name for name in vars(fitted) if name.endswith("_") and not name.startswith("_")}
+    there = {*vars(fitted), *(name for name, value in inspect.getmembers(type(fitted)) if isinstance(value, property))}
+    return {name for name in there if name.endswith("_") and not name.startswith("_") and hasattr(fitted, name)}
 
 
 @EACH_ESTIMATOR

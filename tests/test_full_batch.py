@@ -231,3 +231,15 @@ def test_success_where_it_started_is_a_failure(method, diabetes):
     model = AnalyticRegressor(linear_forward, jacobian=turned, init=linear_init, optimizer=method)
     with pytest.warns(ConvergenceWarning, match="nearly always a wrong gradient"):
         model.set_params(check_gradient=False).fit(X, y)
+    assert model.optimizer_result_.nit == 0
+
+
+@pytest.mark.parametrize("method", ["bfgs", "cg", "newton-cg"])
+def test_options_that_scipy_does_not_have_yet_stay_at_its_defaults(method, diabetes, monkeypatch):
+    """The oldest scipy does not know c1 and c2: it is not passed them, and other values name the version."""
+    monkeypatch.setattr("sk_analytic.optimizers.full_batch.SCIPY", (1, 11))
+    assert linear(optimizer=method, tol=1.0).fit(*diabetes).optimizer_.options().keys().isdisjoint({"c1", "c2"})
+    with pytest.raises(ValueError, match=r"c2=0.5 needs scipy 1.12 or later; this is .* where c2 is 0.[49]"):
+        linear(optimizer=method).set_params(optimizer__c2=0.5).fit(*diabetes)
+    monkeypatch.setattr("sk_analytic.optimizers.full_batch.SCIPY", (1, 12))
+    assert get_optimizer(method).set_params(c2=0.5).options()["c2"] == 0.5

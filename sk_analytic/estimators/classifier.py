@@ -16,6 +16,7 @@ from ..losses import LogLoss
 from ..model import LINEAR
 from .base import FLOATS, read_weight, shares_parameters, trains_by_batches
 from .chunked import ChunkedEstimator
+from .coefficients import CoefficientsMixin
 
 
 @shares_parameters(
@@ -31,9 +32,13 @@ from .chunked import ChunkedEstimator
         The labels; for multilabel targets the indices of the columns.
     n_outputs_ : int
         Score columns that `init` was asked for: 1 for two classes, else their number; the number of labels
-        for multilabel targets.""",
+        for multilabel targets.
+    coef_ : ndarray of shape (1, n_features) or (n_outputs, n_features)
+        Coefficients of the scores of `decision_function`; there only where no callables are given.
+    intercept_ : ndarray of shape (1,) or (n_outputs,)
+        Likewise.""",
 )
-class AnalyticClassifier(ClassifierMixin, ChunkedEstimator):
+class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
     """Classification by a model whose gradient was derived by hand: binary, multiclass or multilabel.
 
     Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
@@ -327,6 +332,9 @@ class AnalyticClassifier(ClassifierMixin, ChunkedEstimator):
         if len(self.classes_) == 2 and prediction.ndim == 2:
             return prediction[:, 1] - prediction[:, 0] if prediction.shape[1] == 2 else prediction[:, 0]
         return prediction
+
+    def _as_outputs(self, prediction):
+        return self._scores(prediction).reshape(len(prediction), -1)
 
     def predict_proba(self, X):
         """Return the probability of each class, by the logistic function or softmax of the scores.

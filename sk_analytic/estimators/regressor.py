@@ -11,15 +11,22 @@ from ..model import LINEAR
 from ..objective import match_target
 from .base import read_weight, shares_parameters, trains_by_batches
 from .chunked import ChunkedEstimator
+from .coefficients import CoefficientsMixin
 
 
 @shares_parameters(
     forward="(n,) or (n, k), on the loss's link scale: logarithms of the mean for poisson, say",
     default='linear, ``X @ params["coef"] + params["intercept"]``',
     score="R²",
-    attributes="\n    n_outputs_ : int\n        Columns of y.",
+    attributes="""
+    n_outputs_ : int
+        Columns of y.
+    coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
+        Coefficients; there only where no callables are given.
+    intercept_ : float or ndarray of shape (n_outputs,)
+        Likewise.""",
 )
-class AnalyticRegressor(RegressorMixin, ChunkedEstimator):
+class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
     """Regression by a model whose gradient was derived by hand.
 
     Without callables it is linear regression.
@@ -132,8 +139,11 @@ class AnalyticRegressor(RegressorMixin, ChunkedEstimator):
         match_target(np.empty((len(prediction), *self._y_shape)), prediction)
         return prediction
 
+    def _as_outputs(self, prediction):
+        return prediction.reshape(len(prediction), *self._y_shape)
+
     def _on_the_scale_of_y(self, prediction):
-        prediction = prediction.reshape(len(prediction), *self._y_shape)
+        prediction = self._as_outputs(prediction)
         loss = self._fitted_loss
         return prediction if loss is None else loss.inverse_link(prediction)
 

@@ -5,9 +5,11 @@ its tolerance on the gradient. Where scipy has no such option, or does not count
 watched and ended from outside.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
+import scipy
 import scipy.optimize
 from scipy.optimize import OptimizeResult
 
@@ -16,6 +18,8 @@ from ..named import Hyperparameters, Interval
 COUNT = Interval(1, np.inf, closed="left", integral=True)
 POSITIVE = Interval(0, np.inf, closed="neither")
 SHARE = Interval(0, 1, closed="neither")
+SCIPY = tuple(int(part) for part in scipy.__version__.split(".")[:2])
+WOLFE_SINCE = {"c1": (1, 12), "c2": (1, 12)}
 
 ENDED = {
     "gradient": (0, True, "No entry of the gradient is larger than tol."),
@@ -39,6 +43,9 @@ class FullBatch(Hyperparameters):
         Whether it needs products with the Hessian: they are central differences of the gradient.
     residuals : bool
         Whether it needs the residuals and their Jacobian instead of a gradient.
+    since : dict of str to tuple
+        Options that the oldest scipy of all did not have, with the first version that did. Before it their
+        defaults, which are scipy's, are the only values.
     """
 
     method: str
@@ -46,6 +53,21 @@ class FullBatch(Hyperparameters):
     iterations: str | None = "maxiter"
     hessian_products = False
     residuals = False
+    since: dict[str, tuple[int, int]] = {}
+
+    def check(self):
+        """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
+        super().check()
+        for name in self._too_young():
+            value, default = getattr(self, name), inspect.signature(type(self)).parameters[name].default
+            if value != default:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={value!r} needs scipy {'.'.join(map(str, self.since[name]))} or "
+                    f"later; this is {scipy.__version__}, where {name} is {default!r}."
+                )
+
+    def _too_young(self):
+        return [name for name, version in self.since.items() if version > SCIPY]
 
     def init(self, theta, blocks=None):
         """Refuse to make a state: a full-batch method takes no steps.
@@ -107,13 +129,15 @@ class FullBatch(Hyperparameters):
             return watch.result(ended.why)
 
     def options(self):
-        """Return scipy's options, without those that are None and so left to scipy.
+        """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
 
         Returns
         -------
         options : dict
         """
-        return {name: value for name, value in self.get_params(deep=False).items() if value is not None}
+        too_young = self._too_young()
+        values = self.get_params(deep=False).items()
+        return {name: value for name, value in values if value is not None and name not in too_young}
 
 
 class _Ended(Exception):
@@ -243,9 +267,9 @@ class BFGS(FullBatch):
     xrtol : float, default=0.0
         Smallest relative step with which it goes on.
     c1 : float, default=1e-4
-        Armijo's parameter of the line search.
+        Armijo's parameter of the line search; to set it needs scipy 1.12.
     c2 : float, default=0.9
-        Curvature parameter of the line search.
+        Curvature parameter of the line search, likewise.
 
     References
     ----------
@@ -254,6 +278,7 @@ class BFGS(FullBatch):
 
     method = "BFGS"
     ranges = {"xrtol": Interval(0, np.inf), "c1": SHARE, "c2": SHARE}
+    since = WOLFE_SINCE
 
     def __init__(self, xrtol=0.0, c1=1e-4, c2=0.9):
         self.xrtol = xrtol
@@ -267,9 +292,9 @@ class CG(FullBatch):
     Parameters
     ----------
     c1 : float, default=1e-4
-        Armijo's parameter of the line search.
+        Armijo's parameter of the line search; to set it needs scipy 1.12.
     c2 : float, default=0.4
-        Curvature parameter of the line search.
+        Curvature parameter of the line search, likewise.
 
     References
     ----------
@@ -278,6 +303,7 @@ class CG(FullBatch):
 
     method = "CG"
     ranges = {"c1": SHARE, "c2": SHARE}
+    since = WOLFE_SINCE
 
     def __init__(self, c1=1e-4, c2=0.4):
         self.c1 = c1
@@ -294,9 +320,9 @@ class NewtonCG(FullBatch):
     xtol : float, default=1e-10
         Smallest average step with which it goes on; scipy's 1e-5 would stop a small ``tol`` early.
     c1 : float, default=1e-4
-        Armijo's parameter of the line search.
+        Armijo's parameter of the line search; to set it needs scipy 1.12.
     c2 : float, default=0.9
-        Curvature parameter of the line search.
+        Curvature parameter of the line search, likewise.
 
     References
     ----------
@@ -308,6 +334,7 @@ class NewtonCG(FullBatch):
     tolerance = None
     hessian_products = True
     ranges = {"xtol": Interval(0, np.inf), "c1": SHARE, "c2": SHARE}
+    since = WOLFE_SINCE
 
     def __init__(self, xtol=1e-10, c1=1e-4, c2=0.9):
         self.xtol = xtol
@@ -496,6 +523,8 @@ class _ResidualWatch(_Watch):
         """Return the derivative of the residuals; look at the iterate before, the start too."""
         r = self.latest[1] if np.array_equal(self.latest[0], x) else self.problem.residuals(x)
         jacobian = self.problem.residual_jacobian(x)
+        if self.evaluated is not None and np.array_equal(self.evaluated.x, x):
+            return jacobian  # scipy asks twice at the start, and some versions of it at the end
         is_start = self.evaluated is None
         self.evaluated = OptimizeResult(x=np.array(x), fun=0.5 * float(r @ r), jac=jacobian.T @ r)
         if not is_start:

@@ -42,6 +42,7 @@ FOR_TRANSFORMERS = (
     "check_transformer_get_feature_names_out_pandas",
 )
 FOR_CLASSIFIERS = ("check_class_weight_balanced_classifiers", "check_classifier_multioutput")
+FOR_LINEAR_CLASSIFIERS = ("check_class_weight_balanced_linear_classifier",)
 
 # What does not apply to any of them.
 OF_OTHERS = {
@@ -53,7 +54,7 @@ OF_OTHERS = {
     ),
     "binary classifiers": ("check_classifier_not_supporting_multiclass",),
     "clusterers": ("check_clusterer_compute_labels_predict", "check_clustering"),
-    "linear classifiers with coef_": ("check_class_weight_balanced_linear_classifier", "check_sparsify_coefficients"),
+    "linear models that can be made sparse": ("check_sparsify_coefficients",),
     "outlier detectors": (
         "check_outlier_contamination",
         "check_outlier_corruption",
@@ -139,6 +140,13 @@ def test_class_weight_check_for_classifiers(estimator):
     run("check_class_weight_balanced_classifiers", estimator, X, y, X_test, y_test, None)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("check", FOR_LINEAR_CLASSIFIERS)
+def test_check_of_the_default_classifier(check, optimizer):
+    """What scikit-learn holds its linear classifiers to, by their coefficients."""
+    run(check, PENALIZED_CLASSIFIERS[f"AnalyticClassifier-default-{optimizer}"])
+
+
 def test_no_check_is_forgotten():
     """Every check of scikit-learn is generated, called here, or listed with the reason why it is not for us."""
     there = {
@@ -146,7 +154,8 @@ def test_no_check_is_forgotten():
         for name, value in vars(estimator_checks).items()
         if name.startswith("check_") and inspect.isfunction(value) and value.__module__ == estimator_checks.__name__
     }
-    called = {case.values[1].func.__name__ for case in GENERATED} | {*FOR_ALL, *FOR_TRANSFORMERS, *FOR_CLASSIFIERS}
+    called = {case.values[1].func.__name__ for case in GENERATED}
+    called |= {*FOR_ALL, *FOR_TRANSFORMERS, *FOR_CLASSIFIERS, *FOR_LINEAR_CLASSIFIERS}
     assert there - called - {name for names in OF_OTHERS.values() for name in names} == set()
 
 
