@@ -6,6 +6,7 @@ All that NumPy allocates is traced, X itself included; there is no copy of X if 
 import gc
 import sys
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import scipy.sparse
@@ -73,32 +74,26 @@ def _random_csr(n, dtype, rng):
 
 
 def _chunks(n, dtype):
-    case = f"{N_CHUNKS} chunks of n={n // N_CHUNKS} d=100 {dtype}"
-    if not hasattr(AnalyticRegressor, "fit_chunks"):
-        return Figure(ROW, case, "the size of a chunk", note="there is no fit_chunks yet")
+    """Data of ten times what is allowed, which is a chunk; each is made when asked for, and held by nobody else."""
 
-    def chunks():
-        for number in range(N_CHUNKS):
-            rng = np.random.default_rng(number)
-            X = rng.standard_normal((n // N_CHUNKS, 100), dtype=dtype)
-            yield X, X[:, 0]
+    def load(number):
+        X = np.random.default_rng(number).standard_normal((n, 100), dtype=dtype)
+        return X, X[:, 0]
 
-    used = peak(lambda: AnalyticRegressor(max_iter=1, random_state=0).fit_chunks(chunks))
-    size = n // N_CHUNKS * 100 * dtype.itemsize
-    # A chunk is made while the one before it is still held.
-    return Figure(
-        ROW, case, "the size of a chunk", ratio=used / size, low=used / size, high=used / size, ours=used, peers=size,
-        unit="B", goal=2 * SHARE,
-    )  # fmt: skip
+    loaders = [partial(load, number) for number in range(N_CHUNKS)]
+    used = peak(lambda: AnalyticRegressor(max_iter=1, random_state=0).fit_chunks(loaders))
+    size = n * 100 * dtype.itemsize
+    case = f"{N_CHUNKS} chunks of n={n} d=100 {dtype}"
+    return _figure(case, size, used - size, VECTORS * 101 * dtype.itemsize, "the size of a chunk")
 
 
-def _figure(case, size, used, allowed):
+def _figure(case, size, used, allowed, peer="the size of X"):
     """Return X and what the fit used beside it, over X; what is allowed beside X is left out."""
     ratio = (size + max(0, used - allowed)) / size
     return Figure(
         ROW,
         case,
-        "the size of X",
+        peer,
         ratio,
         ratio,
         ratio,

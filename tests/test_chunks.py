@@ -5,9 +5,11 @@ import weakref
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from models import USER_MODELS
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import compute_class_weight
@@ -145,6 +147,32 @@ def test_chunks_of_any_size_sum_to_the_full_batch(estimator, y):
     chunks = cut(X, y, WEIGHT, into=[10, 11, 60])
     expected = clone(model).fit(X, y, sample_weight=WEIGHT)
     assert_same_fit(clone(model).fit_chunks(chunks), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["csr", "data frame", "list"])
+@pytest.mark.parametrize(
+    "settings", [{"batch_size": 10, "shuffle": False}, {"optimizer": "lbfgs"}], ids=["adam", "lbfgs"]
+)
+def test_chunks_may_be_whatever_fit_takes(form, settings):
+    """Sparse matrices, data frames with their names, and lists of rows."""
+    make = {"csr": csr_array, "data frame": partial(pd.DataFrame, columns=["a", "b", "c"]), "list": np.ndarray.tolist}
+    table = np.where(X > 0, X, 0.0)
+    model = begun(AnalyticRegressor(), **settings)
+    chunks = [(make[form](part), y) for part, y in cut(table, Y, into=30)]
+    fitted = clone(model).fit_chunks(chunks)
+    assert_same_fit(fitted, clone(model).fit_chunks(cut(table, Y, into=30)), rtol=1e-9)
+    assert list(getattr(fitted, "feature_names_in_", "")) == (["a", "b", "c"] if form == "data frame" else [])
+
+
+def test_a_sparse_chunk_is_sampled_like_a_dense_one():
+    """The plain gradient form's loss is watched on rows of all chunks, which are put together."""
+    settings = USER_MODELS[AnalyticRegressor]["gradient"]
+    model = begun(AnalyticRegressor(**settings), batch_size=10)
+    dense, sparse = (
+        clone(model).fit_chunks([(make(part), y) for part, y in cut(X, SCORES[:, :2], into=30)])
+        for make in (np.asarray, csr_array)
+    )
+    assert_same_fit(sparse, dense, rtol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["lm", "trf", "dogbox"])

@@ -39,62 +39,61 @@ def check_gradient(
 ):
     """Tell whether an analytic gradient is the derivative of the loss, and if not, what is wrong with it.
 
-        Either an estimator of this package is looked at, with its callables in any form, or a ``loss`` and a
-        ``gradient`` of anybody's. Nothing that is given is changed. Blocks of θ are compared along random
-        directions with central differences of the loss, in float64, at a point beside the parameters given; what
-        fails is diagnosed.
+    Either an estimator of this package is looked at, with its callables in any form, or a ``loss`` and a
+    ``gradient`` of anybody's. Nothing that is given is changed. Blocks of θ are compared along random
+    directions with central differences of the loss, in float64, at a point beside the parameters given; what
+    fails is diagnosed.
 
-        Parameters
-        ----------
-        estimator : estimator of this package, default=None
-            Need not be fitted: its starting parameters are used, or ``params_`` where there are some.
-        X : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
-            A few dozen rows are enough, and keep it fast.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where they are taken.
-        loss : callable, default=None
-            Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` where there are no X and
-            y. ``y`` and ``sample_weight`` are received by name.
-        gradient : callable, default=None
-            With ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
-        params : structure, default=None
-            With ``loss``: where to look. A dict, tuple, list, named tuple, nested as you like, or one array. For an
-            estimator, instead of its starting parameters.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
-        n_directions : int, default=3
-            Random directions in each block.
-        blocks : str or iterable of str, default=None
-            The blocks to look at; all by default.
-        random_state : int, RandomState instance or None, default=None
-            For the starting parameters and the directions.
+    Parameters
+    ----------
+    estimator : estimator of this package, default=None
+        Need not be fitted: its starting parameters are used, or ``params_`` where there are some.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
+        A few dozen rows are enough, and keep it fast.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, where they are taken.
+    loss : callable, default=None
+        Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` where there are no X and
+        y. ``y`` and ``sample_weight`` are received by name.
+    gradient : callable, default=None
+        With ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
+    params : structure, default=None
+        With ``loss``: where to look. A dict, tuple, list, named tuple, nested as you like, or one array. For an
+        estimator, instead of its starting parameters.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    n_directions : int, default=3
+        Random directions in each block.
+    blocks : str or iterable of str, default=None
+        The blocks to look at; all by default.
+    random_state : int, RandomState instance or None, default=None
+        For the starting parameters and the directions.
 
-        Returns
-        -------
-        report : GradientReport
-            ``report.ok`` is whether no block is wrong; printed, it says what is.
+    Returns
+    -------
+    report : GradientReport
+        ``report.ok`` is whether no block is wrong; printed, it says what is.
 
-        See Also
-        --------
-        sk_analytic.plotting.GradientCheckDisplay : The same, entry by entry, as a picture.
+    See Also
+    --------
+    sk_analytic.plotting.GradientCheckDisplay : The same, entry by entry, as a picture.
 
-        Examples
-        --------
-        An estimator:
+    Examples
+    --------
+    An estimator:
 
-        >>> import numpy as np
-    from scipy.sparse import issparse
-        >>> from sk_analytic import AnalyticRegressor, check_gradient
-        >>> X = np.arange(12.0).reshape(6, 2)
-        >>> check_gradient(AnalyticRegressor(), X, X[:, 0], random_state=0).ok
-        True
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor, check_gradient
+    >>> X = np.arange(12.0).reshape(6, 2)
+    >>> check_gradient(AnalyticRegressor(), X, X[:, 0], random_state=0).ok
+    True
 
-        Plain functions, here scipy's; the sign is wrong:
+    Plain functions, here scipy's; the sign is wrong:
 
-        >>> from scipy.optimize import rosen, rosen_der
-        >>> report = check_gradient(loss=rosen, gradient=lambda x: -rosen_der(x), params=np.ones(3) / 2, random_state=0)
-        >>> report.findings[0].cause
-        'sign'
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> report = check_gradient(loss=rosen, gradient=lambda x: -rosen_der(x), params=np.ones(3) / 2, random_state=0)
+    >>> report.findings[0].cause
+    'sign'
     """
     from sklearn.utils import check_random_state
 
