@@ -3,8 +3,6 @@
 import math
 from functools import partial
 
-from sklearn.base import clone
-
 from ..chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
 from ..rows import HELD_OUT, generator, scale_to_mean_one
@@ -104,7 +102,7 @@ class ChunkedEstimator(AnalyticEstimator):
         """Return a function that raises if the targets of a chunk do not go with the loss."""
         if self.loss is None or self._loss_is_callable():
             return lambda columns: None
-        loss = clone(get_loss(self.loss))
+        loss = get_loss(self.loss)
         loss.check()
         return partial(self._check_loss, loss)
 
