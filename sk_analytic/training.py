@@ -195,7 +195,8 @@ class _Loop:
     def __init__(self, objective, theta, optimizer, state, rows, history, interrupts):
         self.objective, self.theta, self.optimizer, self.state = objective, theta, optimizer, state
         self.rows, self.history, self.interrupts = rows, history, interrupts
-        self.start = self.finite = theta.vector.copy()
+        self.finite = theta.vector.copy()
+        self.size_at_start = float(np.abs(theta.vector).max())
 
     def epoch(self, epoch):
         """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
@@ -238,8 +239,8 @@ class _Loop:
     def _require_finite_theta(self, epoch):
         """Keep θ at the end of an epoch; raise if an update has overflowed, though its gradient was finite."""
         vector = self.theta.vector
-        if np.isfinite(vector).all():
-            self.finite = vector.copy()
+        if math.isfinite(np.vdot(vector, vector)) or np.isfinite(vector).all():
+            self.finite[...] = vector
             return
         blocks = _not_finite_blocks(self.theta.layout, vector)
         self._diverged(f"The parameters are not finite after epoch {epoch} (counted from 0): block {blocks}.")
@@ -254,7 +255,7 @@ class _Loop:
         if not self.history.n_steps:
             return _HINTS["start"]
         size = np.nan_to_num(np.abs(self.theta.vector), nan=np.inf).max()
-        growth = float(size) / max(float(np.abs(self.start).max()), 1.0)
+        growth = float(size) / max(self.size_at_start, 1.0)
         return _HINTS["later"] if growth < 10 else _HINTS["grown"].format(growth=growth)
 
 
