@@ -13,7 +13,14 @@ from pathlib import Path
 
 from numpydoc.validate import ERROR_MSGS, validate
 
-MODULES = ("sk_analytic", "sk_analytic.losses", "sk_analytic.optimizers", "sk_analytic.search", "sk_analytic.plotting")
+MODULES = (
+    "sk_analytic",
+    "sk_analytic.callbacks",
+    "sk_analytic.losses",
+    "sk_analytic.optimizers",
+    "sk_analytic.search",
+    "sk_analytic.plotting",
+)
 CONFIG = set(tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["tool"]["numpydoc_validation"]["checks"])
 CHECKS = set(ERROR_MSGS) - CONFIG if "all" in CONFIG else CONFIG
 INHERITED = {"GL08", "PR01", "RT01"}  # no docstring, parameters or returns: an override has its base's

@@ -4,6 +4,7 @@
 method of scipy. Both report to one `Monitor`, which records, prints and decides when to stop.
 """
 
+import dataclasses
 import itertools
 import math
 import signal
@@ -52,6 +53,46 @@ class History:
     n_iter: int = 0
     n_steps: int = 0
 
+    def copy(self):
+        """Return the same history, to which a fit that goes on does not add."""
+        return dataclasses.replace(
+            self,
+            loss_curve=list(self.loss_curve),
+            validation_scores=list(self.validation_scores),
+            gradient_norms=list(self.gradient_norms),
+        )
+
+
+@dataclass
+class Standing:
+    """How far a fit has come on the way to its end, which one that goes on with it must know.
+
+    Attributes
+    ----------
+    best : float
+        The smallest of what epochs were judged by.
+    best_theta : ndarray or None
+        The θ that had it, where held-out rows are scored.
+    without_improvement : int
+        Epochs in a row without improvement.
+    phase, n_iter : int
+        Position of the present phase, and epochs before it.
+    n_losses : int
+        Entries of the loss curve before it.
+    """
+
+    best: float = math.inf
+    best_theta: np.ndarray | None = None
+    without_improvement: int = 0
+    phase: int = 0
+    n_iter: int = 0
+    n_losses: int = 0
+
+    def begin_phase(self, phase, history):
+        """Take note that a phase begins: patience with it begins anew."""
+        self.phase, self.n_iter, self.n_losses = phase, history.n_iter, len(history.loss_curve)
+        self.without_improvement = 0
+
 
 class Monitor:
     """Records an epoch, prints it, keeps the best θ, and says when to stop.
@@ -67,31 +108,55 @@ class Monitor:
         kept. Without it the loss decides, and where there is none the norm of the gradient.
     verbose : bool or int, default=False
         Whether to print a line an epoch.
+    standing : Standing, default=None
+        Of a fit that this one goes on with.
+    tasks : FitTasks, default=None
+        What tells callbacks of each epoch, and whether one of them asks to stop.
     """
 
-    def __init__(self, history, *, tol, score=None, verbose=False):
+    def __init__(self, history, *, tol, score=None, verbose=False, standing=None, tasks=None):
         self.history, self.tol = history, tol
         self.score, self.verbose = score, verbose
-        self.best = math.inf
-        self.best_theta = None
-        self.be_patient(math.inf)
-
-    def be_patient(self, n_iter_no_change):
-        """From now on stop after more than so many epochs in a row without improvement; infinite: never."""
-        self.n_iter_no_change = n_iter_no_change
-        self.without_improvement = 0
+        self.standing = Standing() if standing is None else standing
+        self.tasks = tasks
+        self.n_iter_no_change = math.inf
+        self.asked_to_stop = False
 
     def wait(self):
         """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
-        self.without_improvement = 0
+        self.standing.without_improvement = 0
 
     @property
     def stopped(self):
-        """Whether too many epochs in a row were no improvement."""
-        return self.without_improvement > self.n_iter_no_change
+        """Whether too many epochs in a row were no improvement, or a callback asked to stop."""
+        return self.asked_to_stop or self._is_stale
 
-    def epoch_ended(self, theta, loss, gradient_norm):
-        """Take in an epoch; return whether to stop."""
+    @property
+    def _is_stale(self):
+        return self.standing.without_improvement > self.n_iter_no_change
+
+    def epoch_begins(self, name="epoch"):
+        """Take note that work begins that belongs to the next epoch; may be called more than once."""
+        if self.tasks is not None:
+            self.tasks.begin(name)
+
+    def epoch_broken_off(self):
+        """Take note that work which had begun, the line search after the last iteration, led to no epoch."""
+        if self.tasks is not None:
+            self.tasks.break_off()
+
+    def epoch_ended(self, theta, loss, gradient_norm, curve=None):
+        """Take in an epoch; return whether to stop.
+
+        Parameters
+        ----------
+        theta : Parameters
+            The θ that predicts.
+        loss : float or None
+        gradient_norm : float
+        curve : list of float, default=None
+            For schedules: is appended the loss, or minus the validation score where there is one.
+        """
         history = self.history
         history.n_iter += 1
         history.gradient_norms.append(gradient_norm)
@@ -99,27 +164,43 @@ class Monitor:
             history.loss_curve.append(loss)
         if self.verbose:
             self._print(loss, gradient_norm)
-        if self.score is None:
-            return self._is_stale(gradient_norm if loss is None else loss)
-        history.validation_scores.append(self.score(theta))
-        if self.verbose:
-            print(f"Validation score: {history.validation_scores[-1]:f}")
-        previous = self.best
-        stale = self._is_stale(-history.validation_scores[-1])
-        if self.best < previous or self.best_theta is None:
-            self.best_theta = theta.vector.copy()
-        return stale
-
-    def _is_stale(self, value):
-        """Whether too many epochs in a row were no improvement; NaN is none."""
-        improved = value < self.best - self.tol if math.isfinite(self.best) else math.isfinite(value)
-        self.without_improvement = 0 if improved else self.without_improvement + 1
-        self.best = min(self.best, value)  # NaN is not taken
+        judged = loss if self.score is None else -self._scored(theta)
+        if judged is not None and curve is not None:
+            curve.append(judged)
+        self._judge(gradient_norm if judged is None else judged, theta)
+        if self.tasks is not None:
+            self.asked_to_stop |= self.tasks.end()
+        if self.verbose and self._is_stale:
+            self._print_stop(loss)
         return self.stopped
+
+    def _scored(self, theta):
+        score = self.score(theta)
+        self.history.validation_scores.append(score)
+        if self.verbose:
+            print(f"Validation score: {score:f}", flush=True)
+        return score
+
+    def _judge(self, value, theta):
+        """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
+        standing = self.standing
+        improved = value < standing.best - self.tol
+        standing.without_improvement = 0 if improved else standing.without_improvement + 1
+        if self.score is not None and (value < standing.best or standing.best_theta is None):
+            standing.best_theta = theta.vector.copy()
+        standing.best = min(standing.best, value)  # NaN is not taken
 
     def _print(self, loss, gradient_norm):
         shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"
         print(f"Iteration {self.history.n_iter}, {shown}", flush=True)
+
+    def _print_stop(self, loss):
+        judged = "Validation score" if self.score else "Gradient norm" if loss is None else "Training loss"
+        print(
+            f"{judged} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:g} consecutive epochs. "
+            "Stopping.",
+            flush=True,
+        )
 
 
 def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample=()):
@@ -143,7 +224,7 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     Returns
     -------
     stopped : bool
-        Whether the monitor stopped it before ``max_iter``.
+        Whether the monitor stopped it.
 
     Raises
     ------
@@ -154,17 +235,16 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
         loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
+            monitor.epoch_begins()
             loss, gradient_norm = loop.epoch(epoch)
             state.epoch += 1
             answer = answering(theta, optimizer, state)
             with noted(f"After epoch {epoch} (counted from 0)."):
                 if sample:
                     loss = objective.mean_value(answer, sample)
-                if loss is not None:
-                    state.loss_curve.append(loss)
                 if optimizer.is_growing(state, theta.vector):
                     monitor.wait()
-                if monitor.epoch_ended(answer, loss, gradient_norm):
+                if monitor.epoch_ended(answer, loss, gradient_norm, state.loss_curve):
                     return True
     return False
 
@@ -307,8 +387,7 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
     DivergenceError
         If the start or an iterate is not finite. θ then is the best point met.
     """
-    evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows)
-
+    evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor)
     begun_at = monitor.history.n_iter
 
     def iterated(result):
@@ -322,6 +401,7 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
     try:
         result = method.minimize(evaluation, start, max_iter=max_iter, tol=tol, callback=iterated)
         if monitor.history.n_iter == begun_at:  # it ended where it started
+            theta.vector[...] = result.x
             monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
     finally:
         theta.vector[...] = evaluation.best[1]
@@ -330,8 +410,9 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
             f"{type(method).__name__} ended where the objective is {result.fun} ({result.message}). "
             "The parameters are the best finite ones that it met."
         )
-    if monitor.best_theta is None:
+    if monitor.standing.best_theta is None:
         theta.vector[...] = result.x
+    monitor.epoch_broken_off()
     return result
 
 
@@ -352,15 +433,14 @@ def failure(result):
 class _Evaluation:
     """The objective over all rows as scipy calls it: value and gradient at a float64 vector."""
 
-    def __init__(self, objective, theta, rows):
-        self.objective, self.theta, self.rows = objective, theta, rows
+    def __init__(self, objective, theta, rows, monitor):
+        self.objective, self.theta, self.rows, self.monitor = objective, theta, rows, monitor
         self.best = (math.inf, theta.vector.copy())
         self.calls = 0
 
     def __call__(self, x):
         theta = self.theta
-        theta.vector[...] = x
-        partial = self._counted(self._partial)
+        partial = self._at(x, self._partial)
         loss, gradient = self.objective.finish(theta, partial)
         if self.calls == 1:
             self._require_finite_start(loss, gradient)
@@ -388,7 +468,10 @@ class _Evaluation:
             partial = merge([partial, self.rows.partial(self.objective, self.theta, 0, step)])
         return partial
 
-    def _counted(self, evaluate, *arguments):
+    def _at(self, x, evaluate, *arguments):
+        """Put θ at a point and evaluate something of the objective there; count it."""
+        self.monitor.epoch_begins("iteration")
+        self.theta.vector[...] = x
         try:
             evaluated = evaluate(*arguments)
         except Exception as error:
@@ -416,14 +499,13 @@ class _Evaluation:
 class _ResidualEvaluation(_Evaluation):
     """The objective as residuals and their Jacobian, over all rows at once."""
 
-    def __init__(self, objective, theta, rows):
-        super().__init__(objective, theta, rows)
+    def __init__(self, objective, theta, rows, monitor):
+        super().__init__(objective, theta, rows, monitor)
         self.terms = Residuals(objective)
 
     def residuals(self, x):
         """Return the terms at a float64 vector."""
-        self.theta.vector[...] = x
-        residuals = self._counted(self.terms.values, self.theta, self.rows).astype(np.float64)
+        residuals = self._at(x, self.terms.values, self.theta, self.rows).astype(np.float64)
         loss = 0.5 * float(residuals @ residuals)
         if self.calls == 1:
             self._require_finite_start(loss, np.zeros(self.theta.layout.size))
@@ -432,8 +514,7 @@ class _ResidualEvaluation(_Evaluation):
 
     def residual_jacobian(self, x):
         """Return their derivative."""
-        self.theta.vector[...] = x
-        return self._counted(self.terms.jacobian, self.theta, self.rows)
+        return self._at(x, self.terms.jacobian, self.theta, self.rows)
 
 
 class _Interrupts:

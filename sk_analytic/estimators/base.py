@@ -5,6 +5,7 @@ minimised in ``objective.py``, how in ``training.py``.
 """
 
 import copy
+import dataclasses
 import inspect
 import math
 import numbers
@@ -24,13 +25,14 @@ from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..losses import get_loss
 from ..model import GRADIENT_FORMS, Model
 from ..named import Interval, NamedParametersMixin, check_range
-from ..objective import Objective, read_prediction
+from ..objective import Objective, merge, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, INIT, MONITOR, ArrayRows, scale_to_mean_one
-from ..training import History, Monitor, answering, failure, minimize, train
+from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, GivenRows, with_callbacks
+from ..training import History, Monitor, Standing, answering, failure, minimize, train
 
 FLOATS = [np.float64, np.float32]
 MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
@@ -99,7 +101,7 @@ SHARED_DOC = """
         gradient.
     n_iter_no_change : int, default=10
         Training stops after more than so many epochs in a row without improvement of the training loss, of
-        the validation score, or of the gradient's norm where there is no loss.
+        the validation score, or of the gradient's norm where there is no loss. NaN is no improvement.
     early_stopping : bool, default=False
         Whether to hold out rows, score them after each epoch and keep the best parameters.
     validation_fraction : float, default=0.1
@@ -125,6 +127,9 @@ SHARED_DOC = """
         The last and the smallest entry of `loss_curve_`.
     validation_scores_ : list of float or None
         With early stopping, {score} of the rows held out, epoch by epoch.
+    gradient_norm_curve_ : list of float
+        The norm of the gradient in each epoch: the mean over its steps, or that at the iterate of a full-batch
+        optimizer.
     n_iter_ : int
         Epochs since the parameters were initialised; iterations of a full-batch optimizer.
     n_steps_ : int
@@ -158,7 +163,7 @@ def shares_parameters(*, parameters="", attributes="", **words):
     return fill
 
 
-class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
+class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     """Base of the four estimators."""
 
     _named = {"optimizer": get_optimizer, "loss": get_loss}
@@ -288,6 +293,7 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     _model: Any
     _fitted_loss: Any
     _layout: Any
+    _tasks: FitTasks
 
     def _stratify(self, y):
         return None
@@ -313,7 +319,10 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     # The way through fit.
 
     def _fit(self, read, *, incremental=False):
-        """Train on what ``read(continuing=, incremental=)`` returns: a maker of rows, and held-out rows or None."""
+        """Train on what ``read(continuing=, incremental=)`` returns.
+
+        A maker of rows, held-out rows or None, and the `GivenRows` that callbacks may see.
+        """
         before = self.__dict__.copy()
         try:
             prepared = self._prepare_fit(read, incremental)
@@ -332,8 +341,12 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         continuing = hasattr(self, "params_") and (incremental or self.warm_start)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
-        make_rows, held_out = read(continuing=continuing, incremental=incremental)
+        make_rows, held_out, given = read(continuing=continuing, incremental=incremental)
         phases = phases_of(optimizer, 1 if incremental else self.max_iter)
+        unfinished = self.__dict__.pop("_standing", None)
+        standing = None if incremental or not continuing else unfinished
+        if standing is not None:
+            phases = _what_is_left(phases, standing, self._history)
         objective, theta, rows = self._assemble(make_rows, [method for method, _ in phases], continuing)
         if not continuing:
             self._forget()
@@ -341,25 +354,41 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             self._history, self._state = History(), None
         self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
         self._begin(phases[0][0], theta)
-        return objective, theta, phases, rows, held_out, incremental
+        return incremental, objective, theta, phases, rows, self._monitor(objective, held_out, standing), given
+
+    def _monitor(self, objective, held_out, standing):
+        def score(answer):
+            return self._validation_score(objective, answer, held_out)
+
+        if standing is None:
+            standing = Standing()
+            standing.begin_phase(0, self._history)
+        return Monitor(
+            self._history,
+            tol=self.tol,
+            score=None if held_out is None else score,
+            verbose=self.verbose,
+            standing=standing,
+        )
 
     def _from_arrays(self, X, y, sample_weight, *, continuing, incremental, classes=None):
-        """Read arrays: a maker of rows, and held-out rows or None."""
+        """Read arrays: a maker of rows, held-out rows or None, and what callbacks may see of them."""
+        given = GivenRows(X, y, sample_weight)
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
         if not continuing:
             self._draw_seed(self.random_state)
-        return self._arranged(X, columns, weight, continuing=continuing, incremental=incremental)
+        return self._arranged(X, columns, weight, given, continuing=continuing, incremental=incremental)
 
-    def _arranged(self, X, columns, weight, *, continuing, incremental):
-        """Hold out rows and scale weights: a maker of rows, and held-out rows or None."""
+    def _arranged(self, X, columns, weight, given, *, continuing, incremental):
+        """Hold out rows and scale weights: a maker of rows, held-out rows or None, and what callbacks may see."""
         held_out = None
         if self.early_stopping:
-            (X, columns, weight), held_out = self._split(X, columns, weight)
+            (X, columns, weight), held_out, given.chosen = self._split(X, columns, weight)
         if not incremental:
             weight = _scaled(weight)
         elif not continuing and weight is not None:
             scale_to_mean_one(len(weight), weight.sum())  # for its error: they are taken as they are
-        return partial(ArrayRows, X, columns, weight), held_out
+        return partial(ArrayRows, X, columns, weight), held_out, given
 
     def _draw_seed(self, random_state):
         self._seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -370,11 +399,10 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             self.__dict__.pop(name, None)
 
     def _split(self, X, columns, weight):
-        """Return the training rows, and the held-out ones as an `ArrayRows`."""
-        arrays = [X, *columns.values()] + ([] if weight is None else [weight])
+        """Return the training rows, the held-out ones as an `ArrayRows`, and the indices of the former."""
         try:
-            parts = train_test_split(
-                *arrays,
+            train_rows, held_rows = train_test_split(
+                np.arange(X.shape[0]),
                 test_size=self.validation_fraction,
                 random_state=self._seed,
                 stratify=self._stratify(columns.get("y")),
@@ -382,16 +410,14 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
         except ValueError as error:
             error.add_note(f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows.")
             raise
-        train_part, held_part = parts[::2], parts[1::2]
 
-        def named(part):
-            part = list(part)
-            part_weight = part.pop() if weight is not None else None
-            return part[0], dict(zip(columns, part[1:], strict=True)), part_weight
+        def part(rows):
+            named = {name: column[rows] for name, column in columns.items()}
+            return X[rows], named, None if weight is None else weight[rows]
 
-        held_out = ArrayRows(*named(held_part), seed=self._seed)
+        held_out = ArrayRows(*part(held_rows), seed=self._seed)
         self._require_scorable(held_out)
-        return named(train_part), held_out
+        return part(train_rows), held_out, train_rows
 
     def _require_scorable(self, held_out):
         if held_out.n_samples < self._smallest_held_out:
@@ -536,30 +562,78 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _default_loss(cls):
         return inspect.signature(cls.__init__).parameters["loss"].default
 
-    def _run(self, objective, theta, phases, rows, held_out, incremental):
-        """Train phase after phase; set the fitted attributes however it ends."""
+    def _run(self, incremental, *prepared):
+        """Train, and warn of what kept training from its end."""
+        warning = self._train(incremental, *prepared)
+        if warning is not None:
+            warnings.warn(warning, stacklevel=4)
 
-        def score(answer):
-            return self._validation_score(objective, answer, held_out)
-
-        monitor = Monitor(self._history, tol=self.tol, score=None if held_out is None else score, verbose=self.verbose)
+    @with_callbacks
+    def _train(self, incremental, objective, theta, phases, rows, monitor, given):
+        """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
         start = theta.copy()
+        warning = None
         try:
+            if getattr(self, "_skl_callbacks", None) and not incremental:
+                monitor.tasks = self._tell(objective, theta, phases, rows, monitor, given)
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
                 if position:
                     self._hand_over(theta)
                     self._begin(method, theta)
+                    monitor.standing.begin_phase(monitor.standing.phase + 1, self._history)
                 failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
+                if monitor.asked_to_stop:
+                    break
             if failed and not incremental:
-                message = f"{type(self).__name__} has not converged. {failed}"
-                warnings.warn(message, ConvergenceWarning, stacklevel=4)
+                warning = ConvergenceWarning(f"{type(self).__name__} has not converged. {failed}")
         except DivergenceError as error:
             error.args = (f"{error} {self._second_opinion(objective, theta, start, rows[0])}".rstrip(),)
             raise
         except KeyboardInterrupt:
-            warnings.warn("Training was interrupted; the estimator is fitted as far as it came.", stacklevel=4)
+            warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
         finally:
-            self._publish(objective, theta, monitor)
+            self._publish(theta, monitor)
+            self.__dict__.pop("_tasks", None)
+        if monitor.tasks is not None:
+            monitor.tasks.finish()
+        return warning
+
+    def _tell(self, objective, theta, phases, rows, monitor, given):
+        """Tell the callbacks that the fit begins; return what will tell them of its epochs."""
+
+        def publish():
+            self.__dict__.update(_recorded(self._history, self._state))
+            self.params_, self._training_vector, self._layout = theta.structure, None, theta.layout
+
+        def gradient():
+            sample = _monitored(rows[monitor.standing.phase - first_phase])
+            total = merge(objective.partial(theta, batch) for batch in sample)
+            blocks = enumerate(theta.layout.blocks(total.gradient))
+            return theta.layout.fill([None if index in total.missing else block for index, block in blocks])
+
+        first_phase = monitor.standing.phase
+        self._tasks = FitTasks(
+            self,
+            # A full-batch method may begin a line search after its last iteration.
+            sum(max_iter + isinstance(method, FullBatch) for method, max_iter in phases),
+            given,
+            publish=publish,
+            snapshot=lambda: self._snapshot(theta, monitor),
+            gradient=gradient,
+        )
+        self._tasks.begin_fit()
+        return self._tasks
+
+    @property
+    def gradient_(self):
+        """Gradient of the loss by the parameters in training, in their structure.
+
+        It is there for callbacks, during a fit, and evaluated when it is read: over the same rows in each epoch, a
+        tenth of all or some thousand; without the penalty; None for blocks that are not trained.
+        """
+        if "_tasks" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has gradient_ for callbacks only, during a fit.")
+        return self._tasks.gradient()
 
     def _begin(self, method, theta):
         """Make the state of a method, or go on with that of the last fit; a full-batch method has none."""
@@ -576,7 +650,9 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
     def _run_phase(self, objective, theta, method, rows, monitor, max_iter):
         """Train by one method; return why it has not converged, or None."""
         full_batch = isinstance(method, FullBatch)
-        monitor.be_patient(math.inf if full_batch and monitor.score is None else self.n_iter_no_change)
+        monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else self.n_iter_no_change
+        if monitor.stopped:  # an unfinished fit that goes on had come to the end of this phase
+            return None
         objective.needs_value = full_batch
         start = theta.copy()
         if full_batch:
@@ -590,9 +666,8 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             opinion = self._second_opinion(objective, theta, start, rows) if stuck else ""
             return f"{failure(result)} {opinion}".rstrip()
         sample = [] if objective.step_has_value or not objective.has_value else _monitored(rows)
-        first = len(self._history.loss_curve)
         stopped = train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample)
-        losses = self._history.loss_curve[first:]
+        losses = self._history.loss_curve[monitor.standing.n_losses :]
         # A start at the optimum, as the default density's, is left by a little: that is no fault.
         if monitor.score is None and losses and losses[-1] > losses[0] + 0.01 * abs(losses[0]) + self.tol:
             opinion = self._second_opinion(objective, theta, start, rows)
@@ -617,27 +692,49 @@ class AnalyticEstimator(NamedParametersMixin, BaseEstimator):
             return self._state
         return optimizer.init(theta.vector, blocks=theta.layout)
 
-    def _publish(self, objective, theta, monitor):
+    def _publish(self, theta, monitor):
         """Set the fitted attributes; however the fit ended."""
-        history = self._history
-        answer = theta
+        answer = self._answer(theta, monitor)
         self._training_vector = None
-        if monitor.best_theta is not None:
-            theta.vector[...] = monitor.best_theta
-        elif self._state is not None:
-            answer = answering(theta, self._method, self._state)
-            if answer is not theta:
-                self._training_vector = theta.vector
-                answer = answer.copy()
+        if monitor.standing.best_theta is not None:
+            theta.vector[...] = answer.vector
+        elif answer is not theta:  # the average stays the optimizer's
+            self._training_vector = theta.vector
+            answer = answer.copy()
         self.params_ = answer.layout.publish(answer.vector)
         self._layout = answer.layout
-        self.optimizer_state_ = self._state
-        self.loss_curve_ = history.loss_curve
-        self.validation_scores_ = history.validation_scores if history.validation_scores else None
-        self.loss_ = history.loss_curve[-1] if history.loss_curve else None
-        self.best_loss_ = min(history.loss_curve, default=None)
-        self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
-        self.n_steps_ = history.n_steps
+        self.__dict__.update(_recorded(self._history, self._state))
+        self.n_iter_ = max(1, self._history.n_iter)  # an epoch that was interrupted is one too
+
+    def _answer(self, theta, monitor):
+        """The θ that predicts if the fit ends now: the best one, an average that the optimizer keeps, or the last."""
+        if monitor.standing.best_theta is not None:
+            return Parameters(theta.layout, monitor.standing.best_theta)
+        return theta if self._state is None else answering(theta, self._method, self._state)
+
+    def _snapshot(self, theta, monitor):
+        """Return the attributes of a copy as if the fit had ended now, which can also go on with it.
+
+        θ is copied; the slots of the optimizer are not.
+        """
+        history = self._history.copy()
+        state = None if self._state is None else self._state.snapshot()
+        answer = self._answer(theta, monitor)
+        return {
+            **_recorded(history, state),
+            "params_": answer.layout.publish(answer.vector.copy()),
+            "_layout": answer.layout,
+            "_training_vector": None if answer is theta else theta.vector.copy(),
+            "_history": history,
+            "_state": state,
+            "_standing": dataclasses.replace(monitor.standing),
+        }
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "_callback_fit_ctx" not in state:
+            return state
+        return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
 
     # Prediction.
 
@@ -696,6 +793,29 @@ def _warn_of_differencing(objective):
             UserWarning,
             stacklevel=5,
         )
+
+
+def _what_is_left(phases, standing, history):
+    """The phases that an unfinished fit has not come through yet; all where it was one of others."""
+    if standing.phase >= len(phases):
+        return phases
+    (method, max_iter), *later = phases[standing.phase :]
+    left = max_iter - (history.n_iter - standing.n_iter)
+    return [(method, max(left, int(isinstance(method, FullBatch)))), *later]
+
+
+def _recorded(history, state):
+    """The public attributes that tell how training has gone."""
+    return {
+        "optimizer_state_": state,
+        "loss_curve_": history.loss_curve,
+        "validation_scores_": history.validation_scores or None,
+        "gradient_norm_curve_": history.gradient_norms,
+        "loss_": history.loss_curve[-1] if history.loss_curve else None,
+        "best_loss_": min(history.loss_curve, default=None),
+        "n_iter_": history.n_iter,
+        "n_steps_": history.n_steps,
+    }
 
 
 def _make_writeable(state):

@@ -6,6 +6,7 @@ from functools import partial
 from ..chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
 from ..rows import HELD_OUT, generator, scale_to_mean_one
+from ..tasks import GivenRows
 from .base import AnalyticEstimator
 
 
@@ -70,7 +71,7 @@ class ChunkedEstimator(AnalyticEstimator):
         return self._fit(partial(self._from_chunks, chunks))
 
     def _from_chunks(self, chunks, *, continuing, incremental, **labels):
-        """Read chunks: a maker of rows, and held-out rows or None."""
+        """Read chunks: a maker of rows, held-out rows or None, and that callbacks see none of them."""
         source = Source(chunks)
         labels = self._survey_labels(source, continuing, **labels)
 
@@ -88,11 +89,11 @@ class ChunkedEstimator(AnalyticEstimator):
         if self.early_stopping:
             if len(numbers) == 1:
                 arrays = read_chunks.arrays(numbers[0])
-                return self._arranged(*arrays, continuing=continuing, incremental=incremental)
+                return self._arranged(*arrays, GivenRows(), continuing=continuing, incremental=incremental)
             numbers, held_out = self._hold_out(read_chunks)
         extents = [read_chunks.extents[number] for number in numbers]
         scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
-        return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out
+        return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out, GivenRows()
 
     def _survey_labels(self, source, continuing):
         """Return what `_read` has to know of all chunks before it can read one."""

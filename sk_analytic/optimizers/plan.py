@@ -211,7 +211,6 @@ class Plan:
         self._n_stages = self._set_stages()
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
         self._itineraries: dict = {}
-        self._grown: list | None = None
         if state._engine is None:
             state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
@@ -233,18 +232,14 @@ class Plan:
 
     def is_growing(self):
         """Whether what links let grow has grown by more than a tenth since the last call."""
-        before, self._grown = (
-            self._grown,
-            [
-                now.memory[placed.declared.grows]
-                for placed in self._placed
-                if placed.declared.grows
-                for now, _ in placed.records
-            ],
-        )
-        return bool(self._grown) and (
-            before is None or any(b > 1.1 * a for a, b in zip(before, self._grown, strict=False))
-        )
+        grown = [
+            now.memory[placed.declared.grows]
+            for placed in self._placed
+            if placed.declared.grows
+            for now, _ in placed.records
+        ]
+        before, self.state.grown = self.state.grown, grown
+        return bool(grown) and (before is None or any(b > 1.1 * a for a, b in zip(before, grown, strict=False)))
 
     def answer(self, theta):
         """Return θ, with what links answer in its stead."""
@@ -474,7 +469,8 @@ def _new_state(placement, rules):
     for block in blocks:
         group = None if link.scope == "all" else block if link.measures else id(rules[block])
         groups[group] = (*groups.get(group, ()), block)
-    return LinkState(type(link).__name__, blocks, {}, [(Now(), group) for group in groups.values()])
+    records = [(Now(), group) for group in groups.values()]
+    return LinkState(type(link).__name__, blocks, {}, records, is_rule=_is_rule(link))
 
 
 def _fill_slots(placed, state, theta):

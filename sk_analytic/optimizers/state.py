@@ -4,6 +4,8 @@
 scratch) is built again from it and the optimizer, when first needed.
 """
 
+import copy
+
 import numpy as np
 
 from ..exceptions import ParameterStructureError
@@ -35,7 +37,7 @@ class Now:
     def copy(self):
         """Return a moment of its own for blocks that fall out of lockstep."""
         twin = Now(dict(self.memory))
-        twin.t = self.t
+        twin.t, twin.sums, twin.rate = self.t, self.sums, self.rate
         return twin
 
     def __repr__(self):
@@ -55,10 +57,19 @@ class LinkState:
         Its arrays, each of the size and dtype of θ.
     records : list of tuple (Now, tuple of int)
         Each moment with the blocks that it belongs to.
+    is_rule : bool
+        Whether it is the link that has the learning rate.
     """
 
-    def __init__(self, kind, blocks, slots, records):
-        self.kind, self.blocks, self.slots, self.records = kind, blocks, slots, records
+    def __init__(self, kind, blocks, slots, records, is_rule=False):
+        self.kind, self.blocks, self.slots, self.records, self.is_rule = kind, blocks, slots, records, is_rule
+
+    def snapshot(self):
+        """Return what it remembers now, with slots that are read-only views."""
+        slots = {name: slot.view() for name, slot in self.slots.items()}
+        for view in slots.values():
+            view.flags.writeable = False
+        return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
     def __repr__(self):
         return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
@@ -74,7 +85,8 @@ class State:
     epoch : int
         Complete passes over the data so far; written by the training loop, read by schedules.
     loss_curve : list of float
-        Likewise: the losses of the epochs so far.
+        Likewise: the losses of the epochs so far; in an estimator with early stopping minus the validation scores,
+        which decide there.
     names : tuple of str
         Names of the blocks.
     slices : tuple of slice
@@ -87,6 +99,8 @@ class State:
         Structure of θ; None where it is given as a vector.
     links : list of LinkState
         In the order in which the links stand.
+    grown : list of float or None
+        What links that begin with tiny steps had reached when the training loop last asked.
     notes : dict
         What schedules worked out from the loss curve, so that they need not do so in each step. It is neither
         pickled nor needed.
@@ -99,6 +113,7 @@ class State:
         self.step = self.epoch = 0
         self.loss_curve: list[float] = []
         self.links: list[LinkState] = []
+        self.grown: list[float] | None = None
         self._drop_scratch()
 
     @classmethod
@@ -117,6 +132,20 @@ class State:
         """Whether another state is of the same blocks, in the same dtype."""
         ours, theirs = ((s.names, s.slices, s.dtype, s.layout) for s in (self, other))
         return ours == theirs
+
+    @property
+    def learning_rates(self):
+        """The rate by which the last update moved each block, by name; 0.0 before the first."""
+        records = [record for link in self.links if link.is_rule for record in link.records]
+        rates = {block: float(now.rate) for now, blocks in records for block in blocks}
+        return {self.names[block]: rates[block] for block in sorted(rates)}
+
+    def snapshot(self):
+        """Return the state as it is now; its slots are not copied, but read-only views, which go on changing."""
+        twin = copy.copy(self)
+        twin.loss_curve = list(self.loss_curve)
+        twin.links = [link.snapshot() for link in self.links]
+        return twin
 
     def restart(self):
         """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""

@@ -1,0 +1,410 @@
+"""Callbacks for a fit under way: checkpoints, norms of gradients and updates, learning rates.
+
+They follow the protocol of `sklearn.callback`, so they need scikit-learn 1.9 or newer, and read the public attributes
+that an estimator has during its fit. One instance may serve many clones, as in a search: what it keeps of a fit is
+kept under the path of the fit's tasks.
+"""
+
+import copy
+import json
+import os
+import pickle
+import tempfile
+import uuid
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .named import Interval, check_range
+from .parameters import Layout
+from .tasks import require_callbacks
+
+__all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
+
+COUNT = Interval(1, np.inf, integral=True)
+
+
+class _Callback:
+    """The protocol's four hooks, with nothing to do."""
+
+    def __init__(self):
+        require_callbacks()
+
+    def setup(self, estimator, context):
+        """Do nothing: an instance serves many fits.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit.
+        """
+
+    def teardown(self, estimator, context):
+        """Do nothing, likewise.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That was fitted.
+        context : CallbackContext
+            Of the fit.
+        """
+
+    def on_fit_task_begin(self, estimator, context):
+        """Do nothing.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that begins.
+        """
+
+    def on_fit_task_end(self, estimator, context):
+        """Do nothing.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that ends.
+        """
+
+
+class Checkpoint(_Callback):
+    """Write the estimator to a file as training goes on, so that a fit that was ended can go on from there.
+
+    The file always holds a whole estimator: it is written under another name and then renamed. What it holds is as if
+    the fit had ended at that epoch, so it predicts; it has no rows and no callbacks. With ``warm_start`` its `fit`
+    trains on, through what was left of ``max_iter`` and to the bit as the fit that was ended would have; but a
+    full-batch method begins anew from the parameters. A file of a fit that came to its end is the fitted estimator.
+
+    Parameters
+    ----------
+    path : str or path
+        Where to write. The fits of a search or a pipeline have the ids of their task in the file's name:
+        ``model.pkl`` becomes ``model-0-3.pkl`` in the fourth fit of a grid search.
+    every : int, default=1
+        Write after so many epochs, again and again, and at the end of the fit.
+    dump : callable, default=pickle.dump
+        ``dump(estimator, file)``. The pickle of the standard library refuses lambdas and functions inside functions;
+        ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
+
+    Examples
+    --------
+    >>> import pickle, tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sk_analytic import AnalyticRegressor
+    >>> from sk_analytic.callbacks import Checkpoint
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.pkl")
+    ...     model = AnalyticRegressor(optimizer="lbfgs").set_callbacks(Checkpoint(path, every=10))
+    ...     model = model.fit(X, y)
+    ...     again = pickle.loads(path.read_bytes())
+    >>> again.n_iter_ == model.n_iter_
+    True
+    """
+
+    def __init__(self, path, *, every=1, dump: Callable = pickle.dump):
+        super().__init__()
+        check_range("Checkpoint", "every", every, COUNT)
+        self.path = Path(path)
+        self.every = every
+        self.dump = dump
+
+    def setup(self, estimator, context):
+        """Raise if the folder of the file does not exist.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit.
+        """
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"Checkpoint writes to {self.path}, but there is no folder {self.path.parent}.")
+
+    def path_of(self, context):
+        """Return where the fit of a task is written.
+
+        Parameters
+        ----------
+        context : CallbackContext
+            Of the fit, or of one of its epochs.
+
+        Returns
+        -------
+        path : Path
+            The given one; with the ids of the task where the fit is part of another.
+        """
+        ids = _path(context)[1 : -1 if _is_epoch(context) else None]
+        return self.path.with_stem("-".join([self.path.stem, *map(str, ids)]))
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        """Write the estimator, if it is time to.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that ends.
+        fitted_estimator : estimator, default=None
+            What is written.
+        """
+        if fitted_estimator is None or (_is_epoch(context) and (context.task_id + 1) % self.every):
+            return
+        # Other callbacks have the same object, so that a copy must do without them.
+        self._write(copy.copy(fitted_estimator).set_callbacks(), self.path_of(context))
+
+    def _write(self, estimator, path):
+        partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+        try:
+            with open(partial, "xb") as file:
+                self.dump(estimator, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException as error:
+            partial.unlink(missing_ok=True)
+            error.add_note(f"Checkpoint was writing {path}; what stood there before is untouched.")
+            if self.dump is pickle.dump and isinstance(error, pickle.PicklingError | AttributeError | TypeError):
+                error.add_note("Lambdas and functions inside functions can be written by dump=cloudpickle.dump.")
+            raise
+
+
+class _Log(_Callback):
+    """Rows that one instance and its copies in other processes write, under the path of the task.
+
+    They are lines of one temporary file: whoever has its name can append to it, whatever process or thread.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._open("")
+
+    def _open(self, lines):
+        descriptor, self._file = tempfile.mkstemp(prefix="sk_analytic-", suffix=".jsonl")
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(lines)
+        self._process = os.getpid()
+        weakref.finalize(self, _remove, self._file, self._process)
+
+    def __getstate__(self):
+        return {**vars(self), "_lines": Path(self._file).read_text(encoding="utf-8")}
+
+    def __setstate__(self, state):
+        lines = state.pop("_lines")
+        vars(self).update(state)
+        if self._process == os.getpid() or not os.path.exists(self._file):
+            self._open(lines)  # a copy of its own; else one in a worker, which writes where the original reads
+
+    def _write(self, estimator, context, **values):
+        path = _path(context)
+        row = {
+            "run_id": str(context.root_uuid),
+            "task_id_path": path,
+            "parent_task_id_path": path[:-1],
+            "estimator_name": context.estimator_name,
+            "n_iter": estimator.n_iter_,
+            **values,
+        }
+        if not os.path.exists(self._file):  # the process that loaded this copy has outlived that of the original
+            self._open("")
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, f"{json.dumps(row)}\n".encode())  # at once, so that lines do not mix
+        finally:
+            os.close(descriptor)
+
+    def get_logs(self, select="most_recent"):
+        """Return what was logged, a row for each epoch.
+
+        Parameters
+        ----------
+        select : {"most_recent", "all"}, default="most_recent"
+            Of which runs: the latest fit, or the latest search or pipeline of which the fits were part; or of all.
+
+        Returns
+        -------
+        rows : list of dict
+            In the order of the tasks within a run. ``run_id``, ``task_id_path`` (ids from the root of the run to the
+            epoch), ``parent_task_id_path`` (to the fit), ``estimator_name`` and ``n_iter`` say whose row it is.
+            ``pandas.json_normalize`` makes a table of them.
+        """
+        check_range(type(self).__name__, "select", select, ("most_recent", "all"))
+        runs: dict[str, list] = {}
+        for line in Path(self._file).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            row |= {name: tuple(row[name]) for name in ("task_id_path", "parent_task_id_path")}
+            runs.setdefault(row["run_id"], []).append(row)
+        chosen = list(runs.values()) if select == "all" else list(runs.values())[-1:]
+        return [row for rows in chosen for row in sorted(rows, key=lambda row: row["task_id_path"])]
+
+
+class LearningRateLog(_Log):
+    """Log the learning rate of each block of parameters, epoch by epoch.
+
+    It is the rate of the epoch's last step, as a schedule gave it. Rules that find their own scale (DoG, Prodigy) have
+    it beside the rate, and a full-batch method has none: its iterations have no row.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sk_analytic import AnalyticRegressor
+    >>> from sk_analytic.callbacks import LearningRateLog
+    >>> from sk_analytic.optimizers import Adam, Exponential
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> log = LearningRateLog()
+    >>> optimizer = Adam(Exponential(0.1, decay=0.5, unit="epoch"))
+    >>> model = AnalyticRegressor(optimizer=optimizer, loss="huber", max_iter=20, n_iter_no_change=2, random_state=0)
+    >>> model = model.set_callbacks(log).fit(X, y)
+    >>> [row["learning_rate"]["coef"] for row in log.get_logs()][:3]
+    [0.1, 0.05, 0.025]
+    """
+
+    def on_fit_task_end(self, estimator, context):
+        """Log the rates of an epoch.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that ends.
+        """
+        if _is_epoch(context) and estimator.optimizer_state_ is not None:
+            self._write(estimator, context, learning_rate=estimator.optimizer_state_.learning_rates)
+
+
+class GradientMonitor(_Log):
+    """Log how large the gradient and the update of each block of parameters are, epoch by epoch.
+
+    The gradient is that of the loss, without the penalty, at the end of the epoch and over the same rows each time: a
+    tenth of all, or about a thousand. It is one more evaluation an epoch. A block whose gradient is zero in every
+    entry is dead: nothing that it could do would change the loss, as behind units that are all switched off.
+
+    Notes
+    -----
+    A row of `get_logs` has, each by the name of the block: ``gradient_norm``, the Euclidean norm; ``update_ratio``,
+    the norm of what the epoch changed over that of the parameters it ended with (0 where both are zero); and ``dead``,
+    a list of names. Blocks that have no gradient, being fixed or left out, are not among the norms and not dead.
+
+    Examples
+    --------
+    A layer of which no unit is ever switched on:
+
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor
+    >>> from sk_analytic.callbacks import GradientMonitor
+    >>> def vjp(params, X):
+    ...     h = np.maximum(X @ params["W"] + params["a"], 0)
+    ...     def pullback(d):
+    ...         da = np.outer(d, params["v"]) * (h > 0)
+    ...         return {"W": X.T @ da, "a": da.sum(axis=0), "v": h.T @ d, "b": d.sum()}
+    ...     return h @ params["v"] + params["b"], pullback
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> start = {"W": np.full((3, 4), 0.1), "a": np.full(4, -5.0), "v": np.ones(4), "b": 0.0}
+    >>> monitor = GradientMonitor()
+    >>> model = AnalyticRegressor(vjp=vjp, init=start, max_iter=30, n_iter_no_change=2, random_state=0)
+    >>> model = model.set_callbacks(monitor).fit(X, 0.01 * X[:, 0])
+    >>> monitor.get_logs()[-1]["dead"]
+    ['W', 'a', 'v']
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._before: dict[tuple, tuple] = {}
+
+    def on_fit_task_begin(self, estimator, context):
+        """Keep the parameters with which an epoch begins.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that begins.
+        """
+        if _is_epoch(context):
+            layout = Layout.of(estimator.params_)
+            self._before[_key(context)] = layout, layout.flatten(estimator.params_)
+
+    def on_fit_task_end(self, estimator, context):
+        """Log the norms of an epoch.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that ends.
+        """
+        if not _is_epoch(context):
+            return
+        layout, before = self._before.pop(_key(context))
+        now = layout.flatten(estimator.params_)
+        leaves = zip(layout.names, layout.leaves(estimator.gradient_), strict=True)
+        norms = {name: float(np.linalg.norm(np.ravel(leaf))) for name, leaf in leaves if leaf is not None}
+        self._write(
+            estimator,
+            context,
+            gradient_norm=norms,
+            update_ratio=dict(zip(layout.names, _ratios(layout, now - before, now), strict=True)),
+            dead=[name for name, norm in norms.items() if not norm],
+        )
+
+    def teardown(self, estimator, context):
+        """Forget the parameters of an epoch that did not end.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That was fitted.
+        context : CallbackContext
+            Of the fit.
+        """
+        fit = _key(context)
+        for key in [key for key in self._before if key[: len(fit)] == fit]:
+            del self._before[key]
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_before": {}}
+
+
+def _path(context):
+    """Ids of the tasks from the root to this one."""
+    ids = [context.task_id]
+    while (context := context.parent) is not None:
+        ids.insert(0, context.task_id)
+    return ids
+
+
+def _key(context):
+    return context.root_uuid, *_path(context)
+
+
+def _is_epoch(context):
+    """Whether a task of an estimator that trains is one of its epochs: the fit itself has tasks below it."""
+    return context.max_subtasks == 0
+
+
+def _ratios(layout, change, theta):
+    """Norm of a change over that of what was changed, block by block; 0 where both are zero."""
+    norms = ([float(np.linalg.norm(vector[where])) for where in layout.slices] for vector in (change, theta))
+    return [part / whole if part else 0.0 for part, whole in zip(*norms, strict=True)]
+
+
+def _remove(file, process):
+    """Remove the file of a log with the log; a process that was forked has only inherited it."""
+    if os.getpid() == process and os.path.exists(file):
+        os.unlink(file)

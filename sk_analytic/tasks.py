@@ -1,0 +1,137 @@
+"""A fit as callbacks of scikit-learn see it: a tree of tasks, one for the fit and one for each epoch below it.
+
+`sklearn.callback` came with scikit-learn 1.9. Below it the estimators fit as ever, and only setting a callback is an
+error.
+"""
+
+from typing import Any
+
+import sklearn
+from sklearn.utils import _safe_indexing
+
+__all__ = ["OF_A_FIT", "CallbackSupport", "FitTasks", "GivenRows", "require_callbacks", "with_callbacks"]
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+    CallbackSupportMixin = None
+
+    def with_callbacks(method):
+        """Return a method as it is: there are no callbacks to tear down after it."""
+        return method
+
+
+class WithoutCallbacks:
+    """Stands in for scikit-learn's mixin where there is none yet."""
+
+    def set_callbacks(self, *callbacks):
+        """Refuse callbacks, which need scikit-learn 1.9.
+
+        Parameters
+        ----------
+        *callbacks : callback instances
+            None can be set.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            f"Callbacks need scikit-learn 1.9 or newer; this is {sklearn.__version__}. verbose=1 prints a line an "
+            "epoch with any version."
+        )
+
+
+CallbackSupport: Any = CallbackSupportMixin or WithoutCallbacks
+
+
+def require_callbacks():
+    """Raise where scikit-learn has no callbacks."""
+    if CallbackSupportMixin is None:
+        WithoutCallbacks().set_callbacks()
+
+
+OF_A_FIT = ("_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_teardown", "_tasks")
+"""Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep."""
+
+
+class GivenRows:
+    """The rows of a fit in the containers in which the user gave them, as far as they are trained on.
+
+    Parameters
+    ----------
+    X, y, sample_weight : array-like or None
+        As given.
+    chosen : ndarray of int or None
+        The rows that were not held out; None for all.
+    """
+
+    def __init__(self, X=None, y=None, sample_weight=None, chosen=None):
+        self._given, self.chosen = {"X": X, "y": y, "sample_weight": sample_weight}, chosen
+
+    def __call__(self, name):
+        """Return what was given under a name."""
+        given = self._given[name]
+        return given if given is None or self.chosen is None else _safe_indexing(given, self.chosen)
+
+    @property
+    def metadata(self):
+        """What goes with X and y, as hooks receive it."""
+        return None if self._given["sample_weight"] is None else {"sample_weight": self("sample_weight")}
+
+
+class FitTasks:
+    """Tells callbacks when a fit and its epochs begin and end.
+
+    Parameters
+    ----------
+    estimator : estimator
+        In whose fit they are told; has callbacks.
+    max_epochs : int
+        More there cannot be.
+    given : GivenRows
+    publish : callable
+        ``publish()`` brings the estimator's public attributes up to date.
+    snapshot : callable
+        ``snapshot()`` returns the attributes of the estimator as if the fit had stopped; only called for a callback
+        that asks for it.
+    gradient : callable
+        ``gradient()`` returns the present gradient in θ's structure.
+    """
+
+    def __init__(self, estimator, max_epochs, given, *, publish, snapshot, gradient):
+        self._estimator, self._publish, self._snapshot, self.gradient = estimator, publish, snapshot, gradient
+        self._data = {"X": lambda: given("X"), "y": lambda: given("y"), "metadata": lambda: given.metadata}
+        self._root = estimator._init_callback_context(max_subtasks=max_epochs)
+        self._epoch: Any = None
+
+    def begin_fit(self):
+        """Begin the fit."""
+        self._call(self._root.call_on_fit_task_begin)
+
+    def begin(self, name):
+        """Begin an epoch, unless one has begun."""
+        if self._epoch is None:
+            self._epoch = self._root.subcontext(task_name=name)
+            self._call(self._epoch.call_on_fit_task_begin)
+
+    def end(self):
+        """End the epoch; return whether a callback asks to stop."""
+        epoch, self._epoch = self._epoch, None
+        return self._call(epoch.call_on_fit_task_end)
+
+    def break_off(self):
+        """End a task that has begun and came to nothing, so that for every beginning there is an end."""
+        if self._epoch is not None:
+            self._epoch.call_on_fit_task_end(estimator=self._estimator)
+            self._epoch = None
+
+    def finish(self):
+        """End the fit; the estimator is fitted."""
+        self.break_off()
+        self._root.call_on_fit_task_end(estimator=self._estimator, reconstruction_attributes={}, **self._data)
+
+    def _call(self, hooks):
+        self._publish()
+        return hooks(estimator=self._estimator, reconstruction_attributes=self._snapshot, **self._data)
