@@ -774,3 +774,23 @@ def test_a_fit_that_fails_leaves_nothing_behind_in_the_monitor():
     with pytest.raises(RuntimeError, match="mine"):
         model.set_callbacks(monitor).fit(X, Y)
     assert monitor._before == {}
+
+
+@needs_callbacks
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_fits_of_chunks_have_tasks_too(optimizer, tmp_path):
+    """A task for each epoch, from whose checkpoint the fit goes on; hooks receive no rows, which are not in memory."""
+    chunks = [(X[:25], Y[:25]), (X[25:], Y[25:])]
+    recorder, monitor, written = Recorder(), GradientMonitor(), []
+    checkpoint = Checkpoint(tmp_path / "model.pkl", dump=lambda model, file: written.append(pickle.dumps(model)))
+    whole = make(optimizer=optimizer, tol=0.0, max_iter=6).set_callbacks(recorder, monitor, checkpoint)
+    whole.fit_chunks(chunks)
+    assert recorder.names().count(f"end {'epoch' if optimizer == 'adam' else 'iteration'}") == whole.n_iter_ > 1
+    assert {recorder.calls[2][2][name] for name in ("X", "y", "metadata")} == {None}
+    assert [row["n_iter"] for row in monitor.get_logs()] == list(range(1, whole.n_iter_ + 1))
+    resumed = pickle.loads(written[1]).set_params(warm_start=True).fit_chunks(chunks)
+    if optimizer == "adam":
+        assert_array_equal(resumed.predict(X), whole.predict(X))
+        assert resumed.loss_curve_ == whole.loss_curve_
+    else:
+        assert_allclose(resumed.predict(X), whole.predict(X), rtol=1e-3, atol=1e-3)

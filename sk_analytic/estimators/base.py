@@ -377,9 +377,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
         if not continuing:
             self._draw_seed(self.random_state)
-        return self._arranged(X, columns, weight, given, continuing=continuing, incremental=incremental)
+        return self._arranged(X, columns, weight, given=given, continuing=continuing, incremental=incremental)
 
-    def _arranged(self, X, columns, weight, given, *, continuing, incremental):
+    def _arranged(self, X, columns, weight, *, given, continuing, incremental):
         """Hold out rows and scale weights: a maker of rows, held-out rows or None, and what callbacks may see."""
         held_out = None
         if self.early_stopping:

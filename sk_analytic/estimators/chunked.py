@@ -89,7 +89,7 @@ class ChunkedEstimator(AnalyticEstimator):
         if self.early_stopping:
             if len(numbers) == 1:
                 arrays = read_chunks.arrays(numbers[0])
-                return self._arranged(*arrays, GivenRows(), continuing=continuing, incremental=incremental)
+                return self._arranged(*arrays, given=GivenRows(), continuing=continuing, incremental=incremental)
             numbers, held_out = self._hold_out(read_chunks)
         extents = [read_chunks.extents[number] for number in numbers]
         scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
