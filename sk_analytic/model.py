@@ -5,7 +5,10 @@ callable with the names it asked for; a `Model` is all of them, with what is abs
 there.
 """
 
+import copy
 import inspect
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -29,6 +32,29 @@ _RECEIVABLE = {
 }
 _RESERVED = {"params", *(name for names in _RECEIVABLE.values() for name in names)}
 
+_OF_METHODS = {"classes", "X_val", "y_val", "sample_weight_val"}  # arguments that methods of the estimators have
+
+
+def metadata_names(functions, model_params):
+    """Return the names under which callables may receive row-wise metadata: those that nothing else provides.
+
+    Parameters
+    ----------
+    functions : dict of str to callable
+        By role; what is not callable, or has no signature to read, names nothing here: `fit` will say so.
+    model_params : dict or None
+
+    Returns
+    -------
+    names : set of str
+    """
+    names = set()
+    for role, function in functions.items():
+        if callable(function):
+            with suppress(ReceivedArgumentError):
+                names |= _arguments(role, function, _by_position(role)).keys()
+    return names - _RESERVED - _OF_METHODS - set(model_params if isinstance(model_params, dict) else ())
+
 
 class Receiver:
     """A callable together with the arguments that it receives by name.
@@ -50,6 +76,8 @@ class Receiver:
         Every name in its signature.
     wanted : tuple of str
         What it receives from the batch at each call.
+    metadata, nameable : frozenset of str
+        Of these, the row-wise data beside y; and those that it would receive if they were there.
 
     Raises
     ------
@@ -61,23 +89,31 @@ class Receiver:
         if not callable(function):
             raise TypeError(f"{role} must be callable; got {function!r}.")
         self.role, self.function = role, function
-        by_position = () if role == "init" else ("params", "X")
-        arguments = _arguments(role, function, len(by_position))
+        by_position = _by_position(role)
+        arguments = _arguments(role, function, by_position)
         self.accepts = frozenset(arguments)
         extra = [name for name in columns if name != "y"]
         there = [n for n in _RECEIVABLE[role] if n != "y" or "y" in columns] + extra
         self._fixed = {name: value for name, value in model_params.items() if name in arguments}
         self.wanted = tuple(name for name in there if name in arguments)
+        self.metadata = frozenset(extra).intersection(arguments)
+        self.nameable = self.accepts - _RESERVED - self._fixed.keys()
         for name, parameter in arguments.items():
             if parameter.default is parameter.empty and name not in (*self.wanted, *self._fixed):
                 raise ReceivedArgumentError(
                     f"{role} asks for an argument {name!r} that nothing provides."
                     f"{nearest(name, [*there, *model_params])} There is, by name: "
                     f"{', '.join([*by_position, *there, *model_params]) or 'nothing'}. "
-                    "Give it a default, or name it in model_params."
+                    f"{_remedy(role, name)}Give it a default, or name it in model_params."
                 )
         weight = arguments.get("sample_weight")
         self._weight_defaults_to_none = weight is not None and weight.default is None
+
+    def bound_to(self, columns):
+        """Return it with other row-wise data at hand."""
+        if self.metadata == columns.keys():
+            return self
+        return Receiver(self.role, self.function, columns, self._fixed)
 
     def __call__(self, params, batch):
         """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
@@ -129,6 +165,8 @@ class Model:
     Attributes
     ----------
     forward : Receiver or None
+    predictor : Receiver or None
+        `forward`, or the `vjp` in its place.
     form : str
         Name of the gradient form.
     gradient : Receiver
@@ -141,8 +179,9 @@ class Model:
         self.gradient = Receiver(self.form, forms[self.form], columns, model_params)
         metadata = [name for name in columns if name != "y"]
         self.forward = None if forward is None else Receiver("forward", forward, metadata, model_params)
+        self.predictor: Any = self.forward
         if forward is None and self.form == "vjp":
-            self._predictor = Receiver("vjp in place of forward", forms["vjp"], metadata, model_params)
+            self.predictor = Receiver("vjp in place of forward", forms["vjp"], metadata, model_params)
         self.loss = None if loss is None else Receiver("loss", loss, columns, model_params)
         self.init = Receiver("init", init, columns, model_params) if callable(init) else init
         receivers = [self.gradient, self.forward, self.loss, self.init]
@@ -195,9 +234,17 @@ class Model:
 
     def predictions(self, params, batch):
         """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""
-        if self.forward is not None:
-            return self.forward(params, batch)
-        return pair(self._predictor(params, batch), "vjp", "(prediction, pullback)")[0]
+        returned = self.predictor(params, batch)
+        return returned if self.forward is not None else pair(returned, "vjp", "(prediction, pullback)")[0]
+
+    def bound_to(self, columns):
+        """Return the model that predicts with other row-wise data at hand than those of `fit`."""
+        predictor = self.predictor.bound_to(columns)
+        if predictor is self.predictor:
+            return self
+        other = copy.copy(self)
+        other.predictor = predictor
+        return other
 
     def starting_params(self, batch):
         """Return the starting θ; ``batch`` has what `init` can receive."""
@@ -226,6 +273,19 @@ def describe(function):
     return f"{name} ({code.co_filename}, line {code.co_firstlineno})" if code else name
 
 
+def _remedy(role, name):
+    """How an argument without a default may come to its value, where that is for the caller of a method to say."""
+    if name in _RESERVED | _OF_METHODS:
+        return ""
+    methods = "fit, predict and score" if role in ("forward", "vjp in place of forward") else "fit"
+    return f"Where it has a value for each row, pass it to {methods}: {name}=values. "
+
+
+def _by_position(role):
+    """What a callable receives by position."""
+    return () if role == "init" else ("params", "X")
+
+
 def _arguments(role, function, by_position):
     """The parameters of a callable that are received by name."""
     try:
@@ -236,13 +296,13 @@ def _arguments(role, function, by_position):
         ) from error
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if len(positional) < by_position and not is_variadic:
+    if len(positional) < len(by_position) and not is_variadic:
         raise ReceivedArgumentError(
             f"{role} is called as {role}(params, X, ...); {describe(function)} takes {len(positional)} "
             "arguments by position."
         )
-    taken = positional[:by_position]
-    for p in positional[by_position:]:
+    taken = positional[: len(by_position)]
+    for p in positional[len(by_position) :]:
         if p.kind is p.POSITIONAL_ONLY and p.default is p.empty:
             raise ReceivedArgumentError(
                 f"{role} takes {p.name!r} by position only, but arguments{' after (params, X)' if by_position else ''} "

@@ -72,6 +72,7 @@ class GradientCheckDisplay:
         max_entries=400,
         random_state=None,
         plot=True,
+        **metadata,
     ):
         """Compare the gradient of an estimator and draw it.
 
@@ -93,13 +94,15 @@ class GradientCheckDisplay:
             For the starting parameters.
         plot : bool, default=True
             Whether to draw where matplotlib is installed; `plot` draws in any case.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
             Drawn, if it could be.
         """
-        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state)
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         display = cls(compare_entries(objective, theta, batch, seed=seed, blocks=blocks, max_entries=max_entries))
         return display._drawn(plot)
 
@@ -117,6 +120,7 @@ class GradientCheckDisplay:
         max_entries=400,
         random_state=0,
         plot=True,
+        **metadata,
     ):
         """Compare the gradient of plain functions and draw it.
 
@@ -142,13 +146,15 @@ class GradientCheckDisplay:
             For the point beside ``params`` that is looked at.
         plot : bool, default=True
             Whether to draw where matplotlib is installed; `plot` draws in any case.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
             Drawn, if it could be.
         """
-        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight)
+        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)
         entries = compare_entries(objective, theta, batch, seed=random_state, blocks=blocks, max_entries=max_entries)
         return cls(entries)._drawn(plot)
 

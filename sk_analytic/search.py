@@ -134,6 +134,7 @@ def find_learning_rate(
     n_steps=100,
     smoothing=0.04,
     random_state=None,
+    **metadata,
 ):
     r"""Suggest a learning rate, from one short run in which it rises with every step [Smith2017]_.
 
@@ -166,6 +167,8 @@ def find_learning_rate(
     random_state : int, RandomState instance or None, default=None
         For the starting parameters, the orders of rows and the callables' ``rng``. By default the estimator's:
         an integer there lets the sweep begin just as `fit` will.
+    **metadata : array-like of shape (n_samples,) or (n_samples, k)
+        Further data of the rows, for the callables that name it.
 
     Returns
     -------
@@ -234,7 +237,7 @@ def find_learning_rate(
     optimizer.set_params(**{parameter.removeprefix(_OPTIMIZER): Exponential(low, decay=growth)})
     if random_state is None:
         random_state = copy.deepcopy(estimator.random_state)
-    objective, theta, rows = estimator._prepare_sweep(X, y, sample_weight, random_state, optimizer)
+    objective, theta, rows = estimator._prepare_sweep(X, y, sample_weight, random_state, optimizer, metadata)
     losses, ended = _sweep(objective, theta, rows, optimizer, n_steps)
     rates = low * growth ** np.arange(len(losses))
     smoothed, suggested = _read_off(rates, losses, n_steps, smoothing)

@@ -19,6 +19,7 @@ from models import (
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import DataConversionWarning
+from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
@@ -496,6 +497,10 @@ BAD_PARAMETERS = [
     ("tol", None, "tol must be a number in .*; got None"),
     ("n_iter_no_change", 0, r"n_iter_no_change must be a number in \[1, inf\); got 0"),
     ("early_stopping", 1, "early_stopping must be True or False; got 1"),
+    ("scoring", "r3", "The 'scoring' parameter of check_scoring must be a str among .* Got 'r3' instead"),
+    ("scoring", 3, "scoring must be the name of a scorer, a callable or None; got 3"),
+    ("scoring", ["r2"], r"scoring must be the name of a scorer, a callable or None; got \['r2'\]"),
+    ("scoring", r2_score, "scoring value .* looks like it is a metric function rather than a scorer"),
     ("validation_fraction", 0.0, r"validation_fraction must be a number in \(0, 1\); got 0.0"),
     ("validation_fraction", 1.0, r"validation_fraction must be a number in \(0, 1\); got 1.0"),
     ("check_gradient", "maybe", "check_gradient must be one of True, False, 'warn'; got 'maybe'"),

@@ -46,12 +46,12 @@ def quick_report(seed=0, **arguments):
     if "estimator" in arguments:
         estimator = arguments.pop("estimator")
         prepared = estimator._prepare_check(
-            arguments["X"], arguments.get("y"), arguments.get("sample_weight"), random_state=seed
+            arguments["X"], arguments.get("y"), arguments.get("sample_weight"), random_state=seed, metadata={}
         )
         objective, theta, batch, seed = prepared
     else:
         names = ("loss", "gradient", "params", "X", "y", "sample_weight")
-        objective, theta, batch = of_callables(*(arguments.get(name) for name in names))
+        objective, theta, batch = of_callables(*(arguments.get(name) for name in names), metadata={})
     return examine(objective, theta, batch, seed=seed)
 
 
@@ -401,7 +401,7 @@ def test_importing_the_package_imports_no_matplotlib():
 def test_entries_agree_with_the_gradient():
     """What the picture shows are the derivatives: equal by entry for a right gradient."""
     objective, theta, batch, seed = AnalyticRegressor(Hidden.forward, Hidden.gradient, Hidden.params)._prepare_check(
-        Hidden.X, Hidden.y, None, 0
+        Hidden.X, Hidden.y, None, 0, {}
     )
     for entries in compare_entries(objective, theta, batch, seed=seed):
         np.testing.assert_allclose(entries.analytic, entries.numerical, rtol=1e-6, atol=1e-9)

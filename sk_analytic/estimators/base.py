@@ -17,12 +17,14 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..losses import get_loss
+from ..metadata import OF_VALIDATION, of_validation, read_metadata
 from ..model import GRADIENT_FORMS, Model
 from ..named import Interval, NamedParametersMixin, check_range
 from ..objective import Objective, merge, read_prediction
@@ -33,6 +35,8 @@ from ..parameters import Layout, Parameters
 from ..rows import CHECK, INIT, MONITOR, ArrayRows, scale_to_mean_one
 from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, GivenRows, with_callbacks
 from ..training import History, Monitor, Standing, answering, failure, minimize, train
+from .routing import RoutesMetadata
+from .scoring import score_by
 
 FLOATS = [np.float64, np.float32]
 MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
@@ -103,7 +107,12 @@ SHARED_DOC = """
         Training stops after more than so many epochs in a row without improvement of the training loss, of
         the validation score, or of the gradient's norm where there is no loss. NaN is no improvement.
     early_stopping : bool, default=False
-        Whether to hold out rows, score them after each epoch and keep the best parameters.
+        Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
+        here (each class in its share), or the ``X_val`` of `fit`.
+    scoring : str or callable, default=None
+        What scores them: a name (see :func:`sklearn.metrics.get_scorer_names`) or a callable
+        ``scorer(estimator, X, y)``; larger is better. It receives weights and metadata of the rows if it names
+        them, and is called once before the first step. By default {score}.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     check_gradient : bool or "warn", default=True
@@ -126,7 +135,7 @@ SHARED_DOC = """
     loss_, best_loss_ : float or None
         The last and the smallest entry of `loss_curve_`.
     validation_scores_ : list of float or None
-        With early stopping, {score} of the rows held out, epoch by epoch.
+        With early stopping, the score of the rows that do not train, epoch by epoch.
     gradient_norm_curve_ : list of float
         The norm of the gradient in each epoch: the mean over its steps, or that at the iterate of a full-batch
         optimizer.
@@ -163,7 +172,7 @@ def shares_parameters(*, parameters="", attributes="", **words):
     return fill
 
 
-class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
+class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, BaseEstimator):
     """Base of the four estimators."""
 
     _named = {"optimizer": get_optimizer, "loss": get_loss}
@@ -203,6 +212,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         tol=1e-4,
         n_iter_no_change=10,
         early_stopping=False,
+        scoring=None,
         validation_fraction=0.1,
         check_gradient=True,
         random_state=None,
@@ -228,6 +238,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
+        self.scoring = scoring
         self.validation_fraction = validation_fraction
         self.check_gradient = check_gradient
         self.random_state = random_state
@@ -242,6 +253,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 f"{type(self).__name__}: batch_size must be 'auto' or a whole number in [1, inf); "
                 f"got {self.batch_size!r}."
             )
+        if self.scoring is not None:
+            if not (isinstance(self.scoring, str) or callable(self.scoring)):
+                raise ValueError(
+                    f"{type(self).__name__}: scoring must be the name of a scorer, a callable or None; "
+                    f"got {self.scoring!r}."
+                )
+            check_scoring(self, scoring=self.scoring)
         if not isinstance(self.verbose, bool):
             check_range(type(self).__name__, "verbose", self.verbose, Interval(0, np.inf, integral=True))
 
@@ -252,7 +270,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         raise NotImplementedError
 
     def _validation_score(self, objective, theta, rows):
-        """Return a score of held-out rows, larger is better."""
+        """Return the score of held-out rows that `score` would give, larger is better."""
 
         def outcome(batch):
             prediction = self._check_prediction(objective.predictions(theta.structure, batch))
@@ -264,6 +282,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _score_of(self, prediction, y, sample_weight):
         """Return the score of predictions, larger is better."""
         raise NotImplementedError
+
+    def _targets(self, y):
+        """Return targets as the user gave them, None where there are none."""
+        return y
 
     def _check_prediction(self, prediction):
         """Return a prediction; raise if its shape does not fit the task."""
@@ -284,6 +306,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             loss.check_domain(columns["y"])
 
     _smallest_held_out = 1
+    _scores_by_loss = False  # rather than by predictions
 
     _n_init_outputs = 1
     _seed: int
@@ -354,35 +377,41 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             self._history, self._state = History(), None
         self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
         self._begin(phases[0][0], theta)
-        return incremental, objective, theta, phases, rows, self._monitor(objective, held_out, standing), given
+        return incremental, objective, theta, phases, rows, self._monitor(objective, theta, held_out, standing), given
 
-    def _monitor(self, objective, held_out, standing):
-        def score(answer):
-            return self._validation_score(objective, answer, held_out)
-
+    def _monitor(self, objective, theta, held_out, standing):
         if standing is None:
             standing = Standing()
             standing.begin_phase(0, self._history)
-        return Monitor(
-            self._history,
-            tol=self.tol,
-            score=None if held_out is None else score,
-            verbose=self.verbose,
-            standing=standing,
-        )
+        score = None if held_out is None else self._scorer_on(objective, theta, held_out)
+        return Monitor(self._history, tol=self.tol, score=score, verbose=self.verbose, standing=standing)
 
-    def _from_arrays(self, X, y, sample_weight, *, continuing, incremental, classes=None):
+    def _from_arrays(
+        self,
+        X,
+        y,
+        sample_weight,
+        *,
+        metadata,
+        validation=(None, None, None),
+        continuing,
+        incremental,
+        classes=None,
+    ):
         """Read arrays: a maker of rows, held-out rows or None, and what callbacks may see of them."""
         given = GivenRows(X, y, sample_weight)
+        names = self._metadata_names("partial_fit")
+        metadata, held_metadata = of_validation(metadata, names)
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
+        columns |= read_metadata(metadata, names, X.shape[0])
         if not continuing:
             self._draw_seed(self.random_state)
-        return self._arranged(X, columns, weight, given=given, continuing=continuing, incremental=incremental)
+        held_out = self._given_to_validate(X, columns, validation, held_metadata)
+        return self._arranged(X, columns, weight, held_out, given=given, continuing=continuing, incremental=incremental)
 
-    def _arranged(self, X, columns, weight, *, given, continuing, incremental):
-        """Hold out rows and scale weights: a maker of rows, held-out rows or None, and what callbacks may see."""
-        held_out = None
-        if self.early_stopping:
+    def _arranged(self, X, columns, weight, held_out=None, *, given, continuing, incremental):
+        """Hold out rows if none are given, and scale weights: a maker of rows, those, and what callbacks may see."""
+        if self.early_stopping and held_out is None:
             (X, columns, weight), held_out, given.chosen = self._split(X, columns, weight)
         if not incremental:
             weight = _scaled(weight)
@@ -397,6 +426,31 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Drop what a former fit left and this one may not set."""
         for name in ("gradient_report_", "optimizer_result_"):
             self.__dict__.pop(name, None)
+
+    def _given_to_validate(self, X, columns, validation, metadata):
+        """Return the rows that were passed to be scored, as an `ArrayRows`; None where there are none."""
+        X_val, y_val, weight = validation
+        beside = {"y_val": y_val, "sample_weight_val": weight}
+        beside |= {name + OF_VALIDATION: values for name, values in metadata.items()}
+        if X_val is None:
+            for name, values in beside.items():
+                if values is not None:
+                    raise ValueError(f"{name} is provided, but X_val was not provided.")
+            return None
+        if y_val is None and "y" in columns:
+            raise ValueError("X_val is provided, but y_val was not provided.")
+        if not self.early_stopping:
+            raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
+        with noted("This is about the validation set: X_val, y_val and what goes with them."):
+            X_val, columns_val, weight = self._read(X_val, y_val, weight, reset=False)
+            columns_val |= read_metadata(metadata, columns.keys() - {"y"}, X_val.shape[0], OF_VALIDATION)
+        scored_by_loss = self._scores_by_loss and self.scoring is None
+        received = self._metadata_names("partial_fit" if scored_by_loss else "predict")
+        for name in sorted(received & columns.keys() - columns_val.keys()):
+            raise ValueError(f"{name} is passed for the rows of X; pass {name + OF_VALIDATION} for those of X_val.")
+        held_out = ArrayRows(X_val.astype(X.dtype, copy=False), columns_val, weight, seed=self._seed)
+        self._require_scorable(held_out, given=True)
+        return held_out
 
     def _split(self, X, columns, weight):
         """Return the training rows, the held-out ones as an `ArrayRows`, and the indices of the former."""
@@ -419,14 +473,28 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self._require_scorable(held_out)
         return part(train_rows), held_out, train_rows
 
-    def _require_scorable(self, held_out):
-        if held_out.n_samples < self._smallest_held_out:
-            raise ValueError(
-                f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows: "
-                f"{held_out.n_samples} of them, and the score needs {self._smallest_held_out}. Hold out more."
+    def _require_scorable(self, held_out, given=False):
+        n, needed = held_out.n_samples, self._smallest_held_out if self.scoring is None else 1
+        if n < needed:
+            held = (
+                f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows: {n} of them"
             )
+            there = f"X_val has {n} rows" if given else held
+            raise ValueError(f"{there}, and the score needs {needed}. {'Pass' if given else 'Hold out'} more.")
         if not held_out.sum_of_weights:
-            raise ValueError("sample_weight is zero in every row that early_stopping=True holds out to be scored.")
+            weights = "sample_weight_val" if given else "sample_weight"
+            rows = "row" if given else "row that early_stopping=True holds out"
+            raise ValueError(f"{weights} is zero in every {rows} to be scored.")
+
+    def _scorer_on(self, objective, theta, held_out):
+        """Return ``score(theta)`` of held-out rows: by `scoring`, tried at the start, else as `score` does."""
+        if self.scoring is None:
+            return lambda theta: self._validation_score(objective, theta, held_out)
+        score = score_by(self.scoring, self, objective, held_out)
+        with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
+            warnings.simplefilter("ignore")  # a metric may well be undefined there
+            score(theta)
+        return score
 
     def _assemble(self, make_rows, methods, continuing):
         """Bind the callables and lay out θ: the objective, the starting θ, and the rows as each method takes them."""
@@ -741,37 +809,44 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __sklearn_is_fitted__(self):
         return hasattr(self, "params_")
 
-    def _predictions(self, X):
+    def _predictions(self, X, metadata):
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
         X = self._read_X(X, reset=False)
-        batch = ArrayRows(X, {}, seed=self._seed).everything
+        columns = read_metadata(metadata, self._model.predictor.nameable, X.shape[0])
+        model = self._model.bound_to(columns)
+        batch = ArrayRows(X, columns, seed=self._seed).everything
         # As in fit: read-only views, and arrays without dimensions where there are floats.
         layout = self._layout if self._layout.fits(self.params_) else Layout.of(self.params_, self._layout.dtype)
         params = layout.views(layout.flatten(self.params_, "params_"))
-        prediction = read_prediction(self._model.predictions(params, batch), batch.n)
+        prediction = read_prediction(model.predictions(params, batch), batch.n)
         return self._check_prediction(prediction).astype(X.dtype, copy=False)
 
-    def _prepare_check(self, X, y, sample_weight, random_state):
+    def _prepare_check(self, X, y, sample_weight, random_state, metadata):
         """What `check_gradient` needs."""
         methods = [method for method, _ in phases_of(get_optimizer(self.optimizer), self.max_iter)]
         continuing = hasattr(self, "params_")
-        other, (objective, theta, rows) = self._prepare(X, y, sample_weight, random_state, methods, continuing)
+        other, (objective, theta, rows) = self._prepare(
+            X, y, sample_weight, random_state, methods, continuing, metadata
+        )
         return objective, theta, _check_batch(rows[0]), other._seed
 
-    def _prepare_sweep(self, X, y, sample_weight, random_state, optimizer):
+    def _prepare_sweep(self, X, y, sample_weight, random_state, optimizer, metadata):
         """What `find_learning_rate` needs: what `fit` would start from, after the checks that it makes."""
         self._check_parameters()
         continuing = self.warm_start and hasattr(self, "params_")
-        other, (objective, theta, rows) = self._prepare(X, y, sample_weight, random_state, [optimizer], continuing)
+        other, (objective, theta, rows) = self._prepare(
+            X, y, sample_weight, random_state, [optimizer], continuing, metadata
+        )
         other._inspect(objective, theta, rows[0])
         return objective, theta, rows[0]
 
-    def _prepare(self, X, y, sample_weight, random_state, methods, continuing):
+    def _prepare(self, X, y, sample_weight, random_state, methods, continuing, metadata):
         """A copy that shares the callables, and what it has assembled; nothing of this estimator is changed."""
         other = copy.copy(self)
         other._draw_seed(random_state)
         X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
+        columns |= read_metadata(metadata, self._metadata_names("partial_fit"), X.shape[0])
         return other, other._assemble(partial(ArrayRows, X, columns, _scaled(weight)), methods, continuing)
 
 

@@ -92,6 +92,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         tol=1e-4,
         n_iter_no_change=10,
         early_stopping=False,
+        scoring=None,
         validation_fraction=0.1,
         check_gradient=True,
         random_state=None,
@@ -119,6 +120,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             tol=tol,
             n_iter_no_change=n_iter_no_change,
             early_stopping=early_stopping,
+            scoring=scoring,
             validation_fraction=validation_fraction,
             check_gradient=check_gradient,
             random_state=random_state,
@@ -132,7 +134,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         tags.classifier_tags.multi_label = True
         return tags
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
         """Train the model.
 
         Parameters
@@ -143,6 +145,16 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             Labels of any kind, or an indicator matrix of 0 and 1.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, scaled to mean 1: they count like repeated rows.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
+            pipeline transforms them as X with ``transform_input=["X_val"]``.
+        y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
+            Their labels, all of which are among those of y.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
+            ``exposure_val=...`` too.
 
         Returns
         -------
@@ -156,10 +168,11 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(partial(self._from_arrays, X, y, sample_weight))
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata, validation=validation))
 
     @available_if(trains_by_batches)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y, classes=None, sample_weight=None, **metadata):
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -172,6 +185,8 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             All labels that will ever come; needed in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are: a row of weight 2 counts as two.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
 
         Returns
         -------
@@ -185,7 +200,9 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             )
         if classes is None and not hasattr(self, "params_"):
             raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
-        return self._fit(partial(self._from_arrays, X, y, sample_weight, classes=classes), incremental=True)
+        return self._fit(
+            partial(self._from_arrays, X, y, sample_weight, classes=classes, metadata=metadata), incremental=True
+        )
 
     def fit_chunks(self, chunks, classes=None):
         """Train the model on data that do not fit into memory, one chunk at a time.
@@ -310,20 +327,22 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             )
         return prediction
 
-    def decision_function(self, X):
+    def decision_function(self, X, **metadata):
         """Return the raw scores.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes that of the second: the difference where the model gives two columns.
         """
-        return self._scores(self._predictions(X))
+        return self._scores(self._predictions(X, metadata))
 
     def _scores(self, prediction):
         """Raw scores in scikit-learn's shape."""
@@ -336,13 +355,15 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
     def _as_outputs(self, prediction):
         return self._scores(prediction).reshape(len(prediction), -1)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, **metadata):
         """Return the probability of each class, by the logistic function or softmax of the scores.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
@@ -350,32 +371,58 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             In the order of ``classes_``; rows sum to 1, but for multilabel targets, where each label has
             its own.
         """
-        scores = self.decision_function(X)
+        scores = self.decision_function(X, **metadata)
         return LogLoss().inverse_link(scores) if self._multilabel else LogLoss.probabilities(scores)
 
-    def predict(self, X):
+    def predict(self, X, **metadata):
         """Return the most probable class of each row.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
             Labels as they came; for multilabel targets 0 and 1.
         """
-        return self._decided(self.decision_function(X))
+        return self._decided(self.decision_function(X, **metadata))
+
+    def score(self, X, y, sample_weight=None, **metadata):
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            True labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
+
+        Returns
+        -------
+        score : float
+            Share of the rows that are right; for multilabel targets, in every label.
+        """
+        return float(accuracy_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
 
     def _decided(self, scores):
         if self._multilabel:
             return (scores > 0).astype(int)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
+    def _targets(self, y):
+        return y.astype(int) if self._multilabel else self.classes_[y]
+
     def _score_of(self, prediction, y, sample_weight):
-        true = y.astype(int) if self._multilabel else self.classes_[y]
-        return accuracy_score(true, self._decided(self._scores(prediction)), sample_weight=sample_weight)
+        decided = self._decided(self._scores(prediction))
+        return accuracy_score(self._targets(y), decided, sample_weight=sample_weight)
 
 
 def _read_labels(y, known, dtype):

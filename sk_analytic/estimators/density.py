@@ -61,6 +61,7 @@ class AnalyticDensity(UntargetedEstimator):
         tol=1e-4,
         n_iter_no_change=10,
         early_stopping=False,
+        scoring=None,
         validation_fraction=0.1,
         check_gradient=True,
         random_state=None,
@@ -87,6 +88,7 @@ class AnalyticDensity(UntargetedEstimator):
             tol=tol,
             n_iter_no_change=n_iter_no_change,
             early_stopping=early_stopping,
+            scoring=scoring,
             validation_fraction=validation_fraction,
             check_gradient=check_gradient,
             random_state=random_state,
@@ -101,22 +103,24 @@ class AnalyticDensity(UntargetedEstimator):
             )
         return prediction
 
-    def score_samples(self, X):
+    def score_samples(self, X, **metadata):
         """Return the log-density of each row, in nats.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
             Of X's dtype if that is floating. `score` is its mean.
         """
-        return self._predictions(X)
+        return self._predictions(X, metadata)
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X, y=None, sample_weight=None, **metadata):
         """Return the mean log-density of the rows, in nats.
 
         Parameters
@@ -127,13 +131,15 @@ class AnalyticDensity(UntargetedEstimator):
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
         score : float
             Larger is better.
         """
-        log_density = self.score_samples(X)
+        log_density = self.score_samples(X, **metadata)
         weight = read_weight(sample_weight, log_density)
         if weight is not None and not weight.any():
             raise ValueError("sample_weight is zero in every row: there is nothing to average.")

@@ -62,7 +62,7 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
         """Train the model.
 
         Parameters
@@ -73,6 +73,16 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, scaled to mean 1: they count like repeated rows.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
+            pipeline transforms them as X with ``transform_input=["X_val"]``.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
+            ``exposure_val=...`` too.
 
         Returns
         -------
@@ -86,10 +96,11 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(partial(self._from_arrays, X, y, sample_weight))
+        validation = (X_val, y_val, sample_weight_val)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata, validation=validation))
 
     @available_if(trains_by_batches)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None, **metadata):
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -100,13 +111,15 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are: a row of weight 2 counts as two.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
 
         Returns
         -------
         self : AnalyticRegressor
             This estimator.
         """
-        return self._fit(partial(self._from_arrays, X, y, sample_weight), incremental=True)
+        return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
         X, y = self._read_X(X, y, multi_output=True, y_numeric=True, reset=reset)
@@ -118,20 +131,43 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         self.n_outputs_ = self._n_init_outputs = shape[0] if shape else 1
         return X, {"y": y}, read_weight(sample_weight, X)
 
-    def predict(self, X):
+    def predict(self, X, **metadata):
         """Predict the targets: `forward`, with the inverse of the loss's link.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the shape that y had in `fit`.
         """
-        return self._on_the_scale_of_y(self._predictions(X))
+        return self._on_the_scale_of_y(self._predictions(X, metadata))
+
+    def score(self, X, y, sample_weight=None, **metadata):
+        """Return R² of the predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
+
+        Returns
+        -------
+        score : float
+            1 for perfect predictions, 0 for those of the mean; the average over several outputs.
+        """
+        return float(r2_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
 
     _smallest_held_out = 2  # R² of one row is not defined
 

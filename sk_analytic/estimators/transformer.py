@@ -56,6 +56,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
         tol=1e-4,
         n_iter_no_change=10,
         early_stopping=False,
+        scoring=None,
         validation_fraction=0.1,
         check_gradient=True,
         random_state=None,
@@ -82,6 +83,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
             tol=tol,
             n_iter_no_change=n_iter_no_change,
             early_stopping=early_stopping,
+            scoring=scoring,
             validation_fraction=validation_fraction,
             check_gradient=check_gradient,
             random_state=random_state,
@@ -105,20 +107,45 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
             )
         return prediction
 
-    def transform(self, X):
-        """Return what `forward` makes of the rows.
+    def fit_transform(self, X, y=None, **fit_params):
+        """Train the model and return what `forward` makes of the rows.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        y : None, default=None
+            Ignored; present as scikit-learn's pipelines pass it.
+        **fit_params : dict
+            What `fit` takes beside: weights, a validation set, metadata. `transform` gets what `forward` names.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_features_out)
             Of X's dtype if that is floating.
         """
-        return self._predictions(X).reshape(-1, self._n_features_out)
+        self.fit(X, y, **fit_params)
+        named = self._metadata_names("transform")
+        return self.transform(X, **{name: values for name, values in fit_params.items() if name in named})
+
+    def transform(self, X, **metadata):
+        """Return what `forward` makes of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
+
+        Returns
+        -------
+        codes : ndarray of shape (n_samples, n_features_out)
+            Of X's dtype if that is floating.
+        """
+        return self._predictions(X, metadata).reshape(-1, self._n_features_out)
+
+    _scores_by_loss = True
 
     def _validation_score(self, objective, theta, rows):
         loss = objective.mean(theta, rows.map(lambda batch: (objective.value(theta, batch), batch.n)))

@@ -11,7 +11,7 @@ from .chunked import ChunkedEstimator
 class UntargetedEstimator(ChunkedEstimator):
     """Base of the density and the transformer."""
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
         """Train the model.
 
         Parameters
@@ -22,6 +22,16 @@ class UntargetedEstimator(ChunkedEstimator):
             Ignored; present as scikit-learn's pipelines pass it.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, scaled to mean 1: they count like repeated rows.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
+            pipeline transforms them as X with ``transform_input=["X_val"]``.
+        y_val : None, default=None
+            Ignored, as y is.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
+            ``exposure_val=...`` too.
 
         Returns
         -------
@@ -35,10 +45,11 @@ class UntargetedEstimator(ChunkedEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        return self._fit(partial(self._from_arrays, X, None, sample_weight))
+        validation = (X_val, None, sample_weight_val)
+        return self._fit(partial(self._from_arrays, X, None, sample_weight, metadata=metadata, validation=validation))
 
     @available_if(trains_by_batches)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(self, X, y=None, sample_weight=None, **metadata):
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -49,13 +60,15 @@ class UntargetedEstimator(ChunkedEstimator):
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are: a row of weight 2 counts as two.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
 
         Returns
         -------
         self : estimator
             This estimator.
         """
-        return self._fit(partial(self._from_arrays, X, None, sample_weight), incremental=True)
+        return self._fit(partial(self._from_arrays, X, None, sample_weight, metadata=metadata), incremental=True)
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
         X = self._read_X(X, reset=reset)

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..exceptions import GradientCheckError
-from ..model import Model
+from ..metadata import read_metadata
+from ..model import Model, metadata_names
 from ..named import Interval, check_range
 from ..objective import Objective
 from ..parameters import Layout, Parameters
@@ -36,6 +37,7 @@ def check_gradient(
     n_directions=3,
     blocks=None,
     random_state=None,
+    **metadata,
 ):
     """Tell whether an analytic gradient is the derivative of the loss, and if not, what is wrong with it.
 
@@ -68,6 +70,8 @@ def check_gradient(
         The blocks to look at; all by default.
     random_state : int, RandomState instance or None, default=None
         For the starting parameters and the directions.
+    **metadata : array-like of shape (n_samples,) or (n_samples, k)
+        Further data of the rows, for the callables that name it.
 
     Returns
     -------
@@ -106,16 +110,16 @@ def check_gradient(
                 f"estimator must be one of sk_analytic's; got {estimator!r}. Functions of your own go in by name: "
                 "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)."
             )
-        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state)
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         if params is not None:
             theta = Parameters(theta.layout, theta.layout.flatten(params))
     else:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight)
+        objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)
     return examine(objective, theta, batch, n_directions=n_directions, seed=seed, blocks=blocks)
 
 
-def of_callables(loss, gradient, params, X, y, sample_weight):
+def of_callables(loss, gradient, params, X, y, sample_weight, metadata):
     """The objective of plain callables, at their parameters, on their rows."""
     given = {"loss": loss, "gradient": gradient, "params": params}
     absent = [name for name, value in given.items() if value is None]
@@ -128,8 +132,11 @@ def of_callables(loss, gradient, params, X, y, sample_weight):
     X = X.tocsr() if issparse(X) else np.asarray(X) if has_rows else np.zeros((1, 0))
     columns = {} if y is None else {"y": np.asarray(y)}
     weight = None if sample_weight is None else np.asarray(sample_weight, float)
-    functions = [_with_rows(role, given[role]) for role in ("loss", "gradient")]
-    model = Model(forward=None, forms={"gradient": functions[1]}, loss=functions[0], columns=columns, init=params)
+    functions = {role: _with_rows(role, given[role]) for role in ("loss", "gradient")}
+    columns |= read_metadata(metadata, metadata_names(functions, None), X.shape[0])
+    model = Model(
+        forward=None, forms={"gradient": functions["gradient"]}, loss=functions["loss"], columns=columns, init=params
+    )
     layout = Layout.of(params, np.float64)
     objective = Objective(model, None, layout)
     return objective, Parameters(layout, layout.flatten(params)), ArrayRows(X, columns, weight).everything

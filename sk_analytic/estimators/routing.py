@@ -1,0 +1,69 @@
+"""scikit-learn's metadata routing, with requests by instance.
+
+scikit-learn reads the metadata that an estimator may request off the signatures of its class. Here the
+callables say what else there is, so that it is an instance's.
+"""
+
+from typing import ClassVar
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._metadata_requests import RequestMethod
+from sklearn.utils.metadata_routing import UNUSED
+
+from ..metadata import OF_VALIDATION
+from ..model import GRADIENT_FORMS, metadata_names
+
+_PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")
+
+
+class _RequestOfInstance:
+    """``set_fit_request`` and its like, of one instance: its keywords are the names that its callables have."""
+
+    def __init__(self, method):
+        self.method = method
+
+    def __get__(self, instance, owner):
+        asked = owner.__new__(owner) if instance is None else instance
+        names = sorted(getattr(asked.get_metadata_routing(), self.method).requests)
+        if not names and instance is not None:
+            raise AttributeError(
+                f"{owner.__name__} has no set_{self.method}_request here: no callable of its names metadata for "
+                f"{self.method}."
+            )
+        return RequestMethod(self.method, names).__get__(instance, owner)
+
+
+class RoutesMetadata(BaseEstimator):
+    """An estimator whose metadata requests are those of its class and, by instance, of its callables."""
+
+    _routed: ClassVar[tuple[str, ...]] = ("fit", "partial_fit", *_PREDICTING)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for method in RoutesMetadata._routed:
+            name = f"set_{method}_request"
+            if hasattr(cls, method) and isinstance(vars(cls).get(name), RequestMethod | None):
+                setattr(cls, name, _RequestOfInstance(method))
+
+    def _metadata_names(self, method):
+        """Names of the metadata that a method takes, beside the arguments in its signature."""
+        predictor = "vjp" if getattr(self, "forward", None) is None else "forward"
+        roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
+        functions = {role: getattr(self, role, None) for role in roles}
+        names = metadata_names(functions, getattr(self, "model_params", None))
+        return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
+
+    def _get_metadata_request(self):
+        """The requests that were made, for the names that there are now: callables may have been exchanged."""
+        requests = super()._get_metadata_request()
+        of_class = super(RoutesMetadata, type(self).__new__(type(self)))._get_metadata_request()
+        for method in self._routed:
+            own = getattr(requests, method)
+            names = {*getattr(of_class, method).requests}
+            if hasattr(type(self), method):
+                names |= self._metadata_names(method)
+            for name in own.requests.keys() - names:
+                own.add_request(param=name, alias=UNUSED)
+            for name in sorted(names - own.requests.keys()):
+                own.add_request(param=name, alias=None)
+        return requests

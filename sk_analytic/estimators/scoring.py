@@ -1,0 +1,99 @@
+"""A scorer of scikit-learn's on held-out rows, while the estimator is still being trained."""
+
+import copy
+import inspect
+import numbers
+
+import numpy as np
+from sklearn import get_config
+from sklearn.metrics import check_scoring
+
+from ..rows import ArrayRows
+
+
+def score_by(scoring, estimator, objective, rows):
+    """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
+
+    The scorer sees a copy of the estimator, with θ as its ``params_``. For the rows that it is given, which are
+    validated already, the copy predicts with all that belongs to them: a scorer calls ``predict(X)``, without
+    metadata.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        Name of a scorer, or ``scorer(estimator, X, y)``.
+    estimator : AnalyticEstimator
+        Not changed.
+    objective : Objective
+    rows : rows
+        The held-out rows. Those of chunks never come together: there X is a `HeldOutChunks`.
+
+    Returns
+    -------
+    score : callable
+        ``score(theta) -> float``. It raises a TypeError for a scorer that does not return a number.
+    """
+    scorer = check_scoring(estimator, scoring=scoring)
+    X = rows.first.everything.X if isinstance(rows, ArrayRows) else HeldOutChunks(rows)
+    columns, weight = _beside(rows)
+    y = estimator._targets(columns.pop("y", None))
+    arguments = _received(scorer, columns, weight)
+    view = copy.copy(estimator)
+    view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
+
+    def score(theta):
+        def prediction(batch):
+            return estimator._check_prediction(objective.predictions(theta.structure, batch)).copy()
+
+        def predictions(asked, metadata):
+            if asked is X and not metadata:
+                return np.concatenate(rows.map(prediction))
+            return type(view)._predictions(view, asked, metadata)
+
+        view.params_ = theta.layout.publish(theta.vector)
+        view._layout = theta.layout
+        view._predictions = predictions
+        value = scorer(view, X, y, **arguments)
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"scoring={scoring!r} must return one number; got {value!r}.")
+        return float(value)
+
+    return score
+
+
+class HeldOutChunks:
+    """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it."""
+
+    def __init__(self, rows):
+        self.shape = (rows.n_samples, rows.first.everything.X.shape[1])
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def _beside(rows):
+    """What goes with all of the rows: columns by name, and weights or None."""
+    batches = rows.map(lambda b: ({name: column.copy() for name, column in b.columns.items()}, b.sample_weight))
+    columns = {name: np.concatenate([columns[name] for columns, _ in batches]) for name in batches[0][0]}
+    weighted = batches[0][1] is not None
+    return columns, np.concatenate([weight for _, weight in batches]) if weighted else None
+
+
+def _received(scorer, metadata, weight):
+    """The weights and metadata of the rows that a scorer receives by name.
+
+    A scorer made by scikit-learn names what its metric does, but for what its requests exclude or call by
+    another name; without metadata routing it takes weights alone.
+    """
+    metric = getattr(scorer, "_score_func", None)
+    there = metadata if metric is None or get_config()["enable_metadata_routing"] else {}
+    if weight is not None:
+        there = there | {"sample_weight": weight}
+    requests = {} if metric is None else scorer.get_metadata_routing().score.requests
+    received = {}
+    for name in inspect.signature(scorer if metric is None else metric).parameters:
+        request = requests.get(name)
+        source = request if isinstance(request, str) else name
+        if request is not False and source in there:
+            received[name] = there[source]
+    return received

@@ -1,0 +1,55 @@
+"""Row-wise data beside X, y and the weights, passed by name: exposure, groups, times of censoring."""
+
+import numpy as np
+import scipy.sparse
+
+from .exceptions import ReceivedArgumentError
+from .named import nearest
+
+OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
+
+
+def read_metadata(metadata, names, n_samples, suffix=""):
+    """Return what was passed by name as arrays, a row for each row of X; what is None was not passed.
+
+    Raises
+    ------
+    ReceivedArgumentError
+        For a name that no callable has.
+    ValueError
+        For another number of rows, and for what is no array of rows.
+    """
+    given = {name: values for name, values in metadata.items() if values is not None}
+    for name in given:
+        if name not in names:
+            raise ReceivedArgumentError(
+                f"Metadata {name + suffix!r} was passed, which no callable that runs here names."
+                f"{nearest(name, names)} They name: {', '.join(sorted(names)) or 'none'}."
+            )
+    return {name: _read_column(name + suffix, values, n_samples) for name, values in given.items()}
+
+
+def _read_column(name, values, n_samples):
+    if scipy.sparse.issparse(values):
+        raise TypeError(f"{name} is sparse; metadata must be dense. Pass {name}.toarray().")
+    # A series of a nullable dtype becomes an array of objects elsewhere.
+    array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+    if array.ndim == 0:
+        raise ValueError(
+            f"{name} must have a value for each row; got {values!r}. What is the same for all rows goes into "
+            f"model_params={{{name!r}: ...}}."
+        )
+    if len(array) != n_samples:
+        raise ValueError(f"{name} has {len(array)} rows, and X has {n_samples}: metadata has a row for each row of X.")
+    return array
+
+
+def of_validation(metadata, names):
+    """Tell apart what belongs to the rows of X from what, by its suffix, belongs to those of X_val."""
+    held = {
+        name: name.removesuffix(OF_VALIDATION)
+        for name in metadata
+        if name not in names and name.removesuffix(OF_VALIDATION) in names
+    }
+    training = {name: values for name, values in metadata.items() if name not in held}
+    return training, {base: metadata[name] for name, base in held.items()}
