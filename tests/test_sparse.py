@@ -227,7 +227,7 @@ def test_what_was_right_on_arrays_is_looked_at_again_on_csr():
 
 def test_a_wide_matrix_is_diagnosed_without_being_written_out():
     """A wrong gradient over a hundred thousand features is found, and named, in little memory."""
-    wide = sparse.random_array((200, 100_000), density=1e-4, format="csr", rng=np.random.default_rng(0))
+    wide = sparse.csr_array(sparse.random(200, 100_000, 1e-4, "csr", None, np.random.default_rng(0)))
     target = wide @ np.ones(100_000)
 
     def gradient(params, X, y):

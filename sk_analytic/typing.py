@@ -1,0 +1,45 @@
+"""Names of the types that signatures speak of: what users write and receive, and arrays inside.
+
+`Params` and what belongs to it are for annotations of your own functions, and of variables. In a function that
+indexes its parameters, the type of your own structure says more: ``dict[str, NDArray[np.float64]]``, a named tuple.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Forward", "Gradient", "Grads", "Jacobian", "LossAndGradient", "LossFunction", "Params", "Pullback", "Vjp"]
+
+Params: TypeAlias = NDArray[Any] | float | Mapping[str, "Params"] | Sequence["Params"]
+"""Parameters as a user writes them: arrays and numbers in dicts, tuples, lists, named tuples, nested, or one array."""
+
+Grads: TypeAlias = ArrayLike | None | Mapping[str, "Grads"] | Sequence["Grads"]
+"""A gradient in the structure of its parameters; a leaf None is not trained. Leaves may come from elsewhere."""
+
+# What follows ``(params, X)`` in a user's functions is received by name, so that no two of them have one signature.
+Forward: TypeAlias = Callable[..., ArrayLike]
+"""``forward(params, X) -> prediction``."""
+Gradient: TypeAlias = Callable[..., Grads]
+"""``gradient(params, X, y) -> grads``."""
+LossAndGradient: TypeAlias = Callable[..., tuple[float, Grads]]
+"""``loss_and_gradient(params, X, y) -> (loss, grads)``."""
+Pullback: TypeAlias = Callable[[NDArray[Any]], Grads]
+"""``pullback(d_prediction) -> grads``."""
+Vjp: TypeAlias = Callable[..., tuple[ArrayLike, Pullback]]
+"""``vjp(params, X) -> (prediction, pullback)``."""
+Jacobian: TypeAlias = Callable[..., Grads]
+"""``jacobian(params, X) -> J``, leaf by leaf."""
+LossFunction: TypeAlias = Callable[..., float]
+"""``loss(params, X, y) -> float``."""
+
+Array: TypeAlias = NDArray[Any]
+"""An array inside the package. Its dtype is that of X, float32 or float64, unless words say otherwise."""
+
+Number: TypeAlias = float | Any
+"""A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
+schedules are numbers already, and a union with `Schedule` would deny that."""
+
+Shape: TypeAlias = tuple[int, ...]
+DType: TypeAlias = np.dtype[Any]
