@@ -56,7 +56,7 @@ def _problem(form, dtype, size, batch_size, seconds):
 
 def alone(problem, form):
     """Return a function that calls the callables as often as a fit does, and does nothing else."""
-    batches = [(batch.X, batch.y) for batch in _ready(problem)]
+    batches = [(batch.X, batch.y) for batch in ready(rows_of(problem), problem)]
     steps = problem.epochs * -(-len(problem.y) // problem.batch_size)
     turns = [batches[step % len(batches)] for step in range(steps)]
     params = problem.start
@@ -74,9 +74,8 @@ def alone(problem, form):
     return vjp if form == "vjp" else loss_and_gradient
 
 
-def _ready(problem):
+def ready(rows, problem):
     """Return copies of the first batches, as many as a fit has in its cache at a time."""
-    rows = rows_of(problem)
     batch_bytes = problem.batch_size * problem.X[:1].nbytes
     return rows.sample(int(np.clip(READY // batch_bytes, 1, rows.steps_per_epoch)), purpose=0)
 

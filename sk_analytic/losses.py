@@ -664,7 +664,7 @@ def _as_floating(prediction):
     return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
 
 
-ENTRIES_AT_ONCE = 16384
+ENTRIES_AT_ONCE = 65536
 """Of a prediction: what a formula makes on its way then stays in the cache, and in memory that is not given back."""
 
 
