@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sk_analytic import optimizers
-from sk_analytic.optimizers import get_optimizer_names
+from sk_analytic.optimizers import Rule, get_optimizer_names
+from sk_analytic.optimizers.engines import as_tuple
+from sk_analytic.optimizers.state import Now
 from sk_analytic.parameters import Layout
 
 from . import peers
@@ -33,7 +35,7 @@ STEPS = 5
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
 
 
-class Rule(NamedTuple):
+class Case(NamedTuple):
     """The same rule in each library: a class and what to set, or None where it has none."""
 
     ours: tuple
@@ -44,28 +46,28 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "adam": Rule(("Adam", {}), ("Adam", {}), True, ("adam", {}), ("AdamOptimizer", {})),
-    "adamw": Rule(
+    "adam": Case(("Adam", {}), ("Adam", {}), True, ("adam", {}), ("AdamOptimizer", {})),
+    "adamw": Case(
         ("AdamW", {"weight_decay": 0.01}),
         ("AdamW", {"weight_decay": 0.01}),
         True,
         ("adamw", {"weight_decay": 0.01}),
     ),
-    "momentum": Rule(
+    "momentum": Case(
         ("SGD", {"momentum": 0.9}),
         ("SGD", {"momentum": 0.9}),
         True,
         ("sgd", {"momentum": 0.9}),
         ("SGDOptimizer", {"momentum": 0.9, "nesterov": False}),
     ),
-    "rmsprop": Rule(
+    "rmsprop": Case(
         ("RMSprop", {"rho": 0.99}),
         ("RMSprop", {"alpha": 0.99}),
         False,
         ("rmsprop", {"decay": 0.99, "eps": 1e-8, "eps_in_sqrt": False}),
     ),
-    "lion": Rule(("Lion", {}), optax=("lion", {"weight_decay": 0.0})),
-    "amsgrad": Rule(("Adam", {"amsgrad": True}), ("Adam", {"amsgrad": True}), True, ("amsgrad", {})),
+    "lion": Case(("Lion", {}), optax=("lion", {"weight_decay": 0.0})),
+    "amsgrad": Case(("Adam", {"amsgrad": True}), ("Adam", {"amsgrad": True}), True, ("amsgrad", {})),
 }
 
 
@@ -201,6 +203,21 @@ def _ours_as_tuple(rule, engine, theta, g, cuts):
     return Side(lambda: optimizer.update(state, blocks, grads), lambda: np.concatenate(blocks))
 
 
+def _as_written(rule, theta, g, cuts):
+    """Our own formula called as any function of arrays, which makes an array for each of its operations."""
+    name, settings = rule.ours
+    optimizer = getattr(optimizers, name)(learning_rate=RATE, **settings)
+    theta, now = theta.copy(), Now()
+    slots = [np.full_like(theta, start) for start in optimizer.slots.values()]
+
+    def step():
+        now.t += 1
+        flow, *slots[:] = as_tuple(optimizer.formula(g, theta, *slots, *optimizer.coefficients(now)))
+        theta[...] = theta - RATE * flow
+
+    return Side(step, lambda: theta)
+
+
 def _sklearn(rule, theta, g, cuts):
     from sklearn.neural_network import _stochastic_optimizers
 
@@ -245,6 +262,8 @@ def _optax(rule, theta, g, cuts):
 def _peers(rule):
     """Return the peers that have the rule: what they need, and their maker."""
     found = {}
+    if issubclass(getattr(optimizers, rule.ours[0]), Rule):
+        found["our formula, as written"] = (), _as_written
     if rule.sklearn:
         found["scikit-learn"] = (), _sklearn
     if rule.torch:

@@ -3,6 +3,7 @@
 What the parts do not add up to is the loop itself, and caches that one part leaves cold for the next.
 """
 
+import math
 import sys
 from itertools import count, cycle
 
@@ -96,9 +97,14 @@ class _Step:
             "drawing and gathering rows": lambda: self.rows.batch(*next(positions)),
             "the callables with their binding, loss and checks": lambda: objective.partial(theta, next(batches)),
             "reading the gradient": lambda: self.layout.gather(grads, blocks, self.form),
-            "is it finite": lambda: np.vdot(gradient, gradient),
+            "is the gradient finite": lambda: math.isfinite(np.vdot(gradient, gradient)),
+            "likewise, entry by entry (not done)": lambda: np.isfinite(gradient).all(),
             "the update": lambda: self.optimizer.update(self.state, vector, gradient),
         }
+        if self.form == "vjp":
+            batch = next(batches)
+            prediction = objective.predictions(theta.structure, batch)
+            parts["the loss"] = lambda: objective.loss.value_and_derivative(batch.y, prediction)
         return parts
 
     def _callables(self, batches):
