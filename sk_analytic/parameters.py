@@ -5,6 +5,8 @@ array), names its leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and says
 vector. `Parameters` is a vector together with the structure of read-only views on it that callables get.
 """
 
+import itertools
+import math
 import numbers
 from collections.abc import Iterable, Mapping
 
@@ -42,7 +44,7 @@ class Layout:
     def __init__(self, tree, names, shapes, dtype, scalars):
         self.tree, self.names, self.shapes, self.scalars = tree, names, shapes, scalars
         self.dtype = np.dtype(dtype)
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes], dtype=int).tolist()
+        ends = list(itertools.accumulate(map(math.prod, shapes)))
         self.slices = tuple(slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True))
         self.size = ends[-1]
         branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else [None]
