@@ -5,6 +5,7 @@ from .exceptions import DivergenceError, GradientCheckError, ParameterStructureE
 from .gradient_check import Finding, GradientReport, check_gradient
 from .losses import get_loss, get_loss_names
 from .optimizers import get_optimizer, get_optimizer_names
+from .persistence import load_params, save_params, trusted_types
 from .search import LearningRateSweep, find_learning_rate, optimizer_grid
 
 __version__ = "0.1.0"
@@ -27,5 +28,8 @@ __all__ = [
     "get_loss_names",
     "get_optimizer",
     "get_optimizer_names",
+    "load_params",
     "optimizer_grid",
+    "save_params",
+    "trusted_types",
 ]

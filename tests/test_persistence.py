@@ -1,21 +1,62 @@
-"""Copies of estimators, in memory, in files and in other processes: what they predict, and how they go on."""
+"""Copies of estimators, in memory, in files and in other processes: what they predict, and how they go on.
+
+And parameters in files of their own.
+"""
 
 import copy
+import functools
+import math
+import os
 import pickle
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import cloudpickle
 import joblib
 import numpy as np
 import pytest
-from models import USER_MODELS, linear_forward, linear_init
+import safetensors.numpy
+import skops.io as skops_io
+from models import USER_MODELS, linear_forward, linear_init, linear_vjp
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from sk_analytic import (
+    AnalyticClassifier,
+    AnalyticDensity,
+    AnalyticRegressor,
+    AnalyticTransformer,
+    ParameterStructureError,
+    get_optimizer,
+    get_optimizer_names,
+    load_params,
+    save_params,
+    trusted_types,
+)
 from sk_analytic.losses import Huber
-from sk_analytic.optimizers import Adam, Chain, ClipNorm
+from sk_analytic.optimizers import (
+    SGD,
+    Accumulate,
+    Adam,
+    Chain,
+    ClipNorm,
+    Cosine,
+    ExponentialAverage,
+    Lookahead,
+    OneCycle,
+    PerBlock,
+    PolyakAverage,
+    ReduceOnPlateau,
+    RMSprop,
+    WarmUp,
+)
+from sk_analytic.optimizers.full_batch import FullBatch
 
 # Most fits here are cut short on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -196,3 +237,450 @@ def test_a_copy_shares_no_memory():
     before = output(duplicated)
     original.params_["W"][...] = 0
     assert_array_equal(output(duplicated), before)
+
+
+# ---- training that goes on ----
+
+EPOCHS = 3  # k: fits of so many epochs, of three steps each
+BY_BATCHES = {name: name for name in get_optimizer_names() if not isinstance(get_optimizer(name), FullBatch)}
+OPTIMIZERS = BY_BATCHES | {
+    "chain by block": Chain([ClipNorm(0.5), PerBlock({"W": Adam(Cosine(0.1, length=15))}, default=SGD(0.05))]),
+    "accumulated": Chain([Accumulate(2), Adam(0.05)]),
+    "lookahead": Chain([RMSprop(0.05), Lookahead(4)]),
+    "polyak average": Chain([SGD(0.1), PolyakAverage(start=5)]),
+    "exponential average": Chain([Adam(0.1), ExponentialAverage(0.9)]),
+    "reduced on plateau": SGD(ReduceOnPlateau(0.8, factor=0.5, patience=0), momentum=0.9),
+    "warmed up": Adam(WarmUp(8, then=Cosine(0.1, length=30))),
+    "one cycle": SGD(OneCycle(0.3, length=18), momentum=0.5, nesterov=True),
+}
+LEFT = SimpleNamespace(calls=math.inf)  # of the callable below, before it ends its process
+
+
+def mortal_vjp(params, X, rng):
+    """A linear model with noise on its inputs, in which a process can be killed while it trains."""
+    LEFT.calls -= 1
+    if LEFT.calls < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return linear_vjp(params, X + 0.1 * rng.normal(size=X.shape))
+
+
+def unfinished(optimizer, max_iter=EPOCHS, **settings):
+    model = {"forward": linear_forward, "init": linear_init, "vjp": mortal_vjp, "check_gradient": False}
+    fixed = {"batch_size": 20, "random_state": 0, "warm_start": True, "alpha": 0.01}
+    return AnalyticRegressor(optimizer=optimizer, max_iter=max_iter, **(model | fixed | settings))
+
+
+def train_and_die(folder):
+    """Let a process a rule train for k epochs, write the estimator, and be killed in the epoch after the next."""
+    for name, optimizer in OPTIMIZERS.items():
+        child = os.fork()
+        if not child:
+            estimator = unfinished(optimizer).fit(X, Y)
+            (Path(folder) / f"{name}.pickle").write_bytes(pickle.dumps(estimator))
+            LEFT.calls = 4
+            estimator.fit(X, Y)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, name
+
+
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory):
+    """Files of processes that were killed while they trained."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = "import sys, test_persistence; test_persistence.train_and_die(sys.argv[1])"
+    path = os.pathsep.join(map(str, [Path(__file__).parent, Path(__file__).parents[1]]))
+    subprocess.run([sys.executable, "-c", command, str(folder)], check=True, env=os.environ | {"PYTHONPATH": path})
+    return folder
+
+
+def assert_same(ours, theirs):
+    """The same parameters, curve, counts and optimizer state, to the bit."""
+    for name in ("W", "b"):
+        assert_array_equal(ours.params_[name], theirs.params_[name])
+    assert ours.loss_curve_ == theirs.loss_curve_
+    assert ours.validation_scores_ == theirs.validation_scores_
+    assert (ours.n_iter_, ours.n_steps_) == (theirs.n_iter_, theirs.n_steps_)
+    assert repr(ours.optimizer_state_) == repr(theirs.optimizer_state_)
+    for one, other in zip(ours.optimizer_state_.links, theirs.optimizer_state_.links, strict=True):
+        for slot in one.slots:
+            assert_array_equal(one.slots[slot], other.slots[slot])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process is killed as POSIX does it")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("how", ["warm_start", "partial_fit"])
+def test_k_epochs_a_kill_and_k_more_are_2k_epochs(name, how, left_behind):
+    """With every minibatch rule: slots, counters, memory, schedules and seed come back from the file."""
+    resumed = pickle.loads((left_behind / f"{name}.pickle").read_bytes())
+    assert resumed.n_iter_ == EPOCHS
+    if how == "warm_start":
+        resumed.fit(X, Y)
+    else:
+        for _ in range(EPOCHS):
+            resumed.partial_fit(X, Y)
+    assert_same(resumed, unfinished(OPTIMIZERS[name], 2 * EPOCHS).fit(X, Y))
+
+
+@pytest.mark.parametrize("first", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        ("adam", {"early_stopping": True, "n_iter_no_change": 5, "tol": 0.0}),
+        (Adam(0.1), {"early_stopping": True, "n_iter_no_change": 3, "tol": 0.5}),
+        (OPTIMIZERS["exponential average"], {"early_stopping": True, "n_iter_no_change": 50}),
+        ("adam", {"n_iter_no_change": 4, "tol": 0.05}),
+        ("asgd", {"n_iter_no_change": 4, "tol": 0.05}),
+    ],
+    ids=["score", "score, soon stopped", "score of an average", "loss", "loss of an average"],
+)
+def test_what_counts_for_stopping_goes_on(optimizer, settings, first):
+    """The best so far, the epochs without improvement, the best parameters: training is stopped in the same epoch."""
+    whole = unfinished(optimizer, 40, **settings).fit(X, Y)
+    assert whole.n_iter_ > first
+    parts = pickle.loads(pickle.dumps(unfinished(optimizer, first, **settings).fit(X, Y)))
+    assert_same(parts.set_params(max_iter=40 - first).fit(X, Y), whole)
+
+
+def test_a_fit_that_was_stopped_counts_anew():
+    """Going on after a stop is the user's decision; it is not stopped at once."""
+    stopped = unfinished("adam", 200, n_iter_no_change=3, tol=0.1).fit(X, Y)
+    first = stopped.n_iter_
+    assert first < 200
+    assert stopped.fit(X, Y).n_iter_ >= first + 3
+
+
+def test_after_early_stopping_training_goes_on_from_the_best():
+    """Where training was stopped it goes on from what is in ``params_``."""
+    stopped = unfinished("sgd", 200, early_stopping=True, n_iter_no_change=3, tol=0.1).fit(X, Y)
+    assert stopped.n_iter_ < 200
+    twin = copy.deepcopy(stopped)
+    twin.params_ = copy.deepcopy(stopped.params_)
+    assert_same(twin.fit(X, Y), stopped.fit(X, Y))
+
+
+@pytest.mark.parametrize(
+    "name", ["asgd", "lookahead", "exponential average", "schedule_free_sgd", "schedule_free_adamw"]
+)
+def test_parameters_set_by_hand_are_gone_on_from(name):
+    """Also where an average predicts, from which training itself does not go on: it begins anew from them."""
+    settings = {"vjp": linear_vjp, "shuffle": False}
+    estimator = unfinished(OPTIMIZERS[name], **settings).fit(X, Y)
+    before = copy.deepcopy(estimator.params_)
+    own = {"W": np.full((3, 1), 10.0), "b": np.zeros(1)}
+    estimator.params_ = copy.deepcopy(own)
+    fresh = unfinished(OPTIMIZERS[name], init=own, **settings)
+    assert_array_equal(estimator.partial_fit(X, Y).params_["W"], fresh.partial_fit(X, Y).params_["W"])
+    assert (estimator.params_["W"] != before["W"]).all()
+    assert_array_equal(own["W"], 10.0)
+
+
+def test_a_full_batch_method_begins_anew_and_says_so(capsys):
+    """Nothing of the curvature is kept: a warm start is a new start from the parameters."""
+    estimator = unfinished("lbfgs", 2, verbose=1).fit(X, Y)
+    assert "anew" not in capsys.readouterr().out
+    start = copy.deepcopy(estimator.params_)
+    estimator.fit(X, Y)
+    assert "LBFGS begins anew at the parameters so far." in capsys.readouterr().out
+    fresh = unfinished("lbfgs", 2).set_params(init=start).fit(X, Y)
+    assert_array_equal(estimator.params_["W"], fresh.params_["W"])
+    assert estimator.n_iter_ == 2 + fresh.n_iter_
+
+
+# ---- skops ----
+
+
+def through_skops(estimator, *functions):
+    return skops_io.loads(skops_io.dumps(estimator), trusted=trusted_types(*functions))
+
+
+def functions_of(estimator):
+    given = [estimator.forward, estimator.gradient, estimator.init, estimator.loss, estimator.loss_and_gradient]
+    return {f for f in [*given, estimator.vjp, estimator.jacobian] if callable(f)}
+
+
+@every_model
+def test_skops_loads_what_is_trusted(cls, form):
+    """Own types and the user's functions, fitted or not; the copy predicts and goes on to the bit."""
+    original = make(cls, form)
+    assert_array_equal(
+        output(through_skops(original, *functions_of(original)).fit(X, target(cls))),
+        output(original.fit(X, target(cls))),
+    )
+    loaded = through_skops(original, *functions_of(original), *([type(original.params_)] * (cls is AnalyticDensity)))
+    assert_array_equal(output(loaded), output(original))
+    assert_array_equal(output(loaded.partial_fit(X, target(cls))), output(original.partial_fit(X, target(cls))))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_after_skops(name):
+    """With every minibatch rule, to the bit."""
+    estimator = unfinished(OPTIMIZERS[name]).fit(X, Y)
+    loaded = through_skops(estimator, linear_forward, linear_init, mortal_vjp)
+    assert_same(loaded.fit(X, Y), estimator.fit(X, Y))
+
+
+@pytest.mark.parametrize("name", [name for name in get_optimizer_names() if name not in BY_BATCHES])
+def test_skops_loads_the_results_of_full_batch_methods(name):
+    """With what scipy returned."""
+    jacobian = USER_MODELS[AnalyticRegressor]["jacobian"]
+    estimator = AnalyticRegressor(**jacobian, optimizer=name, max_iter=3).fit(X, Y)
+    loaded = through_skops(estimator, *functions_of(estimator))
+    assert_array_equal(output(loaded), output(estimator))
+    assert loaded.optimizer_result_.fun == estimator.optimizer_result_.fun
+
+
+def test_skops_names_the_users_functions_as_what_is_to_be_trusted():
+    """Beside this package's own types there is nothing else; without trust nothing is loaded."""
+    estimator = make_pipeline(StandardScaler(), unfinished("adam")).fit(X, Y)
+    data = skops_io.dumps(estimator)
+    untrusted = set(skops_io.get_untrusted_types(data=data)) - set(trusted_types())
+    assert untrusted == {"models.linear_forward", "models.linear_init", "test_persistence.mortal_vjp"}
+    with pytest.raises(skops_io.exceptions.UntrustedTypesFoundException, match="mortal_vjp"):
+        skops_io.loads(data, trusted=trusted_types())
+    loaded = skops_io.loads(data, trusted=trusted_types(linear_forward, linear_init, mortal_vjp))
+    assert_array_equal(loaded.predict(X), estimator.predict(X))
+
+
+class Scaled:
+    """A callable with a state of its own."""
+
+    def __init__(self, factor, function=linear_forward):
+        self.factor, self.function = factor, function
+
+    def __call__(self, params, X):
+        return self.factor * self.function(params, X)
+
+    def predict(self, params, X):
+        return self(params, X)
+
+
+def shifted(params, X, shift):
+    return linear_forward(params, X) + shift
+
+
+@pytest.mark.parametrize(
+    ("forward", "trusted"),
+    [
+        (functools.partial(shifted, shift=2.0), [functools.partial, shifted]),
+        (Scaled(2.0), [Scaled]),
+    ],
+    ids=["partial", "object"],
+)
+def test_skops_keeps_partials_and_callable_objects(forward, trusted):
+    """With what they hold."""
+    estimator = AnalyticRegressor(
+        forward, vjp=linear_vjp, init={"W": np.ones((3, 1)), "b": np.zeros(1)}, check_gradient=False, max_iter=1
+    ).fit(X, Y)
+    loaded = through_skops(estimator, linear_forward, linear_vjp, *trusted)
+    assert_array_equal(loaded.predict(X), estimator.predict(X))
+
+
+def local_function(params, X):
+    return None
+
+
+def make_local(module_level_name):
+    def inner(params, X):
+        return linear_forward(params, X)
+
+    if module_level_name:
+        inner.__name__ = inner.__qualname__ = module_level_name
+    return inner
+
+
+def local_tuple():
+    class Local(NamedTuple):
+        slope: float
+
+    return Local(1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"forward": lambda params, X: X}, r"forward holds a lambda \(.*test_persistence.py, line \d+\)"),
+        ({"vjp": make_local(None)}, "vjp holds the function make_local.<locals>.inner"),
+        ({"forward": make_local("local_function")}, "forward holds the function local_function"),
+        ({"forward": functools.partial(lambda params, X, a: X, a=1)}, "forward holds a lambda"),
+        ({"forward": Scaled(2.0, lambda params, X: X)}, "forward holds a lambda"),
+        ({"forward": Scaled(2.0, lambda params, X: X).predict}, "forward holds a lambda"),
+        ({"model_params": {"activations": [np.tanh, lambda x: x]}}, "model_params holds a lambda"),
+        ({"init": local_tuple()}, "init holds the class local_tuple.<locals>.Local of test_persistence"),
+        ({"loss": staticmethod(lambda: 0).__func__}, "loss holds a lambda"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_skops_is_refused_what_has_no_import_path(settings, message):
+    """It would write a name under which nothing, or another function, is found later."""
+    estimator = AnalyticRegressor(**settings)
+    with pytest.raises(TypeError, match=f"This AnalyticRegressor cannot be saved by skops: {message}"):
+        skops_io.dumps(estimator)
+    with pytest.raises(TypeError, match="cloudpickle"):
+        skops_io.dumps(make_pipeline(StandardScaler(), estimator))
+    assert (
+        pickle.loads(cloudpickle.dumps(estimator)).get_params(deep=False).keys() == estimator.get_params(False).keys()
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [(lambda x: x, "got a lambda"), (make_local(None), "make_local"), (Scaled(1.0), "takes functions and classes")],
+    ids=["lambda", "local", "object"],
+)
+def test_only_what_has_an_import_path_can_be_trusted(wrong, message):
+    """A name that leads nowhere would not be the user's function."""
+    with pytest.raises(TypeError, match=message):
+        trusted_types(wrong)
+
+
+# ---- parameters in files ----
+
+
+class Line(NamedTuple):
+    slope: float
+    offset: np.ndarray
+
+
+STRUCTURES = {
+    "dict": {"W": np.arange(6.0).reshape(3, 2), "b": 0.5},
+    "tuple": (np.ones(3), np.zeros((2, 0)), 2.0),
+    "named tuple": Line(1.5, np.array([1.0, 2.0])),
+    "nested": {"layers": [{"W": np.eye(2), "b": 1.0}, {"W": -np.eye(2), "b": 2.0}], 7: np.float64(3.0)},
+    "array": np.linspace(0, 1, 5),
+    "one number": 4.25,
+    "float32": {"W": np.array([[0.1, 0.2]], np.float32)},
+    "names of arguments": {"file": np.ones(1), "allow_pickle": 0.5, "a/b": 1.0, "x.npy": 2.0},
+    "other memory orders": {"F": np.asfortranarray(np.arange(6.0).reshape(2, 3)), "strided": np.arange(8.0)[::3]},
+}
+every_format = pytest.mark.parametrize("ending", ["npz", "safetensors"])
+
+
+def leaves(structure):
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if isinstance(structure, tuple | list):
+        return [leaf for child in structure for leaf in leaves(child)]
+    return [structure]
+
+
+@every_format
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_parameters_come_back_from_a_file(name, ending, tmp_path):
+    """In their structure, to the bit; floats stay floats, and the file is independent of what was saved."""
+    params = STRUCTURES[name]
+    path = tmp_path / f"params.{ending}"
+    save_params(path, params)
+    loaded = load_params(path, like=params)
+    assert type(loaded) is type(params)
+    for ours, theirs in zip(leaves(loaded), leaves(params), strict=True):
+        assert_array_equal(ours, theirs, strict=isinstance(theirs, np.ndarray))
+        assert isinstance(ours, float) == isinstance(theirs, float)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@every_format
+def test_files_are_read_by_others_under_block_names(ending, tmp_path):
+    """numpy and safetensors see plain arrays, and what they write is read."""
+    path = tmp_path / f"params.{ending}"
+    save_params(str(path), STRUCTURES["nested"])
+    if ending == "npz":
+        with np.load(path, allow_pickle=False) as archive:
+            read = dict(archive)
+    else:
+        read = safetensors.numpy.load_file(path)
+    assert set(read) == {"layers.0.W", "layers.0.b", "layers.1.W", "layers.1.b", "7"}
+    assert {name: array.tolist() for name, array in load_params(path).items()} == {
+        n: a.tolist() for n, a in read.items()
+    }
+    np.savez(tmp_path / "theirs.npz", **read)
+    assert load_params(tmp_path / "theirs.npz", like=STRUCTURES["nested"])["layers"][1]["b"] == 2.0
+
+
+@every_format
+def test_an_estimator_takes_over_what_another_has_learned(ending, tmp_path):
+    """Its parameters go to a file, and into another estimator's structure or its start."""
+    fitted = AnalyticRegressor(optimizer="lbfgs").fit(X, Y)
+    save_params(tmp_path / f"params.{ending}", fitted)
+    other = AnalyticRegressor(optimizer="lbfgs").fit(X, -Y)
+    other.params_ = load_params(tmp_path / f"params.{ending}", like=other)
+    assert_array_equal(other.predict(X), fitted.predict(X))
+    assert type(other.params_["intercept"]) is float
+    begun = AnalyticRegressor(init=other.params_, optimizer=SGD(0.0), max_iter=1).fit(X, Y)
+    assert_array_equal(begun.predict(X), fitted.predict(X))
+
+
+@every_format
+def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
+    """The message has the file, the block, what came and what was expected."""
+    path = tmp_path / f"params.{ending}"
+    save_params(path, {"W": np.ones((3, 2)), "b": np.ones(2)})
+    for like, message in [
+        (
+            {"W": np.ones((2, 3)), "b": np.ones(2)},
+            rf"params.{ending} has shape \(3, 2\) in block 'W'; expected \(2, 3\). Is it",
+        ),
+        (
+            {"W": np.ones((3, 2)), "c": np.ones(2)},
+            rf"params.{ending} lacks the block 'c'.*It has: W, b. Asked for are: W, c",
+        ),
+        ({"W": np.ones((3, 2))}, rf"params.{ending} has a block 'b' that is not asked for"),
+    ]:
+        with pytest.raises(ParameterStructureError, match=message):
+            load_params(path, like=like)
+    with pytest.raises(TypeError, match="This AnalyticRegressor is not fitted"):
+        load_params(path, like=AnalyticRegressor())
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=rf"params.{ending} is no .{ending} file"):
+        load_params(path)
+    with pytest.raises(FileNotFoundError):
+        load_params(tmp_path / f"absent.{ending}")
+
+
+def test_values_that_cannot_be_parameters_are_refused(tmp_path):
+    """Before anything is written, or taken over."""
+    path = tmp_path / "params.npz"
+    with pytest.raises(ParameterStructureError, match="block 'W'"):
+        save_params(path, {"W": np.array(["a"])})
+    assert not path.exists()
+    np.savez(path, W=np.array([1.0, np.nan]))
+    with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in block 'W'"):
+        load_params(path, like={"W": np.ones(2)})
+    np.savez(path, W=np.array([print, None]))
+    with pytest.raises(ValueError, match="is no .npz file of plain arrays"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("path", ["params", "params.pt", "params.npz.gz", Path("params.npy")], ids=str)
+def test_only_known_formats_are_written(path):
+    """The message has those that are known."""
+    with pytest.raises(ValueError, match=r"path must end in .npz or .safetensors"):
+        save_params(path, 1.0)
+    with pytest.raises(ValueError, match=r"path must end in .npz or .safetensors"):
+        load_params(path)
+
+
+def test_without_safetensors_the_message_names_the_extra(tmp_path, monkeypatch):
+    """And the format that needs nothing; no file is left behind."""
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ImportError, match=r"pip install sk-analytic\[io\]"):
+        save_params(tmp_path / "params.safetensors", 1.0)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path, monkeypatch):
+    """What fails half way leaves the old one as it was, and nothing beside it."""
+    path = tmp_path / "params.npz"
+    save_params(path, (1.0, 2.0))
+    write = np.lib.format.write_array
+
+    def write_one(file, array, **kwargs):
+        if array == 4:
+            raise OSError("No space left on device")
+        write(file, array, **kwargs)
+
+    monkeypatch.setattr(np.lib.format, "write_array", write_one)
+    with pytest.raises(OSError, match="No space left"):
+        save_params(path, (3.0, 4.0))
+    assert load_params(path, like=(0.0, 0.0)) == (1.0, 2.0)
+    assert os.listdir(tmp_path) == ["params.npz"]

@@ -5,11 +5,13 @@ minimised in ``objective.py``, how in ``training.py``.
 """
 
 import copy
+import copyreg
 import dataclasses
 import inspect
 import math
 import numbers
 import warnings
+import zlib
 from functools import partial
 from typing import Any
 
@@ -121,7 +123,10 @@ SHARED_DOC = """
     random_state : int, RandomState instance or None, default=None
         Seed of the starting parameters, the orders, the split and the callables' ``rng``.
     warm_start : bool, default=False
-        Whether `fit` goes on from where the last one ended: parameters, optimizer state, epochs.
+        Whether `fit` goes on from where the last one ended: parameters, optimizer state, epochs, and the count of
+        epochs without improvement if that had not yet stopped it. Two fits of 50 epochs then are one of 100, to
+        the bit, also if the estimator was in a file meanwhile. A full-batch optimizer begins anew at the
+        parameters: what it knew of the curvature is not kept.
     verbose : int, default=0
         Whether to print a line an epoch.{parameters}
 
@@ -263,6 +268,18 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         if not isinstance(self.verbose, bool):
             check_range(type(self).__name__, "verbose", self.verbose, Interval(0, np.inf, integral=True))
 
+    # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
+    # second.
+
+    def __reduce_ex__(self, protocol):
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __reduce__(self):
+        from ..persistence import require_importable
+
+        require_importable(self)
+        return self.__reduce_ex__(2)
+
     # What the subclasses say about their data.
 
     def _read(self, X, y, sample_weight, *, reset, classes=None):
@@ -317,6 +334,8 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     _fitted_loss: Any
     _layout: Any
     _tasks: FitTasks
+    _training_vector: Any = None  # where training stands, where that is not what `params_` hold
+    _published: int  # checksum of what they held then
 
     def _stratify(self, y):
         return None
@@ -375,8 +394,14 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             self._forget()
             self._inspect(objective, theta, rows[0])
             self._history, self._state = History(), None
+        elif self._training_vector is not None and not self._are_params_as_published():
+            self._state = self._training_vector = None  # averages of θ know nothing of the user's own
         self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
         self._begin(phases[0][0], theta)
+        if standing is not None and (
+            self._state is not self.optimizer_state_ or (standing.best_theta is None) != (held_out is None)
+        ):
+            standing = None  # of another optimizer, or judged by something else
         return incremental, objective, theta, phases, rows, self._monitor(objective, theta, held_out, standing), given
 
     def _monitor(self, objective, theta, held_out, standing):
@@ -576,8 +601,10 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         dtype = rows.X.dtype
         if continuing:
             layout = Layout.of(self.params_, dtype)
-            vector = getattr(self, "_training_vector", None)
-            return Parameters(layout, layout.flatten(self.params_) if vector is None else vector.astype(dtype))
+            goes_on = self._training_vector is not None and self._are_params_as_published()
+            return Parameters(
+                layout, (self._training_vector if goes_on else layout.flatten(self.params_)).astype(dtype)
+            )
         sizes = {"n_features": rows.X.shape[1], "n_outputs": self._n_init_outputs}
         start = rows.with_columns(sizes, (self._seed, INIT, 0, 0))
         structure = model.starting_params(start)
@@ -591,6 +618,10 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                     f"model has {blocks}: start from those, or give forward and a gradient."
                 )
         return Parameters(layout, layout.flatten(structure, "init"))
+
+    def _are_params_as_published(self):
+        """Whether ``params_`` are what the last fit put there, and not the user's own."""
+        return _checksum(Layout.of(self.params_, self._layout.dtype).flatten(self.params_)) == self._published
 
     def _inspect(self, objective, theta, rows):
         """Before the first step: does the prediction fit, is the gradient right?"""
@@ -640,7 +671,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     def _train(self, incremental, objective, theta, phases, rows, monitor, given):
         """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
         start = theta.copy()
-        warning = None
+        warning, is_over = None, True
         try:
             if getattr(self, "_skl_callbacks", None) and not incremental:
                 monitor.tasks = self._tell(objective, theta, phases, rows, monitor, given)
@@ -652,6 +683,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                 failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
                 if monitor.asked_to_stop:
                     break
+            is_over = monitor.stopped
             if failed and not incremental:
                 warning = ConvergenceWarning(f"{type(self).__name__} has not converged. {failed}")
         except DivergenceError as error:
@@ -659,8 +691,9 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             raise
         except KeyboardInterrupt:
             warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+            is_over = False
         finally:
-            self._publish(theta, monitor)
+            self._publish(theta, monitor, is_over or incremental or len(phases) > 1 or self._state is None)
             self.__dict__.pop("_tasks", None)
         if monitor.tasks is not None:
             monitor.tasks.finish()
@@ -724,6 +757,8 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         objective.needs_value = full_batch
         start = theta.copy()
         if full_batch:
+            if self.verbose and self._history.n_iter:
+                print(f"{type(method).__name__} begins anew at the parameters so far.")
             result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
             self.optimizer_result_ = result
             # "Converged" where it started, in a slope: every step was refused.
@@ -760,19 +795,23 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             return self._state
         return optimizer.init(theta.vector, blocks=theta.layout)
 
-    def _publish(self, theta, monitor):
-        """Set the fitted attributes; however the fit ended."""
-        answer = self._answer(theta, monitor)
+    def _publish(self, theta, monitor, is_over):
+        """Set the fitted attributes, however the fit ended; of one that is not over, what another goes on with."""
+        answer, history = self._answer(theta, monitor), self._history
         self._training_vector = None
-        if monitor.standing.best_theta is not None:
-            theta.vector[...] = answer.vector
-        elif answer is not theta:  # the average stays the optimizer's
-            self._training_vector = theta.vector
+        if not is_over:
+            self._standing = dataclasses.replace(
+                monitor.standing, n_iter=history.n_iter, n_losses=len(history.loss_curve)
+            )
+        # What predicts is copied from the optimizer's average, and from the best θ of a fit that is not over.
+        if answer is not theta:
+            if not is_over or monitor.standing.best_theta is None:
+                self._training_vector, self._published = theta.vector, _checksum(answer.vector)
             answer = answer.copy()
         self.params_ = answer.layout.publish(answer.vector)
         self._layout = answer.layout
-        self.__dict__.update(_recorded(self._history, self._state))
-        self.n_iter_ = max(1, self._history.n_iter)  # an epoch that was interrupted is one too
+        self.__dict__.update(_recorded(history, self._state))
+        self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
 
     def _answer(self, theta, monitor):
         """The θ that predicts if the fit ends now: the best one, an average that the optimizer keeps, or the last."""
@@ -793,6 +832,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             "params_": answer.layout.publish(answer.vector.copy()),
             "_layout": answer.layout,
             "_training_vector": None if answer is theta else theta.vector.copy(),
+            "_published": _checksum(answer.vector),
             "_history": history,
             "_state": state,
             "_standing": dataclasses.replace(monitor.standing),
@@ -854,6 +894,10 @@ def _own(find, given):
     """Return the object that a name stands for, or a copy of the one that was given."""
     found = find(given)
     return clone(found) if found is given else found
+
+
+def _checksum(vector):
+    return zlib.crc32(vector)
 
 
 def _warn_of_differencing(objective):

@@ -40,6 +40,13 @@ class Now:
         twin.t, twin.sums, twin.rate = self.t, self.sums, self.rate
         return twin
 
+    def __getstate__(self):
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __setstate__(self, kept):
+        for name, value in kept.items():
+            setattr(self, name, value)
+
     def __repr__(self):
         return f"Now(t={self.t}, memory={self.memory})"
 
