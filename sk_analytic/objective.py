@@ -13,6 +13,7 @@ from .exceptions import ParameterStructureError
 from .losses import SquaredError
 from .model import note, pair
 from .named import Interval
+from .row_gradients import RowGradient, outside, spread
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
 
@@ -24,13 +25,22 @@ class Partial(NamedTuple):
     """What some rows contribute, as means over them; partials of several batches are merged.
 
     ``gradient`` is None where nothing is to be learned (no rows, or weights all zero), and ``loss``
-    where the gradient form gives none. ``missing`` are the indices of blocks without a gradient.
+    where the gradient form gives none. ``missing`` are the indices of blocks without a gradient. Blocks of which
+    some rows have one are in ``by_rows``, in the order of blocks; what ``gradient`` holds there means nothing.
     """
 
     loss: float | None
     gradient: np.ndarray | None
     n: int
     missing: tuple[int, ...] = ()
+    by_rows: tuple[RowGradient, ...] = ()
+
+    def dense(self):
+        """Return the same with a gradient of all rows."""
+        if not self.by_rows:
+            return self
+        spread(self.gradient, self.by_rows)
+        return self._replace(by_rows=())
 
 
 def merge(partials):
@@ -45,6 +55,7 @@ def merge(partials):
         n += part.n
         if part.gradient is None:
             continue
+        part = part.dense()
         loss = None if loss is None or part.loss is None else loss + part.loss * part.n
         if gradient is None:
             gradient, missing = part.gradient * part.n, part.missing
@@ -164,22 +175,32 @@ class Objective:
         if batch.is_empty:
             return Partial(0.0, None, batch.n)
         loss, grads = self._evaluate(theta.structure, batch)
-        missing = self.layout.gather(self._completed(grads), self._blocks, self.model.form)
-        if self._is_adjusted:
-            missing = self._adjust(theta, batch, missing)
-        return Partial(loss, self._gradient, batch.n, missing)
+        missing, by_rows = self.layout.gather(self._completed(grads), self._blocks, self.model.form)
+        if self._is_adjusted or by_rows:
+            missing, by_rows = self._adjust(theta, batch, missing, by_rows)
+        return Partial(loss, self._gradient, batch.n, missing, by_rows)
 
-    def _adjust(self, theta, batch, missing):
-        """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed."""
+    def _adjust(self, theta, batch, missing, by_rows):
+        """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed.
+
+        The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block.
+        """
         if self.reduction == "sum":
-            self._gradient *= 1 / batch.n
+            for where in outside(self.layout.size, by_rows):
+                self._gradient[where] *= 1 / batch.n
+            by_rows = tuple(gradient.times(1 / batch.n) for gradient in by_rows)
+        if by_rows:
+            by_rows = tuple(g for g in by_rows if g.index not in self.fixed and g.index not in self.numerical)
+            penalized = [index for index, _ in self.penalties]
+            spread(self._gradient, (g for g in by_rows if g.index in penalized))
+            by_rows = tuple(g for g in by_rows if g.index not in penalized)
         if self.numerical:
             missing = self._difference(theta, batch, missing)
         if self.fixed:
             missing = tuple(sorted({*missing, *self.fixed})) if missing else self.fixed
             for index in self.fixed:
                 self._blocks[index][...] = 0
-        return missing
+        return missing, by_rows
 
     def _difference(self, theta, batch, missing):
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
@@ -221,7 +242,7 @@ class Objective:
         gradient : ndarray of shape (layout.size,)
             The partial's own memory.
         """
-        loss, gradient, _, missing = partial
+        loss, gradient, _, missing, _ = partial
         if not self.penalties:
             return loss, gradient
         penalty = 0.0

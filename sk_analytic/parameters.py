@@ -14,6 +14,7 @@ import numpy as np
 
 from .exceptions import ParameterStructureError
 from .named import nearest
+from .row_gradients import RowGradient, is_by_rows, read_rows
 
 ROOT = "params"  # the name of the only block where θ is a single array
 
@@ -151,12 +152,13 @@ class Layout:
         return out
 
     def gather(self, grads, out, role="gradient"):
-        """Write a gradient into a vector and return the indices of the blocks that have none.
+        """Write a gradient into a vector; return the blocks that have none, and those given by rows.
 
         Parameters
         ----------
         grads : structure
-            Of the layout's structure, in any order of keys; a leaf ``None`` has no gradient.
+            Of the layout's structure, in any order of keys; a leaf ``None`` has no gradient, a pair (rows, values)
+            or a sparse matrix one in some rows only.
         out : ndarray of shape (size,) or list of ndarray
             A vector, or its `blocks`.
         role : str, default="gradient"
@@ -166,6 +168,8 @@ class Layout:
         -------
         missing : tuple of int
             Indices of the blocks whose leaf is ``None``; their part of ``out`` is set to zero.
+        by_rows : tuple of RowGradient
+            The gradients of some rows; their part of ``out`` is left as it is.
 
         Raises
         ------
@@ -175,15 +179,23 @@ class Layout:
         """
         blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
         missing: tuple[int, ...] = ()
+        by_rows: tuple[RowGradient, ...] = ()
         for index, leaf in enumerate(self.leaves(grads, role)):
             block = blocks[index]
             if leaf is None:
                 missing += (index,)
                 leaf = 0.0
             elif type(leaf) not in _PLAIN or leaf.shape != block.shape or leaf.dtype.kind != "f":
+                if is_by_rows(leaf):
+                    by_rows += (self.read_rows(leaf, index, role),)
+                    continue
                 leaf = self._checked(leaf, index, role)
             block[...] = leaf
-        return missing
+        return missing, by_rows
+
+    def read_rows(self, leaf, index, role="gradient"):
+        """Return a leaf of a gradient that speaks of some rows of its block."""
+        return read_rows(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
     def _checked(self, leaf, index, role, kinds="f", shape=None):
         """Return a leaf as an array, or raise the error that names its block."""

@@ -18,6 +18,7 @@ import numpy as np
 from .exceptions import DivergenceError, noted
 from .objective import Residuals, merge
 from .parameters import Parameters
+from .row_gradients import square
 
 _HINTS = {
     "start": (
@@ -301,13 +302,15 @@ class _Loop:
         if partial.gradient is None:
             return 0.0, 0.0, 0
         loss, gradient = self.objective.finish(theta, partial)
-        square = float(np.vdot(gradient, gradient))  # unlike dot, without a warning where it overflows
-        if not math.isfinite(square if loss is None else square + loss):
-            self._refuse_not_finite(loss, gradient, epoch, step)
+        by_rows = partial.by_rows
+        # Unlike dot, vdot does not warn where it overflows.
+        size = float(np.vdot(gradient, gradient)) if not by_rows else square(gradient, by_rows)
+        if not math.isfinite(size if loss is None else size + loss):
+            self._refuse_not_finite(loss, partial.dense().gradient, epoch, step)
         with self.interrupts:
-            self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
+            self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing, by_rows=by_rows)
             self.history.n_steps += 1
-        return loss, math.sqrt(square), partial.n
+        return loss, math.sqrt(size), partial.n
 
     def _refuse_not_finite(self, loss, gradient, epoch, step):
         """Raise if the step is really not finite: a square may overflow where no entry does."""
@@ -461,7 +464,7 @@ class _Evaluation:
     def _partial(self):
         """The contribution of all rows: of one batch, or a sum in their order."""
         first, *later = range(self.rows.steps_per_epoch)
-        partial = self.rows.partial(self.objective, self.theta, 0, first)
+        partial = self.rows.partial(self.objective, self.theta, 0, first).dense()
         if later:
             partial = merge([partial])  # kept apart from what the next batch writes over
         for step in later:

@@ -303,7 +303,7 @@ class _Examination:
             partial = subject.objective.partial(subject.parameters(situation.vector), subject.rows(situation.batch))
         if partial.gradient is None:
             return []
-        situation.__dict__["gradient"] = partial.gradient.copy()
+        situation.__dict__["gradient"] = partial.dense().gradient.copy()
         return [
             index
             for index, shape in enumerate(self.layout.shapes)

@@ -85,7 +85,7 @@ class Subject:
             raise
         except Exception:
             return None
-        return None if partial.gradient is None else partial.gradient.copy()
+        return None if partial.gradient is None else partial.dense().gradient.copy()
 
     def predictions(self, vector, batch):
         """Return what `forward` says, as an array (n, k); None where it cannot be had."""

@@ -74,6 +74,10 @@ class Link(_Scheduled):
         link gets as ``now.sums``. It costs one more pass over θ.
     passes : callable or None
         Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
+    runs_by_rows : bool
+        Whether rows of a block that have no gradient may be left out: θ, slots and all. By default a link may leave
+        them out if it does not measure, average θ or hold the flow back; what measures the gradient alone, in which
+        these rows are zero, says so.
 
     Notes
     -----
@@ -91,6 +95,12 @@ class Link(_Scheduled):
     formula: Any
     measures: Any = None
     passes: ClassVar[Callable | None] = None
+
+    @property
+    def runs_by_rows(self):
+        """Whether rows of a block that have no gradient may be left out."""
+        needs_all = self.measures is not None or self.passes is not None or self.answers is not None
+        return not needs_all and self.takes == "gradient"
 
     def coefficients(self, now):
         """Return what ``formula`` takes after the slots, as Python floats.
@@ -177,7 +187,7 @@ class Optimizer:
         state._plan = Plan(self, state, vector)
         return state
 
-    def update(self, state, theta, grads, *, missing=()):
+    def update(self, state, theta, grads, *, missing=(), by_rows=()):
         """Take one step: write θ and the state in place.
 
         Parameters
@@ -187,22 +197,43 @@ class Optimizer:
         theta : ndarray of shape (size,) or structure of arrays
             As given to `init`.
         grads : ndarray of shape (size,) or structure of arrays
-            Of the form of ``theta``; is only read. Blocks whose leaf is ``None`` stay as they are.
+            Of the form of ``theta``; is only read. Blocks whose leaf is ``None`` stay as they are. A leaf that is a
+            pair ``(rows, values)`` or a sparse matrix updates these rows of its block alone, if all links that the
+            block passes can do that; see the guide on sparse gradients.
         missing : tuple of int, default=()
             For vectors: indices of the blocks that have no gradient.
+        by_rows : tuple of RowGradient, default=()
+            For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
+            blocks is not read.
         """
         if state.layout is None:
             if theta is not state._theta:
                 state.accept_theta(theta)
             if type(grads) is not np.ndarray or grads.shape != state.shape:
-                grads = state.accept_gradient(grads)
-            self._plan(state, theta).run(theta, grads, tuple(missing))
+                grads, own = state.accept_gradient(grads)
+                by_rows = by_rows or own
+            plan = self._plan(state, theta)
+            if by_rows:
+                plan.run_by_rows(theta, grads, tuple(missing), by_rows)
+            else:
+                plan.run(theta, grads, tuple(missing))
         else:
+            self._update_structure(state, theta, *state.read_gradient(grads))
+        state.step += 1
+
+    def _update_structure(self, state, theta, g, missing, by_rows):
+        if not by_rows:
             vector = state.read(theta)
-            g, missing = state.read_gradient(grads)
             self._plan(state, vector).run(vector, g, missing)
             state.write(theta)
-        state.step += 1
+            return
+        plan = state._plan
+        if plan is None or plan.is_stale(self):
+            plan = self._plan(state, state.read(theta))
+        some = plan.kept_by_rows(by_rows)
+        vector = state.read(theta, some)
+        plan.run_by_rows(vector, g, missing, by_rows)
+        state.write(theta, some)
 
     def answer(self, state, theta):
         """Return the θ that predicts.

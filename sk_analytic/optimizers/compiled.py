@@ -265,6 +265,7 @@ class TieredKernel:
         self._calls = len(kernel.recorded.calls)
         self._limit = SECONDS_TO_LOAD
         self.run = self._counted
+        self.run_rows = kernel.run_rows  # few entries as a rule, and the same to the bit
         if engine.eager or _loaded:
             self._consider()
 

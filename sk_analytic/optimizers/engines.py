@@ -367,6 +367,26 @@ class Kernel:
         sums = [self._function(g[piece], theta[piece], *arrays) for piece, arrays in pieces]
         return [sum(column) for column in zip(*sums, strict=True)]
 
+    def run_rows(self, gradient, theta, coefficients):
+        """Run over some rows of a block alone, gathered and put back; return the sums of what was measured.
+
+        What flows on to the next pass lies at the beginning of the block.
+        """
+        self.write(self.coefficients, 0, *coefficients)
+        rows, flow = gradient.rows, slice(gradient.where.start, gradient.where.start + gradient.values.size)
+        wholes = {"theta": theta, **dict(zip(self.recorded.arrays, self.arrays, strict=True))}
+        tables = {name: gradient.rows_of(whole) for name, whole in wholes.items() if name != "flow"}
+        parts = {name: table.take(rows, axis=0) for name, table in tables.items()}
+        arrays = [wholes[name][flow] if name == "flow" else parts[name].reshape(-1) for name in wholes]
+        g = gradient.values.reshape(-1)
+        sums = []
+        for piece in pieces_of(0, g.size):
+            scratch = [array[: piece.stop - piece.start] for array in self._scratch]
+            sums.append(self._function(g[piece], *(array[piece] for array in arrays), *scratch))
+        for name in {*self.recorded.bound.values()} - {"flow"}:
+            tables[name][rows] = parts[name]
+        return [sum(column) for column in zip(*sums, strict=True)]
+
     def _cut(self, start, stop):
         """Cut a run of entries into pieces, each with its views of the arrays."""
         pieces = []

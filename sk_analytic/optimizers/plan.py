@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..named import Hyperparameters, Interval
+from ..row_gradients import spread
 from .compiled import engine_for
 from .schedules import Schedule
 from .state import LinkState, Now
@@ -33,6 +34,7 @@ class Step:
 
     slots: dict = {}
     measures = None
+    runs_by_rows = True
 
     @staticmethod
     def coefficients(now):
@@ -157,12 +159,38 @@ class _Segment:
         kernel = self.kernel or self._compile()
         sums = kernel.run(g, theta, self.start, self.stop, coefficients)
         if self.measured is not None:
-            total = self.measured.now.sums
-            self.measured.now.sums = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+            self._keep(sums)
+
+    def _keep(self, sums):
+        total = self.measured.now.sums
+        self.measured.now.sums = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
 
     def _compile(self):
         self.kernel = self.engine.kernel(self.leg, [run.coefficients for run in self.runs])
         return self.kernel
+
+
+class _RowsSegment(_Segment):
+    """A block of which some rows have a gradient: a pass reads and writes these alone.
+
+    ``given`` has the gradient of this step by the index of the block.
+    """
+
+    def __init__(self, leg, runs, measured, where, engine, block, given):
+        super().__init__(leg, runs, measured, where, engine)
+        self.block, self.given = block, given
+
+    def precedes(self, other):
+        """It is always alone."""
+        return False
+
+    def run(self, g, theta):
+        """Run the pass on the rows, and add what was measured to its sums."""
+        coefficients = [number for run in self.runs for number in run.coefficients]
+        kernel = self.kernel or self._compile()
+        sums = kernel.run_rows(self.given[self.block], theta, coefficients)
+        if self.measured is not None:
+            self._keep(sums)
 
 
 class _Stage:
@@ -211,6 +239,8 @@ class Plan:
         self._n_stages = self._set_stages()
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
         self._itineraries: dict = {}
+        self._by_rows = [all(placed.link.runs_by_rows for _, placed in row) for row in self._rows]
+        self._given: dict = {}  # the gradients by rows of this step
         if state._engine is None:
             state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
@@ -226,7 +256,28 @@ class Plan:
         """Update θ and the slots by one step."""
         for placed in self._scheduled:
             placed.resolve(self.state)
-        key = missing, self._closed() if self._gates else ()
+        key = missing, self._closed() if self._gates else (), ()
+        for stage in self._itineraries.get(key) or self._itinerary(*key):
+            stage.run(g, theta)
+
+    def kept_by_rows(self, by_rows):
+        """Return those of the gradients by rows for which the other rows of their blocks can be left out."""
+        return tuple(gradient for gradient in by_rows if self._by_rows[gradient.index])
+
+    def run_by_rows(self, theta, g, missing, by_rows):
+        """Update θ and the slots by one step, of some blocks in the given rows only.
+
+        Where a link needs all rows of a block, the others have a gradient of zero.
+        """
+        kept = self.kept_by_rows(by_rows)
+        if len(kept) < len(by_rows):
+            g = np.array(g)
+            spread(g, (gradient for gradient in by_rows if not self._by_rows[gradient.index]))
+        for placed in self._scheduled:
+            placed.resolve(self.state)
+        self._given.clear()
+        self._given.update((gradient.index, gradient) for gradient in kept)
+        key = missing, self._closed() if self._gates else (), tuple(self._given)
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
 
@@ -308,8 +359,11 @@ class Plan:
             for block in blocks
         )
 
-    def _itinerary(self, missing, closed):
-        """Work out the passes for the blocks that have a gradient, some of which end at a closed gate."""
+    def _itinerary(self, missing, closed, by_rows):
+        """Work out the passes for the blocks that have a gradient.
+
+        Some end at a closed gate, and some have their gradient by rows.
+        """
         rows = {
             block: _until_closed(row, closed, block) for block, row in enumerate(self._rows) if block not in missing
         }
@@ -322,8 +376,8 @@ class Plan:
         if any(splits):
             self._itineraries.clear()
         visits = self._visits(rows)
-        stages = [self._stage(number, visits, closed) for number in range(self._n_stages)]
-        self._itineraries[missing, closed] = stages = [stage for stage in stages if stage.segments]
+        stages = [self._stage(number, visits, closed, by_rows) for number in range(self._n_stages)]
+        self._itineraries[missing, closed, by_rows] = stages = [stage for stage in stages if stage.segments]
         return stages
 
     def _visits(self, rows):
@@ -339,23 +393,24 @@ class Plan:
                 visits[block].append((stage, run))
         return visits
 
-    def _stage(self, number, visits, closed):
+    def _stage(self, number, visits, closed, by_rows):
         """Return one pass over all blocks."""
         found = dict.fromkeys(visit for row in visits.values() for visit in row)
         begins = [run for stage, run in found if run.placed.begins_in(stage) == number]
         runs = [run for stage, run in found if stage == number]
         measures = [run for stage, run in found if stage == number + 1 and run.placed.measures]
-        return _Stage(begins, runs, measures, self._segments(number, visits, closed))
+        return _Stage(begins, runs, measures, self._segments(number, visits, closed, by_rows))
 
-    def _segments(self, number, visits, closed):
+    def _segments(self, number, visits, closed, by_rows):
         """Return the segments of a pass; neighbours that do the same are one."""
         segments: list[_Segment] = []
         for block, row in visits.items():
             leg, runs, measured = _leg(number, row, ends=(row[-1][1].placed.index, block) in closed)
             if not runs:
                 continue
-            segment = _Segment(leg, runs, measured, self.state.slices[block], self._engine)
-            if segments and segments[-1].precedes(segment):
+            placed = leg, runs, measured, self.state.slices[block], self._engine
+            segment = _RowsSegment(*placed, block, self._given) if block in by_rows else _Segment(*placed)
+            if block not in by_rows and segments and segments[-1].precedes(segment):
                 segments[-1].stop = segment.stop
             else:
                 segments.append(segment)

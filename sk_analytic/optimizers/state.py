@@ -10,6 +10,7 @@ import numpy as np
 
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout
+from ..row_gradients import is_by_rows, read_rows
 
 
 class Now:
@@ -177,34 +178,38 @@ class State:
         self._theta = theta
 
     def accept_gradient(self, grads):
-        """Return a gradient for θ given as a vector as an array; raise if it does not fit."""
+        """Return a gradient for θ given as a vector as an array, and by rows; raise if it does not fit."""
+        if len(self.names) == 1 and is_by_rows(grads):
+            rows = read_rows(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
+            return np.zeros(self.shape, self.dtype), (rows,)
         array = np.asarray(grads)
         if array.shape != self.shape or array.dtype.kind not in "fiu":
             raise ParameterStructureError(
                 f"The gradient is {_describe(array)}; theta has shape {self.shape} and dtype {self.dtype}. "
                 "A gradient has the shape of its parameter."
             )
-        return array
+        return array, ()
 
-    def read(self, theta):
-        """Return a structure as a vector, after a look at whether it can be written back."""
+    def read(self, theta, by_rows=()):
+        """Return a structure as a vector, after a look at whether it can be written back.
+
+        Of blocks given by rows these rows alone are read, and `write` writes them alone.
+        """
         leaves = self.layout.leaves(theta, "theta")
         for name, shape, leaf in zip(self.names, self.layout.shapes, leaves, strict=True):
             self._require_writable(name, shape, leaf)
         vector, blocks = self._buffer("theta")
-        for block, leaf in zip(blocks, leaves, strict=True):
-            block[...] = leaf
+        _copy(leaves, blocks, by_rows)
         return vector
 
     def read_gradient(self, grads):
-        """Return the gradient as a vector, and the blocks for which it has none."""
+        """Return the gradient as a vector, the blocks for which it has none, and those given by rows."""
         vector, blocks = self._buffer("gradient")
-        return vector, self.layout.gather(grads, blocks)
+        return vector, *self.layout.gather(grads, blocks)
 
-    def write(self, theta):
+    def write(self, theta, by_rows=()):
         """Write the vector that `read` returned into the leaves of the structure."""
-        for block, leaf in zip(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), strict=True):
-            leaf[...] = block
+        _copy(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), by_rows)
 
     def _buffer(self, name):
         """A vector for the structure, and the views on it that are its blocks."""
@@ -242,6 +247,14 @@ class State:
 
     def __repr__(self):
         return f"State(step={self.step}, epoch={self.epoch}, links={self.links})"
+
+
+def _copy(sources, targets, by_rows):
+    """Copy blocks; only some rows of those given by rows."""
+    some = {gradient.index: gradient.rows for gradient in by_rows}
+    for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        rows = some.get(index, ...)
+        target[rows] = source[rows]
 
 
 def is_vector(theta):

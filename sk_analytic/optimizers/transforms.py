@@ -60,6 +60,7 @@ class ClipBlockNorm(Link):
     Chain(links=[ClipBlockNorm(max_norm=5.0), SGD()])
     """
 
+    runs_by_rows = True
     ranges = {"max_norm": POSITIVE}
 
     def __init__(self, max_norm=1.0):
@@ -254,6 +255,7 @@ class DivideByNorm(Link):
     """
 
     memory = {"square": 0.0}
+    runs_by_rows = True
     ranges = {"rho": UNIT, "epsilon": AMOUNT}
 
     def __init__(self, rho=0.25, epsilon=1e-6):
