@@ -308,7 +308,10 @@ class _Loop:
         if not math.isfinite(size if loss is None else size + loss):
             self._refuse_not_finite(loss, partial.dense().gradient, epoch, step)
         with self.interrupts:
-            self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing, by_rows=by_rows)
+            if not by_rows:
+                self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
+            else:
+                self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing, by_rows=by_rows)
             self.history.n_steps += 1
         return loss, math.sqrt(size), partial.n
 
