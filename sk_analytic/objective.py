@@ -190,10 +190,10 @@ class Objective:
                 self._gradient[where] *= 1 / batch.n
             by_rows = tuple(gradient.times(1 / batch.n) for gradient in by_rows)
         if by_rows:
-            by_rows = tuple(g for g in by_rows if g.index not in self.fixed and g.index not in self.numerical)
+            by_rows = tuple(g for g in by_rows if g.block not in self.fixed and g.block not in self.numerical)
             penalized = [index for index, _ in self.penalties]
-            spread(self._gradient, (g for g in by_rows if g.index in penalized))
-            by_rows = tuple(g for g in by_rows if g.index not in penalized)
+            spread(self._gradient, (g for g in by_rows if g.block in penalized))
+            by_rows = tuple(g for g in by_rows if g.block not in penalized)
         if self.numerical:
             missing = self._difference(theta, batch, missing)
         if self.fixed:

@@ -18,8 +18,8 @@ class RowGradient(NamedTuple):
 
     Attributes
     ----------
-    index : int
-        Of the block.
+    block : int
+        Its index.
     where : slice
         Where the block lies in the vector θ.
     shape : tuple (n, width)
@@ -30,7 +30,7 @@ class RowGradient(NamedTuple):
         The gradient in these rows, each as a vector; only to be read.
     """
 
-    index: int
+    block: int
     where: slice
     shape: tuple
     rows: np.ndarray
@@ -50,15 +50,15 @@ def is_by_rows(leaf):
     return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2)
 
 
-def read_rows(leaf, index, where, shape, dtype, name, role):
+def read_rows(leaf, block, where, shape, dtype, name, role):
     """Return a leaf that speaks of some rows as a `RowGradient`.
 
     Parameters
     ----------
     leaf : tuple (rows, values), sparse matrix or sparse array
         Rows may come in any order, and repeatedly: their values are summed.
-    index, where, shape, dtype, name
-        Of the block, and of θ.
+    block, where, shape, dtype, name
+        The block's index, and what it is.
     role : str
         The callable to name in messages.
 
@@ -81,15 +81,15 @@ def read_rows(leaf, index, where, shape, dtype, name, role):
         raise ParameterStructureError(
             f"{role} has values for row {wrong} of block {name!r}, which has the rows 0 to {shape[0] - 1}."
         )
-    return RowGradient(index, where, (shape[0], math.prod(shape[1:])), rows, values)
+    return RowGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
 
 
 def spread(vector, gradients):
     """Write row gradients into a gradient of all of θ: zeros in their blocks, but in these rows."""
     for gradient in gradients:
-        block = gradient.rows_of(vector)
-        block[...] = 0
-        block[gradient.rows] = gradient.values
+        table = gradient.rows_of(vector)
+        table[...] = 0
+        table[gradient.rows] = gradient.values
 
 
 def outside(size, gradients):

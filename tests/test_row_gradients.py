@@ -81,7 +81,7 @@ def read(leaf, shape, dtype=np.float64):
     out = np.full(layout.size, np.nan, dtype)
     missing, by_rows = layout.gather({"a": np.ones(3), "table": leaf, "z": 2.0}, out)
     assert missing == ()
-    assert [gradient.index for gradient in by_rows] == [1]
+    assert [gradient.block for gradient in by_rows] == [1]
     assert (np.diff(by_rows[0].rows) > 0).all()
     assert by_rows[0].values.dtype == dtype
     spread(out, by_rows)

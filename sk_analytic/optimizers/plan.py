@@ -262,7 +262,7 @@ class Plan:
 
     def kept_by_rows(self, by_rows):
         """Return those of the gradients by rows for which the other rows of their blocks can be left out."""
-        return tuple(gradient for gradient in by_rows if self._by_rows[gradient.index])
+        return tuple(gradient for gradient in by_rows if self._by_rows[gradient.block])
 
     def run_by_rows(self, theta, g, missing, by_rows):
         """Update θ and the slots by one step, of some blocks in the given rows only.
@@ -272,11 +272,11 @@ class Plan:
         kept = self.kept_by_rows(by_rows)
         if len(kept) < len(by_rows):
             g = np.array(g)
-            spread(g, (gradient for gradient in by_rows if not self._by_rows[gradient.index]))
+            spread(g, (gradient for gradient in by_rows if not self._by_rows[gradient.block]))
         for placed in self._scheduled:
             placed.resolve(self.state)
         self._given.clear()
-        self._given.update((gradient.index, gradient) for gradient in kept)
+        self._given.update((gradient.block, gradient) for gradient in kept)
         key = missing, self._closed() if self._gates else (), tuple(self._given)
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)

@@ -251,7 +251,7 @@ class State:
 
 def _copy(sources, targets, by_rows):
     """Copy blocks; only some rows of those given by rows."""
-    some = {gradient.index: gradient.rows for gradient in by_rows}
+    some = {gradient.block: gradient.rows for gradient in by_rows}
     for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
         rows = some.get(index, ...)
         target[rows] = source[rows]
