@@ -129,12 +129,12 @@ def _of_matrix(matrix, shape, name, role):
             f"{role} is sparse, of shape {matrix.shape} and dtype {matrix.dtype}, in block {name!r}; expected real "
             f"floats of shape {shape}."
         )
-    entries = coo_array(matrix)
-    row, *column = entries.coords
+    entries = matrix.tocoo()
+    row, column = (
+        (entries.coords[0], np.zeros_like(entries.coords[0])) if len(shape) == 1 else (entries.row, entries.col)
+    )
     rows, place = np.unique(row, return_inverse=True)
-    if not column:
-        column = [np.zeros_like(row)]
-    compact = coo_array((entries.data, (place, column[0])), shape=(rows.size, math.prod(shape[1:])))
+    compact = coo_array((entries.data, (place, column)), shape=(rows.size, math.prod(shape[1:])))
     return rows.astype(np.intp, copy=False), compact.toarray()
 
 

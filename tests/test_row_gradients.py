@@ -5,8 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn.utils.fixes import parse_version
 
 from sk_analytic import AnalyticRegressor, check_gradient, get_optimizer, get_optimizer_names
 from sk_analytic.exceptions import DivergenceError, GradientCheckError, ParameterStructureError
@@ -122,6 +124,13 @@ def test_a_sparse_leaf_is_the_rows_that_hold_something(kind, family):
     whole[[1, 4], [2, 0]] = 1.5, -2.0
     assert_array_equal(read(getattr(sparse, f"{kind}_{family}")(whole), (6, 3)), whole)
     assert_array_equal(read(getattr(sparse, f"{kind}_{family}")((6, 3)), (6, 3)), np.zeros((6, 3)))
+
+
+@pytest.mark.skipif(parse_version(scipy.__version__) < parse_version("1.13"), reason="scipy has no sparse vectors yet")
+def test_a_vector_may_be_sparse():
+    """Its rows are numbers."""
+    whole = np.array([0.0, 2.0, 0.0, -1.0])
+    assert_array_equal(read(sparse.coo_array(whole), (4,)), whole)
 
 
 def test_a_sparse_leaf_may_give_a_place_twice():
@@ -387,7 +396,7 @@ def test_engines_agree(rng):
 
 
 def test_one_vector_has_rows_of_one_number(rng):
-    """θ as a single vector takes a pair, or a sparse vector."""
+    """θ as a single vector takes a pair."""
     start = rng.normal(size=9)
     for theta in (start.copy(), start.astype(np.float32)):
         before = theta.copy()
