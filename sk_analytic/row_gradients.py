@@ -130,9 +130,7 @@ def _of_matrix(matrix, shape, name, role):
             f"floats of shape {shape}."
         )
     entries = matrix.tocoo()
-    row, column = (
-        (entries.coords[0], np.zeros_like(entries.coords[0])) if len(shape) == 1 else (entries.row, entries.col)
-    )
+    row, column = (entries.row, entries.col) if len(shape) == 2 else (*entries.coords, np.zeros(entries.nnz, int))
     rows, place = np.unique(row, return_inverse=True)
     compact = coo_array((entries.data, (place, column)), shape=(rows.size, math.prod(shape[1:])))
     return rows.astype(np.intp, copy=False), compact.toarray()
