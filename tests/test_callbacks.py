@@ -1,5 +1,6 @@
 """Callbacks: how estimators tell them of a fit, those of scikit-learn, and ours."""
 
+import importlib.util
 import pickle
 import re
 import subprocess
@@ -12,13 +13,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 from models import USER_MODELS, linear_forward, linear_gradient, linear_init, linear_squared_error
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.fixes import parse_version
 
 from sk_analytic import (
     AnalyticClassifier,
@@ -35,7 +34,7 @@ from sk_analytic.optimizers.full_batch import FullBatch
 from sk_analytic.parameters import Layout
 from sk_analytic.tasks import WithoutCallbacks
 
-HAS_CALLBACKS = parse_version(sklearn.__version__) >= parse_version("1.9")
+HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on")
 if HAS_CALLBACKS:
     from sklearn.callback import FitCallback, ProgressBar, ScoringMonitor

@@ -478,6 +478,17 @@ def test_fit_reduces_the_rate_where_its_loss_curve_is_flat(data, recorded):
     assert len({value for _, epoch, value in recorded if epoch == 29}) == 1
 
 
+def test_with_early_stopping_it_follows_the_validation_score(data, recorded):
+    """Which is what then decides when to stop; the score is turned around, so that less is better."""
+    model = regressor(SGD(Recording(PLATEAU)), early_stopping=True, validation_fraction=0.3)
+    ignoring_convergence(model.fit, *data)
+    by_epoch = {epoch: value for _, epoch, value in recorded if value is not None}
+    turned = [-score for score in model.validation_scores_]
+    expected = [0.5 * value for value in plateau(turned, factor=0.5, patience=1, threshold=0.01)]
+    assert [by_epoch[epoch] for epoch in range(30)] == pytest.approx(expected[:30])
+    assert expected != [0.5 * value for value in plateau(model.loss_curve_, factor=0.5, patience=1, threshold=0.01)]
+
+
 def test_partial_fit_goes_on_with_it(data):
     """Epoch by epoch, each time from a pickle, θ, losses and rate are to the bit those of one fit."""
     whole = ignoring_convergence(regressor(SGD(PLATEAU)).fit, *data)

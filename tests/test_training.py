@@ -22,6 +22,7 @@ from models import (
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils import check_random_state
 
 from sk_analytic import (
@@ -178,6 +179,7 @@ NAN = float("nan")
         ([NAN] * 9, 4),
         ([1.0, NAN, NAN, NAN, NAN, 0.5], 5),
         ([NAN, 1.0, NAN, 0.8, NAN, NAN, NAN, NAN, 0.1], 8),
+        ([1.0, -np.inf, 1.0, 0.5, 0.0, -1.0, -2.0], 6),
     ],
 )
 def test_training_stops_after_more_than_n_iter_no_change_epochs_without_a_gain_of_tol(losses, n_epochs):
@@ -205,6 +207,10 @@ def test_without_a_loss_the_norm_of_the_gradient_decides():
         model.fit(X, y)
     assert (model.loss_curve_, model.loss_, model.best_loss_) == ([], None, None)
     assert model.n_iter_ < 100
+    norms = np.array(model.gradient_norm_curve_)
+    assert len(norms) == model.n_iter_
+    gains = np.minimum.accumulate(norms)[:-1] - norms[1:]
+    assert gains[-12] > model.tol >= gains[-11:].max()
     assert np.abs(flat(linear_squared_error(model.params_, X, y)[1])).max() < 1e-3
 
 
@@ -237,6 +243,29 @@ def test_verbose_prints_a_line_an_epoch(capsys):
     assert re.fullmatch(r"(Iteration \d, gradient norm = [0-9.]+\n){2}", capsys.readouterr().out)
     linear(max_iter=3).fit(X, y)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "judged"),
+    [
+        ({}, "Training loss"),
+        ({"early_stopping": True}, "Validation score"),
+        ({"loss_and_gradient": None, "gradient": linear_gradient, "loss": None}, "Gradient norm"),
+    ],
+    ids=["loss", "score", "gradient"],
+)
+def test_verbose_says_why_training_stopped(settings, judged, capsys):
+    """In the words of scikit-learn's networks, with what was looked at."""
+    X, y = make_rows()
+    linear(verbose=1, tol=0.5, n_iter_no_change=2, **{"loss_and_gradient": linear_squared_error} | settings).fit(X, y)
+    expected = f"{judged} did not improve more than tol=0.500000 for 2 consecutive epochs. Stopping."
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+
+    if "loss" not in settings:
+        y = (y > 0).astype(int)
+        network = MLPClassifier if settings else MLPRegressor
+        network(verbose=1, tol=0.5, n_iter_no_change=2, random_state=0, **settings).fit(X, y)
+        assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
 # Early stopping.

@@ -652,8 +652,9 @@ class _Descent:
 class ReduceOnPlateau(_OfState):
     r"""Multiply by a factor whenever the loss has not become better for some epochs.
 
-    It sees the ``loss_curve`` of the optimizer's state, to which an estimator adds what its ``loss_curve_`` has;
-    in a loop of your own, append the loss of each epoch. Without a loss it stays as it is. It is a function of that
+    It sees the ``loss_curve`` of the optimizer's state, to which an estimator adds what its ``loss_curve_`` has, or,
+    with early stopping, minus the validation score, by which training is stopped then. In a loop of your own, append
+    the loss of each epoch. Without a loss it stays as it is. It is a function of that
     curve: a hyperparameter that you change counts as if it had always been so.
 
     As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with an ``eps`` of 0. A relative threshold is taken of
