@@ -61,24 +61,38 @@ class GivenRows:
 
     Parameters
     ----------
-    X, y, sample_weight : array-like or None
-        As given.
+    X, y : array-like or None
+        As given; None where callbacks see none.
+    beside : dict, default=None
+        What goes with them by name, ``sample_weight`` and such; what is None was not given.
+
+    Attributes
+    ----------
     chosen : ndarray of int or None
         The rows that were not held out; None for all.
     """
 
-    def __init__(self, X=None, y=None, sample_weight=None, chosen=None):
-        self._given, self.chosen = {"X": X, "y": y, "sample_weight": sample_weight}, chosen
+    def __init__(self, X=None, y=None, beside=None):
+        self._X, self._y, self._beside = X, y, beside or {}
+        self.chosen = None
 
-    def __call__(self, name):
-        """Return what was given under a name."""
-        given = self._given[name]
-        return given if given is None or self.chosen is None else _safe_indexing(given, self.chosen)
+    @property
+    def X(self):
+        """The rows."""
+        return self._part(self._X)
+
+    @property
+    def y(self):
+        """Their targets."""
+        return self._part(self._y)
 
     @property
     def metadata(self):
-        """What goes with X and y, as hooks receive it."""
-        return None if self._given["sample_weight"] is None else {"sample_weight": self("sample_weight")}
+        """What goes with them, None where nothing does."""
+        return {name: self._part(values) for name, values in self._beside.items() if values is not None} or None
+
+    def _part(self, values):
+        return values if values is None or self.chosen is None else _safe_indexing(values, self.chosen)
 
 
 class FitTasks:
@@ -102,7 +116,7 @@ class FitTasks:
 
     def __init__(self, estimator, max_epochs, given, *, publish, snapshot, gradient):
         self._estimator, self._publish, self._snapshot, self.gradient = estimator, publish, snapshot, gradient
-        self._data = {"X": lambda: given("X"), "y": lambda: given("y"), "metadata": lambda: given.metadata}
+        self._data = {"X": lambda: given.X, "y": lambda: given.y, "metadata": lambda: given.metadata}
         self._root = estimator._init_callback_context(max_subtasks=max_epochs)
         self._epoch: Any = None
 

@@ -381,6 +381,38 @@ def test_a_pickle_made_in_a_hook_is_in_no_fit():
     loaded.set_callbacks().fit(X, Y)
 
 
+def exposed_forward(params, X, exposure):
+    return X @ params["W"][:, 0] + exposure
+
+
+def exposed_gradient(params, X, y, exposure, group=None):
+    return {"W": X.T @ (exposed_forward(params, X, exposure) - y)[:, None] / len(X)}
+
+
+@needs_callbacks
+def test_hooks_receive_the_metadata_that_score_takes():
+    """What `forward` names, for the rows that are trained on; so a scoring monitor can pass it on."""
+
+    def score_with_exposure(estimator, X, y, exposure):
+        return estimator.score(X, y, exposure=exposure)
+
+    exposure, group = rng.normal(size=60), np.arange(60)
+    settings = {"forward": exposed_forward, "gradient": exposed_gradient, "init": {"W": np.zeros((3, 1))}}
+    recorder, monitor = Recorder(), ScoringMonitor(scoring={"score": score_with_exposure})
+    model = make(**settings).set_callbacks(recorder, monitor).fit(X, Y, exposure=exposure, group=group)
+    assert recorder.received()[0]["metadata"] == {"exposure": exposure}
+    [score] = [row["score"] for row in monitor.get_logs().data if row["task_id_path"] == (0, 3)]
+    assert score == pytest.approx(model.score(X, Y, exposure=exposure), rel=1e-12)
+    recorder = Recorder()
+    model.set_params(early_stopping=True).set_callbacks(recorder).fit(X, Y, exposure=exposure, group=group)
+    values = recorder.received()[0]
+    assert len(values["metadata"]["exposure"]) == len(values["X"]) == 54
+    recorder = Recorder()
+    validation = {"X_val": X[40:], "y_val": Y[40:], "exposure_val": exposure[40:]}
+    model.set_callbacks(recorder).fit(X[:40], Y[:40], exposure=exposure[:40], **validation)
+    assert (len(recorder.received()[0]["X"]), recorder.received()[0]["metadata"].keys()) == (40, {"exposure"})
+
+
 # Those of scikit-learn.
 
 

@@ -424,9 +424,10 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         classes=None,
     ):
         """Read arrays: a maker of rows, held-out rows or None, and what callbacks may see of them."""
-        given = GivenRows(X, y, sample_weight)
         names = self._metadata_names("partial_fit")
         metadata, held_metadata = of_validation(metadata, names)
+        scored = {name: metadata[name] for name in self._metadata_names("score") & metadata.keys()}
+        given = GivenRows(X, y, {"sample_weight": sample_weight, **scored})
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
         columns |= read_metadata(metadata, names, X.shape[0])
         if not continuing:
