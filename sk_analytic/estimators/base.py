@@ -355,7 +355,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     def _read_X(self, X, *args, reset, **settings):
         """Validate X, and y where that is given, as `validate_data` does; a sparse X is read as CSR."""
         sparse = "csr" if self._takes_sparse() else False
-        read = validate_data(self, X, *args, accept_sparse=sparse, dtype=FLOATS, reset=reset, **settings)
+        read = validate_data(self, X, *args, accept_sparse=sparse, dtype=_floats_of(X), reset=reset, **settings)
         return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
 
     # The way through fit.
@@ -899,6 +899,11 @@ def _own(find, given):
 
 def _checksum(vector):
     return zlib.crc32(vector)
+
+
+def _floats_of(X):
+    """The dtypes that are kept. What is in a frame of polars or of nullable columns scikit-learn reads as the first."""
+    return FLOATS[::-1] if {str(dtype) for dtype in getattr(X, "dtypes", ())} == {"Float32"} else FLOATS
 
 
 def _warn_of_differencing(objective):
