@@ -62,7 +62,8 @@ SHARED_DOC = """
         {default}; a `vjp` may stand in for it.
     gradient : callable, default=None
         ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
-        the parameters; a leaf ``None`` is not trained. Exactly one of the four gradient forms is given.
+        the parameters; a leaf ``None`` is not trained, a pair ``(rows, values)`` or a sparse matrix updates some
+        rows of a block alone. Exactly one of the four gradient forms is given.
     init : callable or structure, default=None
         The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
         those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
