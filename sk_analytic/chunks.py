@@ -7,6 +7,7 @@ validated; `ChunkRows` are the rows of some of them, as training takes them.
 import itertools
 from bisect import bisect_right
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ class Chunk(NamedTuple):
     X: Any
     y: Any = None
     sample_weight: Any = None
+    metadata: Any = MappingProxyType({})
 
     @property
     def n(self):
@@ -137,24 +139,26 @@ _NONE_LEFT = object()
 
 
 def _read_chunk(item):
-    """Return what was given as a chunk: X alone, a tuple, or a dict with these names."""
-    if isinstance(item, Chunk):
-        return item
+    """Return what was given as a chunk: X alone, a tuple, or the arguments of `fit` by name."""
     if isinstance(item, Mapping):
-        unknown = [name for name in item if name not in Chunk._fields]
-        if unknown or "X" not in item:
-            raise TypeError(f"A chunk that is a dict has the keys {', '.join(Chunk._fields)}; got {list(item)}.")
-        return Chunk(**item)
+        if "X" not in item:
+            raise TypeError(f"A chunk that is a dict has the arguments of fit, X among them; got {list(item)}.")
+        named = {name: item[name] for name in _ARGUMENTS if name in item}
+        return Chunk(**named, metadata={name: item[name] for name in item if name not in named})
     if isinstance(item, tuple):
-        if not 1 <= len(item) <= len(Chunk._fields):
-            raise TypeError(f"A chunk is X, (X, y) or (X, y, sample_weight); got a tuple of {len(item)}.")
+        if not 1 <= len(item) <= len(_ARGUMENTS):
+            raise TypeError(f"{_WHAT_A_CHUNK_IS}; got a tuple of {len(item)}.")
         return Chunk(*item)
     if isinstance(item, list) and any(getattr(part, "ndim", 0) > 1 for part in item):
-        raise TypeError("A chunk is X, (X, y) or (X, y, sample_weight); got a list of arrays: make a tuple of it.")
+        raise TypeError(f"{_WHAT_A_CHUNK_IS}; got a list of arrays: make a tuple of it.")
     chunk = Chunk(item)
     if chunk.n is None:
-        raise TypeError(f"A chunk is X, (X, y) or (X, y, sample_weight); got {item!r}.")
+        raise TypeError(f"{_WHAT_A_CHUNK_IS}; got {item!r}.")
     return chunk
+
+
+_ARGUMENTS = ("X", "y", "sample_weight")
+_WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
 class Extent(NamedTuple):
@@ -180,8 +184,8 @@ class Chunks:
     ----------
     source : Source
     read : callable
-        ``read(X, y, sample_weight, reset=)`` returns the validated X, columns and weights or None; ``reset`` for the
-        first chunk.
+        ``read(X, y, sample_weight, metadata, reset=)`` returns the validated X, columns and weights or None;
+        ``reset`` for the first chunk.
 
     Attributes
     ----------
@@ -192,8 +196,7 @@ class Chunks:
     def __init__(self, source, read):
         self.source, self._read = source, read
         self.extents: dict[int, Extent] = {}
-        self._dtype: Any = None
-        self._weighted = False
+        self._kind: tuple | None = None
         self._drop()
 
     def survey(self, look):
@@ -244,19 +247,21 @@ class Chunks:
         self._number = self._arrays = self._rows = self._settings = None
 
     def _require_alike(self, arrays):
-        """Raise if a chunk has another dtype than the first, or weights where that has none."""
-        X, _, weight = arrays
-        if self._dtype is None:
-            self._dtype, self._weighted = X.dtype, weight is not None
-        if X.dtype != self._dtype:
-            raise ValueError(
-                f"X is {X.dtype} here and {self._dtype} in the first chunk. Convert it where it is loaded."
-            )
-        if self._weighted != (weight is not None):
+        """Raise if a chunk has another dtype than the first, or weights or columns where that has none."""
+        X, columns, weight = arrays
+        names = ", ".join(sorted(columns)) or "X alone"
+        if self._kind is None:
+            self._kind = X.dtype, weight is None, names
+        dtype, unweighted, names_before = self._kind
+        if X.dtype != dtype:
+            raise ValueError(f"X is {X.dtype} here and {dtype} in the first chunk. Convert it where it is loaded.")
+        if unweighted != (weight is None):
             raise ValueError(
                 f"Here are {'no ' if weight is None else ''}sample weights, unlike in the first chunk. Weights of 1 "
                 "may be given where there are none."
             )
+        if names != names_before:
+            raise ValueError(f"Here is {names}, and in the first chunk {names_before}.")
 
     def rows(self, number, settings):
         """Return the rows of a chunk under some settings, ready for steps."""
@@ -269,7 +274,7 @@ class Chunks:
 
 def _where(number, chunk):
     where = f"In chunk {number} (counted from 0)."
-    if chunk.y is None and chunk.sample_weight is None:
+    if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
         where += " It was read as X alone; with targets it is a tuple (X, y)."
     return where
 

@@ -11,13 +11,13 @@ from models import USER_MODELS
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, get_scorer, r2_score
 from sklearn.utils import compute_class_weight
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.chunks import ChunkRows, Chunks, Source
 from sk_analytic.optimizers import Phases
-from sk_analytic.rows import MONITOR, ArrayRows
+from sk_analytic.rows import HELD_OUT, MONITOR, ArrayRows, generator
 
 # Whether an optimizer has come to its end is no matter where a fit is only begun.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -289,7 +289,7 @@ def test_classes_that_are_given_save_a_pass(classes, passes):
 
 def rows_of(chunks, *, seed=0, shuffle=True, batch_size=10):
     """Rows of some chunks of X alone."""
-    read = Chunks(Source(chunks), lambda X, y, sample_weight, reset: (X, {}, sample_weight))
+    read = Chunks(Source(chunks), lambda X, y, sample_weight, metadata, reset: (X, {}, sample_weight))
     read.survey(lambda columns: None)
     return ChunkRows(read, list(read.extents), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
@@ -395,7 +395,11 @@ class Loads:
         return map(self, range(len(self.chunks)))
 
 
-@EACH_SETTING
+@pytest.mark.parametrize(
+    "settings",
+    [*SETTINGS.values(), {"early_stopping": True, "scoring": "neg_mean_absolute_error"}],
+    ids=[*SETTINGS, "adam, early stopping by a scorer"],
+)
 @pytest.mark.parametrize("form", ["loss_and_gradient", "gradient", "vjp", "jacobian"])
 @pytest.mark.parametrize("as_sequence", [True, False])
 def test_one_chunk_is_held_at_a_time(as_sequence, form, settings):
@@ -519,6 +523,81 @@ def test_chunks_that_cannot_be_held_out_are_refused(chunks, settings, message):
         begun(AnalyticRegressor(early_stopping=True), **settings).fit_chunks(chunks)
 
 
+@EACH_SOURCE
+@pytest.mark.parametrize("metric", ["neg_mean_absolute_error", "neg_median_absolute_error"])
+def test_any_scorer_scores_held_out_chunks(source, metric):
+    """As it would their rows in one place."""
+    model = begun(AnalyticRegressor(early_stopping=True, validation_fraction=0.3, scoring=metric))
+    fitted = clone(model).fit_chunks(source(cut(X, Y, WEIGHT, into=12)))
+    held_out = generator(fitted._seed, HELD_OUT).choice(8, 3, replace=False)
+    rows = np.isin(np.arange(N) // 12, held_out)
+    scored = get_scorer(metric)(fitted, X[rows], Y[rows], sample_weight=WEIGHT[rows])
+    assert max(fitted.validation_scores_) == pytest.approx(scored, rel=1e-12)
+
+
+@EACH_SOURCE
+def test_rows_of_the_users_own_may_be_scored_instead(source):
+    """Then every chunk trains, and the scores are those of `fit`."""
+    validation = {"X_val": X[60:], "y_val": Y[60:], "sample_weight_val": WEIGHT[60:]}
+    model = begun(AnalyticRegressor(early_stopping=True, batch_size=10, shuffle=False), max_iter=8)
+    fitted = clone(model).fit_chunks(source(cut(X[:60], Y[:60], into=[20, 40])), **validation)
+    assert_same_fit(fitted, clone(model).fit(X[:60], Y[:60], **validation))
+
+
+# ---- metadata ----
+
+
+def rate_loss_and_gradient(params, X, y, exposure):
+    """Of a Poisson rate, with an exposure a row."""
+    mean = exposure * np.exp(X @ params)
+    return float((mean - y * np.log(mean)).mean()), X.T @ (mean - y) / len(X)
+
+
+def rate_forward(params, X, exposure):
+    return np.log(exposure) + X @ params
+
+
+RATE = AnalyticRegressor(
+    rate_forward, loss_and_gradient=rate_loss_and_gradient, init=np.zeros(3), loss="poisson", batch_size=10
+)
+COUNTS, EXPOSURE = np.random.default_rng(3).poisson(2, size=N).astype(float), WEIGHT + 0.5
+
+
+def test_metadata_stands_in_the_chunks():
+    """One chunk gives what `fit` gives; callables receive the values of their rows."""
+    expected = begun(RATE).fit(X, COUNTS, exposure=EXPOSURE)
+    one = [{"X": X, "y": COUNTS, "exposure": EXPOSURE}]
+    assert_same_fit(begun(RATE).fit_chunks(one), expected)
+    several = [{"X": part, "y": y, "exposure": exposure} for part, y, exposure in cut(X, COUNTS, EXPOSURE, into=30)]
+    whole = begun(RATE, optimizer="lbfgs", batch_size="auto").fit(X, COUNTS, exposure=EXPOSURE)
+    fitted = begun(RATE, optimizer="lbfgs", batch_size="auto").fit_chunks(several)
+    assert_same_fit(fitted, whole, rtol=1e-8)
+    scored = begun(RATE, early_stopping=True).fit_chunks(several)
+    assert len(scored.validation_scores_) == scored.n_iter_
+    validation = {"X_val": X[:30], "y_val": COUNTS[:30], "exposure_val": EXPOSURE[:30]}
+    assert len(begun(RATE, early_stopping=True).fit_chunks(several, **validation).validation_scores_) == 4
+
+
+@pytest.mark.parametrize(
+    ("chunks", "passed", "message"),
+    [
+        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure": EXPOSURE}, "stands in it.*'exposure_val'"),
+        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure_val": EXPOSURE}, "X_val was not provided"),
+        (
+            [{"X": X, "y": COUNTS, "exposure": EXPOSURE}, (X, COUNTS)],
+            {},
+            "(?s)Here is y, and in the first chunk exposure, y.*chunk 1 ",
+        ),
+        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE[1:]}], {}, "(?s)exposure has 95 rows.*chunk 0 "),
+    ],
+    ids=["beside the chunks", "of no rows", "missing", "too few"],
+)
+def test_wrong_metadata_is_refused(chunks, passed, message):
+    """With the number of the chunk where it is one."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        begun(RATE).fit_chunks(chunks, **passed)
+
+
 # ---- monitoring ----
 
 
@@ -576,7 +655,8 @@ def generated():
         ([], ValueError, "no rows"),
         ([(X[:0], Y[:0])], ValueError, "no rows"),
         ([(X, Y), (X, Y, None, None)], TypeError, "(?s)got a tuple of 4.*chunk 1 "),
-        ([(X, Y), {"X": X, "z": Y}], TypeError, r"(?s)keys X, y, sample_weight; got \['X', 'z'\].*chunk 1 "),
+        ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)X among them; got \['x', 'y'\].*chunk 1 "),
+        ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, which no callable.*chunk 1 "),
         ([(X, Y), [X, Y]], TypeError, "(?s)make a tuple of it.*chunk 1 "),
         ([(X, Y), None], TypeError, "(?s)got None.*chunk 1 "),
         ((X, Y), ValueError, "(?s)requires y.*In chunk 0 .*read as X alone"),

@@ -5,6 +5,7 @@ from functools import partial
 
 from ..chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
+from ..metadata import OF_VALIDATION, of_validation, read_metadata
 from ..rows import HELD_OUT, generator, scale_to_mean_one
 from ..tasks import GivenRows
 from .base import AnalyticEstimator
@@ -13,16 +14,25 @@ from .base import AnalyticEstimator
 class ChunkedEstimator(AnalyticEstimator):
     """The shared base, able to read chunks."""
 
-    def fit_chunks(self, chunks):
+    def fit_chunks(self, chunks, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
         """Train the model on data that do not fit into memory, one chunk at a time.
 
         Parameters
         ----------
         chunks : sequence, iterable or callable
-            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with these names, or a function
-            without arguments that loads one of these; chunks without rows are skipped. They come as a list (or
-            another object with a length and an index), whose order is drawn anew for each epoch; as any other
-            object that can be iterated over again and again; or as a generator function, called in every pass.
+            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
+            metadata of the rows included, or a function without arguments that loads one of these; chunks
+            without rows are skipped. They come as a list (or another object with a length and an index), whose
+            order is drawn anew for each epoch; as any other object that can be iterated over again and again;
+            or as a generator function, called in every pass.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_val,) or (n_val, k)
+            Further data of theirs, for the callables that name it: ``exposure_val=...``.
 
         Returns
         -------
@@ -60,40 +70,59 @@ class ChunkedEstimator(AnalyticEstimator):
         --------
         >>> import numpy as np
         >>> from sk_analytic import AnalyticRegressor
+        >>> def load(number):
+        ...     X = np.random.default_rng(number).normal(size=(200, 3))
+        ...     return X, X @ [1.0, -2.0, 0.5]
         >>> def chunks():
         ...     for number in range(5):
-        ...         X = np.random.default_rng(number).normal(size=(200, 3))
-        ...         yield X, X @ [1.0, -2.0, 0.5]
+        ...         yield load(number)
         >>> model = AnalyticRegressor(tol=1e-6, random_state=0).fit_chunks(chunks)
         >>> model.params_["coef"].round(2)
         array([ 1. , -2. ,  0.5])
         """
-        return self._fit(partial(self._from_chunks, chunks))
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(partial(self._from_chunks, chunks, validation=validation, metadata=metadata))
 
-    def _from_chunks(self, chunks, *, continuing, incremental, **labels):
+    def _from_chunks(self, chunks, *, validation, metadata, continuing, incremental, **labels):
         """Read chunks: a maker of rows, held-out rows or None, and that callbacks see none of them."""
-        source = Source(chunks)
-        labels = self._survey_labels(source, continuing, **labels)
-
-        def read(*chunk, reset):
-            return self._read(*chunk, reset=reset and not continuing, **labels)
-
-        read_chunks = Chunks(source, read)
-        read_chunks.survey(self._look_at_targets())
+        names = self._metadata_names("partial_fit")
+        metadata, metadata_val = of_validation(metadata, names)
+        for name in metadata:
+            raise TypeError(
+                f"fit_chunks takes no {name!r}: what goes with the rows of a chunk stands in it, "
+                f"{{'X': X, {name!r}: ...}}; what goes with X_val is called {name + OF_VALIDATION!r}."
+            )
+        read_chunks = self._survey(Source(chunks), names, continuing, labels)
         if not continuing:
             self._draw_seed(self.random_state)
         numbers, held_out = list(read_chunks.extents), None
-        if self.verbose:
-            n_samples = sum(extent.n for extent in read_chunks.extents.values())
-            print(f"First pass: {len(numbers)} chunks, {n_samples} rows", flush=True)
-        if self.early_stopping:
-            if len(numbers) == 1:
-                arrays = read_chunks.arrays(numbers[0])
-                return self._arranged(*arrays, given=GivenRows(), continuing=continuing, incremental=incremental)
+        if any(given is not None for given in (*validation, *metadata_val.values())):
+            X, columns, _ = read_chunks.arrays(numbers[0])
+            held_out = self._given_to_validate(X, columns, validation, metadata_val)
+            del X, columns  # so that the chunk can be let go
+        elif self.early_stopping and len(numbers) == 1:
+            arrays = read_chunks.arrays(numbers[0])
+            return self._arranged(*arrays, given=GivenRows(), continuing=continuing, incremental=incremental)
+        elif self.early_stopping:
             numbers, held_out = self._hold_out(read_chunks)
         extents = [read_chunks.extents[number] for number in numbers]
         scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
         return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out, GivenRows()
+
+    def _survey(self, source, names, continuing, labels):
+        """Go through the chunks once, or twice where labels have to be known first; return them, validated."""
+        labels = self._survey_labels(source, continuing, **labels)
+
+        def read(X, y, sample_weight, metadata, *, reset):
+            X, columns, weight = self._read(X, y, sample_weight, reset=reset and not continuing, **labels)
+            return X, columns | read_metadata(metadata, names, X.shape[0]), weight
+
+        chunks = Chunks(source, read)
+        chunks.survey(self._look_at_targets())
+        if self.verbose:
+            n_samples = sum(extent.n for extent in chunks.extents.values())
+            print(f"First pass: {len(chunks.extents)} chunks, {n_samples} rows", flush=True)
+        return chunks
 
     def _survey_labels(self, source, continuing):
         """Return what `_read` has to know of all chunks before it can read one."""

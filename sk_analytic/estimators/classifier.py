@@ -204,19 +204,28 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             partial(self._from_arrays, X, y, sample_weight, classes=classes, metadata=metadata), incremental=True
         )
 
-    def fit_chunks(self, chunks, classes=None):
+    def fit_chunks(self, chunks, classes=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
         """Train the model on data that do not fit into memory, one chunk at a time.
 
         Parameters
         ----------
         chunks : sequence, iterable or callable
-            A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict with these names, or a function without
-            arguments that loads one of these; chunks without rows are skipped. They come as a list (or
-            another object with a length and an index), whose order is drawn anew for each epoch; as any other
-            object that can be iterated over again and again; or as a generator function, called in every pass.
+            A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
+            metadata of the rows included, or a function without arguments that loads one of these; chunks
+            without rows are skipped. They come as a list (or another object with a length and an index), whose
+            order is drawn anew for each epoch; as any other object that can be iterated over again and again;
+            or as a generator function, called in every pass.
         classes : array-like of shape (n_classes,), default=None
             All labels. Without it they are collected in a pass of its own over the chunks; so are the
             frequencies of classes for ``class_weight="balanced"``.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
+        y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
+            Their labels, all of which are among those of the chunks.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_val,) or (n_val, k)
+            Further data of theirs, for the callables that name it: ``exposure_val=...``.
 
         Returns
         -------
@@ -250,7 +259,8 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         >>> model.fit_chunks(chunks, classes=range(10)).score(X, y) > 0.95
         True
         """
-        return self._fit(partial(self._from_chunks, chunks, classes=classes))
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(partial(self._from_chunks, chunks, validation=validation, metadata=metadata, classes=classes))
 
     def _survey_labels(self, source, continuing, classes=None):
         if classes is None and continuing:

@@ -73,7 +73,12 @@ class HeldOutChunks:
 
 def _beside(rows):
     """What goes with all of the rows: columns by name, and weights or None."""
-    batches = rows.map(lambda b: ({name: column.copy() for name, column in b.columns.items()}, b.sample_weight))
+
+    def copied(batch):  # a view would hold the whole chunk
+        weight = None if batch.sample_weight is None else batch.sample_weight.copy()
+        return {name: column.copy() for name, column in batch.columns.items()}, weight
+
+    batches = rows.map(copied)
     columns = {name: np.concatenate([columns[name] for columns, _ in batches]) for name in batches[0][0]}
     weighted = batches[0][1] is not None
     return columns, np.concatenate([weight for _, weight in batches]) if weighted else None
