@@ -10,7 +10,15 @@
     └── ReceivedArgumentError      a callable names an argument that nothing provides, or the reverse
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .gradient_check.report import GradientReport
+
 
 __all__ = [
     "DivergenceError",
@@ -43,11 +51,11 @@ class GradientCheckError(ValueError):
         What was compared, block by block.
     """
 
-    def __init__(self, message, report=None):
+    def __init__(self, message: str, report: GradientReport | None = None) -> None:
         super().__init__(message, report)
         self.report = report
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.args[0])
 
 
@@ -60,7 +68,7 @@ class ReceivedArgumentError(TypeError):
 
 
 @contextmanager
-def noted(where):
+def noted(where: str) -> Iterator[None]:
     """Add to an exception that passes where it came from."""
     try:
         yield

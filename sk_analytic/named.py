@@ -9,8 +9,11 @@ if the object stood there already.
 import difflib
 import math
 import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 
@@ -35,45 +38,52 @@ class Interval:
     array([ True, False])
     """
 
-    def __init__(self, low, high, *, closed="both", integral=False):
+    def __init__(self, low: float, high: float, *, closed: str = "both", integral: bool = False) -> None:
         self.low, self.high, self.closed, self.integral = low, high, closed, integral
 
-    def holds(self, values):
+    def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Whether each of the values lies in the range; NaN never does."""
-        return self._inside(np.asarray(values))
+        inside: NDArray[np.bool_] = self._inside(np.asarray(values))
+        return inside
 
-    def _inside(self, values):
+    def _inside(self, values: Any) -> Any:
         above = values >= self.low if self._closes("left") else values > self.low
         below = values <= self.high if self._closes("right") else values < self.high
         return above & below
 
-    def admits(self, value):
+    def admits(self, value: object) -> bool:
         """Whether one hyperparameter's value is a number of this range."""
         kind = numbers.Integral if self.integral else numbers.Real
         return not isinstance(value, bool) and isinstance(value, kind) and bool(self._inside(value))
 
-    def _closes(self, side):
+    def _closes(self, side: str) -> bool:
         end = self.low if side == "left" else self.high
         return math.isfinite(end) and self.closed in (side, "both")
 
-    def __str__(self):
+    def __str__(self) -> str:
         opening = "[" if self._closes("left") else "("
         closing = "]" if self._closes("right") else ")"
         return f"{opening}{self.low}, {self.high}{closing}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         integral = ", integral=True" if self.integral else ""
         return f"Interval({self.low}, {self.high}, closed={self.closed!r}{integral})"
 
 
-def nearest(word, words):
+Range: TypeAlias = Interval | tuple[Any, ...] | type[bool]
+"""What a hyperparameter may be: a number of an interval, one of some choices, or true or false."""
+
+T = TypeVar("T")
+
+
+def nearest(word: object, words: Iterable[object]) -> str:
     """A hint for a message: the word that was probably meant, or nothing; case does not count."""
     candidates = {str(candidate).lower(): str(candidate) for candidate in words}
     close = difflib.get_close_matches(str(word).lower(), candidates, n=1)
     return f" Did you mean {candidates[close[0]]!r}?" if close else ""
 
 
-def check_range(owner, name, value, allowed):
+def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
     """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices, or ``bool``."""
     if isinstance(allowed, Interval):
         kind = "a whole number" if allowed.integral else "a number"
@@ -95,14 +105,14 @@ class Hyperparameters(BaseEstimator):
     everywhere in scikit-learn, ``__init__`` and ``set_params`` only store them.
     """
 
-    ranges: dict = {}
+    ranges: Mapping[str, Range] = {}
 
-    def check(self):
+    def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range."""
         for name, allowed in self.ranges.items():
             check_range(type(self).__name__, name, getattr(self, name), allowed)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set hyperparameters; one that does not exist is an error that names the nearest.
 
         Parameters
@@ -123,20 +133,21 @@ class Hyperparameters(BaseEstimator):
             value = params.get(name, getattr(self, name))
             if delimiter and not hasattr(value, "set_params"):
                 raise ValueError(_no_parameters(name, value, [key]))
-        return super().set_params(**params)
+        super().set_params(**params)
+        return self
 
 
-def unknown_hyperparameter(owner, name, known):
+def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
     """Message for a hyperparameter that an object does not have."""
     listed = ", ".join(sorted(known)) or "none at all"
     return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
 
 
-def _no_parameters(name, value, keys):
+def _no_parameters(name: str, value: object, keys: Iterable[str]) -> str:
     return f"{name}={value!r} has no parameters of its own; cannot set {', '.join(keys)}."
 
 
-def lookup(kind, table, value, base):
+def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]) -> T:
     """Return the object that a name or an instance stands for.
 
     Parameters
@@ -180,10 +191,10 @@ class NamedParametersMixin(BaseEstimator):
     ``_dictionaries`` lists the parameters that are dicts of further parameters.
     """
 
-    _named: dict = {}
-    _dictionaries: tuple = ()
+    _named: Mapping[str, Callable[[Any], Any]] = {}
+    _dictionaries: tuple[str, ...] = ()
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, those of the objects behind names included.
 
         Parameters
@@ -196,13 +207,13 @@ class NamedParametersMixin(BaseEstimator):
         params : dict
             Parameter names mapped to their values.
         """
-        params = super().get_params(deep=False)
+        params: dict[str, Any] = super().get_params(deep=False)
         if deep:
             for name, value in list(params.items()):
                 params.update((f"{name}__{key}", nested) for key, nested in self._behind(name, value).items())
         return params
 
-    def _behind(self, name, value):
+    def _behind(self, name: str, value: Any) -> dict[str, Any]:
         """Parameters behind an object, a name or a dict; nothing where there is something wrong: `fit` will say so."""
         if name in self._dictionaries:
             return value if isinstance(value, dict) else {}
@@ -214,7 +225,7 @@ class NamedParametersMixin(BaseEstimator):
         except Exception:  # whatever an object of the user's may raise
             return {}
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, also of the object that a name stands for.
 
         ``set_params(optimizer__learning_rate=0.1)`` puts the object of the optimizer's name in its
@@ -236,7 +247,7 @@ class NamedParametersMixin(BaseEstimator):
             For a parameter that does not exist; the message has the nearest name.
         """
         known = self._get_param_names()
-        nested: dict[str, dict] = {}
+        nested: dict[str, dict[str, Any]] = {}
         plain = {}
         for key, value in params.items():
             name, delimiter, rest = key.partition("__")
@@ -255,7 +266,7 @@ class NamedParametersMixin(BaseEstimator):
             setattr(self, name, self._changed(name, getattr(self, name), changes))
         return self
 
-    def _changed(self, name, value, changes):
+    def _changed(self, name: str, value: Any, changes: dict[str, Any]) -> Any:
         """Return the value of a parameter after changes to what lies behind it."""
         if name in self._dictionaries and (value is None or isinstance(value, dict)):
             merged = {**(value or {}), **changes}
@@ -274,7 +285,7 @@ class NamedParametersMixin(BaseEstimator):
         return value.set_params(**changes)
 
     @staticmethod
-    def _refuse_unknown(name, value, changes, current):
+    def _refuse_unknown(name: str, value: Any, changes: Iterable[str], current: Mapping[str, Any]) -> None:
         for key in changes:
             is_of_a_new_object = "__" in key and key.partition("__")[0] in changes
             if key not in current and not is_of_a_new_object:
@@ -285,7 +296,7 @@ class NamedParametersMixin(BaseEstimator):
                     f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
                 )
 
-    def _get_params_html(self, deep=True, *args, **kwargs):
+    def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
         # The table of the HTML diagram takes what is no argument of __init__ for set by the user.
         return super()._get_params_html(False, *args, **kwargs)
 
@@ -293,14 +304,14 @@ class NamedParametersMixin(BaseEstimator):
 _ABSENT = object()
 
 
-def _is_choice(value, choice):
+def _is_choice(value: object, choice: object) -> bool:
     """Whether a value is one of the choices; 1 does not stand for True, NumPy's bools and strings do."""
     if isinstance(choice, bool):
         return isinstance(value, bool | np.bool_) and bool(value) is choice
     return isinstance(value, type(choice)) and value == choice
 
 
-def _same(a, b):
+def _same(a: Any, b: Any) -> bool:
     """Whether two values are certainly equal, and of one type."""
     if a is b:
         return True
@@ -312,5 +323,5 @@ def _same(a, b):
         return False
 
 
-def _all_same(a, b):
+def _all_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)

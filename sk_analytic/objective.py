@@ -37,7 +37,7 @@ class Partial(NamedTuple):
 
     def dense(self):
         """Return the same with a gradient of all rows."""
-        if not self.by_rows:
+        if self.gradient is None or not self.by_rows:
             return self
         spread(self.gradient, self.by_rows)
         return self._replace(by_rows=())

@@ -5,16 +5,23 @@ array), names its leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and says
 vector. `Parameters` is a vector together with the structure of read-only views on it that callables get.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
 from .named import nearest
 from .row_gradients import RowGradient, is_by_rows, read_rows
+from .typing import Array, Grads, Params, Shape
+
+Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
 
 ROOT = "params"  # the name of the only block where θ is a single array
 
@@ -42,7 +49,9 @@ class Layout:
     Layout.of : The layout of a given structure.
     """
 
-    def __init__(self, tree, names, shapes, dtype, scalars):
+    def __init__(
+        self, tree: Tree, names: tuple[str, ...], shapes: tuple[Shape, ...], dtype: DTypeLike, scalars: tuple[bool, ...]
+    ) -> None:
         self.tree, self.names, self.shapes, self.scalars = tree, names, shapes, scalars
         self.dtype = np.dtype(dtype)
         ends = list(itertools.accumulate(map(math.prod, shapes)))
@@ -52,7 +61,7 @@ class Layout:
         self._is_flat = all(type(branch) is int for branch in branches)
 
     @classmethod
-    def of(cls, structure, dtype=None, role="params"):
+    def of(cls, structure: Params, dtype: DTypeLike | None = None, role: str = "params") -> Layout:
         """Return the layout of a parameter structure.
 
         Parameters
@@ -85,11 +94,11 @@ class Layout:
             dtype = np.float32 if narrow else np.float64
         return cls(tree, names, tuple(array.shape for array in arrays), dtype, scalars)
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Layout:
         """Return the same layout for a vector of another dtype."""
         return Layout(self.tree, self.names, self.shapes, dtype, self.scalars)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, Layout):
             return NotImplemented
         ours, theirs = ((layout.tree, layout.names, layout.shapes, layout.dtype) for layout in (self, other))
@@ -97,26 +106,26 @@ class Layout:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def blocks(self, vector):
+    def blocks(self, vector: Array) -> list[Array]:
         """Return the blocks as a list of views on a vector, each in its own shape."""
         return [vector[where].reshape(shape) for where, shape in zip(self.slices, self.shapes, strict=True)]
 
-    def views(self, vector, writeable=False):
+    def views(self, vector: Array, writeable: bool = False) -> Any:
         """Return the user's structure with views on a vector as leaves."""
         base = vector.view()
         base.flags.writeable = writeable
         return self.fill(self.blocks(base))
 
-    def fill(self, leaves):
+    def fill(self, leaves: Sequence[object]) -> Any:
         """Return the user's structure with the given leaves, in block order."""
         return _fill(self.tree, leaves)
 
-    def publish(self, vector):
+    def publish(self, vector: Array) -> Any:
         """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
         blocks = zip(self.blocks(vector), self.scalars, strict=True)
         return self.fill([float(block) if scalar else block for block, scalar in blocks])
 
-    def flatten(self, structure, role="params"):
+    def flatten(self, structure: Params, role: str = "params") -> Array:
         """Return a new vector with the values of a structure.
 
         Whole numbers are accepted; a block that is missing or holds what is not finite is an error.
@@ -131,7 +140,7 @@ class Layout:
             raise ParameterStructureError(f"{role} has values that are not finite in block {name!r} (as {self.dtype}).")
         return vector
 
-    def fits(self, structure):
+    def fits(self, structure: Params) -> bool:
         """Whether a structure has this one's blocks, in their shapes."""
         try:
             leaves = self.leaves(structure)
@@ -139,7 +148,7 @@ class Layout:
             return False
         return all(np.shape(leaf) == shape for leaf, shape in zip(leaves, self.shapes, strict=True))
 
-    def leaves(self, structure, role="gradient"):
+    def leaves(self, structure: Any, role: str = "gradient") -> list[Any]:
         """Return the leaves of a structure in block order; an error where its structure is not ours."""
         tree = self.tree
         if self._is_flat and type(structure) is type(tree) and len(structure) == len(tree):
@@ -147,11 +156,13 @@ class Layout:
                 return list(structure)
             if structure.keys() == tree.keys():
                 return [structure[key] for key in tree]
-        out: list = [None] * len(self.names)
+        out: list[Any] = [None] * len(self.names)
         _collect(tree, structure, (), role, out)
         return out
 
-    def gather(self, grads, out, role="gradient"):
+    def gather(
+        self, grads: Grads, out: Array | list[Array], role: str = "gradient"
+    ) -> tuple[tuple[int, ...], tuple[RowGradient, ...]]:
         """Write a gradient into a vector; return the blocks that have none, and those given by rows.
 
         Parameters
@@ -193,11 +204,11 @@ class Layout:
             block[...] = leaf
         return missing, by_rows
 
-    def read_rows(self, leaf, index, role="gradient"):
+    def read_rows(self, leaf: Any, index: int, role: str = "gradient") -> RowGradient:
         """Return a leaf of a gradient that speaks of some rows of its block."""
         return read_rows(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
-    def _checked(self, leaf, index, role, kinds="f", shape=None):
+    def _checked(self, leaf: object, index: int, role: str, kinds: str = "f", shape: Shape | None = None) -> Array:
         """Return a leaf as an array, or raise the error that names its block."""
         name, shape = self.names[index], self.shapes[index] if shape is None else shape
         array = _as_array(leaf, name, role)
@@ -211,14 +222,14 @@ class Layout:
             )
         return array
 
-    def stacked(self, structure, leading, role="jacobian"):
+    def stacked(self, structure: Grads, leading: Shape, role: str = "jacobian") -> list[Array | None]:
         """Return the leaves of a structure whose leaves have ``leading`` axes before their block's own."""
         return [
             None if leaf is None else self._checked(leaf, index, role, shape=leading + self.shapes[index])
             for index, leaf in enumerate(self.leaves(structure, role))
         ]
 
-    def indices(self, names, argument):
+    def indices(self, names: str | int | Iterable[str | int], argument: str) -> tuple[int, ...]:
         """Return the indices of the blocks that names stand for; a dotted prefix stands for all below it.
 
         Parameters
@@ -253,7 +264,7 @@ class Layout:
             found.update(matching)
         return tuple(sorted(found))
 
-    def unwrap(self, grads):
+    def unwrap(self, grads: Any) -> Any:
         """Undo the 1-tuple around a pullback's result, as ``jax.vjp`` returns it."""
         if type(grads) is not tuple or len(grads) != 1:
             return grads
@@ -280,37 +291,37 @@ class Parameters:
 
     __slots__ = ("layout", "structure", "vector")
 
-    def __init__(self, layout, vector):
+    def __init__(self, layout: Layout, vector: Array) -> None:
         self.layout, self.vector = layout, vector
         self.structure = layout.views(vector)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Parameters], tuple[Layout, Array]]:
         return Parameters, (self.layout, self.vector)
 
-    def copy(self):
+    def copy(self) -> Parameters:
         """Return the same values on a vector of their own."""
         return Parameters(self.layout, self.vector.copy())
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Parameters:
         """Return a copy with another dtype."""
         return Parameters(self.layout.astype(dtype), self.vector.astype(dtype))
 
 
-def _is_namedtuple(value):
+def _is_namedtuple(value: object) -> bool:
     return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
-def _rebuild(like, items):
+def _rebuild(like: Any, items: Iterable[Any]) -> Any:
     """A sequence of the kind of ``like``."""
     return type(like)(*items) if _is_namedtuple(like) else type(like)(items)
 
 
-def _keys(node):
+def _keys(node: Any) -> Iterable[Any]:
     """What the children of a sequence are called: fields of a named tuple, else positions."""
     return node._fields if _is_namedtuple(node) else range(len(node))
 
 
-def _grow(node, path, found, role):
+def _grow(node: Any, path: tuple[Any, ...], found: list[tuple[str, Array, bool]], role: str) -> Tree:
     """Build the tree of block indices; what is met at the leaves goes to ``found``."""
     if isinstance(node, Mapping):
         return {key: _grow(child, (*path, key), found, role) for key, child in node.items()}
@@ -326,7 +337,7 @@ def _grow(node, path, found, role):
     return len(found) - 1
 
 
-def _fill(tree, leaves):
+def _fill(tree: Tree, leaves: Sequence[object]) -> Any:
     if isinstance(tree, dict):
         return {key: _fill(child, leaves) for key, child in tree.items()}
     if isinstance(tree, tuple | list):
@@ -334,12 +345,12 @@ def _fill(tree, leaves):
     return leaves[tree]
 
 
-def _wrappings(node):
+def _wrappings(node: object) -> int:
     """How many sequences of one item stand around the rest."""
     return 1 + _wrappings(node[0]) if isinstance(node, tuple | list) and len(node) == 1 else 0
 
 
-def _collect(tree, node, path, role, out):
+def _collect(tree: Tree, node: Any, path: tuple[Any, ...], role: str, out: list[Any]) -> None:
     """Write the leaves of ``node`` into ``out`` at the indices that ``tree`` has in their place."""
     if type(tree) is int:
         out[tree] = node
@@ -355,11 +366,11 @@ def _collect(tree, node, path, role, out):
             _collect(child, item, (*path, key), role, out)
 
 
-def _where(role, path):
+def _where(role: str, path: tuple[Any, ...]) -> str:
     return f"{role} at {'.'.join(map(str, path))!r}" if path else role
 
 
-def _refuse_sequence(tree, node, where):
+def _refuse_sequence(tree: Sequence[Any], node: Any, where: str) -> NoReturn:
     if not isinstance(node, tuple | list):
         hint = ""
         if hasattr(node, "shape") and tuple(node.shape[:1]) == (len(tree),):
@@ -370,7 +381,7 @@ def _refuse_sequence(tree, node, where):
     raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
 
 
-def _refuse_mapping(tree, node, where):
+def _refuse_mapping(tree: Mapping[Any, Any], node: Any, where: str) -> NoReturn:
     if not isinstance(node, Mapping):
         raise ParameterStructureError(f"{where} is {_kind(node)}; expected a dict with {_listed(tree)}.")
     absent = [key for key in tree if key not in node]
@@ -386,17 +397,17 @@ def _refuse_mapping(tree, node, where):
     )
 
 
-def _listed(mapping):
+def _listed(mapping: Iterable[object]) -> str:
     return ", ".join(repr(key) for key in mapping)
 
 
-def _kind(node):
+def _kind(node: Any) -> str:
     if hasattr(node, "shape"):
         return f"an array of shape {tuple(node.shape)}"
     return "None" if node is None else f"of type {type(node).__name__}"
 
 
-def _as_array(leaf, name, role):
+def _as_array(leaf: object, name: str, role: str) -> Array:
     if leaf is None:
         raise ParameterStructureError(f"{role} has None in block {name!r}; a float array or a float is needed.")
     if isinstance(leaf, Mapping | tuple | list):
@@ -416,7 +427,7 @@ def _as_array(leaf, name, role):
     return array
 
 
-def _dtype_hint(array):
+def _dtype_hint(array: Array) -> str:
     return {
         "c": " Take the real part if the imaginary one is zero.",
         "O": " An object array often comes from rows of different lengths.",
@@ -426,7 +437,7 @@ def _dtype_hint(array):
     }.get(array.dtype.kind, "")
 
 
-def _shape_hint(came, expected):
+def _shape_hint(came: Shape, expected: Shape) -> str:
     if np.prod(came) == np.prod(expected) and sorted(came) == sorted(expected) and came != expected:
         return "Is it transposed?"
     if tuple(n for n in came if n != 1) == tuple(n for n in expected if n != 1):

@@ -4,13 +4,17 @@ A callable gives one as a leaf of its gradient: a pair ``(rows, values)``, or a 
 block's shape. A leaf of θ is never a tuple, so a pair in its place can be nothing else.
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array, issparse
 
 from .exceptions import ParameterStructureError
+from .typing import Array, DType, Shape
 
 
 class RowGradient(NamedTuple):
@@ -32,25 +36,25 @@ class RowGradient(NamedTuple):
 
     block: int
     where: slice
-    shape: tuple
-    rows: np.ndarray
-    values: np.ndarray
+    shape: tuple[int, int]
+    rows: Array
+    values: Array
 
-    def rows_of(self, vector):
+    def rows_of(self, vector: Array) -> Array:
         """Return the block of a vector as a matrix, a row for each of its rows."""
         return vector[self.where].reshape(self.shape)
 
-    def times(self, factor):
+    def times(self, factor: float) -> RowGradient:
         """Return a multiple."""
         return self._replace(values=factor * self.values)
 
 
-def is_by_rows(leaf):
+def is_by_rows(leaf: object) -> bool:
     """Whether a leaf of a gradient speaks of some rows only."""
     return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2)
 
 
-def read_rows(leaf, block, where, shape, dtype, name, role):
+def read_rows(leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, name: str, role: str) -> RowGradient:
     """Return a leaf that speaks of some rows as a `RowGradient`.
 
     Parameters
@@ -84,7 +88,7 @@ def read_rows(leaf, block, where, shape, dtype, name, role):
     return RowGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
 
 
-def spread(vector, gradients):
+def spread(vector: Array, gradients: Iterable[RowGradient]) -> None:
     """Write row gradients into a gradient of all of θ: zeros in their blocks, but in these rows."""
     for gradient in gradients:
         table = gradient.rows_of(vector)
@@ -92,13 +96,13 @@ def spread(vector, gradients):
         table[gradient.rows] = gradient.values
 
 
-def outside(size, gradients):
+def outside(size: int, gradients: Sequence[RowGradient]) -> list[slice]:
     """Return the parts of a vector of some size that belong to no block given by rows."""
     ends = [0, *(end for gradient in gradients for end in (gradient.where.start, gradient.where.stop)), size]
     return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
 
 
-def square(vector, gradients):
+def square(vector: Array, gradients: Sequence[RowGradient]) -> float:
     """Return the square of the norm of a gradient of θ of which some blocks are given by rows.
 
     Unlike dot, vdot does not warn where it overflows.
@@ -107,7 +111,7 @@ def square(vector, gradients):
     return float(sum(np.vdot(part, part) for part in (*parts, *(gradient.values for gradient in gradients))))
 
 
-def _of_pair(pair, shape, name, role):
+def _of_pair(pair: Any, shape: Shape, name: str, role: str) -> tuple[Array, Array]:
     rows, values = (np.asarray(part) for part in pair)
     if rows.dtype.kind not in "iu" and rows.size:
         raise ParameterStructureError(
@@ -123,7 +127,7 @@ def _of_pair(pair, shape, name, role):
     return rows.reshape(-1).astype(np.intp, copy=False), values.reshape(rows.size, width)
 
 
-def _of_matrix(matrix, shape, name, role):
+def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, Array]:
     if matrix.shape != shape or matrix.dtype.kind != "f":
         raise ParameterStructureError(
             f"{role} is sparse, of shape {matrix.shape} and dtype {matrix.dtype}, in block {name!r}; expected real "
@@ -136,7 +140,7 @@ def _of_matrix(matrix, shape, name, role):
     return rows.astype(np.intp, copy=False), compact.toarray()
 
 
-def _summed(rows, values):
+def _summed(rows: Array, values: Array) -> tuple[Array, Array]:
     """Rows in ascending order, with the sum of the values of each."""
     if (rows[1:] > rows[:-1]).all():
         return rows, values

@@ -37,6 +37,9 @@ LossFunction: TypeAlias = Callable[..., float]
 Array: TypeAlias = NDArray[Any]
 """An array inside the package. Its dtype is that of X, float32 or float64, unless words say otherwise."""
 
+Arrays: TypeAlias = tuple[NDArray[Any], ...]
+"""Several of them."""
+
 Number: TypeAlias = float | Any
 """A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
 schedules are numbers already, and a union with `Schedule` would deny that."""

@@ -12,6 +12,7 @@ import math
 import numbers
 import warnings
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..losses import get_loss
 from ..metadata import OF_VALIDATION, of_validation, read_metadata
 from ..model import GRADIENT_FORMS, Model
-from ..named import Interval, NamedParametersMixin, check_range
+from ..named import Interval, NamedParametersMixin, Range, check_range
 from ..objective import Objective, merge, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
@@ -184,7 +185,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     _named = {"optimizer": get_optimizer, "loss": get_loss}
     _dictionaries = ("model_params",)
     _default_model: dict
-    _ranges = {
+    _ranges: Mapping[str, Range] = {
         "reduction": ("mean", "sum"),
         "max_iter": Interval(1, np.inf, integral=True),
         "shuffle": bool,

@@ -5,7 +5,9 @@ leave its steps alone, or pull them together; each has a slot that predicts in �
 """
 
 from ..named import Interval
+from ..typing import Array, Arrays, Number
 from .base import UNIT, Link
+from .state import Now
 
 COUNT = Interval(1, float("inf"), integral=True)
 SINCE = Interval(0, float("inf"))
@@ -43,21 +45,21 @@ class Accumulate(Link):
     memory = {"held": 0.0}
     ranges = {"steps": COUNT}
 
-    def __init__(self, steps=2):
+    def __init__(self, steps: Number = 2) -> None:
         self.steps = steps
 
-    def passes(self, t):
+    def passes(self, t: int) -> bool:
         """Whether the mean is complete."""
         return t % self.steps == 0
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of the mean so far and of one more gradient."""
         share = 1.0 / (now.memory["held"] + 1.0)
         now.memory["held"] = 0.0 if self.passes(now.t) else now.memory["held"] + 1.0
         return 1.0 - share, share
 
     @staticmethod
-    def formula(g, theta, mean, keep, share):
+    def formula(g: Array, theta: Array, mean: Array, keep: float, share: float) -> Arrays:
         """Take one more gradient into the mean."""
         mean = keep * mean + share * g
         return mean, mean
@@ -106,17 +108,17 @@ class Lookahead(Link):
     answers = "slow"
     ranges = {"steps": COUNT, "slow_rate": SHARE}
 
-    def __init__(self, steps=5, slow_rate=0.5):
+    def __init__(self, steps: Number = 5, slow_rate: Number = 0.5) -> None:
         self.steps = steps
         self.slow_rate = slow_rate
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the share of the way that the slow weights go; whether θ goes on, or goes back to them."""
         meets = now.t % self.steps == 0
         return self.slow_rate if meets else 0.0, float(not meets), float(meets)
 
     @staticmethod
-    def formula(flow, theta, slow, share, goes_on, goes_back):
+    def formula(flow: Array, theta: Array, slow: Array, share: float, goes_on: float, goes_back: float) -> Arrays:
         """Move the slow weights, and θ to them."""
         slow = slow + share * (flow - slow)
         return goes_on * flow + goes_back * slow, slow
@@ -160,16 +162,16 @@ class PolyakAverage(Link):
     answers = "average"
     ranges = {"start": SINCE}
 
-    def __init__(self, start=0):
+    def __init__(self, start: Number = 0) -> None:
         self.start = start
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of the average so far and of one more θ."""
         weight = 1.0 / max(1.0, now.t - self.start)
         return 1.0 - weight, weight
 
     @staticmethod
-    def formula(flow, theta, average, keep, weight):
+    def formula(flow: Array, theta: Array, average: Array, keep: float, weight: float) -> Arrays:
         """Take one more θ into the average."""
         return flow, keep * average + weight * flow
 
@@ -205,10 +207,10 @@ class ExponentialAverage(PolyakAverage):
     memory = {"total": 0.0}
     ranges = {"decay": UNIT}
 
-    def __init__(self, decay=0.999):
+    def __init__(self, decay: Number = 0.999) -> None:
         self.decay = decay
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of the average so far and of one more θ."""
         total = self.decay * now.memory["total"] + (1.0 - self.decay)
         now.memory["total"] = total

@@ -1,20 +1,23 @@
 """Objects made of others: ``get_params`` and ``set_params`` reach the parts by their names."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 from ..named import Hyperparameters, unknown_hyperparameter
 
 
 class Composite(Hyperparameters):
     """Hyperparameters of which some hold further objects, each with a name."""
 
-    def _items(self):
+    def _items(self) -> dict[str, Any]:
         """Return the parts by name; nothing where what was given is no part, since `check` will say so."""
         raise NotImplementedError
 
-    def _replace(self, name, item):
+    def _replace(self, name: str, item: Any) -> None:
         """Put another part in the place of the one of that name."""
         raise NotImplementedError
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, by default those of the parts too.
 
         Parameters
@@ -27,13 +30,13 @@ class Composite(Hyperparameters):
         params : dict
             Parameter names mapped to their values.
         """
-        params = super().get_params(deep=deep)
+        params: dict[str, Any] = super().get_params(deep=deep)
         for name, item in self._items().items() if deep else ():
             params.setdefault(name, item)
             params.update((f"{name}__{key}", value) for key, value in item.get_params().items())
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, parts, and parameters of parts.
 
         Parameters
@@ -47,7 +50,7 @@ class Composite(Hyperparameters):
             This object.
         """
         own = self.get_params(deep=False)
-        nested: dict[str, dict] = {}
+        nested: dict[str, dict[str, Any]] = {}
         for key in sorted(params, key=lambda key: key not in own):  # what holds the parts comes first
             name, _, rest = key.partition("__")
             if name not in own and name not in self._items():
@@ -63,7 +66,7 @@ class Composite(Hyperparameters):
         return self
 
 
-def names_of(items):
+def names_of(items: Sequence[Any]) -> list[str]:
     """Return the names of the items of a list, as :func:`sklearn.pipeline.make_pipeline` gives them.
 
     They are the lower-case names of the classes, numbered where one comes twice; or what stands before an
@@ -76,15 +79,15 @@ def names_of(items):
     ]
 
 
-def named(items):
+def named(items: object) -> dict[str, Any]:
     """Return the items of a list by name; none of them where there is no list."""
     return dict(zip(names_of(items), map(unnamed, items), strict=True)) if isinstance(items, list | tuple) else {}
 
 
-def unnamed(item):
+def unnamed(item: Any) -> Any:
     """Return an item of a list without the name that it may have been given."""
     return item[1] if _is_named(item) else item
 
 
-def _is_named(item):
+def _is_named(item: object) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)

@@ -6,7 +6,8 @@ watched and ended from outside.
 """
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 import scipy
@@ -14,6 +15,7 @@ import scipy.optimize
 from scipy.optimize import OptimizeResult
 
 from ..named import Hyperparameters, Interval
+from ..typing import Array
 
 COUNT = Interval(1, np.inf, closed="left", integral=True)
 POSITIVE = Interval(0, np.inf, closed="neither")
@@ -26,6 +28,9 @@ ENDED = {
     "iterations": (1, False, "Maximum number of iterations has been exceeded."),
     "callback": (99, False, "`callback` raised `StopIteration`."),
 }
+
+
+Function: TypeAlias = Callable[[Array], tuple[float, Array]]  # value and gradient
 
 
 class FullBatch(Hyperparameters):
@@ -55,7 +60,7 @@ class FullBatch(Hyperparameters):
     residuals = False
     since: dict[str, tuple[int, int]] = {}
 
-    def check(self):
+    def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
         super().check()
         for name in self._too_young():
@@ -66,10 +71,10 @@ class FullBatch(Hyperparameters):
                     f"later; this is {scipy.__version__}, where {name} is {default!r}."
                 )
 
-    def _too_young(self):
+    def _too_young(self) -> list[str]:
         return [name for name, version in self.since.items() if version > SCIPY]
 
-    def init(self, theta, blocks=None):
+    def init(self, theta: object, blocks: object | None = None) -> NoReturn:
         """Refuse to make a state: a full-batch method takes no steps.
 
         Parameters
@@ -89,7 +94,15 @@ class FullBatch(Hyperparameters):
             "minimize(fun, x0), or use a rule such as Adam in a loop."
         )
 
-    def minimize(self, fun, x0, *, max_iter=200, tol=1e-4, callback=None):
+    def minimize(
+        self,
+        fun: Function,
+        x0: Array,
+        *,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        callback: Callable[[OptimizeResult], object] | None = None,
+    ) -> OptimizeResult:
         """Minimise a function.
 
         Parameters
@@ -128,7 +141,7 @@ class FullBatch(Hyperparameters):
         except _Ended as ended:
             return watch.result(ended.why)
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
 
         Returns
@@ -143,7 +156,7 @@ class FullBatch(Hyperparameters):
 class _Ended(Exception):
     """Carries out of scipy why a run was ended from outside; no method of scipy's catches it."""
 
-    def __init__(self, why):
+    def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 
@@ -162,28 +175,36 @@ class _Watch:
         End the run after so many iterations.
     """
 
-    def __init__(self, fun, callback, *, tol=None, max_iter=None):
+    def __init__(
+        self,
+        fun: Any,
+        callback: Callable[[OptimizeResult], object] | None,
+        *,
+        tol: float | None = None,
+        max_iter: int | None = None,
+    ) -> None:
         self.fun, self.callback, self.tol, self.max_iter = fun, callback, tol, max_iter
         self.evaluated: Any = None
         self.iterate: Any = None
         self.nit = self.nfev = 0
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> tuple[float, Array]:
         value, gradient = self.fun(x)
         self.nfev += 1
         self.evaluated = OptimizeResult(x=np.array(x), fun=value, jac=np.array(gradient))
         return value, gradient
 
-    def hessian_product(self, x, p):
+    def hessian_product(self, x: Array, p: Array) -> Array:
         """Return a product with the Hessian, from central differences of the gradient."""
         norm = np.linalg.norm(p)
         if not norm:
             return np.zeros_like(p)
         step = np.cbrt(np.finfo(float).eps) * max(1.0, np.linalg.norm(x)) / norm
         above, below = (self.fun(x + sign * step * p)[1] for sign in (1, -1))
-        return (above - below) / (2 * step)
+        product: Array = (above - below) / (2 * step)
+        return product
 
-    def iterated(self, x, *state):
+    def iterated(self, x: Any, *state: Any) -> None:
         """Take in an iterate; end the run where scipy would not."""
         x = getattr(x, "x", x)
         # What was evaluated last is the iterate, unless a step was refused after it.
@@ -205,7 +226,7 @@ class _Watch:
         if self.max_iter is not None and self.nit >= self.max_iter:
             raise _Ended("iterations")
 
-    def result(self, why):
+    def result(self, why: str) -> OptimizeResult:
         """Return the iterate as the result of a run that was ended."""
         status, success, message = ENDED[why]
         return OptimizeResult(
@@ -248,13 +269,13 @@ class LBFGS(FullBatch):
     method = "L-BFGS-B"
     ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT}
 
-    def __init__(self, maxcor=10, ftol=0.0, maxfun=None, maxls=20):
+    def __init__(self, maxcor: int = 10, ftol: float = 0.0, maxfun: int | None = None, maxls: int = 20) -> None:
         self.maxcor = maxcor
         self.ftol = ftol
         self.maxfun = maxfun
         self.maxls = maxls
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Return scipy's options."""
         return super().options() | {"maxfun": np.inf if self.maxfun is None else self.maxfun}
 
@@ -280,7 +301,7 @@ class BFGS(FullBatch):
     ranges = {"xrtol": Interval(0, np.inf), "c1": SHARE, "c2": SHARE}
     since = WOLFE_SINCE
 
-    def __init__(self, xrtol=0.0, c1=1e-4, c2=0.9):
+    def __init__(self, xrtol: float = 0.0, c1: float = 1e-4, c2: float = 0.9) -> None:
         self.xrtol = xrtol
         self.c1 = c1
         self.c2 = c2
@@ -305,7 +326,7 @@ class CG(FullBatch):
     ranges = {"c1": SHARE, "c2": SHARE}
     since = WOLFE_SINCE
 
-    def __init__(self, c1=1e-4, c2=0.4):
+    def __init__(self, c1: float = 1e-4, c2: float = 0.4) -> None:
         self.c1 = c1
         self.c2 = c2
 
@@ -336,7 +357,7 @@ class NewtonCG(FullBatch):
     ranges = {"xtol": Interval(0, np.inf), "c1": SHARE, "c2": SHARE}
     since = WOLFE_SINCE
 
-    def __init__(self, xtol=1e-10, c1=1e-4, c2=0.9):
+    def __init__(self, xtol: float = 1e-10, c1: float = 1e-4, c2: float = 0.9) -> None:
         self.xtol = xtol
         self.c1 = c1
         self.c2 = c2
@@ -367,13 +388,13 @@ class TNC(FullBatch):
     tolerance = None  # scipy's gtol is one on a rescaled gradient
     ranges = {"eta": SHARE, "stepmx": Interval(0, np.inf), "ftol": Interval(0, np.inf), "xtol": Interval(0, np.inf)}
 
-    def __init__(self, eta=0.25, stepmx=0, ftol=0.0, xtol=0.0):
+    def __init__(self, eta: float = 0.25, stepmx: float = 0, ftol: float = 0.0, xtol: float = 0.0) -> None:
         self.eta = eta
         self.stepmx = stepmx
         self.ftol = ftol
         self.xtol = xtol
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Return scipy's options; the number of evaluations has no limit of its own."""
         return super().options() | {"maxfun": 2**31 - 1, "gtol": 0.0}
 
@@ -396,7 +417,7 @@ class SLSQP(FullBatch):
     tolerance = None
     ranges = {"ftol": POSITIVE}
 
-    def __init__(self, ftol=1e-30):
+    def __init__(self, ftol: float = 1e-30) -> None:
         self.ftol = ftol
 
 
@@ -406,7 +427,7 @@ class _TrustRegion(FullBatch):
     hessian_products = True
     ranges = {"initial_trust_radius": POSITIVE, "max_trust_radius": POSITIVE, "eta": Interval(0, 0.25, closed="left")}
 
-    def __init__(self, initial_trust_radius=1.0, max_trust_radius=1000.0, eta=0.15):
+    def __init__(self, initial_trust_radius: float = 1.0, max_trust_radius: float = 1000.0, eta: float = 0.15) -> None:
         self.initial_trust_radius = initial_trust_radius
         self.max_trust_radius = max_trust_radius
         self.eta = eta
@@ -456,7 +477,7 @@ class TrustKrylov(FullBatch):
     hessian_products = True
     ranges = {"inexact": bool}
 
-    def __init__(self, inexact=False):
+    def __init__(self, inexact: bool = False) -> None:
         self.inexact = inexact
 
 
@@ -479,11 +500,11 @@ class TrustConstr(FullBatch):
     method = "trust-constr"
     ranges = {"xtol": POSITIVE, "initial_tr_radius": POSITIVE}
 
-    def __init__(self, xtol=1e-12, initial_tr_radius=1.0):
+    def __init__(self, xtol: float = 1e-12, initial_tr_radius: float = 1.0) -> None:
         self.xtol = xtol
         self.initial_tr_radius = initial_tr_radius
 
-    def minimize(self, fun, x0, **settings):
+    def minimize(self, fun: Function, x0: Array, **settings: Any) -> OptimizeResult:
         """Minimise a function, as the other methods do; ``jac`` is scipy's ``grad`` here too.
 
         Parameters
@@ -508,21 +529,29 @@ class TrustConstr(FullBatch):
 class _ResidualWatch(_Watch):
     """A least-squares problem under a method of scipy's, which asks for the Jacobian once an iterate."""
 
-    def __init__(self, problem, callback, *, tol, max_iter):
+    def __init__(
+        self,
+        problem: Any,
+        callback: Callable[[OptimizeResult], object] | None,
+        *,
+        tol: float,
+        max_iter: int,
+    ) -> None:
         super().__init__(None, callback, tol=tol, max_iter=max_iter)
         self.problem = problem
         self.latest: Any = None
 
-    def residuals(self, x):
+    def residuals(self, x: Array) -> Array:
         """Return the residuals, whose squares are summed."""
         self.nfev += 1
         self.latest = np.array(x), self.problem.residuals(x)
-        return self.latest[1]
+        residuals: Array = self.latest[1]
+        return residuals
 
-    def jacobian(self, x):
+    def jacobian(self, x: Array) -> Array:
         """Return the derivative of the residuals; look at the iterate before, the start too."""
         r = self.latest[1] if np.array_equal(self.latest[0], x) else self.problem.residuals(x)
-        jacobian = self.problem.residual_jacobian(x)
+        jacobian: Array = self.problem.residual_jacobian(x)
         if self.evaluated is not None and np.array_equal(self.evaluated.x, x):
             return jacobian  # scipy asks twice at the start, and some versions of it at the end
         is_start = self.evaluated is None
@@ -541,11 +570,19 @@ class _LeastSquares(FullBatch):
     residuals = True
     ranges = {"ftol": POSITIVE, "xtol": POSITIVE}
 
-    def __init__(self, ftol=1e-15, xtol=1e-15):
+    def __init__(self, ftol: float = 1e-15, xtol: float = 1e-15) -> None:
         self.ftol = ftol
         self.xtol = xtol
 
-    def minimize(self, fun, x0, *, max_iter=200, tol=1e-4, callback=None):
+    def minimize(
+        self,
+        fun: Any,
+        x0: Array,
+        *,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        callback: Callable[[OptimizeResult], object] | None = None,
+    ) -> OptimizeResult:
         """Minimise half a sum of squares.
 
         Parameters

@@ -1,8 +1,16 @@
 """One optimizer after another, in one fit: a fast start, then a precise end."""
 
+from collections.abc import Sequence
+from typing import Any, Self, TypeAlias
+
 from ..named import Hyperparameters, Interval, check_range, unknown_hyperparameter
+from .base import Optimizer
+from .full_batch import FullBatch
 
 COUNT = Interval(1, float("inf"), integral=True)
+
+
+Phase: TypeAlias = tuple[Any, int]  # an optimizer object and its number of iterations
 
 
 class Phases(Hyperparameters):
@@ -30,10 +38,10 @@ class Phases(Hyperparameters):
     True
     """
 
-    def __init__(self, phases):
+    def __init__(self, phases: Sequence[tuple[str | Optimizer | FullBatch, int]]) -> None:
         self.phases = phases
 
-    def resolved(self):
+    def resolved(self) -> list[Phase]:
         """Return the phases as pairs of an optimizer object and its number of iterations.
 
         Returns
@@ -49,13 +57,13 @@ class Phases(Hyperparameters):
         """
         return [(optimizer, max_iter) for _, optimizer, max_iter in self._items()]
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names the first phase that is wrong."""
         for optimizer, max_iter in self.resolved():
             check_range("Phases", "the number of iterations", max_iter, COUNT)
             optimizer.check()
 
-    def _items(self):
+    def _items(self) -> list[tuple[str, Any, int]]:
         """Triples of name, optimizer and number of iterations."""
         from . import get_optimizer
 
@@ -72,7 +80,7 @@ class Phases(Hyperparameters):
         names = [k if kinds.count(k) == 1 else f"{k}-{1 + kinds[:i].count(k)}" for i, k in enumerate(kinds)]
         return [(n, get_optimizer(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, by default those of the optimizers too.
 
         Parameters
@@ -95,7 +103,7 @@ class Phases(Hyperparameters):
                 params.update((f"{name}__{key}", value) for key, value in optimizer.get_params().items())
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set the phases, or hyperparameters of their optimizers.
 
         Parameters
@@ -121,6 +129,6 @@ class Phases(Hyperparameters):
         return self
 
 
-def phases_of(optimizer, max_iter):
+def phases_of(optimizer: Optimizer | FullBatch | Phases, max_iter: int) -> list[Phase]:
     """Return any optimizer as phases: one of ``max_iter`` iterations, unless it says otherwise itself."""
     return optimizer.resolved() if isinstance(optimizer, Phases) else [(optimizer, max_iter)]

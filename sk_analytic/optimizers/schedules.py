@@ -6,14 +6,21 @@ it counts is its ``unit``; how long it takes is said by its own arguments, and n
 training will take.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..named import Hyperparameters, Interval, check_range
 from .composite import Composite, named, names_of, unnamed
+
+if TYPE_CHECKING:
+    from .state import State
+
 
 NUMBER = Interval(-np.inf, np.inf)
 AMOUNT = Interval(0, np.inf)
@@ -35,7 +42,7 @@ class Schedule(Hyperparameters):
 
     unit = "step"
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs.
 
         Parameters
@@ -51,7 +58,7 @@ class Schedule(Hyperparameters):
         """
         raise NotImplementedError
 
-    def at(self, state):
+    def at(self, state: State | _Moment) -> float:
         """Return the value for the next update.
 
         Parameters
@@ -65,14 +72,14 @@ class Schedule(Hyperparameters):
         """
         return self(state.step, state.epoch)
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names the first hyperparameter outside its range, here or in a schedule inside."""
         super().check()
         for value in vars(self).values():
             if isinstance(value, Schedule):
                 value.check()
 
-    def _count(self, step, epoch):
+    def _count(self, step: int, epoch: int) -> int:
         return epoch if self.unit == "epoch" else step
 
 
@@ -81,12 +88,14 @@ class _Moment:
 
     __slots__ = ("epoch", "loss_curve", "notes", "step")
 
-    def __init__(self, step, epoch, loss_curve=(), notes=None):
+    def __init__(
+        self, step: int, epoch: int, loss_curve: Sequence[float] = (), notes: dict[Any, Any] | None = None
+    ) -> None:
         self.step, self.epoch, self.loss_curve = step, epoch, loss_curve
         self.notes = {} if notes is None else notes
 
     @classmethod
-    def after(cls, state, begin, unit):
+    def after(cls, state: State | _Moment, begin: Any, unit: str) -> _Moment:
         """Return a state as it looks to what began after so many units."""
         step, epoch = (state.step - begin, state.epoch) if unit == "step" else (state.step, state.epoch - begin)
         return cls(step, epoch, state.loss_curve, state.notes)
@@ -95,12 +104,12 @@ class _Moment:
 class _OfState(Schedule):
     """A schedule that needs more than two counts: ``at`` is what it is, called alone it has seen no loss."""
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs, in which no loss was seen."""
         return self.at(_Moment(step, epoch))
 
 
-def _value(schedule, state):
+def _value(schedule: Schedule | float, state: State | _Moment) -> float:
     """Return the value of a schedule, or of a number in its place."""
     return schedule.at(state) if isinstance(schedule, Schedule) else schedule
 
@@ -122,10 +131,10 @@ class Constant(Schedule):
 
     ranges = {"value": NUMBER}
 
-    def __init__(self, value):
+    def __init__(self, value: float) -> None:
         self.value = value
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value."""
         return self.value
 
@@ -155,15 +164,15 @@ class Exponential(Schedule):
 
     ranges = {"initial": NUMBER, "decay": POSITIVE, "every": POSITIVE, **UNITS}
 
-    def __init__(self, initial, decay, every=1, unit="step"):
+    def __init__(self, initial: float, decay: float, every: float = 1, unit: str = "step") -> None:
         self.initial = initial
         self.decay = decay
         self.every = every
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
-        return self.initial * self.decay ** (self._count(step, epoch) / self.every)
+        return float(self.initial * self.decay ** (self._count(step, epoch) / self.every))
 
 
 class InverseTime(Schedule):
@@ -191,13 +200,13 @@ class InverseTime(Schedule):
 
     ranges = {"initial": NUMBER, "decay": AMOUNT, "every": POSITIVE, **UNITS}
 
-    def __init__(self, initial, decay, every=1, unit="step"):
+    def __init__(self, initial: float, decay: float, every: float = 1, unit: str = "step") -> None:
         self.initial = initial
         self.decay = decay
         self.every = every
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         return self.initial / (1 + self.decay * self._count(step, epoch) / self.every)
 
@@ -230,17 +239,19 @@ class Polynomial(Schedule):
 
     ranges = {"initial": NUMBER, "length": POSITIVE, "final": NUMBER, "power": POSITIVE, **UNITS}
 
-    def __init__(self, initial, length, final=0.0, power=1.0, unit="step"):
+    def __init__(
+        self, initial: float, length: float, final: float = 0.0, power: float = 1.0, unit: str = "step"
+    ) -> None:
         self.initial = initial
         self.length = length
         self.final = final
         self.power = power
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         left = 1.0 - min(self._count(step, epoch) / self.length, 1.0)
-        return self.final + (self.initial - self.final) * left**self.power
+        return float(self.final + (self.initial - self.final) * left**self.power)
 
 
 class Step(Schedule):
@@ -269,15 +280,15 @@ class Step(Schedule):
 
     ranges = {"initial": NUMBER, "every": POSITIVE, "factor": POSITIVE, **UNITS}
 
-    def __init__(self, initial, every, factor=0.1, unit="step"):
+    def __init__(self, initial: float, every: float, factor: float = 0.1, unit: str = "step") -> None:
         self.initial = initial
         self.every = every
         self.factor = factor
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
-        return self.initial * self.factor ** (self._count(step, epoch) // self.every)
+        return float(self.initial * self.factor ** (self._count(step, epoch) // self.every))
 
 
 class Piecewise(Schedule):
@@ -305,16 +316,16 @@ class Piecewise(Schedule):
 
     ranges = UNITS
 
-    def __init__(self, values, boundaries, unit="step"):
+    def __init__(self, values: Sequence[float], boundaries: Sequence[int], unit: str = "step") -> None:
         self.values = values
         self.boundaries = boundaries
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         return self.values[_passed(self.boundaries, self._count(step, epoch))]
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error for values that are no numbers, and boundaries that do not fit them."""
         super().check()
         _check_boundaries(self, "values")
@@ -370,7 +381,15 @@ class Cosine(Schedule):
         **UNITS,
     }
 
-    def __init__(self, initial, length, final=0.0, restarts=False, growth=1.0, unit="step"):
+    def __init__(
+        self,
+        initial: float,
+        length: float,
+        final: float = 0.0,
+        restarts: bool = False,
+        growth: float = 1.0,
+        unit: str = "step",
+    ) -> None:
         self.initial = initial
         self.length = length
         self.final = final
@@ -378,21 +397,20 @@ class Cosine(Schedule):
         self.growth = growth
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
-        count, length = self._count(step, epoch), self.length
-        if self.restarts:
-            count, length = self._in_fall(count)
+        passed = self._count(step, epoch)
+        count, length = self._in_fall(passed) if self.restarts else (passed, self.length)
         return self.final + (self.initial - self.final) * _half_wave(min(count / length, 1.0))
 
-    def _in_fall(self, count):
+    def _in_fall(self, count: float) -> tuple[float, float]:
         """Return how far in its own fall a count is, and the length of that fall."""
         length, growth = self.length, self.growth
         if growth == 1:
             return count % length, length
 
-        def begin(fall):
-            return length * (growth**fall - 1) / (growth - 1)
+        def begin(fall: float) -> float:
+            return float(length * (growth**fall - 1) / (growth - 1))
 
         # The logarithm may round to a neighbour.
         fall = int(math.log1p(count / length * (growth - 1)) / math.log(growth))
@@ -433,15 +451,15 @@ class InverseSquareRoot(Schedule):
 
     ranges = {"peak": NUMBER, "warm_up": AT_LEAST_ONE, **UNITS}
 
-    def __init__(self, peak, warm_up, unit="step"):
+    def __init__(self, peak: float, warm_up: float, unit: str = "step") -> None:
         self.peak = peak
         self.warm_up = warm_up
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         share = (self._count(step, epoch) + 1) / self.warm_up
-        return self.peak * min(share, share**-0.5)
+        return float(self.peak * min(share, share**-0.5))
 
 
 class OneCycle(Schedule):
@@ -497,8 +515,16 @@ class OneCycle(Schedule):
     }
 
     def __init__(
-        self, peak, length, initial=None, final=None, peak_at=0.3, shape="cosine", three_phases=False, unit="step"
-    ):
+        self,
+        peak: float,
+        length: float,
+        initial: float | None = None,
+        final: float | None = None,
+        peak_at: float = 0.3,
+        shape: str = "cosine",
+        three_phases: bool = False,
+        unit: str = "step",
+    ) -> None:
         self.peak = peak
         self.length = length
         self.initial = initial
@@ -508,7 +534,7 @@ class OneCycle(Schedule):
         self.three_phases = three_phases
         self.unit = unit
 
-    def __call__(self, step, epoch):
+    def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         count = self._count(step, epoch)
         for (begin, value), (end, target) in pairwise(self._corners()):
@@ -518,7 +544,7 @@ class OneCycle(Schedule):
                 return target + (value - target) * left
         return target
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names the first hyperparameter outside its range."""
         super().check()
         for name in ("initial", "final"):
@@ -527,7 +553,7 @@ class OneCycle(Schedule):
         if self.three_phases:
             check_range("OneCycle", "peak_at of three phases", self.peak_at, Interval(0, 0.5))
 
-    def _corners(self):
+    def _corners(self) -> list[tuple[float, float]]:
         """Pairs of the count and the value between which it goes."""
         initial = self.peak / 25 if self.initial is None else self.initial
         final = initial / 1e4 if self.final is None else self.final
@@ -567,13 +593,13 @@ class WarmUp(_OfState):
 
     ranges = {"length": POSITIVE, "start_factor": NUMBER, **UNITS}
 
-    def __init__(self, length, then, start_factor=0.0, unit="step"):
+    def __init__(self, length: float, then: float | Schedule, start_factor: float = 0.0, unit: str = "step") -> None:
         self.length = length
         self.then = then
         self.start_factor = start_factor
         self.unit = unit
 
-    def at(self, state):
+    def at(self, state: State | _Moment) -> float:
         """Return the value for the next update."""
         count = self._count(state.step, state.epoch)
         value = _value(self.then, _Moment.after(state, min(count, self.length), self.unit))
@@ -581,7 +607,7 @@ class WarmUp(_OfState):
             return value
         return value * (self.start_factor + (1.0 - self.start_factor) * (count / self.length))
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names the first hyperparameter outside its range, here or in what follows."""
         super().check()
         _check_part("WarmUp", "then", self.then)
@@ -615,28 +641,28 @@ class Joined(Composite, _OfState):
 
     ranges = UNITS
 
-    def __init__(self, schedules, boundaries, unit="step"):
+    def __init__(self, schedules: Sequence[Any], boundaries: Sequence[int], unit: str = "step") -> None:
         self.schedules = schedules
         self.boundaries = boundaries
         self.unit = unit
 
-    def at(self, state):
+    def at(self, state: State | _Moment) -> float:
         """Return the value for the next update."""
         position = _passed(self.boundaries, self._count(state.step, state.epoch))
         schedule = unnamed(self.schedules[position])
         return _value(schedule, _Moment.after(state, self.boundaries[position - 1], self.unit) if position else state)
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error for what is no schedule, and for boundaries that do not fit."""
         super().check()
         _check_boundaries(self, "schedules")
         for schedule in map(unnamed, self.schedules):
             _check_part("Joined", "each of the schedules", schedule)
 
-    def _items(self):
+    def _items(self) -> dict[str, Schedule]:
         return {name: item for name, item in named(self.schedules).items() if isinstance(item, Schedule)}
 
-    def _replace(self, name, item):
+    def _replace(self, name: str, item: Schedule) -> None:
         names = names_of(self.schedules)
         self.schedules = [(name, item) if name == own else old for own, old in zip(names, self.schedules, strict=True)]
 
@@ -644,7 +670,7 @@ class Joined(Composite, _OfState):
 class _Descent:
     """How far `ReduceOnPlateau` has come: what it has seen, and what follows from it."""
 
-    def __init__(self, value):
+    def __init__(self, value: float) -> None:
         self.value, self.seen = value, 0
         self.best, self.without, self.rest = math.inf, 0, 0
 
@@ -707,14 +733,14 @@ class ReduceOnPlateau(_OfState):
 
     def __init__(
         self,
-        initial,
-        factor=0.1,
-        patience=10,
-        threshold=1e-4,
-        threshold_mode="relative",
-        cooldown=0,
-        minimum=0.0,
-    ):
+        initial: float,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "relative",
+        cooldown: int = 0,
+        minimum: float = 0.0,
+    ) -> None:
         self.initial = initial
         self.factor = factor
         self.patience = patience
@@ -723,7 +749,7 @@ class ReduceOnPlateau(_OfState):
         self.cooldown = cooldown
         self.minimum = minimum
 
-    def at(self, state):
+    def at(self, state: State | _Moment) -> float:
         """Return the value for the next update."""
         key = type(self), *vars(self).values()
         descent, losses = state.notes.get(key), state.loss_curve
@@ -733,7 +759,7 @@ class ReduceOnPlateau(_OfState):
             self._see(descent, losses[descent.seen])
         return descent.value
 
-    def _see(self, descent, loss):
+    def _see(self, descent: _Descent, loss: float) -> None:
         """Take in the loss of one more epoch."""
         descent.seen += 1
         if self._is_better(loss, descent.best):
@@ -748,24 +774,24 @@ class ReduceOnPlateau(_OfState):
             descent.value = min(descent.value, reduced)
             descent.rest, descent.without = self.cooldown, 0
 
-    def _is_better(self, loss, best):
+    def _is_better(self, loss: float, best: float) -> bool:
         if math.isinf(best):
             return loss < best
         margin = self.threshold * (abs(best) if self.threshold_mode == "relative" else 1.0)
         return loss < best - margin
 
 
-def _half_wave(share):
+def _half_wave(share: float) -> float:
     """Return what is left, of 1, after a share of half a wave of the cosine."""
     return 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-def _passed(boundaries, count):
+def _passed(boundaries: Sequence[int], count: float) -> int:
     """Return how many boundaries have been reached."""
     return sum(count >= boundary for boundary in boundaries)
 
 
-def _check_boundaries(schedule, parts):
+def _check_boundaries(schedule: Piecewise | Joined, parts: str) -> None:
     """Raise if the boundaries of a schedule do not increase, or are not one fewer than its parts."""
     owner, values, boundaries = type(schedule).__name__, getattr(schedule, parts), schedule.boundaries
     for name, given in ((parts, values), ("boundaries", boundaries)):
@@ -782,7 +808,7 @@ def _check_boundaries(schedule, parts):
         )
 
 
-def _check_part(owner, name, part: Any):
+def _check_part(owner: str, name: str, part: Any) -> None:
     """Raise if what should be a schedule or a number is neither, or is a schedule with a wrong hyperparameter."""
     if isinstance(part, Schedule):
         part.check()

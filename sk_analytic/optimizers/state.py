@@ -5,6 +5,7 @@ scratch) is built again from it and the optimizer, when first needed.
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Now:
     def __init__(self, memory=None):
         self.t = 0
         self.memory = memory or {}
-        self.sums = self.rate = 0.0
+        self.sums: Any = 0.0
+        self.rate = 0.0
 
     def copy(self):
         """Return a moment of its own for blocks that fall out of lockstep."""

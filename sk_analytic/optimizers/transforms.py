@@ -1,9 +1,14 @@
 """Links that are no rules: they clip, scale, turn or decay what flows past them."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ..named import Interval
+from ..typing import Array, Arrays, Number
 from .base import AMOUNT, POSITIVE, UNIT, Link
+from .state import Now
 
 
 class ClipValue(Link):
@@ -25,15 +30,15 @@ class ClipValue(Link):
 
     ranges = {"max_value": POSITIVE}
 
-    def __init__(self, max_value=1.0):
+    def __init__(self, max_value: Number = 1.0) -> None:
         self.max_value = max_value
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the bounds."""
         return -self.max_value, self.max_value
 
     @staticmethod
-    def formula(g, theta, low, high):
+    def formula(g: Array, theta: Array, low: float, high: float) -> Array:
         """Clip."""
         return np.minimum(np.maximum(g, low), high)
 
@@ -63,21 +68,21 @@ class ClipBlockNorm(Link):
     runs_by_rows = True
     ranges = {"max_norm": POSITIVE}
 
-    def __init__(self, max_norm=1.0):
+    def __init__(self, max_norm: Number = 1.0) -> None:
         self.max_norm = max_norm
 
     @staticmethod
-    def measures(g, theta):
+    def measures(g: Array, theta: Array) -> Array:
         """Measure the square of the norm."""
         return g * g
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the factor: 1 for a gradient that is short enough."""
         norm = now.sums**0.5
         return (self.max_norm / norm if norm > self.max_norm else 1.0,)
 
     @staticmethod
-    def formula(g, theta, factor):
+    def formula(g: Array, theta: Array, factor: float) -> Array:
         """Shorten."""
         return factor * g
 
@@ -143,15 +148,15 @@ class WeightDecay(Link):
 
     ranges = {"weight_decay": AMOUNT}
 
-    def __init__(self, weight_decay=0.01):
+    def __init__(self, weight_decay: Number = 0.01) -> None:
         self.weight_decay = weight_decay
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the strength."""
         return (self.weight_decay,)
 
     @staticmethod
-    def formula(g, theta, strength):
+    def formula(g: Array, theta: Array, strength: float) -> Array:
         """Add the pull."""
         return g + strength * theta
 
@@ -194,7 +199,14 @@ class DivideByRMS(Link):
 
     ranges = {"rho": UNIT, "epsilon": AMOUNT, "centered": bool, "epsilon_root": AMOUNT, "corrected": bool}
 
-    def __init__(self, rho=0.99, epsilon=1e-8, centered=False, epsilon_root=0.0, corrected=False):
+    def __init__(
+        self,
+        rho: Number = 0.99,
+        epsilon: Number = 1e-8,
+        centered: bool = False,
+        epsilon_root: Number = 0.0,
+        corrected: bool = False,
+    ) -> None:
         self.rho = rho
         self.epsilon = epsilon
         self.centered = centered
@@ -202,16 +214,16 @@ class DivideByRMS(Link):
         self.corrected = corrected
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, Any]:
         """The averages, of which only the centred form needs the second."""
         return {"square": 0.0, "mean": 0.0} if self.centered else {"square": 0.0}
 
     @property
-    def formula(self):
+    def formula(self) -> Callable[..., Array | Arrays]:
         """The plain or the centred form."""
         return self._centered if self.centered else self._plain
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return both weights of an average, of a corrected one if it is that; and what is added."""
         keep, weight = self.rho, 1.0 - self.rho
         if self.corrected:
@@ -220,12 +232,16 @@ class DivideByRMS(Link):
         return keep, weight, self.epsilon_root, self.epsilon
 
     @staticmethod
-    def _plain(g, theta, square, keep, weight, inside, epsilon):
+    def _plain(
+        g: Array, theta: Array, square: Array, keep: float, weight: float, inside: float, epsilon: float
+    ) -> Arrays:
         square = keep * square + weight * (g * g)
         return g / (np.sqrt(square + inside) + epsilon), square
 
     @staticmethod
-    def _centered(g, theta, square, mean, keep, weight, inside, epsilon):
+    def _centered(
+        g: Array, theta: Array, square: Array, mean: Array, keep: float, weight: float, inside: float, epsilon: float
+    ) -> Arrays:
         square = keep * square + weight * (g * g)
         mean = keep * mean + weight * g
         return g / (np.sqrt(square - mean * mean + inside) + epsilon), square, mean
@@ -258,23 +274,23 @@ class DivideByNorm(Link):
     runs_by_rows = True
     ranges = {"rho": UNIT, "epsilon": AMOUNT}
 
-    def __init__(self, rho=0.25, epsilon=1e-6):
+    def __init__(self, rho: Number = 0.25, epsilon: Number = 1e-6) -> None:
         self.rho = rho
         self.epsilon = epsilon
 
     @staticmethod
-    def measures(g, theta):
+    def measures(g: Array, theta: Array) -> Array:
         """Measure the square of the norm."""
         return g * g
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the divisor."""
         keep = 0.0 if now.t == 1 else self.rho
         now.memory["square"] = keep * now.memory["square"] + (1.0 - keep) * now.sums
         return (now.memory["square"] ** 0.5 + self.epsilon,)
 
     @staticmethod
-    def formula(g, theta, divisor):
+    def formula(g: Array, theta: Array, divisor: float) -> Array:
         """Divide."""
         return g / divisor
 
@@ -307,21 +323,21 @@ class TrustRatio(Link):
 
     ranges = {"trust_coefficient": AMOUNT}
 
-    def __init__(self, trust_coefficient=1.0):
+    def __init__(self, trust_coefficient: Number = 1.0) -> None:
         self.trust_coefficient = trust_coefficient
 
     @staticmethod
-    def measures(g, theta):
+    def measures(g: Array, theta: Array) -> Arrays:
         """Measure the squares of both norms."""
         return theta * theta, g * g
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the factor."""
         size, flow = now.sums
         return (self.trust_coefficient * (size / flow) ** 0.5 if size and flow else 1.0,)
 
     @staticmethod
-    def formula(g, theta, factor):
+    def formula(g: Array, theta: Array, factor: float) -> Array:
         """Scale."""
         return factor * g
 
@@ -339,7 +355,7 @@ class Sign(Link):
     """
 
     @staticmethod
-    def formula(g, theta):
+    def formula(g: Array, theta: Array) -> Array:
         """Take the sign."""
         return np.sign(g)
 
@@ -371,16 +387,16 @@ class Optimism(Link):
     slots = {"previous": 0.0}
     ranges = {"optimism": AMOUNT}
 
-    def __init__(self, optimism=1.0):
+    def __init__(self, optimism: Number = 1.0) -> None:
         self.optimism = optimism
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of what flows and of what flowed before."""
         optimism = 0.0 if now.t == 1 else self.optimism
         return 1.0 + optimism, optimism
 
     @staticmethod
-    def formula(g, theta, previous, ahead, back):
+    def formula(g: Array, theta: Array, previous: Array, ahead: float, back: float) -> Arrays:
         """Extrapolate."""
         return ahead * g - back * previous, g
 
@@ -425,11 +441,11 @@ class ScheduleFree(Link):
     memory = {"largest": 0.0, "total": 0.0}
     ranges = {"beta": Interval(0, 1), "weight_power": AMOUNT}
 
-    def __init__(self, beta=0.9, weight_power=2.0):
+    def __init__(self, beta: Number = 0.9, weight_power: Number = 2.0) -> None:
         self.beta = beta
         self.weight_power = weight_power
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the rate, the weights of the average, and those of the place between."""
         now.memory["largest"] = max(now.memory["largest"], now.rate)
         weight = now.memory["largest"] ** self.weight_power
@@ -438,7 +454,17 @@ class ScheduleFree(Link):
         return now.rate, 1.0 - share, share, 1.0 - self.beta, self.beta
 
     @staticmethod
-    def formula(g, theta, fast, average, rate, keep, weight, beside, beta):
+    def formula(
+        g: Array,
+        theta: Array,
+        fast: Array,
+        average: Array,
+        rate: float,
+        keep: float,
+        weight: float,
+        beside: float,
+        beta: float,
+    ) -> Arrays:
         """Step, average, and go between."""
         fast = fast - rate * g
         average = keep * average + weight * fast
@@ -472,15 +498,15 @@ class SignDecay(Link):
 
     ranges = {"sign_decay": AMOUNT}
 
-    def __init__(self, sign_decay=0.001):
+    def __init__(self, sign_decay: Number = 0.001) -> None:
         self.sign_decay = sign_decay
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the strength."""
         return (self.sign_decay,)
 
     @staticmethod
-    def formula(g, theta, strength):
+    def formula(g: Array, theta: Array, strength: float) -> Array:
         """Add the pull."""
         return g + strength * np.sign(theta)
 
@@ -504,6 +530,6 @@ class Maximize(Link):
     """
 
     @staticmethod
-    def formula(g, theta):
+    def formula(g: Array, theta: Array) -> Array:
         """Turn round."""
         return -g

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, POSITIVE, UNIT, NamedChain, Rule
+from ..state import Now
 from ..transforms import DivideByRMS
 from .momentum import SGD
 
@@ -47,19 +49,25 @@ class Adagrad(Rule):
     slots = {"square": "initial_accumulator_value"}
     ranges = Rule.ranges | {"lr_decay": AMOUNT, "initial_accumulator_value": AMOUNT, "epsilon": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, lr_decay=0.0, initial_accumulator_value=0.0, epsilon=1e-10):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        lr_decay: Number = 0.0,
+        initial_accumulator_value: Number = 0.0,
+        epsilon: Number = 1e-10,
+    ) -> None:
         self.learning_rate = learning_rate
         self.lr_decay = lr_decay
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the decay of the rate, as a factor of the denominator, and epsilon times it."""
         decay = 1.0 + (now.t - 1) * self.lr_decay
         return decay, decay * self.epsilon
 
     @staticmethod
-    def formula(g, theta, square, decay, epsilon):
+    def formula(g: Array, theta: Array, square: Array, decay: float, epsilon: float) -> Arrays:
         """Divide by the root of the sum."""
         square = square + g * g
         return g / (decay * np.sqrt(square) + epsilon), square
@@ -110,7 +118,15 @@ class RMSprop(NamedChain):
 
     parts = DivideByRMS, SGD
 
-    def __init__(self, learning_rate=0.01, rho=0.99, epsilon=1e-8, momentum=0.0, centered=False, epsilon_root=0.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        rho: Number = 0.99,
+        epsilon: Number = 1e-8,
+        momentum: Number = 0.0,
+        centered: bool = False,
+        epsilon_root: Number = 0.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.rho = rho
         self.epsilon = epsilon
@@ -159,17 +175,19 @@ class Adadelta(Rule):
     slots = {"square": 0.0, "step_square": 0.0}
     ranges = Rule.ranges | {"rho": UNIT, "epsilon": AMOUNT}
 
-    def __init__(self, learning_rate=1.0, rho=0.9, epsilon=1e-6):
+    def __init__(self, learning_rate: Number = 1.0, rho: Number = 0.9, epsilon: Number = 1e-6) -> None:
         self.learning_rate = learning_rate
         self.rho = rho
         self.epsilon = epsilon
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return both weights of an average, and epsilon."""
         return self.rho, 1.0 - self.rho, self.epsilon
 
     @staticmethod
-    def formula(g, theta, square, step_square, keep, weight, epsilon):
+    def formula(
+        g: Array, theta: Array, square: Array, step_square: Array, keep: float, weight: float, epsilon: float
+    ) -> Arrays:
         """Scale by the ratio of the roots."""
         square = keep * square + weight * (g * g)
         step = np.sqrt(step_square + epsilon) / np.sqrt(square + epsilon) * g
@@ -221,19 +239,29 @@ class FTRL(Rule):
     slots = {"total": 0.0, "square": 0.0}
     ranges = Rule.ranges | {"beta": POSITIVE, "l1": AMOUNT, "l2": AMOUNT}
 
-    def __init__(self, learning_rate=0.1, beta=1.0, l1=0.0, l2=0.0):
+    def __init__(self, learning_rate: Number = 0.1, beta: Number = 1.0, l1: Number = 0.0, l2: Number = 0.0) -> None:
         self.learning_rate = learning_rate
         self.beta = beta
         self.l1 = l1
         self.l2 = l2
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the rate and what it multiplies, since ``total`` is α z; β twice, of which one is the start's."""
         start = self.beta if now.t == 1 else 0.0
         return now.rate, start, -now.rate * self.l1, now.rate * self.l1, self.beta + now.rate * self.l2
 
     @staticmethod
-    def formula(g, theta, total, square, rate, start, low, high, offset):
+    def formula(
+        g: Array,
+        theta: Array,
+        total: Array,
+        square: Array,
+        rate: float,
+        start: float,
+        low: float,
+        high: float,
+        offset: float,
+    ) -> Arrays:
         """Take the leader's place."""
         root = np.sqrt(square)
         square = square + g * g

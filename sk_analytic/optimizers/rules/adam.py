@@ -1,9 +1,13 @@
 """Adam, and the rules that have its averages of the gradient and of its square."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ...named import Interval
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, UNIT, NamedChain, Rule
+from ..state import Now
 from ..transforms import Optimism, TrustRatio, WeightDecay
 
 _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
@@ -51,7 +55,14 @@ class Adam(Rule):
 
     ranges = _RANGES | {"amsgrad": bool}
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, amsgrad=False):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        amsgrad: bool = False,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -59,16 +70,16 @@ class Adam(Rule):
         self.amsgrad = amsgrad
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, float]:
         """Both averages, and the largest second one with AMSGrad only."""
         return {"mean": 0.0, "square": 0.0} | ({"largest": 0.0} if self.amsgrad else {})
 
     @property
-    def formula(self):
+    def formula(self) -> Callable[..., Arrays]:
         """Adam's or AMSGrad's form."""
         return self._amsgrad if self.amsgrad else self._adam
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of new values; the factor of the root, and epsilon, after both corrections."""
         correction_1 = 1.0 - self.beta_1**now.t
         correction_2 = 1.0 - self.beta_2**now.t
@@ -76,13 +87,34 @@ class Adam(Rule):
         return 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2, root, correction_1 * self.epsilon
 
     @staticmethod
-    def _adam(g, theta, mean, square, weight_1, keep_2, weight_2, root, epsilon):
+    def _adam(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        weight_1: float,
+        keep_2: float,
+        weight_2: float,
+        root: float,
+        epsilon: float,
+    ) -> Arrays:
         mean = mean + weight_1 * (g - mean)
         square = keep_2 * square + weight_2 * (g * g)
         return mean / (root * np.sqrt(square) + epsilon), mean, square
 
     @staticmethod
-    def _amsgrad(g, theta, mean, square, largest, weight_1, keep_2, weight_2, root, epsilon):
+    def _amsgrad(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        largest: Array,
+        weight_1: float,
+        keep_2: float,
+        weight_2: float,
+        root: float,
+        epsilon: float,
+    ) -> Arrays:
         mean = mean + weight_1 * (g - mean)
         square = keep_2 * square + weight_2 * (g * g)
         largest = np.maximum(largest, square)
@@ -131,7 +163,15 @@ class AdamW(NamedChain):
 
     parts = Adam, WeightDecay
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.01, amsgrad=False):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        weight_decay: Number = 0.01,
+        amsgrad: bool = False,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -181,7 +221,14 @@ class OptimisticAdam(NamedChain):
     name = "optimistic_adam"
     parts = Adam, Optimism
 
-    def __init__(self, learning_rate=0.01, optimism=1.0, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        optimism: Number = 1.0,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+    ) -> None:
         self.learning_rate = learning_rate
         self.optimism = optimism
         self.beta_1 = beta_1
@@ -230,7 +277,14 @@ class LAMB(NamedChain):
     parts = Adam, WeightDecay, TrustRatio
     own_defaults = "epsilon", "weight_decay"
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-6, weight_decay=0.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-6,
+        weight_decay: Number = 0.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -283,14 +337,21 @@ class RAdam(Rule):
     ranges = _RANGES | {"threshold": Interval(4, np.inf)}
     formula = staticmethod(Adam._adam)
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, threshold=5.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        threshold: Number = 5.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.threshold = threshold
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return those of Adam's formula, whose denominator is the first correction alone below the threshold."""
         root, offset = 0.0, 1.0
         correction_2 = 1.0 - self.beta_2**now.t

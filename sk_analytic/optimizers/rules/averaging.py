@@ -1,6 +1,8 @@
 """Rules whose average of θ predicts, while θ goes on."""
 
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, NamedChain, Rule
+from ..state import Now
 from ..transforms import DivideByRMS, ScheduleFree, WeightDecay
 from .momentum import SGD
 
@@ -52,20 +54,24 @@ class ASGD(Rule):
     slots = {"average": "theta"}
     ranges = Rule.ranges | {"lambd": AMOUNT, "power": AMOUNT, "t0": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, lambd=1e-4, power=0.75, t0=1e6):
+    def __init__(
+        self, learning_rate: Number = 0.01, lambd: Number = 1e-4, power: Number = 0.75, t0: Number = 1e6
+    ) -> None:
         self.learning_rate = learning_rate
         self.lambd = lambd
         self.power = power
         self.t0 = t0
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the rate, how θ shrinks, and both weights of the average."""
         rate = now.rate / (1.0 + self.lambd * now.rate * (now.t - 1)) ** self.power
         weight = 1.0 / max(1.0, now.t - 1 - self.t0)
         return rate, 1.0 - self.lambd * rate, 1.0 - weight, weight
 
     @staticmethod
-    def formula(g, theta, average, rate, shrink, keep, weight):
+    def formula(
+        g: Array, theta: Array, average: Array, rate: float, shrink: float, keep: float, weight: float
+    ) -> Arrays:
         """Step, and average."""
         theta = shrink * theta - rate * g
         return theta, keep * average + weight * theta
@@ -116,7 +122,7 @@ class ScheduleFreeSGD(NamedChain):
     parts = SGD, ScheduleFree
     own_defaults = ("learning_rate",)
 
-    def __init__(self, learning_rate=1.0, beta=0.9, weight_power=2.0):
+    def __init__(self, learning_rate: Number = 1.0, beta: Number = 0.9, weight_power: Number = 2.0) -> None:
         self.learning_rate = learning_rate
         self.beta = beta
         self.weight_power = weight_power
@@ -171,7 +177,15 @@ class ScheduleFreeAdamW(NamedChain):
     settings = {"corrected": True, "rho": "beta_2", "beta": "beta_1"}
     own_defaults = "beta_2", "weight_decay"
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.0, weight_power=2.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        weight_power: Number = 2.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2

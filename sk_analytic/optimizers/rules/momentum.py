@@ -1,7 +1,11 @@
 """Rules along the gradient itself, with momentum or scaled by the norm of a block."""
 
+from collections.abc import Callable
+
 from ...named import Interval
+from ...typing import Array, Arrays, Number
 from ..base import NamedChain, Rule
+from ..state import Now
 from ..transforms import DivideByNorm, TrustRatio, WeightDecay
 
 SHARE = Interval(0, 1)
@@ -48,39 +52,41 @@ class SGD(Rule):
 
     ranges = Rule.ranges | {"momentum": SHARE, "dampening": SHARE, "nesterov": bool}
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, dampening=0.0, nesterov=False):
+    def __init__(
+        self, learning_rate: Number = 0.01, momentum: Number = 0.0, dampening: Number = 0.0, nesterov: bool = False
+    ) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.dampening = dampening
         self.nesterov = nesterov
 
     @property
-    def slots(self):
+    def slots(self) -> dict[str, float]:
         """The direction, with momentum only."""
         return {"velocity": 0.0} if self.momentum else {}
 
     @property
-    def formula(self):
+    def formula(self) -> Callable[..., Array | Arrays]:
         """The plain, the heavy ball's or Nesterov's form."""
         if not self.momentum:
             return self._plain
         return self._nesterov if self.nesterov else self._heavy_ball
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of the last direction and of the gradient."""
         return self.momentum, 1.0 if now.t == 1 else 1.0 - self.dampening
 
     @staticmethod
-    def _plain(g, theta, keep, weight):
+    def _plain(g: Array, theta: Array, keep: float, weight: float) -> Array:
         return g
 
     @staticmethod
-    def _heavy_ball(g, theta, velocity, keep, weight):
+    def _heavy_ball(g: Array, theta: Array, velocity: Array, keep: float, weight: float) -> Arrays:
         velocity = keep * velocity + weight * g
         return velocity, velocity
 
     @staticmethod
-    def _nesterov(g, theta, velocity, keep, weight):
+    def _nesterov(g: Array, theta: Array, velocity: Array, keep: float, weight: float) -> Arrays:
         velocity = keep * velocity + weight * g
         return g + keep * velocity, velocity
 
@@ -130,7 +136,14 @@ class LARS(NamedChain):
     parts = WeightDecay, TrustRatio, SGD
     own_defaults = "learning_rate", "momentum", "weight_decay", "trust_coefficient"
 
-    def __init__(self, learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0, trust_coefficient=0.001):
+    def __init__(
+        self,
+        learning_rate: Number = 0.1,
+        momentum: Number = 0.9,
+        nesterov: bool = False,
+        weight_decay: Number = 0.0,
+        trust_coefficient: Number = 0.001,
+    ) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterov = nesterov
@@ -183,7 +196,14 @@ class NovoGrad(NamedChain):
     settings = {"rho": "beta_2", "momentum": "beta_1"}
     own_defaults = "beta_1", "weight_decay"
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.25, epsilon=1e-6, weight_decay=0.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.25,
+        epsilon: Number = 1e-6,
+        weight_decay: Number = 0.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2

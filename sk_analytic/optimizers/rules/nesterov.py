@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, UNIT, NamedChain, Rule
+from ..state import Now
 from ..transforms import WeightDecay
 
 
@@ -49,14 +51,21 @@ class NAdam(Rule):
     memory = {"product": 1.0}
     ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT, "momentum_decay": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, momentum_decay=0.004):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        momentum_decay: Number = 0.004,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.momentum_decay = momentum_decay
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of averages, of average and gradient in the step, and what is in the denominator."""
         momentum, following = (
             self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (now.t, now.t + 1)
@@ -67,7 +76,19 @@ class NAdam(Rule):
         return *weights, ahead, share, (1.0 - self.beta_2**now.t) ** -0.5, self.epsilon
 
     @staticmethod
-    def formula(g, theta, mean, square, weight_1, keep_2, weight_2, ahead, share, root, epsilon):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        weight_1: float,
+        keep_2: float,
+        weight_2: float,
+        ahead: float,
+        share: float,
+        root: float,
+        epsilon: float,
+    ) -> Arrays:
         """Mix the average and the gradient, and divide."""
         mean = mean + weight_1 * (g - mean)
         square = keep_2 * square + weight_2 * (g * g)
@@ -118,8 +139,14 @@ class NAdamW(NamedChain):
     parts = NAdam, WeightDecay
 
     def __init__(
-        self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, momentum_decay=0.004, weight_decay=0.01
-    ):
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        momentum_decay: Number = 0.004,
+        weight_decay: Number = 0.01,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -172,7 +199,15 @@ class Adan(Rule):
     slots = {"mean": 0.0, "change": 0.0, "square": 0.0, "previous": 0.0}
     ranges = NAdam.ranges | {"beta_3": UNIT, "epsilon_root": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, beta_1=0.98, beta_2=0.92, beta_3=0.99, epsilon=1e-8, epsilon_root=1e-8):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.98,
+        beta_2: Number = 0.92,
+        beta_3: Number = 0.99,
+        epsilon: Number = 1e-8,
+        epsilon_root: Number = 1e-8,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -180,7 +215,7 @@ class Adan(Rule):
         self.epsilon = epsilon
         self.epsilon_root = epsilon_root
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return whether there is a change, the weights of new values, the factors of averages, what is added."""
         weights = 1.0 - self.beta_1, 1.0 - self.beta_2, 1.0 - self.beta_3
         factor_1, factor_2, factor_3 = (1.0 / (1.0 - beta**now.t) for beta in (self.beta_1, self.beta_2, self.beta_3))
@@ -188,7 +223,23 @@ class Adan(Rule):
         return float(now.t > 1), *weights, *factors, self.epsilon_root, self.epsilon
 
     @staticmethod
-    def formula(g, theta, mean, change, square, previous, any_change, w_1, w_2, w_3, f_1, f_2, f_3, inside, epsilon):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        change: Array,
+        square: Array,
+        previous: Array,
+        any_change: float,
+        w_1: float,
+        w_2: float,
+        w_3: float,
+        f_1: float,
+        f_2: float,
+        f_3: float,
+        inside: float,
+        epsilon: float,
+    ) -> Arrays:
         """Average all three, and divide."""
         latest = any_change * (g - previous)
         mean = mean + w_1 * (g - mean)

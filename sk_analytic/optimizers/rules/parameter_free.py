@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, POSITIVE, UNIT, Rule
+from ..state import Now
 
 
 class DoG(Rule):
@@ -50,23 +52,29 @@ class DoG(Rule):
     grows = "distance"
     ranges = Rule.ranges | {"initial_distance": POSITIVE, "relative": bool, "epsilon": AMOUNT}
 
-    def __init__(self, learning_rate=1.0, initial_distance=1e-6, relative=True, epsilon=1e-8):
+    def __init__(
+        self,
+        learning_rate: Number = 1.0,
+        initial_distance: Number = 1e-6,
+        relative: bool = True,
+        epsilon: Number = 1e-8,
+    ) -> None:
         self.learning_rate = learning_rate
         self.initial_distance = initial_distance
         self.relative = relative
         self.epsilon = epsilon
 
-    def scales(self, now):
+    def scales(self, now: Now) -> tuple[float, ...]:
         """Return from where the distance is taken: in the first step from zero, which gives the norm of θ."""
         return (float(now.t > 1),)
 
     @staticmethod
-    def measures(g, theta, start, from_start):
+    def measures(g: Array, theta: Array, start: Array, from_start: float) -> Arrays:
         """Measure the squares of the gradient's norm and of the distance."""
         away = theta - from_start * start
         return g * g, away * away
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return distance over gradients."""
         square, away = now.sums
         if now.t == 1:
@@ -77,7 +85,7 @@ class DoG(Rule):
         return (now.memory["distance"] / size if size else 0.0,)
 
     @staticmethod
-    def formula(g, theta, start, factor):
+    def formula(g: Array, theta: Array, start: Array, factor: float) -> Arrays:
         """Scale."""
         return factor * g, start
 
@@ -140,15 +148,15 @@ class Prodigy(Rule):
 
     def __init__(
         self,
-        learning_rate=1.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        initial_distance=1e-6,
-        distance_factor=1.0,
-        weight_decay=0.0,
-        safeguard_warmup=False,
-    ):
+        learning_rate: Number = 1.0,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        initial_distance: Number = 1e-6,
+        distance_factor: Number = 1.0,
+        weight_decay: Number = 0.0,
+        safeguard_warmup: bool = False,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -158,20 +166,23 @@ class Prodigy(Rule):
         self.weight_decay = weight_decay
         self.safeguard_warmup = safeguard_warmup
 
-    def _correction(self, now):
-        return (1.0 - self.beta_2**now.t) ** 0.5 / (1.0 - self.beta_1**now.t)
+    def _correction(self, now: Now) -> float:
+        correction: float = (1.0 - self.beta_2**now.t) ** 0.5 / (1.0 - self.beta_1**now.t)
+        return correction
 
-    def scales(self, now):
+    def scales(self, now: Now) -> tuple[float, ...]:
         """Return both weights in the sum of gradients."""
         weight = now.memory["distance"] ** 2 / self.initial_distance
         return self.beta_2**0.5, weight if self.safeguard_warmup else weight * now.rate * self._correction(now)
 
     @staticmethod
-    def measures(g, theta, mean, square, total, start, keep, weight):
+    def measures(
+        g: Array, theta: Array, mean: Array, square: Array, total: Array, start: Array, keep: float, weight: float
+    ) -> Arrays:
         """Measure the gradient's product with the way back, and the new sum."""
         return g * (start - theta), np.abs(keep * total + weight * g)
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return weights of new values in both averages and the sum; the step's factor, epsilon, the decay."""
         keep, weight = self.scales(now)
         distance, correction = now.memory["distance"], self._correction(now)
@@ -185,7 +196,23 @@ class Prodigy(Rule):
         return *averages, keep, weight, step, now.memory["distance"] * self.epsilon, step * self.weight_decay
 
     @staticmethod
-    def formula(g, theta, mean, square, total, start, k_1, w_1, k_2, w_2, k_3, w_3, step, epsilon, decay):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        total: Array,
+        start: Array,
+        k_1: float,
+        w_1: float,
+        k_2: float,
+        w_2: float,
+        k_3: float,
+        w_3: float,
+        step: float,
+        epsilon: float,
+        decay: float,
+    ) -> Arrays:
         """Average, sum, and divide."""
         mean = k_1 * mean + w_1 * g
         square = k_2 * square + w_2 * (g * g)

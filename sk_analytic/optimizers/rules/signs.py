@@ -3,7 +3,9 @@
 import numpy as np
 
 from ...named import Interval
+from ...typing import Array, Arrays, Number
 from ..base import POSITIVE, UNIT, NamedChain, Rule
+from ..state import Now
 from ..transforms import Sign
 from .momentum import SGD
 
@@ -44,7 +46,7 @@ class Signum(NamedChain):
     parts = SGD, Sign
     own_defaults = "learning_rate", "momentum"
 
-    def __init__(self, learning_rate=0.001, momentum=0.9):
+    def __init__(self, learning_rate: Number = 0.001, momentum: Number = 0.9) -> None:
         self.learning_rate = learning_rate
         self.momentum = momentum
 
@@ -88,17 +90,17 @@ class Lion(Rule):
     slots = {"momentum": 0.0}
     ranges = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT}
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.99):
+    def __init__(self, learning_rate: Number = 0.001, beta_1: Number = 0.9, beta_2: Number = 0.99) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the gradient's share in the direction, and in the momentum."""
         return 1.0 - self.beta_1, 1.0 - self.beta_2
 
     @staticmethod
-    def formula(g, theta, momentum, share_1, share_2):
+    def formula(g: Array, theta: Array, momentum: Array, share_1: float, share_2: float) -> Arrays:
         """Take the sign of the mixture, and average."""
         change = g - momentum
         return np.sign(momentum + share_1 * change), momentum + share_2 * change
@@ -153,19 +155,37 @@ class Rprop(Rule):
         "max_step": POSITIVE,
     }
 
-    def __init__(self, learning_rate=0.01, shrink=0.5, grow=1.2, min_step=1e-6, max_step=50.0):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        shrink: Number = 0.5,
+        grow: Number = 1.2,
+        min_step: Number = 1e-6,
+        max_step: Number = 50.0,
+    ) -> None:
         self.learning_rate = learning_rate
         self.shrink = shrink
         self.grow = grow
         self.min_step = min_step
         self.max_step = max_step
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the three factors, the bounds, and zero."""
         return self.shrink, 1.0, self.grow, self.min_step, self.max_step, 0.0
 
     @staticmethod
-    def formula(g, theta, previous, size, shrink, stay, grow, low, high, zero):
+    def formula(
+        g: Array,
+        theta: Array,
+        previous: Array,
+        size: Array,
+        shrink: float,
+        stay: float,
+        grow: float,
+        low: float,
+        high: float,
+        zero: float,
+    ) -> Arrays:
         """Choose the factors, then step where the gradient did not turn."""
         agreement = g * previous
         factor = np.where(agreement > zero, grow, np.where(agreement < zero, shrink, stay))

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, UNIT, NamedChain, Rule
+from ..state import Now
 from ..transforms import WeightDecay
 
 _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
@@ -46,18 +48,29 @@ class Adamax(Rule):
     slots = {"mean": 0.0, "largest": 0.0}
     ranges = _RANGES
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    def __init__(
+        self, learning_rate: Number = 0.01, beta_1: Number = 0.9, beta_2: Number = 0.999, epsilon: Number = 1e-8
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weight of a new gradient, the fading, epsilon, and the correction."""
         return 1.0 - self.beta_1, self.beta_2, self.epsilon, 1.0 - self.beta_1**now.t
 
     @staticmethod
-    def formula(g, theta, mean, largest, weight, fading, epsilon, correction):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        largest: Array,
+        weight: float,
+        fading: float,
+        epsilon: float,
+        correction: float,
+    ) -> Arrays:
         """Divide the average by the largest."""
         mean = mean + weight * (g - mean)
         largest = np.maximum(fading * largest, np.abs(g) + epsilon)
@@ -103,7 +116,14 @@ class AdamaxW(NamedChain):
 
     parts = Adamax, WeightDecay
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.01):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-8,
+        weight_decay: Number = 0.01,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -152,14 +172,21 @@ class AdaBelief(Rule):
     slots = {"mean": 0.0, "square": 0.0}
     ranges = _RANGES | {"epsilon_root": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-16, epsilon_root=1e-16):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-16,
+        epsilon_root: Number = 1e-16,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.epsilon_root = epsilon_root
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of averages, what is added, the factor of the root, and epsilon corrected."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5
@@ -167,7 +194,18 @@ class AdaBelief(Rule):
         return *weights, self.epsilon_root, root, correction * self.epsilon
 
     @staticmethod
-    def formula(g, theta, mean, square, weight_1, keep_2, weight_2, inside, root, epsilon):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        weight_1: float,
+        keep_2: float,
+        weight_2: float,
+        inside: float,
+        root: float,
+        epsilon: float,
+    ) -> Arrays:
         """Average the square of what the mean did not expect."""
         mean = mean + weight_1 * (g - mean)
         surprise = g - mean
@@ -217,21 +255,37 @@ class Yogi(Rule):
     slots = {"mean": "initial_accumulator_value", "square": "initial_accumulator_value"}
     ranges = _RANGES | {"initial_accumulator_value": AMOUNT}
 
-    def __init__(self, learning_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-3, initial_accumulator_value=1e-6):
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        beta_1: Number = 0.9,
+        beta_2: Number = 0.999,
+        epsilon: Number = 1e-3,
+        initial_accumulator_value: Number = 1e-6,
+    ) -> None:
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.initial_accumulator_value = initial_accumulator_value
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return the weights of new values, the factor of the root, and epsilon corrected."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5
         return 1.0 - self.beta_1, 1.0 - self.beta_2, root, correction * self.epsilon
 
     @staticmethod
-    def formula(g, theta, mean, square, weight_1, weight_2, root, epsilon):
+    def formula(
+        g: Array,
+        theta: Array,
+        mean: Array,
+        square: Array,
+        weight_1: float,
+        weight_2: float,
+        root: float,
+        epsilon: float,
+    ) -> Arrays:
         """Go towards the square of the gradient by a share of that square."""
         mean = mean + weight_1 * (g - mean)
         new = g * g
