@@ -113,6 +113,25 @@ def test_estimators_without_targets_take_scorers_of_the_users_own(model):
     assert_array_equal(given[0][1], X_VAL)
 
 
+def weighted_by_centre(params, X, sample_weight):
+    residual = sample_weight[:, None] * (params - X)
+    return 0.5 * float((residual * (params - X)).sum()) / len(X), residual.mean(axis=0)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["held out", "given"])
+def test_the_scale_of_weights_makes_no_difference_to_a_transformer(given):
+    """Its score is minus the weighted mean of the loss, as large as that of repeated rows."""
+    rows = {"X_val": X_VAL, "sample_weight_val": 1000 * WEIGHTS_VAL} if given else {}
+    settings = {"init": np.zeros(3), "loss_and_gradient": weighted_by_centre} | ONE_EPOCH
+    ours, thousandfold = (
+        AnalyticTransformer(centre, **settings).fit(X, sample_weight=factor * WEIGHTS, **rows) for factor in (1, 1000)
+    )
+    assert ours.validation_scores_ == [pytest.approx(thousandfold.validation_scores_[0], rel=1e-9)]
+    if given:
+        squares = ((X_VAL - ours.params_) ** 2).sum(axis=1)
+        assert ours.validation_scores_ == [pytest.approx(-np.average(squares, weights=WEIGHTS_VAL) / 2)]
+
+
 def test_a_scorer_is_called_once_and_then_after_each_epoch():
     """The first call is before the first step: what is wrong shows there."""
     seen = []

@@ -148,7 +148,8 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
     _scores_by_loss = True
 
     def _validation_score(self, objective, theta, rows):
-        loss = objective.mean(theta, rows.map(lambda batch: (objective.value(theta, batch), batch.n)))
-        if loss is None:
+        values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
+        if values[0][0] is None:
             raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
-        return -loss
+        mean_weight = rows.sum_of_weights / rows.n_samples  # weights of these rows are not scaled yet
+        return -objective.mean(theta, [(value / mean_weight, n) for value, n in values])

@@ -147,6 +147,14 @@ def test_check_of_the_default_classifier(check, optimizer):
     run(check, PENALIZED_CLASSIFIERS[f"AnalyticClassifier-default-{optimizer}"])
 
 
+@pytest.mark.parametrize("cls", USER_MODELS)
+def test_checks_of_the_generator_with_metadata_routing(cls):
+    """They also pass where routing is enabled, which lets estimators and meta-estimators take other ways."""
+    with config_context(enable_metadata_routing=True):
+        results = estimator_checks.check_estimator(cls(), on_skip=None, on_fail=None)
+    assert [result["check_name"] for result in results if result["status"] not in ("passed", "skipped")] == []
+
+
 def test_no_check_is_forgotten():
     """Every check of scikit-learn is generated, called here, or listed with the reason why it is not for us."""
     there = {
