@@ -5,6 +5,7 @@ from pathlib import Path
 
 import sk_analytic
 from sk_analytic import get_optimizer, get_optimizer_names
+from sk_analytic.representation import DOCUMENTATION
 
 project = "sk_analytic"
 author = "sk_analytic developers"
@@ -57,6 +58,7 @@ def show(*schedules, losses=()):
 """
 
 html_theme = "pydata_sphinx_theme"
+html_baseurl = f"{DOCUMENTATION}/"
 html_title = f"sk_analytic {release}"
 html_show_sourcelink = False
 html_theme_options = {

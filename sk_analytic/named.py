@@ -14,7 +14,8 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+
+from .representation import Shown
 
 
 class Interval:
@@ -97,7 +98,7 @@ def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
         raise ValueError(f"{owner}: {name} must be {expected}; got {value!r}.")
 
 
-class Hyperparameters(BaseEstimator):
+class Hyperparameters(Shown):
     """What a name stands for: an object of hyperparameters only, each with its range.
 
     ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; one that is
@@ -184,7 +185,7 @@ def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]
     raise TypeError(f"{kind} must be a name or an instance of {base.__name__}; got {value!r}.{hint}")
 
 
-class NamedParametersMixin(BaseEstimator):
+class NamedParametersMixin(Shown):
     """``get_params`` and ``set_params`` that reach through names and dictionaries.
 
     ``_named`` maps a parameter to the function that finds the object for its name, and
@@ -295,10 +296,6 @@ class NamedParametersMixin(BaseEstimator):
                     + f" In a grid over several, give each a dict of its own: [{{'{name}': [...], "
                     f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
                 )
-
-    def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
-        # The table of the HTML diagram takes what is no argument of __init__ for set by the user.
-        return super()._get_params_html(False, *args, **kwargs)
 
 
 _ABSENT = object()

@@ -35,6 +35,7 @@ from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
 from ..parameters import Layout, Parameters
+from ..representation import block, labelled
 from ..rows import CHECK, INIT, MONITOR, ArrayRows, scale_to_mean_one
 from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, GivenRows, with_callbacks
 from ..training import History, Monitor, Standing, answering, failure, minimize, train
@@ -281,6 +282,10 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
 
         require_importable(self)
         return self.__reduce_ex__(2)
+
+    def _sk_visual_block_(self):
+        optimizer = get_optimizer(self.optimizer)
+        return block("parallel", labelled({"optimizer": optimizer}))
 
     # What the subclasses say about their data.
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..named import Hyperparameters, Interval, check_range, nearest
+from ..representation import block, labelled
 from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
 from .schedules import Schedule
@@ -379,6 +380,9 @@ class Chain(_Composite):
             raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
         return [unnamed(item) for item in self.links]
 
+    def _sk_visual_block_(self):
+        return block("serial", list(self._items().items()))
+
     def _items(self):
         return {name: item for name, item in named(self.links).items() if _is_part(item)}
 
@@ -424,6 +428,10 @@ class PerBlock(_Composite):
         if not isinstance(self.blocks, dict):
             raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
         return [*self.blocks.values(), *([] if self.default is None else [self.default])]
+
+    def _sk_visual_block_(self):
+        parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
+        return block("parallel", labelled(parts))
 
     def _items(self):
         if not isinstance(self.blocks, dict):

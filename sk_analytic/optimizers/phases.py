@@ -6,6 +6,7 @@ from typing import Any, Self, TypeAlias
 from ..named import Hyperparameters, Interval, check_range, unknown_hyperparameter
 from .base import Optimizer
 from .full_batch import FullBatch
+from ..representation import block
 
 COUNT = Interval(1, float("inf"), integral=True)
 
@@ -79,6 +80,12 @@ class Phases(Hyperparameters):
         kinds = [p if isinstance(p, str) else getattr(p, "name", type(p).__name__.lower()) for p, _ in self.phases]
         names = [k if kinds.count(k) == 1 else f"{k}-{1 + kinds[:i].count(k)}" for i, k in enumerate(kinds)]
         return [(n, get_optimizer(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
+
+    def _sk_visual_block_(self) -> Any:
+        # Each in a frame of its own, which alone has the name.
+        return block(
+            "serial", [(None, block("parallel", [(f"{name}: at most {n}", part)])) for name, part, n in self._items()]
+        )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, by default those of the optimizers too.

@@ -30,8 +30,10 @@ class Adam(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η: about the largest change of an entry in a step.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates β of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate :math:`\beta_1` of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate :math:`\beta_2` of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     amsgrad : bool, default=False
@@ -136,8 +138,10 @@ class AdamW(NamedChain):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     weight_decay : float or Schedule, default=0.01
@@ -197,8 +201,10 @@ class OptimisticAdam(NamedChain):
         The rate η.
     optimism : float or Schedule, default=1.0
         The strength o.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
 
@@ -251,8 +257,10 @@ class LAMB(NamedChain):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η: the change of a block in a step, as a share of its norm.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-6
         Added to the root.
     weight_decay : float or Schedule, default=0.0
@@ -310,8 +318,10 @@ class RAdam(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     threshold : float or Schedule, default=5.0

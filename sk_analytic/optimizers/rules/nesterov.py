@@ -25,8 +25,10 @@ class NAdam(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     momentum_decay : float or Schedule, default=0.004
@@ -111,8 +113,10 @@ class NAdamW(NamedChain):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     momentum_decay : float or Schedule, default=0.004
@@ -173,8 +177,12 @@ class Adan(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2, beta_3 : float or Schedule, default=0.98, 0.92, 0.99
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.98
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.92
+        Decay rate of the average of their changes.
+    beta_3 : float or Schedule, default=0.99
+        Decay rate of the average of squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root.
     epsilon_root : float or Schedule, default=1e-8

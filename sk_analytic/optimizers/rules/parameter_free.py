@@ -110,8 +110,10 @@ class Prodigy(Rule):
     ----------
     learning_rate : float or Schedule, default=1.0
         A factor η; a schedule that falls from 1 to 0 does good.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-8
         Added to the root, times the distance.
     initial_distance : float, default=1e-6

@@ -122,10 +122,14 @@ class Rprop(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The first step size :math:`\Delta_0`. It is not looked at again.
-    shrink, grow : float or Schedule, default=0.5, 1.2
-        The factors :math:`\eta^-` and :math:`\eta^+`.
-    min_step, max_step : float or Schedule, default=1e-6, 50.0
-        Bounds of the step size.
+    shrink : float or Schedule, default=0.5
+        The factor :math:`\eta^-`.
+    grow : float or Schedule, default=1.2
+        The factor :math:`\eta^+`.
+    min_step : float or Schedule, default=1e-6
+        The smallest step size.
+    max_step : float or Schedule, default=50.0
+        The largest step size.
 
     References
     ----------

@@ -25,8 +25,10 @@ class Adamax(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η: about the largest change of an entry in a step.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the average and of the largest value.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the largest value.
     epsilon : float or Schedule, default=1e-8
         Added to the absolute value.
 
@@ -91,8 +93,10 @@ class AdamaxW(NamedChain):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the average and of the largest value.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the largest value.
     epsilon : float or Schedule, default=1e-8
         Added to the absolute value.
     weight_decay : float or Schedule, default=0.01
@@ -146,8 +150,10 @@ class AdaBelief(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squared deviations from it.
     epsilon : float or Schedule, default=1e-16
         Added to the root.
     epsilon_root : float or Schedule, default=1e-16
@@ -229,8 +235,10 @@ class Yogi(Rule):
     ----------
     learning_rate : float or Schedule, default=0.01
         The rate η.
-    beta_1, beta_2 : float or Schedule, default=0.9, 0.999
-        Decay rates of the averages.
+    beta_1 : float or Schedule, default=0.9
+        Decay rate of the average of gradients.
+    beta_2 : float or Schedule, default=0.999
+        Decay rate of the average of their squares.
     epsilon : float or Schedule, default=1e-3
         Added to the root.
     initial_accumulator_value : float, default=1e-6
