@@ -10,20 +10,26 @@ import os
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType, MethodType
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .exceptions import ParameterStructureError
 from .named import nearest
 from .parameters import Layout
+from .typing import Array, Params
 
 __all__ = ["load_params", "save_params", "trusted_types"]
 
+PathLike: TypeAlias = str | os.PathLike[str]
+Blocks: TypeAlias = dict[str, Array]
 
-def save_params(path, params):
+
+def save_params(path: PathLike, params: Params | Any) -> None:
     """Write the parameters of a model to a file, block by block.
 
     Parameters
@@ -69,7 +75,7 @@ def save_params(path, params):
         write(unfinished, {name: array.reshape(shape) for name, shape, array in blocks})
 
 
-def load_params(path, like=None):
+def load_params(path: PathLike, like: Params | Any = None) -> Any:
     """Read parameters from a file that `save_params`, or anyone else, has written.
 
     Parameters
@@ -122,7 +128,7 @@ def load_params(path, like=None):
     return layout.publish(_vector_of(blocks, layout, path))
 
 
-def _structure_of(params):
+def _structure_of(params: Any) -> Any:
     """The parameters of an estimator, or the structure itself."""
     if not hasattr(params, "get_params"):
         return params
@@ -133,7 +139,7 @@ def _structure_of(params):
     return params.params_
 
 
-def _vector_of(blocks, layout, path):
+def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
     """The blocks of a file in the order of a layout, after a look at each."""
     absent = [name for name in layout.names if name not in blocks]
     unknown = [name for name in blocks if name not in layout.names]
@@ -147,7 +153,7 @@ def _vector_of(blocks, layout, path):
     return layout.flatten(layout.fill([blocks[name] for name in layout.names]), os.fspath(path))
 
 
-def _format_of(path):
+def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[PathLike, Blocks], None]]:
     """The reader and the writer of a path's format."""
     ending = Path(path).suffix
     if ending not in _FORMATS:
@@ -157,7 +163,7 @@ def _format_of(path):
     return _FORMATS[ending]
 
 
-def _read_npz(path):
+def _read_npz(path: PathLike) -> Blocks:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -165,7 +171,7 @@ def _read_npz(path):
         raise ValueError(f"{os.fspath(path)} is no .npz file of plain arrays: {error}") from error
 
 
-def _write_npz(path, blocks):
+def _write_npz(path: PathLike, blocks: Blocks) -> None:
     # Not by np.savez, which has parameters of its own among the names.
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in blocks.items():
@@ -173,7 +179,7 @@ def _write_npz(path, blocks):
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def _safetensors():
+def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
@@ -184,15 +190,16 @@ def _safetensors():
     return safetensors
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: PathLike) -> Blocks:
     safetensors = _safetensors()
     try:
-        return safetensors.numpy.load_file(path)
+        blocks: Blocks = safetensors.numpy.load_file(path)
+        return blocks
     except safetensors.SafetensorError as error:
         raise ValueError(f"{os.fspath(path)} is no .safetensors file: {error}") from error
 
 
-def _write_safetensors(path, blocks):
+def _write_safetensors(path: PathLike, blocks: Blocks) -> None:
     Path(path).write_bytes(_safetensors().numpy.save(blocks))
 
 
@@ -200,7 +207,7 @@ _FORMATS = {".npz": (_read_npz, _write_npz), ".safetensors": (_read_safetensors,
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: PathLike) -> Iterator[str]:
     """Give a path to write to; what was written takes the place of ``path`` at once, and only if it is complete."""
     path = Path(path)
     handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -216,7 +223,7 @@ def replacing(path):
 # Files of whole estimators by skops.
 
 
-def trusted_types(*functions):
+def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
     """Return the names that `skops.io.load` must trust to load an estimator of this package.
 
     They are this package's own classes and the few of NumPy and scipy that a fitted estimator holds. All of them
@@ -254,7 +261,7 @@ def trusted_types(*functions):
     return sorted({f"{item.__module__}.{item.__name__}" for item in (*_own_types(), *functions)})
 
 
-def _own_types():
+def _own_types() -> Iterator[Any]:
     """The classes, and the functions of the default models, that a file of an estimator can name."""
     from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
@@ -271,7 +278,7 @@ def _own_types():
         yield from (item for item in (getattr(module, name) for name in module.__all__) if isinstance(item, type))
 
 
-def require_importable(estimator):
+def require_importable(estimator: Any) -> None:
     """Raise if an estimator holds a function or class that could not be found again by its import path.
 
     skops would write its name all the same, and find nothing, or another function of that name, when it loads.
@@ -285,7 +292,7 @@ def require_importable(estimator):
             )
 
 
-def _unreachable_within(value, seen):
+def _unreachable_within(value: Any, seen: set[int]) -> Iterator[str]:
     """Yield what has no import path, in a value and all that it is made of."""
     if id(value) in seen or isinstance(value, np.ndarray):
         return
@@ -298,7 +305,7 @@ def _unreachable_within(value, seen):
         yield from _unreachable_within(part, seen)
 
 
-def _parts(value):
+def _parts(value: Any) -> list[Any]:
     """What an object is made of, as far as skops goes into it."""
     if isinstance(value, FunctionType | type):
         return []
@@ -314,7 +321,7 @@ def _parts(value):
     return _parts(state) if isinstance(state, dict | tuple) else []
 
 
-def _unreachable(item):
+def _unreachable(item: Any) -> str | None:
     """Say what a function or class is that its import path does not lead to; None if it does."""
     if not isinstance(item, FunctionType | type) or item.__module__ == "builtins":
         return None

@@ -8,6 +8,8 @@ import inspect
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn import get_config
@@ -26,22 +28,22 @@ class Shown(BaseEstimator):
     _doc_link_module = "sk_analytic"
     _doc_link_template = DOCUMENTATION + "/generated/{path}.html"
 
-    def _doc_link_url_param_generator(self):
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
         return {"path": public_path(type(self))}
 
-    def __repr__(self, N_CHAR_MAX=LINE):
+    def __repr__(self, N_CHAR_MAX: int = LINE) -> str:
         parts = [(f"{name}=", shown(value)) for name, value in _set_params(self).items()]
         if not get_config()["print_changed_only"]:
             return _wrapped(type(self).__name__, [name + value for name, value in parts])
         return _fitted(type(self).__name__, parts, N_CHAR_MAX)
 
-    def _get_params_html(self, deep=True, *args, **kwargs):
+    def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
         # The table of the diagram takes what is no argument of __init__ for set by the user, and what stands inside
         # has a table of its own.
         return super()._get_params_html(False, *args, **kwargs)
 
 
-def public_path(cls):
+def public_path(cls: type) -> str:
     """Return the path under which users import a class."""
     names = cls.__module__.split(".")
     modules = [".".join(names[:n]) for n in range(1, len(names) + 1)]
@@ -49,7 +51,7 @@ def public_path(cls):
     return f"{next(public, cls.__module__)}.{cls.__name__}"
 
 
-def block(kind, parts):
+def block(kind: str, parts: Sequence[tuple[str | None, Any]]) -> Any:
     """Return a block of scikit-learn's diagram for pairs of a name and a part, in "parallel" or "serial"."""
     try:
         from sklearn.utils._repr_html.estimator import _VisualBlock
@@ -59,14 +61,14 @@ def block(kind, parts):
     return _VisualBlock(kind, list(items), names=list(names), name_details=[str(item) for item in items])
 
 
-def labelled(parts):
+def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
     """Return parts by name as pairs for `block`: before the colon stands what their parameters are called by."""
     return [(f"{name}: {type(part).__name__}", part) for name, part in parts.items()]
 
 
-def _set_params(item):
+def _set_params(item: BaseEstimator) -> dict[str, Any]:
     """The parameters that are not what they are by default, in their order; all where scikit-learn is asked for all."""
-    params = item.get_params(deep=False)
+    params: dict[str, Any] = item.get_params(deep=False)
     if not get_config()["print_changed_only"]:
         return params
     defaults = inspect.signature(type(item)).parameters
@@ -75,14 +77,14 @@ def _set_params(item):
     }
 
 
-def _is_default(value, default):
+def _is_default(value: Any, default: Any) -> bool:
     if value is default:
         return True
     plain = (bool, int, float, str, tuple, type(None))
     return type(value) is type(default) and isinstance(value, plain) and repr(value) == repr(default)
 
 
-def _fitted(name, parts, length):
+def _fitted(name: str, parts: list[tuple[str, str]], length: int) -> str:
     """One line, its longest values cut as far as it would be too long, and at last its end."""
     longest = max((len(value) for _, value in parts), default=0)
     for room in range(max(longest, SHORT), SHORT - 1, -1):
@@ -92,11 +94,11 @@ def _fitted(name, parts, length):
     return f"{line[: length - 4].rpartition(', ')[0]}, ...)"
 
 
-def _cut(text, room):
+def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: room - 3]}..."
 
 
-def _wrapped(name, parts):
+def _wrapped(name: str, parts: list[str]) -> str:
     """All parameters, over several lines as scikit-learn has them."""
     text = f"{name}({', '.join(parts)})"
     return textwrap.fill(
@@ -104,7 +106,7 @@ def _wrapped(name, parts):
     )
 
 
-def shown(value, depth=0):
+def shown(value: Any, depth: int = 0) -> str:
     """Return a value in one line, without addresses: functions by name, large arrays by shape."""
     if depth > DEPTH:
         return "..."
@@ -130,5 +132,5 @@ def shown(value, depth=0):
     return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)).split())
 
 
-def _class_of(owner):
+def _class_of(owner: Any) -> str:
     return owner.__name__ if isinstance(owner, type) else type(owner).__name__

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
 from ..named import Hyperparameters, Interval, check_range, unknown_hyperparameter
+from ..representation import block
 from .base import Optimizer
 from .full_batch import FullBatch
-from ..representation import block
 
 COUNT = Interval(1, float("inf"), integral=True)
 
