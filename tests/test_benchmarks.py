@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROWS = ("chunks", "gather", "growth", "loop_tax", "memory", "optimizer_step", "whole_fit")
+ROWS = ("chunks", "gather", "growth", "loop_tax", "memory", "optimizer_step", "row_gradients", "whole_fit")
 PEERS = ("torch", "skorch", "jax", "optax", "lmfit", "numba", "matplotlib")
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("benchmarks") is None, reason="only in the repository")

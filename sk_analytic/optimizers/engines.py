@@ -10,6 +10,7 @@ pieces of θ, so that scratch stays in the cache.
 
 import struct
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -373,19 +374,32 @@ class Kernel:
         What flows on to the next pass lies at the beginning of the block.
         """
         self.write(self.coefficients, 0, *coefficients)
-        rows, flow = gradient.rows, slice(gradient.where.start, gradient.where.start + gradient.values.size)
-        wholes = {"theta": theta, **dict(zip(self.recorded.arrays, self.arrays, strict=True))}
-        tables = {name: gradient.rows_of(whole) for name, whole in wholes.items() if name != "flow"}
-        parts = {name: table.take(rows, axis=0) for name, table in tables.items()}
-        arrays = [wholes[name][flow] if name == "flow" else parts[name].reshape(-1) for name in wholes]
-        g = gradient.values.reshape(-1)
+        g, rows, start = gradient.values.reshape(-1), gradient.rows, gradient.where.start
+        arrays, written = [], []
+        for (name, is_used, is_new), whole in zip(self._uses, (theta, *self.arrays), strict=True):
+            if name == "flow":
+                arrays.append(whole[start : start + g.size])
+                continue
+            table = gradient.rows_of(whole)
+            part = table.take(rows, axis=0) if is_used else table[:0]
+            arrays.append(part.reshape(-1))
+            if is_new:
+                written.append((table, part))
         sums = []
         for piece in pieces_of(0, g.size):
             scratch = [array[: piece.stop - piece.start] for array in self._scratch]
             sums.append(self._function(g[piece], *(array[piece] for array in arrays), *scratch))
-        for name in {*self.recorded.bound.values()} - {"flow"}:
-            tables[name][rows] = parts[name]
+        for table, part in written:
+            table[rows] = part
         return [sum(column) for column in zip(*sums, strict=True)]
+
+    @cached_property
+    def _uses(self):
+        """θ and the arrays by name: whether the pass has any use for them, and whether it writes to them."""
+        recorded = self.recorded
+        new = {*recorded.bound.values()}
+        used = {name for call in recorded.calls for name in call.inputs} | new
+        return [(name, name in used, name in new) for name in ("theta", *recorded.arrays)]
 
     def _cut(self, start, stop):
         """Cut a run of entries into pieces, each with its views of the arrays."""
