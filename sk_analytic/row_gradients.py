@@ -32,6 +32,8 @@ class RowGradient(NamedTuple):
         In ascending order, none twice.
     values : ndarray of shape (k, width)
         The gradient in these rows, each as a vector; only to be read.
+    theta : ndarray or None
+        The block of θ itself, where that does not lie in a vector.
     """
 
     block: int
@@ -39,6 +41,7 @@ class RowGradient(NamedTuple):
     shape: tuple[int, int]
     rows: Array
     values: Array
+    theta: Array | None = None
 
     def rows_of(self, vector: Array) -> Array:
         """Return the block of a vector as a matrix, a row for each of its rows."""

@@ -382,6 +382,27 @@ def test_rows_of_any_width_run_in_pieces(width, rng):
     assert_array_equal(moved["E"][rows], alone["E"])
 
 
+LEAVES = {
+    "vector": lambda rng: rng.normal(size=7),
+    "Fortran order": lambda rng: np.asfortranarray(rng.normal(size=(7, 2, 3))),
+    "every other": lambda rng: rng.normal(size=(14, 6))[::2, ::2],
+}
+
+
+@pytest.mark.parametrize("make", LEAVES.values(), ids=LEAVES)
+def test_leaves_of_any_memory_are_written_in_place(make, rng):
+    """The step is taken on the user's own array, whatever its strides."""
+    leaf = make(rng)
+    start, rows = leaf.copy(), np.array([5, 0])
+    values = rng.normal(size=(2, *leaf.shape[1:]))
+    theta = {"E": leaf}
+    state = Adagrad(0.1).init(theta)
+    Adagrad(0.1).update(state, theta, {"E": (rows, values)})
+    assert theta["E"] is leaf
+    assert_allclose(leaf[rows], start[rows] - 0.1 * np.sign(values), rtol=1e-6)
+    assert_array_equal(np.delete(leaf, rows, axis=0), np.delete(start, rows, axis=0))
+
+
 @pytest.mark.skipif(not is_installed(), reason="numba is not installed")
 def test_engines_agree(rng):
     """To the bit, with and without numba."""

@@ -231,10 +231,12 @@ class Optimizer:
         plan = state._plan
         if plan is None or plan.is_stale(self):
             plan = self._plan(state, state.read(theta))
-        some = plan.kept_by_rows(by_rows)
-        vector = state.read(theta, some)
+        kept = {gradient.block for gradient in plan.kept_by_rows(by_rows)}
+        vector = state.read(theta, kept)
+        leaves = state.layout.leaves(theta, "theta")
+        by_rows = [one._replace(theta=leaves[one.block]) if one.block in kept else one for one in by_rows]
         plan.run_by_rows(vector, g, missing, by_rows)
-        state.write(theta, some)
+        state.write(theta, kept)
 
     def answer(self, state, theta):
         """Return the θ that predicts.

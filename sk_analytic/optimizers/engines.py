@@ -380,7 +380,8 @@ class Kernel:
             if name == "flow":
                 arrays.append(whole[start : start + g.size])
                 continue
-            table = gradient.rows_of(whole)
+            is_apart = name == "theta" and gradient.theta is not None
+            table = gradient.theta if is_apart else gradient.rows_of(whole)
             part = table.take(rows, axis=0) if is_used else table[:0]
             arrays.append(part.reshape(-1))
             if is_new:

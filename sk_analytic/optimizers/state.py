@@ -192,16 +192,16 @@ class State:
             )
         return array, ()
 
-    def read(self, theta, by_rows=()):
+    def read(self, theta, apart=()):
         """Return a structure as a vector, after a look at whether it can be written back.
 
-        Of blocks given by rows these rows alone are read, and `write` writes them alone.
+        The blocks ``apart`` are not copied: the step is taken on their leaves.
         """
         leaves = self.layout.leaves(theta, "theta")
         for name, shape, leaf in zip(self.names, self.layout.shapes, leaves, strict=True):
             self._require_writable(name, shape, leaf)
         vector, blocks = self._buffer("theta")
-        _copy(leaves, blocks, by_rows)
+        _copy(leaves, blocks, apart)
         return vector
 
     def read_gradient(self, grads):
@@ -209,9 +209,9 @@ class State:
         vector, blocks = self._buffer("gradient")
         return vector, *self.layout.gather(grads, blocks)
 
-    def write(self, theta, by_rows=()):
+    def write(self, theta, apart=()):
         """Write the vector that `read` returned into the leaves of the structure."""
-        _copy(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), by_rows)
+        _copy(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), apart)
 
     def _buffer(self, name):
         """A vector for the structure, and the views on it that are its blocks."""
@@ -251,12 +251,11 @@ class State:
         return f"State(step={self.step}, epoch={self.epoch}, links={self.links})"
 
 
-def _copy(sources, targets, by_rows):
-    """Copy blocks; only some rows of those given by rows."""
-    some = {gradient.block: gradient.rows for gradient in by_rows}
-    for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        rows = some.get(index, ...)
-        target[rows] = source[rows]
+def _copy(sources, targets, apart):
+    """Copy all blocks but some."""
+    for block, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        if block not in apart:
+            target[...] = source
 
 
 def is_vector(theta):
