@@ -6,6 +6,7 @@ import pickle
 import re
 import signal
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -33,7 +34,7 @@ from sk_analytic import (
     get_optimizer,
     get_optimizer_names,
 )
-from sk_analytic.optimizers import SGD
+from sk_analytic.optimizers import SGD, use_engine
 from sk_analytic.rows import CALLABLE, SHUFFLE, generator
 
 # Most fits here are cut short on purpose.
@@ -769,3 +770,28 @@ def test_exception_in_another_callable_goes_on_unchanged(role):
         assert not hasattr(model, "params_")
     else:
         assert model.n_steps_ == {"forward": 2, "loss": 3}[role]
+
+
+# ---- memory ----
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fit_takes_six_vectors(dtype):
+    """θ, its gradient and Adam's two averages; where training started, and the last finite θ."""
+    size = 400_000
+    X, y = np.ones((8, 1), dtype), np.ones(8, dtype)
+    flat = np.zeros(size, dtype)  # a loss that rises would be looked into
+
+    def vjp(params, X):
+        return X[:, 0] * params["w"][:1], lambda d: {"w": flat}
+
+    start = {"w": np.zeros(size, dtype)}
+    model = AnalyticRegressor(vjp=vjp, init=start, batch_size=4, max_iter=3, check_gradient=False, random_state=0)
+    tracemalloc.start()
+    try:
+        with use_engine("numpy"):
+            model.fit(X, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6.25 * start["w"].nbytes

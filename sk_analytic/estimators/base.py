@@ -678,7 +678,6 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     @with_callbacks
     def _train(self, incremental, objective, theta, phases, rows, monitor, given):
         """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
-        start = theta.copy()
         warning, is_over = None, True
         try:
             if getattr(self, "_skl_callbacks", None) and not incremental:
@@ -688,14 +687,15 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                     self._hand_over(theta)
                     self._begin(method, theta)
                     monitor.standing.begin_phase(monitor.standing.phase + 1, self._history)
-                failed = self._run_phase(objective, theta, method, own_rows, monitor, max_iter)
+                start = theta.copy()
+                failed = self._run_phase(objective, theta, start, method, own_rows, monitor, max_iter)
                 if monitor.asked_to_stop:
                     break
             is_over = monitor.stopped
             if failed and not incremental:
                 warning = ConvergenceWarning(f"{type(self).__name__} has not converged. {failed}")
         except DivergenceError as error:
-            error.args = (f"{error} {self._second_opinion(objective, theta, start, rows[0])}".rstrip(),)
+            error.args = (f"{error} {self._second_opinion(objective, theta, start, own_rows)}".rstrip(),)
             raise
         except KeyboardInterrupt:
             warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
@@ -756,14 +756,13 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             theta.vector[...] = answering(theta, self._method, self._state).vector
             self._state.restart()
 
-    def _run_phase(self, objective, theta, method, rows, monitor, max_iter):
+    def _run_phase(self, objective, theta, start, method, rows, monitor, max_iter):
         """Train by one method; return why it has not converged, or None."""
         full_batch = isinstance(method, FullBatch)
         monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else self.n_iter_no_change
         if monitor.stopped:  # an unfinished fit that goes on had come to the end of this phase
             return None
         objective.needs_value = full_batch
-        start = theta.copy()
         if full_batch:
             if self.verbose and self._history.n_iter:
                 print(f"{type(method).__name__} begins anew at the parameters so far.")
