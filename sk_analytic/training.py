@@ -277,7 +277,7 @@ class _Loop:
         self.objective, self.theta, self.optimizer, self.state = objective, theta, optimizer, state
         self.rows, self.history, self.interrupts = rows, history, interrupts
         self.finite = theta.vector.copy()
-        self.size_at_start = float(np.abs(theta.vector).max())
+        self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
     def epoch(self, epoch):
         """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
