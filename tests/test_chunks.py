@@ -51,6 +51,7 @@ SETTINGS = {
     "lbfgs, early stopping": {"optimizer": "lbfgs", "early_stopping": True},
     "both in turn": {"optimizer": Phases([("adam", 2), ("lbfgs", 2)]), "batch_size": 20},
 }
+EACH_TASK = pytest.mark.parametrize(("estimator", "y"), TASKS.values(), ids=TASKS)
 EACH_SETTING = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 
 # Ways to hand over the same chunks; each may be gone through again and again.
@@ -105,12 +106,20 @@ def from_one_start(estimator, y):
 
 
 @EACH_SETTING
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize(("estimator", "y"), TASKS.values(), ids=TASKS)
-def test_one_chunk_gives_what_fit_gives(estimator, y, weight, settings):
-    """To the last bit: for every task, gradient form, way of training and early stopping."""
-    expected = begun(estimator, **settings).fit(X, y, sample_weight=weight)
-    assert_same_fit(begun(estimator, **settings).fit_chunks([(X, y, weight)]), expected)
+@EACH_TASK
+def test_one_chunk_gives_what_fit_gives(estimator, y, settings):
+    """To the last bit: for every task, gradient form, way of training and early stopping; weights included."""
+    expected = begun(estimator, **settings).fit(X, y, sample_weight=WEIGHT)
+    assert_same_fit(begun(estimator, **settings).fit_chunks([(X, y, WEIGHT)]), expected)
+
+
+@EACH_SETTING
+@pytest.mark.parametrize("task", TARGETS)
+def test_one_chunk_without_weights_gives_what_fit_gives(task, settings):
+    """Likewise, for the default models."""
+    cls, y = TARGETS[task]
+    expected = begun(cls(), **settings).fit(X, y)
+    assert_same_fit(begun(cls(), **settings).fit_chunks([(X, y)]), expected)
 
 
 @EACH_SOURCE
@@ -131,16 +140,23 @@ def test_one_chunk_gives_what_fit_gives_with_class_weights(class_weight, weight)
     )
 
 
-@EACH_SOURCE
-@pytest.mark.parametrize(("estimator", "y"), TASKS.values(), ids=TASKS)
-def test_parts_of_a_full_batch_may_be_chunks(estimator, y, source):
+@EACH_TASK
+def test_parts_of_a_full_batch_may_be_chunks(estimator, y):
     """A sum over chunks is the sum over parts of as many rows, in the same order: to the last bit."""
     model = from_one_start(estimator, y)
-    chunks = source(cut(X, y, into=32))
-    assert_same_fit(clone(model).fit_chunks(chunks), clone(model).set_params(batch_size=32).fit(X, y))
+    expected = clone(model).set_params(batch_size=32).fit(X, y)
+    assert_same_fit(clone(model).fit_chunks(cut(X, y, into=32)), expected)
 
 
-@pytest.mark.parametrize(("estimator", "y"), TASKS.values(), ids=TASKS)
+@EACH_SOURCE
+def test_sums_over_chunks_do_not_depend_on_how_these_come(source):
+    """Each way of handing them over gives the parts of a full batch."""
+    model = begun(AnalyticRegressor(), optimizer="lbfgs")
+    expected = clone(model).set_params(batch_size=32).fit(X, Y)
+    assert_same_fit(clone(model).fit_chunks(source(cut(X, Y, into=32))), expected)
+
+
+@EACH_TASK
 def test_chunks_of_any_size_sum_to_the_full_batch(estimator, y):
     """To rounding, with weights, which are scaled over all chunks and not in each."""
     model = from_one_start(estimator, y)
