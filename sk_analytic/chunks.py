@@ -4,9 +4,11 @@
 validated; `ChunkRows` are the rows of some of them, as training takes them.
 """
 
+from __future__ import annotations
+
 import itertools
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,7 +16,10 @@ import numpy as np
 from sklearn.utils.validation import _num_samples
 
 from .exceptions import noted
-from .rows import CALLABLE, CHUNKS, ArrayRows, draw, generator, sampled, stacked
+from .objective import Objective, Partial
+from .parameters import Parameters
+from .rows import CALLABLE, CHUNKS, ArrayRows, Batch, draw, generator, sampled, stacked
+from .typing import Array, T
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -31,15 +36,16 @@ class Chunk(NamedTuple):
     metadata: Any = MappingProxyType({})
 
     @property
-    def n(self):
+    def n(self) -> int | None:
         """Rows of X; None where X is no array-like, which its validation will tell."""
         try:
-            return _num_samples(self.X)
+            n: int = _num_samples(self.X)
+            return n
         except TypeError:
             return None
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         """Whether there are no rows."""
         return self.n == 0
 
@@ -58,7 +64,7 @@ class Source:
         For what is no such thing, or can be gone through only once.
     """
 
-    def __init__(self, chunks):
+    def __init__(self, chunks: Any) -> None:
         self._chunks = chunks
         if isinstance(chunks, str | bytes | Mapping) or hasattr(chunks, "shape"):
             raise TypeError(
@@ -74,9 +80,9 @@ class Source:
             )
         self._iterator: Any = None
         self._position = 0
-        self._n = len(chunks) if self.is_sequence else None  # of chunks; of an iteration, when it has ended once
+        self._n: Any = len(chunks) if self.is_sequence else None  # of chunks; of an iteration, when it has ended once
 
-    def chunk(self, number):
+    def chunk(self, number: int) -> Chunk | None:
         """Return a chunk, or None where there are no more."""
         with noted(f"In chunk {number} (counted from 0)."):
             item = self._indexed(number) if self.is_sequence else self._iterated(number)
@@ -84,28 +90,28 @@ class Source:
                 return None
             return _read_chunk(item() if callable(item) else item)
 
-    def each(self, function):
+    def each(self, function: Callable[[Chunk], object]) -> None:
         """Call a function with each chunk that has rows, in a pass of its own."""
         for number in self.numbers():
             self._apply(function, number)
 
-    def _apply(self, function, number):
+    def _apply(self, function: Callable[..., Any], number: int) -> None:
         chunk = self.chunk(number)
         if chunk is not None and not chunk.is_empty:
             with noted(f"In chunk {number} (counted from 0)."):
                 function(chunk)
 
-    def numbers(self):
+    def numbers(self) -> Iterator[int]:
         """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
         for number in itertools.count():
             if self._n is not None and number >= self._n:
                 return
             yield number
 
-    def _indexed(self, number):
+    def _indexed(self, number: int) -> Any:
         return self._chunks[number] if number < self._n else _NONE_LEFT
 
-    def _iterated(self, number):
+    def _iterated(self, number: int) -> Any:
         if self._iterator is None or self._position > number:
             self._begin()
         for _ in range(number - self._position):
@@ -115,11 +121,11 @@ class Source:
             self._n = number
         return item
 
-    def _next(self):
+    def _next(self) -> Any:
         self._position += 1
         return next(self._iterator, _NONE_LEFT)
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self._position == self._n and self._next() is not _NONE_LEFT:
             raise ValueError(f"There are more than the {self._n} chunks that there were in the first pass.")
         close = getattr(self._iterator, "close", None)
@@ -138,7 +144,7 @@ class Source:
 _NONE_LEFT = object()
 
 
-def _read_chunk(item):
+def _read_chunk(item: Any) -> Chunk:
     """Return what was given as a chunk: X alone, a tuple, or the arguments of `fit` by name."""
     if isinstance(item, Mapping):
         if "X" not in item:
@@ -169,7 +175,7 @@ class Extent(NamedTuple):
     sum_of_weights: float
 
     @classmethod
-    def of(cls, X, columns, sample_weight):
+    def of(cls, X: Any, columns: Mapping[str, Array], sample_weight: Array | None) -> Extent:
         """Measure the rows of a chunk."""
         n = X.shape[0]
         if sample_weight is None:
@@ -193,13 +199,18 @@ class Chunks:
         By the number of the chunk; those without rows are left out.
     """
 
-    def __init__(self, source, read):
+    def __init__(self, source: Source, read: Callable[..., Any]) -> None:
         self.source, self._read = source, read
         self.extents: dict[int, Extent] = {}
-        self._kind: tuple | None = None
+        self._kind: tuple[Any, bool, str] | None = None
+        # What is held at the moment, if anything: the number of a chunk, its arrays, and its rows under some settings.
+        self._number: Any
+        self._arrays: Any
+        self._rows: Any
+        self._settings: Any
         self._drop()
 
-    def survey(self, look):
+    def survey(self, look: Callable[[Mapping[str, Array]], object]) -> None:
         """Read all chunks once, and let ``look(columns)`` see each; afterwards their extents are known."""
         for number in self.source.numbers():
             self._drop()
@@ -207,7 +218,7 @@ class Chunks:
         if not self.extents:
             raise ValueError("chunks has no rows.")
 
-    def _survey_one(self, number, look):
+    def _survey_one(self, number: int, look: Callable[[Mapping[str, Array]], object]) -> None:
         chunk = self.source.chunk(number)
         if chunk is None or chunk.is_empty:
             return
@@ -218,7 +229,7 @@ class Chunks:
         self.extents[number] = Extent.of(*arrays)
         self._number, self._arrays = number, arrays
 
-    def arrays(self, number):
+    def arrays(self, number: int) -> Any:
         """Return the X, columns and weights or None of a chunk that has rows."""
         if number != self._number:
             self._drop()  # before the next is read: so no two are held at a time
@@ -226,7 +237,7 @@ class Chunks:
             self._number = number
         return self._arrays
 
-    def _load(self, number):
+    def _load(self, number: int) -> Any:
         chunk = self.source.chunk(number)
         if chunk is None:
             raise ValueError(
@@ -243,10 +254,10 @@ class Chunks:
             self._require_alike(arrays)
         return arrays
 
-    def _drop(self):
+    def _drop(self) -> None:
         self._number = self._arrays = self._rows = self._settings = None
 
-    def _require_alike(self, arrays):
+    def _require_alike(self, arrays: Any) -> None:
         """Raise if a chunk has another dtype than the first, or weights or columns where that has none."""
         X, columns, weight = arrays
         names = ", ".join(sorted(columns)) or "X alone"
@@ -263,16 +274,17 @@ class Chunks:
         if names != names_before:
             raise ValueError(f"Here is {names}, and in the first chunk {names_before}.")
 
-    def rows(self, number, settings):
+    def rows(self, number: int, settings: _Settings) -> ArrayRows:
         """Return the rows of a chunk under some settings, ready for steps."""
         if number != self._number or settings is not self._settings:
             X, columns, weight = self.arrays(number)
             self._settings = settings
             self._rows = settings.arrange(number, X, columns, weight)
-        return self._rows
+        rows: ArrayRows = self._rows
+        return rows
 
 
-def _where(number, chunk):
+def _where(number: int, chunk: Any) -> str:
     where = f"In chunk {number} (counted from 0)."
     if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
         where += " It was read as X alone; with targets it is a tuple (X, y)."
@@ -287,7 +299,7 @@ class _Settings(NamedTuple):
     seed: int
     scale: float
 
-    def arrange(self, number, X, columns, weight):
+    def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weight: Array | None) -> ArrayRows:
         """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
         weight = None if weight is None else weight * self.scale
         place = (number,) if number else ()
@@ -315,7 +327,16 @@ class ChunkRows:
         Seed of the fit.
     """
 
-    def __init__(self, chunks, numbers, *, scale=1.0, batch_size=None, shuffle=False, seed=0):
+    def __init__(
+        self,
+        chunks: Chunks,
+        numbers: Sequence[int],
+        *,
+        scale: float = 1.0,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
         self._chunks, self._numbers = chunks, numbers
         self._extents = [chunks.extents[number] for number in numbers]
         largest = max(extent.n for extent in self._extents)
@@ -326,14 +347,14 @@ class ChunkRows:
         self.shuffle = shuffle and self.steps_per_epoch > 1
         self.seed, self._scale = seed, scale
         self._settings = _Settings(self.batch_size, shuffle, seed, scale)
-        self._planned = None  # epoch
+        self._planned: int | None = None  # epoch
 
     @property
-    def sum_of_weights(self):
+    def sum_of_weights(self) -> float:
         """Sum of the weights of all rows; their number where none are weighted."""
         return self._scale * sum(extent.sum_of_weights for extent in self._extents)
 
-    def partial(self, objective, theta, epoch, step):
+    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
         """Return the objective's contribution of one batch."""
         batch = self.batch(epoch, step)
         try:
@@ -342,7 +363,7 @@ class ChunkRows:
             error.add_note(f"In chunk {self._place(step)[0]} (counted from 0).")
             raise
 
-    def batch(self, epoch, step):
+    def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
         if epoch != self._planned:
             self._plan(epoch)
@@ -351,39 +372,39 @@ class ChunkRows:
         batch.position = (self.seed, CALLABLE, epoch, step)
         return batch
 
-    def _plan(self, epoch):
+    def _plan(self, epoch: int) -> None:
         """Draw the order of the chunks in an epoch, and count where the steps of each begin."""
-        order = range(len(self._numbers))
+        order: Any = range(len(self._numbers))
         if self.shuffle and self._chunks.source.is_sequence:
             order = generator(self.seed, CHUNKS, epoch).permutation(len(order))
         self._order = [self._numbers[index] for index in order]
         self._starts = [0, *itertools.accumulate(self._steps[index] for index in order)]
         self._planned = epoch
 
-    def _place(self, step):
+    def _place(self, step: int) -> tuple[int, int]:
         """The number of the chunk of a step, and which of the chunk's own steps it is."""
         index = bisect_right(self._starts, step) - 1
         return self._order[index], step - self._starts[index]
 
-    def _rows(self, number):
+    def _rows(self, number: int) -> ArrayRows:
         return self._chunks.rows(number, self._settings)
 
     @property
-    def first(self):
+    def first(self) -> ArrayRows:
         """The rows that `init` and the gradient check look at: those of the first chunk."""
         return self._rows(self._numbers[0])
 
-    def map(self, function):
+    def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each chunk."""
         return [self._applied(function, step, number) for step, number in enumerate(self._numbers)]
 
-    def _applied(self, function, step, number):
+    def _applied(self, function: Callable[[Batch], T], step: int, number: int) -> T:
         batch = self._rows(number).everything
         batch.position = (self.seed, CALLABLE, 0, step)
         with noted(f"In chunk {number} (counted from 0)."):
             return function(batch)
 
-    def sample(self, n_batches, purpose, batch_size=None):
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return a fixed random sample of the rows that have a weight, from all chunks.
 
         Parameters
@@ -412,6 +433,6 @@ class ChunkRows:
         rows = stacked(parts).take(np.argsort(np.concatenate(where)))
         return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose))
 
-    def _taken(self, number, drawn):
+    def _taken(self, number: int, drawn: Array) -> Any:
         rows = self._rows(number)
         return rows.take(rows.eligible[drawn])

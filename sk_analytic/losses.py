@@ -5,10 +5,15 @@ over several outputs, the domain of ``y`` and the link. Weights, means and penal
 objective's.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit, softmax
 
-from .named import Hyperparameters, Interval, lookup
+from .named import Hyperparameters, Interval, Range, lookup
+from .typing import Array
 
 REALS = Interval(-np.inf, np.inf)
 
@@ -52,7 +57,7 @@ class Loss(Hyperparameters):
     domain: Interval | None = REALS
     additive = True
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         """Value and derivative, entry by entry.
 
         Parameters
@@ -71,7 +76,7 @@ class Loss(Hyperparameters):
         """
         raise NotImplementedError(f"{type(self).__name__} must define formula(y, prediction) -> (values, derivative).")
 
-    def value_and_derivative(self, y, prediction):
+    def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
         """Value of each row, and its derivative in the prediction.
 
         Parameters
@@ -101,11 +106,11 @@ class Loss(Hyperparameters):
             )
         return _row_by_row(self._summed, y, prediction)
 
-    def _summed(self, y, prediction):
+    def _summed(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         values, derivative = self.formula(y, prediction)
         return _row_sums(values), derivative
 
-    def value(self, y, prediction):
+    def value(self, y: ArrayLike | None, prediction: ArrayLike) -> Array:
         """Value of each row.
 
         Parameters
@@ -122,7 +127,7 @@ class Loss(Hyperparameters):
         """
         return self.value_and_derivative(y, prediction)[0]
 
-    def derivative(self, y, prediction):
+    def derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> Array:
         """Derivative of each row's value in the prediction.
 
         Parameters
@@ -139,7 +144,7 @@ class Loss(Hyperparameters):
         """
         return self.value_and_derivative(y, prediction)[1]
 
-    def inverse_link(self, prediction):
+    def inverse_link(self, prediction: ArrayLike) -> Array:
         """Turn a prediction into what it predicts, on y's own scale.
 
         Parameters
@@ -154,9 +159,10 @@ class Loss(Hyperparameters):
         """
         prediction = _as_floating(prediction)
         with np.errstate(all="ignore"):
-            return _INVERSE_LINKS[self.link](prediction)
+            inverse: Array = _INVERSE_LINKS[self.link](prediction)
+            return inverse
 
-    def check_domain(self, y):
+    def check_domain(self, y: ArrayLike) -> None:
         """Raise if an entry of ``y`` lies outside the loss's domain.
 
         Parameters
@@ -180,7 +186,7 @@ class Loss(Hyperparameters):
                 f"Correct the row{_alternatives(y)}."
             )
 
-    def _title(self):
+    def _title(self) -> str:
         return self.name or type(self).__name__
 
 
@@ -200,7 +206,7 @@ class SquaredError(Loss):
 
     name = "squared_error"
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         residual = prediction - y
         values = residual * residual
         values *= 0.5
@@ -222,7 +228,7 @@ class AbsoluteError(Loss):
 
     name = "absolute_error"
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         residual = prediction - y
         slope = np.sign(residual)
         return slope * residual, slope
@@ -251,10 +257,10 @@ class Huber(Loss):
     name = "huber"
     ranges = {"epsilon": Interval(0, np.inf, closed="neither")}
 
-    def __init__(self, epsilon=1.35):
+    def __init__(self, epsilon: float = 1.35) -> None:
         self.epsilon = epsilon
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         epsilon = float(self.epsilon)  # a NumPy scalar would widen float32
         residual = prediction - y
         slope = np.minimum(np.maximum(residual, -epsilon), epsilon)
@@ -285,10 +291,10 @@ class Quantile(Loss):
     name = "quantile"
     ranges = {"quantile": Interval(0, 1, closed="neither")}
 
-    def __init__(self, quantile=0.5):
+    def __init__(self, quantile: float = 0.5) -> None:
         self.quantile = quantile
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         quantile = float(self.quantile)
         residual = prediction - y
         slope = np.minimum(np.maximum(np.sign(residual), -quantile), 1 - quantile)
@@ -327,20 +333,20 @@ class Tweedie(Loss):
     """
 
     name = "tweedie"
-    ranges: dict = {"link": ("log", "identity"), "power": REALS}
+    ranges: Mapping[str, Range] = {"link": ("log", "identity"), "power": REALS}
 
-    def __init__(self, power=1.5, link="log"):
+    def __init__(self, power: float = 1.5, link: str = "log") -> None:
         self.power = power
         self.link = link
 
     @property
-    def domain(self):  # type: ignore[override]
+    def domain(self) -> Interval:  # type: ignore[override]
         """Where ``y`` may lie: it depends on the power."""
         if self.power <= 0:
             return REALS
         return Interval(0, np.inf, closed="left" if self.power < 2 else "neither")
 
-    def check(self):
+    def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range."""
         super().check()
         if 0 < self.power < 1:
@@ -349,7 +355,7 @@ class Tweedie(Loss):
                 f"got {self.power!r}. 0 is the normal, 1 the Poisson distribution."
             )
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         power = float(self.power)
         common, up, down = self._terms(power, y, prediction)
         if power == 1:
@@ -365,7 +371,7 @@ class Tweedie(Loss):
             derivative *= common
         return values, derivative
 
-    def _terms(self, power, y, prediction):
+    def _terms(self, power: float, y: Array, prediction: Array) -> tuple[Any, Any, Any]:
         """exp((2 - p) s) and y exp((1 - p) s), without their common factor, which comes first.
 
         Where both exponentials would overflow, only the factor does: no inf - inf.
@@ -380,7 +386,7 @@ class Tweedie(Loss):
             down[y == 0] = 0.0  # also where the exponential is infinite
         return common, up, down
 
-    def _mean_to(self, rate, prediction):
+    def _mean_to(self, rate: float, prediction: Array) -> Any:
         """Return a power of the mean; 1.0, a float, where that is all it is."""
         if rate == 0:
             return 1.0
@@ -388,10 +394,11 @@ class Tweedie(Loss):
             return prediction if rate == 1 else np.exp(rate * np.log(prediction))
         return np.exp(prediction if rate == 1 else rate * prediction)
 
-    def _log_mean(self, prediction):
+    def _log_mean(self, prediction: Array) -> Array:
         if self.link == "log":
             return prediction
-        return np.maximum(np.log(prediction), np.finfo(prediction.dtype).min)  # finite, so that 0 log 0 is 0
+        log: Array = np.maximum(np.log(prediction), np.finfo(prediction.dtype).min)  # finite, so that 0 log 0 is 0
+        return log
 
 
 class Poisson(Tweedie):
@@ -416,7 +423,7 @@ class Poisson(Tweedie):
     ranges = {"link": ("log", "identity")}
     power = 1
 
-    def __init__(self, link="log"):
+    def __init__(self, link: str = "log") -> None:
         self.link = link
 
 
@@ -442,7 +449,7 @@ class Gamma(Tweedie):
     ranges = {"link": ("log", "identity")}
     power = 2
 
-    def __init__(self, link="log"):
+    def __init__(self, link: str = "log") -> None:
         self.link = link
 
 
@@ -477,7 +484,7 @@ class LogLoss(Loss):
     link = "logit"
     domain = Interval(0, 1)
 
-    def value_and_derivative(self, y, prediction):
+    def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
         """Value of each row, and its derivative in the scores.
 
         Parameters
@@ -504,14 +511,14 @@ class LogLoss(Loss):
             return _row_by_row(self._multinomial, y.astype(np.intp, copy=False), prediction)
         return super().value_and_derivative(y, prediction)
 
-    def formula(self, y, prediction):
+    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         positive = np.maximum(prediction, 0)
         one, zero = np.exp(prediction - positive), np.exp(-positive)  # as their probabilities; the larger is 1
         values = positive - y * prediction + np.log1p(one * zero)
         return values, (one * (1 - y) - zero * y) / (one + zero)
 
     @staticmethod
-    def _multinomial(y, scores):
+    def _multinomial(y: Array, scores: Array) -> tuple[Array, Array]:
         shares = scores.T.copy()  # classes first: NumPy is several times faster along the long axis
         at = np.arange(len(y))
         at += y * len(y)
@@ -525,7 +532,7 @@ class LogLoss(Loss):
         own[at] -= 1
         return values, np.ascontiguousarray(shares.T)
 
-    def check_domain(self, y):
+    def check_domain(self, y: ArrayLike) -> None:
         """Raise if ``y`` holds neither class indices nor numbers in [0, 1].
 
         Parameters
@@ -543,7 +550,7 @@ class LogLoss(Loss):
         super().check_domain(np.minimum(y, 1) if is_index else y)
 
     @staticmethod
-    def probabilities(prediction):
+    def probabilities(prediction: ArrayLike) -> Array:
         """Turn the raw scores of a binary or multinomial model into probabilities of the classes.
 
         Those of a multilabel model are `inverse_link`'s.
@@ -572,7 +579,8 @@ class LogLoss(Loss):
         else:
             score = scores.reshape(-1)
             shares = np.stack([expit(-score), expit(score)], axis=1)
-        return shares.astype(prediction.dtype, copy=False)
+        probabilities: Array = shares.astype(prediction.dtype, copy=False)
+        return probabilities
 
 
 class NegativeLogLikelihood(Loss):
@@ -592,7 +600,7 @@ class NegativeLogLikelihood(Loss):
     name = "negative_log_likelihood"
     domain = None
 
-    def value_and_derivative(self, y, prediction):
+    def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
         """Value of each row, and its derivative in the log-density.
 
         Parameters
@@ -613,7 +621,7 @@ class NegativeLogLikelihood(Loss):
         return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
 
 
-def get_loss(loss):
+def get_loss(loss: str | Loss) -> Loss:
     """Return the loss that a name stands for.
 
     Parameters
@@ -642,7 +650,7 @@ def get_loss(loss):
     return lookup("loss", LOSSES, loss, Loss)
 
 
-def get_loss_names():
+def get_loss_names() -> list[str]:
     """Return the names of all losses, sorted.
 
     Returns
@@ -659,7 +667,7 @@ def get_loss_names():
     return sorted(LOSSES)
 
 
-def _as_floating(prediction):
+def _as_floating(prediction: ArrayLike) -> Array:
     prediction = np.asarray(prediction)
     return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
 
@@ -668,7 +676,9 @@ ENTRIES_AT_ONCE = 65536
 """Of a prediction: what a formula makes on its way then stays in the cache, and in memory that is not given back."""
 
 
-def _row_by_row(formula, y, prediction):
+def _row_by_row(
+    formula: Callable[[Array, Array], tuple[Array, Array]], y: Array, prediction: Array
+) -> tuple[Array, Array]:
     """Value and derivative of each row, by a formula that looks at no other; many rows are taken in parts."""
     with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
         if prediction.size <= ENTRIES_AT_ONCE:
@@ -682,11 +692,11 @@ def _row_by_row(formula, y, prediction):
         return values, derivative
 
 
-def _row_sums(values):
+def _row_sums(values: Array) -> Array:
     return values if values.ndim == 1 else np.einsum("ij->i", values)  # for few columns, faster than sum
 
 
-def _alternatives(y):
+def _alternatives(y: Array) -> str:
     """Words on the losses whose domain holds all of y, if there are any."""
     domains = {name: LOSSES[name]().domain for name in sorted(LOSSES)}
     fitting = [repr(name) for name, domain in domains.items() if domain is not None and domain.holds(y).all()]

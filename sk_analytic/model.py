@@ -5,16 +5,21 @@ callable with the names it asked for; a `Model` is all of them, with what is abs
 there.
 """
 
+from __future__ import annotations
+
 import copy
 import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import issparse
 
 from .exceptions import ReceivedArgumentError
 from .named import nearest
+from .rows import Batch
+from .typing import Array, Forward, Grads, LossFunction, Params, Pullback
 
 GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
 
@@ -35,7 +40,7 @@ _RESERVED = {"params", *(name for names in _RECEIVABLE.values() for name in name
 _OF_METHODS = {"classes", "X_val", "y_val", "sample_weight_val"}  # arguments that methods of the estimators have
 
 
-def metadata_names(functions, model_params):
+def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[str]:
     """Return the names under which callables may receive row-wise metadata: those that nothing else provides.
 
     Parameters
@@ -48,7 +53,7 @@ def metadata_names(functions, model_params):
     -------
     names : set of str
     """
-    names = set()
+    names: set[str] = set()
     for role, function in functions.items():
         if callable(function):
             with suppress(ReceivedArgumentError):
@@ -85,7 +90,7 @@ class Receiver:
         If it has an argument without a default that nothing provides.
     """
 
-    def __init__(self, role, function, columns, model_params):
+    def __init__(self, role: str, function: Any, columns: Iterable[str], model_params: Mapping[str, Any]) -> None:
         if not callable(function):
             raise TypeError(f"{role} must be callable; got {function!r}.")
         self.role, self.function = role, function
@@ -109,13 +114,13 @@ class Receiver:
         weight = arguments.get("sample_weight")
         self._weight_defaults_to_none = weight is not None and weight.default is None
 
-    def bound_to(self, columns):
+    def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == columns.keys():
             return self
         return Receiver(self.role, self.function, columns, self._fixed)
 
-    def __call__(self, params, batch):
+    def __call__(self, params: Any, batch: Batch) -> Any:
         """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
 
         An exception of its own goes on unchanged, with a note saying who was called.
@@ -134,7 +139,7 @@ class Receiver:
                 )
             raise
 
-    def _received(self, batch):
+    def _received(self, batch: Batch) -> dict[str, Any]:
         """What it receives by name."""
         received = self._fixed.copy()
         for name in self.wanted:
@@ -173,7 +178,16 @@ class Model:
     loss : Receiver or None
     """
 
-    def __init__(self, *, forward, forms, loss=None, columns=(), model_params=None, init=None):
+    def __init__(
+        self,
+        *,
+        forward: Forward | None,
+        forms: Mapping[str, Callable[..., Any] | None],
+        loss: LossFunction | None = None,
+        columns: Iterable[str] = (),
+        model_params: dict[str, Any] | None = None,
+        init: Any = None,
+    ) -> None:
         model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms)
         self.gradient = Receiver(self.form, forms[self.form], columns, model_params)
@@ -197,7 +211,15 @@ class Model:
     default_init: Receiver | None = None  # the default model's, where the start is the user's: it knows the blocks
 
     @classmethod
-    def bind(cls, *, forward, forms, init, default, **rest):
+    def bind(
+        cls,
+        *,
+        forward: Forward | None,
+        forms: Mapping[str, Callable[..., Any] | None],
+        init: Any,
+        default: Mapping[str, Callable[..., Any]],
+        **rest: Any,
+    ) -> Model:
         """Bind an estimator's callables; where none are given, those of its default model.
 
         Parameters
@@ -232,12 +254,12 @@ class Model:
             raise TypeError(f"forward is needed beside {model.form}: it makes the predictions.")
         return model
 
-    def predictions(self, params, batch):
+    def predictions(self, params: Any, batch: Batch) -> Any:
         """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""
         returned = self.predictor(params, batch)
         return returned if self.forward is not None else pair(returned, "vjp", "(prediction, pullback)")[0]
 
-    def bound_to(self, columns):
+    def bound_to(self, columns: Mapping[str, Any]) -> Model:
         """Return the model that predicts with other row-wise data at hand than those of `fit`."""
         predictor = self.predictor.bound_to(columns)
         if predictor is self.predictor:
@@ -246,12 +268,13 @@ class Model:
         other.predictor = predictor
         return other
 
-    def starting_params(self, batch):
+    def starting_params(self, batch: Batch) -> Params:
         """Return the starting θ; ``batch`` has what `init` can receive."""
-        return self.init(None, batch) if isinstance(self.init, Receiver) else self.init
+        start: Params = self.init(None, batch) if isinstance(self.init, Receiver) else self.init
+        return start
 
 
-def pair(returned, role, expected):
+def pair(returned: Any, role: str, expected: str) -> Sequence[Any]:
     """Return what a callable returned, if that is a pair."""
     if type(returned) is tuple and len(returned) == 2:
         return returned
@@ -261,19 +284,19 @@ def pair(returned, role, expected):
     return returned
 
 
-def note(error, where, function):
+def note(error: Exception, where: str, function: object) -> None:
     """Add to an exception from a callable of the user's where it was raised."""
     error.add_note(f"Raised inside {where}: {describe(function)}")
 
 
-def describe(function):
+def describe(function: object) -> str:
     """Return a callable's name and place, for messages."""
     name = getattr(function, "__qualname__", None) or repr(function)
     code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}, line {code.co_firstlineno})" if code else name
 
 
-def _remedy(role, name):
+def _remedy(role: str, name: str) -> str:
     """How an argument without a default may come to its value, where that is for the caller of a method to say."""
     if name in _RESERVED | _OF_METHODS:
         return ""
@@ -281,12 +304,12 @@ def _remedy(role, name):
     return f"Where it has a value for each row, pass it to {methods}: {name}=values. "
 
 
-def _by_position(role):
+def _by_position(role: str) -> tuple[str, ...]:
     """What a callable receives by position."""
     return () if role == "init" else ("params", "X")
 
 
-def _arguments(role, function, by_position):
+def _arguments(role: str, function: Callable[..., Any], by_position: tuple[str, ...]) -> dict[str, inspect.Parameter]:
     """The parameters of a callable that are received by name."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -311,7 +334,7 @@ def _arguments(role, function, by_position):
     return {p.name: p for p in parameters if p not in taken and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def _only_form(forms):
+def _only_form(forms: Mapping[str, object]) -> str:
     given = [name for name in GRADIENT_FORMS if forms.get(name) is not None]
     if len(given) == 1:
         return given[0]
@@ -319,7 +342,7 @@ def _only_form(forms):
     raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.")
 
 
-def _checked_model_params(model_params, columns):
+def _checked_model_params(model_params: object, columns: Iterable[str]) -> dict[str, Any]:
     if model_params is None:
         return {}
     if not isinstance(model_params, dict):
@@ -337,21 +360,24 @@ def _checked_model_params(model_params, columns):
 # The default models: what an estimator is where no callables are given.
 
 
-def linear_init(n_features, n_outputs):
+Blocks: TypeAlias = dict[str, Array]  # a float of the user's structure is an array without dimensions here
+
+
+def linear_init(n_features: int, n_outputs: int) -> dict[str, Any]:
     """Start a linear model at zero: ``coef`` of shape (n_features, [n_outputs]), ``intercept``."""
     shape = () if n_outputs == 1 else (n_outputs,)
     return {"coef": np.zeros((n_features, *shape)), "intercept": np.zeros(shape) if shape else 0.0}
 
 
-def linear_forward(params, X):
+def linear_forward(params: Blocks, X: Array) -> Array:
     """Return ``X @ coef + intercept``."""
     return X @ params["coef"] + params["intercept"]
 
 
-def linear_vjp(params, X):
+def linear_vjp(params: Blocks, X: Array) -> tuple[Array, Pullback]:
     """Return the linear prediction and its pullback."""
 
-    def pullback(d_prediction):
+    def pullback(d_prediction: Array) -> Grads:
         return {"coef": X.T @ d_prediction, "intercept": d_prediction.sum(axis=0)}
 
     return linear_forward(params, X), pullback
@@ -360,7 +386,7 @@ def linear_vjp(params, X):
 SMALLEST_SHARE = 1e-3  # of the data's overall scale: what the scale of a constant column is kept above
 
 
-def gaussian_init(X, sample_weight=None):
+def gaussian_init(X: Array, sample_weight: Array | None = None) -> dict[str, Any]:
     """Start a diagonal Gaussian at its maximum likelihood.
 
     The third block, ``smallest_scale``, is data: it has no gradient. Columns that hardly vary (digits
@@ -373,34 +399,37 @@ def gaussian_init(X, sample_weight=None):
     return {"mean": mean, "log_scale": log_scale, "smallest_scale": float(smallest)}
 
 
-def _standardized(params, X):
+def _standardized(params: Blocks, X: Array) -> tuple[Array, Array, Array]:
     free = np.exp(2 * params["log_scale"])
     variance = free + params["smallest_scale"] ** 2
     return (X - params["mean"]) / np.sqrt(variance), variance, free
 
 
-def _gaussian_log_density(z, variance):
-    return -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum())
+def _gaussian_log_density(z: Array, variance: Array) -> Array:
+    log_density: Array = -0.5 * ((z * z).sum(axis=1) + np.log(2 * np.pi * variance).sum())
+    return log_density
 
 
-def gaussian_forward(params, X):
+def gaussian_forward(params: Blocks, X: Array) -> Array:
     """Return the log-density of a Gaussian of variance ``exp(2 log_scale) + smallest_scale**2``."""
     z, variance, _ = _standardized(params, X)
     return _gaussian_log_density(z, variance)
 
 
-def gaussian_vjp(params, X):
+def gaussian_vjp(params: Blocks, X: Array) -> tuple[Array, Pullback]:
     """Return the Gaussian log-density and its pullback."""
     z, variance, free = _standardized(params, X)
 
-    def pullback(d_prediction):
+    def pullback(d_prediction: Array) -> Grads:
         by_log_scale = (d_prediction @ (z * z) - d_prediction.sum()) * free / variance
         return {"mean": d_prediction @ z / np.sqrt(variance), "log_scale": by_log_scale, "smallest_scale": None}
 
     return _gaussian_log_density(z, variance), pullback
 
 
-def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):
+def autoencoder_init(
+    X: Array, n_features: int, rng: np.random.Generator, sample_weight: Array | None = None, n_components: int = 2
+) -> dict[str, Any]:
     """Start a tied linear autoencoder at a random orthonormal basis.
 
     The ``mean`` of the rows is the best one whatever the basis, so it is data: it has no gradient. (Adam,
@@ -411,12 +440,12 @@ def autoencoder_init(X, n_features, rng, sample_weight=None, n_components=2):
     return {"components": components, "mean": np.average(X, axis=0, weights=sample_weight)}
 
 
-def autoencoder_forward(params, X):
+def autoencoder_forward(params: Blocks, X: Array) -> Array:
     """Return the codes ``(X - mean) @ components``."""
     return (X - params["mean"]) @ params["components"]
 
 
-def autoencoder_loss_and_gradient(params, X, sample_weight=None):
+def autoencoder_loss_and_gradient(params: Blocks, X: Array, sample_weight: Array | None = None) -> tuple[float, Grads]:
     """Return half the squared error of reconstruction, ``(X - mean) @ components @ components.T``."""
     centred = X - params["mean"]
     components = params["components"]

@@ -10,12 +10,13 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .representation import Shown
+from .typing import T
 
 
 class Interval:
@@ -73,8 +74,6 @@ class Interval:
 
 Range: TypeAlias = Interval | tuple[Any, ...] | type[bool]
 """What a hyperparameter may be: a number of an interval, one of some choices, or true or false."""
-
-T = TypeVar("T")
 
 
 def nearest(word: object, words: Iterable[object]) -> str:

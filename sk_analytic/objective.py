@@ -4,16 +4,23 @@ The objective is the mean over rows of weight times loss, plus ``alpha/2`` times
 the penalised blocks. All scaling is done in this file and nowhere else.
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
-from .losses import SquaredError
-from .model import note, pair
+from .losses import Loss, SquaredError
+from .model import Model, note, pair
 from .named import Interval
+from .parameters import Layout, Parameters
 from .row_gradients import RowGradient, outside, spread
+from .rows import Batch, Rows
+from .typing import Array, Shape
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
 
@@ -29,13 +36,13 @@ class Partial(NamedTuple):
     some rows have one are in ``by_rows``, in the order of blocks; what ``gradient`` holds there means nothing.
     """
 
-    loss: float | None
-    gradient: np.ndarray | None
+    loss: float | Any
+    gradient: Array | Any
     n: int
     missing: tuple[int, ...] = ()
     by_rows: tuple[RowGradient, ...] = ()
 
-    def dense(self):
+    def dense(self) -> Partial:
         """Return the same with a gradient of all rows."""
         if self.gradient is None or not self.by_rows:
             return self
@@ -43,7 +50,7 @@ class Partial(NamedTuple):
         return self._replace(by_rows=())
 
 
-def merge(partials):
+def merge(partials: Iterable[Partial]) -> Partial:
     """Return the partial of all the rows of several, summed in their order.
 
     The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart.
@@ -101,17 +108,17 @@ class Objective:
 
     def __init__(
         self,
-        model,
-        loss,
-        layout,
+        model: Model,
+        loss: Loss | Any,
+        layout: Layout,
         *,
-        alpha=0.0,
-        unpenalized=(),
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        needs_value=False,
-    ):
+        alpha: float | dict[str, float] = 0.0,
+        unpenalized: Sequence[str] = (),
+        reduction: str = "mean",
+        fixed: Iterable[str] = (),
+        numerical: Iterable[str] = (),
+        needs_value: bool = False,
+    ) -> None:
         if reduction == "sum" and model.form in ("vjp", "jacobian"):
             raise ValueError(
                 f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
@@ -131,33 +138,33 @@ class Objective:
             raise ValueError("numerical names blocks whose gradient is made of differences, but there is no loss.")
         self._allocate()
 
-    def _allocate(self):
+    def _allocate(self) -> None:
         """Make what a step needs and neither a copy nor a pickle shares."""
         self._gradient = np.empty(self.layout.size, self.layout.dtype)
         self._blocks = self.layout.blocks(self._gradient)
         self._evaluate = getattr(self, f"_by_{self.model.form}")
         self._is_adjusted = bool(self.fixed or self.numerical or self.reduction == "sum")
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         made = ("_gradient", "_blocks", "_evaluate", "_is_adjusted")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._allocate()
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective over vectors of another dtype."""
         other = object.__new__(Objective)
         other.__setstate__({**self.__getstate__(), "layout": self.layout.astype(dtype)})
         return other
 
     @property
-    def has_value(self):
+    def has_value(self) -> bool:
         """Whether the loss can be had at all, beside the gradient."""
         return self.model.form != "gradient" or self.model.loss is not None or self.loss is not None
 
-    def require_value(self):
+    def require_value(self) -> None:
         """Raise if an optimizer that needs the value of the loss cannot have it."""
         if not self.has_value:
             raise ValueError(
@@ -166,11 +173,11 @@ class Objective:
             )
 
     @property
-    def step_has_value(self):
+    def step_has_value(self) -> bool:
         """Whether a step gives the loss along with the gradient."""
         return self.model.form != "gradient" or self.needs_value
 
-    def partial(self, theta, batch):
+    def partial(self, theta: Parameters, batch: Batch) -> Partial:
         """Return the contribution of a batch; its gradient is valid until the next call."""
         if batch.is_empty:
             return Partial(0.0, None, batch.n)
@@ -180,7 +187,9 @@ class Objective:
             missing, by_rows = self._adjust(theta, batch, missing, by_rows)
         return Partial(loss, self._gradient, batch.n, missing, by_rows)
 
-    def _adjust(self, theta, batch, missing, by_rows):
+    def _adjust(
+        self, theta: Parameters, batch: Batch, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]
+    ) -> tuple[tuple[int, ...], tuple[RowGradient, ...]]:
         """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed.
 
         The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block.
@@ -202,13 +211,13 @@ class Objective:
                 self._blocks[index][...] = 0
         return missing, by_rows
 
-    def _difference(self, theta, batch, missing):
+    def _difference(self, theta: Parameters, batch: Batch, missing: tuple[int, ...]) -> tuple[int, ...]:
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
         for index in set(self.numerical).difference(self.fixed):
             self._gradient[self.layout.slices[index]] = self.differences(self._value, theta, batch, index)
         return tuple(index for index in missing if index not in self.numerical)
 
-    def differences(self, function, theta, batch, index):
+    def differences(self, function: Callable[[Any, Batch], Any], theta: Parameters, batch: Batch, index: int) -> Array:
         """Return central differences of ``function(params, batch)`` by the entries of a block, a row for each."""
         vector = theta.vector.astype(np.float64)
         params = self.layout.astype(np.float64).views(vector)
@@ -225,7 +234,7 @@ class Objective:
             block[entry] = here
         return np.array(rows)
 
-    def _completed(self, grads):
+    def _completed(self, grads: Any) -> Any:
         """The user's gradient with None for the blocks that are differenced, where a dict leaves them out."""
         if not self.numerical or not isinstance(grads, dict):
             return grads
@@ -233,7 +242,7 @@ class Objective:
         keys = {str(key): key for key in self.layout.tree}
         return {**{keys[name]: None for name in names if name in keys}, **grads}
 
-    def finish(self, theta, partial):
+    def finish(self, theta: Parameters, partial: Partial) -> tuple[float | Any, Array]:
         """Add the penalty, once.
 
         Returns
@@ -255,18 +264,18 @@ class Objective:
                 gradient[where] += slope
         return None if loss is None else loss + 0.5 * penalty, gradient
 
-    def penalty(self, theta):
+    def penalty(self, theta: Parameters) -> float:
         """Return ``alpha/2`` times the sum of squares of the penalised blocks."""
         blocks = ((theta.vector[self.layout.slices[index]], alpha) for index, alpha in self.penalties)
         return 0.5 * sum(float((alpha * block).dot(block)) for block, alpha in blocks)
 
-    def value(self, theta, batch):
+    def value(self, theta: Parameters, batch: Batch) -> float | Any:
         """Return the mean loss of a batch, without the penalty; None where no loss can be had."""
         if batch.is_empty:
             return 0.0 if self.has_value else None
         return self._value(theta.structure, batch)
 
-    def _value(self, params, batch):
+    def _value(self, params: Any, batch: Batch) -> float | Any:
         if self.model.loss is not None:
             return self._scalar(self.model.loss(params, batch), "loss", batch)
         if self.model.form == "loss_and_gradient":
@@ -275,31 +284,32 @@ class Objective:
             return None
         return self._named_loss(self.predictions(params, batch), batch)[0]
 
-    def mean_value(self, theta, batches):
+    def mean_value(self, theta: Parameters, batches: Iterable[Batch]) -> float | None:
         """Return the mean loss of several batches and the penalty; None where no loss can be had."""
         return self.mean(theta, [(self.value(theta, batch), batch.n) for batch in batches])
 
-    def mean(self, theta, values):
+    def mean(self, theta: Parameters, values: Sequence[tuple[float | Any, int]]) -> float | None:
         """Return the mean of pairs of a `value` and its number of rows, and the penalty; None if there is no loss."""
         if values[0][0] is None:
             return None
-        return sum(value * n for value, n in values) / sum(n for _, n in values) + self.penalty(theta)
+        total: float = sum(value * n for value, n in values) / sum(n for _, n in values)
+        return total + self.penalty(theta)
 
-    def predictions(self, params, batch):
+    def predictions(self, params: Any, batch: Batch) -> Array:
         """Return what `forward` says of a batch, one row for each of its rows."""
         return read_prediction(self.model.predictions(params, batch), batch.n)
 
     # The four gradient forms. Each returns the mean loss of the batch, or None, and the gradient of it.
 
-    def _by_gradient(self, params, batch):
+    def _by_gradient(self, params: Any, batch: Batch) -> tuple[float | None, Any]:
         loss = self._value(params, batch) if self.needs_value else None
         return loss, self.model.gradient(params, batch)
 
-    def _by_loss_and_gradient(self, params, batch):
+    def _by_loss_and_gradient(self, params: Any, batch: Batch) -> tuple[float, Any]:
         loss, grads = pair(self.model.gradient(params, batch), "loss_and_gradient", "(loss, grads)")
         return self._scalar(loss, "the loss of loss_and_gradient", batch), grads
 
-    def _by_vjp(self, params, batch):
+    def _by_vjp(self, params: Any, batch: Batch) -> tuple[float, Any]:
         prediction, pullback = pair(self.model.gradient(params, batch), "vjp", "(prediction, pullback)")
         if not callable(pullback):
             raise TypeError(f"vjp must return (prediction, pullback) with a callable pullback; got {pullback!r}.")
@@ -311,7 +321,7 @@ class Objective:
             raise
         return loss, self.layout.unwrap(grads)
 
-    def _by_jacobian(self, params, batch):
+    def _by_jacobian(self, params: Any, batch: Batch) -> tuple[float, Any]:
         loss, derivative = self._named_loss(self.predictions(params, batch), batch)
         flat = derivative.ravel()
         blocks = [
@@ -320,7 +330,7 @@ class Objective:
         ]
         return loss, self.layout.fill(blocks)
 
-    def jacobian(self, params, batch, shape):
+    def jacobian(self, params: Any, batch: Batch, shape: Shape) -> list[Array | None]:
         """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""
         jacobian = self._completed(self.model.gradient(params, batch))
         if len(shape) == 2 and shape[1] == 1 and not self._has_output_axis(jacobian):
@@ -328,14 +338,14 @@ class Objective:
         leaves = self.layout.stacked(jacobian, shape)
         return [None if leaf is None else leaf.reshape(math.prod(shape), -1) for leaf in leaves]
 
-    def _has_output_axis(self, jacobian):
+    def _has_output_axis(self, jacobian: Any) -> bool:
         """Whether the leaves of a Jacobian for predictions (n, 1) have that second axis themselves."""
         for leaf, shape in zip(self.layout.leaves(jacobian, "jacobian"), self.layout.shapes, strict=True):
             if leaf is not None:
                 return np.ndim(leaf) == len(shape) + 2
         return False
 
-    def _named_loss(self, prediction, batch):
+    def _named_loss(self, prediction: Array, batch: Batch) -> tuple[float, Array]:
         """Mean loss of a batch by name, and its derivative in the prediction, weights included."""
         y, matched = match_target(batch.y, prediction)
         values, derivative = self.loss.value_and_derivative(y, matched)
@@ -348,7 +358,7 @@ class Objective:
         derivative = derivative * share
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
-    def _scalar(self, loss, role, batch):
+    def _scalar(self, loss: Any, role: str, batch: Batch) -> float:
         if not isinstance(loss, float):
             array = np.asarray(loss)
             if array.ndim or array.dtype.kind not in "fiu":
@@ -373,7 +383,7 @@ class Residuals:
         For another gradient form or loss.
     """
 
-    def __init__(self, objective):
+    def __init__(self, objective: Objective) -> None:
         if objective.model.form != "jacobian" or type(objective.loss) is not SquaredError:
             raise ValueError(
                 "A least-squares method needs the jacobian form and loss='squared_error'; got "
@@ -381,25 +391,26 @@ class Residuals:
             )
         self.objective = objective
 
-    def values(self, theta, rows):
+    def values(self, theta: Parameters, rows: Rows) -> Array:
         """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective."""
         objective = self.objective
 
-        def of_batch(batch):
+        def of_batch(batch: Batch) -> Array:
             y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-            return ((prediction - y) * self._root_weights(batch, rows.n_samples, prediction.ndim)).ravel()
+            residuals: Array = (prediction - y) * self._root_weights(batch, rows.n_samples, prediction.ndim)
+            return residuals.ravel()
 
         blocks = objective.layout.blocks(theta.vector)
         return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
 
-    def jacobian(self, theta, rows):
+    def jacobian(self, theta: Parameters, rows: Rows) -> Array:
         """Return the derivative of the residuals, a matrix with a column for each entry of θ."""
         parts = rows.map(lambda batch: self._jacobian(theta, batch, rows.n_samples))
         trained = [any(part) for part in zip(*(trained for _, trained in parts), strict=True)]
         diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in self.objective.penalties]
         return np.concatenate([*(matrix for matrix, _ in parts), *diagonals])
 
-    def _jacobian(self, theta, batch, n_samples):
+    def _jacobian(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[Array, list[bool]]:
         """The rows of a batch in the Jacobian, and which blocks are trained."""
         objective = self.objective
         prediction = objective.predictions(theta.structure, batch)
@@ -419,7 +430,7 @@ class Residuals:
                 matrix[:, where] = weights * leaf
         return matrix, trained
 
-    def _penalty_rows(self, index, alpha, is_trained):
+    def _penalty_rows(self, index: int, alpha: float, is_trained: bool) -> Array:
         layout = self.objective.layout
         where = layout.slices[index]
         rows = np.zeros((where.stop - where.start, layout.size))
@@ -428,12 +439,12 @@ class Residuals:
         return rows
 
     @staticmethod
-    def _root_weights(batch, n_samples, ndim):
+    def _root_weights(batch: Batch, n_samples: int, ndim: int) -> Array:
         share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
         return np.sqrt(share) if ndim == 1 else np.sqrt(share)[:, None]
 
 
-def read_prediction(prediction, n):
+def read_prediction(prediction: Any, n: int) -> Array:
     """Return a prediction as a float array with a row for each row of X.
 
     Raises
@@ -453,7 +464,7 @@ def read_prediction(prediction, n):
     return array
 
 
-def match_target(y, prediction):
+def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:
     """Return y and prediction in shapes that a loss can compare: (n, 1) goes with (n,), nothing is broadcast.
 
     Class indices y of shape (n,) go with scores of shape (n, K).
@@ -473,7 +484,9 @@ def match_target(y, prediction):
     )
 
 
-def _penalties(layout, alpha, unpenalized):
+def _penalties(
+    layout: Layout, alpha: float | dict[str, float], unpenalized: Sequence[str]
+) -> tuple[tuple[int, float], ...]:
     """Pairs of block index and strength, those of strength 0 left out."""
     if not isinstance(alpha, dict):
         named = {name: alpha for name in layout.names if name not in unpenalized}

@@ -4,10 +4,22 @@
 (purpose, epoch, step) under the seed of the fit, so that a repeat or a resume meets the same rows.
 """
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 from scipy.sparse import issparse, vstack
+
+from .parameters import Parameters
+from .typing import Array, T
+
+if TYPE_CHECKING:
+    from .objective import Objective, Partial
+
 
 # Purposes of random numbers, the first entry of a position.
 INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
@@ -18,7 +30,7 @@ GATHERED_BYTES = 1 << 18  # rows of several batches are gathered at once, up to 
 GATHERED_CSR_BYTES = 1 << 20  # more of a CSR matrix: each time costs as much as some thousand values
 
 
-def generator(seed, *position):
+def generator(seed: int, *position: Any) -> np.random.Generator:
     """Return the generator of a position under a seed: always the same numbers, whatever ran before."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=position))
 
@@ -40,11 +52,17 @@ class Batch:
 
     __slots__ = ("X", "columns", "n", "position", "sample_weight")
 
-    def __init__(self, X, columns, sample_weight=None, position=(0, CALLABLE, 0, 0)):
+    def __init__(
+        self,
+        X: Any,
+        columns: Mapping[str, Array],
+        sample_weight: Array | None = None,
+        position: tuple[int, ...] = (0, CALLABLE, 0, 0),
+    ) -> None:
         self.X, self.columns, self.sample_weight, self.position = X, columns, sample_weight, position
         self.n = X.shape[0]
 
-    def argument(self, name):
+    def argument(self, name: str) -> Any:
         """Return what a callable receives under a name."""
         if name in self.columns:
             return self.columns[name]
@@ -56,36 +74,61 @@ class Batch:
         return self.X
 
     @property
-    def y(self):
+    def y(self) -> Any:
         """The targets, or None where there are none."""
         return self.columns.get("y")
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         """Whether nothing is to be learned here: no rows, or none with a weight."""
         return not self.n or (self.sample_weight is not None and not self.sample_weight.any())
 
-    def with_columns(self, columns, position):
+    def with_columns(self, columns: Mapping[str, Any], position: tuple[int, ...]) -> Batch:
         """Return the same rows with more that callables can receive by name, at another position."""
         return Batch(self.X, {**self.columns, **columns}, self.sample_weight, position)
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> Batch:
         """Return the batch with its floating arrays in another dtype."""
 
         return self._mapped(lambda array: array.astype(dtype) if np.dtype(array.dtype).kind == "f" else array)
 
-    def copy(self):
+    def copy(self) -> Batch:
         """Return a batch of writable copies."""
         return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array))
 
-    def read_only(self):
+    def read_only(self) -> Any:
         """Return a batch of read-only views."""
         return self._mapped(read_only)
 
-    def _mapped(self, change):
+    def _mapped(self, change: Callable[[Any], Any]) -> Batch:
         columns = {name: change(column) for name, column in self.columns.items()}
         weight = None if self.sample_weight is None else change(self.sample_weight)
         return Batch(change(self.X), columns, weight, self.position)
+
+
+class Rows(Protocol):
+    """What training asks of rows, wherever they live: `ArrayRows` in memory, `ChunkRows` one chunk at a time."""
+
+    n_samples: int
+    batch_size: int
+    steps_per_epoch: int
+
+    @property
+    def sum_of_weights(self) -> float:
+        """Sum of the weights of all rows; their number where none are weighted."""
+
+    @property
+    def first(self) -> ArrayRows:
+        """The rows that `init` and the gradient check look at."""
+
+    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
+        """Return the objective's contribution of one batch."""
+
+    def map(self, function: Callable[[Batch], T]) -> list[T]:
+        """Return what a function says of all rows, in a list with an entry for each batch they come in."""
+
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
+        """Return a fixed random sample of the rows that have a weight."""
 
 
 class ArrayRows:
@@ -109,7 +152,17 @@ class ArrayRows:
         Where these rows stand among others: part of the position that their order is drawn from.
     """
 
-    def __init__(self, X, columns, sample_weight=None, *, batch_size=None, shuffle=False, seed=0, place=()):
+    def __init__(
+        self,
+        X: Any,
+        columns: Mapping[str, Array],
+        sample_weight: Array | None = None,
+        *,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        place: tuple[int, ...] = (),
+    ) -> None:
         self.n_samples = X.shape[0]
         self.batch_size = min(batch_size or self.n_samples, self.n_samples)
         self.steps_per_epoch = -(-self.n_samples // self.batch_size) if self.n_samples else 0
@@ -120,40 +173,41 @@ class ArrayRows:
         self._arrays = [read_only(array) for array in arrays]
         self._sliced = [_Slices(array) if issparse(array) else array for array in self._arrays]
         self._weighted = sample_weight is not None
-        self._order_of = self._gathered = None  # epoch of the order, and what of it is in the buffers
-        self._buffers: list = []
+        self._order_of: int | None = None
+        self._gathered: int | None = None  # epoch of the order, and what of it is in the buffers
+        self._buffers: list[Any] = []
         self._only: Batch | None = None
 
     @property
-    def sum_of_weights(self):
+    def sum_of_weights(self) -> float:
         """Sum of the weights of all rows; their number where none are weighted."""
         return float(self._arrays[-1].sum()) if self._weighted else float(self.n_samples)
 
-    def partial(self, objective, theta, epoch, step):
+    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
         """Return the objective's contribution of one batch."""
         return objective.partial(theta, self.batch(epoch, step))
 
-    def batch(self, epoch, step):
+    def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
         batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
         batch.position = (self.seed, CALLABLE, epoch, step)
         return batch
 
     @property
-    def everything(self):
+    def everything(self) -> Batch:
         """All rows as one batch of views."""
         return Batch(*self._parts([read_only(array) for array in self._arrays]), position=(self.seed, CALLABLE, 0, 0))
 
     @property
-    def first(self):
+    def first(self) -> ArrayRows:
         """The rows that `init` and the gradient check look at: these."""
         return self
 
-    def map(self, function):
+    def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each batch they come in: one."""
         return [function(self.everything)]
 
-    def sample(self, n_batches, purpose, batch_size=None):
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return a fixed random sample of the rows that have a weight, in batches of the shapes that training uses.
 
         Their weights are scaled so that the mean over the sample stands for that over all rows.
@@ -179,21 +233,21 @@ class ArrayRows:
         return sampled(self.take(chosen), size, share, (self.seed, purpose))
 
     @property
-    def eligible(self):
+    def eligible(self) -> Array:
         """The numbers of the rows that a sample may have: those with a weight."""
         return np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
 
-    def take(self, rows):
+    def take(self, rows: Any) -> _Parts:
         """Return copies of some rows: X, the columns by name, the weights or None."""
         return self._parts([array[rows] for array in self._arrays])
 
-    def _parts(self, arrays) -> _Parts:
+    def _parts(self, arrays: Iterable[Any]) -> _Parts:
         """Tell apart what stands side by side in ``_arrays``: X, the columns by name, the weights or None."""
         X, *columns = arrays
         weight = columns.pop() if self._weighted else None
         return X, dict(zip(self._names, columns, strict=True)), weight
 
-    def _in_order(self, step):
+    def _in_order(self, step: int) -> Batch:
         """The rows of a step as they stand in the arrays; made once where that is all of them."""
         if self._only is not None:
             return self._only
@@ -204,7 +258,7 @@ class ArrayRows:
             self._only = batch
         return batch
 
-    def _shuffled(self, epoch, step):
+    def _shuffled(self, epoch: int, step: int) -> Batch:
         """The rows of a step, views on gathered rows; those of several steps are gathered at once."""
         if not self._buffers:
             self._allocate()
@@ -223,7 +277,7 @@ class ArrayRows:
         n = min(self.batch_size, self.n_samples - step * self.batch_size)
         return Batch(*self._parts([buffer[first : first + n] for buffer in self._shown]))
 
-    def _allocate(self):
+    def _allocate(self) -> None:
         X = self._arrays[0]
         row_bytes = max(1, _n_bytes(X) // self.n_samples)
         most = GATHERED_CSR_BYTES if issparse(X) else GATHERED_BYTES
@@ -248,15 +302,15 @@ class _Slices:
     object for each number of rows, which is given other arrays for each slice.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Any) -> None:
         self.matrix = self._like = matrix
-        self._made: dict = {}
+        self._made: dict[int, tuple[Any, Array]] = {}
 
-    def show(self, matrix):
+    def show(self, matrix: Any) -> None:
         """Slice other rows of the same kind from now on."""
         self.matrix = matrix
 
-    def __getitem__(self, where):
+    def __getitem__(self, where: slice) -> Any:
         start, stop = where.start, where.stop
         n = stop - start
         if n not in self._made:
@@ -269,7 +323,7 @@ class _Slices:
         made.data, made.indices = matrix.data[first:last], matrix.indices[first:last]
         return made
 
-    def _make(self, n):
+    def _make(self, n: int) -> tuple[Any, Array]:
         """A matrix of n rows, and the array behind its ``indptr``."""
         matrix = self.matrix
         indptr = np.empty(n + 1, matrix.indptr.dtype)
@@ -279,7 +333,7 @@ class _Slices:
         return made, indptr
 
 
-def stacked(parts):
+def stacked(parts: Iterable[_Parts]) -> ArrayRows:
     """Return the rows of several X, columns and weights as one `ArrayRows`, without an order of its own."""
     Xs, columns, weights = zip(*parts, strict=True)
     named = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
@@ -287,19 +341,19 @@ def stacked(parts):
     return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
 
 
-def scale_to_mean_one(n, sum_of_weights):
+def scale_to_mean_one(n: int, sum_of_weights: float) -> float:
     """Return what to multiply weights of n rows with, so that they count like repeated rows."""
     if not sum_of_weights:
         raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
     return n / float(sum_of_weights)
 
 
-def draw(n, n_drawn, seed, purpose):
+def draw(n: int, n_drawn: int, seed: int, purpose: int) -> Array:
     """Return some of the numbers below n without repetition, by the generator of a purpose; all of them in order."""
     return generator(seed, purpose).choice(n, n_drawn, replace=False) if n_drawn < n else np.arange(n)
 
 
-def sampled(parts, size, share, position):
+def sampled(parts: _Parts, size: int, share: float, position: tuple[int, ...]) -> list[Batch]:
     """Return drawn rows as batches of a size.
 
     ``share`` is that of the rows which have a weight, and may be drawn, among all.
@@ -308,7 +362,7 @@ def sampled(parts, size, share, position):
     if sample_weight is not None:
         sample_weight = sample_weight * np.asarray(share, sample_weight.dtype)
 
-    def batch(step):
+    def batch(step: int) -> Batch:
         part = slice(step * size, (step + 1) * size)
         weight = None if sample_weight is None else read_only(sample_weight[part])
         named = {name: read_only(column[part]) for name, column in columns.items()}
@@ -317,7 +371,7 @@ def sampled(parts, size, share, position):
     return [batch(step) for step in range(max(1, -(-X.shape[0] // max(1, size))))]
 
 
-def _gather(array, rows, out):
+def _gather(array: Any, rows: Array, out: Any) -> None:
     """Write some rows of an array into the first of another."""
     if issparse(array):  # scipy's compiled way, which has no `out`
         out.show(read_only(array[rows]))
@@ -327,11 +381,11 @@ def _gather(array, rows, out):
         out[: len(rows)] = array[rows]
 
 
-def _n_bytes(array):
+def _n_bytes(array: Any) -> Any:
     return array.data.nbytes + array.indices.nbytes + array.indptr.nbytes if issparse(array) else array.nbytes
 
 
-def read_only(array):
+def read_only(array: Any) -> Any:
     """Return a view of an array, or of a CSR matrix, that cannot be written through."""
     if issparse(array):
         view = copy.copy(array)  # another object on the same arrays

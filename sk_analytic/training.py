@@ -4,21 +4,30 @@
 method of scipy. Both report to one `Monitor`, which records, prints and decides when to stop.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import math
 import signal
 import threading
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import numpy as np
+from scipy.optimize import OptimizeResult
 
 from .exceptions import DivergenceError, noted
-from .objective import Residuals, merge
-from .parameters import Parameters
+from .objective import Objective, Partial, Residuals, merge
+from .optimizers.base import Optimizer
+from .optimizers.full_batch import FullBatch
+from .optimizers.state import State
+from .parameters import Layout, Parameters
 from .row_gradients import square
+from .rows import Batch, Rows
+from .typing import Array, T
 
 _HINTS = {
     "start": (
@@ -48,13 +57,13 @@ class History:
         Epochs (iterations of a full-batch method), and updates of θ.
     """
 
-    loss_curve: list = field(default_factory=list)
-    validation_scores: list = field(default_factory=list)
-    gradient_norms: list = field(default_factory=list)
+    loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
     n_iter: int = 0
     n_steps: int = 0
 
-    def copy(self):
+    def copy(self) -> History:
         """Return the same history, to which a fit that goes on does not add."""
         return dataclasses.replace(
             self,
@@ -89,7 +98,7 @@ class Standing:
     n_iter: int = 0
     n_losses: int = 0
 
-    def begin_phase(self, phase, history):
+    def begin_phase(self, phase: int, history: History) -> None:
         """Take note that a phase begins: patience with it begins anew."""
         self.phase, self.n_iter, self.n_losses = phase, history.n_iter, len(history.loss_curve)
         self.without_improvement = 0
@@ -115,7 +124,16 @@ class Monitor:
         What tells callbacks of each epoch, and whether one of them asks to stop.
     """
 
-    def __init__(self, history, *, tol, score=None, verbose=False, standing=None, tasks=None):
+    def __init__(
+        self,
+        history: History,
+        *,
+        tol: float,
+        score: Callable[[Parameters], float] | Any = None,
+        verbose: bool | int = False,
+        standing: Standing | None = None,
+        tasks: Any = None,
+    ) -> None:
         self.history, self.tol = history, tol
         self.score, self.verbose = score, verbose
         self.standing = Standing() if standing is None else standing
@@ -123,30 +141,32 @@ class Monitor:
         self.n_iter_no_change = math.inf
         self.asked_to_stop = False
 
-    def wait(self):
+    def wait(self) -> None:
         """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
         self.standing.without_improvement = 0
 
     @property
-    def stopped(self):
+    def stopped(self) -> bool:
         """Whether too many epochs in a row were no improvement, or a callback asked to stop."""
         return self.asked_to_stop or self._is_stale
 
     @property
-    def _is_stale(self):
+    def _is_stale(self) -> bool:
         return self.standing.without_improvement > self.n_iter_no_change
 
-    def epoch_begins(self, name="epoch"):
+    def epoch_begins(self, name: str = "epoch") -> None:
         """Take note that work begins that belongs to the next epoch; may be called more than once."""
         if self.tasks is not None:
             self.tasks.begin(name)
 
-    def epoch_broken_off(self):
+    def epoch_broken_off(self) -> None:
         """Take note that work which had begun, the line search after the last iteration, led to no epoch."""
         if self.tasks is not None:
             self.tasks.break_off()
 
-    def epoch_ended(self, theta, loss, gradient_norm, curve=None):
+    def epoch_ended(
+        self, theta: Parameters, loss: float | None, gradient_norm: float, curve: list[float] | None = None
+    ) -> bool:
         """Take in an epoch; return whether to stop.
 
         Parameters
@@ -175,14 +195,14 @@ class Monitor:
             self._print_stop(loss)
         return self.stopped
 
-    def _scored(self, theta):
+    def _scored(self, theta: Parameters) -> float:
         score = self.score(theta)
         self.history.validation_scores.append(score)
         if self.verbose:
             print(f"Validation score: {score:f}", flush=True)
         return score
 
-    def _judge(self, value, theta):
+    def _judge(self, value: float, theta: Parameters) -> None:
         """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
         standing = self.standing
         improved = value < standing.best - self.tol
@@ -191,11 +211,11 @@ class Monitor:
             standing.best_theta = theta.vector.copy()
         standing.best = min(standing.best, value)  # NaN is not taken
 
-    def _print(self, loss, gradient_norm):
+    def _print(self, loss: float | None, gradient_norm: float) -> None:
         shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"
         print(f"Iteration {self.history.n_iter}, {shown}", flush=True)
 
-    def _print_stop(self, loss):
+    def _print_stop(self, loss: float | None) -> None:
         judged = "Validation score" if self.score else "Gradient norm" if loss is None else "Training loss"
         print(
             f"{judged} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:g} consecutive epochs. "
@@ -204,7 +224,17 @@ class Monitor:
         )
 
 
-def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample=()):
+def train(
+    objective: Objective,
+    theta: Parameters,
+    optimizer: Optimizer,
+    state: State,
+    rows: Rows,
+    monitor: Monitor,
+    *,
+    max_iter: int,
+    sample: Sequence[Batch] = (),
+) -> bool:
     """Train θ in place by a minibatch rule.
 
     Parameters
@@ -250,7 +280,9 @@ def train(objective, theta, optimizer, state, rows, monitor, *, max_iter, sample
     return False
 
 
-def steps(objective, theta, optimizer, state, rows):
+def steps(
+    objective: Objective, theta: Parameters, optimizer: Optimizer, state: State, rows: Rows
+) -> Iterator[float | Any]:
     """Take one step after another, through epoch after epoch, and yield the loss of each before its update.
 
     Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
@@ -264,7 +296,7 @@ def steps(objective, theta, optimizer, state, rows):
                 yield loss
 
 
-def answering(theta, optimizer, state):
+def answering(theta: Parameters, optimizer: Any, state: State) -> Parameters:
     """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
     vector = optimizer.answer(state, theta.vector)
     return theta if vector is theta.vector else Parameters(theta.layout, vector)
@@ -273,13 +305,22 @@ def answering(theta, optimizer, state):
 class _Loop:
     """Steps and epochs of `train`."""
 
-    def __init__(self, objective, theta, optimizer, state, rows, history, interrupts):
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Parameters,
+        optimizer: Optimizer,
+        state: State,
+        rows: Rows,
+        history: History,
+        interrupts: AbstractContextManager[Any],
+    ) -> None:
         self.objective, self.theta, self.optimizer, self.state = objective, theta, optimizer, state
         self.rows, self.history, self.interrupts = rows, history, interrupts
         self.finite = theta.vector.copy()
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
-    def epoch(self, epoch):
+    def epoch(self, epoch: int) -> tuple[float | None, float]:
         """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
         loss: float | None = 0.0
         norm, n = 0.0, 0
@@ -291,7 +332,7 @@ class _Loop:
         self._require_finite_theta(epoch)
         return (None if loss is None or not n else loss / n), (norm / n if n else math.nan)
 
-    def step(self, epoch, step):
+    def step(self, epoch: int, step: int) -> tuple[float | None, float, int]:
         """Update θ by one batch; return its loss, the norm of its gradient and its number of rows."""
         theta = self.theta
         try:
@@ -315,14 +356,14 @@ class _Loop:
             self.history.n_steps += 1
         return loss, math.sqrt(size), partial.n
 
-    def _refuse_not_finite(self, loss, gradient, epoch, step):
+    def _refuse_not_finite(self, loss: float | None, gradient: Array, epoch: int, step: int) -> None:
         """Raise if the step is really not finite: a square may overflow where no entry does."""
         where = f"in epoch {epoch}, batch {step} (both counted from 0)"
         message = not_finite(self.theta, loss, gradient, where)
         if message is not None:
             self._diverged(message)
 
-    def _require_finite_theta(self, epoch):
+    def _require_finite_theta(self, epoch: int) -> None:
         """Keep θ at the end of an epoch; raise if an update has overflowed, though its gradient was finite."""
         vector = self.theta.vector
         if math.isfinite(np.vdot(vector, vector)) or np.isfinite(vector).all():
@@ -331,13 +372,13 @@ class _Loop:
         blocks = _not_finite_blocks(self.theta.layout, vector)
         self._diverged(f"The parameters are not finite after epoch {epoch} (counted from 0): block {blocks}.")
 
-    def _diverged(self, message):
+    def _diverged(self, message: str) -> NoReturn:
         cause = self._cause()
         if not np.isfinite(self.theta.vector).all():
             self.theta.vector[...] = self.finite
         raise DivergenceError(f"{message} {cause} The parameters are the last finite ones.")
 
-    def _cause(self):
+    def _cause(self) -> str:
         if not self.history.n_steps:
             return _HINTS["start"]
         size = np.nan_to_num(np.abs(self.theta.vector), nan=np.inf).max()
@@ -345,7 +386,7 @@ class _Loop:
         return _HINTS["later"] if growth < 10 else _HINTS["grown"].format(growth=growth)
 
 
-def not_finite(theta, loss, gradient, where):
+def not_finite(theta: Parameters, loss: float | None, gradient: Array, where: str) -> str | None:
     """Return a message that names what is not finite, block by block; None if everything is."""
     if math.isfinite(float(np.vdot(gradient, gradient)) + (loss or 0.0)):
         return None
@@ -358,7 +399,7 @@ def not_finite(theta, loss, gradient, where):
     return None
 
 
-def _not_finite_blocks(layout, vector):
+def _not_finite_blocks(layout: Layout, vector: Array) -> str:
     """Names of the blocks with entries that are not finite, with their number."""
     counts = {
         name: int((~np.isfinite(block)).sum()) for name, block in zip(layout.names, layout.blocks(vector), strict=True)
@@ -366,7 +407,16 @@ def _not_finite_blocks(layout, vector):
     return ", ".join(f"{name!r} ({count} entries)" for name, count in counts.items() if count)
 
 
-def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
+def minimize(
+    objective: Objective,
+    theta: Parameters,
+    method: FullBatch,
+    rows: Rows,
+    monitor: Monitor,
+    *,
+    max_iter: int,
+    tol: float,
+) -> OptimizeResult:
     """Minimise over all rows by a full-batch method; θ is written in place.
 
     Parameters
@@ -396,7 +446,7 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
     evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor)
     begun_at = monitor.history.n_iter
 
-    def iterated(result):
+    def iterated(result: OptimizeResult) -> None:
         evaluation.require_finite(result)
         theta.vector[...] = result.x
         monitor.history.n_steps += 1
@@ -422,7 +472,7 @@ def minimize(objective, theta, method, rows, monitor, *, max_iter, tol):
     return result
 
 
-def failure(result):
+def failure(result: OptimizeResult) -> str:
     """Return in words why a full-batch method did not converge, with what is likely wrong."""
     if any(word in str(result.message).lower() for word in ("exceeded", "limit")):
         return f"{result.message} A larger max_iter or tol may help."
@@ -439,12 +489,12 @@ def failure(result):
 class _Evaluation:
     """The objective over all rows as scipy calls it: value and gradient at a float64 vector."""
 
-    def __init__(self, objective, theta, rows, monitor):
+    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
         self.objective, self.theta, self.rows, self.monitor = objective, theta, rows, monitor
         self.best = (math.inf, theta.vector.copy())
         self.calls = 0
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> tuple[float, Array]:
         theta = self.theta
         partial = self._at(x, self._partial)
         loss, gradient = self.objective.finish(theta, partial)
@@ -455,7 +505,7 @@ class _Evaluation:
             return self._sent_back()
         return loss, gradient.astype(np.float64)
 
-    def _sent_back(self):
+    def _sent_back(self) -> tuple[float, Array]:
         """Value and gradient for a trial whose loss is not finite.
 
         The line searches of scipy interpolate the values of trials; an infinite one makes the next step NaN,
@@ -464,7 +514,7 @@ class _Evaluation:
         best = self.best[0]
         return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
 
-    def _partial(self):
+    def _partial(self) -> Partial:
         """The contribution of all rows: of one batch, or a sum in their order."""
         first, *later = range(self.rows.steps_per_epoch)
         partial = self.rows.partial(self.objective, self.theta, 0, first).dense()
@@ -474,7 +524,7 @@ class _Evaluation:
             partial = merge([partial, self.rows.partial(self.objective, self.theta, 0, step)])
         return partial
 
-    def _at(self, x, evaluate, *arguments):
+    def _at(self, x: Array, evaluate: Callable[..., T], *arguments: Any) -> T:
         """Put θ at a point and evaluate something of the objective there; count it."""
         self.monitor.epoch_begins("iteration")
         self.theta.vector[...] = x
@@ -486,16 +536,16 @@ class _Evaluation:
         self.calls += 1
         return evaluated
 
-    def _keep(self, loss):
+    def _keep(self, loss: float) -> None:
         if -math.inf < loss < self.best[0]:
             self.best = (loss, self.theta.vector.copy())
 
-    def _require_finite_start(self, loss, gradient):
+    def _require_finite_start(self, loss: float | None, gradient: Array) -> None:
         message = not_finite(self.theta, loss, gradient, "at the starting parameters")
         if message is not None:
             raise DivergenceError(f"{message} {_HINTS['start']}")
 
-    def require_finite(self, result):
+    def require_finite(self, result: OptimizeResult) -> None:
         """Raise if an iterate, not a mere trial of a line search, is not finite."""
         message = not_finite(self.theta, result.fun, result.jac, "at an iterate")
         if message is not None:
@@ -505,11 +555,11 @@ class _Evaluation:
 class _ResidualEvaluation(_Evaluation):
     """The objective as residuals and their Jacobian, over all rows at once."""
 
-    def __init__(self, objective, theta, rows, monitor):
+    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
         super().__init__(objective, theta, rows, monitor)
         self.terms = Residuals(objective)
 
-    def residuals(self, x):
+    def residuals(self, x: Array) -> Array:
         """Return the terms at a float64 vector."""
         residuals = self._at(x, self.terms.values, self.theta, self.rows).astype(np.float64)
         loss = 0.5 * float(residuals @ residuals)
@@ -518,7 +568,7 @@ class _ResidualEvaluation(_Evaluation):
         self._keep(loss)
         return residuals
 
-    def residual_jacobian(self, x):
+    def residual_jacobian(self, x: Array) -> Array:
         """Return their derivative."""
         return self._at(x, self.terms.jacobian, self.theta, self.rows)
 
@@ -530,12 +580,12 @@ class _Interrupts:
     and around each update, during which the signal is held back.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.depth = 0
-        self.held: tuple | None = None
+        self.held: tuple[Any, ...] | None = None
         self.previous: Any = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if self.depth == 0 and threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
@@ -544,7 +594,7 @@ class _Interrupts:
         self.depth += 1
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: Any) -> None:
         self.depth -= 1
         if self.depth == 0 and self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
@@ -552,7 +602,7 @@ class _Interrupts:
             held, self.held = self.held, None
             self.previous(*held)
 
-    def _received(self, signum, frame):
+    def _received(self, signum: int, frame: Any) -> None:
         if self.depth > 1:
             self.held = (signum, frame)
         else:

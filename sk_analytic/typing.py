@@ -5,7 +5,7 @@ indexes its parameters, the type of your own structure says more: ``dict[str, ND
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +43,8 @@ Arrays: TypeAlias = tuple[NDArray[Any], ...]
 Number: TypeAlias = float | Any
 """A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
 schedules are numbers already, and a union with `Schedule` would deny that."""
+
+T = TypeVar("T")
 
 Shape: TypeAlias = tuple[int, ...]
 DType: TypeAlias = np.dtype[Any]

@@ -3,6 +3,9 @@
 All names here are drawn from the classes in the modules: a new one is its class, and no other line.
 """
 
+from types import ModuleType
+from typing import Any
+
 from ..named import lookup
 from . import averages, base, full_batch, phases, rules, schedules, transforms
 from .averages import *  # noqa: F403
@@ -15,7 +18,7 @@ from .schedules import *  # noqa: F403
 from .transforms import *  # noqa: F403
 
 
-def _classes(module):
+def _classes(module: ModuleType) -> dict[str, Any]:
     """Return the public classes that a module, or a package with its modules, defines."""
     return {
         name: value
@@ -24,13 +27,13 @@ def _classes(module):
     }
 
 
-def _table():
+def _table() -> dict[str, Any]:
     """Return the class for each name: the class's own in lower case, or its attribute ``name``."""
     classes = [*_classes(rules).values(), *_classes(full_batch).values()]
     return {vars(c).get("name", c.__name__.lower()): c for c in classes if c is not full_batch.FullBatch}
 
 
-def get_optimizer(optimizer):
+def get_optimizer(optimizer: object) -> Any:
     """Return the optimizer that a name or an instance stands for.
 
     Parameters
@@ -61,7 +64,7 @@ def get_optimizer(optimizer):
     return lookup("optimizer", _table(), optimizer, base.Optimizer)
 
 
-def get_optimizer_names():
+def get_optimizer_names() -> list[str]:
     """Return the names that `get_optimizer` knows.
 
     Returns

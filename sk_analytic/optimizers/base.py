@@ -6,17 +6,26 @@ is a link with a learning rate, and an optimizer by itself; `Chain`, `NamedChain
 made of several links. Hyperparameters live here, what an optimizer remembers lives in its `State`.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..named import Hyperparameters, Interval, check_range, nearest
+from ..parameters import Layout
 from ..representation import block, labelled
+from ..row_gradients import RowGradient
+from ..typing import Array
 from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
 from .schedules import Schedule
-from .state import State
+from .state import Now, State
+
+if TYPE_CHECKING:
+    pass
+
 
 UNIT = Interval(0, 1, closed="left")
 """Decay rates of averages."""
@@ -29,7 +38,7 @@ POSITIVE = Interval(0, np.inf, closed="neither")
 class _Scheduled(Hyperparameters):
     """Hyperparameters of which each may be a `Schedule`."""
 
-    def check(self):
+    def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range."""
         for name in self.get_params(deep=False):
             value = getattr(self, name)
@@ -95,15 +104,15 @@ class Link(_Scheduled):
     grows: str | None = None
     formula: Any
     measures: Any = None
-    passes: ClassVar[Callable | None] = None
+    passes: ClassVar[Callable[..., bool] | None] = None
 
     @property
-    def runs_by_rows(self):
+    def runs_by_rows(self) -> bool:
         """Whether rows of a block that have no gradient may be left out."""
         needs_all = self.measures is not None or self.passes is not None or self.answers is not None
         return not needs_all and self.takes == "gradient"
 
-    def coefficients(self, now):
+    def coefficients(self, now: Now) -> tuple[float, ...]:
         """Return what ``formula`` takes after the slots, as Python floats.
 
         Parameters
@@ -118,7 +127,7 @@ class Link(_Scheduled):
         """
         return ()
 
-    def scales(self, now):
+    def scales(self, now: Now) -> tuple[float, ...]:
         """Return what ``measures`` takes after the slots, as Python floats.
 
         Parameters
@@ -132,7 +141,7 @@ class Link(_Scheduled):
         """
         return ()
 
-    def place(self, blocks):
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
         """Return where the links stand.
 
         Parameters
@@ -162,7 +171,7 @@ class Optimizer:
     {'slope': array([0.9, 2. ]), 'offset': array(0.5)}
     """
 
-    def init(self, theta, blocks=None):
+    def init(self, theta: Any, blocks: Layout | None = None) -> State:
         """Return a new state.
 
         Parameters
@@ -188,7 +197,15 @@ class Optimizer:
         state._plan = Plan(self, state, vector)
         return state
 
-    def update(self, state, theta, grads, *, missing=(), by_rows=()):
+    def update(
+        self,
+        state: State,
+        theta: Any,
+        grads: Any,
+        *,
+        missing: Iterable[int] = (),
+        by_rows: tuple[RowGradient, ...] = (),
+    ) -> None:
         """Take one step: write θ and the state in place.
 
         Parameters
@@ -222,23 +239,25 @@ class Optimizer:
             self._update_structure(state, theta, *state.read_gradient(grads))
         state.step += 1
 
-    def _update_structure(self, state, theta, g, missing, by_rows):
+    def _update_structure(
+        self, state: State, theta: Any, g: Array, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]
+    ) -> None:
         if not by_rows:
             vector = state.read(theta)
             self._plan(state, vector).run(vector, g, missing)
             state.write(theta)
             return
-        plan = state._plan
+        plan: Plan | None = state._plan
         if plan is None or plan.is_stale(self):
             plan = self._plan(state, state.read(theta))
         kept = {gradient.block for gradient in plan.kept_by_rows(by_rows)}
         vector = state.read(theta, kept)
         leaves = state.layout.leaves(theta, "theta")
-        by_rows = [one._replace(theta=leaves[one.block]) if one.block in kept else one for one in by_rows]
-        plan.run_by_rows(vector, g, missing, by_rows)
+        placed = (one._replace(theta=leaves[one.block]) if one.block in kept else one for one in by_rows)
+        plan.run_by_rows(vector, g, missing, tuple(placed))
         state.write(theta, kept)
 
-    def answer(self, state, theta):
+    def answer(self, state: State, theta: Any) -> Any:
         """Return the θ that predicts.
 
         Parameters
@@ -259,7 +278,7 @@ class Optimizer:
         answer = self._plan(state, vector).answer(vector)
         return theta if answer is vector else state.layout.views(answer)
 
-    def is_growing(self, state, theta):
+    def is_growing(self, state: State, theta: Any) -> bool:
         """Whether a link that begins with tiny steps has still been finding its scale since the last call.
 
         Parameters
@@ -276,7 +295,7 @@ class Optimizer:
         """
         return self._plan(state, theta).is_growing()
 
-    def accepts(self, state, theta, blocks=None):
+    def accepts(self, state: State, theta: Any, blocks: Layout | None = None) -> bool:
         """Whether a state is of this optimizer's links and of a θ like this one, so that it can go on.
 
         Parameters
@@ -295,7 +314,7 @@ class Optimizer:
         fresh, _ = State.of(theta, blocks)
         return fresh.is_like(state) and fits(placements_of(self, fresh), state)
 
-    def place(self, blocks):
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
         """Return where the links stand.
 
         Parameters
@@ -309,8 +328,8 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def _plan(self, state, theta):
-        plan = state._plan
+    def _plan(self, state: State, theta: Any) -> Plan:
+        plan: Plan | None = state._plan
         if plan is None or plan.is_stale(self):
             plan = state._plan = Plan(self, state, theta)
         return plan
@@ -326,7 +345,7 @@ class Rule(Link, Optimizer):
 class _Composite(Composite, Optimizer):
     """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
         for item in self._given():
             if not _is_part(item):
@@ -335,7 +354,7 @@ class _Composite(Composite, Optimizer):
                 raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
             item.check()
 
-    def _given(self):
+    def _given(self) -> Iterable[Any]:
         """Return the parts, whatever was given for them."""
         raise NotImplementedError
 
@@ -365,10 +384,10 @@ class Chain(_Composite):
     array([0.5, 1.5])
     """
 
-    def __init__(self, links):
+    def __init__(self, links: Sequence[Any]) -> None:
         self.links = links
 
-    def check(self):
+    def check(self) -> None:
         """Raise an error that names a wrong part, a wrong hyperparameter, or a name that cannot be reached."""
         super().check()
         names = names_of(self.links)
@@ -377,23 +396,23 @@ class Chain(_Composite):
                 reason = "stands twice" if name in names[:position] else "cannot be reached by set_params"
                 raise ValueError(f"Chain: the name {name!r} of a link {reason}. The names are: {', '.join(names)}.")
 
-    def _given(self):
+    def _given(self) -> Iterable[Any]:
         if not isinstance(self.links, list | tuple):
             raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
         return [unnamed(item) for item in self.links]
 
-    def _sk_visual_block_(self):
+    def _sk_visual_block_(self) -> Any:
         return block("serial", list(self._items().items()))
 
-    def _items(self):
+    def _items(self) -> dict[str, Any]:
         return {name: item for name, item in named(self.links).items() if _is_part(item)}
 
-    def _replace(self, name, item):
+    def _replace(self, name: str, item: Any) -> None:
         # The name stays that of the place, whatever stands in it now.
         names = names_of(self.links)
         self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
 
-    def place(self, blocks):
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
         """Return where the links stand: one after the other, on the same blocks."""
         return [placement for item in self._given() for placement in item.place(blocks)]
 
@@ -422,28 +441,28 @@ class PerBlock(_Composite):
     {'W': array([0.999, 0.999]), 'b': array([0.9])}
     """
 
-    def __init__(self, blocks, default=None):
+    def __init__(self, blocks: Mapping[Any, Any], default: Any = None) -> None:
         self.blocks = blocks
         self.default = default
 
-    def _given(self):
+    def _given(self) -> Iterable[Any]:
         if not isinstance(self.blocks, dict):
             raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
         return [*self.blocks.values(), *([] if self.default is None else [self.default])]
 
-    def _sk_visual_block_(self):
+    def _sk_visual_block_(self) -> Any:
         parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
         return block("parallel", labelled(parts))
 
-    def _items(self):
+    def _items(self) -> dict[str, Any]:
         if not isinstance(self.blocks, dict):
             return {}
         return {str(name): item for name, item in self.blocks.items() if _is_part(item)}
 
-    def _replace(self, name, item):
+    def _replace(self, name: str, item: Any) -> None:
         self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
 
-    def place(self, blocks):
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
         """Return where the links stand: each on its own blocks."""
         rest = dict(blocks)
         placements = []
@@ -457,7 +476,7 @@ class PerBlock(_Composite):
         return placements + (self.default.place(rest) if rest else [])
 
     @staticmethod
-    def _no_block(name, blocks):
+    def _no_block(name: object, blocks: dict[str, int]) -> str:
         if any(_stands_for(name, block) for block in blocks):
             return f"PerBlock names a block twice, the second time as {name!r}."
         listed = ", ".join(map(repr, blocks))
@@ -485,9 +504,9 @@ class NamedChain(_Scheduled, Optimizer):
     settings: ClassVar[dict[str, Any]] = {}
     own_defaults: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        takers: dict[str, list] = {name: [] for name in (*cls._get_param_names(), *cls.settings)}
+        takers: dict[str, list[Any]] = {name: [] for name in (*cls._get_param_names(), *cls.settings)}
         cls.ranges = {}
         for part in cls.parts:
             for name in part._get_param_names():
@@ -501,7 +520,7 @@ class NamedChain(_Scheduled, Optimizer):
                 reached = " and ".join(names) or "no part"
                 raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
 
-    def links(self):
+    def links(self) -> list[Any]:
         """Return the parts with their hyperparameters.
 
         Returns
@@ -515,16 +534,16 @@ class NamedChain(_Scheduled, Optimizer):
             for part in self.parts
         ]
 
-    def place(self, blocks):
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
         """Return where the links stand: one after the other, on the same blocks."""
         owner = type(self).__name__
         placements = [placement for link in self.links() for placement in link.place(blocks)]
         return [placement._replace(owner=owner) for placement in placements]
 
 
-def _is_part(item):
+def _is_part(item: object) -> bool:
     return hasattr(item, "place") and not isinstance(item, type)
 
 
-def _stands_for(name, block):
+def _stands_for(name: object, block: str) -> bool:
     return block == str(name) or block.startswith(f"{name}.")

@@ -7,6 +7,8 @@ many a fit, so a pass is compiled only when the work done by NumPy would have pa
 round alike, to the bit, so that nobody sees the change but by the clock.
 """
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 import hashlib
@@ -15,12 +17,18 @@ import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engines import PIECE, NumpyEngine, copied, pieces_of, where
+from ..typing import Array, DType
+from .engines import PIECE, Call, Kernel, NumpyEngine, Pass, copied, pieces_of, where
+
+if TYPE_CHECKING:
+    from .plan import Leg
+
 
 ENGINES = ("auto", "numpy", "numba")
 
@@ -58,11 +66,11 @@ EXPRESSIONS = {
 }
 
 _chosen: contextvars.ContextVar[str] = contextvars.ContextVar("engine", default="auto")
-_loaded: dict = {}  # functions by the hash of their text: code, not scratch
+_loaded: dict[str, Callable[..., Any]] = {}  # functions by the hash of their text: code, not scratch
 
 
 @contextlib.contextmanager
-def use_engine(name) -> Iterator[None]:
+def use_engine(name: str) -> Iterator[None]:
     """Choose what runs the formulas of optimizers made inside a ``with`` block.
 
     Parameters
@@ -105,12 +113,12 @@ def use_engine(name) -> Iterator[None]:
         _chosen.reset(token)
 
 
-def is_installed():
+def is_installed() -> bool:
     """Whether numba can be imported; it is not imported for that."""
     return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
 
 
-def write_loop(recorded):
+def write_loop(recorded: Pass) -> str | None:
     """Write a pass down as a module with a compiled loop.
 
     Parameters
@@ -153,34 +161,34 @@ def write_loop(recorded):
     return "\n".join([*preamble, head, *lines, ""])
 
 
-def _as_number(value, name, call, dtypes):
+def _as_number(value: str, name: str, call: Call, dtypes: Mapping[str, DType]) -> str:
     """A truth value that is computed with becomes 1 or 0 of θ's dtype; numba would make it a float64."""
     is_truth = np.dtype(dtypes[name]).kind == "b"
     computes = call.function in {np.add, np.subtract, np.multiply, np.divide, copied}
     return f"(one if {value} else zero)" if is_truth and computes else value
 
 
-def _key(source):
+def _key(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:24]
 
 
-def cache_folder():
+def cache_folder() -> pathlib.Path:
     """Return where compiled passes are kept: numba's own folder if one is set, else the user's cache."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "sk_analytic"
 
 
-def is_loaded(source):
+def is_loaded(source: str) -> bool:
     """Whether a pass was compiled or loaded in this process."""
     return _key(source) in _loaded
 
 
-def is_cached(source):
+def is_cached(source: str) -> bool:
     """Whether a pass was compiled by another process."""
     return (cache_folder() / f"pass_{_key(source)}.py").exists()
 
 
-def load(source):
+def load(source: str) -> Callable[..., Any]:
     """Return the compiled function of a module's text; it is compiled when first called, unless it is cached."""
     key = _key(source)
     if key not in _loaded:
@@ -196,7 +204,7 @@ def load(source):
     return _loaded[key]
 
 
-def _written(path, source):
+def _written(path: pathlib.Path, source: str) -> pathlib.Path:
     """Write a module where there is none yet; in a temporary folder where the cache cannot be written."""
     if path.exists():  # its time stamp is part of numba's key
         return path
@@ -226,14 +234,14 @@ class CompiledKernel:
         What `write_loop` wrote.
     """
 
-    def __init__(self, kernel, source):
+    def __init__(self, kernel: Kernel, source: str) -> None:
         self._function = load(source)
         recorded = kernel.recorded
         self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, recorded.dtype
         self._arrays = tuple(kernel.arrays)
         self._measured = tuple(np.empty(PIECE, self._dtype) for _ in recorded.sums)
 
-    def run(self, g, theta, start, stop, coefficients):
+    def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
         """Run over the entries from start to stop; return the sums of what was measured."""
         self._write(self._coefficients, 0, *coefficients)
         if g.dtype != self._dtype or not g.flags.writeable or not g.flags.c_contiguous:
@@ -244,7 +252,7 @@ class CompiledKernel:
         sums = [self._measure(g, theta, piece.start, piece.stop) for piece in pieces_of(start, stop)]
         return [sum(column) for column in zip(*sums, strict=True)]
 
-    def _measure(self, g, theta, start, stop):
+    def _measure(self, g: Array, theta: Array, start: int, stop: int) -> list[float]:
         self._function(g, theta, *self._arrays, *self._measured, self._coefficients, start, stop)
         return [float(np.add.reduce(entries[: stop - start])) for entries in self._measured]
 
@@ -260,7 +268,7 @@ class TieredKernel:
         Counts the work of all passes over one θ.
     """
 
-    def __init__(self, kernel, engine):
+    def __init__(self, kernel: Kernel, engine: TieredEngine) -> None:
         self._kernel, self._engine = kernel, engine
         self._calls = len(kernel.recorded.calls)
         self._limit = SECONDS_TO_LOAD
@@ -269,14 +277,14 @@ class TieredKernel:
         if engine.eager or _loaded:
             self._consider()
 
-    def _counted(self, g, theta, start, stop, coefficients):
+    def _counted(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
         self._engine.seconds += self._calls * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
         if self._engine.seconds > self._limit:
             self._consider()
             return self.run(g, theta, start, stop, coefficients)
         return self._kernel.run(g, theta, start, stop, coefficients)
 
-    def _consider(self):
+    def _consider(self) -> None:
         """Go over to the compiled pass, or go on with NumPy: for good if it has no loop."""
         engine, source = self._engine, write_loop(self._kernel.recorded)
         if source is None:
@@ -288,7 +296,7 @@ class TieredKernel:
             self.run = self._counted
 
     @staticmethod
-    def _limit_of(source):
+    def _limit_of(source: str) -> float:
         return SECONDS_TO_LOAD if is_cached(source) else SECONDS_TO_COMPILE
 
 
@@ -305,16 +313,16 @@ class TieredEngine(NumpyEngine):
         Whether to compile at once.
     """
 
-    def __init__(self, size, dtype, eager=False):
+    def __init__(self, size: int, dtype: DType, eager: bool = False) -> None:
         super().__init__(size, dtype)
         self.eager = eager
         self.seconds = 0.0  # of work done by NumPy, by the rough count above
 
-    def _compile(self, leg, counts):
+    def _compile(self, leg: Leg, counts: tuple[int, ...]) -> Any:
         return TieredKernel(super()._compile(leg, counts), self)
 
 
-def engine_for(size, dtype):
+def engine_for(size: int, dtype: DType) -> NumpyEngine:
     """Return the engine that `use_engine` has chosen, for a θ of some size and dtype."""
     name = _chosen.get()
     if name == "numpy" or not is_installed():

@@ -8,13 +8,24 @@ Python function, as ``collections.namedtuple`` and ``attrs`` do. `Kernel` runs t
 pieces of θ, so that scratch stays in the cache.
 """
 
+from __future__ import annotations
+
 import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import DTypeLike
+
+from ..row_gradients import RowGradient
+from ..typing import Array, DType
+
+if TYPE_CHECKING:
+    from .plan import Leg
+
 
 PIECE = 16384
 """Entries a piece. From 16 to 32 thousand was fastest where a core has a cache of 1 MB (Adam, both dtypes)."""
@@ -24,31 +35,31 @@ class Call(NamedTuple):
     """One elementwise call: names of what goes in, and of the result."""
 
     function: Any
-    inputs: tuple
+    inputs: tuple[Any, ...]
     result: str
 
 
 class Symbol(NDArrayOperatorsMixin):
     """What a formula gets in place of an array or a coefficient; it notes what is done to it."""
 
-    def __init__(self, tape, name, sample, entrywise=True):
+    def __init__(self, tape: Tape, name: str, sample: Any, entrywise: bool = True) -> None:
         self.tape, self.name, self.sample, self.entrywise = tape, name, sample, entrywise
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         if method != "__call__" or out is not None or kwargs or ufunc.nout != 1:
             raise TypeError(f"{self.tape.owner}: np.{ufunc.__name__} may only be called entry by entry, not in place.")
         return self.tape.note(ufunc, inputs)
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is not np.where or len(args) != 3:
             raise TypeError(f"{self.tape.owner}: np.{function.__name__} does not work entry by entry.")
         return self.tape.note(where, args)
 
-    def __bool__(self):
+    def __bool__(self) -> NoReturn:
         raise TypeError(f"{self.tape.owner}: a formula cannot branch on a value; use np.where or a coefficient.")
 
 
-def where(condition, a, b, out=None):
+def where(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
     """Do what ``np.where`` does, with a place for the result."""
     chosen = np.where(condition, a, b)
     if out is None:
@@ -66,20 +77,20 @@ class Tape:
         Of θ, its slots and the coefficients.
     """
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = dtype
         self.owner = ""  # whose formula is read, for messages
         self.calls: list[Call] = []
         self.dtypes: dict[str, Any] = {}
-        self._known: dict[tuple, Symbol] = {}
+        self._known: dict[tuple[Any, ...], Symbol] = {}
 
-    def symbol(self, name, entrywise=True):
+    def symbol(self, name: str, entrywise: bool = True) -> Symbol:
         """Return the symbol of an array, or of a coefficient."""
         self.dtypes[name] = self.dtype
         sample = np.ones(1 if entrywise else (), self.dtype)
         return Symbol(self, name, sample, entrywise)
 
-    def note(self, function, inputs):
+    def note(self, function: Callable[..., Any], inputs: Sequence[Any]) -> Symbol:
         """Write down a call, unless the same was made before, and return the symbol of its result."""
         for value in inputs:
             if not isinstance(value, Symbol):
@@ -97,7 +108,9 @@ class Tape:
             self._known[key] = result
         return self._known[key]
 
-    def link(self, link, flow, theta, slots, coefficients):
+    def link(
+        self, link: Any, flow: Symbol, theta: Symbol, slots: Sequence[Symbol], coefficients: Sequence[Any]
+    ) -> tuple[Any, tuple[Any, ...]]:
         """Write down what a link does.
 
         Returns
@@ -116,20 +129,22 @@ class Tape:
             )
         return results[0], results[1:]
 
-    def measure(self, link, flow, theta, slots, scales):
+    def measure(
+        self, link: Any, flow: Symbol, theta: Symbol, slots: Sequence[Symbol], scales: Sequence[Any]
+    ) -> tuple[Any, ...]:
         """Write down what a link measures; return the symbols whose entries are to be summed."""
         self.owner = f"{type(link).__name__}.measures"
         entries = as_tuple(link.measures(flow, theta, *slots, *scales))
         self._expect_entries(entries)
         return entries
 
-    def _expect_entries(self, values):
+    def _expect_entries(self, values: Iterable[Any]) -> None:
         for value in values:
             if not isinstance(value, Symbol) or not value.entrywise:
                 raise TypeError(f"{self.owner} returned something that is not computed from θ, the gradient or a slot.")
 
 
-def as_tuple(value):
+def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return what a formula returned, as a tuple."""
     return value if isinstance(value, tuple) else (value,)
 
@@ -141,17 +156,17 @@ class Places:
     ``bound`` says which result is the new value of which argument.
     """
 
-    dtypes: dict
-    bound: dict
-    scratch: dict = field(default_factory=dict)  # name of a scratch array -> its dtype
-    _chosen: dict = field(default_factory=dict)
-    _free: list = field(default_factory=list)
+    dtypes: dict[str, DType]
+    bound: dict[str, str]
+    scratch: dict[str, DType] = field(default_factory=dict)  # name of a scratch array -> its dtype
+    _chosen: dict[str, str] = field(default_factory=dict)
+    _free: list[str] = field(default_factory=list)
 
-    def of(self, name):
+    def of(self, name: str) -> str:
         """Return the array that holds a value; arguments hold themselves."""
         return self._chosen.get(name, name)
 
-    def choose(self, call, position, last_use):
+    def choose(self, call: Call, position: int, last_use: Mapping[str, int]) -> str:
         """Choose the array of a call's result, after those that nobody reads any more were given back."""
         for name in set(call.inputs):
             place = self.of(name)
@@ -159,11 +174,12 @@ class Places:
                 self._free.append(place)
         target = self.bound.get(call.result)
         # The old value of a slot may be overwritten by the call that reads it last.
-        free = target is not None and last_use.get(target, -1) <= position
-        self._chosen[call.result] = target if free else self._take(self.dtypes[call.result])
+        if target is None or last_use.get(target, -1) > position:
+            target = self._take(self.dtypes[call.result])
+        self._chosen[call.result] = target
         return self._chosen[call.result]
 
-    def _take(self, dtype):
+    def _take(self, dtype: DType) -> str:
         for place in self._free:
             if self.scratch[place] == dtype:
                 self._free.remove(place)
@@ -173,7 +189,7 @@ class Places:
         return place
 
 
-def copied(values, out=None):
+def copied(values: Any, out: Any = None) -> Any:
     """Give values a place of their own, in the dtype of that place."""
     if out is None:
         return np.array(values)
@@ -204,15 +220,15 @@ class Pass:
     """
 
     dtype: np.dtype
-    arrays: list
-    coefficients: list
-    calls: list
-    bound: dict
-    sums: list
-    dtypes: dict
+    arrays: list[str]
+    coefficients: list[str]
+    calls: list[Call]
+    bound: dict[str, str]
+    sums: list[str]
+    dtypes: dict[str, DType]
 
 
-def write_source(recorded):
+def write_source(recorded: Pass) -> tuple[str, Any, dict[str, Any]]:
     """Write a pass down as a Python function of whole arrays.
 
     Parameters
@@ -247,7 +263,7 @@ def write_source(recorded):
     return "\n    ".join([head, *lines, "return sums"]), functions, places.scratch
 
 
-def _with_copies(tape, outputs):
+def _with_copies(tape: Tape, outputs: Any) -> tuple[list[Call], dict[str, str]]:
     """Return the calls, and the argument of which each result is the new value.
 
     What is the new value of two arguments, or an argument itself, is copied.
@@ -265,7 +281,7 @@ def _with_copies(tape, outputs):
     return calls, bound
 
 
-def _needed(calls, wanted):
+def _needed(calls: Sequence[Call], wanted: set[str]) -> list[Call]:
     """Leave out the calls whose results nobody reads."""
     kept = []
     for call in reversed(calls):
@@ -280,16 +296,16 @@ class _Written(NamedTuple):
 
     recorded: Pass
     code: Any
-    functions: dict
-    scratch: dict
+    functions: dict[str, Any]
+    scratch: dict[str, DType]
 
 
 _MOST_WRITTEN = 256
-_written: dict[tuple, _Written] = {}
+_written: dict[tuple[Any, ...], _Written] = {}
 """Passes by what decides their calls: a fit need not write what another has written."""
 
 
-def written(leg, counts, dtype):
+def written(leg: Leg, counts: tuple[int, ...], dtype: DType) -> _Written:
     """Return a leg as code; see `NumpyEngine.kernel`."""
     key = leg.key, counts, dtype
     if key not in _written:
@@ -301,7 +317,7 @@ def written(leg, counts, dtype):
     return _written[key]
 
 
-def _recorded(leg, counts, dtype):
+def _recorded(leg: Leg, counts: tuple[int, ...], dtype: DType) -> Pass:
     """Call the formulas of a leg's links with symbols."""
     tape = Tape(dtype)
     names, outputs, sums = _record(tape, leg, counts)
@@ -310,7 +326,7 @@ def _recorded(leg, counts, dtype):
     return Pass(dtype, names, [f"c{i}" for i in range(sum(counts))], calls, bound, sums, tape.dtypes)
 
 
-def _record(tape, leg, counts):
+def _record(tape: Tape, leg: Leg, counts: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Write a leg down; return the names of its arrays, those of their new values, and of what is summed."""
     names = ["flow"] if leg.uses_flow else []
     flow, theta = tape.symbol(leg.source), tape.symbol("theta")
@@ -349,14 +365,17 @@ class Kernel:
         The vector on which the coefficients of its calls are views.
     """
 
-    def __init__(self, recorded, function, arrays, scratch, coefficients):
+    def __init__(
+        self, recorded: Pass, function: Callable[..., Any], arrays: Any, scratch: Any, coefficients: Array
+    ) -> None:
         self.recorded, self.arrays, self.coefficients = recorded, arrays, coefficients
-        self._function, self._scratch = function, scratch
+        self._function: Callable[..., list[float]] = function
+        self._scratch = scratch
         # Writing Python floats this way takes half as long as assigning them to a slice.
-        self.write = struct.Struct(f"{coefficients.size}{coefficients.dtype.char}").pack_into
-        self._pieces = {}
+        self.write: Callable[..., None] = struct.Struct(f"{coefficients.size}{coefficients.dtype.char}").pack_into
+        self._pieces: dict[Any, Any] = {}
 
-    def run(self, g, theta, start, stop, coefficients):
+    def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
         """Run over the entries from start to stop; return the sums of what was measured."""
         self.write(self.coefficients, 0, *coefficients)
         pieces = self._pieces.get((start, stop)) or self._cut(start, stop)
@@ -368,7 +387,7 @@ class Kernel:
         sums = [self._function(g[piece], theta[piece], *arrays) for piece, arrays in pieces]
         return [sum(column) for column in zip(*sums, strict=True)]
 
-    def run_rows(self, gradient, theta, coefficients):
+    def run_rows(self, gradient: RowGradient, theta: Array, coefficients: Sequence[float]) -> list[float]:
         """Run over some rows of a block alone, gathered and put back; return the sums of what was measured.
 
         What flows on to the next pass lies at the beginning of the block.
@@ -381,7 +400,7 @@ class Kernel:
                 arrays.append(whole[start : start + g.size])
                 continue
             is_apart = name == "theta" and gradient.theta is not None
-            table = gradient.theta if is_apart else gradient.rows_of(whole)
+            table: Any = gradient.theta if is_apart else gradient.rows_of(whole)
             part = table.take(rows, axis=0) if is_used else table[:0]
             arrays.append(part.reshape(-1))
             if is_new:
@@ -395,14 +414,14 @@ class Kernel:
         return [sum(column) for column in zip(*sums, strict=True)]
 
     @cached_property
-    def _uses(self):
+    def _uses(self) -> list[tuple[str, bool, bool]]:
         """θ and the arrays by name: whether the pass has any use for them, and whether it writes to them."""
         recorded = self.recorded
         new = {*recorded.bound.values()}
         used = {name for call in recorded.calls for name in call.inputs} | new
         return [(name, name in used, name in new) for name in ("theta", *recorded.arrays)]
 
-    def _cut(self, start, stop):
+    def _cut(self, start: int, stop: int) -> list[Any]:
         """Cut a run of entries into pieces, each with its views of the arrays."""
         pieces = []
         for piece in pieces_of(start, stop):
@@ -412,7 +431,7 @@ class Kernel:
         return pieces
 
 
-def pieces_of(start, stop):
+def pieces_of(start: int, stop: int) -> list[slice]:
     """Return the pieces of a run of entries; a block without entries is a piece too."""
     return [slice(low, min(low + PIECE, stop)) for low in range(start, max(stop, start + 1), PIECE)]
 
@@ -428,13 +447,13 @@ class NumpyEngine:
         Of θ.
     """
 
-    def __init__(self, size, dtype):
+    def __init__(self, size: int, dtype: DType) -> None:
         self.size, self.dtype = size, np.dtype(dtype)
-        self._scratch: dict = {}
-        self._kernels: dict = {}
+        self._scratch: dict[Any, Array] = {}
+        self._kernels: dict[Any, Any] = {}
         self._flow: np.ndarray | None = None
 
-    def kernel(self, leg, coefficients):
+    def kernel(self, leg: Leg, coefficients: Any) -> Kernel:
         """Return the kernel of a leg.
 
         Parameters
@@ -452,9 +471,10 @@ class NumpyEngine:
         key = leg.key, counts
         if key not in self._kernels:
             self._kernels[key] = self._compile(leg, counts)
-        return self._kernels[key]
+        kernel: Kernel = self._kernels[key]
+        return kernel
 
-    def _compile(self, leg, counts):
+    def _compile(self, leg: Leg, counts: tuple[int, ...]) -> Any:
         recorded, code, functions, scratch = written(leg, counts, self.dtype)
         arrays = [self._flow_array()] if leg.uses_flow else []
         arrays += [slot for _, slots in leg.members for slot in slots]
@@ -464,13 +484,13 @@ class NumpyEngine:
         exec(code, namespace)
         return Kernel(recorded, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector)
 
-    def _flow_array(self):
+    def _flow_array(self) -> Array:
         """What flows from one pass to the next; the user's gradient is never written to."""
         if self._flow is None:
             self._flow = np.empty(self.size, self.dtype)
         return self._flow
 
-    def _scratch_arrays(self, wanted):
+    def _scratch_arrays(self, wanted: Mapping[str, DType]) -> list[Array]:
         """Scratch arrays of the given names and dtypes, the same for all kernels."""
         for key in wanted.items():
             if key not in self._scratch:

@@ -8,41 +8,48 @@ All this is worked out once for every set of blocks that take part in a step (an
 a step only asks the links for their coefficients and runs the kernels.
 """
 
+from __future__ import annotations
+
 import copy
 import numbers
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..named import Hyperparameters, Interval
-from ..row_gradients import spread
+from ..named import Hyperparameters, Interval, Range
+from ..row_gradients import RowGradient, spread
+from ..typing import Array
 from .compiled import engine_for
 from .schedules import Schedule
-from .state import LinkState, Now
+from .state import LinkState, Now, State
+
+if TYPE_CHECKING:
+    from .engines import NumpyEngine
 
 
 class Placement(NamedTuple):
     """A link, the blocks that pass it, and whose link it is, for messages."""
 
     link: Any
-    blocks: tuple
+    blocks: tuple[int, ...]
     owner: str
 
 
 class Step:
     """The engine's own link: the step against what flows, and the only place of rate and sign."""
 
-    slots: dict = {}
+    slots: dict[str, float] = {}
     measures = None
     runs_by_rows = True
 
     @staticmethod
-    def coefficients(now):
+    def coefficients(now: Now) -> tuple[float, ...]:
         """Return the rate of the rule."""
         return (now.rate,)
 
     @staticmethod
-    def formula(g, theta, rate):
+    def formula(g: Array, theta: Array, rate: float) -> Array:
         """Return the proposed θ."""
         return theta - rate * g
 
@@ -64,25 +71,25 @@ class Leg(NamedTuple):
         Equal for legs that can share a kernel.
     """
 
-    members: tuple
+    members: tuple[Any, ...]
     measures: bool
     source: str
     target: str | None
-    key: tuple
+    key: tuple[Any, ...]
 
     @property
-    def uses_flow(self):
+    def uses_flow(self) -> bool:
         """Whether it reads or writes what flows from one pass to the next."""
         return "flow" in {self.source, self.target}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(type(link).__name__ for link, _ in self.members)
 
 
 class _Placed:
     """A link in its place, with its part of the state."""
 
-    def __init__(self, link, state, owner, index):
+    def __init__(self, link: Any, state: LinkState, owner: str, index: Any) -> None:
         self.declared, self.owner, self.index = link, owner, index
         self.blocks, self.records, self.slots = state.blocks, state.records, state.slots
         self.stage = 0
@@ -92,27 +99,27 @@ class _Placed:
         self.link = copy.copy(link) if self.schedules else link
 
     @property
-    def key(self):
+    def key(self) -> tuple[Any, ...]:
         """What decides the calls that a link makes, and on which arrays."""
         return self.index, self.declared.formula, self.declared.measures, tuple(self.declared.slots)
 
-    def arrays(self):
+    def arrays(self) -> list[Array]:
         """Return the slots in the order in which the formula takes them."""
         return [self.slots[name] for name in self.declared.slots]
 
-    def begins_in(self, stage):
+    def begins_in(self, stage: int) -> int | None:
         """Return the pass in which a run counts; the engine's step does not count, its rule does."""
         return None if isinstance(self.declared, Step) else stage - self.measures
 
-    def resolve(self, state):
+    def resolve(self, state: State) -> None:
         """Put this step's numbers in the place of schedules."""
         resolve(self.link, self.schedules, state, self.owner)
 
-    def now(self, block):
+    def now(self, block: int) -> Now:
         """Return the moment that a block shares."""
         return next(now for now, blocks in self.records if block in blocks)
 
-    def split(self, running):
+    def split(self, running: Collection[int]) -> bool:
         """Part the blocks that run from those in lockstep with them that do not; return whether any were."""
         if self.declared.scope == "all":
             return False
@@ -131,29 +138,29 @@ class _Run:
 
     __slots__ = ("coefficients", "link", "now", "placed", "rule")
 
-    def __init__(self, placed, now, rule):
+    def __init__(self, placed: _Placed, now: Now, rule: _Placed) -> None:
         self.placed, self.link, self.now, self.rule = placed, placed.link, now, rule
-        self.coefficients = ()
+        self.coefficients: tuple[float, ...] = ()
 
 
 class _Segment:
     """Neighbouring blocks on which a pass does the same, with the same coefficients."""
 
-    def __init__(self, leg, runs, measured, where, engine):
+    def __init__(self, leg: Leg, runs: Sequence[_Run], measured: _Run | Any, where: slice, engine: NumpyEngine) -> None:
         self.leg, self.runs, self.measured, self.engine = leg, runs, measured, engine
         self.start, self.stop = where.start, where.stop
-        self.kernel = None
+        self.kernel: Any = None
 
-    def precedes(self, other):
+    def precedes(self, other: _Segment) -> bool:
         """Whether another segment goes on where this one ends, with the same runs to the same target."""
         ours, theirs = (
             (segment.runs, segment.measured, segment.leg.source, segment.leg.target) for segment in (self, other)
         )
         return self.stop == other.start and ours == theirs
 
-    def run(self, g, theta):
+    def run(self, g: Array, theta: Array) -> None:
         """Run the pass, and add what was measured to its sums."""
-        coefficients = []
+        coefficients: list[float] = []
         for run in self.runs:
             coefficients += run.coefficients
         kernel = self.kernel or self._compile()
@@ -161,11 +168,11 @@ class _Segment:
         if self.measured is not None:
             self._keep(sums)
 
-    def _keep(self, sums):
+    def _keep(self, sums: Any) -> None:
         total = self.measured.now.sums
         self.measured.now.sums = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
 
-    def _compile(self):
+    def _compile(self) -> Any:
         self.kernel = self.engine.kernel(self.leg, [run.coefficients for run in self.runs])
         return self.kernel
 
@@ -176,17 +183,26 @@ class _RowsSegment(_Segment):
     ``given`` has the gradient of this step by the index of the block.
     """
 
-    def __init__(self, leg, runs, measured, where, engine, block, given):
+    def __init__(
+        self,
+        leg: Leg,
+        runs: Sequence[_Run],
+        measured: _Run | Any,
+        where: slice,
+        engine: NumpyEngine,
+        block: int,
+        given: Any,
+    ) -> None:
         super().__init__(leg, runs, measured, where, engine)
         self.block, self.given = block, given
 
-    def precedes(self, other):
+    def precedes(self, other: _Segment) -> bool:
         """It is always alone."""
         return False
 
-    def run(self, g, theta):
+    def run(self, g: Array, theta: Array) -> None:
         """Run the pass on the rows, and add what was measured to its sums."""
-        coefficients = [number for run in self.runs for number in run.coefficients]
+        coefficients: list[float] = [number for run in self.runs for number in run.coefficients]
         kernel = self.kernel or self._compile()
         sums = kernel.run_rows(self.given[self.block], theta, coefficients)
         if self.measured is not None:
@@ -196,10 +212,10 @@ class _RowsSegment(_Segment):
 class _Stage:
     """A pass over all blocks: which links begin, which run, what is measured for the next."""
 
-    def __init__(self, begins, runs, measures, segments):
+    def __init__(self, begins: Any, runs: Sequence[_Run], measures: Any, segments: list[_Segment]) -> None:
         self.begins, self.runs, self.measures, self.segments = begins, runs, measures, segments
 
-    def run(self, g, theta):
+    def run(self, g: Array, theta: Array) -> None:
         """Count, ask for coefficients, run, and keep the sums."""
         for run in self.begins:
             run.now.t += 1
@@ -228,43 +244,43 @@ class Plan:
         The vector from which slots may start.
     """
 
-    def __init__(self, optimizer, state, theta):
+    def __init__(self, optimizer: Any, state: State, theta: Array) -> None:
         optimizer.check()
         self.optimizer, self.state = optimizer, state
         self._watched = [(vars(part), _snapshot(part)) for part in _parts(optimizer)]
         self._placed = self._place(optimizer, theta)
         self._scheduled = [placed for placed in self._placed if placed.schedules]
         self._gates = [placed for placed in self._placed if placed.declared.passes is not None]
-        self._steps: dict = {}
+        self._steps: dict[int, _Placed] = {}
         self._n_stages = self._set_stages()
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
-        self._itineraries: dict = {}
+        self._itineraries: dict[Any, list[_Stage]] = {}
         self._by_rows = [all(placed.link.runs_by_rows for _, placed in row) for row in self._rows]
-        self._given: dict = {}  # the gradients by rows of this step
+        self._given: dict[int, RowGradient] = {}  # the gradients by rows of this step
         if state._engine is None:
             state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
 
-    def is_stale(self, optimizer):
+    def is_stale(self, optimizer: Any) -> bool:
         """Whether this is a plan of another optimizer, or one of its hyperparameters changed."""
         for live, kept in self._watched:
             if live != kept:
                 return True
         return self.optimizer is not optimizer
 
-    def run(self, theta, g, missing):
+    def run(self, theta: Array, g: Array, missing: tuple[int, ...]) -> None:
         """Update θ and the slots by one step."""
         for placed in self._scheduled:
             placed.resolve(self.state)
-        key = missing, self._closed() if self._gates else (), ()
+        key = missing, self._closed() if self._gates else frozenset(), ()
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
 
-    def kept_by_rows(self, by_rows):
+    def kept_by_rows(self, by_rows: tuple[RowGradient, ...]) -> tuple[RowGradient, ...]:
         """Return those of the gradients by rows for which the other rows of their blocks can be left out."""
         return tuple(gradient for gradient in by_rows if self._by_rows[gradient.block])
 
-    def run_by_rows(self, theta, g, missing, by_rows):
+    def run_by_rows(self, theta: Array, g: Array, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]) -> None:
         """Update θ and the slots by one step, of some blocks in the given rows only.
 
         Where a link needs all rows of a block, the others have a gradient of zero.
@@ -277,11 +293,11 @@ class Plan:
             placed.resolve(self.state)
         self._given.clear()
         self._given.update((gradient.block, gradient) for gradient in kept)
-        key = missing, self._closed() if self._gates else (), tuple(self._given)
+        key = missing, self._closed() if self._gates else frozenset(), tuple(self._given)
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
 
-    def is_growing(self):
+    def is_growing(self) -> bool:
         """Whether what links let grow has grown by more than a tenth since the last call."""
         grown = [
             now.memory[placed.declared.grows]
@@ -292,7 +308,7 @@ class Plan:
         before, self.state.grown = self.state.grown, grown
         return bool(grown) and (before is None or any(b > 1.1 * a for a, b in zip(before, grown, strict=False)))
 
-    def answer(self, theta):
+    def answer(self, theta: Array) -> Array:
         """Return θ, with what links answer in its stead."""
         for placed in self._placed:
             slot = placed.slots.get(placed.declared.answers)
@@ -304,7 +320,7 @@ class Plan:
                     theta[where] = slot[where]
         return theta
 
-    def _place(self, optimizer, theta):
+    def _place(self, optimizer: Any, theta: Array) -> list[_Placed]:
         """Return the links in their places, each with its part of the state, which is made if absent."""
         state = self.state
         placements = placements_of(optimizer, state)
@@ -325,7 +341,7 @@ class Plan:
             _fill_slots(one, state, theta)
         return placed
 
-    def _row(self, block, rule, position):
+    def _row(self, block: int, rule: int, position: int | None) -> list[Any]:
         """Return what a block passes, each with its stage; the engine's step included."""
         placed = [placed for placed in self._placed if block in placed.blocks]
         row = [(one.stage, one) for one in placed]
@@ -333,14 +349,14 @@ class Plan:
             row.insert(position, (row[position - 1][0], self._step_of(placed[rule])))
         return row
 
-    def _step_of(self, rule):
+    def _step_of(self, rule: Any) -> _Placed:
         """Return the engine's step for the blocks of a rule, whose moments it shares."""
         if rule.index not in self._steps:
             shared = LinkState("Step", rule.blocks, {}, rule.records)
             self._steps[rule.index] = _Placed(Step(), shared, "Step", ("step", rule.index))
         return self._steps[rule.index]
 
-    def _set_stages(self):
+    def _set_stages(self) -> int:
         """Number the passes: a link that measures runs in the one after all that its blocks passed before."""
         reached = [0] * len(self.state.names)
         for placed in self._placed:
@@ -349,7 +365,7 @@ class Plan:
                 reached[block] = placed.stage
         return max(reached) + 1
 
-    def _closed(self):
+    def _closed(self) -> frozenset[tuple[int, int]]:
         """Return the gates that will not let the flow pass in this step."""
         return frozenset(
             (gate.index, block)
@@ -359,7 +375,9 @@ class Plan:
             for block in blocks
         )
 
-    def _itinerary(self, missing, closed, by_rows):
+    def _itinerary(
+        self, missing: tuple[int, ...], closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]
+    ) -> list[_Stage]:
         """Work out the passes for the blocks that have a gradient.
 
         Some end at a closed gate, and some have their gradient by rows.
@@ -367,7 +385,7 @@ class Plan:
         rows = {
             block: _until_closed(row, closed, block) for block, row in enumerate(self._rows) if block not in missing
         }
-        running: dict[Any, set] = {}
+        running: dict[Any, set[int]] = {}
         for block, row in rows.items():
             for _, placed in row:
                 running.setdefault(placed, set()).add(block)
@@ -380,10 +398,10 @@ class Plan:
         self._itineraries[missing, closed, by_rows] = stages = [stage for stage in stages if stage.segments]
         return stages
 
-    def _visits(self, rows):
+    def _visits(self, rows: Any) -> dict[int, list[Any]]:
         """Return the runs that each block takes part in, each with its stage."""
         runs: dict[Any, _Run] = {}
-        visits: dict[int, list] = {}
+        visits: dict[int, list[Any]] = {}
         for block, row in rows.items():
             rule = next(placed for _, placed in self._rows[block] if _is_rule(placed.declared)).link
             visits[block] = []
@@ -393,7 +411,7 @@ class Plan:
                 visits[block].append((stage, run))
         return visits
 
-    def _stage(self, number, visits, closed, by_rows):
+    def _stage(self, number: int, visits: Any, closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]) -> _Stage:
         """Return one pass over all blocks."""
         found = dict.fromkeys(visit for row in visits.values() for visit in row)
         begins = [run for stage, run in found if run.placed.begins_in(stage) == number]
@@ -401,7 +419,9 @@ class Plan:
         measures = [run for stage, run in found if stage == number + 1 and run.placed.measures]
         return _Stage(begins, runs, measures, self._segments(number, visits, closed, by_rows))
 
-    def _segments(self, number, visits, closed, by_rows):
+    def _segments(
+        self, number: int, visits: Any, closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]
+    ) -> list[_Segment]:
         """Return the segments of a pass; neighbours that do the same are one."""
         segments: list[_Segment] = []
         for block, row in visits.items():
@@ -417,7 +437,7 @@ class Plan:
         return segments
 
 
-def _leg(number, row, ends):
+def _leg(number: int, row: Any, ends: Any) -> tuple[Leg, list[_Run], _Run | Any]:
     """Return what a pass does for one block: its leg, its runs, and the run that measures."""
     members = [run for stage, run in row if stage == number]
     measured = next((run for stage, run in row if stage == number + 1 and run.placed.measures), None)
@@ -430,7 +450,7 @@ def _leg(number, row, ends):
     return Leg(described, measured is not None, source, target, key), runs, measured
 
 
-def _until_closed(row, closed, block):
+def _until_closed(row: list[Any], closed: frozenset[tuple[int, int]], block: int) -> list[Any]:
     """Return a row up to the first gate that is closed for the block."""
     for position, (_, placed) in enumerate(row):
         if (placed.index, block) in closed:
@@ -438,7 +458,7 @@ def _until_closed(row, closed, block):
     return row
 
 
-def check_row(links, name):
+def check_row(links: Sequence[Any], name: str) -> tuple[int, int | None]:
     """Look at the links that one block passes.
 
     Parameters
@@ -481,19 +501,19 @@ def check_row(links, name):
     return rules[0], len(links) if flow == "gradient" else step
 
 
-def placements_of(optimizer, state):
+def placements_of(optimizer: Any, state: State) -> list[Placement]:
     """Return where the links of an optimizer stand on the blocks of a state."""
     placements = optimizer.place({name: index for index, name in enumerate(state.names)})
     return [placement for placement in placements if placement.blocks]
 
 
-def fits(placements, state):
+def fits(placements: Iterable[Placement], state: State) -> bool:
     """Whether a state is that of these links."""
     ours = [(type(placement.link).__name__, placement.blocks) for placement in placements]
     return ours == [(link.kind, link.blocks) for link in state.links]
 
 
-def resolve(link, schedules, state, owner):
+def resolve(link: Any, schedules: Mapping[str, Schedule], state: State, owner: str) -> None:
     """Set the hyperparameters of a link that are schedules to this step's numbers."""
     for name, schedule in schedules.items():
         value = schedule.at(state)
@@ -507,7 +527,7 @@ def resolve(link, schedules, state, owner):
         setattr(link, name, value)
 
 
-def _is_admissible(value, allowed):
+def _is_admissible(value: Any, allowed: Range | None) -> bool:
     if not isinstance(allowed, Interval):
         return isinstance(value, numbers.Real | np.bool_) and not np.isnan(float(value))
     # Nearly all values take the short way; `admits` is as long as a whole step of a small θ.
@@ -515,12 +535,12 @@ def _is_admissible(value, allowed):
     return inside or allowed.admits(value)
 
 
-def _new_state(placement, rules):
+def _new_state(placement: Placement, rules: Any) -> LinkState:
     """Return what a link remembers before its first run; `_fill_slots` adds the arrays."""
     link, blocks, _ = placement
     # What a link measures differs from block to block, and so may what it remembers; else all that pass the
     # same rule, and so have the same rate, are in lockstep.
-    groups: dict[Any, tuple] = {}
+    groups: dict[Any, tuple[Any, ...]] = {}
     for block in blocks:
         group = None if link.scope == "all" else block if link.measures else id(rules[block])
         groups[group] = (*groups.get(group, ()), block)
@@ -528,7 +548,7 @@ def _new_state(placement, rules):
     return LinkState(type(link).__name__, blocks, {}, records, is_rule=_is_rule(link))
 
 
-def _fill_slots(placed, state, theta):
+def _fill_slots(placed: _Placed, state: State, theta: Array) -> None:
     """Give a link the slots and the memory that it declares and does not have yet."""
     for name, start in placed.declared.slots.items():
         if name not in placed.slots:
@@ -539,15 +559,15 @@ def _fill_slots(placed, state, theta):
             now.memory.setdefault(name, _number(start, placed.link))
 
 
-def _number(start, link):
+def _number(start: Any, link: Any) -> float:
     return float(getattr(link, start) if isinstance(start, str) else start)
 
 
-def _is_rule(link):
+def _is_rule(link: Any) -> bool:
     return hasattr(link, "learning_rate")
 
 
-def _parts(value):
+def _parts(value: Any) -> Iterator[Hyperparameters]:
     """Yield the objects of hyperparameters of which something is made, itself first."""
     if isinstance(value, Hyperparameters):
         yield value
@@ -559,7 +579,7 @@ def _parts(value):
             yield from _parts(child)
 
 
-def _snapshot(part):
+def _snapshot(part: Hyperparameters) -> dict[str, Any]:
     """Return the hyperparameters of an object, with lists and dicts as they are now."""
     kept = vars(part).items()
     return {name: copy.copy(value) if isinstance(value, list | dict) else value for name, value in kept}

@@ -4,14 +4,19 @@
 scratch) is built again from it and the optimizer, when first needed.
 """
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout
-from ..row_gradients import is_by_rows, read_rows
+from ..row_gradients import RowGradient, is_by_rows, read_rows
+from ..typing import Array, Shape
 
 
 class Now:
@@ -31,26 +36,26 @@ class Now:
 
     __slots__ = ("memory", "rate", "sums", "t")
 
-    def __init__(self, memory=None):
+    def __init__(self, memory: dict[str, float] | None = None) -> None:
         self.t = 0
         self.memory = memory or {}
         self.sums: Any = 0.0
         self.rate = 0.0
 
-    def copy(self):
+    def copy(self) -> Now:
         """Return a moment of its own for blocks that fall out of lockstep."""
         twin = Now(dict(self.memory))
         twin.t, twin.sums, twin.rate = self.t, self.sums, self.rate
         return twin
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def __setstate__(self, kept):
+    def __setstate__(self, kept: dict[str, Any]) -> None:
         for name, value in kept.items():
             setattr(self, name, value)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Now(t={self.t}, memory={self.memory})"
 
 
@@ -71,17 +76,24 @@ class LinkState:
         Whether it is the link that has the learning rate.
     """
 
-    def __init__(self, kind, blocks, slots, records, is_rule=False):
+    def __init__(
+        self,
+        kind: str,
+        blocks: tuple[int, ...],
+        slots: dict[str, Array],
+        records: list[tuple[Now, tuple[int, ...]]],
+        is_rule: bool = False,
+    ) -> None:
         self.kind, self.blocks, self.slots, self.records, self.is_rule = kind, blocks, slots, records, is_rule
 
-    def snapshot(self):
+    def snapshot(self) -> LinkState:
         """Return what it remembers now, with slots that are read-only views."""
         slots = {name: slot.view() for name, slot in self.slots.items()}
         for view in slots.values():
             view.flags.writeable = False
         return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
 
 
@@ -116,7 +128,9 @@ class State:
         pickled nor needed.
     """
 
-    def __init__(self, names, slices, size, dtype, layout=None):
+    def __init__(
+        self, names: Iterable[str], slices: Iterable[slice], size: int, dtype: DTypeLike, layout: Layout | Any = None
+    ) -> None:
         self.names, self.slices, self.size, self.dtype = tuple(names), tuple(slices), size, np.dtype(dtype)
         self.shape = (size,)
         self.layout = layout
@@ -127,7 +141,7 @@ class State:
         self._drop_scratch()
 
     @classmethod
-    def of(cls, theta, blocks=None):
+    def of(cls, theta: Any, blocks: Layout | None = None) -> tuple[State, Array]:
         """Return a state without links for a θ; also θ as a vector."""
         if blocks is not None or is_vector(theta):
             names, slices = (("",), (slice(0, theta.size),)) if blocks is None else (blocks.names, blocks.slices)
@@ -138,31 +152,31 @@ class State:
         state = cls(layout.names, layout.slices, layout.size, layout.dtype, layout)
         return state, state.read(theta)
 
-    def is_like(self, other):
+    def is_like(self, other: State) -> bool:
         """Whether another state is of the same blocks, in the same dtype."""
         ours, theirs = ((s.names, s.slices, s.dtype, s.layout) for s in (self, other))
         return ours == theirs
 
     @property
-    def learning_rates(self):
+    def learning_rates(self) -> dict[str, float]:
         """The rate by which the last update moved each block, by name; 0.0 before the first."""
         records = [record for link in self.links if link.is_rule for record in link.records]
         rates = {block: float(now.rate) for now, blocks in records for block in blocks}
         return {self.names[block]: rates[block] for block in sorted(rates)}
 
-    def snapshot(self):
+    def snapshot(self) -> State:
         """Return the state as it is now; its slots are not copied, but read-only views, which go on changing."""
         twin = copy.copy(self)
         twin.loss_curve = list(self.loss_curve)
         twin.links = [link.snapshot() for link in self.links]
         return twin
 
-    def restart(self):
+    def restart(self) -> None:
         """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""
         self.step = self.epoch = 0
         self.loss_curve = []
 
-    def accept_theta(self, theta):
+    def accept_theta(self, theta: Any) -> None:
         """Look at θ given as a vector, once for each array.
 
         Raises
@@ -177,9 +191,9 @@ class State:
             )
         if not theta.flags.writeable:
             raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
-        self._theta = theta
+        self._theta: Any = theta
 
-    def accept_gradient(self, grads):
+    def accept_gradient(self, grads: Any) -> tuple[Array, tuple[RowGradient, ...]]:
         """Return a gradient for θ given as a vector as an array, and by rows; raise if it does not fit."""
         if len(self.names) == 1 and is_by_rows(grads):
             rows = read_rows(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
@@ -192,7 +206,7 @@ class State:
             )
         return array, ()
 
-    def read(self, theta, apart=()):
+    def read(self, theta: Any, apart: Collection[int] = ()) -> Array:
         """Return a structure as a vector, after a look at whether it can be written back.
 
         The blocks ``apart`` are not copied: the step is taken on their leaves.
@@ -204,23 +218,23 @@ class State:
         _copy(leaves, blocks, apart)
         return vector
 
-    def read_gradient(self, grads):
+    def read_gradient(self, grads: Any) -> tuple[Array, tuple[int, ...], tuple[RowGradient, ...]]:
         """Return the gradient as a vector, the blocks for which it has none, and those given by rows."""
         vector, blocks = self._buffer("gradient")
         return vector, *self.layout.gather(grads, blocks)
 
-    def write(self, theta, apart=()):
+    def write(self, theta: Any, apart: Collection[int] = ()) -> None:
         """Write the vector that `read` returned into the leaves of the structure."""
         _copy(self._buffer("theta")[1], self.layout.leaves(theta, "theta"), apart)
 
-    def _buffer(self, name):
+    def _buffer(self, name: str) -> tuple[Array, list[Array]]:
         """A vector for the structure, and the views on it that are its blocks."""
         if name not in self._buffers:
             vector = np.empty(self.size, self.dtype)
             self._buffers[name] = vector, self.layout.blocks(vector)
         return self._buffers[name]
 
-    def _require_writable(self, name, shape, leaf):
+    def _require_writable(self, name: str, shape: Shape, leaf: Any) -> None:
         if not isinstance(leaf, np.ndarray):
             reason = f"it is of type {type(leaf).__name__}; make it an array: np.array({leaf!r})"
         elif leaf.shape != shape:
@@ -235,35 +249,37 @@ class State:
             return
         raise ParameterStructureError(f"Block {name!r} of theta cannot be updated in place: {reason}.")
 
-    def _drop_scratch(self):
-        self._plan = self._engine = self._theta = None
-        self._buffers: dict = {}
-        self.notes: dict = {}
+    def _drop_scratch(self) -> None:
+        self._plan: Any = None
+        self._engine: Any = None
+        self._theta = None
+        self._buffers: dict[str, tuple[Array, list[Array]]] = {}
+        self.notes: dict[Any, Any] = {}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "notes" and not name.startswith("_")}
 
-    def __setstate__(self, kept):
+    def __setstate__(self, kept: dict[str, Any]) -> None:
         vars(self).update(kept)
         self._drop_scratch()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"State(step={self.step}, epoch={self.epoch}, links={self.links})"
 
 
-def _copy(sources, targets, apart):
+def _copy(sources: Iterable[Any], targets: Iterable[Any], apart: Collection[int]) -> None:
     """Copy all blocks but some."""
     for block, (source, target) in enumerate(zip(sources, targets, strict=True)):
         if block not in apart:
             target[...] = source
 
 
-def is_vector(theta):
+def is_vector(theta: Any) -> bool:
     """Whether θ is a vector that can be updated as it is."""
     return isinstance(theta, np.ndarray) and theta.ndim == 1 and theta.dtype in (np.float32, np.float64)
 
 
-def _describe(value):
+def _describe(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     return f"of type {type(value).__name__}"
