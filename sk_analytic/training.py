@@ -55,6 +55,10 @@ class History:
         One entry an epoch; an epoch without a loss has none in ``loss_curve``.
     n_iter, n_steps : int
         Epochs (iterations of a full-batch method), and updates of θ.
+    phases : list of tuple (int, str)
+        For each optimizer that has trained the epochs before it, and its class.
+    learning_rates : dict of int to dict of str to float
+        By epoch, from 0, the rate of each block; iterations of a full-batch method have none.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -62,6 +66,13 @@ class History:
     gradient_norms: list[float] = field(default_factory=list)
     n_iter: int = 0
     n_steps: int = 0
+    phases: list[tuple[int, str]] = field(default_factory=list)
+    learning_rates: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def begin_phase(self, name: str) -> None:
+        """Take note of the optimizer that trains from now on; there is nothing new in one that goes on."""
+        if not self.phases or self.phases[-1][1] != name:
+            self.phases.append((self.n_iter, name))
 
     def copy(self) -> History:
         """Return the same history, to which a fit that goes on does not add."""
@@ -70,6 +81,8 @@ class History:
             loss_curve=list(self.loss_curve),
             validation_scores=list(self.validation_scores),
             gradient_norms=list(self.gradient_norms),
+            phases=list(self.phases),
+            learning_rates=dict(self.learning_rates),
         )
 
 
@@ -122,6 +135,8 @@ class Monitor:
         Of a fit that this one goes on with.
     tasks : FitTasks, default=None
         What tells callbacks of each epoch, and whether one of them asks to stop.
+    watch : callable, default=None
+        ``watch(theta)`` sees the θ that predicts after each epoch.
     """
 
     def __init__(
@@ -133,11 +148,13 @@ class Monitor:
         verbose: bool | int = False,
         standing: Standing | None = None,
         tasks: Any = None,
+        watch: Callable[[Parameters], object] | None = None,
     ) -> None:
         self.history, self.tol = history, tol
         self.score, self.verbose = score, verbose
         self.standing = Standing() if standing is None else standing
         self.tasks = tasks
+        self.watch = watch
         self.n_iter_no_change = math.inf
         self.asked_to_stop = False
 
@@ -189,6 +206,8 @@ class Monitor:
         if judged is not None and curve is not None:
             curve.append(judged)
         self._judge(gradient_norm if judged is None else judged, theta)
+        if self.watch is not None:
+            self.watch(theta)
         if self.tasks is not None:
             self.asked_to_stop |= self.tasks.end()
         if self.verbose and self._is_stale:
@@ -269,6 +288,7 @@ def train(
             monitor.epoch_begins()
             loss, gradient_norm = loop.epoch(epoch)
             state.epoch += 1
+            monitor.history.learning_rates[epoch] = state.learning_rates
             answer = answering(theta, optimizer, state)
             with noted(f"After epoch {epoch} (counted from 0)."):
                 if sample:

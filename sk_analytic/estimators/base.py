@@ -343,6 +343,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     _tasks: FitTasks
     _training_vector: Any = None  # where training stands, where that is not what `params_` hold
     _published: int  # checksum of what they held then
+    _watch: Any = None  # for pictures of a fit: sees θ before it and after each epoch
 
     def _stratify(self, y):
         return None
@@ -416,7 +417,9 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             standing = Standing()
             standing.begin_phase(0, self._history)
         score = None if held_out is None else self._scorer_on(objective, theta, held_out)
-        return Monitor(self._history, tol=self.tol, score=score, verbose=self.verbose, standing=standing)
+        return Monitor(
+            self._history, tol=self.tol, score=score, verbose=self.verbose, standing=standing, watch=self._watch
+        )
 
     def _from_arrays(
         self,
@@ -678,6 +681,8 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     @with_callbacks
     def _train(self, incremental, objective, theta, phases, rows, monitor, given):
         """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
+        if monitor.watch is not None:
+            monitor.watch(theta)
         warning, is_over = None, True
         try:
             if getattr(self, "_skl_callbacks", None) and not incremental:
@@ -762,6 +767,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else self.n_iter_no_change
         if monitor.stopped:  # an unfinished fit that goes on had come to the end of this phase
             return None
+        self._history.begin_phase(type(method).__name__)
         objective.needs_value = full_batch
         if full_batch:
             if self.verbose and self._history.n_iter:
@@ -887,6 +893,14 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         )
         other._inspect(objective, theta, rows[0])
         return objective, theta, rows[0]
+
+    def _prepare_surface(self, X, y, sample_weight, fit_params):
+        """What `OptimizerPathDisplay` needs: the objective as it is, at the parameters that predict."""
+        method = phases_of(get_optimizer(self.optimizer), self.max_iter)[-1][0]
+        metadata = {name: fit_params[name] for name in self._metadata_names("partial_fit") & fit_params.keys()}
+        _, (objective, _, rows) = self._prepare(X, y, sample_weight, self._seed, [method], True, metadata)
+        layout = Layout.of(self.params_, self._layout.dtype)
+        return objective, Parameters(layout, layout.flatten(self.params_)), rows[0]
 
     def _prepare(self, X, y, sample_weight, random_state, methods, continuing, metadata):
         """A copy that shares the callables, and what it has assembled; nothing of this estimator is changed."""

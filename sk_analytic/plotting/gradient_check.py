@@ -1,23 +1,13 @@
-"""Pictures, as Display classes in scikit-learn's manner. matplotlib is imported when one is drawn."""
+"""A gradient beside its differences, entry by entry."""
 
 import numpy as np
 
-from .gradient_check import compare_entries
-from .gradient_check.doctor import of_callables
-
-__all__ = ["GradientCheckDisplay"]
+from ..gradient_check import compare_entries
+from ..gradient_check.doctor import of_callables
+from .figure import pyplot
 
 COLUMN, ROW = 4.2, 3.4  # inches of a panel
 SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
-
-
-def pyplot():
-    """Return `matplotlib.pyplot`; an error that names the extra where it is not installed."""
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise ImportError("Drawing needs matplotlib, which is not installed: pip install sk-analytic[plot]") from error
-    return plt
 
 
 class GradientCheckDisplay:
