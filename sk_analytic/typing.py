@@ -44,6 +44,8 @@ Number: TypeAlias = float | Any
 """A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
 schedules are numbers already, and a union with `Schedule` would deny that."""
 
+RandomState: TypeAlias = int | np.random.RandomState | None
+
 T = TypeVar("T")
 
 Shape: TypeAlias = tuple[int, ...]

@@ -5,11 +5,14 @@ same for every hypothesis, tell a right explanation from a wrong one whatever th
 hypothesis is chosen on some directions and must hold on others, on other rows and at another θ.
 """
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from .subject import size_of
+from ..typing import Array
+from .subject import Situation, size_of
 
 CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
 EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers
@@ -19,11 +22,11 @@ LEFT_OVER = 0.05  # and no more than this share of the fault may be left over
 class Fit:
     """How well a hypothesis fits: its factor, and the largest relative difference left over."""
 
-    def __init__(self, factor, agreement):
+    def __init__(self, factor: float, agreement: float) -> None:
         self.factor, self.agreement = factor, agreement
 
     @property
-    def evidence(self):
+    def evidence(self) -> dict[str, float]:
         """The numbers, for a finding."""
         return {"factor": self.factor, "agreement": self.agreement}
 
@@ -43,7 +46,7 @@ class Case:
         The θ that the user gave.
     """
 
-    def __init__(self, situation, index, elsewhere, start):
+    def __init__(self, situation: Situation, index: int, elsewhere: list[Situation], start: Array) -> None:
         self.situation, self.index, self.elsewhere, self.start = situation, index, elsewhere, start
         self.subject = situation.subject
         layout = self.subject.layout
@@ -52,32 +55,33 @@ class Case:
         self.scale = size_of(self.theta())
         draws = self.subject.rng.standard_normal((CHOSEN_ON + VERIFIED_ON, *self.shape))
         self.directions = draws * self.scale
-        self._sketches: dict = {}
+        self._sketches: dict[int, Any] = {}
 
     @property
-    def others(self):
+    def others(self) -> list[int]:
         """Indices of the other blocks."""
         return [i for i in range(len(self.subject.layout.names)) if i != self.index]
 
-    def theta(self, situation=None):
+    def theta(self, situation: Situation | None = None) -> Array:
         """Return this block's parameters."""
         situation = situation or self.situation
         return situation.block(self.index, situation.vector)
 
-    def analytic(self, situation=None):
+    def analytic(self, situation: Situation | None = None) -> Array:
         """Return this block's analytic gradient."""
         return (situation or self.situation).block(self.index)
 
-    def analytic_of(self, gradient):
+    def analytic_of(self, gradient: Array) -> Array:
         """Return this block of a gradient vector."""
         return self.situation.block(self.index, gradient)
 
-    def project(self, array, directions=None):
+    def project(self, array: Array, directions: Array | None = None) -> Array:
         """Return the derivatives along the directions that an array in place of the gradient would give."""
         directions = self.directions if directions is None else directions
-        return directions.reshape(len(directions), -1) @ np.ravel(array)
+        slopes: Array = directions.reshape(len(directions), -1) @ np.ravel(array)
+        return slopes
 
-    def sketch(self, situation=None, directions=None):
+    def sketch(self, situation: Situation | None = None, directions: Array | None = None) -> Any:
         """Return the derivatives of the loss along the directions, and their errors.
 
         Fewer directions elsewhere than at the case's own situation.
@@ -90,17 +94,24 @@ class Case:
             return self._sketches[id(situation)][1:]
         return self._slopes(situation, directions)
 
-    def _slopes(self, situation, directions):
+    def _slopes(self, situation: Situation, directions: Array) -> tuple[Array, Array]:
         slopes = [situation.slope(self.index, direction) for direction in directions]
         return np.array([s for s, _ in slopes]), np.array([e for _, e in slopes])
 
     @cached_property
-    def mismatch(self):
+    def mismatch(self) -> float:
         """Size of the fault along the directions."""
         true, _ = self.sketch()
         return float(np.linalg.norm(self.project(self.analytic()) - true))
 
-    def explain(self, predict, free=False, everywhere=True, directions=None, at=None):
+    def explain(
+        self,
+        predict: Callable[..., Any],
+        free: bool = False,
+        everywhere: bool = True,
+        directions: Array | None = None,
+        at: Situation | None = None,
+    ) -> Fit | None:
         """Test a prediction of the true derivative.
 
         Parameters
@@ -122,7 +133,7 @@ class Case:
             None where it does not explain.
         """
 
-        def sketch(situation):
+        def sketch(situation: Situation) -> Any:
             predicted = predict(situation)
             if predicted is None or not np.isfinite(predicted).all():
                 return None
@@ -139,7 +150,14 @@ class Case:
         claimed = self.project(self.analytic(situation), directions)
         return self.match(self.project(predicted, directions), situation, directions, free, claimed)
 
-    def match(self, predicted, situation, directions, free=False, claimed=None):
+    def match(
+        self,
+        predicted: Array,
+        situation: Situation,
+        directions: Array,
+        free: bool = False,
+        claimed: Array | None = None,
+    ) -> Fit | None:
         """Test predicted numbers against the true ones along directions of a situation; two of them may refute it.
 
         ``claimed`` are the numbers of the fault that is to be explained, if not the case's own.
@@ -155,7 +173,9 @@ class Case:
                 return None
         return fit
 
-    def compare(self, sketch, free=False, everywhere=True, mismatch=None):
+    def compare(
+        self, sketch: Callable[..., Any], free: bool = False, everywhere: bool = True, mismatch: float | None = None
+    ) -> Fit | None:
         """Test predicted against true numbers: ``sketch(situation) -> (predicted, true, error)`` or None."""
         numbers = sketch(self.situation)
         if numbers is None:
@@ -187,7 +207,7 @@ class Case:
         return Fit(factor, worst)
 
     @staticmethod
-    def _share(predicted, true, error):
+    def _share(predicted: Array, true: Array, error: Array) -> float | None:
         """The relative difference left over, or None if that is too much."""
         left, scale = np.linalg.norm(predicted - true), np.linalg.norm(true)
         if not np.isfinite(left) or left > EXPLAINS * max(scale, np.linalg.norm(predicted)) + 5 * np.linalg.norm(error):

@@ -5,7 +5,12 @@ A cause is a class; the table is drawn from the classes. A `Doubt` is why nothin
 `Diagnosis` if it explains the numbers, else with None.
 """
 
-from typing import ClassVar, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from .case import Case
 
 
 class Diagnosis(NamedTuple):
@@ -22,7 +27,7 @@ class Diagnosis(NamedTuple):
     """
 
     cause: str
-    evidence: dict
+    evidence: dict[str, Any]
     explanation: str
 
 
@@ -43,15 +48,15 @@ class Cause:
     meaning: ClassVar[str] = ""
     template: ClassVar[str] = "{}"
     verdict: ClassVar[str] = "wrong"
-    table: ClassVar[dict[str, type["Cause"]]] = {}
+    table: ClassVar[dict[str, type[Cause]]] = {}
 
-    def __init_subclass__(cls, **rest):
+    def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if cls.identifier:
             cls.table.setdefault(cls.identifier, cls)
 
     @classmethod
-    def explain(cls, *places, evidence=None, **named):
+    def explain(cls, *places: Any, evidence: dict[str, Any] | None = None, **named: Any) -> Diagnosis:
         """Return the diagnosis with the template filled in."""
         return Diagnosis(cls.identifier, evidence or {}, cls.template.format(*places, **named))
 
@@ -72,15 +77,15 @@ class Hypothesis(Cause):
     rank: ClassVar[int] = 50
     again: ClassVar[bool] = False
     about_loss: ClassVar[bool] = False
-    all_of_them: ClassVar[list[type["Hypothesis"]]] = []
+    all_of_them: ClassVar[list[type[Hypothesis]]] = []
 
-    def __init_subclass__(cls, **rest):
+    def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if cls.identifier:
             cls.all_of_them.append(cls)
             cls.all_of_them.sort(key=lambda hypothesis: hypothesis.rank)
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         """Return a `Diagnosis` if this explains the case, else None."""
         raise NotImplementedError
 

@@ -5,13 +5,18 @@ contribution = (derivative of the loss in the prediction) times (derivative of t
 the user's own is asked row by row.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
 
+from ..losses import Loss
 from ..objective import match_target
+from ..typing import Array
+from .case import Case
 from .differences import FIRST_STEP
-from .subject import replaced, take
+from .subject import Situation, replaced, take
 
 MOST_ROWS = 128  # rows that a loss of the user's own is asked one by one
 
@@ -27,7 +32,7 @@ class Contributions:
         Derivative of each prediction.
     """
 
-    def __init__(self, case, situation):
+    def __init__(self, case: Case, situation: Situation) -> None:
         self.case, self.situation = case, situation
         self.subject, self.batch = situation.subject, situation.batch
         self.objective = self.subject.objective
@@ -41,14 +46,15 @@ class Contributions:
         self.rows = self._rows()
 
     @classmethod
-    def of(cls, case, situation):
+    def of(cls, case: Case, situation: Situation) -> Contributions:
         """Return those of a case at a situation; made once."""
         made = case.__dict__.setdefault("_contributions", {})
         if id(situation) not in made:
             made[id(situation)] = cls(case, situation)
-        return made[id(situation)]
+        contributions: Contributions = made[id(situation)]
+        return contributions
 
-    def _differentiate_predictions(self):
+    def _differentiate_predictions(self) -> None:
         here = self.subject.predictions(self.situation.vector, self.batch)
         if here is None:
             return
@@ -66,7 +72,7 @@ class Contributions:
             slopes.append(((4 * fine - coarse) / 3).reshape(len(here), -1))
         self.prediction, self.slopes = here, np.stack(slopes, axis=-1)
 
-    def derivative(self, loss=None, y=None):
+    def derivative(self, loss: Loss | None = None, y: Array | None = None) -> Array | None:
         """Return a named loss's derivative in the predictions, (n, k), without weights or mean; None if it has none."""
         loss = self.objective.loss if loss is None else loss
         if loss is None or not loss.additive or self.prediction is None:
@@ -78,18 +84,20 @@ class Contributions:
             return None
         return derivative.reshape(len(matched), -1) if np.isfinite(derivative).all() else None
 
-    def combine(self, derivative, row_weights=None):
+    def combine(self, derivative: Array, row_weights: Array | None = None) -> Array:
         """Return what derivatives in the predictions give along the directions: the mean over the rows."""
         weight = self.row_weights if row_weights is None else row_weights
-        return np.einsum("n,nk,nkd->d", weight, derivative, self.slopes)
+        combined: Array = np.einsum("n,nk,nkd->d", weight, derivative, self.slopes)
+        return combined
 
     @property
-    def row_weights(self):
+    def row_weights(self) -> Array:
         """The weight of each row in the objective."""
         weight = self.batch.sample_weight
-        return (np.ones(self.batch.n) if weight is None else weight) / self.batch.n
+        weights: Array = (np.ones(self.batch.n) if weight is None else weight) / self.batch.n
+        return weights
 
-    def _rows(self):
+    def _rows(self) -> Array | None:
         """Derivative of each row's own loss; checked against the whole."""
         named = self.objective.model.loss is None and self.objective.model.form != "loss_and_gradient"
         if named:
@@ -103,7 +111,7 @@ class Contributions:
         left = np.linalg.norm(whole - self.true)
         return rows if left <= 1e-5 * np.abs(rows).max() + 10 * np.linalg.norm(self.error) else None
 
-    def _one_by_one(self):
+    def _one_by_one(self) -> Array | None:
         if not 1 < self.batch.n <= MOST_ROWS:
             return None
         rows = []

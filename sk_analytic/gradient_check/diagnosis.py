@@ -1,17 +1,20 @@
 """The diagnosis: hypotheses tested on the blocks that failed, and what several of them have in common."""
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from ..typing import Array
 from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
 from .case import Case
-from .causes import Hypothesis, Slight, Unexplained
+from .causes import Diagnosis, Hypothesis, Slight, Unexplained
 from .places import FirstStep, LastStep, pattern
 from .report import Finding
 from .state import not_finite
-from .subject import SpentError, take
-from .verdict import Checker
+from .subject import Situation, SpentError, take
+from .verdict import Checker, Judgement
 
 MANY = 10**9
 APPROXIMATE = 2e-3  # relative difference that an approximation may have, if no fault explains it
@@ -24,12 +27,12 @@ ELSEWHERE = ((0.15, 0.6), (0.1, 0.35))  # how far θ is moved, and the share of 
 class Diagnoses:
     """Hypotheses tested on each failed block."""
 
-    def __init__(self, situation, start, failed, judgements):
+    def __init__(self, situation: Situation, start: Array, failed: list[int], judgements: dict[int, Judgement]) -> None:
         self.subject, self.start, self.failed, self.judgements = situation.subject, start, failed, judgements
         self.situation = self._fewer_rows(situation)
         self.elsewhere = self._elsewhere()
 
-    def _fewer_rows(self, situation):
+    def _fewer_rows(self, situation: Situation) -> Situation:
         """The first rows, if what fails on all of them fails on those as well."""
         if situation.n <= FEW_ROWS or not situation.is_sound:
             return situation
@@ -40,7 +43,7 @@ class Diagnoses:
         same = all(j.verdict == "wrong" and _alike(j.evidence, self.judgements[i].evidence) for i, j in again.items())
         return fewer if same else situation
 
-    def _elsewhere(self):
+    def _elsewhere(self) -> list[Situation]:
         """Situations to verify on: other rows and another θ; fewer of those that cannot be evaluated."""
         situations, n = [], self.situation.n
         for share, part in ELSEWHERE:
@@ -53,11 +56,11 @@ class Diagnoses:
                     break
         return situations
 
-    def findings(self):
+    def findings(self) -> dict[int, Finding]:
         """The findings on the failed blocks."""
         self.subject.allow(MANY, TOTAL_SECONDS)
         cases = {index: Case(self.situation, index, self.elsewhere, self.start) for index in self.failed}
-        found = {index: self._first(case) for index, case in cases.items()}
+        found: dict[int, Diagnosis | None] = {index: self._first(case) for index, case in cases.items()}
         for index, case in cases.items():
             if found[index] is None:
                 found[index] = self._first(case, again=True)
@@ -65,7 +68,7 @@ class Diagnoses:
         found = _same_end(found)
         return {index: self._finding(case, found[index], found) for index, case in cases.items()}
 
-    def _fewest_causes(self, cases, found):
+    def _fewest_causes(self, cases: dict[int, Case], found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]:
         """Where what explains more other blocks explains a block as well, prefer it: one slip has many effects."""
         counts = Counter(d.cause for d in found.values() if d is not None)
         for index, case in cases.items():
@@ -79,13 +82,13 @@ class Diagnoses:
                     break
         return found
 
-    def _first(self, case, again=False):
+    def _first(self, case: Case, again: bool = False) -> Diagnosis | None:
         """The simplest hypothesis that explains the case."""
         if not np.isfinite(case.analytic()).all():
             return not_finite(case)
         return self._ask(case, [h for h in Hypothesis.all_of_them if h.again or not again])
 
-    def _ask(self, case, hypotheses):
+    def _ask(self, case: Case, hypotheses: Iterable[type[Hypothesis]]) -> Diagnosis | None:
         """The first of some hypotheses that explains the case, within the budget of a block."""
         self.subject.allow(*BLOCK_BUDGET)
         for hypothesis in hypotheses:
@@ -101,7 +104,7 @@ class Diagnoses:
                 return diagnosis
         return None
 
-    def _first_repair(self, found):
+    def _first_repair(self, found: dict[int, Diagnosis | None]) -> str:
         """A word on another block that shows a fault of the loss itself."""
         about_loss = {h.identifier for h in Hypothesis.all_of_them if h.about_loss}
         for index, diagnosis in found.items():
@@ -110,7 +113,7 @@ class Diagnoses:
                 return f" Block {name!r} shows a fault of the loss itself: repair that first."
         return ""
 
-    def _finding(self, case, diagnosis, found):
+    def _finding(self, case: Case, diagnosis: Diagnosis | None, found: dict[int, Diagnosis | None]) -> Finding:
         judgement = self.judgements[case.index]
         share = judgement.evidence["relative_error"]
         if diagnosis is None and share <= APPROXIMATE:
@@ -127,12 +130,12 @@ class Diagnoses:
         return Finding(case.name, case.shape, "wrong", diagnosis.cause, evidence, diagnosis.explanation)
 
 
-def _alike(evidence, other):
+def _alike(evidence: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether a fault is about as large."""
-    return evidence["relative_error"] > 0.1 * other["relative_error"]
+    return bool(evidence["relative_error"] > 0.1 * other["relative_error"])
 
 
-def _same_end(found):
+def _same_end(found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]:
     """Where one block fails through the first (last) step, others that fail at that end of an axis do so too."""
     for step, end in ((FirstStep, "the first along"), (LastStep, "the last along")):
         through = any(d is not None and d.cause == step.identifier for d in found.values())

@@ -2,8 +2,11 @@
 
 import inspect
 import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
 from ..exceptions import GradientCheckError
@@ -12,7 +15,8 @@ from ..model import Model, metadata_names
 from ..named import Interval, check_range
 from ..objective import Objective
 from ..parameters import Layout, Parameters
-from ..rows import CHECK, ArrayRows, generator
+from ..rows import CHECK, ArrayRows, Batch, generator
+from ..typing import Array, Params, RandomState
 from .causes import NotFinite
 from .diagnosis import MANY, Diagnoses
 from .memory import key_of, recall, remember
@@ -26,19 +30,19 @@ ENOUGH = 8  # evaluations for a look at another θ
 
 
 def check_gradient(
-    estimator=None,
-    X=None,
-    y=None,
+    estimator: Any = None,
+    X: Any = None,
+    y: ArrayLike | None = None,
     *,
-    loss=None,
-    gradient=None,
-    params=None,
-    sample_weight=None,
-    n_directions=3,
-    blocks=None,
-    random_state=None,
-    **metadata,
-):
+    loss: Callable[..., Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    params: Params | None = None,
+    sample_weight: ArrayLike | None = None,
+    n_directions: int = 3,
+    blocks: str | Iterable[str] | None = None,
+    random_state: RandomState = None,
+    **metadata: Any,
+) -> GradientReport:
     """Tell whether an analytic gradient is the derivative of the loss, and if not, what is wrong with it.
 
     Either an estimator of this package is looked at, with its callables in any form, or a ``loss`` and a
@@ -119,7 +123,15 @@ def check_gradient(
     return examine(objective, theta, batch, n_directions=n_directions, seed=seed, blocks=blocks)
 
 
-def of_callables(loss, gradient, params, X, y, sample_weight, metadata):
+def of_callables(
+    loss: Callable[..., Any] | None,
+    gradient: Callable[..., Any] | None,
+    params: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    metadata: Mapping[str, Any],
+) -> tuple[Objective, Parameters, Batch]:
     """The objective of plain callables, at their parameters, on their rows."""
     given = {"loss": loss, "gradient": gradient, "params": params}
     absent = [name for name, value in given.items() if value is None]
@@ -142,7 +154,7 @@ def of_callables(loss, gradient, params, X, y, sample_weight, metadata):
     return objective, Parameters(layout, layout.flatten(params)), ArrayRows(X, columns, weight).everything
 
 
-def _with_rows(role, function):
+def _with_rows(role: str, function: Any) -> Callable[..., Any]:
     """A callable of θ alone as one of θ and rows."""
     if not callable(function):
         raise TypeError(f"{role} must be callable; got {function!r}.")
@@ -153,10 +165,13 @@ def _with_rows(role, function):
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if kinds and all(kind in positional for kind in kinds) and len(kinds) == 1:
         return lambda params, X: function(params)
-    return function
+    whole: Callable[..., Any] = function
+    return whole
 
 
-def require_right(objective, theta, batch, *, seed, preface="", only_warn=False):
+def require_right(
+    objective: Objective, theta: Parameters, batch: Batch, *, seed: int, preface: str = "", only_warn: bool = False
+) -> GradientReport:
     """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
 
     Functions found right before on data of the same shape are not evaluated again.
@@ -197,7 +212,7 @@ def require_right(objective, theta, batch, *, seed, preface="", only_warn=False)
     return report
 
 
-def second_opinion(objective, thetas, batch, *, seed):
+def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Batch, *, seed: int) -> str:
     """Return a sentence on the gradient at some θ, the last of them where training failed; empty without a loss."""
     verdicts: set[str] = set()
     for theta in thetas:
@@ -215,7 +230,15 @@ def second_opinion(objective, thetas, batch, *, seed):
     return "Whether the analytic gradient is right cannot be told."
 
 
-def examine(objective, theta, batch, *, n_directions=None, seed, blocks=None):
+def examine(
+    objective: Objective,
+    theta: Parameters,
+    batch: Batch,
+    *,
+    n_directions: int | None = None,
+    seed: int,
+    blocks: str | Iterable[str] | None = None,
+) -> GradientReport:
     """Return the report on the blocks, in float64 whatever the training dtype.
 
     Parameters
@@ -253,13 +276,13 @@ def examine(objective, theta, batch, *, n_directions=None, seed, blocks=None):
 class _Examination:
     """One check of one subject."""
 
-    def __init__(self, subject, start, batch, chosen):
+    def __init__(self, subject: Subject, start: Array, batch: Batch, chosen: tuple[int, ...] | None) -> None:
         self.subject, self.layout, self.start, self.chosen = subject, subject.layout, start, chosen
         self.at_start = Situation(subject, start, batch)
         self.about_inputs: list[Finding] = []
         self.situation = self._beside()
 
-    def _beside(self):
+    def _beside(self) -> Situation:
         """A point beside the start: there, symmetry or zeros may hide a fault. The start if that fails."""
         moved = Situation(self.subject, nearby(self.layout, self.start, NEAR, self.subject.rng), self.at_start.batch)
         for situation in (moved, self.at_start):
@@ -267,7 +290,7 @@ class _Examination:
                 return situation
         return self.at_start
 
-    def findings(self, n_directions):
+    def findings(self, n_directions: int | None) -> list[Finding]:
         """Findings on what was written to, and one on each block with a gradient."""
         indices = self._open()
         if not indices:
@@ -285,7 +308,7 @@ class _Examination:
         written = {finding.block for finding in self.about_inputs}
         return [*self.about_inputs, *(found[i] for i in indices if found[i].block not in written)]
 
-    def _open(self):
+    def _open(self) -> list[int]:
         """Evaluate the gradient for the first time; return the blocks that it has."""
         subject, situation = self.subject, self.situation
         try:
@@ -310,7 +333,7 @@ class _Examination:
             if index not in partial.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
         ]
 
-    def _judge(self, indices, n_directions):
+    def _judge(self, indices: Iterable[int], n_directions: int | None) -> dict[int, Judgement]:
         """The judgement on each block: first whether it repeats itself, then whether it is right."""
         doubt, differing = repeats(self.situation)
         if doubt is not None:
@@ -337,7 +360,9 @@ class _Examination:
             }
         return {**judgements, **changed}
 
-    def _elsewhere(self, checker, judgements, n_directions):
+    def _elsewhere(
+        self, checker: Checker, judgements: dict[int, Judgement], n_directions: int | None
+    ) -> dict[int, Judgement]:
         """The judgements at another θ if they are bad there: what is kept from a first call may be right at one."""
         left = QUICK - self.subject.n_evaluations
         if n_directions is None and left < ENOUGH:
@@ -359,7 +384,7 @@ class _Examination:
             self.situation = there
         return again
 
-    def _quick(self, checker):
+    def _quick(self, checker: Checker) -> dict[int, Judgement]:
         """All blocks at once, within the budget; block by block where a disagreement needs more to be judged."""
         self.subject.allow(QUICK - 1 - self.subject.n_evaluations, MANY)
         try:
@@ -371,11 +396,11 @@ class _Examination:
             self.subject.allow(MANY, MANY)
 
 
-def _any_wrong(judgements):
+def _any_wrong(judgements: dict[int, Judgement]) -> bool:
     return any(judgement.verdict == "wrong" for judgement in judgements.values())
 
 
-def _is_about_writing(error):
+def _is_about_writing(error: Exception) -> bool:
     """Whether an error may come from writing to what is read-only."""
     text = str(error).lower()
     return "read-only" in text or "readonly" in text or "not writeable" in text or "not writable" in text

@@ -1,10 +1,16 @@
 """Faults of a gradient that belongs to another θ, another value, or another model."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 
-from .causes import Hypothesis
+from ..rows import Batch
+from ..typing import Array
+from .case import Case, Fit
+from .causes import Diagnosis, Hypothesis
 from .contributions import Contributions
-from .subject import dense, replaced, size_of, take
+from .subject import Situation, dense, replaced, size_of, take
 
 INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 
@@ -15,19 +21,19 @@ class Stale(Hypothesis):
     template = "It is the derivative at another θ: {where} (agreement {agreement:.1g}).{hint}"
     rank = 30
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for words, vector, names in self._places(case):
             if np.array_equal(vector, case.situation.vector):
                 continue
             fit = self._fit(case, vector)
-            if fit:
+            if fit is not None:
                 hint = f" Are old {names} kept in a closure, a cache or an object?"
                 evidence = {**fit.evidence, "where": words}
                 return self.explain(where=words, agreement=fit.agreement, hint=hint, evidence=evidence)
         return None
 
     @staticmethod
-    def _places(case):
+    def _places(case: Case) -> Iterator[Any]:
         layout, here = case.subject.layout, case.situation.vector
         yield "the starting parameters", case.start, "parameters"
         for index, name in enumerate(layout.names):
@@ -37,7 +43,7 @@ class Stale(Hypothesis):
                 yield f"{name} as it was at the start", vector, f"values of {name}"
 
     @staticmethod
-    def _fit(case, vector):
+    def _fit(case: Case, vector: Array) -> Fit | None:
         """The analytic gradient here against the true one there."""
         return case.match(case.project(case.analytic()), case.situation.at(vector), case.directions)
 
@@ -48,7 +54,7 @@ class Constant(Hypothesis):
     template = "It does not change with θ at all, though the derivative does. Does it use parameters of its own?"
     rank = 31
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         same = [s for s in (case.situation.moved(0.3), case.situation.moved(0.3)) if s.is_sound]
         if not same or any(_changes(case.analytic(s), case.analytic()) for s in same):
             return None
@@ -68,14 +74,14 @@ class BlockIgnored(Hypothesis):
     )
     rank = 32
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         layout, here = case.subject.layout, case.situation.vector
         for index in [*case.others, case.index]:
             for value in (0.0, 1.0):
                 vector = here.copy()
                 vector[layout.slices[index]] = value
                 fit = Stale._fit(case, vector)
-                if fit:
+                if fit is not None:
                     name = layout.names[index]
                     evidence = {**fit.evidence, "other": name}
                     return self.explain(other=name, value=value, agreement=fit.agreement, evidence=evidence)
@@ -88,7 +94,7 @@ class OtherInputs(Hypothesis):
     template = "It is the derivative for {words} (agreement {agreement:.1g}). Do loss and gradient see the same X?"
     rank = 33
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         X = dense(case.situation.batch)
         if X.ndim != 2 or not X.size or X.dtype.kind != "f":
             return None
@@ -96,12 +102,12 @@ class OtherInputs(Hypothesis):
             if np.isfinite(other).all() and not np.array_equal(other, X):
                 there = case.situation.of(replaced(case.situation.batch, X=other))
                 fit = case.match(case.project(case.analytic()), there, case.directions)
-                if fit:
+                if fit is not None:
                     return self.explain(words=words, agreement=fit.agreement, evidence={**fit.evidence, "X": words})
         return None
 
     @staticmethod
-    def _inputs(X):
+    def _inputs(X: Array) -> Iterator[Any]:
         """Words and what may stand in the place of X."""
         with np.errstate(all="ignore"):
             yield "features one place on", np.roll(X, 1, axis=1)
@@ -132,7 +138,7 @@ class ForwardAndVjp(Hypothesis):
     )
     rank = -2
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         objective = case.subject.objective
         if objective.model.form != "vjp" or objective.model.forward is None:
             return None
@@ -142,10 +148,14 @@ class ForwardAndVjp(Hypothesis):
             return None
         gap = float(np.abs(there - here).max()) if there.shape == here.shape else np.inf
         fit = _against(case, lambda vector, batch: self._value(case, vector, batch))
-        return fit and self.explain(gap=gap, agreement=fit.agreement, evidence={**fit.evidence, "gap": gap})
+        return (
+            None
+            if fit is None
+            else self.explain(gap=gap, agreement=fit.agreement, evidence={**fit.evidence, "gap": gap})
+        )
 
     @staticmethod
-    def _prediction(case, vector):
+    def _prediction(case: Case, vector: Array) -> Array | None:
         case.subject.spend()
         try:
             theta = case.subject.parameters(vector)
@@ -153,7 +163,7 @@ class ForwardAndVjp(Hypothesis):
         except Exception:
             return None
 
-    def _value(self, case, vector, batch):
+    def _value(self, case: Case, vector: Array, batch: Batch) -> float:
         prediction = self._prediction(case, vector)
         return np.nan if prediction is None else case.subject.objective._named_loss(prediction, batch)[0]
 
@@ -168,7 +178,7 @@ class LossMismatch(Hypothesis):
     )
     rank = -1
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         objective = case.subject.objective
         if objective.model.form != "loss_and_gradient" or objective.model.loss is None:
             return None
@@ -176,10 +186,14 @@ class LossMismatch(Hypothesis):
         fit = _against(case, lambda vector, batch: self._value(case, vector, batch))
         ours = case.situation.value
         evidence = {"loss": ours, "loss_and_gradient": own}
-        return fit and self.explain(ours=ours, own=own, agreement=fit.agreement, evidence={**fit.evidence, **evidence})
+        return (
+            None
+            if fit is None
+            else self.explain(ours=ours, own=own, agreement=fit.agreement, evidence={**fit.evidence, **evidence})
+        )
 
     @staticmethod
-    def _value(case, vector, batch):
+    def _value(case: Case, vector: Array, batch: Batch) -> float:
         case.subject.spend()
         try:
             return case.subject.objective.partial(case.subject.parameters(vector), batch).loss
@@ -187,7 +201,7 @@ class LossMismatch(Hypothesis):
             return np.nan
 
 
-def _against(case, value):
+def _against(case: Case, value: Callable[..., Any]) -> Fit | None:
     """Hold the analytic gradient against differences of another value."""
     batch = case.situation.batch
     slopes = []
@@ -215,18 +229,18 @@ class LogarithmForgotten(Hypothesis):
     entries = 8
     most_terms = 100
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if not case.situation.n or case.subject.objective.model.form == "jacobian":
             return None
         return self._whole(case) or self._by_entry(case) or self._by_sum(case)
 
-    def _whole(self, case):
+    def _whole(self, case: Case) -> Diagnosis | None:
         """The loss is minus the density itself, row by row."""
         objective = case.subject.objective
         if objective.loss is None or case.situation.batch.y is not None:
             return None
 
-        def sketch(situation):
+        def sketch(situation: Situation) -> Any:
             c = Contributions.of(case, situation)
             derivative = c.derivative()
             if derivative is None:
@@ -237,9 +251,9 @@ class LogarithmForgotten(Hypothesis):
 
         fit = case.compare(sketch)
         how = "of each row, the logarithm of the prediction is still to be taken"
-        return fit and self.explain(how=how, agreement=fit.agreement, evidence=fit.evidence)
+        return None if fit is None else self.explain(how=how, agreement=fit.agreement, evidence=fit.evidence)
 
-    def _by_entry(self, case):
+    def _by_entry(self, case: Case) -> Diagnosis | None:
         """If the loss is -p(θ) and the gradient that of -log p(θ), their ratio is p, whose derivative is the loss's."""
         if case.size < 2:
             return None
@@ -259,21 +273,24 @@ class LogarithmForgotten(Hypothesis):
         how = f"the derivative over the gradient is such a term in {len(good)} of {len(told)} entries looked at"
         return self.explain(how=how, agreement=max(good), evidence=evidence)
 
-    def _error(self, case, one, entry):
+    def _error(self, case: Case, one: Situation, entry: int) -> float | None:
         """Relative difference between the ratio's derivative and the loss's, in one entry of one row."""
         step = 1e-2 * case.scale
-        points = {k: self._term(case.index, one, entry, k * step) for k in (-1, -0.5, 0, 0.5, 1)}
-        if any(p is None or not np.isfinite(p).all() for p in points.values()):
-            return None
+        points: dict[float, tuple[float, float]] = {}
+        for k in (-1, -0.5, 0, 0.5, 1):
+            term = self._term(case.index, one, entry, k * step)
+            if term is None or not np.isfinite(term).all():
+                return None
+            points[k] = term
         coarse = (points[1][1] - points[-1][1]) / (2 * step)
         fine = (points[0.5][1] - points[-0.5][1]) / step
         true, ratio = points[0]
         if abs(true) < 1e-9 or abs(ratio - 1) < 1e-6:
             return None
-        return abs(abs((4 * fine - coarse) / 3 / true) - 1)
+        return float(abs(abs((4 * fine - coarse) / 3 / true) - 1))
 
     @staticmethod
-    def _term(index, one, entry, shift=0.0):
+    def _term(index: int, one: Situation, entry: int, shift: float = 0.0) -> tuple[float, float] | None:
         """The derivative by one entry, and its ratio to the gradient, with that entry shifted."""
         where = one.subject.layout.slices[index]
         vector = one.vector.copy()
@@ -286,7 +303,7 @@ class LogarithmForgotten(Hypothesis):
         true = there.slope(index, unit)[0] / scale
         return true, true / there.gradient[where.start + entry]
 
-    def _by_sum(self, case):
+    def _by_sum(self, case: Case) -> Diagnosis | None:
         """The terms that another block has shown, their logarithms added up, have this block's gradient."""
         sizes = case.subject.layout.shapes
         owners = [i for i in case.subject.notes.get("terms", []) if 2 <= np.prod(sizes[i]) <= self.most_terms]
@@ -295,9 +312,10 @@ class LogarithmForgotten(Hypothesis):
         one = case.situation.of(take(case.situation.batch, [0]))
         owner, size = owners[0], int(np.prod(sizes[owners[0]]))
 
-        def total(vector):
+        def total(vector: Array) -> float:
             terms = [self._term(owner, one.at(vector), entry) for entry in range(size)]
-            return np.nan if any(t is None or t[1] <= 0 for t in terms) else -sum(np.log(t[1]) for t in terms)
+            ratios = [t[1] for t in terms if t is not None and t[1] > 0]
+            return np.nan if len(ratios) < len(terms) else -sum(np.log(ratio) for ratio in ratios)
 
         step = 1e-2
         errors = []
@@ -314,6 +332,6 @@ class LogarithmForgotten(Hypothesis):
         return self.explain(how=how, agreement=max(errors), evidence={"agreement": max(errors)})
 
 
-def _changes(there, here):
+def _changes(there: Array, here: Array) -> bool:
     """Whether two gradients of a block differ by more than rounding."""
     return bool(np.abs(there - here).max(initial=0) > INDEPENDENT * size_of(here))

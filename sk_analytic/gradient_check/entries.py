@@ -1,11 +1,14 @@
 """Analytic against numerical gradient, entry by entry: for pictures, not for verdicts."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..rows import CHECK, generator
+from ..objective import Objective
+from ..parameters import Parameters
+from ..rows import CHECK, Batch, generator
+from ..typing import Array, Shape
 from .subject import Situation, Subject, nearby, size_of
 
 
@@ -25,20 +28,30 @@ class Entries(NamedTuple):
     """
 
     block: str
-    shape: tuple
+    shape: tuple[int, ...]
     analytic: np.ndarray
     numerical: np.ndarray
-    indices: tuple
+    indices: tuple[Any, ...]
 
     @property
-    def relative_error(self):
+    def relative_error(self) -> Array:
         """Difference by entry, relative to the larger of the two or, if more, a millionth of the block's largest."""
         size = np.maximum(np.abs(self.analytic), np.abs(self.numerical))
         floor = 1e-6 * np.nanmax(size, initial=0.0) or 1.0
-        return np.abs(self.analytic - self.numerical) / np.maximum(size, floor)
+        relative: Array = np.abs(self.analytic - self.numerical) / np.maximum(size, floor)
+        return relative
 
 
-def compare_entries(objective, theta, batch, *, seed, blocks=None, max_entries=400, near=0.05):
+def compare_entries(
+    objective: Objective,
+    theta: Parameters,
+    batch: Batch,
+    *,
+    seed: int,
+    blocks: Any = None,
+    max_entries: int = 400,
+    near: float = 0.05,
+) -> list[Entries]:
     """Return the entries of every block with a gradient.
 
     Parameters
@@ -75,7 +88,7 @@ def compare_entries(objective, theta, batch, *, seed, blocks=None, max_entries=4
         return [_block(situation, index, max_entries) for index in chosen if index not in missing]
 
 
-def _block(situation, index, max_entries):
+def _block(situation: Situation, index: int, max_entries: int) -> Entries:
     layout = situation.subject.layout
     shape = layout.shapes[index]
     indices = _grid(shape, max_entries)
@@ -89,7 +102,7 @@ def _block(situation, index, max_entries):
     return Entries(layout.names[index], shape, np.array(analytic), numerical, indices)
 
 
-def _grid(shape, most):
+def _grid(shape: Shape, most: int) -> tuple[Array, ...]:
     """Evenly spaced indices along each axis, so many that their product is at most ``most``."""
     lengths = list(shape)
     while np.prod(lengths, dtype=float) > most:

@@ -3,14 +3,19 @@
 import types
 import weakref
 from collections import OrderedDict
+from typing import Any, TypeAlias
 
+from ..objective import Objective
+from ..rows import Batch
 from .report import GradientReport
 
 MOST = 1000
-_found_right: OrderedDict[tuple, GradientReport] = OrderedDict()
+Key: TypeAlias = tuple[Any, ...]
+
+_found_right: OrderedDict[Key, GradientReport] = OrderedDict()
 
 
-def key_of(objective, batch):
+def key_of(objective: Objective, batch: Batch) -> Key | None:
     """Return what a check depends on, or None where that cannot be known.
 
     Functions stand for themselves while they live; a bound method or a partial is made anew by every copy
@@ -37,12 +42,12 @@ def key_of(objective, batch):
     )
 
 
-def recall(key):
+def recall(key: Key | None) -> GradientReport | None:
     """Return the report on what was found right, or None."""
     return None if key is None else _found_right.get(key)
 
 
-def remember(key, report):
+def remember(key: Key | None, report: GradientReport) -> None:
     """Keep a report if every block in it is right."""
     if key is None or not report.findings or any(finding.verdict != "right" for finding in report.findings):
         return
@@ -51,6 +56,6 @@ def remember(key, report):
         _found_right.popitem(last=False)
 
 
-def forget():
+def forget() -> None:
     """Forget everything: the next fit is checked again."""
     _found_right.clear()

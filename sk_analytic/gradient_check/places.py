@@ -4,12 +4,18 @@ Directions within a slice tell whether it is right. Slices are searched by halvi
 ones among a million entries are found in a few dozen evaluations.
 """
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from .causes import Hypothesis
-from .subject import SpentError
+from ..typing import Array, Shape
+from .case import Case
+from .causes import Diagnosis, Hypothesis
+from .subject import Situation, SpentError
 from .transforms import is_near
 
 SMALL = 48  # entries that are looked at one by one
@@ -29,23 +35,24 @@ class Places:
         By axis, the indices of the wrong slices.
     """
 
-    def __init__(self, case):
+    def __init__(self, case: Case) -> None:
         self.case, self.situation = case, case.situation
         self.budget = 6 * MOST_PARTS
         self.norm = case.mismatch
-        self.mask = self._find()
-        self.indices: tuple = ()
+        self.mask: Any = self._find()  # None where the wrong places cannot be told
+        self.indices: tuple[Any, ...] = ()
         if self.mask is not None:
             self.indices = tuple(np.unique(axis).tolist() for axis in np.nonzero(self.mask))
 
     @classmethod
-    def of(cls, case):
+    def of(cls, case: Case) -> Places:
         """Return those of a case; looked for once."""
         if "_places" not in case.__dict__:
             case.__dict__["_places"] = cls(case)
-        return case.__dict__["_places"]
+        places: Places = case.__dict__["_places"]
+        return places
 
-    def _find(self):
+    def _find(self) -> Array | None:
         case = self.case
         if case.size <= SMALL:
             mask = np.array([self.is_wrong(unit) for unit in np.eye(case.size, dtype=bool)]).reshape(case.shape)
@@ -53,14 +60,14 @@ class Places:
         masks = [mask for mask in (self._rectangle(), self._triangle()) if mask is not None]
         return min(masks, key=np.sum, default=None)
 
-    def _triangle(self):
+    def _triangle(self) -> Array | None:
         """A diagonal or triangle outside of which all is right."""
         for mask in _triangles(self.case.shape):
             if self.is_wrong(mask) and not self.is_wrong(~mask):
                 return mask
         return None
 
-    def _rectangle(self):
+    def _rectangle(self) -> Array | None:
         """The wrong slices along each axis, where what is outside of them is right."""
         shape = self.case.shape
         mask = np.ones(shape, bool)
@@ -72,7 +79,7 @@ class Places:
                 mask &= chosen.reshape([-1 if a == axis else 1 for a in range(len(shape))])
         return None if mask.all() or not mask.any() or self.is_wrong(~mask) else mask
 
-    def _slices(self, axis, length):
+    def _slices(self, axis: int, length: int) -> list[int] | None:
         """Indices of the wrong slices along an axis by halving; None if all are, or too many to tell."""
         sample = self.case.subject.rng.choice(length, min(SAMPLE, length), replace=False)
         if length > SAMPLE and all(self.is_wrong(self._slab(axis, [i])) for i in sample):
@@ -90,17 +97,17 @@ class Places:
                     pending += np.array_split(part, 2)
         return None
 
-    def _slab(self, axis, indices):
+    def _slab(self, axis: int, indices: Any) -> Array:
         mask = np.zeros(self.case.shape, bool)
         mask[(slice(None),) * axis + (indices,)] = True
         return mask
 
-    def is_wrong(self, mask):
+    def is_wrong(self, mask: Array) -> bool:
         """Whether the gradient is wrong along a random direction in some entries; a second one is asked if not."""
         mask = np.reshape(mask, self.case.shape)
         return any(self._differs(mask) for _ in range(2 if mask.sum() > 1 else 1))
 
-    def _differs(self, mask):
+    def _differs(self, mask: Array) -> bool:
         self.budget -= 1
         if self.budget < 0:
             raise SpentError
@@ -114,7 +121,7 @@ class Places:
         share = 1e-7 * self.norm  # what is nothing beside the fault as a whole
         return abs(claimed - true) > AGREES * max(scale, abs(true)) + 3 * error + share
 
-    def relation(self):
+    def relation(self) -> tuple[str, float | None]:
         """Words for what the gradient is in the wrong places, and the factor, if it is one."""
         case, mask = self.case, self.mask
         analytic = case.analytic() * mask
@@ -135,7 +142,7 @@ class Places:
         return "another number there", None
 
 
-def _triangles(shape):
+def _triangles(shape: Shape) -> Iterator[Array]:
     """Masks of square blocks: diagonal, triangles with and without it."""
     if len(shape) == 2 and shape[0] == shape[1] > 1:
         full = np.ones(shape, bool)
@@ -149,11 +156,11 @@ class OnlySomePlaces(Hypothesis):
 
     rank = 40
 
-    def fits(self, places, shape):
+    def fits(self, places: Places, shape: Shape) -> str | None:
         """Whether the places are of this kind; words for them if so."""
         raise NotImplementedError
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         places = Places.of(case)
         if places.mask is None:
             return None
@@ -169,7 +176,7 @@ class OnlySomePlaces(Hypothesis):
         return self.explain(words=words, what=what, hint=_ends_hint(places, case.shape), evidence=evidence)
 
 
-def _ends_hint(places, shape):
+def _ends_hint(places: Places, shape: Shape) -> str:
     """A word on places at an end of an axis, where recursions and loops start and stop."""
     for axis, (chosen, length) in enumerate(zip(places.indices, shape, strict=True)):
         if len(chosen) == 1 and length > 2:
@@ -185,7 +192,7 @@ class OneEntry(OnlySomePlaces):
     meaning = "A single entry of the block is wrong."
     template = "Only {words} is wrong: the gradient is {what}.{hint}"
 
-    def fits(self, places, shape):
+    def fits(self, places: Places, shape: Shape) -> str | None:
         if places.mask.sum() == 1:
             return f"entry {tuple(i[0] for i in places.indices)}"
         return None
@@ -196,7 +203,7 @@ class OneRow(OnlySomePlaces):
     meaning = "Only one row (slice along the first axis) or a few are wrong."
     template = "Only {words} wrong: the gradient is {what}.{hint}"
 
-    def fits(self, places, shape):
+    def fits(self, places: Places, shape: Shape) -> str | None:
         return _slices_along(places, shape, 0, "row")
 
 
@@ -205,11 +212,11 @@ class OneColumn(OnlySomePlaces):
     meaning = "Only one column (slice along the last axis) or a few are wrong."
     template = "Only {words} wrong: the gradient is {what}.{hint}"
 
-    def fits(self, places, shape):
+    def fits(self, places: Places, shape: Shape) -> str | None:
         return _slices_along(places, shape, len(shape) - 1, "column") if len(shape) > 1 else None
 
 
-def _slices_along(places, shape, axis, word):
+def _slices_along(places: Places, shape: Shape, axis: int, word: str) -> str | None:
     """Words for a few whole slices along an axis."""
     if len(shape) < 2:
         return None
@@ -227,7 +234,7 @@ class SomeEntries(OnlySomePlaces):
     template = "Only {words} wrong: the gradient is {what}.{hint}"
     rank = 41
 
-    def fits(self, places, shape):
+    def fits(self, places: Places, shape: Shape) -> str | None:
         if len(shape) == 2 and shape[0] == shape[1]:
             full = np.ones(shape, bool)
             for name, mask in (
@@ -247,7 +254,7 @@ class SomeEntries(OnlySomePlaces):
         return f"{count} of {places.mask.size} entries ({where}) are"
 
 
-def _listed(indices, most=6):
+def _listed(indices: Sequence[int], most: int = 6) -> str:
     """A list of indices for a sentence, long ones shortened."""
     if len(indices) > 2 and indices == list(range(indices[0], indices[-1] + 1)):
         return f"{indices[0]} to {indices[-1]}"
@@ -262,14 +269,14 @@ class Through(Hypothesis):
     again = True
     first = True
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for words, change in self._changes(case):
             situation = change(case.situation)
             if situation is not None and self._heals(case, situation):
                 return self.explain(words, evidence={"through": words})
         return None
 
-    def _changes(self, case):
+    def _changes(self, case: Case) -> Iterator[Any]:
         """Words, and what sets the end of an axis of another block or of X to zero."""
         layout = case.subject.layout
         for index in case.others:
@@ -286,20 +293,22 @@ class Through(Hypothesis):
             place = 0 if self.first else X.shape[1] - 1
             yield f"X[:, {place}]", lambda s: self._without_column(case, s, place, X.shape[1] // 2)
 
-    def _zeroed(self, case, situation, index, axis, place, middle):
+    def _zeroed(
+        self, case: Case, situation: Situation, index: int, axis: int, place: int, middle: int
+    ) -> Situation | None:
         """The situation with one slice of a block at zero; None if zeroing a middle one heals as well."""
 
-        def at(where):
+        def at(where: int) -> Situation:
             vector = situation.vector.copy()
             situation.block(index, vector)[(slice(None),) * axis + (where,)] = 0
             return situation.at(vector)
 
         return None if self._heals(case, at(middle)) else at(place)
 
-    def _without_column(self, case, situation, place, middle):
+    def _without_column(self, case: Case, situation: Situation, place: int, middle: int) -> Situation | None:
         from .subject import dense, replaced
 
-        def at(where):
+        def at(where: int) -> Situation:
             X = dense(situation.batch).copy()
             X[:, where] = 0
             return situation.of(replaced(situation.batch, X=X))
@@ -307,7 +316,7 @@ class Through(Hypothesis):
         return None if self._heals(case, at(middle)) else at(place)
 
     @staticmethod
-    def _heals(case, situation):
+    def _heals(case: Case, situation: Situation) -> bool:
         """Whether the block is right there."""
         if situation.gradient is None or not np.isfinite(situation.gradient).all():
             return False
@@ -344,7 +353,7 @@ class ThroughBlock(Hypothesis):
     template = "The gradient is right as soon as {} is zero: what reaches this block through it is wrong or missing."
     rank = 47
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         layout = case.subject.layout
         healing = []
         for index in case.others:
@@ -365,20 +374,20 @@ class Permuted(Hypothesis):
     )
     rank = 39
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for axis, length in enumerate(case.shape):
             if 2 < length <= 64:
                 order = self._order(case, axis, length)
                 if order is not None:
                     fit = case.explain(lambda s, a=axis, o=order: np.take(case.analytic(s), o, axis=a))
-                    if fit:
+                    if fit is not None:
                         words = f"slice {order[0]} belongs at 0, {order[1]} at 1, {order[2]} at 2 ..."
                         evidence = {**fit.evidence, "axis": axis, "order": order}
                         return self.explain(axis=axis, agreement=fit.agreement, order=words, evidence=evidence)
         return None
 
     @staticmethod
-    def _order(case, axis, length):
+    def _order(case: Case, axis: int, length: int) -> list[int] | None:
         """For each slice, which slice of the gradient matches its derivative; None if it is no permutation."""
         rest = tuple(n for a, n in enumerate(case.shape) if a != axis)
         draw = case.subject.rng.standard_normal(rest) * case.scale
@@ -395,7 +404,7 @@ class Permuted(Hypothesis):
         return order if sorted(order) == list(range(length)) and order != sorted(order) else None
 
 
-def pattern(case):
+def pattern(case: Case) -> tuple[str, dict[str, float]]:
     """Words for what is seen where nothing explains: where, and how the ratio is spread."""
     places = None
     with contextlib.suppress(SpentError):
@@ -416,7 +425,7 @@ def pattern(case):
     return " ".join(words), {"cosine": cosine}
 
 
-def _ratios(case, most=24):
+def _ratios(case: Case, most: int = 24) -> str:
     """How analytic over numerical is spread over a sample of entries."""
     chosen = case.subject.rng.choice(case.size, min(most, case.size), replace=False)
     ratios = []

@@ -2,7 +2,9 @@
 
 import html
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +34,16 @@ class Finding:
     """
 
     block: str
-    shape: tuple
+    shape: tuple[int, ...]
     verdict: str
     cause: str | None = None
-    evidence: dict = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
     explanation: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n".join([self._head(), *self._body()])
 
-    def _head(self, widths=(0, 0)):
+    def _head(self, widths: Sequence[int] = (0, 0)) -> str:
         """The line about the block, its first columns padded to widths."""
         verdict = self.verdict.upper() if self.verdict == "wrong" else self.verdict
         head = f"{self.block:<{widths[0]}}   {self.shape!s:<{widths[1]}}   {verdict}"
@@ -50,7 +52,7 @@ class Finding:
             return head
         return f"{head}   {error:.1g}" if self.verdict == "right" else f"{head}   relative error {error:.3g}"
 
-    def _body(self):
+    def _body(self) -> list[str]:
         lines = f"{self.explanation} [{self.cause}]" if self.cause else self.explanation
         return [f"    {line}" for line in _wrapped(lines)] if lines else []
 
@@ -67,16 +69,16 @@ class GradientReport:
         How often the loss or the gradient was evaluated.
     """
 
-    findings: tuple = ()
+    findings: tuple[Finding, ...] = ()
     n_evaluations: int = 0
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether no block is wrong."""
         return not self.wrong
 
     @property
-    def wrong(self):
+    def wrong(self) -> tuple[str, ...]:
         """Names of the blocks that are wrong.
 
         Returns
@@ -86,7 +88,7 @@ class GradientReport:
         """
         return tuple(finding.block for finding in self.findings if finding.verdict == "wrong")
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data: dicts, lists, strings and numbers, as JSON has them.
 
         Returns
@@ -97,13 +99,13 @@ class GradientReport:
         findings = [_plain(vars(finding)) for finding in self.findings]
         return {"ok": self.ok, "n_evaluations": self.n_evaluations, "findings": findings}
 
-    def __str__(self):
+    def __str__(self) -> str:
         if not self.findings:
             return "Nothing was checked: there is no loss to compare with, or no block to look at."
         widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
         return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         rows = "".join(_html_row(finding) for finding in self.findings)
         heads = "".join(
             f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause")
@@ -111,7 +113,7 @@ class GradientReport:
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _html_row(finding):
+def _html_row(finding: Finding) -> str:
     error = finding.evidence.get("relative_error")
     verdict = f'<b style="color:{COLOURS[finding.verdict]}">{finding.verdict}</b>'
     what = html.escape(finding.explanation)
@@ -127,7 +129,7 @@ def _html_row(finding):
     return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
-def _wrapped(text, width=104):
+def _wrapped(text: str, width: int = 104) -> list[str]:
     """Lines of at most ``width`` characters, broken between words."""
     lines, line = [], ""
     for word in text.split():
@@ -139,7 +141,7 @@ def _wrapped(text, width=104):
     return [*lines, line] if line else lines
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Plain data with the same content; what is not finite becomes text, which JSON can hold."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

@@ -1,13 +1,18 @@
 """Faults in what the rows, classes, outputs and weights contribute, and gradients of another loss."""
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-from ..losses import get_loss, get_loss_names
-from .causes import Hypothesis
+from ..losses import Loss, get_loss, get_loss_names
+from ..typing import Array
+from .case import Case, Fit
+from .causes import Diagnosis, Hypothesis
 from .contributions import Contributions
+from .subject import Situation
 from .transforms import is_near
 
 WORST_CONDITION = 1e6
@@ -18,10 +23,10 @@ MOST_LEVELS = 6  # groups whose factors are fitted at once
 class OfContributions(Hypothesis):
     """Says what analytic gradient a fault would make of the contributions."""
 
-    def fit(self, case, predict, free=False, everywhere=True):
+    def fit(self, case: Case, predict: Callable[..., Any], free: bool = False, everywhere: bool = True) -> Fit | None:
         """Test a prediction of the analytic gradient, ``predict(contributions) -> numbers`` or None."""
 
-        def sketch(situation):
+        def sketch(situation: Situation) -> Any:
             contributions = Contributions.of(case, situation)
             predicted = predict(contributions)
             if predicted is None or not np.isfinite(predicted).all():
@@ -37,11 +42,11 @@ class WeightsIgnored(OfContributions):
     template = "It is the gradient without the sample weights (agreement {:.1g}). Weight the rows as in the loss."
     rank = 20
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if case.situation.batch.sample_weight is None:
             return None
         fit = self.fit(case, lambda c: None if c.rows is None else c.rows.mean(axis=0))
-        return fit and self.explain(fit.agreement, evidence=fit.evidence)
+        return None if fit is None else self.explain(fit.agreement, evidence=fit.evidence)
 
 
 class WeightsOtherwise(OfContributions):
@@ -60,17 +65,17 @@ class WeightsOtherwise(OfContributions):
         ("are applied twice, and divided by their sum", lambda w, n: w * w / w.sum()),
     )
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if case.situation.batch.sample_weight is None:
             return None
         for how, make in self.ways:
 
-            def predict(c, make=make):
+            def predict(c: Contributions, make: Callable[..., Any] = make) -> Any:
                 with np.errstate(all="ignore"):
                     return None if c.rows is None else make(c.batch.sample_weight, c.batch.n) @ c.rows
 
             fit = self.fit(case, predict)
-            if fit:
+            if fit is not None:
                 return self.explain(how=how, agreement=fit.agreement, evidence={**fit.evidence, "how": how})
         return None
 
@@ -88,14 +93,14 @@ class OtherLoss(OfContributions):
         "tweedie": [{"power": p} for p in (1.1, 1.25, 1.9)],
     }
 
-    def _losses(self):
+    def _losses(self) -> Iterator[Loss]:
         """Every loss by name, and some with common settings."""
         for name in get_loss_names():
             yield get_loss(name)
             for setting in self.settings.get(name, []):
                 yield clone(get_loss(name)).set_params(**setting)
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         objective = case.subject.objective
         ours = "a loss of your own" if objective.loss is None else repr(objective.loss)
         for loss in self._losses():
@@ -103,12 +108,12 @@ class OtherLoss(OfContributions):
             if repr(loss) == repr(objective.loss):
                 continue
 
-            def predict(c, loss=loss):
+            def predict(c: Contributions, loss: Loss = loss) -> Any:
                 derivative = c.derivative(loss)
                 return None if derivative is None else c.combine(derivative)
 
             fit = self.fit(case, predict, free=True)
-            if fit and fit.factor:
+            if fit is not None and fit.factor:
                 factor = "" if is_near(fit.factor, 1) else f", times {fit.factor:.6g}"
                 hint = f" Say loss={name} if that is meant." if objective.loss is not None else ""
                 evidence = {**fit.evidence, "loss": repr(loss)}
@@ -127,7 +132,7 @@ class OutputDerivative(OfContributions):
     rank = 24
 
     @staticmethod
-    def ways(c):
+    def ways(c: Contributions) -> Iterator[tuple[str, Array]]:
         """Pairs of words and derivative in the prediction."""
         d, s = c.derivative(), c.prediction.reshape(c.batch.n, -1)
         if d is None:
@@ -173,20 +178,20 @@ class OutputDerivative(OfContributions):
                 yield "the rows of y stand in the opposite order to those of X", derivative
         yield "there is no loss: it is the gradient of the mean prediction", np.ones_like(s)
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         first = Contributions.of(case, case.situation)
         if first.prediction is None or case.subject.objective.loss is None:
             return None
         for number, (what, _) in enumerate(self.ways(first)):
 
-            def predict(c, number=number):
+            def predict(c: Contributions, number: int = number) -> Any:
                 if c.prediction is None:
                     return None
                 ways = list(self.ways(c))
                 return c.combine(ways[number][1]) if number < len(ways) else None
 
             fit = self.fit(case, predict, free=True)
-            if fit:
+            if fit is not None:
                 return self.explain(what=what, agreement=fit.agreement, evidence={**fit.evidence, "what": what})
         return None
 
@@ -199,7 +204,7 @@ class RowsLeftOut(OfContributions):
     )
     rank = 26
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         c = Contributions.of(case, case.situation)
         if c.rows is None or c.batch.n < 3:
             return None
@@ -209,13 +214,13 @@ class RowsLeftOut(OfContributions):
             for divisor, words in ((1.0, ""), (chosen.sum() / c.batch.n, ", divided by their own number")):
                 predicted = ((c.row_weights * chosen) @ c.rows) / divisor
                 fit = case.compare(lambda s, p=predicted: (p, c.analytic, c.error), False, everywhere=False)
-                if fit:
+                if fit is not None:
                     evidence = {**fit.evidence, "rows": [int(i) for i in np.flatnonzero(chosen)]}
                     return self.explain(what=what + words, agreement=fit.agreement, evidence=evidence)
         return None
 
     @staticmethod
-    def _choices(n):
+    def _choices(n: int) -> Iterator[tuple[str, Any]]:
         """Words and rows that are kept: all but the first or last m, one alone, one missing, every other."""
         for m in range(1, n):
             yield f"Only the first {m} of the {n} rows are in it", slice(m)
@@ -231,28 +236,28 @@ class OfGroups(OfContributions):
     """Fits a factor for each of a few groups of contributions, and verifies them on other directions."""
 
     @abstractmethod
-    def parts(self, c):
+    def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
         """Pairs of words for what is grouped and a dict of group to contributions; of one `Contributions`."""
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         first = Contributions.of(case, case.situation)
         for number, (what, groups) in enumerate(self.parts(first)):
             if not 2 <= len(groups) <= MOST_LEVELS:
                 continue
             for factors in self._guesses(first, groups):
 
-                def predict(c, number=number, factors=factors):
+                def predict(c: Contributions, number: int = number, factors: dict[str, float] = factors) -> Any:
                     parts = list(self.parts(c))
                     if number >= len(parts) or not parts[number][1].keys() <= factors.keys():
                         return None
                     return sum(factors[name] * part for name, part in parts[number][1].items())
 
                 fit = self.fit(case, predict)
-                if fit:
+                if fit is not None:
                     return self._found(what, factors, fit)
         return None
 
-    def _guesses(self, c, groups):
+    def _guesses(self, c: Contributions, groups: dict[str, Array]) -> list[dict[str, float]]:
         """Factors by group: fitted, or where the block is too small for that, one group left out or turned round."""
         factors = self._factors(c, groups)
         if factors is not None:
@@ -262,7 +267,7 @@ class OfGroups(OfContributions):
         return [{**dict.fromkeys(groups, 1.0), name: factor} for factor in (0.0, -1.0) for name in groups]
 
     @staticmethod
-    def _factors(c, groups):
+    def _factors(c: Contributions, groups: dict[str, Array]) -> dict[str, float] | None:
         """Least squares for the factor of each group."""
         matrix = np.stack(list(groups.values()), axis=1)
         half = max(len(groups) + 1, len(c.analytic) // 2)
@@ -271,7 +276,7 @@ class OfGroups(OfContributions):
         factors = np.linalg.lstsq(matrix[:half], c.analytic[:half], rcond=None)[0]
         return {name: float(f) for name, f in zip(groups, np.where(abs(factors) < 1e-6, 0.0, factors), strict=True)}
 
-    def _found(self, what, factors, fit):
+    def _found(self, what: str, factors: dict[str, float], fit: Fit) -> Diagnosis:
         off = {name: f for name, f in factors.items() if abs(f - 1) > 1e-4}
         listed = "; ".join(
             f"{name} {'not at all' if f == 0 else 'with the sign flipped' if is_near(f, -1) else f'times {f:.6g}'}"
@@ -289,7 +294,7 @@ class ClassLeftOut(OfGroups):
     template = "Rows count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 27
 
-    def parts(self, c):
+    def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
         """Rows grouped by classes, levels and signs."""
         if c.rows is None:
             return
@@ -303,7 +308,7 @@ class ClassLeftOut(OfGroups):
                     yield what, {f"{what} = {k}": mask.astype(float) @ weighted, "the others": ~mask @ weighted}
 
     @staticmethod
-    def _labels(c):
+    def _labels(c: Contributions) -> Iterator[tuple[str, Array]]:
         columns = dict(c.batch.columns)
         for name, column in c.batch.columns.items():
             if column.ndim == 2 and column.shape[1] <= 4:
@@ -329,7 +334,7 @@ class OutputLeftOut(OfGroups):
     template = "It counts by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 28
 
-    def parts(self, c):
+    def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
         """Contributions by output, all at once if they are few, else one against the others."""
         derivative = None if c.prediction is None else c.derivative()
         if derivative is None or derivative.shape[1] < 2:

@@ -1,9 +1,13 @@
 """Faults of a right gradient that was treated afterwards: clipped, normalised, projected, scaled slice by slice."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
-from .case import CHOSEN_ON
-from .causes import Hypothesis
+from ..typing import Array, Shape
+from .case import CHOSEN_ON, Case
+from .causes import Diagnosis, Hypothesis
 
 MOST_SLICES = 64
 
@@ -18,7 +22,7 @@ class Rescaled(Hypothesis):
     )
     rank = 4
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if case.size < 3:
             return None
         factors = []
@@ -43,7 +47,7 @@ class Clipped(Hypothesis):
     template = "{n} of {of} entries stand at the bound {bound:.6g}; the others are right. The gradient is clipped."
     rank = 38
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         analytic = case.analytic()
         bound = float(np.abs(analytic).max())
         at_bound = np.abs(analytic) == bound
@@ -64,7 +68,7 @@ class Rounded(Hypothesis):
     template = "Every entry is rounded to {decimals} decimals; up to that it is right. Round what is printed only."
     rank = 37
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         analytic = case.analytic()
         decimals = next((k for k in range(9) if np.array_equal(np.round(analytic, k), analytic)), None)
         if decimals is None or case.size < 2:
@@ -84,7 +88,7 @@ class Projected(Hypothesis):
     rank = 13
 
     @staticmethod
-    def ways(shape):
+    def ways(shape: Shape) -> Iterator[tuple[str, Any]]:
         """Words and symmetric projections of an array of the shape, or of a stack of them."""
         if len(shape) == 2 and shape[0] == shape[1] > 1:
             yield "made symmetric", lambda d: (d + d.swapaxes(-1, -2)) / 2
@@ -100,7 +104,7 @@ class Projected(Hypothesis):
                     lambda d, c=chosen: np.broadcast_to(d.mean(axis=c, keepdims=True), d.shape),
                 )
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         claimed = case.project(case.analytic())
         for how, project in self.ways(case.shape):
             directions = np.ascontiguousarray(project(case.directions))
@@ -121,7 +125,7 @@ class SliceFactors(Hypothesis):
     )
     rank = 43
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for axis, length in enumerate(case.shape):
             if not 1 < length <= MOST_SLICES or not case.elsewhere:
                 continue
@@ -130,7 +134,7 @@ class SliceFactors(Hypothesis):
                 continue
             spread = factors.reshape([-1 if a == axis else 1 for a in range(len(case.shape))])
             fit = case.explain(lambda s, f=spread: case.analytic(s) * f)
-            if fit:
+            if fit is not None:
                 ratios = 1 / factors
                 listed = ", ".join(f"{r:.4g}" for r in ratios[:5]) + (", ..." if length > 5 else "")
                 evidence = {"agreement": fit.agreement, "axis": axis, "factors": ratios.tolist()}
@@ -138,7 +142,7 @@ class SliceFactors(Hypothesis):
         return None
 
     @staticmethod
-    def _factors(case, axis, length):
+    def _factors(case: Case, axis: int, length: int) -> Array | None:
         """True over analytic derivative by slice."""
         factors = np.ones(length)
         for place in range(length):

@@ -1,14 +1,18 @@
 """Faults of the callables as such: they write to what they are given, remember, or return what is not finite."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
 from ..rows import CALLABLE, Batch
+from ..typing import Array
+from .case import Case
 from .causes import Cause, Diagnosis
 from .report import Finding
-from .subject import nearby, take
+from .subject import Situation, Subject, nearby, take
 from .verdict import Judgement, differs
 
 MOST_LISTED = 5
@@ -39,14 +43,14 @@ class GradientNotFinite(Cause):
     hint = "Look for log(0), 0/0 or an overflowing exp; work with logarithms and shifted exponentials."
 
 
-def written_to(subject, situation, original):
+def written_to(subject: Subject, situation: Situation, original: Exception) -> list[Finding]:
     """Return findings on what the callables have written to, and whether it went on without an error.
 
     ``original`` is the error that a callable raised on read-only arrays; raised again if writable copies do
     not help.
     """
     batch = situation.batch
-    findings = []
+    findings: list[Finding] = []
     for who, call in (("The loss", subject.objective.value), (_form(subject), subject.objective.partial)):
         copies = batch.copy()
         theta = subject.parameters(situation.vector)
@@ -63,11 +67,11 @@ def written_to(subject, situation, original):
     return list({finding.block: finding for finding in findings}.values())
 
 
-def _form(subject):
+def _form(subject: Subject) -> str:
     return f"The callable given as {subject.objective.model.form}"
 
 
-def _changes(subject, situation, who, copies, vector):
+def _changes(subject: Subject, situation: Situation, who: str, copies: Any, vector: Array) -> Iterator[Any]:
     """Findings on everything that is no longer what it was."""
     layout, batch = subject.layout, situation.batch
     pairs = [("X", batch.X, copies.X)] + [(n, c, copies.columns[n]) for n, c in batch.columns.items()]
@@ -87,7 +91,7 @@ def _changes(subject, situation, who, copies, vector):
             yield Finding(name, old.shape, "wrong", ModifiedInPlace.identifier, {"n_changed": count}, text)
 
 
-def depends_on_calls(situation, differing):
+def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgement]:
     """Say how a gradient that came out differently depends on earlier calls.
 
     Returns
@@ -113,16 +117,16 @@ def depends_on_calls(situation, differing):
     return judgements
 
 
-def _how(situation):
+def _how(situation: Situation) -> str:
     """Words for a dependence on earlier calls that repeats itself; empty if it is chance."""
     subject, layout = situation.subject, situation.subject.layout
     vectors = [nearby(layout, situation.vector, 0.3, subject.rng) for _ in range(2)]
 
-    def after(call, vector):
+    def after(call: Callable[..., Any], vector: Array) -> Array | Any:
         call(vector, situation.batch)
         return subject.gradient(situation.vector, situation.batch)
 
-    def same(a, b):
+    def same(a: Array, b: Array) -> bool:
         return a is not None and b is not None and differs(a, b, layout) is None
 
     successive = [subject.gradient(situation.vector, situation.batch) for _ in range(4)]
@@ -148,13 +152,13 @@ def _how(situation):
     return ""
 
 
-def _share(first, second):
+def _share(first: Array, second: Array) -> float:
     """How far two gradients are apart, relative to the larger."""
     largest = float(np.linalg.norm([np.linalg.norm(first), np.linalg.norm(second)], np.inf))
     return float(np.linalg.norm(first - second)) / (largest or 1.0)
 
 
-def _carried_over(steps):
+def _carried_over(steps: Array) -> bool:
     """Whether the changes from call to call shrink or grow by one factor."""
     ratios = []
     for before, after in zip(steps[:-1], steps[1:], strict=True):
@@ -165,7 +169,7 @@ def _carried_over(steps):
     return abs(ratios[0] - ratios[1]) <= 1e-6 * abs(ratios[0])
 
 
-def is_stochastic(situation):
+def is_stochastic(situation: Situation) -> bool:
     """Whether the gradient uses the generator that it is given: another position gives other numbers."""
     subject, batch = situation.subject, situation.batch
     if "rng" not in subject.objective.model.gradient.wanted:
@@ -176,7 +180,7 @@ def is_stochastic(situation):
     return other is None or differs(situation.gradient, other, subject.layout) is not None
 
 
-def not_finite(case):
+def not_finite(case: Case) -> Diagnosis:
     """Return the diagnosis of a gradient that is not finite: entries, rows, and what NumPy warned of."""
     situation, subject = case.situation, case.subject
     bad = ~np.isfinite(case.analytic())
@@ -205,7 +209,7 @@ def not_finite(case):
     return Diagnosis(GradientNotFinite.identifier, evidence, text)
 
 
-def _warned(situation):
+def _warned(situation: Situation) -> list[str]:
     """What NumPy warns of while the gradient is evaluated."""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")

@@ -4,14 +4,20 @@ Everything that is evaluated goes through a `Subject`, which counts, keeps withi
 exceptions beside the starting point into NaN, and never lets a callable touch what is the user's.
 """
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from ..parameters import Parameters
+from ..objective import Objective
+from ..parameters import Layout, Parameters
 from ..rows import Batch, read_only
+from ..typing import Array
 from .differences import Differences
 
 MOST_DENSE = 10_000_000  # entries of a sparse X that are written out for a diagnosis
@@ -32,41 +38,41 @@ class Subject:
         For directions.
     """
 
-    def __init__(self, objective, rng):
+    def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
         self.objective, self.layout, self.rng = objective, objective.layout, rng
         self.n_evaluations = 0
         self.writable = False
         self.limits = (np.inf, np.inf)
-        self.notes: dict = {}  # what one case found that others may use
+        self.notes: dict[Any, Any] = {}  # what one case found that others may use
 
-    def allow(self, n_evaluations, seconds):
+    def allow(self, n_evaluations: int, seconds: float) -> None:
         """Set the budget from here on; the time is the processor's, so that a busy machine changes nothing."""
         self.limits = (self.n_evaluations + n_evaluations, time.process_time() + seconds)
 
     @property
-    def is_spent(self):
+    def is_spent(self) -> bool:
         """Whether the budget is used up."""
         most, deadline = self.limits
         return self.n_evaluations >= most or time.process_time() > deadline
 
-    def spend(self):
+    def spend(self) -> None:
         """Count an evaluation."""
         if self.is_spent:
             raise SpentError
         self.n_evaluations += 1
 
-    def parameters(self, vector):
+    def parameters(self, vector: Array) -> Parameters:
         """Return θ as callables get it: read-only views, or writable copies once that is asked for."""
         theta = Parameters(self.layout, vector)
         if self.writable:
             theta.structure = self.layout.views(vector.copy(), writeable=True)
         return theta
 
-    def rows(self, batch):
+    def rows(self, batch: Batch) -> Batch:
         """Return a batch as callables get it."""
         return batch.copy() if self.writable else batch
 
-    def value(self, vector, batch):
+    def value(self, vector: Array, batch: Batch) -> float:
         """Return the loss; NaN where it cannot be had."""
         self.spend()
         try:
@@ -76,7 +82,7 @@ class Subject:
         except Exception:
             return np.nan
 
-    def gradient(self, vector, batch):
+    def gradient(self, vector: Array, batch: Batch) -> Array | Any:
         """Return the analytic gradient as a new vector; None where it cannot be had."""
         self.spend()
         try:
@@ -87,7 +93,7 @@ class Subject:
             return None
         return None if partial.gradient is None else partial.dense().gradient.copy()
 
-    def predictions(self, vector, batch):
+    def predictions(self, vector: Array, batch: Batch) -> Array | Any:
         """Return what `forward` says, as an array (n, k); None where it cannot be had."""
         self.spend()
         try:
@@ -111,71 +117,72 @@ class Situation:
         The rows.
     """
 
-    def __init__(self, subject, vector, batch):
+    def __init__(self, subject: Subject, vector: Array, batch: Batch) -> None:
         self.subject, self.vector, self.batch = subject, vector, batch
 
     @property
-    def n(self):
+    def n(self) -> int:
         """Number of rows."""
-        return self.batch.n
+        n: int = self.batch.n
+        return n
 
     @cached_property
-    def value(self):
+    def value(self) -> float:
         """The loss."""
         return self.subject.value(self.vector, self.batch)
 
     @cached_property
-    def gradient(self):
+    def gradient(self) -> Array:
         """The analytic gradient, a vector, or None."""
         return self.subject.gradient(self.vector, self.batch)
 
     @property
-    def is_sound(self):
+    def is_sound(self) -> bool:
         """Whether loss and gradient are there and finite."""
-        return np.isfinite(self.value) and self.gradient is not None and np.isfinite(self.gradient).all()
+        return bool(np.isfinite(self.value)) and self.gradient is not None and bool(np.isfinite(self.gradient).all())
 
-    def block(self, index, vector=None):
+    def block(self, index: int, vector: Array | None = None) -> Array:
         """Return a block of the analytic gradient, or of another vector, in its shape."""
         layout = self.subject.layout
         vector = self.gradient if vector is None else vector
         return vector[layout.slices[index]].reshape(layout.shapes[index])
 
-    def direction(self, index, array):
+    def direction(self, index: int, array: Array) -> Array:
         """Return the vector that is an array in one block and zero elsewhere."""
         direction = np.zeros(self.subject.layout.size)
         direction[self.subject.layout.slices[index]] = np.ravel(array)
         return direction
 
-    def along(self, direction, value=None):
+    def along(self, direction: Array, value: Callable[..., Any] | None = None) -> Differences:
         """Return the differences of the loss, or of another function of θ, along a direction."""
         function = (lambda vector: self.subject.value(vector, self.batch)) if value is None else value
         here = self.value if value is None else value(self.vector)
         return Differences(lambda t: function(self.vector + t * direction), here)
 
-    def slope(self, index, array, scale=0.0):
+    def slope(self, index: int, array: Array, scale: float = 0.0) -> tuple[float, float]:
         """Return the derivative of the loss along an array in one block, and its error."""
         return self.along(self.direction(index, array)).refine(scale=scale, most=3)
 
-    def moved(self, share, rows=None):
+    def moved(self, share: float, rows: Any = None) -> Situation:
         """Return a situation at another θ, near by, on some of the rows."""
         vector = nearby(self.subject.layout, self.vector, share, self.subject.rng)
         return Situation(self.subject, vector, self.batch if rows is None else take(self.batch, rows))
 
-    def at(self, vector):
+    def at(self, vector: Array) -> Situation:
         """Return the situation of the same rows at another θ."""
         return Situation(self.subject, vector, self.batch)
 
-    def of(self, batch):
+    def of(self, batch: Batch) -> Situation:
         """Return the situation of other rows at the same θ."""
         return Situation(self.subject, self.vector, batch)
 
 
-def size_of(block):
+def size_of(block: Array) -> float:
     """Typical size of a block's entries; 1 where all are zero."""
     return float(np.sqrt(np.mean(np.square(block)))) or 1.0 if block.size else 1.0
 
 
-def nearby(layout, vector, share, rng):
+def nearby(layout: Layout, vector: Array, share: float, rng: np.random.Generator) -> Array:
     """Return a vector beside another: each block moved by a share of its size."""
     moved = vector.copy()
     for block in layout.blocks(moved):
@@ -183,14 +190,15 @@ def nearby(layout, vector, share, rng):
     return moved
 
 
-def take(batch, rows):
+def take(batch: Batch, rows: Any) -> Batch:
     """Return some rows of a batch."""
     columns = {name: column[rows] for name, column in batch.columns.items()}
     weight = None if batch.sample_weight is None else batch.sample_weight[rows]
-    return Batch(batch.X[rows], columns, weight, batch.position).copy().read_only()
+    some: Batch = Batch(batch.X[rows], columns, weight, batch.position).copy().read_only()
+    return some
 
 
-def replaced(batch, **parts):
+def replaced(batch: Batch, **parts: Any) -> Batch:
     """Return a batch with another ``X``, which is made as sparse as the batch's, ``y`` or ``sample_weight``."""
     columns = dict(batch.columns)
     if "y" in parts:
@@ -201,9 +209,10 @@ def replaced(batch, **parts):
     return Batch(X, columns, parts.get("sample_weight", batch.sample_weight), batch.position)
 
 
-def dense(batch):
+def dense(batch: Batch) -> Array:
     """Return X as an array to be looked at, without features where a sparse one would fill the memory."""
-    X = batch.X
-    if not issparse(X):
-        return X
-    return X.toarray() if X.shape[0] * X.shape[1] <= MOST_DENSE else np.empty((X.shape[0], 0))
+    n, n_features = batch.X.shape
+    if issparse(batch.X) and n * n_features > MOST_DENSE:
+        return np.empty((n, 0))
+    X: Array = batch.X.toarray() if issparse(batch.X) else batch.X
+    return X

@@ -1,15 +1,20 @@
 """Faults that are a transformation of the whole block: the true derivative is T(analytic gradient)."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from .causes import Hypothesis
+from ..typing import Array, Shape
+from .case import Case, Fit
+from .causes import Diagnosis, Hypothesis
+from .subject import Situation
 
 NICE = 1e-6  # how close a factor must be to a number to be called that
 
 
-def is_near(factor, number):
+def is_near(factor: float, number: float) -> bool:
     """Whether a factor is a number, to the accuracy of differences."""
     return abs(factor - number) <= NICE * abs(number) + 1e-12
 
@@ -20,7 +25,7 @@ class LeftAtZero(Hypothesis):
     template = "The gradient of this block is zero everywhere. Was it left as it was initialised, or is it detached?"
     rank = 0
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         return None if case.analytic().any() else self.explain()
 
 
@@ -31,7 +36,7 @@ class NotInLoss(Hypothesis):
     template = "The loss does not change with this block at all. Was it forgotten in the loss (in forward)?"
     rank = 0
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         situation = case.situation
         for array in case.directions[:2]:
             along = situation.along(situation.direction(case.index, array))
@@ -46,9 +51,9 @@ class Sign(Hypothesis):
     template = "The sign is flipped (agreement {:.1g} after turning it). Is it the gradient of minus the loss?"
     rank = 1
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         fit = case.explain(lambda s: -case.analytic(s))
-        return fit and self.explain(fit.agreement, evidence=fit.evidence)
+        return None if fit is None else self.explain(fit.agreement, evidence=fit.evidence)
 
 
 class SumNotMean(Hypothesis):
@@ -60,11 +65,11 @@ class SumNotMean(Hypothesis):
     )
     rank = 2
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
             return None
         fit = case.explain(lambda s: case.analytic(s) / s.n)
-        return fit and self.explain(n=case.situation.n, agreement=fit.agreement, evidence=fit.evidence)
+        return None if fit is None else self.explain(n=case.situation.n, agreement=fit.agreement, evidence=fit.evidence)
 
 
 class MeanNotSum(Hypothesis):
@@ -76,7 +81,7 @@ class MeanNotSum(Hypothesis):
     )
     rank = 2
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
             return None
         fit = case.explain(lambda s: case.analytic(s) * s.n)
@@ -84,7 +89,11 @@ class MeanNotSum(Hypothesis):
         who = {"mean": "a mean within", "sum": "reduction='sum'"}[objective.reduction]
         if objective.model.form == "vjp":
             who = "the derivative of the loss that the pullback receives, which has the 1/n already"
-        return fit and self.explain(n=case.situation.n, agreement=fit.agreement, who=who, evidence=fit.evidence)
+        return (
+            None
+            if fit is None
+            else self.explain(n=case.situation.n, agreement=fit.agreement, who=who, evidence=fit.evidence)
+        )
 
 
 class Factor(Hypothesis):
@@ -93,7 +102,7 @@ class Factor(Hypothesis):
     template = "It is {ratio:.6g} times the derivative (agreement {agreement:.1g} after dividing).{hint}"
     rank = 3
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         fit = case.explain(case.analytic, free=True)
         if not fit or not fit.factor:
             return None
@@ -102,7 +111,7 @@ class Factor(Hypothesis):
         return self.explain(ratio=ratio, agreement=fit.agreement, hint=self._hint(case, ratio), evidence=evidence)
 
     @staticmethod
-    def _hint(case, ratio):
+    def _hint(case: Case, ratio: float) -> str:
         if is_near(abs(ratio), 2) or is_near(abs(ratio), 0.5):
             return " A square or its half, differentiated as the other?"
         sizes = {"features": case.situation.batch.X.shape[-1] if case.situation.batch.X.ndim > 1 else 1}
@@ -121,13 +130,13 @@ class Transposed(Hypothesis):
     template = "It is the derivative with axes in the order {order} (agreement {agreement:.1g}).{hint}"
     rank = 5
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         shape = case.shape
         for order in itertools.permutations(range(len(shape))):
             if order != tuple(range(len(shape))) and tuple(shape[i] for i in order) == shape:
                 back = tuple(np.argsort(order))
                 fit = case.explain(lambda s, back=back: case.analytic(s).transpose(back), free=True)
-                if fit:
+                if fit is not None:
                     return self._found(order, fit, " Transpose it.")
         if len(shape) > 1:
             for came, wanted in (("F", "C"), ("C", "F")):
@@ -135,13 +144,13 @@ class Transposed(Hypothesis):
                     lambda s, came=came, wanted=wanted: case.analytic(s).ravel(wanted).reshape(shape, order=came),
                     free=True,
                 )
-                if fit:
+                if fit is not None:
                     return self._found(
                         "of another reshape", fit, " It was flattened in one order and shaped in another."
                     )
         return None
 
-    def _found(self, order, fit, hint):
+    def _found(self, order: object, fit: Fit, hint: str) -> Diagnosis:
         if not is_near(fit.factor, 1):
             hint += f" It is also off by the factor {1 / fit.factor:.6g}."
         return self.explain(order=order, agreement=fit.agreement, hint=hint, evidence=fit.evidence)
@@ -153,13 +162,13 @@ class Reversed(Hypothesis):
     template = "Its entries stand in the opposite order along {axes} (agreement {agreement:.1g} after turning them)."
     rank = 6
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         axes = range(len(case.shape))
         for count in (1, 2):
             for chosen in itertools.combinations(axes, count):
                 if all(case.shape[axis] > 1 for axis in chosen):
                     fit = case.explain(lambda s, chosen=chosen: np.flip(case.analytic(s), chosen), free=True)
-                    if fit:
+                    if fit is not None:
                         where = " and ".join(f"axis {axis}" for axis in chosen)
                         return self.explain(
                             axes=where, agreement=fit.agreement, evidence={**fit.evidence, "axes": chosen}
@@ -173,7 +182,7 @@ class Shifted(Hypothesis):
     template = "Its entries are {by} place(s) off along axis {axis} (agreement {agreement:.1g}). An index off by one?"
     rank = 7
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for axis, length in enumerate(case.shape):
             for by in (1, -1, 2, -2):
                 if length > 2:
@@ -182,16 +191,17 @@ class Shifted(Hypothesis):
                         return diagnosis
         return None
 
-    def _along(self, case, axis, by):
+    def _along(self, case: Case, axis: int, by: int) -> Diagnosis | None:
         """Compare where the shifted entries overlap: what falls off the end is unknown."""
         if (case.shape[axis] - abs(by)) * (case.size // case.shape[axis]) < 3:
             return None
         directions = case.directions.copy()
         ends = [slice(None)] * (axis + 1) + [slice(by, None) if by < 0 else slice(0, by)]
         directions[tuple(ends)] = 0
+        fit: Any = None
         for situation in (*case.elsewhere, case.situation):
             fit = case.explain(lambda s: np.roll(case.analytic(s), by, axis), directions=directions, at=situation)
-            if not fit:
+            if fit is None:
                 return None
         evidence = {**fit.evidence, "axis": axis, "by": -by}
         return self.explain(by=-by, axis=axis, agreement=fit.agreement, evidence=evidence)
@@ -206,13 +216,13 @@ class BlocksSwapped(Hypothesis):
     )
     rank = 8
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         layout = case.subject.layout
         same_size = [i for i in case.others if int(np.prod(layout.shapes[i])) == case.size]
         for other in same_size:
             for order, hint in (("C", ""), ("F", " It is also transposed.")):
                 fit = case.explain(lambda s, o=other, r=order: s.block(o).reshape(case.shape, order=r), free=True)
-                if fit:
+                if fit is not None:
                     name = layout.names[other]
                     evidence = {**fit.evidence, "other": name}
                     return self.explain(other=name, agreement=fit.agreement, hint=hint, evidence=evidence)
@@ -226,7 +236,7 @@ class CumulativeSum(Hypothesis):
     rank = 9
     hint = " after reversing). Look for a cumulative sum that should run {way}."
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         situations = [case.situation, *_rows_of_ones(case)]
         for axis, length in enumerate(case.shape):
             if length < 4:
@@ -237,7 +247,7 @@ class CumulativeSum(Hypothesis):
                     return diagnosis
         return None
 
-    def _along(self, case, situation, axis):
+    def _along(self, case: Case, situation: Situation, axis: int) -> Diagnosis | None:
         """Compare first differences along an axis: a sum that runs the other way changes their sign.
 
         Which end the sum begins from shifts them by a place at most.
@@ -254,7 +264,7 @@ class CumulativeSum(Hypothesis):
         steps = np.diff(analytic, axis=0)
         flat = inner.reshape(len(inner), -1)
         own = flat @ steps[1:-1].ravel()
-        mismatch = np.linalg.norm(own - true)
+        mismatch = float(np.linalg.norm(own - true))
         plain, _ = case.sketch(situation, case.directions[:2])
         flipped = np.linalg.norm(case.project(case.analytic(situation), case.directions[:2]) + plain)
         if not mismatch > 1e-4 * np.linalg.norm(true) or flipped <= 1e-2 * np.linalg.norm(plain):
@@ -286,17 +296,17 @@ class CumulativeSum(Hypothesis):
         return None
 
     @staticmethod
-    def _is_sum(steps):
+    def _is_sum(steps: Array) -> bool:
         return bool(steps.any())
 
     @staticmethod
-    def _runs_forward(case, situation, axis):
+    def _runs_forward(case: Case, situation: Situation, axis: int) -> bool:
         """Whether the analytic gradient starts small and grows: the sum runs from the first entry."""
         analytic = np.moveaxis(case.analytic(situation), axis, 0)
-        return np.linalg.norm(analytic[0]) <= np.linalg.norm(analytic[-1])
+        return bool(np.linalg.norm(analytic[0]) <= np.linalg.norm(analytic[-1]))
 
 
-def _rows_of_ones(case):
+def _rows_of_ones(case: Case) -> list[Situation]:
     """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
     from .subject import dense, replaced, take
 
@@ -338,10 +348,10 @@ class Parametrisation(Hypothesis):
         ("log10 θ or another constant times log θ", "1/θ", lambda t: 1 / t),
     )
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for of, times, slope in self.chain:
             fit = case.explain(lambda s, f=slope: case.analytic(s) * f(case.theta(s)), free=True)
-            if fit:
+            if fit is not None:
                 near = is_near(fit.factor, 1)
                 hint = "" if near else f" It is also off by the factor {1 / fit.factor:.6g}."
                 evidence = {**fit.evidence, "of": of}
@@ -357,7 +367,7 @@ class BlockFactor(Hypothesis):
     )
     rank = 12
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         layout, start = case.subject.layout, case.start
         for index in case.others:
             name = layout.names[index]
@@ -369,13 +379,13 @@ class BlockFactor(Hypothesis):
                     (f"It has old values of {name} as a factor", f"{name} now over {name} at the start", 1, -1),
                 ):
 
-                    def predict(s, i=index, a=axis, p=power, o=old):
+                    def predict(s: Situation, i: int = index, a: int = axis, p: int = power, o: int = old) -> Any:
                         with np.errstate(all="ignore"):
                             factor = s.block(i, s.vector) ** p * s.block(i, start) ** o
                         return case.analytic(s) * self._spread(factor, case.shape, a)
 
                     fit = case.explain(predict, free=not old)
-                    if fit:
+                    if fit is not None:
                         diagnosis = self.explain(
                             what=what,
                             ratio=ratio,
@@ -387,14 +397,14 @@ class BlockFactor(Hypothesis):
         return None
 
     @staticmethod
-    def _axes(shape, other):
+    def _axes(shape: Shape, other: tuple[int, ...]) -> list[int]:
         """Axes along which a block of another shape may be a factor, by entry."""
         if len(other) != 1 or other[0] < 2:
             return []
         return [axis for axis, length in enumerate(shape) if length == other[0]]
 
     @staticmethod
-    def _spread(factor, shape, axis):
+    def _spread(factor: Array, shape: Shape, axis: int) -> Array:
         return factor.reshape([-1 if a == axis else 1 for a in range(len(shape))])
 
 
@@ -409,10 +419,10 @@ class Penalty(Hypothesis):
         ("1 in every entry", "strength * sum", np.ones_like),
     )
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for term, of, feature in self.terms:
             fit = self._fit(case, feature)
-            if fit:
+            if fit is not None:
                 lacks = fit.factor > 0
                 what = f"lacks {abs(fit.factor):.6g} times" if lacks else f"has {abs(fit.factor):.6g} times too much of"
                 where = f"{of} that is in the loss and not in the gradient" if lacks else f"{of} that the loss lacks"
@@ -423,10 +433,10 @@ class Penalty(Hypothesis):
         return None
 
     @staticmethod
-    def _fit(case, feature):
+    def _fit(case: Case, feature: Callable[[Array], Any]) -> Fit | None:
         """True derivative minus analytic one = strength times a function of θ, with one strength everywhere."""
 
-        def sketch(situation):
+        def sketch(situation: Situation) -> Any:
             true, error = case.sketch(situation)
             directions = case.directions[: len(true)]
             missing = true - case.project(case.analytic(situation), directions)

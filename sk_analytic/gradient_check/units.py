@@ -4,12 +4,18 @@ On a single row, what reaches a hidden unit's weights is one number per unit tim
 if the derivative of its activation is wrong, true and analytic gradient have one ratio per row and unit.
 """
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from .causes import Hypothesis
-from .subject import dense, take
+from ..typing import Array
+from .case import Case
+from .causes import Diagnosis, Hypothesis
+from .subject import Situation, dense, take
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4
@@ -28,24 +34,25 @@ class Ratios:
         Ratios and their errors; infinite where the gradient alone is zero, NaN where both are.
     """
 
-    def __init__(self, axis, units, table, errors):
+    def __init__(self, axis: int, units: Array, table: Array, errors: Array) -> None:
         self.axis, self.units, self.table, self.errors = axis, units, table, errors
 
     @property
-    def told(self):
+    def told(self) -> Array:
         """The ratios there are."""
         return self.table[~np.isnan(self.table)]
 
-    def agree(self, predicted):
+    def agree(self, predicted: Array | float) -> Array:
         """Which of the ratios there are agree with a prediction for all."""
         there = ~np.isnan(self.table)
         table, errors, predicted = self.table[there], self.errors[there], np.broadcast_to(predicted, there.shape)[there]
         with np.errstate(invalid="ignore"):
             near = np.isfinite(table) & (np.abs(table - predicted) <= SAME * np.abs(table) + errors)
-        return near | (np.isinf(table) & np.isinf(predicted))
+        agree: Array = near | (np.isinf(table) & np.isinf(predicted))
+        return agree
 
     @property
-    def varies_with_rows(self):
+    def varies_with_rows(self) -> bool:
         """Whether a unit's ratio is not the same in all rows."""
         finite = np.isfinite(self.told)
         largest = np.abs(self.told[finite]).max(initial=0.0)
@@ -53,15 +60,16 @@ class Ratios:
         return any(len(c) and not c.max() - c.min() <= 1e-3 * largest for c in columns)
 
     @classmethod
-    def of(cls, case):
+    def of(cls, case: Case) -> list[Ratios]:
         """Return those of a case, one for each axis that has them; looked for once."""
         if "_ratios" not in case.__dict__:
             found = [cls._along(case, axis) for axis in range(len(case.shape))]
             case.__dict__["_ratios"] = [r for r in found if r is not None]
-        return case.__dict__["_ratios"]
+        ratios: list[Ratios] = case.__dict__["_ratios"]
+        return ratios
 
     @classmethod
-    def _along(cls, case, axis):
+    def _along(cls, case: Case, axis: int) -> Ratios | None:
         batch, length = case.situation.batch, case.shape[axis]
         if batch.n < 2 or length < 2:
             return None
@@ -82,7 +90,7 @@ class Ratios:
         return cls(axis, units, *table) if np.isfinite(table[0]).sum() > 3 else None
 
     @staticmethod
-    def _ratio(case, one, axis, unit, floor):
+    def _ratio(case: Case, one: Situation, axis: int, unit: int, floor: float) -> tuple[float, float] | None:
         """The ratio in one unit on one row, and its error; None if two directions disagree on it."""
         ratios = []
         for array in case.directions[: 2 if len(case.shape) > 1 else 1]:
@@ -107,7 +115,7 @@ class UnitSign(Hypothesis):
     )
     rank = 48
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
             wrong = ratios.told[~ratios.agree(1.0)]
             if not 0 < len(wrong) < len(ratios.told) or len(wrong) < 2:
@@ -125,13 +133,13 @@ class UnitSign(Hypothesis):
         return None
 
     @staticmethod
-    def _words(ratio):
+    def _words(ratio: float) -> str:
         if ratio == 0:
             return "not zero where the derivative is"
         return "zero where the derivative is not" if np.isinf(ratio) else f"{1 / ratio:.4g} times the derivative"
 
 
-def _slopes(z):
+def _slopes(z: Array) -> dict[str, Array]:
     """Derivatives of activations at a unit's input, by name, and derivatives that are common slips."""
     with np.errstate(all="ignore"):
         sigma = 0.5 * (1 + np.tanh(z / 2))
@@ -166,7 +174,7 @@ class InputFactor(Hypothesis):
     )
     rank = 48
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         X = dense(case.situation.batch)
         for ratios in Ratios.of(case):
             if X.ndim != 2 or case.shape[ratios.axis] != X.shape[1] or not ratios.varies_with_rows:
@@ -183,7 +191,7 @@ class InputFactor(Hypothesis):
         return None
 
     @staticmethod
-    def _line(x, other):
+    def _line(x: Array, other: Array) -> Any:
         """Slope and shift of the line on which all points lie, or None."""
         if len(x) < 4 or np.ptp(x) == 0:
             return None
@@ -200,7 +208,7 @@ class Activation(Hypothesis):
     template = "True and analytic gradient have one ratio per row and unit along axis {axis}{what}.{hint}"
     rank = 49
 
-    def test(self, case):
+    def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
             told = ratios.told
             if len(told) < 4 or not np.isfinite(told).all() or not ratios.varies_with_rows:
@@ -219,7 +227,7 @@ class Activation(Hypothesis):
                 return self.explain(axis=ratios.axis, what=what, hint=hint, evidence=evidence)
         return None
 
-    def _named(self, case, ratios):
+    def _named(self, case: Case, ratios: Ratios) -> Diagnosis | None:
         """The two activations' derivatives whose ratio it is, for units that see X."""
         for z in self._inputs(case, ratios):
             slopes = _slopes(z)
@@ -233,7 +241,7 @@ class Activation(Hypothesis):
         return None
 
     @staticmethod
-    def _inputs(case, ratios):
+    def _inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
         """What units of a first layer may have as input: X times a block, plus another block or nothing."""
         layout, situation = case.subject.layout, case.situation
         X = dense(situation.batch)[: len(ratios.table)]

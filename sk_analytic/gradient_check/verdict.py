@@ -5,13 +5,17 @@ in a few evaluations whatever the number of blocks. Where it does not, every blo
 its own.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..parameters import Layout
+from ..typing import Array
 from .causes import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
+from .differences import Differences
 from .report import Finding
-from .subject import SpentError, nearby, size_of
+from .subject import Situation, SpentError, nearby, size_of
 
 RIGHT = 1e-5  # relative difference up to which the two derivatives agree
 WRONG = 1e-4  # relative difference from which they plainly disagree
@@ -28,19 +32,21 @@ class Judgement(NamedTuple):
 
     verdict: str
     cause: str | None
-    evidence: dict
+    evidence: dict[str, Any]
     explanation: str = ""
 
-    def severity(self):
+    def severity(self) -> tuple[int, float]:
         """Order of importance."""
         return ("right", "cannot tell", "wrong").index(self.verdict), self.evidence["relative_error"]
 
-    def finding(self, layout, index):
+    def finding(self, layout: Layout, index: int) -> Finding:
         """Return it as the finding on a block."""
         return Finding(layout.names[index], layout.shapes[index], *self)
 
 
-def judge(differences, analytic, scale, situation, direction, most=4):
+def judge(
+    differences: Differences, analytic: float, scale: float, situation: Situation, direction: Array, most: int = 4
+) -> Judgement:
     """Hold a claimed directional derivative against differences of the loss.
 
     Parameters
@@ -72,7 +78,7 @@ def judge(differences, analytic, scale, situation, direction, most=4):
         "relative_error": difference / scale if scale else 0.0,
     }
 
-    def doubt(cause, *places, **named):
+    def doubt(cause: type[Any], *places: Any, **named: Any) -> Judgement:
         return Judgement("cannot tell", cause.identifier, evidence, cause.template.format(*places, **named))
 
     if not np.isfinite(numerical) or np.isinf(scale) > np.isinf(analytic):
@@ -112,11 +118,11 @@ def judge(differences, analytic, scale, situation, direction, most=4):
     return Judgement("wrong", "mismatch", evidence, explanation)
 
 
-def _precision(resolution):
+def _precision(resolution: float) -> tuple[int, str]:
     return (3, "float16") if resolution > 1e-5 else (7, "float32")
 
 
-def complex_slope(situation, direction):
+def complex_slope(situation: Situation, direction: Array) -> float | None:
     """Return the derivative by a complex step, exact to rounding, where the callables are analytic; or None.
 
     Whoever uses it must see differences agree: ``abs``, a comparison or a cast make it wrong in silence.
@@ -143,7 +149,7 @@ def complex_slope(situation, direction):
     return float(value) if np.isfinite(value) else None
 
 
-def gradient_resolution(situation, direction, scale, difference):
+def gradient_resolution(situation: Situation, direction: Array, scale: float, difference: float) -> float:
     """Return the relative spacing of the analytic gradient's numbers if that explains a difference, else 0."""
     gradient = situation.gradient[direction != 0]
     gradient = gradient[gradient != 0]
@@ -177,21 +183,21 @@ class Checker:
         The blocks to look at.
     """
 
-    def __init__(self, situation, indices):
+    def __init__(self, situation: Situation, indices: Iterable[int]) -> None:
         self.situation, self.subject, self.layout = situation, situation.subject, situation.subject.layout
         self.indices = list(indices)
         self.rng = self.subject.rng
         self.sizes = [size_of(block) for block in self.layout.blocks(situation.vector)]
 
-    def each(self, n_directions):
+    def each(self, n_directions: int) -> dict[int, Judgement]:
         """Return the judgement on every block, along directions of its own."""
         return {i: self.one(i, n_directions) for i in self.indices}
 
-    def one(self, index, n_directions):
+    def one(self, index: int, n_directions: int) -> Judgement:
         """Return the most severe judgement on a block."""
         return max((self._along(self._direction([index])) for _ in range(n_directions)), key=Judgement.severity)
 
-    def quick(self, n_directions=2):
+    def quick(self, n_directions: int = 2) -> dict[int, Judgement]:
         """Return the judgement on every block, in few evaluations.
 
         If all blocks together are plainly wrong, it is said of each: they are then to be looked at by themselves.
@@ -209,12 +215,12 @@ class Checker:
                 return self._one_by_one(joint, common)
         return dict.fromkeys(self.indices, joint)
 
-    def joint(self):
+    def joint(self) -> Judgement:
         """Return the judgement on all blocks at once, along one direction."""
         common = {index: self._share(index) for index in self.indices}
         return self._along(self._direction(self.indices, _weights(common)), most=2)
 
-    def _one_by_one(self, joint, common):
+    def _one_by_one(self, joint: Judgement, common: dict[int, float]) -> dict[int, Judgement]:
         """Blocks by themselves where all together are not clear; those beyond the budget share its verdict."""
         judgements = {}
         for index in sorted(self.indices, key=common.__getitem__):
@@ -224,11 +230,11 @@ class Checker:
                 judgements[index] = joint
         return judgements
 
-    def _share(self, index):
+    def _share(self, index: int) -> float:
         """Typical size of a block's part of the derivative along a random direction."""
         return _norm(self.situation.block(index).ravel()) * self.sizes[index]
 
-    def _direction(self, indices, weights=None):
+    def _direction(self, indices: Iterable[int], weights: dict[int, float] | None = None) -> Array:
         direction = np.zeros(self.layout.size)
         for index in indices:
             where = self.layout.slices[index]
@@ -236,7 +242,7 @@ class Checker:
             direction[where] = draw * self.sizes[index] * (1.0 if weights is None else weights[index])
         return direction
 
-    def _along(self, direction, most=4):
+    def _along(self, direction: Array, most: int = 4) -> Judgement:
         gradient = self.situation.gradient
         chosen = direction != 0
         terms = gradient[chosen] * direction[chosen]
@@ -245,19 +251,19 @@ class Checker:
         return judge(differences, analytic, scale, self.situation, direction, most)
 
 
-def _norm(terms):
+def _norm(terms: Array) -> float:
     """The Euclidean norm, which does not overflow where the largest term does not."""
     largest = float(np.abs(terms).max(initial=0.0))
     return largest * float(np.linalg.norm(terms / largest)) if 0 < largest < np.inf else largest
 
 
-def _weights(common):
+def _weights(common: dict[int, float]) -> dict[int, float]:
     """By block, how much of it goes into a common direction, so that all count alike."""
     smallest = min((s for s in common.values() if s > 0), default=0.0)
     return {i: np.clip(smallest / s, SMALLEST_SHARE, 1.0) if s > 0 else 1.0 for i, s in common.items()}
 
 
-def repeats(situation):
+def repeats(situation: Situation) -> tuple[Judgement | None, Array | None]:
     """Whether the loss and the gradient are the same when asked again; the doubt as a judgement if not.
 
     Returns
@@ -278,7 +284,7 @@ def repeats(situation):
     return None, differs(situation.gradient, gradient, subject.layout)
 
 
-def differs(first, second, layout):
+def differs(first: Array | Any, second: Array, layout: Layout) -> Array | None:
     """Entries in which two gradients differ by more than rounding, or None."""
     if second is None:
         return None
