@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import tempfile
-import uuid
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from .named import Interval, check_range
 from .parameters import Layout
+from .persistence import replacing
 from .tasks import require_callbacks
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
@@ -167,15 +167,10 @@ class Checkpoint(_Callback):
         self._write(copy.copy(fitted_estimator).set_callbacks(), self.path_of(context))
 
     def _write(self, estimator, path):
-        partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
         try:
-            with open(partial, "xb") as file:
+            with replacing(path) as unfinished, open(unfinished, "wb") as file:
                 self.dump(estimator, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
         except BaseException as error:
-            partial.unlink(missing_ok=True)
             error.add_note(f"Checkpoint was writing {path}; what stood there before is untouched.")
             if self.dump is pickle.dump and isinstance(error, pickle.PicklingError | AttributeError | TypeError):
                 error.add_note("Lambdas and functions inside functions can be written by dump=cloudpickle.dump.")

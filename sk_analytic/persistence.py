@@ -8,7 +8,7 @@ is told to trust, for which `trusted_types` has the names.
 import functools
 import os
 import sys
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -207,16 +207,17 @@ _FORMATS = {".npz": (_read_npz, _write_npz), ".safetensors": (_read_safetensors,
 
 
 @contextmanager
-def replacing(path: PathLike) -> Iterator[str]:
+def replacing(path: PathLike) -> Iterator[Path]:
     """Give a path to write to; what was written takes the place of ``path`` at once, and only if it is complete."""
     path = Path(path)
-    handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
+    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException:
-        os.unlink(unfinished)
+        unfinished.unlink(missing_ok=True)
         raise
 
 

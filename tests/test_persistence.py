@@ -576,6 +576,8 @@ def test_parameters_come_back_from_a_file(name, ending, tmp_path):
         assert_array_equal(ours, theirs, strict=isinstance(theirs, np.ndarray))
         assert isinstance(ours, float) == isinstance(theirs, float)
     assert os.listdir(tmp_path) == [path.name]
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @every_format

@@ -61,12 +61,12 @@ class LossCurveDisplay:
         from sklearn.datasets import load_diabetes
         from sklearn.preprocessing import scale
         from sk_analytic import AnalyticRegressor
-        from sk_analytic.optimizers import Cosine, SGD
+        from sk_analytic.optimizers import SGD, Cosine
         from sk_analytic.plotting import LossCurveDisplay
 
         X, y = load_diabetes(return_X_y=True)
-        common = {"early_stopping": True, "max_iter": 40, "n_iter_no_change": 40, "random_state": 0}
-        falling = SGD(Cosine(0.05, length=40, unit="epoch"), momentum=0.9)
+        common = {"early_stopping": True, "n_iter_no_change": 20, "random_state": 0}
+        falling = SGD(Cosine(0.05, length=40, final=1e-4, unit="epoch"), momentum=0.9)
         display = None
         for optimizer in ("adam", falling):
             model = AnalyticRegressor(optimizer=optimizer, **common).fit(scale(X), scale(y))
