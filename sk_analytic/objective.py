@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
+from scipy.sparse import issparse
 
 from .exceptions import ParameterStructureError
 from .losses import Loss, SquaredError
@@ -452,7 +453,14 @@ def read_prediction(prediction: Any, n: int) -> Array:
     ParameterStructureError
         For another number of rows, more than two axes, or what is not real.
     """
-    array = prediction if type(prediction) is np.ndarray else np.asarray(prediction)
+    if type(prediction) is np.ndarray:
+        array = prediction
+    elif issparse(prediction):
+        raise ParameterStructureError(
+            f"forward returned a {type(prediction).__name__}; an array is needed: prediction.toarray()."
+        )
+    else:
+        array = np.asarray(prediction)
     if array.dtype.kind != "f":
         if array.dtype.kind not in "iub":
             raise ParameterStructureError(f"forward returned dtype {array.dtype}; real numbers are needed.")

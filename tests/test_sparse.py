@@ -16,7 +16,7 @@ from sk_analytic import (
     check_gradient,
     find_learning_rate,
 )
-from sk_analytic.exceptions import GradientCheckError
+from sk_analytic.exceptions import GradientCheckError, ParameterStructureError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -161,6 +161,15 @@ def test_a_callable_that_needs_an_array_is_told():
     with pytest.raises(TypeError, match="ambiguous") as raised:
         model.fit(sparse.csr_matrix(X), Y)
     assert any("a csr_matrix" in note and "X.toarray()" in note for note in raised.value.__notes__)
+
+
+def test_a_prediction_is_an_array():
+    """A sparse one is refused by an error that says how to make it one."""
+    model = AnalyticTransformer(
+        lambda params, X: X @ sparse.csr_array(params["W"]), lambda params, X: {"W": None}, {"W": np.eye(9)}, loss=None
+    )
+    with pytest.raises(ParameterStructureError, match=r"forward returned a csr_array; an array is needed"):
+        model.fit(sparse.csr_array(X))
 
 
 # ---- the gradient check ----
