@@ -7,6 +7,7 @@ from .losses import get_loss, get_loss_names
 from .optimizers import get_optimizer, get_optimizer_names
 from .persistence import load_params, save_params, trusted_types
 from .search import LearningRateSweep, find_learning_rate, optimizer_grid
+from .typing import Grads, Params
 
 __version__ = "0.1.0"
 
@@ -19,8 +20,10 @@ __all__ = [
     "Finding",
     "GradientCheckError",
     "GradientReport",
+    "Grads",
     "LearningRateSweep",
     "ParameterStructureError",
+    "Params",
     "ReceivedArgumentError",
     "check_gradient",
     "find_learning_rate",

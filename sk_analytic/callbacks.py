@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .named import Interval, check_range
 from .parameters import Layout
 from .persistence import replacing
 from .tasks import require_callbacks
+from .typing import Array
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
 
@@ -29,10 +31,10 @@ COUNT = Interval(1, np.inf, integral=True)
 class _Callback:
     """The protocol's four hooks, with nothing to do."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         require_callbacks()
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Do nothing: an instance serves many fits.
 
         Parameters
@@ -43,7 +45,7 @@ class _Callback:
             Of the fit.
         """
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing, likewise.
 
         Parameters
@@ -54,7 +56,7 @@ class _Callback:
             Of the fit.
         """
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing.
 
         Parameters
@@ -65,7 +67,7 @@ class _Callback:
             Of the fit or the epoch that begins.
         """
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Do nothing.
 
         Parameters
@@ -113,14 +115,14 @@ class Checkpoint(_Callback):
     True
     """
 
-    def __init__(self, path, *, every=1, dump: Callable = pickle.dump):
+    def __init__(self, path: str | Path, *, every: int = 1, dump: Callable[..., object] = pickle.dump) -> None:
         super().__init__()
         check_range("Checkpoint", "every", every, COUNT)
         self.path = Path(path)
         self.every = every
         self.dump = dump
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Raise if the folder of the file does not exist.
 
         Parameters
@@ -133,7 +135,7 @@ class Checkpoint(_Callback):
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"Checkpoint writes to {self.path}, but there is no folder {self.path.parent}.")
 
-    def path_of(self, context):
+    def path_of(self, context: Any) -> Path:
         """Return where the fit of a task is written.
 
         Parameters
@@ -149,7 +151,7 @@ class Checkpoint(_Callback):
         ids = _path(context)[1 : -1 if _is_epoch(context) else None]
         return self.path.with_stem("-".join([self.path.stem, *map(str, ids)]))
 
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
         """Write the estimator, if it is time to.
 
         Parameters
@@ -166,7 +168,7 @@ class Checkpoint(_Callback):
         # Other callbacks have the same object, so that a copy must do without them.
         self._write(copy.copy(fitted_estimator).set_callbacks(), self.path_of(context))
 
-    def _write(self, estimator, path):
+    def _write(self, estimator: Any, path: Path) -> None:
         try:
             with replacing(path) as unfinished, open(unfinished, "wb") as file:
                 self.dump(estimator, file)
@@ -183,27 +185,27 @@ class _Log(_Callback):
     They are lines of one temporary file: whoever has its name can append to it, whatever process or thread.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._open("")
 
-    def _open(self, lines):
+    def _open(self, lines: str) -> None:
         descriptor, self._file = tempfile.mkstemp(prefix="sk_analytic-", suffix=".jsonl")
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(lines)
         self._process = os.getpid()
         weakref.finalize(self, _remove, self._file, self._process)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lines": Path(self._file).read_text(encoding="utf-8")}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         lines = state.pop("_lines")
         vars(self).update(state)
         if self._process == os.getpid() or not os.path.exists(self._file):
             self._open(lines)  # a copy of its own; else one in a worker, which writes where the original reads
 
-    def _write(self, estimator, context, **values):
+    def _write(self, estimator: Any, context: Any, **values: Any) -> None:
         path = _path(context)
         row = {
             "run_id": str(context.root_uuid),
@@ -221,7 +223,7 @@ class _Log(_Callback):
         finally:
             os.close(descriptor)
 
-    def get_logs(self, select="most_recent"):
+    def get_logs(self, select: Any = "most_recent") -> Any:
         """Return what was logged, a row for each epoch.
 
         Parameters
@@ -237,7 +239,7 @@ class _Log(_Callback):
             ``pandas.json_normalize`` makes a table of them.
         """
         check_range(type(self).__name__, "select", select, ("most_recent", "all"))
-        runs: dict[str, list] = {}
+        runs: dict[str, list[Any]] = {}
         for line in Path(self._file).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             row |= {name: tuple(row[name]) for name in ("task_id_path", "parent_task_id_path")}
@@ -267,7 +269,7 @@ class LearningRateLog(_Log):
     [0.1, 0.05, 0.025]
     """
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Log the rates of an epoch.
 
         Parameters
@@ -316,11 +318,11 @@ class GradientMonitor(_Log):
     ['W', 'a', 'v']
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._before: dict[tuple, tuple] = {}
+        self._before: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Keep the parameters with which an epoch begins.
 
         Parameters
@@ -334,7 +336,7 @@ class GradientMonitor(_Log):
             layout = Layout.of(estimator.params_)
             self._before[_key(context)] = layout, layout.flatten(estimator.params_)
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Log the norms of an epoch.
 
         Parameters
@@ -358,7 +360,7 @@ class GradientMonitor(_Log):
             dead=[name for name, norm in norms.items() if not norm],
         )
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Forget the parameters of an epoch that did not end.
 
         Parameters
@@ -372,11 +374,11 @@ class GradientMonitor(_Log):
         for key in [key for key in self._before if key[: len(fit)] == fit]:
             del self._before[key]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_before": {}}
 
 
-def _path(context):
+def _path(context: Any) -> Any:
     """Ids of the tasks from the root to this one."""
     ids = [context.task_id]
     while (context := context.parent) is not None:
@@ -384,22 +386,22 @@ def _path(context):
     return ids
 
 
-def _key(context):
+def _key(context: Any) -> tuple[Any, ...]:
     return context.root_uuid, *_path(context)
 
 
-def _is_epoch(context):
+def _is_epoch(context: Any) -> bool:
     """Whether a task of an estimator that trains is one of its epochs: the fit itself has tasks below it."""
-    return context.max_subtasks == 0
+    return bool(context.max_subtasks == 0)
 
 
-def _ratios(layout, change, theta):
+def _ratios(layout: Layout, change: Array, theta: Array) -> list[float]:
     """Norm of a change over that of what was changed, block by block; 0 where both are zero."""
     norms = ([float(np.linalg.norm(vector[where])) for where in layout.slices] for vector in (change, theta))
     return [part / whole if part else 0.0 for part, whole in zip(*norms, strict=True)]
 
 
-def _remove(file, process):
+def _remove(file: str, process: int) -> None:
     """Remove the file of a log with the log; a process that was forked has only inherited it."""
     if os.getpid() == process and os.path.exists(file):
         os.unlink(file)

@@ -621,7 +621,7 @@ class NegativeLogLikelihood(Loss):
         return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
 
 
-def get_loss(loss: str | Loss) -> Loss:
+def get_loss(loss: object) -> Loss:
     """Return the loss that a name stands for.
 
     Parameters

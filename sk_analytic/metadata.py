@@ -1,15 +1,21 @@
 """Row-wise data beside X, y and the weights, passed by name: exposure, groups, times of censoring."""
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 
 from .exceptions import ReceivedArgumentError
 from .named import nearest
+from .typing import Array
 
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
 
-def read_metadata(metadata, names, n_samples, suffix=""):
+def read_metadata(
+    metadata: Mapping[str, Any], names: Collection[str], n_samples: int, suffix: str = ""
+) -> dict[str, Array]:
     """Return what was passed by name as arrays, a row for each row of X; what is None was not passed.
 
     Raises
@@ -29,7 +35,7 @@ def read_metadata(metadata, names, n_samples, suffix=""):
     return {name: _read_column(name + suffix, values, n_samples) for name, values in given.items()}
 
 
-def _read_column(name, values, n_samples):
+def _read_column(name: str, values: Any, n_samples: int) -> Array:
     if scipy.sparse.issparse(values):
         raise TypeError(f"{name} is sparse; metadata must be dense. Pass {name}.toarray().")
     # A series of a nullable dtype becomes an array of objects elsewhere.
@@ -44,7 +50,7 @@ def _read_column(name, values, n_samples):
     return array
 
 
-def of_validation(metadata, names):
+def of_validation(metadata: Mapping[str, Any], names: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tell apart what belongs to the rows of X from what, by its suffix, belongs to those of X_val."""
     held = {
         name: name.removesuffix(OF_VALIDATION)

@@ -457,9 +457,9 @@ def autoencoder_loss_and_gradient(params: Blocks, X: Array, sample_weight: Array
     return 0.5 * float((weighted * residual).sum()) / n, {"components": by_components, "mean": None}
 
 
-LINEAR = {"init": linear_init, "forward": linear_forward, "vjp": linear_vjp}
-GAUSSIAN = {"init": gaussian_init, "forward": gaussian_forward, "vjp": gaussian_vjp}
-AUTOENCODER = {
+LINEAR: dict[str, Callable[..., Any]] = {"init": linear_init, "forward": linear_forward, "vjp": linear_vjp}
+GAUSSIAN: dict[str, Callable[..., Any]] = {"init": gaussian_init, "forward": gaussian_forward, "vjp": gaussian_vjp}
+AUTOENCODER: dict[str, Callable[..., Any]] = {
     "init": autoencoder_init,
     "forward": autoencoder_forward,
     "loss_and_gradient": autoencoder_loss_and_gradient,

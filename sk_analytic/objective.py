@@ -116,8 +116,8 @@ class Objective:
         alpha: float | dict[str, float] = 0.0,
         unpenalized: Sequence[str] = (),
         reduction: str = "mean",
-        fixed: Iterable[str] = (),
-        numerical: Iterable[str] = (),
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
         needs_value: bool = False,
     ) -> None:
         if reduction == "sum" and model.form in ("vjp", "jacobian"):

@@ -8,17 +8,23 @@ hyperparameters needs.
 import copy
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import clone
 
 from .exceptions import DivergenceError
 from .named import Interval, check_range, nearest, unknown_hyperparameter
+from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
+from .parameters import Parameters
+from .rows import Rows
 from .training import steps
+from .typing import Array, MatrixLike, RandomState
 
 __all__ = ["LearningRateSweep", "find_learning_rate", "optimizer_grid"]
 
@@ -66,7 +72,7 @@ class LearningRateSweep:
     ended: str
 
     @property
-    def params(self):
+    def params(self) -> dict[str, float | None]:
         """The suggestion as a dict, for ``estimator.set_params(**sweep.params)``.
 
         Raises
@@ -81,7 +87,7 @@ class LearningRateSweep:
             )
         return {self.parameter: self.suggested}
 
-    def plot(self, ax=None):
+    def plot(self, ax: Any = None) -> Any:
         """Draw the losses, the smoothed curve and the suggestion over the rate.
 
         Parameters
@@ -114,7 +120,7 @@ class LearningRateSweep:
         ax.legend()
         return ax
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         suggested = None if self.suggested is None else f"{self.suggested:.3g}"
         return (
             f"LearningRateSweep({self.parameter}, suggested={suggested}, {len(self.rates)} steps from "
@@ -123,19 +129,19 @@ class LearningRateSweep:
 
 
 def find_learning_rate(
-    estimator,
-    X,
-    y=None,
+    estimator: Any,
+    X: MatrixLike,
+    y: ArrayLike | None = None,
     *,
-    sample_weight=None,
-    parameter=None,
-    low=1e-6,
-    high=100.0,
-    n_steps=100,
-    smoothing=0.04,
-    random_state=None,
-    **metadata,
-):
+    sample_weight: ArrayLike | None = None,
+    parameter: str | None = None,
+    low: float = 1e-6,
+    high: float = 100.0,
+    n_steps: int = 100,
+    smoothing: float = 0.04,
+    random_state: RandomState = None,
+    **metadata: Any,
+) -> LearningRateSweep:
     r"""Suggest a learning rate, from one short run in which it rises with every step [Smith2017]_.
 
     The run takes the steps of a fit: the estimator's starting parameters, batches, objective and optimizer,
@@ -249,7 +255,7 @@ def find_learning_rate(
 _OPTIMIZER = "optimizer__"
 
 
-def _require_estimator(estimator):
+def _require_estimator(estimator: Any) -> None:
     if hasattr(estimator, "_prepare_sweep") and not isinstance(estimator, type):
         return
     hint = ""
@@ -260,7 +266,7 @@ def _require_estimator(estimator):
     raise TypeError(f"find_learning_rate takes an estimator of sk_analytic; got {estimator!r}.{hint}")
 
 
-def _swept_parameter(optimizer, asked):
+def _swept_parameter(optimizer: Any, asked: str | None) -> str:
     """Return the estimator's name for the rate that is swept; an error where there is none, or a choice."""
     kind = type(optimizer).__name__
     if isinstance(optimizer, FullBatch):
@@ -279,11 +285,11 @@ def _swept_parameter(optimizer, asked):
     return rates[0]
 
 
-def _listed(rates):
+def _listed(rates: Iterable[str]) -> str:
     return f"There are: {', '.join(map(repr, rates)) or 'none'}."
 
 
-def _sweep(objective, theta, rows, optimizer, n_steps):
+def _sweep(objective: Objective, theta: Parameters, rows: Rows, optimizer: Any, n_steps: int) -> tuple[Array, str]:
     """Return the loss of each step, and why there are no more."""
     if not objective.has_value:
         raise ValueError(
@@ -308,7 +314,7 @@ def _sweep(objective, theta, rows, optimizer, n_steps):
     return np.array(losses), "high"
 
 
-def _ceiling(losses, lowest, n_steps):
+def _ceiling(losses: Sequence[float] | Array, lowest: float, n_steps: int) -> float:
     """Return the loss above which the sweep ends; infinite while the rate is too small to matter.
 
     Measured from the lowest loss, in units of the fall so far, or of the scatter between batches.
@@ -318,11 +324,11 @@ def _ceiling(losses, lowest, n_steps):
         return np.inf
     beginning = np.array(losses[:n])
     level = beginning.mean()
-    return lowest + EXPLODED * max(level - lowest, np.ptp(beginning), 0.01 * abs(level))
+    return float(lowest + EXPLODED * max(level - lowest, np.ptp(beginning), 0.01 * abs(level)))
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _read_off(rates, losses, n_steps, smoothing):
+def _read_off(rates: Array, losses: Array, n_steps: int, smoothing: float) -> tuple[Array, float | None]:
     """Return the smoothed curve, and the rate that it suggests."""
     # One loss beyond all bounds would otherwise hide what is near it.
     bounded = np.minimum(losses, _ceiling(losses, losses.min(), n_steps))
@@ -336,7 +342,7 @@ def _read_off(rates, losses, n_steps, smoothing):
     return smoothed, float(CAUTION * fastest)
 
 
-def _visible(losses, smoothed):
+def _visible(losses: Array, smoothed: Array) -> tuple[float, float]:
     """Return the ends of the axis of losses: from the minimum to somewhat above the beginning."""
     beginning = losses[: max(3, int(BEGINNING * len(losses)))]
     bottom, top = min(smoothed.min(), losses.min()), max(smoothed[0], beginning.max())
@@ -344,7 +350,7 @@ def _visible(losses, smoothed):
     return bottom - margin, top + 3 * margin
 
 
-def optimizer_grid(optimizers, prefix="", **common):
+def optimizer_grid(optimizers: dict[str, dict[str, Any]], prefix: str = "", **common: Any) -> list[dict[str, Any]]:
     """Return a parameter grid in which each hyperparameter is tried only with the optimizers that have it.
 
     One dict for all optimizers would try the momentum of ``"sgd"`` with ``"adam"``, which is an error. A search
@@ -396,7 +402,7 @@ def optimizer_grid(optimizers, prefix="", **common):
     ]
 
 
-def _checked_optimizers(optimizers):
+def _checked_optimizers(optimizers: Any) -> Any:
     if not isinstance(optimizers, dict) or not optimizers:
         raise TypeError(
             f"optimizer_grid takes a dict such as {{'adam': {{'learning_rate': [0.01, 0.1]}}}}; got {optimizers!r}."
@@ -407,11 +413,11 @@ def _checked_optimizers(optimizers):
     return optimizers
 
 
-def _hyperparameters_of(name):
+def _hyperparameters_of(name: str) -> list[str]:
     return list(get_optimizer(name).get_params())
 
 
-def _require_reached(common, known):
+def _require_reached(common: Iterable[str], known: Mapping[str, Iterable[str]]) -> None:
     everywhere = list(dict.fromkeys(itertools.chain.from_iterable(known.values())))
     for key in common:
         if key not in everywhere:
@@ -423,7 +429,7 @@ def _require_reached(common, known):
             )
 
 
-def _settings(name, own, common, known):
+def _settings(name: str, own: dict[str, Any], common: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """Return the values to try with one optimizer, by the name of the hyperparameter."""
     for key in own:
         if key not in known:
@@ -434,7 +440,7 @@ def _settings(name, own, common, known):
     return settings
 
 
-def _check_values(name, key, values):
+def _check_values(name: str, key: str, values: Any) -> None:
     if hasattr(values, "rvs"):
         return
     is_array = isinstance(values, np.ndarray) and values.ndim == 1

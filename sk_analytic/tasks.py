@@ -4,27 +4,33 @@
 error.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import sklearn
 from sklearn.utils import _safe_indexing
 
+from .typing import F
+
 __all__ = ["OF_A_FIT", "CallbackSupport", "FitTasks", "GivenRows", "require_callbacks", "with_callbacks"]
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:  # scikit-learn < 1.9
-    CallbackSupportMixin = None
+    CallbackSupportMixin = _with_callbacks = None
 
-    def with_callbacks(method):
-        """Return a method as it is: there are no callbacks to tear down after it."""
-        return method
+
+def with_callbacks(method: F) -> F:
+    """Let callbacks be torn down after a method, however it ends; as it is where scikit-learn has none."""
+    decorated: F = method if _with_callbacks is None else _with_callbacks(method)
+    return decorated
 
 
 class WithoutCallbacks:
     """Stands in for scikit-learn's mixin where there is none yet."""
 
-    def set_callbacks(self, *callbacks):
+    def set_callbacks(self, *callbacks: Any) -> NoReturn:
         """Refuse callbacks, which need scikit-learn 1.9.
 
         Parameters
@@ -46,7 +52,7 @@ class WithoutCallbacks:
 CallbackSupport: Any = CallbackSupportMixin or WithoutCallbacks
 
 
-def require_callbacks():
+def require_callbacks() -> None:
     """Raise where scikit-learn has no callbacks."""
     if CallbackSupportMixin is None:
         WithoutCallbacks().set_callbacks()
@@ -72,26 +78,26 @@ class GivenRows:
         The rows that were not held out; None for all.
     """
 
-    def __init__(self, X=None, y=None, beside=None):
+    def __init__(self, X: Any = None, y: Any = None, beside: Mapping[str, Any] | None = None) -> None:
         self._X, self._y, self._beside = X, y, beside or {}
         self.chosen = None
 
     @property
-    def X(self):
+    def X(self) -> Any:
         """The rows."""
         return self._part(self._X)
 
     @property
-    def y(self):
+    def y(self) -> Any:
         """Their targets."""
         return self._part(self._y)
 
     @property
-    def metadata(self):
+    def metadata(self) -> dict[str, Any] | None:
         """What goes with them, None where nothing does."""
         return {name: self._part(values) for name, values in self._beside.items() if values is not None} or None
 
-    def _part(self, values):
+    def _part(self, values: Any) -> Any:
         return values if values is None or self.chosen is None else _safe_indexing(values, self.chosen)
 
 
@@ -114,38 +120,47 @@ class FitTasks:
         ``gradient()`` returns the present gradient in θ's structure.
     """
 
-    def __init__(self, estimator, max_epochs, given, *, publish, snapshot, gradient):
+    def __init__(
+        self,
+        estimator: Any,
+        max_epochs: int | None,
+        given: GivenRows,
+        *,
+        publish: Callable[[], None],
+        snapshot: Callable[[], dict[str, Any]],
+        gradient: Callable[[], Any],
+    ) -> None:
         self._estimator, self._publish, self._snapshot, self.gradient = estimator, publish, snapshot, gradient
         self._data = {"X": lambda: given.X, "y": lambda: given.y, "metadata": lambda: given.metadata}
         self._root = estimator._init_callback_context(max_subtasks=max_epochs)
         self._epoch: Any = None
 
-    def begin_fit(self):
+    def begin_fit(self) -> None:
         """Begin the fit."""
         self._call(self._root.call_on_fit_task_begin)
 
-    def begin(self, name):
+    def begin(self, name: str) -> None:
         """Begin an epoch, unless one has begun."""
         if self._epoch is None:
             self._epoch = self._root.subcontext(task_name=name)
             self._call(self._epoch.call_on_fit_task_begin)
 
-    def end(self):
+    def end(self) -> bool:
         """End the epoch; return whether a callback asks to stop."""
         epoch, self._epoch = self._epoch, None
-        return self._call(epoch.call_on_fit_task_end)
+        return bool(self._call(epoch.call_on_fit_task_end))
 
-    def break_off(self):
+    def break_off(self) -> None:
         """End a task that has begun and came to nothing, so that for every beginning there is an end."""
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
             self._epoch = None
 
-    def finish(self):
+    def finish(self) -> None:
         """End the fit; the estimator is fitted."""
         self.break_off()
         self._root.call_on_fit_task_end(estimator=self._estimator, reconstruction_attributes={}, **self._data)
 
-    def _call(self, hooks):
+    def _call(self, hooks: Callable[..., Any]) -> Any:
         self._publish()
         return hooks(estimator=self._estimator, reconstruction_attributes=self._snapshot, **self._data)

@@ -44,9 +44,13 @@ Number: TypeAlias = float | Any
 """A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
 schedules are numbers already, and a union with `Schedule` would deny that."""
 
+MatrixLike: TypeAlias = ArrayLike | Any
+"""X as users give it: an array, or what no types are known of, a sparse matrix or a frame."""
+
 RandomState: TypeAlias = int | np.random.RandomState | None
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 Shape: TypeAlias = tuple[int, ...]
 DType: TypeAlias = np.dtype[Any]

@@ -4,6 +4,8 @@ They validate, delegate and set fitted attributes. Who receives what is decided 
 minimised in ``objective.py``, how in ``training.py``.
 """
 
+from __future__ import annotations
+
 import copy
 import copyreg
 import dataclasses
@@ -12,33 +14,51 @@ import math
 import numbers
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..exceptions import DivergenceError, ParameterStructureError, noted
-from ..losses import get_loss
+from ..gradient_check.report import GradientReport
+from ..losses import Loss, get_loss
 from ..metadata import OF_VALIDATION, of_validation, read_metadata
 from ..model import GRADIENT_FORMS, Model
 from ..named import Interval, NamedParametersMixin, Range, check_range
 from ..objective import Objective, merge, read_prediction
 from ..optimizers import get_optimizer
+from ..optimizers.base import Optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases, phases_of
+from ..optimizers.state import State
 from ..parameters import Layout, Parameters
 from ..representation import block, labelled
-from ..rows import CHECK, INIT, MONITOR, ArrayRows, scale_to_mean_one
+from ..rows import CHECK, INIT, MONITOR, ArrayRows, Batch, Rows, scale_to_mean_one
 from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, GivenRows, with_callbacks
 from ..training import History, Monitor, Standing, answering, failure, minimize, train
+from ..typing import (
+    Array,
+    F,
+    Forward,
+    Gradient,
+    Jacobian,
+    LossAndGradient,
+    LossFunction,
+    MatrixLike,
+    Params,
+    RandomState,
+    Vjp,
+)
 from .routing import RoutesMetadata
 from .scoring import score_by
 
@@ -47,13 +67,16 @@ MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gr
 CHECKED_ROWS = 50  # for the gradient check where a batch is everything
 
 
-def trains_by_batches(estimator):
+def trains_by_batches(estimator: AnalyticEstimator) -> bool:
     """Whether the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
     try:
         return not isinstance(get_optimizer(estimator.optimizer), FullBatch | Phases)
     except (TypeError, ValueError):
         return True
 
+
+in_batches: Callable[[F], F] = available_if(trains_by_batches)
+"""Decorates `partial_fit`: it is there where the optimizer goes from batch to batch."""
 
 SHARED_DOC = """
     Parameters
@@ -166,10 +189,10 @@ SHARED_DOC = """
 """
 
 
-def shares_parameters(*, parameters="", attributes="", **words):
+def shares_parameters(*, parameters: str = "", attributes: str = "", **words: Any) -> Callable[[Any], Any]:
     """Fill ``{shared}`` in a class's docstring: the four estimators have most parameters in common."""
 
-    def fill(cls):
+    def fill(cls: Any) -> Any:
         default = inspect.signature(cls.__init__).parameters["loss"].default
         loss = "None" if default is None else f'"{default}"'
         shared = SHARED_DOC.format(loss=loss, parameters=parameters, attributes=attributes, **words)
@@ -185,7 +208,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
 
     _named = {"optimizer": get_optimizer, "loss": get_loss}
     _dictionaries = ("model_params",)
-    _default_model: dict
+    _default_model: Mapping[str, Callable[..., Any]]
     _ranges: Mapping[str, Range] = {
         "reduction": ("mean", "sum"),
         "max_iter": Interval(1, np.inf, integral=True),
@@ -198,35 +221,44 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         "warm_start": bool,
     }
 
+    params_: Any  # in the user's structure
+    loss_curve_: list[float]
+    loss_: float | None
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    n_iter_: int
+    n_steps_: int
+    gradient_report_: GradientReport
+
     def __init__(
         self,
-        forward=None,
-        gradient=None,
-        init=None,
+        forward: Forward | None = None,
+        gradient: Gradient | None = None,
+        init: Params | Callable[..., Params] | None = None,
         *,
-        loss_and_gradient=None,
-        vjp=None,
-        jacobian=None,
-        loss="squared_error",
-        model_params=None,
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        alpha=0.0,
-        optimizer="adam",
-        batch_size="auto",
-        max_iter=200,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        scoring=None,
-        validation_fraction=0.1,
-        check_gradient=True,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
+        loss_and_gradient: LossAndGradient | None = None,
+        vjp: Vjp | None = None,
+        jacobian: Jacobian | None = None,
+        loss: str | Loss | LossFunction | None = "squared_error",
+        model_params: dict[str, Any] | None = None,
+        reduction: str = "mean",
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
+        alpha: float | dict[str, float] = 0.0,
+        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        scoring: str | Callable[..., float] | None = None,
+        validation_fraction: float = 0.1,
+        check_gradient: bool | str = True,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
         self.forward = forward
         self.gradient = gradient
         self.init = init
@@ -253,7 +285,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         self.warm_start = warm_start
         self.verbose = verbose
 
-    def _check_parameters(self):
+    def _check_parameters(self) -> None:
         for name, allowed in self._ranges.items():
             check_range(type(self).__name__, name, getattr(self, name), allowed)
         if not (self.batch_size == "auto" or Interval(1, np.inf, integral=True).admits(self.batch_size)):
@@ -274,51 +306,55 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
     # second.
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         from ..persistence import require_importable
 
         require_importable(self)
         return self.__reduce_ex__(2)
 
-    def _sk_visual_block_(self):
+    def _sk_visual_block_(self) -> Any:
         optimizer = get_optimizer(self.optimizer)
         return block("parallel", labelled({"optimizer": optimizer}))
 
     # What the subclasses say about their data.
 
-    def _read(self, X, y, sample_weight, *, reset, classes=None):
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None]:
         """Validate rows; return X, the columns that go with it, and the weights or None."""
         raise NotImplementedError
 
-    def _validation_score(self, objective, theta, rows):
+    def _validation_score(self, objective: Objective, theta: Parameters, rows: Rows) -> float:
         """Return the score of held-out rows that `score` would give, larger is better."""
 
-        def outcome(batch):
+        def outcome(batch: Batch) -> list[Any]:
             prediction = self._check_prediction(objective.predictions(theta.structure, batch))
             return [None if array is None else array.copy() for array in (prediction, batch.y, batch.sample_weight)]
 
-        pooled = [None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)]
+        pooled: list[Any] = [
+            None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)
+        ]
         return float(self._score_of(*pooled))
 
-    def _score_of(self, prediction, y, sample_weight):
+    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
         """Return the score of predictions, larger is better."""
         raise NotImplementedError
 
-    def _targets(self, y):
+    def _targets(self, y: Any) -> Any:
         """Return targets as the user gave them, None where there are none."""
         return y
 
-    def _check_prediction(self, prediction):
+    def _check_prediction(self, prediction: Array) -> Array:
         """Return a prediction; raise if its shape does not fit the task."""
         raise NotImplementedError
 
-    def _learn_from_prediction(self, prediction):
+    def _learn_from_prediction(self, prediction: Array) -> None:
         """Take from the first prediction what only it can tell."""
 
-    def _check_loss(self, loss, columns):
+    def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
         """Raise if a loss by name does not fit the task."""
         if (loss.domain is None) != ("y" not in columns):
             raise ValueError(
@@ -345,22 +381,22 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
     _published: int  # checksum of what they held then
     _watch: Any = None  # for pictures of a fit: sees θ before it and after each epoch
 
-    def _stratify(self, y):
+    def _stratify(self, y: Any) -> Any:
         return None
 
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
 
-    def _takes_sparse(self):
+    def _takes_sparse(self) -> bool:
         """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
         has_own = self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
         return has_own or self._default_takes_sparse
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self._takes_sparse()
         return tags
 
-    def _read_X(self, X, *args, reset, **settings):
+    def _read_X(self, X: MatrixLike, *args: Any, reset: bool, **settings: Any) -> Any:
         """Validate X, and y where that is given, as `validate_data` does; a sparse X is read as CSR."""
         sparse = "csr" if self._takes_sparse() else False
         read = validate_data(self, X, *args, accept_sparse=sparse, dtype=_floats_of(X), reset=reset, **settings)
@@ -368,7 +404,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
 
     # The way through fit.
 
-    def _fit(self, read, *, incremental=False):
+    def _fit(self, read: Callable[..., Any], *, incremental: bool = False) -> Self:
         """Train on what ``read(continuing=, incremental=)`` returns.
 
         A maker of rows, held-out rows or None, and the `GivenRows` that callbacks may see.
@@ -383,7 +419,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         self._run(*prepared)
         return self
 
-    def _prepare_fit(self, read, incremental):
+    def _prepare_fit(self, read: Callable[..., Any], incremental: bool) -> tuple[Any, ...]:
         """All that can be refused before the first step; what `_run` needs."""
         self._check_parameters()
         optimizer = _own(get_optimizer, self.optimizer)
@@ -412,7 +448,9 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             standing = None  # of another optimizer, or judged by something else
         return incremental, objective, theta, phases, rows, self._monitor(objective, theta, held_out, standing), given
 
-    def _monitor(self, objective, theta, held_out, standing):
+    def _monitor(
+        self, objective: Objective, theta: Parameters, held_out: Rows | None, standing: Standing | None
+    ) -> Monitor:
         if standing is None:
             standing = Standing()
             standing.begin_phase(0, self._history)
@@ -423,16 +461,16 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
 
     def _from_arrays(
         self,
-        X,
-        y,
-        sample_weight,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
         *,
-        metadata,
-        validation=(None, None, None),
-        continuing,
-        incremental,
-        classes=None,
-    ):
+        metadata: Mapping[str, Any],
+        validation: tuple[Any, Any, Any] = (None, None, None),
+        continuing: bool,
+        incremental: bool,
+        classes: Any = None,
+    ) -> tuple[Any, ...]:
         """Read arrays: a maker of rows, held-out rows or None, and what callbacks may see of them."""
         names = self._metadata_names("partial_fit")
         metadata, held_metadata = of_validation(metadata, names)
@@ -445,7 +483,17 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         held_out = self._given_to_validate(X, columns, validation, held_metadata)
         return self._arranged(X, columns, weight, held_out, given=given, continuing=continuing, incremental=incremental)
 
-    def _arranged(self, X, columns, weight, held_out=None, *, given, continuing, incremental):
+    def _arranged(
+        self,
+        X: Any,
+        columns: Mapping[str, Array],
+        weight: Array | None,
+        held_out: Any = None,
+        *,
+        given: Any,
+        continuing: bool,
+        incremental: bool,
+    ) -> tuple[Any, ...]:
         """Hold out rows if none are given, and scale weights: a maker of rows, those, and what callbacks may see."""
         if self.early_stopping and held_out is None:
             (X, columns, weight), held_out, given.chosen = self._split(X, columns, weight)
@@ -455,15 +503,17 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             scale_to_mean_one(len(weight), weight.sum())  # for its error: they are taken as they are
         return partial(ArrayRows, X, columns, weight), held_out, given
 
-    def _draw_seed(self, random_state):
+    def _draw_seed(self, random_state: RandomState) -> None:
         self._seed = int(check_random_state(random_state).randint(2**31 - 1))
 
-    def _forget(self):
+    def _forget(self) -> None:
         """Drop what a former fit left and this one may not set."""
         for name in ("gradient_report_", "optimizer_result_"):
             self.__dict__.pop(name, None)
 
-    def _given_to_validate(self, X, columns, validation, metadata):
+    def _given_to_validate(
+        self, X: Any, columns: Mapping[str, Array], validation: tuple[Any, Any, Any], metadata: Mapping[str, Any]
+    ) -> ArrayRows | None:
         """Return the rows that were passed to be scored, as an `ArrayRows`; None where there are none."""
         X_val, y_val, weight = validation
         beside = {"y_val": y_val, "sample_weight_val": weight}
@@ -488,7 +538,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         self._require_scorable(held_out, given=True)
         return held_out
 
-    def _split(self, X, columns, weight):
+    def _split(self, X: Any, columns: Mapping[str, Array], weight: Array | None) -> tuple[Any, ...]:
         """Return the training rows, the held-out ones as an `ArrayRows`, and the indices of the former."""
         try:
             train_rows, held_rows = train_test_split(
@@ -501,7 +551,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             error.add_note(f"early_stopping=True holds out validation_fraction={self.validation_fraction} of the rows.")
             raise
 
-        def part(rows):
+        def part(rows: Any) -> tuple[Any, ...]:
             named = {name: column[rows] for name, column in columns.items()}
             return X[rows], named, None if weight is None else weight[rows]
 
@@ -509,7 +559,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         self._require_scorable(held_out)
         return part(train_rows), held_out, train_rows
 
-    def _require_scorable(self, held_out, given=False):
+    def _require_scorable(self, held_out: Rows, given: bool = False) -> None:
         n, needed = held_out.n_samples, self._smallest_held_out if self.scoring is None else 1
         if n < needed:
             held = (
@@ -522,7 +572,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             rows = "row" if given else "row that early_stopping=True holds out"
             raise ValueError(f"{weights} is zero in every {rows} to be scored.")
 
-    def _scorer_on(self, objective, theta, held_out):
+    def _scorer_on(self, objective: Objective, theta: Parameters, held_out: Rows) -> Callable[[Parameters], float]:
         """Return ``score(theta)`` of held-out rows: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
             return lambda theta: self._validation_score(objective, theta, held_out)
@@ -532,7 +582,9 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             score(theta)
         return score
 
-    def _assemble(self, make_rows, methods, continuing):
+    def _assemble(
+        self, make_rows: Callable[..., Rows], methods: Sequence[Any], continuing: bool
+    ) -> tuple[Objective, Parameters, list[Rows]]:
         """Bind the callables and lay out θ: the objective, the starting θ, and the rows as each method takes them."""
         rows = [make_rows(**self._batching(method)) for method in methods]
         first = rows[0].first.everything
@@ -558,15 +610,15 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             )
         return objective, theta, rows
 
-    def _batching(self, method):
+    def _batching(self, method: Any) -> dict[str, Any]:
         """How a method takes its rows."""
         full_batch = isinstance(method, FullBatch)
-        batch_size = self.batch_size
+        batch_size: int | str | None = self.batch_size
         if batch_size == "auto":
             batch_size = None if full_batch else 200
         return {"batch_size": batch_size, "shuffle": self.shuffle and not full_batch, "seed": self._seed}
 
-    def _bind(self, columns):
+    def _bind(self, columns: Iterable[str]) -> Model:
         return Model.bind(
             forward=self.forward,
             forms={form: getattr(self, form) for form in GRADIENT_FORMS},
@@ -577,10 +629,10 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             model_params=self.model_params,
         )
 
-    def _loss_is_callable(self):
+    def _loss_is_callable(self) -> bool:
         return callable(self.loss) and not isinstance(self.loss, type)
 
-    def _loss_object(self, columns, model):
+    def _loss_object(self, columns: Mapping[str, Array], model: Model) -> Loss | None:
         """The loss by name, or None; its domain is looked at here, once a fit."""
         if self.loss is None or self._loss_is_callable():
             if model.form in ("vjp", "jacobian"):
@@ -590,12 +642,12 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                     "name or a Loss object. A callable loss goes with gradient."
                 )
             return None
-        loss = _own(get_loss, self.loss)
+        loss: Loss = _own(get_loss, self.loss)
         loss.check()
         self._check_loss(loss, columns)
         return loss
 
-    def _require_weights_accepted(self, model, weight):
+    def _require_weights_accepted(self, model: Model, weight: Array | None) -> None:
         if weight is None:
             return
         receivers = [model.gradient] if model.form in ("gradient", "loss_and_gradient") else []
@@ -608,7 +660,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                     "times loss."
                 )
 
-    def _starting_theta(self, model, rows, continuing):
+    def _starting_theta(self, model: Model, rows: Batch, continuing: bool) -> Parameters:
         dtype = rows.X.dtype
         if continuing:
             layout = Layout.of(self.params_, dtype)
@@ -630,11 +682,11 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
                 )
         return Parameters(layout, layout.flatten(structure, "init"))
 
-    def _are_params_as_published(self):
+    def _are_params_as_published(self) -> bool:
         """Whether ``params_`` are what the last fit put there, and not the user's own."""
         return _checksum(Layout.of(self.params_, self._layout.dtype).flatten(self.params_)) == self._published
 
-    def _inspect(self, objective, theta, rows):
+    def _inspect(self, objective: Objective, theta: Parameters, rows: Rows) -> None:
         """Before the first step: does the prediction fit, is the gradient right?"""
         batch = _check_batch(rows)
         try:
@@ -660,7 +712,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             only_warn=self.check_gradient == "warn",
         )
 
-    def _preface(self, objective):
+    def _preface(self, objective: Objective) -> str:
         if objective.model.form != "gradient" or objective.loss is None or self.loss != self._default_loss():
             return ""
         return (
@@ -669,17 +721,26 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         )
 
     @classmethod
-    def _default_loss(cls):
+    def _default_loss(cls) -> Any:
         return inspect.signature(cls.__init__).parameters["loss"].default
 
-    def _run(self, incremental, *prepared):
+    def _run(self, incremental: bool, *prepared: Any) -> None:
         """Train, and warn of what kept training from its end."""
         warning = self._train(incremental, *prepared)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
 
     @with_callbacks
-    def _train(self, incremental, objective, theta, phases, rows, monitor, given):
+    def _train(
+        self,
+        incremental: bool,
+        objective: Objective,
+        theta: Parameters,
+        phases: Any,
+        rows: Sequence[Rows],
+        monitor: Monitor,
+        given: Any,
+    ) -> str | None:
         """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
         if monitor.watch is not None:
             monitor.watch(theta)
@@ -712,14 +773,16 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             monitor.tasks.finish()
         return warning
 
-    def _tell(self, objective, theta, phases, rows, monitor, given):
+    def _tell(
+        self, objective: Objective, theta: Parameters, phases: Any, rows: Sequence[Rows], monitor: Monitor, given: Any
+    ) -> FitTasks | None:
         """Tell the callbacks that the fit begins; return what will tell them of its epochs."""
 
-        def publish():
+        def publish() -> None:
             self.__dict__.update(_recorded(self._history, self._state))
             self.params_, self._training_vector, self._layout = theta.structure, None, theta.layout
 
-        def gradient():
+        def gradient() -> Any:
             sample = _monitored(rows[monitor.standing.phase - first_phase])
             total = merge(objective.partial(theta, batch) for batch in sample)
             blocks = enumerate(theta.layout.blocks(total.gradient))
@@ -739,7 +802,7 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         return self._tasks
 
     @property
-    def gradient_(self):
+    def gradient_(self) -> Any:
         """Gradient of the loss by the parameters in training, in their structure.
 
         It is there for callbacks, during a fit, and evaluated when it is read: over the same rows in each epoch, a
@@ -749,19 +812,28 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             raise AttributeError(f"{type(self).__name__} has gradient_ for callbacks only, during a fit.")
         return self._tasks.gradient()
 
-    def _begin(self, method, theta):
+    def _begin(self, method: Any, theta: Parameters) -> None:
         """Make the state of a method, or go on with that of the last fit; a full-batch method has none."""
         full_batch = isinstance(method, FullBatch)
         self._state = None if full_batch else self._compatible_state(method, theta)
         self._method = None if full_batch else method
 
-    def _hand_over(self, theta):
+    def _hand_over(self, theta: Parameters) -> None:
         """Between two phases: go on from the average that predicts, where the last method kept one."""
         if self._state is not None:
             theta.vector[...] = answering(theta, self._method, self._state).vector
             self._state.restart()
 
-    def _run_phase(self, objective, theta, start, method, rows, monitor, max_iter):
+    def _run_phase(
+        self,
+        objective: Objective,
+        theta: Parameters,
+        start: Parameters,
+        method: Any,
+        rows: Rows,
+        monitor: Monitor,
+        max_iter: int,
+    ) -> str | None:
         """Train by one method; return why it has not converged, or None."""
         full_batch = isinstance(method, FullBatch)
         monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else self.n_iter_no_change
@@ -795,20 +867,21 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             return None
         return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
 
-    def _second_opinion(self, objective, theta, start, rows):
+    def _second_opinion(self, objective: Objective, theta: Parameters, start: Parameters, rows: Rows) -> str:
         """What the gradient check says, where training started and where it failed."""
         from ..gradient_check import second_opinion
 
         return second_opinion(objective, (start, theta), _check_batch(rows), seed=self._seed)
 
-    def _compatible_state(self, optimizer, theta):
+    def _compatible_state(self, optimizer: Optimizer, theta: Parameters) -> State:
         """The optimizer's state so far where it belongs to this optimizer, else a new one."""
         if self._state is not None and optimizer.accepts(self._state, theta.vector, theta.layout):
             _make_writeable(self._state)
-            return self._state
+            state: State = self._state
+            return state
         return optimizer.init(theta.vector, blocks=theta.layout)
 
-    def _publish(self, theta, monitor, is_over):
+    def _publish(self, theta: Parameters, monitor: Monitor, is_over: bool) -> None:
         """Set the fitted attributes, however the fit ended; of one that is not over, what another goes on with."""
         answer, history = self._answer(theta, monitor), self._history
         self._training_vector = None
@@ -826,13 +899,13 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         self.__dict__.update(_recorded(history, self._state))
         self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
 
-    def _answer(self, theta, monitor):
+    def _answer(self, theta: Parameters, monitor: Monitor) -> Parameters:
         """The θ that predicts if the fit ends now: the best one, an average that the optimizer keeps, or the last."""
         if monitor.standing.best_theta is not None:
             return Parameters(theta.layout, monitor.standing.best_theta)
         return theta if self._state is None else answering(theta, self._method, self._state)
 
-    def _snapshot(self, theta, monitor):
+    def _snapshot(self, theta: Parameters, monitor: Monitor) -> dict[str, Any]:
         """Return the attributes of a copy as if the fit had ended now, which can also go on with it.
 
         θ is copied; the slots of the optimizer are not.
@@ -851,18 +924,18 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
             "_standing": dataclasses.replace(monitor.standing),
         }
 
-    def __getstate__(self):
-        state = super().__getstate__()
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
         if "_callback_fit_ctx" not in state:
             return state
         return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
 
     # Prediction.
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "params_")
 
-    def _predictions(self, X, metadata):
+    def _predictions(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Array:
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
         X = self._read_X(X, reset=False)
@@ -875,7 +948,14 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         prediction = read_prediction(model.predictions(params, batch), batch.n)
         return self._check_prediction(prediction).astype(X.dtype, copy=False)
 
-    def _prepare_check(self, X, y, sample_weight, random_state, metadata):
+    def _prepare_check(
+        self,
+        X: MatrixLike,
+        y: Array | None,
+        sample_weight: ArrayLike | None,
+        random_state: RandomState,
+        metadata: Mapping[str, Any],
+    ) -> tuple[Any, ...]:
         """What `check_gradient` needs."""
         methods = [method for method, _ in phases_of(get_optimizer(self.optimizer), self.max_iter)]
         continuing = hasattr(self, "params_")
@@ -884,7 +964,15 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         )
         return objective, theta, _check_batch(rows[0]), other._seed
 
-    def _prepare_sweep(self, X, y, sample_weight, random_state, optimizer, metadata):
+    def _prepare_sweep(
+        self,
+        X: MatrixLike,
+        y: Array | None,
+        sample_weight: ArrayLike | None,
+        random_state: RandomState,
+        optimizer: Any,
+        metadata: Mapping[str, Any],
+    ) -> tuple[Objective, Parameters, Rows]:
         """What `find_learning_rate` needs: what `fit` would start from, after the checks that it makes."""
         self._check_parameters()
         continuing = self.warm_start and hasattr(self, "params_")
@@ -894,7 +982,9 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         other._inspect(objective, theta, rows[0])
         return objective, theta, rows[0]
 
-    def _prepare_surface(self, X, y, sample_weight, fit_params):
+    def _prepare_surface(
+        self, X: MatrixLike, y: Array | None, sample_weight: ArrayLike | None, fit_params: Any
+    ) -> tuple[Objective, Parameters, Rows]:
         """What `OptimizerPathDisplay` needs: the objective as it is, at the parameters that predict."""
         method = phases_of(get_optimizer(self.optimizer), self.max_iter)[-1][0]
         metadata = {name: fit_params[name] for name in self._metadata_names("partial_fit") & fit_params.keys()}
@@ -902,7 +992,16 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         layout = Layout.of(self.params_, self._layout.dtype)
         return objective, Parameters(layout, layout.flatten(self.params_)), rows[0]
 
-    def _prepare(self, X, y, sample_weight, random_state, methods, continuing, metadata):
+    def _prepare(
+        self,
+        X: MatrixLike,
+        y: Array | None,
+        sample_weight: ArrayLike | None,
+        random_state: RandomState,
+        methods: Sequence[Any],
+        continuing: bool,
+        metadata: Mapping[str, Any],
+    ) -> tuple[Any, tuple[Objective, Parameters, list[Rows]]]:
         """A copy that shares the callables, and what it has assembled; nothing of this estimator is changed."""
         other = copy.copy(self)
         other._draw_seed(random_state)
@@ -911,22 +1010,22 @@ class AnalyticEstimator(RoutesMetadata, CallbackSupport, NamedParametersMixin, B
         return other, other._assemble(partial(ArrayRows, X, columns, _scaled(weight)), methods, continuing)
 
 
-def _own(find, given):
+def _own(find: Callable[[Any], Any], given: Any) -> Any:
     """Return the object that a name stands for, or a copy of the one that was given."""
     found = find(given)
     return clone(found) if found is given else found
 
 
-def _checksum(vector):
+def _checksum(vector: Any) -> int:
     return zlib.crc32(vector)
 
 
-def _floats_of(X):
+def _floats_of(X: Any) -> list[Any]:
     """The dtypes that are kept. What is in a frame of polars or of nullable columns scikit-learn reads as the first."""
     return FLOATS[::-1] if {str(dtype) for dtype in getattr(X, "dtypes", ())} == {"Float32"} else FLOATS
 
 
-def _warn_of_differencing(objective):
+def _warn_of_differencing(objective: Objective) -> None:
     """Say what blocks without an analytic gradient cost."""
     if objective.numerical:
         layout = objective.layout
@@ -940,7 +1039,7 @@ def _warn_of_differencing(objective):
         )
 
 
-def _what_is_left(phases, standing, history):
+def _what_is_left(phases: Any, standing: Standing, history: History) -> Any:
     """The phases that an unfinished fit has not come through yet; all where it was one of others."""
     if standing.phase >= len(phases):
         return phases
@@ -949,7 +1048,7 @@ def _what_is_left(phases, standing, history):
     return [(method, max(left, int(isinstance(method, FullBatch)))), *later]
 
 
-def _recorded(history, state):
+def _recorded(history: History, state: State | None) -> dict[str, Any]:
     """The public attributes that tell how training has gone."""
     return {
         "optimizer_state_": state,
@@ -963,7 +1062,7 @@ def _recorded(history, state):
     }
 
 
-def _make_writeable(state):
+def _make_writeable(state: State) -> None:
     """Copy the slots that cannot be written: a file that joblib maps into memory is read-only."""
     for link in state.links:
         for name, slot in link.slots.items():
@@ -971,25 +1070,25 @@ def _make_writeable(state):
                 link.slots[name] = np.array(slot)
 
 
-def _check_batch(rows):
+def _check_batch(rows: Rows) -> Batch:
     """One batch of the training shape; a few rows where that is everything."""
     rows = rows.first
     return rows.sample(1, CHECK, batch_size=CHECKED_ROWS if rows.steps_per_epoch == 1 else None)[0]
 
 
-def _monitored(rows):
+def _monitored(rows: Rows) -> list[Batch]:
     """The rows on which the plain gradient form's loss is watched: a tenth, within limits."""
     n_batches = min(rows.steps_per_epoch / 10, MONITORED_ROWS / rows.batch_size)
     return rows.sample(max(1, math.ceil(n_batches)), MONITOR)
 
 
-def read_weight(sample_weight, X, name="sample_weight"):
+def read_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> Array | None:
     """Validate the weights of rows; None where none are given."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(X.shape[0], sample_weight)
-    weight = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name=name)
+    weight: Array = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name=name)
     if weight.ndim != 1:
         raise ValueError(f"{name} must be 1-d, one weight a row; got shape {weight.shape}.")
     check_consistent_length(X, weight)
@@ -999,7 +1098,7 @@ def read_weight(sample_weight, X, name="sample_weight"):
     return weight
 
 
-def _canonical(X):
+def _canonical(X: Any) -> Any:
     """Return a CSR matrix with sorted indices and no place given twice: itself if it is so, else a copy."""
     if issparse(X) and not X.has_canonical_format:
         X = X.copy()
@@ -1007,6 +1106,6 @@ def _canonical(X):
     return X
 
 
-def _scaled(weight):
+def _scaled(weight: Array | None) -> Array | None:
     """Scale weights to mean 1, so that they count like repeated rows."""
     return None if weight is None else weight * scale_to_mean_one(len(weight), weight.sum())

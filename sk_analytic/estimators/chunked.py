@@ -1,20 +1,33 @@
 """`fit_chunks`: what the four estimators do with data that do not fit into memory."""
 
 import math
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import Any, Self
+
+from numpy.typing import ArrayLike
 
 from ..chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
 from ..metadata import OF_VALIDATION, of_validation, read_metadata
-from ..rows import HELD_OUT, generator, scale_to_mean_one
+from ..rows import HELD_OUT, Rows, generator, scale_to_mean_one
 from ..tasks import GivenRows
+from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 
 
 class ChunkedEstimator(AnalyticEstimator):
     """The shared base, able to read chunks."""
 
-    def fit_chunks(self, chunks, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
+    def fit_chunks(
+        self,
+        chunks: Any,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train the model on data that do not fit into memory, one chunk at a time.
 
         Parameters
@@ -83,7 +96,16 @@ class ChunkedEstimator(AnalyticEstimator):
         validation = X_val, y_val, sample_weight_val
         return self._fit(partial(self._from_chunks, chunks, validation=validation, metadata=metadata))
 
-    def _from_chunks(self, chunks, *, validation, metadata, continuing, incremental, **labels):
+    def _from_chunks(
+        self,
+        chunks: Any,
+        *,
+        validation: Any,
+        metadata: Mapping[str, Any],
+        continuing: bool,
+        incremental: bool,
+        **labels: Any,
+    ) -> tuple[Any, ...]:
         """Read chunks: a maker of rows, held-out rows or None, and that callbacks see none of them."""
         names = self._metadata_names("partial_fit")
         metadata, metadata_val = of_validation(metadata, names)
@@ -95,7 +117,8 @@ class ChunkedEstimator(AnalyticEstimator):
         read_chunks = self._survey(Source(chunks), names, continuing, labels)
         if not continuing:
             self._draw_seed(self.random_state)
-        numbers, held_out = list(read_chunks.extents), None
+        numbers = list(read_chunks.extents)
+        held_out: Rows | None = None
         if any(given is not None for given in (*validation, *metadata_val.values())):
             X, columns, _ = read_chunks.arrays(numbers[0])
             held_out = self._given_to_validate(X, columns, validation, metadata_val)
@@ -109,11 +132,11 @@ class ChunkedEstimator(AnalyticEstimator):
         scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
         return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out, GivenRows()
 
-    def _survey(self, source, names, continuing, labels):
+    def _survey(self, source: Source, names: Collection[str], continuing: bool, labels: dict[str, Any]) -> Chunks:
         """Go through the chunks once, or twice where labels have to be known first; return them, validated."""
         labels = self._survey_labels(source, continuing, **labels)
 
-        def read(X, y, sample_weight, metadata, *, reset):
+        def read(X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool) -> tuple[Any, ...]:
             X, columns, weight = self._read(X, y, sample_weight, reset=reset and not continuing, **labels)
             return X, columns | read_metadata(metadata, names, X.shape[0]), weight
 
@@ -124,19 +147,19 @@ class ChunkedEstimator(AnalyticEstimator):
             print(f"First pass: {len(chunks.extents)} chunks, {n_samples} rows", flush=True)
         return chunks
 
-    def _survey_labels(self, source, continuing):
+    def _survey_labels(self, source: Source, continuing: bool) -> dict[str, Any]:
         """Return what `_read` has to know of all chunks before it can read one."""
         return {}
 
-    def _look_at_targets(self):
+    def _look_at_targets(self) -> Callable[[Mapping[str, Array]], object]:
         """Return a function that raises if the targets of a chunk do not go with the loss."""
         if self.loss is None or self._loss_is_callable():
             return lambda columns: None
-        loss = get_loss(self.loss)
+        loss: Any = get_loss(self.loss)
         loss.check()
         return partial(self._check_loss, loss)
 
-    def _hold_out(self, chunks):
+    def _hold_out(self, chunks: Chunks) -> tuple[list[int], ChunkRows]:
         """Return the numbers of the chunks for training, and the others as rows."""
         numbers = list(chunks.extents)
         n_held_out = math.ceil(self.validation_fraction * len(numbers))

@@ -1,20 +1,37 @@
 """Classification: labels become class indices, scores become probabilities."""
 
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array, compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
+from ..chunks import Chunk, Source
 from ..exceptions import ParameterStructureError
-from ..losses import LogLoss
+from ..losses import LogLoss, Loss
 from ..model import LINEAR
-from .base import FLOATS, read_weight, shares_parameters, trains_by_batches
+from ..optimizers.base import Optimizer
+from ..optimizers.full_batch import FullBatch
+from ..optimizers.phases import Phases
+from ..typing import (
+    Array,
+    Forward,
+    Gradient,
+    Jacobian,
+    LossAndGradient,
+    LossFunction,
+    MatrixLike,
+    Params,
+    RandomState,
+    Vjp,
+)
+from .base import FLOATS, in_batches, read_weight, shares_parameters
 from .chunked import ChunkedEstimator
 from .coefficients import CoefficientsMixin
 
@@ -72,34 +89,34 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
 
     def __init__(
         self,
-        forward=None,
-        gradient=None,
-        init=None,
+        forward: Forward | None = None,
+        gradient: Gradient | None = None,
+        init: Params | Callable[..., Params] | None = None,
         *,
-        loss_and_gradient=None,
-        vjp=None,
-        jacobian=None,
-        loss="log_loss",
-        model_params=None,
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        alpha=0.0,
-        optimizer="adam",
-        batch_size="auto",
-        max_iter=200,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        scoring=None,
-        validation_fraction=0.1,
-        check_gradient=True,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-        class_weight=None,
-    ):
+        loss_and_gradient: LossAndGradient | None = None,
+        vjp: Vjp | None = None,
+        jacobian: Jacobian | None = None,
+        loss: str | Loss | LossFunction | None = "log_loss",
+        model_params: dict[str, Any] | None = None,
+        reduction: str = "mean",
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
+        alpha: float | dict[str, float] = 0.0,
+        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        scoring: str | Callable[..., float] | None = None,
+        validation_fraction: float = 0.1,
+        check_gradient: bool | str = True,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        class_weight: dict[Any, float] | str | None = None,
+    ) -> None:
         super().__init__(
             forward,
             gradient,
@@ -129,12 +146,22 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         )
         self.class_weight = class_weight
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train the model.
 
         Parameters
@@ -171,8 +198,15 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata, validation=validation))
 
-    @available_if(trains_by_batches)
-    def partial_fit(self, X, y, classes=None, sample_weight=None, **metadata):
+    @in_batches
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -204,7 +238,16 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             partial(self._from_arrays, X, y, sample_weight, classes=classes, metadata=metadata), incremental=True
         )
 
-    def fit_chunks(self, chunks, classes=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
+    def fit_chunks(
+        self,
+        chunks: Any,
+        classes: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train the model on data that do not fit into memory, one chunk at a time.
 
         Parameters
@@ -262,7 +305,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         validation = X_val, y_val, sample_weight_val
         return self._fit(partial(self._from_chunks, chunks, validation=validation, metadata=metadata, classes=classes))
 
-    def _survey_labels(self, source, continuing, classes=None):
+    def _survey_labels(self, source: Source, continuing: bool, classes: Any = None) -> dict[str, Any]:
         if classes is None and continuing:
             classes = self.classes_
         balanced = self._is_balanced()
@@ -273,10 +316,12 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         classes = labels.classes if classes is None else np.unique(classes)
         return {"classes": classes, "totals": labels.totals(classes) if balanced else None}
 
-    def _is_balanced(self):
+    def _is_balanced(self) -> bool:
         return isinstance(self.class_weight, str) and self.class_weight == "balanced"
 
-    def _read(self, X, y, sample_weight, *, reset, classes=None, totals=None):
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None, totals: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None]:
         X, y = self._read_X(X, y, multi_output=True, reset=reset)
         known = None if reset else self.classes_
         if classes is not None:
@@ -299,25 +344,26 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             weight = by_class if weight is None else weight * by_class
         return X, {"y": targets}, weight
 
-    def _weights_by_class(self, y, targets, weight, totals):
+    def _weights_by_class(self, y: Any, targets: Array, weight: Array | None, totals: Any) -> Array:
         """Return the weight of each row by its class; for "balanced" a row of weight w counts as w rows."""
         if not self._is_balanced():
             # Every class stands behind the rows once: a chunk may lack one.
             every = np.repeat([[0], [1]], targets.shape[1], axis=1) if self._multilabel else self.classes_
             y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-            return compute_sample_weight(self.class_weight, np.concatenate([y, every]))[: len(targets)]
+            by_row: Array = compute_sample_weight(self.class_weight, np.concatenate([y, every]))
+            return by_row[: len(targets)]
         columns = np.atleast_2d(targets.T).astype(int)
         if totals is None:
             n = 2 if self._multilabel else len(self.classes_)
             totals = np.array([np.bincount(column, weights=weight, minlength=n) for column in columns])
-        return np.prod(
-            [_balanced(of_column)[column] for of_column, column in zip(totals, columns, strict=True)], axis=0
-        )
+        by_column = [_balanced(of_column)[column] for of_column, column in zip(totals, columns, strict=True)]
+        product: Array = np.prod(by_column, axis=0)
+        return product
 
-    def _stratify(self, y):
+    def _stratify(self, y: Any) -> Any:
         return None if self._multilabel else y
 
-    def _check_loss(self, loss, columns):
+    def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
         if loss.link != "logit":
             raise ValueError(
                 f"loss={self.loss!r} is no loss of class scores: predictions would be decided at 0 and probabilities "
@@ -325,7 +371,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             )
         super()._check_loss(loss, columns)
 
-    def _check_prediction(self, prediction):
+    def _check_prediction(self, prediction: Array) -> Array:
         n, n_classes = len(prediction), len(self.classes_)
         fitting: set[tuple[int, ...]] = {(n, n_classes)}
         if not self._multilabel and n_classes == 2:
@@ -337,7 +383,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             )
         return prediction
 
-    def decision_function(self, X, **metadata):
+    def decision_function(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the raw scores.
 
         Parameters
@@ -354,7 +400,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         """
         return self._scores(self._predictions(X, metadata))
 
-    def _scores(self, prediction):
+    def _scores(self, prediction: Array) -> Array:
         """Raw scores in scikit-learn's shape."""
         if self._multilabel:
             return prediction.reshape(len(prediction), len(self.classes_))
@@ -362,10 +408,10 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
             return prediction[:, 1] - prediction[:, 0] if prediction.shape[1] == 2 else prediction[:, 0]
         return prediction
 
-    def _as_outputs(self, prediction):
+    def _as_outputs(self, prediction: Array) -> Array:
         return self._scores(prediction).reshape(len(prediction), -1)
 
-    def predict_proba(self, X, **metadata):
+    def predict_proba(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the probability of each class, by the logistic function or softmax of the scores.
 
         Parameters
@@ -384,7 +430,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         scores = self.decision_function(X, **metadata)
         return LogLoss().inverse_link(scores) if self._multilabel else LogLoss.probabilities(scores)
 
-    def predict(self, X, **metadata):
+    def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the most probable class of each row.
 
         Parameters
@@ -401,7 +447,7 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         """
         return self._decided(self.decision_function(X, **metadata))
 
-    def score(self, X, y, sample_weight=None, **metadata):
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return the accuracy of the predictions.
 
         Parameters
@@ -422,20 +468,21 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
         """
         return float(accuracy_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
 
-    def _decided(self, scores):
+    def _decided(self, scores: Array) -> Array:
         if self._multilabel:
             return (scores > 0).astype(int)
-        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        labels: Array = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        return labels
 
-    def _targets(self, y):
+    def _targets(self, y: Any) -> Any:
         return y.astype(int) if self._multilabel else self.classes_[y]
 
-    def _score_of(self, prediction, y, sample_weight):
+    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
         decided = self._decided(self._scores(prediction))
-        return accuracy_score(self._targets(y), decided, sample_weight=sample_weight)
+        return float(accuracy_score(self._targets(y), decided, sample_weight=sample_weight))
 
 
-def _read_labels(y, known, dtype):
+def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
     """Return the column indices and the indicator matrix of multilabel targets."""
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
     columns = np.arange(y.shape[1])
@@ -444,7 +491,7 @@ def _read_labels(y, known, dtype):
     return columns, y.astype(dtype)
 
 
-def _read_classes(y, known, kind):
+def _read_classes(y: Any, known: Any, kind: str) -> tuple[Array, Array]:
     """Return the classes and the index of each row's in them."""
     if kind not in ("binary", "multiclass"):
         check_classification_targets(y)  # it would look at every label once more
@@ -460,18 +507,20 @@ def _read_classes(y, known, kind):
     return classes, indices
 
 
-def _balanced(totals):
+def _balanced(totals: Array) -> Array:
     """Return the weight of each class, inversely proportional to its total; one that is absent has none."""
-    return np.divide(totals.sum() / np.count_nonzero(totals), totals, out=np.zeros(len(totals)), where=totals > 0)
+    mean = totals.sum() / np.count_nonzero(totals)
+    by_class: Array = np.divide(mean, totals, out=np.zeros(len(totals)), where=totals > 0)
+    return by_class
 
 
 class Labels:
     """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._totals: Any = None
 
-    def add(self, chunk, *, weighted):
+    def add(self, chunk: Chunk, *, weighted: bool) -> None:
         """Take in a chunk; its X is looked at only if weights have to be read in X's dtype."""
         weight = None
         if weighted and chunk.sample_weight is not None:
@@ -488,7 +537,7 @@ class Labels:
             labels, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
             self._add(dict(zip(labels.tolist(), np.bincount(indices, weights=weight), strict=True)))
 
-    def _add(self, totals):
+    def _add(self, totals: Any) -> None:
         if self._totals is None:
             self._totals = totals
         elif isinstance(totals, dict) and isinstance(self._totals, dict):
@@ -502,13 +551,13 @@ class Labels:
             )
 
     @property
-    def classes(self):
+    def classes(self) -> Any:
         """All that were seen, in order; for multilabel targets the indices of the columns."""
         if self._totals is None:
             return None
         return np.unique(list(self._totals)) if isinstance(self._totals, dict) else np.arange(len(self._totals))
 
-    def totals(self, classes):
+    def totals(self, classes: Any) -> Any:
         """Return a row for each column of targets, with the total of each class, or of 0 and 1."""
         if isinstance(self._totals, dict):
             return np.array([[self._totals.get(label, 0) for label in classes.tolist()]])

@@ -1,9 +1,29 @@
 """Density estimation: no targets, the prediction is a log-density."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..exceptions import ParameterStructureError
+from ..losses import Loss
 from ..model import GAUSSIAN
+from ..optimizers.base import Optimizer
+from ..optimizers.full_batch import FullBatch
+from ..optimizers.phases import Phases
+from ..typing import (
+    Array,
+    Forward,
+    Gradient,
+    Jacobian,
+    LossAndGradient,
+    LossFunction,
+    MatrixLike,
+    Params,
+    RandomState,
+    Vjp,
+)
 from .base import read_weight, shares_parameters
 from .untargeted import UntargetedEstimator
 
@@ -41,33 +61,33 @@ class AnalyticDensity(UntargetedEstimator):
 
     def __init__(
         self,
-        forward=None,
-        gradient=None,
-        init=None,
+        forward: Forward | None = None,
+        gradient: Gradient | None = None,
+        init: Params | Callable[..., Params] | None = None,
         *,
-        loss_and_gradient=None,
-        vjp=None,
-        jacobian=None,
-        loss="negative_log_likelihood",
-        model_params=None,
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        alpha=0.0,
-        optimizer="adam",
-        batch_size="auto",
-        max_iter=200,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        scoring=None,
-        validation_fraction=0.1,
-        check_gradient=True,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
+        loss_and_gradient: LossAndGradient | None = None,
+        vjp: Vjp | None = None,
+        jacobian: Jacobian | None = None,
+        loss: str | Loss | LossFunction | None = "negative_log_likelihood",
+        model_params: dict[str, Any] | None = None,
+        reduction: str = "mean",
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
+        alpha: float | dict[str, float] = 0.0,
+        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        scoring: str | Callable[..., float] | None = None,
+        validation_fraction: float = 0.1,
+        check_gradient: bool | str = True,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             forward,
             gradient,
@@ -96,14 +116,14 @@ class AnalyticDensity(UntargetedEstimator):
             verbose=verbose,
         )
 
-    def _check_prediction(self, prediction):
+    def _check_prediction(self, prediction: Array) -> Array:
         if prediction.ndim != 1:
             raise ParameterStructureError(
                 f"forward returned shape {prediction.shape}; a density has one log-density a row, ({len(prediction)},)."
             )
         return prediction
 
-    def score_samples(self, X, **metadata):
+    def score_samples(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the log-density of each row, in nats.
 
         Parameters
@@ -120,7 +140,9 @@ class AnalyticDensity(UntargetedEstimator):
         """
         return self._predictions(X, metadata)
 
-    def score(self, X, y=None, sample_weight=None, **metadata):
+    def score(
+        self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> float:
         """Return the mean log-density of the rows, in nats.
 
         Parameters
@@ -145,5 +167,5 @@ class AnalyticDensity(UntargetedEstimator):
             raise ValueError("sample_weight is zero in every row: there is nothing to average.")
         return float(np.average(log_density, weights=weight))
 
-    def _score_of(self, prediction, y, sample_weight):
-        return np.average(prediction, weights=sample_weight)
+    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
+        return float(np.average(prediction, weights=sample_weight))

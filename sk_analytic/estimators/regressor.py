@@ -1,15 +1,17 @@
 """Regression: targets are floats, predictions go through the inverse of the loss's link."""
 
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.metaestimators import available_if
 
 from ..model import LINEAR
 from ..objective import match_target
-from .base import read_weight, shares_parameters, trains_by_batches
+from ..typing import Array, MatrixLike
+from .base import in_batches, read_weight, shares_parameters
 from .chunked import ChunkedEstimator
 from .coefficients import CoefficientsMixin
 
@@ -57,12 +59,22 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
     _default_takes_sparse = True
     _y_shape: tuple[int, ...]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
+    def fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train the model.
 
         Parameters
@@ -99,8 +111,8 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         validation = (X_val, y_val, sample_weight_val)
         return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata, validation=validation))
 
-    @available_if(trains_by_batches)
-    def partial_fit(self, X, y, sample_weight=None, **metadata):
+    @in_batches
+    def partial_fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> Self:
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -121,7 +133,9 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         """
         return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata), incremental=True)
 
-    def _read(self, X, y, sample_weight, *, reset, classes=None):
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None]:
         X, y = self._read_X(X, y, multi_output=True, y_numeric=True, reset=reset)
         y = y.astype(X.dtype, copy=False)
         shape = y.shape[1:]
@@ -131,7 +145,7 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         self.n_outputs_ = self._n_init_outputs = shape[0] if shape else 1
         return X, {"y": y}, read_weight(sample_weight, X)
 
-    def predict(self, X, **metadata):
+    def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Predict the targets: `forward`, with the inverse of the loss's link.
 
         Parameters
@@ -148,7 +162,7 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         """
         return self._on_the_scale_of_y(self._predictions(X, metadata))
 
-    def score(self, X, y, sample_weight=None, **metadata):
+    def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return R² of the predictions.
 
         Parameters
@@ -171,17 +185,17 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
 
     _smallest_held_out = 2  # R² of one row is not defined
 
-    def _check_prediction(self, prediction):
+    def _check_prediction(self, prediction: Array) -> Array:
         match_target(np.empty((len(prediction), *self._y_shape)), prediction)
         return prediction
 
-    def _as_outputs(self, prediction):
+    def _as_outputs(self, prediction: Array) -> Array:
         return prediction.reshape(len(prediction), *self._y_shape)
 
-    def _on_the_scale_of_y(self, prediction):
+    def _on_the_scale_of_y(self, prediction: Array) -> Array:
         prediction = self._as_outputs(prediction)
         loss = self._fitted_loss
         return prediction if loss is None else loss.inverse_link(prediction)
 
-    def _score_of(self, prediction, y, sample_weight):
-        return r2_score(y, self._on_the_scale_of_y(prediction), sample_weight=sample_weight)
+    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
+        return float(r2_score(y, self._on_the_scale_of_y(prediction), sample_weight=sample_weight))

@@ -4,7 +4,7 @@ scikit-learn reads the metadata that an estimator may request off the signatures
 callables say what else there is, so that it is an instance's.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sklearn.base import BaseEstimator
 from sklearn.utils._metadata_requests import RequestMethod
@@ -19,10 +19,10 @@ _PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transf
 class _RequestOfInstance:
     """``set_fit_request`` and its like, of one instance: its keywords are the names that its callables have."""
 
-    def __init__(self, method):
+    def __init__(self, method: str) -> None:
         self.method = method
 
-    def __get__(self, instance, owner):
+    def __get__(self, instance: Any, owner: Any) -> Any:
         asked = owner.__new__(owner) if instance is None else instance
         names = sorted(getattr(asked.get_metadata_routing(), self.method).requests)
         if not names and instance is not None:
@@ -38,14 +38,14 @@ class RoutesMetadata(BaseEstimator):
 
     _routed: ClassVar[tuple[str, ...]] = ("fit", "partial_fit", *_PREDICTING)
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for method in RoutesMetadata._routed:
             name = f"set_{method}_request"
             if hasattr(cls, method) and isinstance(vars(cls).get(name), RequestMethod | None):
                 setattr(cls, name, _RequestOfInstance(method))
 
-    def _metadata_names(self, method):
+    def _metadata_names(self, method: str) -> set[str]:
         """Names of the metadata that a method takes, beside the arguments in its signature."""
         predictor = "vjp" if getattr(self, "forward", None) is None else "forward"
         roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
@@ -53,7 +53,7 @@ class RoutesMetadata(BaseEstimator):
         names = metadata_names(functions, getattr(self, "model_params", None))
         return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 
-    def _get_metadata_request(self):
+    def _get_metadata_request(self) -> Any:
         """The requests that were made, for the names that there are now: callables may have been exchanged."""
         requests = super()._get_metadata_request()
         of_class = super(RoutesMetadata, type(self).__new__(type(self)))._get_metadata_request()

@@ -3,15 +3,20 @@
 import copy
 import inspect
 import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from sklearn import get_config
 from sklearn.metrics import check_scoring
 
-from ..rows import ArrayRows
+from ..objective import Objective
+from ..parameters import Parameters
+from ..rows import ArrayRows, Batch, Rows
+from ..typing import Array
 
 
-def score_by(scoring, estimator, objective, rows):
+def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> Callable[[Parameters], float]:
     """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
 
     The scorer sees a copy of the estimator, with θ as its ``params_``. For the rows that it is given, which are
@@ -41,14 +46,16 @@ def score_by(scoring, estimator, objective, rows):
     view = copy.copy(estimator)
     view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
 
-    def score(theta):
-        def prediction(batch):
-            return estimator._check_prediction(objective.predictions(theta.structure, batch)).copy()
+    def score(theta: Parameters) -> float:
+        def prediction(batch: Batch) -> Array:
+            checked: Array = estimator._check_prediction(objective.predictions(theta.structure, batch))
+            return checked.copy()
 
-        def predictions(asked, metadata):
+        def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
             if asked is X and not metadata:
                 return np.concatenate(rows.map(prediction))
-            return type(view)._predictions(view, asked, metadata)
+            predicted: Array = type(view)._predictions(view, asked, metadata)
+            return predicted
 
         view.params_ = theta.layout.publish(theta.vector)
         view._layout = theta.layout
@@ -64,17 +71,17 @@ def score_by(scoring, estimator, objective, rows):
 class HeldOutChunks:
     """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it."""
 
-    def __init__(self, rows):
+    def __init__(self, rows: Rows) -> None:
         self.shape = (rows.n_samples, rows.first.everything.X.shape[1])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
 
-def _beside(rows):
+def _beside(rows: Rows) -> tuple[dict[str, Array], Array | None]:
     """What goes with all of the rows: columns by name, and weights or None."""
 
-    def copied(batch):  # a view would hold the whole chunk
+    def copied(batch: Batch) -> tuple[dict[str, Array], Array | None]:  # a view would hold the whole chunk
         weight = None if batch.sample_weight is None else batch.sample_weight.copy()
         return {name: column.copy() for name, column in batch.columns.items()}, weight
 
@@ -84,7 +91,7 @@ def _beside(rows):
     return columns, np.concatenate([weight for _, weight in batches]) if weighted else None
 
 
-def _received(scorer, metadata, weight):
+def _received(scorer: Any, metadata: Mapping[str, Any], weight: Array | None) -> dict[str, Any]:
     """The weights and metadata of the rows that a scorer receives by name.
 
     A scorer made by scikit-learn names what its metric does, but for what its requests exclude or call by
@@ -93,7 +100,7 @@ def _received(scorer, metadata, weight):
     metric = getattr(scorer, "_score_func", None)
     there = metadata if metric is None or get_config()["enable_metadata_routing"] else {}
     if weight is not None:
-        there = there | {"sample_weight": weight}
+        there = {**there, "sample_weight": weight}
     requests = {} if metric is None else scorer.get_metadata_routing().score.requests
     received = {}
     for name in inspect.signature(scorer if metric is None else metric).parameters:

@@ -1,9 +1,31 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from ..exceptions import ParameterStructureError
+from ..losses import Loss
 from ..model import AUTOENCODER
+from ..objective import Objective
+from ..optimizers.base import Optimizer
+from ..optimizers.full_batch import FullBatch
+from ..optimizers.phases import Phases
+from ..parameters import Parameters
+from ..rows import Rows
+from ..typing import (
+    Array,
+    Forward,
+    Gradient,
+    Jacobian,
+    LossAndGradient,
+    LossFunction,
+    MatrixLike,
+    Params,
+    RandomState,
+    Vjp,
+)
 from .base import shares_parameters
 from .untargeted import UntargetedEstimator
 
@@ -36,33 +58,33 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
 
     def __init__(
         self,
-        forward=None,
-        gradient=None,
-        init=None,
+        forward: Forward | None = None,
+        gradient: Gradient | None = None,
+        init: Params | Callable[..., Params] | None = None,
         *,
-        loss_and_gradient=None,
-        vjp=None,
-        jacobian=None,
-        loss=None,
-        model_params=None,
-        reduction="mean",
-        fixed=(),
-        numerical=(),
-        alpha=0.0,
-        optimizer="adam",
-        batch_size="auto",
-        max_iter=200,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change=10,
-        early_stopping=False,
-        scoring=None,
-        validation_fraction=0.1,
-        check_gradient=True,
-        random_state=None,
-        warm_start=False,
-        verbose=0,
-    ):
+        loss_and_gradient: LossAndGradient | None = None,
+        vjp: Vjp | None = None,
+        jacobian: Jacobian | None = None,
+        loss: str | Loss | LossFunction | None = None,
+        model_params: dict[str, Any] | None = None,
+        reduction: str = "mean",
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
+        alpha: float | dict[str, float] = 0.0,
+        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        scoring: str | Callable[..., float] | None = None,
+        validation_fraction: float = 0.1,
+        check_gradient: bool | str = True,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
         super().__init__(
             forward,
             gradient,
@@ -91,15 +113,15 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
             verbose=verbose,
         )
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _learn_from_prediction(self, prediction):
+    def _learn_from_prediction(self, prediction: Array) -> None:
         self._n_features_out = 1 if prediction.ndim == 1 else prediction.shape[1]
 
-    def _check_prediction(self, prediction):
+    def _check_prediction(self, prediction: Array) -> Array:
         columns = 1 if prediction.ndim == 1 else prediction.shape[1]
         if columns != self._n_features_out:
             raise ParameterStructureError(
@@ -107,7 +129,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
             )
         return prediction
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(self, X: MatrixLike, y: object | None = None, **fit_params: Any) -> Array:
         """Train the model and return what `forward` makes of the rows.
 
         Parameters
@@ -128,7 +150,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
         named = self._metadata_names("transform")
         return self.transform(X, **{name: values for name, values in fit_params.items() if name in named})
 
-    def transform(self, X, **metadata):
+    def transform(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return what `forward` makes of the rows.
 
         Parameters
@@ -147,9 +169,10 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Unt
 
     _scores_by_loss = True
 
-    def _validation_score(self, objective, theta, rows):
+    def _validation_score(self, objective: Objective, theta: Parameters, rows: Rows) -> float:
         values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
         if values[0][0] is None:
             raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
         mean_weight = rows.sum_of_weights / rows.n_samples  # weights of these rows are not scaled yet
-        return -objective.mean(theta, [(value / mean_weight, n) for value, n in values])
+        loss: Any = objective.mean(theta, [(value / mean_weight, n) for value, n in values])
+        return -float(loss)

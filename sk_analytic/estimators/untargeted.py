@@ -1,17 +1,29 @@
 """What estimators without targets share: X alone is read; y is there for pipelines, and ignored."""
 
 from functools import partial
+from typing import Any, Self
 
-from sklearn.utils.metaestimators import available_if
+from numpy.typing import ArrayLike
 
-from .base import read_weight, trains_by_batches
+from ..typing import Array, MatrixLike
+from .base import in_batches, read_weight
 from .chunked import ChunkedEstimator
 
 
 class UntargetedEstimator(ChunkedEstimator):
     """Base of the density and the transformer."""
 
-    def fit(self, X, y=None, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None, **metadata):
+    def fit(
+        self,
+        X: MatrixLike,
+        y: object | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
         """Train the model.
 
         Parameters
@@ -48,8 +60,10 @@ class UntargetedEstimator(ChunkedEstimator):
         validation = (X_val, None, sample_weight_val)
         return self._fit(partial(self._from_arrays, X, None, sample_weight, metadata=metadata, validation=validation))
 
-    @available_if(trains_by_batches)
-    def partial_fit(self, X, y=None, sample_weight=None, **metadata):
+    @in_batches
+    def partial_fit(
+        self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> Self:
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -70,6 +84,8 @@ class UntargetedEstimator(ChunkedEstimator):
         """
         return self._fit(partial(self._from_arrays, X, None, sample_weight, metadata=metadata), incremental=True)
 
-    def _read(self, X, y, sample_weight, *, reset, classes=None):
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None]:
         X = self._read_X(X, reset=reset)
         return X, {}, read_weight(sample_weight, X)

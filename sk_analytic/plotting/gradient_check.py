@@ -1,9 +1,16 @@
 """A gradient beside its differences, entry by entry."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..gradient_check import compare_entries
 from ..gradient_check.doctor import of_callables
+from ..typing import MatrixLike, Params, RandomState
 from .figure import pyplot
 
 COLUMN, ROW = 4.2, 3.4  # inches of a panel
@@ -47,23 +54,23 @@ class GradientCheckDisplay:
     [('coef', True), ('intercept', True)]
     """
 
-    def __init__(self, entries):
+    def __init__(self, entries: Any) -> None:
         self.entries = entries
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
         *,
-        sample_weight=None,
-        blocks=None,
-        max_entries=400,
-        random_state=None,
-        plot=True,
-        **metadata,
-    ):
+        sample_weight: ArrayLike | None = None,
+        blocks: str | Iterable[str] | None = None,
+        max_entries: int = 400,
+        random_state: RandomState = None,
+        plot: bool = True,
+        **metadata: Any,
+    ) -> GradientCheckDisplay:
         """Compare the gradient of an estimator and draw it.
 
         Parameters
@@ -99,19 +106,19 @@ class GradientCheckDisplay:
     @classmethod
     def from_callables(
         cls,
-        loss,
-        gradient,
-        params,
-        X=None,
-        y=None,
+        loss: Callable[..., Any],
+        gradient: Callable[..., Any],
+        params: Params,
+        X: MatrixLike = None,
+        y: ArrayLike | None = None,
         *,
-        sample_weight=None,
-        blocks=None,
-        max_entries=400,
-        random_state=0,
-        plot=True,
-        **metadata,
-    ):
+        sample_weight: ArrayLike | None = None,
+        blocks: str | Iterable[str] | None = None,
+        max_entries: int = 400,
+        random_state: int = 0,
+        plot: bool = True,
+        **metadata: Any,
+    ) -> GradientCheckDisplay:
         """Compare the gradient of plain functions and draw it.
 
         Parameters
@@ -148,7 +155,7 @@ class GradientCheckDisplay:
         entries = compare_entries(objective, theta, batch, seed=random_state, blocks=blocks, max_entries=max_entries)
         return cls(entries)._drawn(plot)
 
-    def _drawn(self, plot):
+    def _drawn(self, plot: bool) -> GradientCheckDisplay:
         """This display, drawn where that is wanted and possible."""
         if plot:
             try:
@@ -158,7 +165,7 @@ class GradientCheckDisplay:
             self.plot()
         return self
 
-    def plot(self, *, axes=None):
+    def plot(self, *, axes: Any = None) -> GradientCheckDisplay:
         """Draw two panels a block.
 
         Parameters
@@ -191,7 +198,7 @@ class GradientCheckDisplay:
         return self
 
 
-def _draw_identity(ax, entries):
+def _draw_identity(ax: Any, entries: Any) -> None:
     """Analytic against numerical derivatives, on the identity line where they agree."""
     numerical, analytic = entries.numerical.ravel(), entries.analytic.ravel()
     finite = np.isfinite(numerical) & np.isfinite(analytic)
@@ -206,7 +213,7 @@ def _draw_identity(ax, entries):
     ax.set_aspect("equal")
 
 
-def _draw_errors(ax, entries):
+def _draw_errors(ax: Any, entries: Any) -> None:
     """Relative error by entry as a heat map, in the block's own shape; more axes than two are laid side by side."""
     from matplotlib.colors import LogNorm
 
@@ -224,7 +231,7 @@ def _draw_errors(ax, entries):
     ax.figure.colorbar(image, ax=ax)
 
 
-def _label_ticks(axis, indices, length, most=6):
+def _label_ticks(axis: Any, indices: Any, length: int, most: int = 6) -> None:
     """Name a few of the entries looked at by their index in the block."""
     if len(indices) == length:
         places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
