@@ -234,7 +234,7 @@ def test_a_value_that_is_no_rate_names_the_whole_schedule(value):
     optimizer.update(state, theta, theta)
     with pytest.raises(
         ValueError,
-        match=rf"Adam: the schedule Joined\(boundaries=\[\], schedules=\[Late\(\)\]\) of learning_rate gave {value!r} "
+        match=rf"Adam: the schedule Joined\(schedules=\[Late\(\)\], boundaries=\[\]\) of learning_rate gave {value!r} "
         r"at step 1, epoch 0; expected a number in \[0, inf\)",
     ):
         optimizer.update(state, theta, theta)
