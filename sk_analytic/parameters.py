@@ -140,14 +140,6 @@ class Layout:
             raise ParameterStructureError(f"{role} has values that are not finite in block {name!r} (as {self.dtype}).")
         return vector
 
-    def fits(self, structure: Params) -> bool:
-        """Whether a structure has this one's blocks, in their shapes."""
-        try:
-            leaves = self.leaves(structure)
-        except ParameterStructureError:
-            return False
-        return all(np.shape(leaf) == shape for leaf, shape in zip(leaves, self.shapes, strict=True))
-
     def leaves(self, structure: Any, role: str = "gradient") -> list[Any]:
         """Return the leaves of a structure in block order; an error where its structure is not ours."""
         tree = self.tree

@@ -31,9 +31,10 @@ from ..typing import (
     RandomState,
     Vjp,
 )
-from .base import FLOATS, in_batches, read_weight, shares_parameters
 from .chunked import ChunkedEstimator
 from .coefficients import CoefficientsMixin
+from .data import FLOATS, read_weight
+from .settings import in_batches, shares_parameters
 
 
 @shares_parameters(

@@ -24,7 +24,8 @@ from ..typing import (
     RandomState,
     Vjp,
 )
-from .base import read_weight, shares_parameters
+from .data import read_weight
+from .settings import shares_parameters
 from .untargeted import UntargetedEstimator
 
 

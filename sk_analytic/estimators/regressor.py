@@ -11,9 +11,10 @@ from sklearn.metrics import r2_score
 from ..model import LINEAR
 from ..objective import match_target
 from ..typing import Array, MatrixLike
-from .base import in_batches, read_weight, shares_parameters
 from .chunked import ChunkedEstimator
 from .coefficients import CoefficientsMixin
+from .data import read_weight
+from .settings import in_batches, shares_parameters
 
 
 @shares_parameters(

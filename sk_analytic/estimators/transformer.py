@@ -26,7 +26,7 @@ from ..typing import (
     RandomState,
     Vjp,
 )
-from .base import shares_parameters
+from .settings import shares_parameters
 from .untargeted import UntargetedEstimator
 
 

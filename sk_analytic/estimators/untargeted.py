@@ -6,8 +6,9 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from ..typing import Array, MatrixLike
-from .base import in_batches, read_weight
 from .chunked import ChunkedEstimator
+from .data import read_weight
+from .settings import in_batches
 
 
 class UntargetedEstimator(ChunkedEstimator):
