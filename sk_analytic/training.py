@@ -157,6 +157,7 @@ class Monitor:
         self.watch = watch
         self.n_iter_no_change = math.inf
         self.asked_to_stop = False
+        self._judged = math.inf
 
     def wait(self) -> None:
         """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
@@ -221,8 +222,14 @@ class Monitor:
             print(f"Validation score: {score:f}", flush=True)
         return score
 
+    @property
+    def judges_nan(self) -> bool:
+        """Whether what decides about stopping is not a number."""
+        return math.isnan(self._judged)
+
     def _judge(self, value: float, theta: Parameters) -> None:
         """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
+        self._judged = value
         standing = self.standing
         improved = value < standing.best - self.tol
         standing.without_improvement = 0 if improved else standing.without_improvement + 1
@@ -466,16 +473,16 @@ def minimize(
     evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor)
     begun_at = monitor.history.n_iter
 
-    def iterated(result: OptimizeResult) -> None:
+    def iterated(result: OptimizeResult) -> bool:
         evaluation.require_finite(result)
         theta.vector[...] = result.x
         monitor.history.n_steps += 1
-        if monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac))):
-            raise StopIteration
+        return monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
 
     start = theta.vector.astype(np.float64)
     try:
         result = method.minimize(evaluation, start, max_iter=max_iter, tol=tol, callback=iterated)
+        evaluation.require_finite(result)
         if monitor.history.n_iter == begun_at:  # it ended where it started
             theta.vector[...] = result.x
             monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
@@ -512,6 +519,7 @@ class _Evaluation:
     def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
         self.objective, self.theta, self.rows, self.monitor = objective, theta, rows, monitor
         self.best = (math.inf, theta.vector.copy())
+        self.sent_back: Array | None = None  # the last trial whose loss was not finite
         self.calls = 0
 
     def __call__(self, x: Array) -> tuple[float, Array]:
@@ -522,15 +530,16 @@ class _Evaluation:
             self._require_finite_start(loss, gradient)
         self._keep(loss)
         if not math.isfinite(loss):
-            return self._sent_back()
+            return self._send_back(x)
         return loss, gradient.astype(np.float64)
 
-    def _sent_back(self) -> tuple[float, Array]:
+    def _send_back(self, x: Array) -> tuple[float, Array]:
         """Value and gradient for a trial whose loss is not finite.
 
         The line searches of scipy interpolate the values of trials; an infinite one makes the next step NaN,
         which some of them take for convergence. A finite value above the best makes them try a shorter step.
         """
+        self.sent_back = np.array(x)
         best = self.best[0]
         return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
 
@@ -568,6 +577,8 @@ class _Evaluation:
     def require_finite(self, result: OptimizeResult) -> None:
         """Raise if an iterate, not a mere trial of a line search, is not finite."""
         message = not_finite(self.theta, result.fun, result.jac, "at an iterate")
+        if self.sent_back is not None and np.array_equal(self.sent_back, result.x):  # some methods take it all the same
+            message = "The loss is not finite at an iterate."
         if message is not None:
             raise DivergenceError(f"{message} The parameters are the best finite ones that were met.")
 

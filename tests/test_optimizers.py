@@ -1149,11 +1149,14 @@ def test_iterations_are_limited_and_reported(method):
         assert iterate.fun == pytest.approx(rosen(iterate.x), rel=1e-12)
         np.testing.assert_allclose(iterate.jac, rosen_der(iterate.x), rtol=1e-9, atol=1e-9)
 
-    def stop(iterate):
-        raise StopIteration
-
-    result = method.minimize(as_taken_by(method), np.full(10, -1.0), callback=stop)
+    result = method.minimize(as_taken_by(method), np.full(10, -1.0), callback=lambda iterate: True)
     assert (result.nit, result.success) == (1, False)
+
+    def exhausted(iterate):
+        raise StopIteration("a stream of the user's")
+
+    with pytest.raises(StopIteration, match="a stream of the user's"):
+        method.minimize(as_taken_by(method), np.full(10, -1.0), callback=exhausted)
 
 
 def test_options_are_scipys_own():

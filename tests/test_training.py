@@ -795,3 +795,25 @@ def test_a_fit_takes_six_vectors(dtype):
     finally:
         tracemalloc.stop()
     assert peak < 6.25 * start["w"].nbytes
+
+
+@pytest.mark.parametrize("judged", ["The loss", "The validation score"])
+def test_a_fit_that_ends_because_of_nan_says_so(judged):
+    """NaN is no improvement, so that training ends; it has not converged for that."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = X @ [1.0, 2.0, 3.0]
+    settings = {"early_stopping": True, "scoring": lambda estimator, X, y: np.nan}
+    if judged == "The loss":
+        losses = iter([1.0, *[np.nan] * 100])
+        settings = {"loss": lambda params, X, y: next(losses), "check_gradient": False}
+    model = AnalyticRegressor(
+        lambda params, X: X @ params["w"],
+        lambda params, X, y: {"w": X.T @ (X @ params["w"] - y) / len(y)},
+        {"w": np.zeros(3)},
+        **({"loss": None} | settings),
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning, match=f"{judged} is nan after the last epoch"):
+        model.fit(X, y)
+    assert model.best_loss_ == (1.0 if judged == "The loss" else None)

@@ -285,6 +285,9 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
                 f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
                 f"the gradient is wrong. {opinion}".rstrip()
             )
+        if stopped and monitor.judges_nan:
+            judged = "loss" if monitor.score is None else "validation score"
+            return f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
         if stopped:
             return None
         return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
@@ -388,7 +391,7 @@ def _recorded(history: History, state: State | None) -> dict[str, Any]:
         "validation_scores_": history.validation_scores or None,
         "gradient_norm_curve_": history.gradient_norms,
         "loss_": history.loss_curve[-1] if history.loss_curve else None,
-        "best_loss_": min(history.loss_curve, default=None),
+        "best_loss_": min((loss for loss in history.loss_curve if not math.isnan(loss)), default=None),
         "n_iter_": history.n_iter,
         "n_steps_": history.n_steps,
     }

@@ -26,7 +26,7 @@ WOLFE_SINCE = {"c1": (1, 12), "c2": (1, 12)}
 ENDED = {
     "gradient": (0, True, "No entry of the gradient is larger than tol."),
     "iterations": (1, False, "Maximum number of iterations has been exceeded."),
-    "callback": (99, False, "`callback` raised `StopIteration`."),
+    "callback": (99, False, "The callback asked to end."),
 }
 
 
@@ -116,8 +116,9 @@ class FullBatch(Hyperparameters):
         tol : float, default=1e-4
             Tolerance on the gradient, in the method's own measure: the largest entry for most.
         callback : callable, default=None
-            Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``;
-            ``StopIteration`` ends the run.
+            Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
+            where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
+            that.
 
         Returns
         -------
@@ -139,7 +140,7 @@ class FullBatch(Hyperparameters):
                 watch, x0, jac=True, method=self.method, callback=watch.iterated, options=options, **products
             )
         except _Ended as ended:
-            return watch.result(ended.why)
+            return watch.result(ended)
 
     def options(self) -> dict[str, Any]:
         """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
@@ -154,11 +155,11 @@ class FullBatch(Hyperparameters):
 
 
 class _Ended(Exception):
-    """Carries out of scipy why a run was ended from outside; no method of scipy's catches it."""
+    """Carries out of scipy why a run was ended from outside, or an error; no method of scipy's catches it."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str = "", error: StopIteration | None = None) -> None:
         super().__init__(why)
-        self.why = why
+        self.why, self.error = why, error
 
 
 class _Watch:
@@ -218,17 +219,21 @@ class _Watch:
         self.nit += 1
         if self.callback is not None:
             try:
-                self.callback(OptimizeResult(self.iterate, nit=self.nit))
-            except StopIteration:
-                raise _Ended("callback") from None
+                is_over = self.callback(OptimizeResult(self.iterate, nit=self.nit))
+            except StopIteration as error:  # it came from what the callback calls
+                raise _Ended(error=error) from None
+            if is_over is True:
+                raise _Ended("callback")
         if self.tol is not None and np.abs(self.iterate.jac).max() <= self.tol:
             raise _Ended("gradient")
         if self.max_iter is not None and self.nit >= self.max_iter:
             raise _Ended("iterations")
 
-    def result(self, why: str) -> OptimizeResult:
-        """Return the iterate as the result of a run that was ended."""
-        status, success, message = ENDED[why]
+    def result(self, ended: _Ended) -> OptimizeResult:
+        """Return the iterate as the result of a run that was ended; raise if by an error."""
+        if ended.error is not None:
+            raise ended.error from None
+        status, success, message = ENDED[ended.why]
         return OptimizeResult(
             self.iterate, nit=self.nit, nfev=self.nfev, njev=self.nfev, status=status, success=success, message=message
         )
@@ -616,7 +621,7 @@ class _LeastSquares(FullBatch):
                 **self.options(),
             )
         except _Ended as ended:
-            return watch.result(ended.why)
+            return watch.result(ended)
         result.fun, result.jac, result.nit = result.cost, result.grad, watch.nit
         return result
 
