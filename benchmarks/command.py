@@ -86,7 +86,7 @@ def parse(arguments, rows):
     add(
         "--output",
         type=Path,
-        help="folder for figures.json, .csv and .png, whose other rows are kept; only the table by default",
+        help="folder for figures.json, .csv and .png, whose other figures are kept; only the table by default",
     )
     parsed = parser.parse_args(arguments)
     unknown = [name for name in parsed.rows if name not in rows]
@@ -149,13 +149,13 @@ def main(arguments=None):
 
 
 def _write(figures, folder):
-    """Write what there is so far; rows that were not run keep the figures they have there."""
+    """Write what there is so far; comparisons that were not run keep the figures they have there."""
     folder.mkdir(parents=True, exist_ok=True)
     as_text = folder / "figures.json"
     if as_text.exists():
-        now = {figure.row for figure in figures}
-        before = from_json(as_text.read_text(encoding="utf-8"))
-        figures = sorted(figures + [kept for kept in before if kept.row not in now], key=lambda figure: figure.row)
+        before = {figure.of_what: figure for figure in from_json(as_text.read_text(encoding="utf-8"))}
+        found = before | {figure.of_what: figure for figure in figures}
+        figures = sorted(found.values(), key=lambda figure: figure.row)
     as_text.write_text(as_json(figures), encoding="utf-8")
     (folder / "figures.csv").write_text(as_csv(figures), encoding="utf-8")
     if peers.find("matplotlib") is None:

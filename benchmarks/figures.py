@@ -55,6 +55,11 @@ class Figure:
         return cls(row, case, peer, ratio, low, high, pair.ours, pair.peer, **rest)
 
     @property
+    def of_what(self):
+        """What is compared with what."""
+        return self.row, self.case, self.peer
+
+    @property
     def agrees(self):
         """Whether both sides did the same; True where nothing was compared."""
         return self.difference is None or bool(self.difference <= self.tolerance)

@@ -34,7 +34,7 @@ def measure(options):
     for problem in _problems(options):
         for form in ("loss_and_gradient", "vjp"):
             for engine in engine_names(options.engines):
-                if options.picks(problem.name) and options.picks(form):
+                if options.picks(problem.name):
                     yield from _parts(options, problem, form, engine)
 
 
