@@ -672,8 +672,8 @@ def _as_floating(prediction: ArrayLike) -> Array:
     return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
 
 
-ENTRIES_AT_ONCE = 65536
-"""Of a prediction: what a formula makes on its way then stays in the cache, and in memory that is not given back."""
+MANY_ENTRIES, ENTRIES_AT_ONCE = 1 << 19, 1 << 16
+"""Of a prediction that is taken in parts, and of a part: what a formula makes on its way then stays in the cache."""
 
 
 def _row_by_row(
@@ -681,7 +681,7 @@ def _row_by_row(
 ) -> tuple[Array, Array]:
     """Value and derivative of each row, by a formula that looks at no other; many rows are taken in parts."""
     with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
-        if prediction.size <= ENTRIES_AT_ONCE:
+        if prediction.size <= MANY_ENTRIES:
             return formula(y, prediction)
         n = len(prediction)
         values, derivative = np.empty(n, prediction.dtype), np.empty(prediction.shape, prediction.dtype)
