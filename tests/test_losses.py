@@ -620,3 +620,20 @@ def test_the_documentation_has_every_loss(name):
     assert f".losses.{LOSSES[name].__name__}`" in row
     for parameter, default in LOSSES[name]().get_params().items():
         assert f"``{parameter}={default!r}``".replace("'", '"') in row
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 3)], ids=str)
+@pytest.mark.parametrize("loss", CASES, ids=repr)
+def test_many_rows_are_taken_in_parts(loss, shape, rng, monkeypatch):
+    """The last, short part included; class indices go with the rows of their scores."""
+    y, prediction = draw_y(loss, shape, rng), draw_prediction(loss, shape, rng)
+    targets = [y, rng.integers(0, 3, 50)] if isinstance(loss, LogLoss) and len(shape) == 2 else [y]
+    for target in targets:
+        whole = loss.value_and_derivative(target, prediction)
+        with monkeypatch.context() as smaller:
+            smaller.setattr(losses, "MANY_ENTRIES", 20)
+            smaller.setattr(losses, "ENTRIES_AT_ONCE", 21)
+            parts = loss.value_and_derivative(target, prediction)
+        for a, b in zip(parts, whole, strict=True):
+            assert_allclose(a, b, rtol=1e-14)
+            assert a.shape == b.shape
