@@ -205,6 +205,18 @@ class _Log(_Callback):
         if self._process == os.getpid() or not os.path.exists(self._file):
             self._open(lines)  # a copy of its own; else one in a worker, which writes where the original reads
 
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Take note of the run, which may come to its end without a row.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit.
+        """
+        self._append({"run_id": str(context.root_uuid)})
+
     def _write(self, estimator: Any, context: Any, **values: Any) -> None:
         path = _path(context)
         row = {
@@ -215,11 +227,14 @@ class _Log(_Callback):
             "n_iter": estimator.n_iter_,
             **values,
         }
+        self._append(row)
+
+    def _append(self, line: dict[str, Any]) -> None:
         if not os.path.exists(self._file):  # the process that loaded this copy has outlived that of the original
             self._open("")
         descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, f"{json.dumps(row)}\n".encode())  # at once, so that lines do not mix
+            os.write(descriptor, f"{json.dumps(line)}\n".encode())  # at once, so that lines do not mix
         finally:
             os.close(descriptor)
 
@@ -230,6 +245,7 @@ class _Log(_Callback):
         ----------
         select : {"most_recent", "all"}, default="most_recent"
             Of which runs: the latest fit, or the latest search or pipeline of which the fits were part; or of all.
+            A fit that logged nothing, or that failed in its first epoch, is a run without rows.
 
         Returns
         -------
@@ -242,8 +258,9 @@ class _Log(_Callback):
         runs: dict[str, list[Any]] = {}
         for line in Path(self._file).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            row |= {name: tuple(row[name]) for name in ("task_id_path", "parent_task_id_path")}
-            runs.setdefault(row["run_id"], []).append(row)
+            rows = runs.setdefault(row["run_id"], [])
+            if "task_id_path" in row:  # else it only says that a fit of the run began
+                rows.append(row | {name: tuple(row[name]) for name in ("task_id_path", "parent_task_id_path")})
         chosen = list(runs.values()) if select == "all" else list(runs.values())[-1:]
         return [row for rows in chosen for row in sorted(rows, key=lambda row: row["task_id_path"])]
 

@@ -207,6 +207,11 @@ class Model:
                     f"They accept: {', '.join(sorted(accepted)) or 'nothing by name'}."
                 )
 
+    @property
+    def has_value(self) -> bool:
+        """Whether the loss can be had beside the gradient without one that is named."""
+        return self.form != "gradient" or self.loss is not None
+
     uses_defaults = False
     default_init: Receiver | None = None  # the default model's, where the start is the user's: it knows the blocks
 

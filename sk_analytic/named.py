@@ -137,6 +137,17 @@ class Hyperparameters(Shown):
         return self
 
 
+def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
+    """Raise for what is no estimator of this package, with a hint at what may have been meant."""
+    if hasattr(value, "_prepare_check") and not isinstance(value, type):
+        return
+    if isinstance(value, type):
+        otherwise = f" Pass an instance: {value.__name__}()."
+    elif hasattr(value, "steps"):
+        otherwise = " Of a pipeline, pass the last step, and X as the steps before it transform it."
+    raise TypeError(f"{owner} takes an estimator of sk_analytic; got {value!r}.{otherwise}")
+
+
 def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
     """Message for a hyperparameter that an object does not have."""
     listed = ", ".join(sorted(known)) or "none at all"

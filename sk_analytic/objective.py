@@ -163,7 +163,7 @@ class Objective:
     @property
     def has_value(self) -> bool:
         """Whether the loss can be had at all, beside the gradient."""
-        return self.model.form != "gradient" or self.model.loss is not None or self.loss is not None
+        return self.model.has_value or self.loss is not None
 
     def require_value(self) -> None:
         """Raise if an optimizer that needs the value of the loss cannot have it."""

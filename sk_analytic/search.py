@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.base import clone
 
 from .exceptions import DivergenceError
-from .named import Interval, check_range, nearest, unknown_hyperparameter
+from .named import Interval, check_range, nearest, require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .parameters import Parameters
@@ -236,7 +236,7 @@ def find_learning_rate(
         check_range("find_learning_rate", name, value, _RANGES[name])
     if not low < high:
         raise ValueError(f"find_learning_rate: low must be less than high; got low={low}, high={high}.")
-    _require_estimator(estimator)
+    require_estimator("find_learning_rate", estimator)
     optimizer = clone(get_optimizer(estimator.optimizer))
     parameter = _swept_parameter(optimizer, parameter)
     growth = (high / low) ** (1 / (n_steps - 1))
@@ -253,17 +253,6 @@ def find_learning_rate(
 
 
 _OPTIMIZER = "optimizer__"
-
-
-def _require_estimator(estimator: Any) -> None:
-    if hasattr(estimator, "_prepare_sweep") and not isinstance(estimator, type):
-        return
-    hint = ""
-    if isinstance(estimator, type):
-        hint = f" Pass an instance: {estimator.__name__}()."
-    elif hasattr(estimator, "steps"):
-        hint = " Of a pipeline, pass the last step, and X as the steps before it transform it."
-    raise TypeError(f"find_learning_rate takes an estimator of sk_analytic; got {estimator!r}.{hint}")
 
 
 def _swept_parameter(optimizer: Any, asked: str | None) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from models import USER_MODELS, linear_forward, linear_gradient, linear_init, linear_squared_error
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -366,6 +367,52 @@ def test_callbacks_are_torn_down_however_a_fit_ends():
 
 
 @needs_callbacks
+@pytest.mark.parametrize("settings", [{}, {"warm_start": True}, {"optimizer": "lbfgs"}], ids=str)
+@pytest.mark.parametrize("hook", ["setup", "on_fit_task_begin"])
+def test_a_fit_that_a_callback_refuses_changes_nothing(hook, settings):
+    """Before the first epoch: what was fitted before stays whole, callbacks are torn down, and none is fitted anew."""
+
+    def refusing(self, estimator, context):
+        raise FileNotFoundError("mine")
+
+    refusal = type("Refusal", (Minimal,), {hook: refusing})()
+    model = make(**settings).fit(X, Y)
+    before = pickle.dumps(model)
+    recorder = Recorder()
+    with pytest.raises(FileNotFoundError, match="mine"):
+        model.set_callbacks(recorder, refusal).fit(X if settings else X[:, :2], Y)
+    assert recorder.names()[-1] == "teardown fit"
+    assert pickle.dumps(model.set_callbacks()) == before
+    model.fit(X, Y)
+    unfitted = make(**settings).set_callbacks(refusal)
+    with pytest.raises(FileNotFoundError, match="mine"):
+        unfitted.fit(X, Y)
+    assert set(vars(unfitted)) == {*unfitted.get_params(deep=False), "_skl_callbacks"}
+
+
+@needs_callbacks
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"optimizer": AVERAGED}], ids=str)
+def test_the_gradient_is_there_at_the_end_of_the_fit(settings):
+    """For the task of the fit it is that of the parameters that predict."""
+    found = []
+
+    def look(estimator, context):
+        found.append((context.task_name, blocks(estimator.params_), blocks(estimator.gradient_)))
+
+    start = {"W": np.full((3, 1), 0.1), "b": np.zeros(1)}
+    model = make(forward=linear_forward, init=start, gradient=linear_gradient, batch_size=60, **settings)
+    recorder = Recorder(look=look)
+    model.set_callbacks(recorder).fit(X, Y)
+    rows = recorder.received(task="fit")[0]
+    task, params, gradient = found[-1]
+    assert (task, recorder.names()[-2]) == ("fit", "end fit")
+    expected = linear_gradient(params, rows["X"], rows["y"])
+    for name, block in blocks(model.params_).items():
+        assert_array_equal(params[name], block)
+        assert_allclose(gradient[name], expected[name], rtol=1e-10)
+
+
+@needs_callbacks
 def test_a_pickle_made_in_a_hook_is_in_no_fit():
     """The estimator itself, written by a callback of the user's, loads, predicts and fits."""
     copies = []
@@ -655,7 +702,8 @@ def test_an_unfinished_fit_that_is_not_gone_on_with_is_forgotten():
     assert_array_equal(load().fit(X, Y).predict(X), make(max_iter=6).fit(X, Y).predict(X))
     assert load().partial_fit(X, Y).n_iter_ == 4
     assert load().partial_fit(X, Y).set_params(warm_start=True).fit(X, Y).n_iter_ == 4 + 6
-    assert load().set_params(warm_start=True, max_iter=2).fit(X, Y).n_iter_ == 3
+    with pytest.warns(ConvergenceWarning, match="The 3 epochs were not enough"):
+        assert load().set_params(warm_start=True, max_iter=2).fit(X, Y).n_iter_ == 3
     assert load().set_params(warm_start=True).fit(X, Y).fit(X, Y).n_iter_ == 6 + 6
 
 
@@ -765,6 +813,24 @@ def test_logs_of_a_search_are_kept_by_the_path_of_the_task(kind, n_jobs):
     assert [row["task_id_path"] for row in log.get_logs()] == [(0, k) for k in range(4)]
     assert len(log.get_logs(select="all")) == 6 * 4
     assert len(pd.json_normalize(log.get_logs(select="all"))) == 6 * 4
+
+
+@needs_callbacks
+def test_a_run_without_rows_is_the_latest_run_too():
+    """A full-batch fit logs no rate, and one that fails at the start none of its epochs."""
+    log = LearningRateLog()
+    make().set_callbacks(log).fit(X, Y)
+    make(optimizer="lbfgs").set_callbacks(log).fit(X, Y)
+    assert (log.get_logs(), len(log.get_logs("all"))) == ([], 4)
+
+    def raising(params, X, y):
+        raise RuntimeError("mine")
+
+    make().set_callbacks(log).fit(X, Y)
+    failing = make(forward=linear_forward, init=linear_init, gradient=raising, check_gradient=False)
+    with pytest.raises(RuntimeError, match="mine"):
+        failing.set_callbacks(log).fit(X, Y)
+    assert (log.get_logs(), len(log.get_logs("all"))) == ([], 8)
 
 
 @needs_callbacks

@@ -3,6 +3,7 @@
 That of a gradient beside its differences is tested with the gradient doctor.
 """
 
+import pickle
 import sys
 
 import matplotlib as mpl
@@ -14,10 +15,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sk_analytic import AnalyticDensity, AnalyticRegressor
+from sk_analytic.callbacks import Checkpoint, LearningRateLog
 from sk_analytic.optimizers import SGD, Adam, Cosine, PerBlock, Phases
-from sk_analytic.plotting import LossCurveDisplay, OptimizerPathDisplay
+from sk_analytic.plotting import GradientCheckDisplay, LossCurveDisplay, OptimizerPathDisplay
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -236,7 +239,7 @@ def test_two_paths_stand_over_one_surface():
     """The second without contours of its own; each is named."""
     first = OptimizerPathDisplay.from_estimator(curve(), TIMES, DECAY, n_grid=5)
     second = OptimizerPathDisplay.from_estimator(
-        curve("lbfgs"), TIMES, DECAY, ax=first.ax_, surface=False, name="second", color="red"
+        curve("lbfgs"), TIMES, DECAY, ax=first.ax_, surface=False, name="second", line_kw={"color": "red"}
     )
     assert second.surface is second.contour_ is None
     assert second.line_.get_color() == "red"
@@ -266,6 +269,7 @@ def test_where_a_model_overflows_there_is_no_contour():
         ),
         (("coef[3]", "intercept"), r"'coef\[3\]' is no single entry"),
         (("coef[0, 1]", "intercept"), r"'coef\[0, 1\]' is no single entry"),
+        (("coef[0]", "coef[-3]"), r"params must be two different entries; \('coef\[0\]', 'coef\[-3\]'\) is one"),
         (("coef[0]", "intercept[0]"), r"'intercept\[0\]' is no single entry of block 'intercept'.*'intercept' is one"),
     ],
     ids=lambda value: str(value)[:20],
@@ -274,6 +278,72 @@ def test_params_must_be_two_entries(params, message):
     """The message has the blocks, or the way to write an entry."""
     with pytest.raises(ValueError, match=message):
         OptimizerPathDisplay.from_estimator(AnalyticRegressor(max_iter=1), X, Y, params=params)
+
+
+def exposed(params, X, exposure):
+    return curve_forward(params, X) * exposure
+
+
+def exposed_gradient(params, X, y, exposure):
+    d = (exposed(params, X, exposure) - y) * exposure / len(X)
+    return curve_vjp(params, X)[1](d)
+
+
+def test_what_fit_takes_goes_to_fit():
+    """Metadata of the rows reach the surface too; validation rows do not."""
+    exposure = np.linspace(0.5, 1.5, 40)
+    y = DECAY * exposure
+    model = AnalyticRegressor(exposed, gradient=exposed_gradient, init=START, max_iter=3, early_stopping=True)
+    validation = {"X_val": TIMES[::2], "y_val": y[::2], "exposure_val": exposure[::2]}
+    display = OptimizerPathDisplay.from_estimator(model, TIMES, y, n_grid=4, exposure=exposure, **validation)
+    assert len(display.path) == 4
+    params = {"height": display.grid[0][2], "rate": display.grid[1][1]}
+    expected = 0.5 * np.mean((exposed(params, TIMES, exposure) - y) ** 2)
+    assert display.surface[1, 2] == pytest.approx(expected)
+
+
+def test_nothing_is_trained_before_what_can_be_refused():
+    """An entry, a style, an argument and a surface that cannot be had are errors before the first epoch."""
+    watched = []
+
+    def gradient(params, X, y):
+        watched.append(params)
+        return curve_vjp(params, X)[1](curve_forward(params, X) - y)
+
+    model = AnalyticRegressor(curve_forward, gradient=gradient, init=START, loss=None, check_gradient=False, max_iter=2)
+    refused = {
+        "There is no block 'rat'": {"params": ("rat", "height"), "surface": False},
+        "unexpected keyword argument 'linewidht'": {"line_kw": {"linewidht": 3}, "surface": False},
+        "Metadata 'linewidth' was passed": {"linewidth": 3, "surface": False},
+        "The surface needs the value of the loss, but there is none.*surface=False": {},
+    }
+    for message, settings in refused.items():
+        with pytest.raises((ValueError, TypeError, AttributeError), match=message):
+            OptimizerPathDisplay.from_estimator(model, TIMES, DECAY, **settings)
+    assert len(watched) <= len(refused)  # one look at each start
+    assert OptimizerPathDisplay.from_estimator(model, TIMES, DECAY, surface=False).path.shape == (3, 2)
+
+
+def test_callbacks_of_the_estimator_see_nothing_of_a_picture(tmp_path):
+    """A checkpoint of the user's stays as it was, a log has no more rows, and what is watched is in no file."""
+    pytest.importorskip("sklearn.callback")
+    log, file = LearningRateLog(), tmp_path / "model.pkl"
+    model = curve().set_callbacks(log, Checkpoint(file)).fit(TIMES, DECAY)
+    written, rows = file.read_bytes(), log.get_logs("all")
+    OptimizerPathDisplay.from_estimator(model, TIMES, DECAY, n_grid=3)
+    assert (file.read_bytes(), log.get_logs("all")) == (written, rows)
+    assert len(model._skl_callbacks) == 2
+    model._watch = lambda theta: None
+    assert "_watch" not in vars(pickle.loads(pickle.dumps(model)))
+
+
+@pytest.mark.parametrize("display", [OptimizerPathDisplay, GradientCheckDisplay])
+def test_of_a_pipeline_the_last_step_is_asked_for(display):
+    """Before it is trained."""
+    with pytest.raises(
+        TypeError, match=f"(?s){display.__name__} takes an estimator of sk_analytic.*pass the last step"
+    ):
+        display.from_estimator(make_pipeline(StandardScaler(), curve()), TIMES, DECAY)
 
 
 def test_densities_have_paths_too():

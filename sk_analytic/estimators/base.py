@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -62,14 +63,21 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         A maker of rows, held-out rows or None, and the `GivenRows` that callbacks may see.
         """
         before = self.__dict__.copy()
-        try:
+        with self._undone_if_refused(before):
             prepared = self._prepare_fit(read, incremental)
-        except BaseException:  # nothing is lost: what was fitted before stays whole
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-        self._run(*prepared)
+        self._run(before, *prepared)
         return self
+
+    @contextmanager
+    def _undone_if_refused(self, before: Mapping[str, Any]) -> Iterator[None]:
+        """Lose nothing by an error before the first epoch: what was fitted before stays whole."""
+        try:
+            yield
+        except BaseException:
+            of_this_fit = {name: value for name, value in self.__dict__.items() if name in OF_A_FIT}
+            self.__dict__.clear()
+            self.__dict__.update(before, **of_this_fit)  # callbacks are still to be torn down
+            raise
 
     def _prepare_fit(self, read: Callable[..., Any], incremental: bool) -> tuple[Any, ...]:
         """All that can be refused before the first step; what `_run` needs."""
@@ -146,15 +154,19 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         for name in ("gradient_report_", "optimizer_result_"):
             self.__dict__.pop(name, None)
 
-    def _run(self, incremental: bool, *prepared: Any) -> None:
+    def _run(self, before: Mapping[str, Any], *prepared: Any) -> None:
         """Train, and warn of what kept training from its end."""
-        warning = self._train(incremental, *prepared)
+        try:
+            warning = self._train(before, *prepared)
+        finally:
+            self.__dict__.pop("_tasks", None)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
 
     @with_callbacks
     def _train(
         self,
+        before: Mapping[str, Any],
         incremental: bool,
         objective: Objective,
         theta: Parameters,
@@ -164,12 +176,13 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         given: Any,
     ) -> str | None:
         """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
-        if monitor.watch is not None:
-            monitor.watch(theta)
-        warning, is_over = None, True
-        try:
+        with self._undone_if_refused(before):
+            if monitor.watch is not None:
+                monitor.watch(theta)
             if getattr(self, "_skl_callbacks", None) and not incremental:
                 monitor.tasks = self._tell(objective, theta, phases, rows, monitor, given)
+        warning, is_over = None, True
+        try:
             for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
                 if position:
                     self._hand_over(theta)
@@ -190,7 +203,6 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
             is_over = False
         finally:
             self._publish(theta, monitor, is_over or incremental or len(phases) > 1 or self._state is None)
-            self.__dict__.pop("_tasks", None)
         if monitor.tasks is not None:
             monitor.tasks.finish()
         return warning
@@ -205,10 +217,11 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
             self.params_, self._training_vector, self._layout = theta.structure, None, theta.layout
 
         def gradient() -> Any:
-            sample = _monitored(rows[monitor.standing.phase - first_phase])
-            total = merge(objective.partial(theta, batch) for batch in sample)
-            blocks = enumerate(theta.layout.blocks(total.gradient))
-            return theta.layout.fill([None if index in total.missing else block for index, block in blocks])
+            sample, layout = _monitored(rows[monitor.standing.phase - first_phase]), self._layout
+            at = Parameters(layout, layout.flatten(self.params_))  # at the end of the fit those that predict
+            total = merge(objective.partial(at, batch) for batch in sample)
+            blocks = enumerate(layout.blocks(total.gradient))
+            return layout.fill([None if index in total.missing else block for index, block in blocks])
 
         first_phase = monitor.standing.phase
         self._tasks = FitTasks(
@@ -225,7 +238,7 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
 
     @property
     def gradient_(self) -> Any:
-        """Gradient of the loss by the parameters in training, in their structure.
+        """Gradient of the loss by the parameters in ``params_``, in their structure.
 
         It is there for callbacks, during a fit, and evaluated when it is read: over the same rows in each epoch, a
         tenth of all or some thousand; without the penalty; None for blocks that are not trained.
@@ -290,7 +303,8 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
             return f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
         if stopped:
             return None
-        return f"The {max_iter} epochs were not enough; a larger max_iter, another learning rate or tol may help."
+        n_epochs = self._history.n_iter - monitor.standing.n_iter  # with those of a fit that this one goes on with
+        return f"The {n_epochs} epochs were not enough; a larger max_iter, another learning rate or tol may help."
 
     def _compatible_state(self, optimizer: Optimizer, theta: Parameters) -> State:
         """The optimizer's state so far where it belongs to this optimizer, else a new one."""
@@ -345,9 +359,8 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        if "_callback_fit_ctx" not in state:
-            return state
-        return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
+        of_a_fit = (*OF_A_FIT, "_watch") if "_callback_fit_ctx" in state else ("_watch",)
+        return {name: value for name, value in state.items() if name not in of_a_fit}  # a copy is in no fit
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "params_")

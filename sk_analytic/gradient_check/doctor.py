@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from ..exceptions import GradientCheckError
 from ..metadata import read_metadata
 from ..model import Model, metadata_names
-from ..named import Interval, check_range
+from ..named import Interval, check_range, require_estimator
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..rows import CHECK, ArrayRows, Batch, generator
@@ -109,11 +109,8 @@ def check_gradient(
     if estimator is not None:
         if loss is not None or gradient is not None:
             raise TypeError("check_gradient takes an estimator, or loss and gradient, not both.")
-        if not hasattr(estimator, "_prepare_check"):
-            raise TypeError(
-                f"estimator must be one of sk_analytic's; got {estimator!r}. Functions of your own go in by name: "
-                "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)."
-            )
+        by_name = "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)"
+        require_estimator("check_gradient", estimator, f" Functions of your own go in by name: {by_name}.")
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         if params is not None:
             theta = Parameters(theta.layout, theta.layout.flatten(params))

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..gradient_check import compare_entries
 from ..gradient_check.doctor import of_callables
+from ..named import require_estimator
 from ..typing import MatrixLike, Params, RandomState
 from .figure import pyplot
 
@@ -98,7 +99,13 @@ class GradientCheckDisplay:
         -------
         display : GradientCheckDisplay
             Drawn, if it could be.
+
+        Raises
+        ------
+        TypeError
+            For what is no estimator of this package.
         """
+        require_estimator(cls.__name__, estimator)
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         display = cls(compare_entries(objective, theta, batch, seed=seed, blocks=blocks, max_entries=max_entries))
         return display._drawn(plot)

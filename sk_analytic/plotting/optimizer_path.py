@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from ..named import nearest
-from ..parameters import Layout
+from ..named import nearest, require_estimator
+from ..parameters import Layout, Parameters
 from ..rows import MONITOR
 from ..typing import Array
 from .figure import axes_for, pyplot
@@ -101,20 +101,20 @@ class OptimizerPathDisplay:
         *,
         params: Sequence[str] | None = None,
         sample_weight: ArrayLike | None = None,
-        fit_params: Mapping[str, Any] | None = None,
         ax: Any = None,
         name: str | None = None,
         surface: bool = True,
         n_grid: int = 50,
         max_rows: int = 1000,
-        **kwargs: Any,
+        line_kw: Mapping[str, Any] | None = None,
+        **fit_params: Any,
     ) -> Self:
         """Fit a copy of an estimator, and draw the way of two of its parameters.
 
         Parameters
         ----------
         estimator : estimator of this package
-            Need not be fitted, and is not changed: a clone is trained from the start.
+            Need not be fitted, and is not changed: a clone without its callbacks is trained from the start.
         X : array-like of shape (n_samples, n_features)
             Rows to train on.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
@@ -124,8 +124,6 @@ class OptimizerPathDisplay:
             ``"coef[0]"`` or ``"W[1, 2]"``. They need not be named where there are only two.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
-        fit_params : dict, default=None
-            What else `fit` takes: row-wise metadata that the callables name.
         ax : matplotlib Axes, default=None
             Where to draw; a new figure by default.
         name : str, default=None
@@ -136,8 +134,10 @@ class OptimizerPathDisplay:
             The surface is evaluated at so many values of each of the two.
         max_rows : int, default=1000
             Where there are more rows, the surface is that of about so many of them.
-        **kwargs : dict
+        line_kw : dict, default=None
             Of `matplotlib.axes.Axes.plot`, for the path.
+        **fit_params : array-like
+            What else `fit` takes: further data of the rows, for the callables that name it, and rows to validate on.
 
         Returns
         -------
@@ -146,25 +146,38 @@ class OptimizerPathDisplay:
 
         Raises
         ------
+        TypeError
+            For what is no estimator of this package.
         ValueError
             If ``params`` are not two entries of the parameters, and if a surface is asked for where there is no loss.
+            Like all that can be refused, before anything is trained.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
+        require_estimator(cls.__name__, estimator)
+        _style(line_kw)
         trained = clone(estimator)
-        seen: list[tuple[Layout, Array]] = []
-        trained._watch = lambda theta: seen.append((theta.layout, theta.vector.copy()))
-        fit_params = {} if fit_params is None else dict(fit_params)
+        if hasattr(trained, "_skl_callbacks"):
+            trained.set_callbacks()  # they are the user's, whose fit this is not
+        places: list[int] = []
+        path: list[Array] = []
+
+        def watch(theta: Parameters) -> None:
+            if not path:
+                places.extend(_places(theta.layout, params))
+                if surface:
+                    _require_value(trained)
+            path.append(theta.vector[places])
+
+        trained._watch = watch
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             trained.fit(X, y, **weights, **fit_params)
-        layout = seen[0][0]
-        places = _places(layout, params)
         display = cls(
-            np.array([vector[places] for _, vector in seen], dtype=float),
-            tuple(_name(layout, place) for place in places),
+            np.array(path, dtype=float),
+            tuple(_name(trained._layout, place) for place in places),
             estimator_name=name or type(trained.optimizer_).__name__,
         )
         if surface:
@@ -173,11 +186,10 @@ class OptimizerPathDisplay:
                 max(1, max_rows // rows.batch_size), MONITOR, batch_size=min(max_rows, rows.batch_size)
             )
             display._evaluate(objective, theta, places, batches, n_grid)
-        return display.plot(ax, **kwargs)
+        return display.plot(ax, line_kw=line_kw)
 
     def _evaluate(self, objective: Any, theta: Any, places: list[int], batches: list[Any], n_grid: int) -> None:
         """Look at the objective on a grid around the path."""
-        objective.require_value()
         low, high = self.path.min(axis=0), self.path.max(axis=0)
         extent = np.where(high > low, high - low, np.maximum(1.0, np.abs(high)))
         self.grid = tuple(np.linspace(low - MARGIN * extent, high + MARGIN * extent, n_grid).T)
@@ -188,7 +200,7 @@ class OptimizerPathDisplay:
                     theta.vector[places] = first, second
                     self.surface[row, column] = objective.mean_value(theta, batches)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Any = None, *, name: str | None = None, line_kw: Mapping[str, Any] | None = None) -> Self:
         """Draw.
 
         Parameters
@@ -197,7 +209,7 @@ class OptimizerPathDisplay:
             Where to draw; a new figure by default.
         name : str, default=None
             What the legend says; ``estimator_name`` by default.
-        **kwargs : dict
+        line_kw : dict, default=None
             Of `matplotlib.axes.Axes.plot`, for the path.
 
         Returns
@@ -209,7 +221,7 @@ class OptimizerPathDisplay:
         self.figure_ = self.ax_.figure
         self.contour_ = None if self.surface is None else self._draw_surface(np.ma.masked_invalid(self.surface))
         name = self.estimator_name if name is None else name
-        style = {"marker": ".", "markersize": 4, "linewidth": 1, "label": name, **kwargs}
+        style = {"label": name} | _style(line_kw)
         (self.line_,) = self.ax_.plot(*self.path.T, **style)
         self.ax_.plot(*self.path[-1:].T, marker="*", markersize=10, linestyle="", color=self.line_.get_color())
         self.ax_.set(xlabel=self.names[0], ylabel=self.names[1])
@@ -224,6 +236,26 @@ class OptimizerPathDisplay:
         return self.ax_.contour(*(self.grid or ()), values, levels=levels, colors="0.75", linewidths=0.7, zorder=0)
 
 
+def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How the path is drawn; matplotlib's error for what it does not know."""
+    from matplotlib import cbook
+    from matplotlib.lines import Line2D
+
+    style: dict[str, Any] = {"marker": ".", "markersize": 4, "linewidth": 1}
+    style |= cbook.normalize_kwargs(dict(line_kw or {}), Line2D)
+    Line2D([], [], **style)
+    return style
+
+
+def _require_value(estimator: Any) -> None:
+    """Raise if an estimator trains without a loss."""
+    if not estimator._model.has_value and estimator._fitted_loss is None:
+        raise ValueError(
+            "The surface needs the value of the loss, but there is none: the gradient form was given with loss=None. "
+            "surface=False draws the path alone; or name a loss, pass your own, or use loss_and_gradient."
+        )
+
+
 def _places(layout: Layout, params: Sequence[str] | None) -> list[int]:
     """Indices in the vector of the two entries that are meant."""
     if params is None:
@@ -235,7 +267,10 @@ def _places(layout: Layout, params: Sequence[str] | None) -> list[int]:
         return [0, 1]
     if isinstance(params, str) or len(params) != 2:
         raise ValueError(f"params must be two names of entries; got {params!r}.")
-    return [_place(layout, entry) for entry in params]
+    places = [_place(layout, entry) for entry in params]
+    if places[0] == places[1]:
+        raise ValueError(f"params must be two different entries; {tuple(params)} is one.")
+    return places
 
 
 def _place(layout: Layout, entry: str) -> int:
