@@ -1,7 +1,7 @@
 """Gradients of some rows of a block: a large table, such as an embedding, of which a batch touches few rows.
 
 A callable gives one as a leaf of its gradient: a pair ``(rows, values)``, or a `scipy.sparse` matrix of the
-block's shape. A leaf of θ is never a tuple, so a pair in its place can be nothing else.
+block's shape. A leaf of θ is never a tuple, so such a pair in its place can be nothing else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ class RowGradient(NamedTuple):
 
 def is_by_rows(leaf: object) -> bool:
     """Whether a leaf of a gradient speaks of some rows only."""
-    return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2)
+    return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2 and _has_axes(leaf[0]))
+
+
+def _has_axes(rows: object) -> bool:
+    """Whether these may be rows: a tuple of two numbers is the gradient of a vector of two."""
+    return isinstance(rows, list | tuple) or getattr(rows, "ndim", 0) > 0
 
 
 def read_rows(leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, name: str, role: str) -> RowGradient:
@@ -137,7 +142,8 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
             f"floats of shape {shape}."
         )
     entries = matrix.tocoo()
-    row, column = (entries.row, entries.col) if len(shape) == 2 else (*entries.coords, np.zeros(entries.nnz, int))
+    row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
+    column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)
     compact = coo_array((entries.data, (place, column)), shape=(rows.size, math.prod(shape[1:])))
     return rows.astype(np.intp, copy=False), compact.toarray()

@@ -133,6 +133,16 @@ def test_a_vector_may_be_sparse():
     assert_array_equal(read(sparse.coo_array(whole), (4,)), whole)
 
 
+@pytest.mark.skipif(parse_version(scipy.__version__) < parse_version("1.15"), reason="scipy has two axes at most yet")
+@pytest.mark.parametrize("shape", [(6, 2, 2), (6, 2, 3, 2), (6, 0, 2)], ids=str)
+def test_a_sparse_leaf_has_as_many_axes_as_its_block(shape, rng):
+    """The values of a row stay in their places."""
+    whole = rng.normal(size=shape)
+    whole[[0, 2, 3]] = 0
+    whole[4] *= rng.random(shape[1:]) > 0.5
+    assert_array_equal(read(sparse.coo_array(whole), shape), whole)
+
+
 def test_a_sparse_leaf_may_give_a_place_twice():
     """The values are summed, as scipy has it."""
     leaf = sparse.coo_array((np.array([1.0, 2.0, 4.0]), ([3, 3, 0], [1, 1, 0])), shape=(6, 3))
@@ -172,6 +182,7 @@ WRONG = {
     "complex values": (([0], np.ones((1, 3), complex)), "dtype complex128"),
     "sparse of another shape": (sparse.csr_array(np.ones((3, 6))), r"is sparse, of shape \(3, 6\)"),
     "sparse whole numbers": (sparse.csr_array(np.ones((6, 3), int)), "dtype int64"),
+    "two numbers": ((0, 0.5), "has a tuple in block 'table'"),
     "three arrays": ((np.ones(1), np.ones(1), np.ones(1)), "has a tuple in block 'table'"),
 }
 
@@ -426,6 +437,14 @@ def test_one_vector_has_rows_of_one_number(rng):
         expected = before.copy()
         expected[[3, 1]] -= 1.5, 2.0
         assert_allclose(theta, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gradient", [(0, 0.5), (np.int64(1), np.float64(0.5)), (np.array(0), np.array(0.5))], ids=str)
+def test_two_numbers_are_the_gradient_of_two(gradient):
+    """They are no pair of a row and its value: rows have an axis."""
+    theta = np.zeros(2)
+    SGD(1.0).update(SGD(1.0).init(theta), theta, gradient)
+    assert_array_equal(theta, -np.array(gradient))
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(0.1), Chain([ClipNorm(1.0), Adam(0.1)])], ids=repr)
