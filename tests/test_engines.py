@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sk_analytic.optimizers import SGD, Adam, Chain, ClipBlockNorm, Link, Rule, engines
+from sk_analytic.optimizers import SGD, Adam, Chain, ClipBlockNorm, Link, Rule, engines, plan
 
 
 def run(optimizer, theta, gradients):
@@ -237,6 +237,86 @@ def test_a_formula_returns_a_value_for_each_slot():
 
     with pytest.raises(ValueError, match="Forgetful.formula returned 2 values; expected what flows on, and 2 slots"):
         run(Forgetful(), np.ones(2), [np.ones(2)])
+
+
+class Bound(Rule):
+    """Its formula sees hyperparameters: a change of them would go unseen."""
+
+    def __init__(self, learning_rate=0.1, flip=False):
+        self.learning_rate, self.flip = learning_rate, flip
+
+    def formula(self, g, theta):
+        return -g if self.flip else g
+
+
+class BoundByProperty(Bound):
+    """Likewise, by another way."""
+
+    formula = property(lambda self: super().formula)
+
+
+class BoundMeasure(Norm):
+    """What it measures depends on hyperparameters."""
+
+    def measures(self, flow, theta, weight):
+        return flow * flow, weight * theta * theta
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (Bound(), "^Bound.formula is a bound method: make it a @staticmethod.*`coefficients`"),
+        (BoundByProperty(), "^BoundByProperty.formula is a bound method"),
+        (Chain([BoundMeasure(), SGD()]), "^BoundMeasure.measures is a bound method.*`scales`"),
+    ],
+    ids=["formula", "formula from a property", "measures"],
+)
+def test_a_method_is_no_formula(optimizer, message):
+    """What a formula does is learned once, so it must not see what may change."""
+    with pytest.raises(TypeError, match=message):
+        optimizer.init(np.ones(2))
+
+
+class Renewed(Rule):
+    """The property gives another function each time it is asked."""
+
+    def __init__(self, learning_rate=0.1):
+        self.learning_rate = learning_rate
+
+    @property
+    def formula(self):
+        return lambda g, theta: np.negative(-g)
+
+
+def test_kernels_do_not_pile_up(monkeypatch):
+    """A formula that is another function after each change of a hyperparameter leaves a fixed number behind."""
+    monkeypatch.setattr(engines, "MOST_KEPT", 4)
+    theta, rule = np.zeros(2), Renewed()
+    state = rule.init(theta)
+    for step in range(1, 12):
+        rule.learning_rate = float(step)
+        rule.update(state, theta, np.ones(2))
+        assert len(state._engine._kernels) <= 4
+    np.testing.assert_array_equal(theta, -sum(range(1, 12)))
+
+
+def test_itineraries_do_not_pile_up(monkeypatch, rng):
+    """However many sets of blocks take part in some step, a fixed number is kept, and the numbers are the same."""
+    start, patterns = rng.normal(size=5), rng.random((60, 5)) > 0.5
+    theta = {str(i): np.array([value]) for i, value in enumerate(start)}
+    expected = {name: block.copy() for name, block in theta.items()}
+    gradients = [{name: None if gone else np.ones(1) for name, gone in zip(theta, p, strict=True)} for p in patterns]
+    optimizer = Adam()
+    state = optimizer.init(expected)
+    for gradient in gradients:
+        optimizer.update(state, expected, gradient)
+    assert len(state._plan._itineraries) > 4
+    monkeypatch.setattr(plan, "MOST_KEPT", 4)
+    state = optimizer.init(theta)
+    for gradient in gradients:
+        optimizer.update(state, theta, gradient)
+        assert len(state._plan._itineraries) <= 4
+    np.testing.assert_equal(theta, expected)
 
 
 def test_a_block_without_entries_is_no_obstacle():

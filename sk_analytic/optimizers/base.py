@@ -190,6 +190,8 @@ class Optimizer:
         ------
         ValueError
             For a hyperparameter outside its range, and for links that do not fit together.
+        TypeError
+            For a link whose ``formula`` or ``measures`` is a bound method.
         ParameterStructureError
             For a leaf that cannot be updated in place.
         """

@@ -31,6 +31,10 @@ PIECE = 16384
 """Entries a piece. From 16 to 32 thousand was fastest where a core has a cache of 1 MB (Adam, both dtypes)."""
 
 
+MOST_KEPT = 256
+"""Of what can be made anew: beyond so many all are dropped. Those in use stay with their users."""
+
+
 class Call(NamedTuple):
     """One elementwise call: names of what goes in, and of the result."""
 
@@ -300,7 +304,6 @@ class _Written(NamedTuple):
     scratch: dict[str, DType]
 
 
-_MOST_WRITTEN = 256
 _written: dict[tuple[Any, ...], _Written] = {}
 """Passes by what decides their calls: a fit need not write what another has written."""
 
@@ -309,7 +312,7 @@ def written(leg: Leg, counts: tuple[int, ...], dtype: DType) -> _Written:
     """Return a leg as code; see `NumpyEngine.kernel`."""
     key = leg.key, counts, dtype
     if key not in _written:
-        if len(_written) >= _MOST_WRITTEN:
+        if len(_written) >= MOST_KEPT:
             _written.clear()
         recorded = _recorded(leg, counts, dtype)
         source, functions, scratch = write_source(recorded)
@@ -470,6 +473,8 @@ class NumpyEngine:
         counts = tuple(map(len, coefficients))
         key = leg.key, counts
         if key not in self._kernels:
+            if len(self._kernels) >= MOST_KEPT:
+                self._kernels.clear()
             self._kernels[key] = self._compile(leg, counts)
         kernel: Kernel = self._kernels[key]
         return kernel

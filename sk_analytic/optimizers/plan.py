@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from ..named import Hyperparameters, Interval, Range
 from ..row_gradients import RowGradient, spread
 from ..typing import Array
 from .compiled import engine_for
+from .engines import MOST_KEPT
 from .schedules import Schedule
 from .state import LinkState, Now, State
 
@@ -90,6 +92,7 @@ class _Placed:
     """A link in its place, with its part of the state."""
 
     def __init__(self, link: Any, state: LinkState, owner: str, index: Any) -> None:
+        _require_static(link)
         self.declared, self.owner, self.index = link, owner, index
         self.blocks, self.records, self.slots = state.blocks, state.records, state.slots
         self.stage = 0
@@ -391,7 +394,7 @@ class Plan:
                 running.setdefault(placed, set()).add(block)
         # Itineraries that were made for larger groups in lockstep no longer hold. The step's are its rule's.
         splits = [placed.split(running[placed]) for placed in self._placed if placed in running]
-        if any(splits):
+        if any(splits) or len(self._itineraries) >= MOST_KEPT:
             self._itineraries.clear()
         visits = self._visits(rows)
         stages = [self._stage(number, visits, closed, by_rows) for number in range(self._n_stages)]
@@ -435,6 +438,18 @@ class Plan:
             else:
                 segments.append(segment)
         return segments
+
+
+def _require_static(link: Any) -> None:
+    """Raise if what is called once, to learn what it does, could see the hyperparameters, which may change."""
+    for name in ("formula", "measures"):
+        if isinstance(getattr(link, name), types.MethodType):
+            giver = "coefficients" if name == "formula" else "scales"
+            raise TypeError(
+                f"{type(link).__name__}.{name} is a bound method: make it a @staticmethod, without self. "
+                f"Hyperparameters reach it through `{giver}`; where they choose among several formulas, it is a "
+                "property that returns one of these functions."
+            )
 
 
 def _leg(number: int, row: Any, ends: Any) -> tuple[Leg, list[_Run], _Run | Any]:
