@@ -173,6 +173,15 @@ class Objective:
                 "with loss=None. Name a loss, pass your own, or use loss_and_gradient."
             )
 
+    def require_weighable(self) -> None:
+        """Raise if rows are weighted, but the loss by name is one number for all of them."""
+        if self.loss is not None and not self.loss.additive:
+            raise ValueError(
+                f"Rows are weighted (sample_weight or class_weight), but {type(self.loss).__name__} is no sum over "
+                "rows (additive=False): there is no loss of a row to multiply by its weight. Fit without weights, or "
+                "give loss_and_gradient, which receives sample_weight and can say what it means there."
+            )
+
     @property
     def step_has_value(self) -> bool:
         """Whether a step gives the loss along with the gradient."""
@@ -353,6 +362,7 @@ class Objective:
         if batch.sample_weight is None:
             value, share = float(np.add.reduce(values)) / batch.n, 1 / batch.n
         else:
+            self.require_weighable()
             share = batch.sample_weight / batch.n
             value = float(np.add.reduce(values * share))
             share = share if derivative.ndim == 1 else share[:, None]

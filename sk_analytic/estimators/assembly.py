@@ -84,6 +84,8 @@ class AssembledEstimator(DataEstimator):
         )
         if any(isinstance(method, FullBatch) for method in methods):
             objective.require_value()
+        if first.sample_weight is not None:
+            objective.require_weighable()
         if objective.loss is not None and not objective.loss.additive and any(r.steps_per_epoch > 1 for r in rows):
             raise ValueError(
                 f"{type(objective.loss).__name__} is no sum over rows, so it needs all of them at once: use a "
