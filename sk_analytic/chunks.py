@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
 from .exceptions import noted
@@ -202,7 +203,8 @@ class Chunks:
     def __init__(self, source: Source, read: Callable[..., Any]) -> None:
         self.source, self._read = source, read
         self.extents: dict[int, Extent] = {}
-        self._kind: tuple[Any, bool, str] | None = None
+        self._kind: tuple[Any, bool, bool, str] | None = None
+        self._without_rows: list[int] = []
         # What is held at the moment, if anything: the number of a chunk, its arrays, and its rows under some settings.
         self._number: Any
         self._arrays: Any
@@ -217,10 +219,17 @@ class Chunks:
             self._survey_one(number, look)
         if not self.extents:
             raise ValueError("chunks has no rows.")
+        with_rows = list(self.extents)
+        self._read_together = {number: [number] for number in with_rows}
+        for number in self._without_rows:  # with the next that has rows, or with the last
+            self._read_together[with_rows[min(bisect_right(with_rows, number), len(with_rows) - 1)]].append(number)
 
     def _survey_one(self, number: int, look: Callable[[Mapping[str, Array]], object]) -> None:
         chunk = self.source.chunk(number)
-        if chunk is None or chunk.is_empty:
+        if chunk is None:
+            return
+        if chunk.is_empty:
+            self._without_rows.append(number)
             return
         with noted(_where(number, chunk)):
             arrays = self._read(*chunk, reset=not self.extents)
@@ -238,34 +247,44 @@ class Chunks:
         return self._arrays
 
     def _load(self, number: int) -> Any:
+        """Read a chunk again, and the chunks without rows beside it, which have to stay so."""
+        chunks = {other: self._again(other) for other in sorted(self._read_together[number])}
+        with noted(_where(number, chunks[number])):
+            arrays = self._read(*chunks[number], reset=False)
+            self._require_alike(arrays)
+        return arrays
+
+    def _again(self, number: int) -> Chunk:
         chunk = self.source.chunk(number)
+        n = self.extents[number].n if number in self.extents else 0
         if chunk is None:
             raise ValueError(
                 f"There is no chunk {number} (counted from 0) any more; there was when the chunks were first gone "
                 "through. They must come again in every pass: a function has to begin a new iteration in each call."
             )
         with noted(_where(number, chunk)):
-            if chunk.n != self.extents[number].n:
+            if chunk.n != n:
                 raise ValueError(
-                    f"The chunk has {chunk.n} rows; it had {self.extents[number].n} when it was first read. It must "
-                    "hold the same rows in every pass."
+                    f"The chunk has {chunk.n} rows; it had {n} when it was first read. It must hold the same rows in "
+                    "every pass."
                 )
-            arrays = self._read(*chunk, reset=False)
-            self._require_alike(arrays)
-        return arrays
+        return chunk
 
     def _drop(self) -> None:
         self._number = self._arrays = self._rows = self._settings = None
 
     def _require_alike(self, arrays: Any) -> None:
-        """Raise if a chunk has another dtype than the first, or weights or columns where that has none."""
+        """Raise if a chunk does not go with the first: in dtype, being sparse, having weights, or columns."""
         X, columns, weight = arrays
         names = ", ".join(sorted(columns)) or "X alone"
         if self._kind is None:
-            self._kind = X.dtype, weight is None, names
-        dtype, unweighted, names_before = self._kind
+            self._kind = X.dtype, issparse(X), weight is None, names
+        dtype, is_sparse, unweighted, names_before = self._kind
         if X.dtype != dtype:
             raise ValueError(f"X is {X.dtype} here and {dtype} in the first chunk. Convert it where it is loaded.")
+        if issparse(X) != is_sparse:
+            here, there = ("sparse", "dense") if issparse(X) else ("dense", "sparse")
+            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
         if unweighted != (weight is None):
             raise ValueError(
                 f"Here are {'no ' if weight is None else ''}sample weights, unlike in the first chunk. Weights of 1 "

@@ -341,10 +341,14 @@ def stacked(parts: Iterable[_Parts]) -> ArrayRows:
     return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
 
 
-def scale_to_mean_one(n: int, sum_of_weights: float) -> float:
-    """Return what to multiply weights of n rows with, so that they count like repeated rows."""
+def scale_to_mean_one(n: int, sum_of_weights: float, after_holding_out: bool = False) -> float:
+    """Return what to multiply weights of n rows with, so that they count like repeated rows.
+
+    ``after_holding_out`` tells, for messages, that there were others.
+    """
     if not sum_of_weights:
-        raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
+        left = " that early_stopping=True leaves to train on" if after_holding_out else ""
+        raise ValueError(f"sample_weight is zero in every row{left}: there is nothing to learn from.")
     return n / float(sum_of_weights)
 
 

@@ -23,7 +23,7 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
-from sk_analytic.losses import Huber
+from sk_analytic.losses import Huber, Loss
 from sk_analytic.optimizers import Adam, Chain, ClipNorm
 
 # Most fits here are cut short on purpose.
@@ -380,6 +380,56 @@ def test_weights_must_reach_the_callables(role):
     estimator.fit(X, Y)
 
 
+class Total(Loss):
+    """Half the sum of squares as one number, as a loss would give it that cannot be told apart by rows."""
+
+    additive = False
+
+    def value_and_derivative(self, y, prediction):
+        residual = prediction - y
+        return 0.5 * np.vdot(residual, residual), residual
+
+
+class TotalCodes(Loss):
+    """Likewise, of codes alone."""
+
+    additive, domain = False, None
+
+    def value_and_derivative(self, y, prediction):
+        return 0.5 * np.vdot(prediction, prediction), prediction.copy()
+
+
+BY_VJP = {"forward": linear_forward, "vjp": linear_vjp, "init": linear_init}
+BY_GRADIENT = {"forward": linear_forward, "gradient": linear_gradient, "init": linear_init}
+
+
+@pytest.mark.parametrize("check_gradient", [True, False])
+@pytest.mark.parametrize("callables", [{}, BY_VJP, BY_GRADIENT], ids=["default", "vjp", "gradient"])
+def test_weights_do_not_go_with_a_loss_that_is_one_number(callables, check_gradient):
+    """There is no loss of a row to be weighted; without weights it is the loss that it says."""
+    settings = {"optimizer": "lbfgs", "max_iter": 2, "check_gradient": check_gradient}
+    model = AnalyticRegressor(**callables, loss=Total(), **settings)
+    with pytest.raises(ValueError, match=r"Rows are weighted .* but Total is no sum over rows \(additive=False\)"):
+        model.fit(X, Y, sample_weight=np.ones(40))
+    assert not hasattr(model, "params_")
+    expected = AnalyticRegressor(**callables, **settings).fit(X, Y)
+    assert_allclose(model.fit(X, Y).loss_curve_, expected.loss_curve_)
+
+
+def test_a_loss_that_is_one_number_does_not_score_weighted_rows():
+    """Weights of held-out rows alone are no better."""
+    model = AnalyticTransformer(
+        lambda params, X: X @ params,
+        vjp=lambda params, X: (X @ params, lambda d: X.T @ d),
+        init=np.ones((X.shape[1], 1)),
+        loss=TotalCodes(),
+        early_stopping=True,
+        batch_size=40,
+    )
+    with pytest.raises(ValueError, match="Rows are weighted .* but TotalCodes is no sum"):
+        model.fit(X, X_val=X, sample_weight_val=np.ones(40))
+
+
 def test_held_out_rows_need_a_weight():
     """With early stopping, weights that are zero there leave nothing to score."""
     weight = np.r_[1.0, np.zeros(39)]
@@ -387,6 +437,16 @@ def test_held_out_rows_need_a_weight():
         estimator = make(cls, early_stopping=True)
         with pytest.raises(ValueError, match="sample_weight is zero in every row that early_stopping=True holds out"):
             estimator.fit(X, Y, sample_weight=weight)
+
+
+def test_rows_that_are_left_need_a_weight():
+    """Where the only row with a weight is held out, the error is about the others."""
+    messages = []
+    for row in np.eye(40):
+        with pytest.raises(ValueError, match="sample_weight is zero in every row that early_stopping=True") as caught:
+            make(AnalyticRegressor, early_stopping=True, validation_fraction=0.25).fit(X, Y, sample_weight=row)
+        messages.append(str(caught.value))
+    assert sum("leaves to train on: there is nothing to learn" in message for message in messages) == 10
 
 
 # Shapes that callables return

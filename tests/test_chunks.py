@@ -539,6 +539,18 @@ def test_chunks_that_cannot_be_held_out_are_refused(chunks, settings, message):
         begun(AnalyticRegressor(early_stopping=True), **settings).fit_chunks(chunks)
 
 
+def test_the_message_says_which_chunks_have_no_weight():
+    """Of two chunks, of which the seed holds out one, the first has none, or the second."""
+    chunks = [(X, Y, WEIGHT), (X, Y, 0 * WEIGHT)]
+    messages = []
+    for order in (1, -1):
+        with pytest.raises(ValueError, match="zero in every row that early_stopping=True") as caught:
+            begun(AnalyticRegressor(early_stopping=True)).fit_chunks(chunks[::order])
+        messages.append(str(caught.value))
+    assert sorted("leaves to train on" in message for message in messages) == [False, True]
+    assert sorted("holds out to be scored" in message for message in messages) == [False, True]
+
+
 @EACH_SOURCE
 @pytest.mark.parametrize("metric", ["neg_mean_absolute_error", "neg_median_absolute_error"])
 def test_any_scorer_scores_held_out_chunks(source, metric):
@@ -736,13 +748,42 @@ def changing(first, later):
         ([(X, Y), (X[:0], Y[:0])], "(?s)has 0 rows; it had 96"),
         ([(X, Y)], "no chunk 1 .*any more"),
         ([(X, Y)] * 3, "more than the 2 chunks"),
+        ([(X, Y), (X.astype(np.float32), Y)], "(?s)float32 here and float64.*chunk 1 "),
     ],
-    ids=["fewer rows", "none", "fewer chunks", "more chunks"],
+    ids=["fewer rows", "none", "fewer chunks", "more chunks", "another dtype"],
 )
 def test_chunks_that_change_between_passes_are_refused(later, message):
     """Training would otherwise go on with other rows than were counted."""
     with pytest.raises(ValueError, match=message):
         begun(AnalyticRegressor()).fit_chunks(changing([(X, Y), (X, Y)], later))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("as_sequence", [True, False])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_chunk_without_rows_has_to_stay_so(place, as_sequence, optimizer):
+    """Its rows would never be read, whichever chunks come before and after."""
+    passes = [(X[:0], Y[:0]), (X, Y)]
+    chunks = [partial(tuple, (X, Y))] * 2
+    chunks.insert(place, lambda: passes.pop(0) if len(passes) > 1 else passes[0])
+    source = chunks if as_sequence else lambda: (load() for load in chunks)
+    with pytest.raises(ValueError, match=f"(?s)has 96 rows; it had 0 when.*chunk {place} "):
+        begun(AnalyticRegressor(), optimizer=optimizer).fit_chunks(source)
+
+
+SPARSE_AND_DENSE = [(csr_array(X), SCORES[:, :2]), (X, SCORES[:, :2])]
+
+
+@pytest.mark.parametrize("form", USER_MODELS[AnalyticRegressor])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("between_passes", [False, True])
+def test_chunks_are_sparse_all_or_none(form, order, between_passes):
+    """A batch is of one kind, whatever the form of the gradient; the chunk is named."""
+    first, other = SPARSE_AND_DENSE[::order]
+    chunks = changing([first, first], [first, other]) if between_passes else [first, other]
+    model = begun(AnalyticRegressor(**USER_MODELS[AnalyticRegressor][form]))
+    with pytest.raises(ValueError, match="(?s)X is (sparse here and dense|dense here and sparse) in.*chunk 1 "):
+        model.fit_chunks(chunks)
 
 
 @pytest.mark.parametrize("fails_at", [0, 2, 3, 6], ids=["survey", "survey, later", "first epoch", "second epoch"])

@@ -57,8 +57,8 @@ class ChunkedEstimator(AnalyticEstimator):
         TypeError
             If the chunks can be gone through only once, or are none.
         ValueError
-            If a chunk does not go with the first: in features, dtype, shape of y, or whether it has weights; if
-            it has other rows in another pass. A note names the chunk.
+            If a chunk does not go with the first: in features, dtype, shape of y, whether X is sparse, or whether it
+            has weights; if it has other rows in another pass. A note names the chunk.
 
         See Also
         --------
@@ -129,7 +129,8 @@ class ChunkedEstimator(AnalyticEstimator):
         elif self.early_stopping:
             numbers, held_out = self._hold_out(read_chunks)
         extents = [read_chunks.extents[number] for number in numbers]
-        scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents))
+        after_holding_out = len(numbers) < len(read_chunks.extents)
+        scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents), after_holding_out)
         return partial(ChunkRows, read_chunks, numbers, scale=scale), held_out, GivenRows()
 
     def _survey(self, source: Source, names: Collection[str], continuing: bool, labels: dict[str, Any]) -> Chunks:

@@ -97,10 +97,11 @@ class DataEstimator(EstimatorSettings):
         incremental: bool,
     ) -> tuple[Any, ...]:
         """Hold out rows if none are given, and scale weights: a maker of rows, those, and what callbacks may see."""
-        if self.early_stopping and held_out is None:
+        after_holding_out = self.early_stopping and held_out is None
+        if after_holding_out:
             (X, columns, weight), held_out, given.chosen = self._split(X, columns, weight)
         if not incremental:
-            weight = scaled_weight(weight)
+            weight = scaled_weight(weight, after_holding_out)
         elif not continuing and weight is not None:
             scale_to_mean_one(len(weight), weight.sum())  # for its error: they are taken as they are
         return partial(ArrayRows, X, columns, weight), held_out, given
@@ -199,6 +200,6 @@ def _canonical(X: Any) -> Any:
     return X
 
 
-def scaled_weight(weight: Array | None) -> Array | None:
-    """Scale weights to mean 1, so that they count like repeated rows."""
-    return None if weight is None else weight * scale_to_mean_one(len(weight), weight.sum())
+def scaled_weight(weight: Array | None, after_holding_out: bool = False) -> Array | None:
+    """Scale weights to mean 1, so that they count like repeated rows; see `scale_to_mean_one`."""
+    return None if weight is None else weight * scale_to_mean_one(len(weight), weight.sum(), after_holding_out)
