@@ -19,7 +19,7 @@ import numpy as np
 
 from .named import Interval, check_range
 from .parameters import Layout
-from .persistence import replacing
+from .persistence import replacing, require_place
 from .tasks import require_callbacks
 from .typing import Array
 
@@ -123,7 +123,7 @@ class Checkpoint(_Callback):
         self.dump = dump
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Raise if the folder of the file does not exist.
+        """Raise if the folder of the file does not exist, or the file is a folder.
 
         Parameters
         ----------
@@ -132,8 +132,7 @@ class Checkpoint(_Callback):
         context : CallbackContext
             Of the fit.
         """
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(f"Checkpoint writes to {self.path}, but there is no folder {self.path.parent}.")
+        require_place(self.path_of(context))
 
     def path_of(self, context: Any) -> Path:
         """Return where the fit of a task is written.

@@ -7,32 +7,49 @@ import numpy as np
 import scipy.sparse
 
 from .exceptions import ReceivedArgumentError
+from .model import OF_VALIDATION, meaning_of
 from .named import nearest
 from .typing import Array
 
-OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
-
 
 def read_metadata(
-    metadata: Mapping[str, Any], names: Collection[str], n_samples: int, suffix: str = ""
+    metadata: Mapping[str, Any],
+    names: Collection[str],
+    n_samples: int,
+    suffix: str = "",
+    model_params: Collection[str] = (),
 ) -> dict[str, Array]:
     """Return what was passed by name as arrays, a row for each row of X; what is None was not passed.
+
+    The suffix ends the names in messages; those of ``model_params`` are given already.
 
     Raises
     ------
     ReceivedArgumentError
-        For a name that no callable has.
+        For a name that no callable has, or that stands for something else.
     ValueError
         For another number of rows, and for what is no array of rows.
     """
     given = {name: values for name, values in metadata.items() if values is not None}
     for name in given:
         if name not in names:
-            raise ReceivedArgumentError(
-                f"Metadata {name + suffix!r} was passed, which no callable that runs here names."
-                f"{nearest(name, names)} They name: {', '.join(sorted(names)) or 'none'}."
-            )
+            raise ReceivedArgumentError(f"Metadata {name!r} was passed, {_objection(name, names, model_params)}")
     return {name: _read_column(name + suffix, values, n_samples) for name, values in given.items()}
+
+
+def _objection(name: str, names: Collection[str], model_params: Collection[str]) -> str:
+    """Say why a name is none of metadata here."""
+    base = name.removesuffix(OF_VALIDATION)
+    if base in model_params:
+        return f"but model_params gives {base!r} already: give it in one of the two places."
+    if name == base or meaning_of(base):
+        taken = meaning_of(name)
+        if taken:
+            return f"but the name is taken: {taken}."
+        which = "which no callable that runs here names"
+    else:
+        which = f"by its ending for the rows of X_val, but no callable that runs here names {base!r}"
+    return f"{which}.{nearest(base, names)} They name: {', '.join(sorted(names)) or 'none'}."
 
 
 def _read_column(name: str, values: Any, n_samples: int) -> Array:

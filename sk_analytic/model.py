@@ -18,10 +18,9 @@ from scipy.sparse import issparse
 
 from .exceptions import ReceivedArgumentError
 from .named import nearest
+from .parameters import GRADIENT_FORMS
 from .rows import Batch
 from .typing import Array, Forward, Grads, LossFunction, Params, Pullback
-
-GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
 
 # What each callable may receive by name, beside metadata and model parameters. Weights reach `vjp` and
 # `jacobian` through the derivative of the loss, so that they would count twice if received there too.
@@ -37,7 +36,18 @@ _RECEIVABLE = {
 }
 _RESERVED = {"params", *(name for names in _RECEIVABLE.values() for name in names)}
 
-_OF_METHODS = {"classes", "X_val", "y_val", "sample_weight_val"}  # arguments that methods of the estimators have
+OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
+
+
+def meaning_of(name: str) -> str:
+    """Say what a name stands for that is not free for metadata; nothing for one that is."""
+    if name in _RESERVED:
+        return "it is one of those that the estimator gives to callables itself"
+    if name == "classes":
+        return "it is an argument of a classifier's partial_fit and fit_chunks"
+    if name.endswith(OF_VALIDATION):
+        return f"what ends in {OF_VALIDATION!r} belongs to X_val, rows to stop early by, which fit and fit_chunks take"
+    return ""
 
 
 def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[str]:
@@ -58,7 +68,8 @@ def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[st
         if callable(function):
             with suppress(ReceivedArgumentError):
                 names |= _arguments(role, function, _by_position(role)).keys()
-    return names - _RESERVED - _OF_METHODS - set(model_params if isinstance(model_params, dict) else ())
+    given = model_params if isinstance(model_params, dict) else {}
+    return {name for name in names if name not in given and not meaning_of(name)}
 
 
 class Receiver:
@@ -102,14 +113,14 @@ class Receiver:
         self._fixed = {name: value for name, value in model_params.items() if name in arguments}
         self.wanted = tuple(name for name in there if name in arguments)
         self.metadata = frozenset(extra).intersection(arguments)
-        self.nameable = self.accepts - _RESERVED - self._fixed.keys()
+        self.nameable = frozenset(n for n in self.accepts if n not in self._fixed and not meaning_of(n))
         for name, parameter in arguments.items():
             if parameter.default is parameter.empty and name not in (*self.wanted, *self._fixed):
                 raise ReceivedArgumentError(
                     f"{role} asks for an argument {name!r} that nothing provides."
                     f"{nearest(name, [*there, *model_params])} There is, by name: "
                     f"{', '.join([*by_position, *there, *model_params]) or 'nothing'}. "
-                    f"{_remedy(role, name)}Give it a default, or name it in model_params."
+                    f"{_remedy(role, name)}"
                 )
         weight = arguments.get("sample_weight")
         self._weight_defaults_to_none = weight is not None and weight.default is None
@@ -302,11 +313,14 @@ def describe(function: object) -> str:
 
 
 def _remedy(role: str, name: str) -> str:
-    """How an argument without a default may come to its value, where that is for the caller of a method to say."""
-    if name in _RESERVED | _OF_METHODS:
-        return ""
+    """How an argument without a default may come to its value."""
+    elsewhere = "Give it a default, or name it in model_params."
+    if name in _RESERVED:
+        return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
+    if meaning_of(name):
+        return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
     methods = "fit, predict and score" if role in ("forward", "vjp in place of forward") else "fit"
-    return f"Where it has a value for each row, pass it to {methods}: {name}=values. "
+    return f"Where it has a value for each row, pass it to {methods}: {name}=values. {elsewhere}"
 
 
 def _by_position(role: str) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ Tree: TypeAlias = Any  # the user's structure, an index in the place of each blo
 
 ROOT = "params"  # the name of the only block where θ is a single array
 
+GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
+
 _PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at without being converted
 
 
@@ -105,6 +107,10 @@ class Layout:
         return ours == theirs
 
     __hash__ = None  # type: ignore[assignment]
+
+    def shape_of(self) -> dict[str, Shape]:
+        """Return the shape of each block by its name."""
+        return dict(zip(self.names, self.shapes, strict=True))
 
     def blocks(self, vector: Array) -> list[Array]:
         """Return the blocks as a list of views on a vector, each in its own shape."""
@@ -210,7 +216,8 @@ class Layout:
             )
         if array.shape != shape:
             raise ParameterStructureError(
-                f"{role} has shape {array.shape} in block {name!r}; expected {shape}. {_shape_hint(array.shape, shape)}"
+                f"{role} has shape {array.shape} in block {name!r}; expected {shape}."
+                f"{_shape_hint(array.shape, shape, role)}"
             )
         return array
 
@@ -348,7 +355,7 @@ def _collect(tree: Tree, node: Any, path: tuple[Any, ...], role: str, out: list[
         out[tree] = node
     elif isinstance(tree, dict):
         if not isinstance(node, Mapping) or node.keys() != tree.keys():
-            _refuse_mapping(tree, node, _where(role, path))
+            _refuse_mapping(tree, node, path, role)
         for key, child in tree.items():
             _collect(child, node[key], (*path, key), role, out)
     else:
@@ -373,16 +380,16 @@ def _refuse_sequence(tree: Sequence[Any], node: Any, where: str) -> NoReturn:
     raise ParameterStructureError(f"{where} has {len(node)} items; expected {len(tree)}.")
 
 
-def _refuse_mapping(tree: Mapping[Any, Any], node: Any, where: str) -> NoReturn:
+def _refuse_mapping(tree: Mapping[Any, Any], node: Any, path: tuple[Any, ...], role: str) -> NoReturn:
+    where = _where(role, path)
     if not isinstance(node, Mapping):
         raise ParameterStructureError(f"{where} is {_kind(node)}; expected a dict with {_listed(tree)}.")
     absent = [key for key in tree if key not in node]
     unknown = [key for key in node if key not in tree]
     if absent:
         came = f"It has: {_listed(node)}." if node else "It is empty."
-        raise ParameterStructureError(
-            f"{where} has no block {absent[0]!r}. {came} A block that is not trained needs a leaf None."
-        )
+        hint = " A block that is not trained needs a leaf None." if role in GRADIENT_FORMS else ""
+        raise ParameterStructureError(f"{where} has no block {absent[0]!r}. {came}{hint}")
     raise ParameterStructureError(
         f"{where} has a block {unknown[0]!r} that the parameters do not have."
         f"{nearest(unknown[0], tree)} They have: {_listed(tree)}."
@@ -429,13 +436,20 @@ def _dtype_hint(array: Array) -> str:
     }.get(array.dtype.kind, "")
 
 
-def _shape_hint(came: Shape, expected: Shape) -> str:
+def listed_shapes(shapes: Mapping[str, Shape]) -> str:
+    """Name blocks with their shapes, for messages."""
+    return ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
+
+
+def _shape_hint(came: Shape, expected: Shape, role: str) -> str:
     if np.prod(came) == np.prod(expected) and sorted(came) == sorted(expected) and came != expected:
-        return "Is it transposed?"
+        return " Is it transposed?"
     if tuple(n for n in came if n != 1) == tuple(n for n in expected if n != 1):
-        return "Only axes of length 1 differ: reshape it, or use keepdims."
+        return " Only axes of length 1 differ: reshape it, or use keepdims."
+    if role not in GRADIENT_FORMS:
+        return ""
     if len(came) > len(expected):
-        return "Was the sum over the rows of the batch left out?"
+        return " Was the sum over the rows of the batch left out?"
     if len(came) < len(expected):
-        return "Was one axis too many summed over?"
-    return "A gradient leaf has the shape of its parameter."
+        return " Was one axis too many summed over?"
+    return " A gradient leaf has the shape of its parameter."

@@ -96,7 +96,8 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
     ValueError
         For another ending of the path, and for a file that is not what its ending says.
     ParameterStructureError
-        For a block that the file lacks or ``like`` does not have, and for one of another shape.
+        For a block that the file lacks or ``like`` does not have, for one of another shape, and for what is no
+        array of real numbers.
     ImportError
         If safetensors is not installed; the message names the extra.
 
@@ -123,6 +124,7 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
     read, _ = _format_of(path)
     blocks = read(path)
     if like is None:
+        Layout.of(blocks, role=os.fspath(path))  # for its errors
         return blocks
     layout = Layout.of(_structure_of(like))
     return layout.publish(_vector_of(blocks, layout, path))
@@ -155,6 +157,11 @@ def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
 
 def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[PathLike, Blocks], None]]:
     """The reader and the writer of a path's format."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"path must be a str or path-like; got one of type {type(path).__name__}. It comes first: "
+            "save_params(path, params), load_params(path, like=...)."
+        )
     ending = Path(path).suffix
     if ending not in _FORMATS:
         raise ValueError(
@@ -164,11 +171,16 @@ def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[
 
 
 def _read_npz(path: PathLike) -> Blocks:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
-        raise ValueError(f"{os.fspath(path)} is no .npz file of plain arrays: {error}") from error
+    refusal = f"{os.fspath(path)} is no .npz file of plain arrays"
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):  # np.load would take a pickle for one, and advise to load it
+            raise ValueError(f"{refusal}: those are zip archives.")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{refusal}: {error}") from error
 
 
 def _write_npz(path: PathLike, blocks: Blocks) -> None:
@@ -206,10 +218,19 @@ def _write_safetensors(path: PathLike, blocks: Blocks) -> None:
 _FORMATS = {".npz": (_read_npz, _write_npz), ".safetensors": (_read_safetensors, _write_safetensors)}
 
 
+def require_place(path: Path) -> None:
+    """Raise if no file can stand at a path."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder. Name a file in it.")
+
+
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
     """Give a path to write to; what was written takes the place of ``path`` at once, and only if it is complete."""
     path = Path(path)
+    require_place(path)
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
         yield unfinished

@@ -661,6 +661,8 @@ def test_checkpoint_points_at_the_way_out(tmp_path):
     assert_array_equal(joblib.load(tmp_path / "model").predict(X), of_lambdas.predict(X))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         make().set_callbacks(Checkpoint(tmp_path / "nowhere" / "model")).fit(X, Y)
+    with pytest.raises(IsADirectoryError, match="cannot be written: it is a folder"):
+        make().set_callbacks(Checkpoint(tmp_path)).fit(X, Y)
     with pytest.raises(ValueError, match=r"every must be a whole number in \[1, inf\); got 0"):
         Checkpoint("model", every=0)
 

@@ -690,7 +690,7 @@ def generated():
         ((X, Y), ValueError, "(?s)requires y.*In chunk 0 .*read as X alone"),
         ([(X, Y), (X[:, :2], Y)], ValueError, "(?s)2 features.*chunk 1 "),
         ([(X, Y), (X, Y[:50])], ValueError, "(?s)inconsistent numbers.*chunk 1 "),
-        ([(X, Y), (X, SCORES[:, :2])], ValueError, r"(?s)y has the shape \(96, 2\).*chunk 1 "),
+        ([(X, Y), (X, SCORES[:, :2])], ValueError, r"(?s)y has shape \(96, 2\).*chunk 1 "),
         ([(X, Y), (X, np.where(Y > 2, np.nan, Y))], ValueError, "(?s)y contains NaN.*chunk 1 "),
         ([(X, Y), (X.astype(np.float32), Y)], ValueError, "(?s)float32 here and float64 in the first.*chunk 1 "),
         ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)Here are sample weights, unlike.*chunk 1 "),

@@ -433,7 +433,12 @@ def test_partial_fit_does_not_warn_that_one_pass_was_not_enough(cls, recwarn):
 @EACH_ESTIMATOR
 def test_partial_fit_is_there_for_rules_only(cls, optimizer, offered):
     """A full-batch method needs all rows: the estimator then has no partial_fit, as MLPClassifier with lbfgs."""
-    assert hasattr(cls(optimizer=optimizer), "partial_fit") is offered
+    estimator = cls(optimizer=optimizer)
+    assert hasattr(estimator, "partial_fit") is offered
+    if not offered:
+        with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as raised:
+            estimator.partial_fit(X, Y_OF[cls])
+        assert f"optimizer='{optimizer}' is a full-batch method, which has no" in str(raised.value.__cause__)
 
 
 @EACH_TASK

@@ -462,6 +462,17 @@ def test_a_transposed_block_is_refused_with_a_hint():
         layout.gather({"W": arange(3, 2)}, np.empty(6))
 
 
+def test_hints_of_gradients_are_for_gradients():
+    """Parameters are not summed over rows, and have no leaf None."""
+    layout = Layout.of({"W": arange(2, 3), "b": arange(3)})
+    for structure, message in [
+        ({"W": arange(2, 3)}, "params_ has no block 'b'. It has: 'W'.$"),
+        ({"W": arange(2, 3), "b": 1.0}, r"params_ has shape \(\) in block 'b'; expected \(3,\).$"),
+    ]:
+        with pytest.raises(ParameterStructureError, match=message):
+            layout.flatten(structure, "params_")
+
+
 def test_a_column_and_a_vector_are_told_apart_in_both_directions():
     """(n,) is no gradient for (n, 1): nothing is broadcast."""
     layout = Layout.of({"W": arange(3, 1)})

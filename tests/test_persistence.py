@@ -11,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from sk_analytic import (
     AnalyticRegressor,
     AnalyticTransformer,
     ParameterStructureError,
+    check_gradient,
     get_optimizer,
     get_optimizer_names,
     load_params,
@@ -374,6 +376,34 @@ def test_parameters_set_by_hand_are_gone_on_from(name):
     assert_array_equal(own["W"], 10.0)
 
 
+@pytest.mark.parametrize(
+    ("own", "came"),
+    [
+        ({"W": np.ones((3, 1)), "b": np.zeros(40)}, r"'W' \(3, 1\), 'b' \(40,\)"),
+        ({"W": np.ones((3, 1)), "b": np.zeros(1), "q": 1.0}, r"'W' \(3, 1\), 'b' \(1,\), 'q' \(\)"),
+        ({"W": np.ones((3, 1))}, r"'W' \(3, 1\)"),
+        ((np.ones((3, 1)), np.zeros(1)), r"'0' \(3, 1\), '1' \(1,\)"),
+    ],
+    ids=["shape", "one more", "one less", "tuple"],
+)
+@pytest.mark.parametrize("going_on", ["partial_fit", "fit", "predict", "check_gradient"])
+def test_parameters_set_by_hand_have_the_blocks_of_the_fit(own, came, going_on):
+    """Other ones are refused wherever they are read: the message is about them, and no function of the user's runs."""
+    estimator = AnalyticRegressor(vjp=linear_vjp, init=linear_init, warm_start=True).fit(X, Y)
+    estimator.params_ = own
+    calls = {
+        "partial_fit": lambda: estimator.partial_fit(X, Y),
+        "fit": lambda: estimator.fit(X, Y),
+        "predict": lambda: estimator.predict(X),
+        "check_gradient": lambda: check_gradient(estimator, X, Y),
+    }
+    message = rf"params_ has {came}; the fit had 'W' \(3, 1\), 'b' \(1,\)\. .*init=params"
+    with pytest.raises(ParameterStructureError, match=message) as raised:
+        calls[going_on]()
+    assert not hasattr(raised.value, "__notes__")
+    assert estimator.params_ is own
+
+
 def test_a_full_batch_method_begins_anew_and_says_so(capsys):
     """Nothing of the curvature is kept: a warm start is a new start from the parameters."""
     estimator = unfinished("lbfgs", 2, verbose=1).fit(X, Y)
@@ -626,14 +656,18 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
             rf"params.{ending} lacks the block 'c'.*It has: W, b. Asked for are: W, c",
         ),
         ({"W": np.ones((3, 2))}, rf"params.{ending} has a block 'b' that is not asked for"),
+        ({"W": np.ones((3, 2)), "b": np.ones(4)}, rf"params.{ending} .* block 'b'; expected \(4,\)\.$"),
     ]:
         with pytest.raises(ParameterStructureError, match=message):
             load_params(path, like=like)
     with pytest.raises(TypeError, match="This AnalyticRegressor is not fitted"):
         load_params(path, like=AnalyticRegressor())
-    path.write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match=rf"params.{ending} is no .{ending} file"):
-        load_params(path)
+    np.save(tmp_path / "array.npy", np.ones(3))
+    for content in [b"nothing of the kind", b"", pickle.dumps([1.0]), (tmp_path / "array.npy").read_bytes()]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"params.{ending} is no .{ending} file") as raised:
+            load_params(path)
+        assert "allow_pickle" not in "".join(traceback.format_exception(raised.value))
     with pytest.raises(FileNotFoundError):
         load_params(tmp_path / f"absent.{ending}")
 
@@ -647,6 +681,9 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     np.savez(path, W=np.array([1.0, np.nan]))
     with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in block 'W'"):
         load_params(path, like={"W": np.ones(2)})
+    np.savez(path, W=np.array(["a"]))
+    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real numbers are needed"):
+        load_params(path)
     np.savez(path, W=np.array([print, None]))
     with pytest.raises(ValueError, match="is no .npz file of plain arrays"):
         load_params(path)
@@ -659,6 +696,17 @@ def test_only_known_formats_are_written(path):
         save_params(path, 1.0)
     with pytest.raises(ValueError, match=r"path must end in .npz or .safetensors"):
         load_params(path)
+
+
+def test_a_place_where_no_file_can_stand_is_named(tmp_path):
+    """A folder that is missing, a folder in the place of the file, arguments that were swapped."""
+    with pytest.raises(FileNotFoundError, match=r"nowhere.a\.npz cannot be written: there is no folder .*nowhere\.$"):
+        save_params(tmp_path / "nowhere" / "a.npz", 1.0)
+    (tmp_path / "b.npz").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"b\.npz cannot be written: it is a folder"):
+        save_params(tmp_path / "b.npz", 1.0)
+    with pytest.raises(TypeError, match=r"path must be a str .* of type dict. It comes first: save_params\(path, par"):
+        save_params({"W": 1.0}, "a.npz")
 
 
 def test_without_safetensors_the_message_names_the_extra(tmp_path, monkeypatch):

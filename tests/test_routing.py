@@ -312,6 +312,36 @@ REFUSED = {
         lambda model: AnalyticTransformer().fit(X, n_components=3),
         "Metadata 'n_components' was passed, .*They name: none",
     ),
+    "given by model_params too": (
+        lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure=EXPOSURE),
+        "Metadata 'exposure' was passed, but model_params gives 'exposure' already",
+    ),
+    "given by model_params to the rows of X_val": (
+        lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure_val=EXPOSURE),
+        "Metadata 'exposure_val' was passed, but model_params gives 'exposure' already",
+    ),
+    "misspelt for the rows of X_val": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, exposur_val=EXPOSURE),
+        "'exposur_val' was passed, by its ending for the rows of X_val, .* names 'exposur'. Did you mean 'exposure'",
+    ),
+    "only for the rows of X_val": (
+        lambda model: model.set_params(early_stopping=True).fit(
+            X, COUNTS, X_val=X, y_val=COUNTS, exposure_val=EXPOSURE
+        ),
+        "exposure_val is passed for the rows of X_val; pass exposure for those of X",
+    ),
+    "rows to score where none are taken": (
+        lambda model: model.partial_fit(X, COUNTS, exposure=EXPOSURE, X_val=X),
+        "'X_val' was passed, but the name is taken: .* rows to stop early by, which fit and fit_chunks take",
+    ),
+    "an argument of other methods": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, classes=EXPOSURE),
+        "'classes' was passed, but the name is taken: it is an argument of a classifier's partial_fit",
+    ),
+    "a name of the estimator's own": (
+        lambda model: model.predict(X, exposure=EXPOSURE, sample_weight=EXPOSURE),
+        "'sample_weight' was passed, but the name is taken: it is one of those that the estimator gives",
+    ),
     "one number": (
         lambda model: model.fit(X, COUNTS, exposure=2.0),
         "exposure must have a value for each row; got 2.0. .*model_params={'exposure': ...}",
@@ -341,6 +371,24 @@ def test_metadata_that_do_not_fit_are_refused(case):
         call(model)
     assert pickle.dumps(model.params_) == before
     model.predict(X, exposure=EXPOSURE)
+
+
+@pytest.mark.parametrize("name", ["classes", "X_val", "exposure_val"])
+def test_a_name_that_is_taken_cannot_be_metadata(name):
+    """Asking for it is refused, also beside the name that it ends, and it cannot be requested; model_params have it."""
+
+    class Taking:
+        __signature__ = inspect.signature(eval(f"lambda params, X, exposure, {name}: 0"))
+
+        def __call__(self, params, X, exposure, **taken):
+            return exposure * params * taken[name], lambda d: d @ exposure * taken[name]
+
+    model = AnalyticRegressor(vjp=Taking(), init=np.ones(()), optimizer="lbfgs")
+    with pytest.raises(ReceivedArgumentError, match=f"vjp asks for an argument '{name}' .* As metadata the name is"):
+        model.fit(X, COUNTS, exposure=EXPOSURE)
+    assert [*requested(model, "predict")] == ["exposure"]
+    model.set_params(model_params={name: 2.0}).fit(X, 2 * EXPOSURE, exposure=EXPOSURE)
+    assert_allclose(model.params_, 1.0)
 
 
 # Requests.

@@ -85,6 +85,14 @@ def test_the_best_parameters_are_restored(optimizer):
     assert get_scorer("neg_log_loss")(model, X_VAL, LABELS[OTHERS]) == pytest.approx(max(scores), rel=1e-9)
 
 
+@pytest.mark.parametrize("kind", [float, np.array, np.atleast_2d, np.float32], ids=lambda kind: kind.__name__)
+def test_a_score_is_one_number_in_any_array(kind):
+    """As scikit-learn's own scoring takes it."""
+    model = AnalyticRegressor(scoring=lambda estimator, X, y: kind(0.5), **ONE_EPOCH).fit(X, Y)
+    assert model.validation_scores_ == [0.5]
+    assert type(model.validation_scores_[0]) is float
+
+
 def centre(params, X):
     return X - params
 
@@ -310,7 +318,7 @@ REFUSED = {
     "metadata missing": ({}, GIVEN, "exposure is passed for the rows of X; pass exposure_val for those of X_val"),
     "metadata too short": ({}, GIVEN | {"exposure_val": [1.0]}, "exposure_val has 1 rows, and X has 20"),
     "features": ({}, GIVEN | {"X_val": X_VAL[:, :2]}, "X has 2 features, but AnalyticRegressor is expecting 3"),
-    "outputs": ({}, GIVEN | {"y_val": np.c_[Y, Y][OTHERS]}, r"y has the shape \(20, 2\) of a row \(2,\)"),
+    "outputs": ({}, GIVEN | {"y_val": np.c_[Y, Y][OTHERS]}, r"y has shape \(20, 2\), but the y that .* \(n_samples,\)"),
     "lengths": ({}, GIVEN | {"y_val": Y}, "inconsistent numbers of samples"),
     "weights of zero": (
         {},
@@ -319,6 +327,7 @@ REFUSED = {
     ),
     "one row": ({}, {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]}, "X_val has 1 rows, and the score needs 2"),
     "not a number": ({"scoring": lambda estimator, X, y: [1.0]}, {}, r"must return one number; got \[1.0\]"),
+    "several numbers": ({"scoring": lambda estimator, X, y: np.ones(2)}, {}, "must return one number; got array"),
     "not for regressors": ({"scoring": "neg_log_loss"}, {}, "has none of the following attributes: predict_proba"),
 }
 
@@ -345,7 +354,7 @@ def test_a_label_that_training_does_not_have_is_refused():
 
 def test_partial_fit_takes_no_rows_to_score():
     """It does not stop early."""
-    with pytest.raises(ReceivedArgumentError, match="Metadata 'X_val' was passed"):
+    with pytest.raises(ReceivedArgumentError, match="Metadata 'X_val' was passed, .* which fit and fit_chunks take"):
         AnalyticRegressor().partial_fit(X, Y, X_val=X_VAL)
 
 

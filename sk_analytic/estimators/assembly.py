@@ -16,13 +16,12 @@ from sklearn.base import clone
 from ..exceptions import ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
 from ..losses import Loss, get_loss
-from ..metadata import read_metadata
-from ..model import GRADIENT_FORMS, Model
+from ..model import Model
 from ..objective import Objective
 from ..optimizers import get_optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import phases_of
-from ..parameters import Layout, Parameters
+from ..parameters import GRADIENT_FORMS, Layout, Parameters, listed_shapes
 from ..rows import CHECK, INIT, ArrayRows, Batch, Rows
 from ..typing import (
     Array,
@@ -143,11 +142,10 @@ class AssembledEstimator(DataEstimator):
     def _starting_theta(self, model: Model, rows: Batch, continuing: bool) -> Parameters:
         dtype = rows.X.dtype
         if continuing:
-            layout = Layout.of(self.params_, dtype)
-            goes_on = self._training_vector is not None and self._are_params_as_published()
-            return Parameters(
-                layout, (self._training_vector if goes_on else layout.flatten(self.params_)).astype(dtype)
-            )
+            theta = self._read_params(dtype)
+            if self._training_vector is not None and self._are_params_as_published():
+                return Parameters(theta.layout, self._training_vector.astype(dtype))
+            return theta
         sizes = {"n_features": rows.X.shape[1], "n_outputs": self._n_init_outputs}
         start = rows.with_columns(sizes, (self._seed, INIT, 0, 0))
         structure = model.starting_params(start)
@@ -155,16 +153,29 @@ class AssembledEstimator(DataEstimator):
         if model.default_init is not None:
             expected = Layout.of(model.default_init(None, start), dtype)
             if set(layout.names) != set(expected.names):
-                blocks = ", ".join(f"{n!r} {shape}" for n, shape in zip(expected.names, expected.shapes, strict=True))
                 raise ParameterStructureError(
                     f"init has blocks {', '.join(map(repr, layout.names))}. No callables are given, and the default "
-                    f"model has {blocks}: start from those, or give forward and a gradient."
+                    f"model has {listed_shapes(expected.shape_of())}: start from those, or give forward and a gradient."
                 )
         return Parameters(layout, layout.flatten(structure, "init"))
 
+    def _read_params(self, dtype: Any = None) -> Parameters:
+        """``params_``, which the user may have set by hand, in the layout of the fit."""
+        layout: Layout = self._layout if dtype is None else self._layout.astype(dtype)
+        try:
+            return Parameters(layout, layout.flatten(self.params_, "params_"))
+        except ParameterStructureError as error:
+            came, fitted = Layout.of(self.params_, role="params_").shape_of(), layout.shape_of()
+            if came == fitted:
+                raise
+            raise ParameterStructureError(
+                f"params_ has {listed_shapes(came)}; the fit had {listed_shapes(fitted)}. What is set by hand has the "
+                "blocks and shapes of the fit; others are where a new training begins: init=params."
+            ) from error
+
     def _are_params_as_published(self) -> bool:
         """Whether ``params_`` are what the last fit put there, and not the user's own."""
-        return checksum(Layout.of(self.params_, self._layout.dtype).flatten(self.params_)) == self._published
+        return checksum(self._read_params().vector) == self._published
 
     def _inspect(self, objective: Objective, theta: Parameters, rows: Rows) -> None:
         """Before the first step: does the prediction fit, is the gradient right?"""
@@ -247,8 +258,7 @@ class AssembledEstimator(DataEstimator):
         method = phases_of(get_optimizer(self.optimizer), self.max_iter)[-1][0]
         metadata = {name: fit_params[name] for name in self._metadata_names("partial_fit") & fit_params.keys()}
         _, (objective, _, rows) = self._prepare(X, y, sample_weight, self._seed, [method], True, metadata)
-        layout = Layout.of(self.params_, self._layout.dtype)
-        return objective, Parameters(layout, layout.flatten(self.params_)), rows[0]
+        return objective, self._read_params(), rows[0]
 
     def _prepare(
         self,
@@ -264,7 +274,7 @@ class AssembledEstimator(DataEstimator):
         other = copy.copy(self)
         other._draw_seed(random_state)
         X, columns, weight = other._read(X, y, sample_weight, reset=not continuing)
-        columns |= read_metadata(metadata, self._metadata_names("partial_fit"), X.shape[0])
+        columns |= self._read_metadata(metadata, self._metadata_names("partial_fit"), X.shape[0])
         return other, other._assemble(partial(ArrayRows, X, columns, scaled_weight(weight)), methods, continuing)
 
 

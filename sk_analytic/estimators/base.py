@@ -17,15 +17,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ..exceptions import DivergenceError, ParameterStructureError, noted
-from ..metadata import read_metadata
+from ..exceptions import DivergenceError, noted
 from ..objective import Objective, merge, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import phases_of
 from ..optimizers.state import State
-from ..parameters import Layout, Parameters
+from ..parameters import Parameters
 from ..rows import CALLABLE, MONITOR, Batch, Rows, read_only
 from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
 from ..training import History, Monitor, Standing, answering, failure, minimize, train
@@ -369,22 +368,12 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         """Return what `forward` says of validated rows."""
         check_is_fitted(self)
         X = self._read_X(X, reset=False)
-        columns = read_metadata(metadata, self._model.predictor.nameable, X.shape[0])
+        columns = self._read_metadata(metadata, self._model.predictor.nameable, X.shape[0])
         model = self._model.bound_to(columns)
         shown = {name: read_only(column) for name, column in columns.items()}
         batch = Batch(read_only(X), shown, position=(self._seed, CALLABLE, 0, 0))
-        prediction = read_prediction(model.predictions(self._params_to_predict(), batch), batch.n)
+        prediction = read_prediction(model.predictions(self._read_params().structure, batch), batch.n)
         return self._check_prediction(prediction).astype(X.dtype, copy=False)
-
-    def _params_to_predict(self) -> Any:
-        """``params_`` as in fit: read-only views, and arrays without dimensions where there are floats."""
-        layout = self._layout
-        try:
-            vector = layout.flatten(self.params_, "params_")
-        except ParameterStructureError:  # the user's own, of other shapes
-            layout = Layout.of(self.params_, layout.dtype)
-            vector = layout.flatten(self.params_, "params_")
-        return layout.views(vector)
 
 
 def _what_is_left(phases: Any, standing: Standing, history: History) -> Any:

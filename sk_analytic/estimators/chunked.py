@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from ..chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
-from ..metadata import OF_VALIDATION, of_validation, read_metadata
+from ..metadata import of_validation
+from ..model import OF_VALIDATION
 from ..rows import HELD_OUT, Rows, generator, scale_to_mean_one
 from ..tasks import GivenRows
 from ..typing import Array, MatrixLike
@@ -139,7 +140,7 @@ class ChunkedEstimator(AnalyticEstimator):
 
         def read(X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool) -> tuple[Any, ...]:
             X, columns, weight = self._read(X, y, sample_weight, reset=reset and not continuing, **labels)
-            return X, columns | read_metadata(metadata, names, X.shape[0]), weight
+            return X, columns | self._read_metadata(metadata, names, X.shape[0]), weight
 
         chunks = Chunks(source, read)
         chunks.survey(self._look_at_targets())

@@ -486,6 +486,11 @@ class AnalyticClassifier(ClassifierMixin, CoefficientsMixin, ChunkedEstimator):
 def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
     """Return the column indices and the indicator matrix of multilabel targets."""
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    if not ((y == 0) | (y == 1)).all():
+        raise ValueError(
+            f"An indicator matrix has 0 and 1, one column a label; y has the values {np.unique(y)}. Where the larger "
+            "one marks a label, pass (y == y.max()).astype(int)."
+        )
     columns = np.arange(y.shape[1])
     if known is not None and not np.array_equal(known, columns):
         raise ValueError(f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import validate_data
 
 from ..exceptions import noted
-from ..metadata import OF_VALIDATION, of_validation, read_metadata
-from ..model import GRADIENT_FORMS
+from ..metadata import of_validation, read_metadata
+from ..model import OF_VALIDATION
+from ..parameters import GRADIENT_FORMS
 from ..rows import ArrayRows, Rows, scale_to_mean_one
 from ..tasks import GivenRows
 from ..typing import (
@@ -79,7 +80,7 @@ class DataEstimator(EstimatorSettings):
         scored = {name: metadata[name] for name in self._metadata_names("score") & metadata.keys()}
         given = GivenRows(X, y, {"sample_weight": sample_weight, **scored})
         X, columns, weight = self._read(X, y, sample_weight, reset=not continuing, classes=classes)
-        columns |= read_metadata(metadata, names, X.shape[0])
+        columns |= self._read_metadata(metadata, names, X.shape[0])
         if not continuing:
             self._draw_seed(self.random_state)
         held_out = self._given_to_validate(X, columns, validation, held_metadata)
@@ -106,6 +107,13 @@ class DataEstimator(EstimatorSettings):
             scale_to_mean_one(len(weight), weight.sum())  # for its error: they are taken as they are
         return partial(ArrayRows, X, columns, weight), held_out, given
 
+    def _read_metadata(
+        self, metadata: Mapping[str, Any], names: Collection[str], n_samples: int, suffix: str = ""
+    ) -> dict[str, Array]:
+        """Validate metadata; a message knows what `model_params` give."""
+        given = self.model_params if isinstance(self.model_params, dict) else ()
+        return read_metadata(metadata, names, n_samples, suffix, given)
+
     def _draw_seed(self, random_state: RandomState) -> None:
         self._seed = int(check_random_state(random_state).randint(2**31 - 1))
 
@@ -119,7 +127,9 @@ class DataEstimator(EstimatorSettings):
         if X_val is None:
             for name, values in beside.items():
                 if values is not None:
-                    raise ValueError(f"{name} is provided, but X_val was not provided.")
+                    raise ValueError(
+                        f"{name} is provided, but X_val was not provided: what ends in {OF_VALIDATION!r} goes with it."
+                    )
             return None
         if y_val is None and "y" in columns:
             raise ValueError("X_val is provided, but y_val was not provided.")
@@ -127,7 +137,9 @@ class DataEstimator(EstimatorSettings):
             raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
         with noted("This is about the validation set: X_val, y_val and what goes with them."):
             X_val, columns_val, weight = self._read(X_val, y_val, weight, reset=False)
-            columns_val |= read_metadata(metadata, columns.keys() - {"y"}, X_val.shape[0], OF_VALIDATION)
+            columns_val |= self._read_metadata(metadata, metadata, X_val.shape[0], OF_VALIDATION)
+        for name in sorted(columns_val.keys() - columns.keys()):
+            raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")
         scored_by_loss = self._scores_by_loss and self.scoring is None
         received = self._metadata_names("partial_fit" if scored_by_loss else "predict")
         for name in sorted(received & columns.keys() - columns_val.keys()):

@@ -141,7 +141,8 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         y = y.astype(X.dtype, copy=False)
         shape = y.shape[1:]
         if not reset and shape != self._y_shape:
-            raise ValueError(f"y has the shape {y.shape} of a row {shape}; in fit a row had {self._y_shape}.")
+            expected = str(("n_samples", *self._y_shape)).replace("'", "")
+            raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
         self._y_shape = shape
         self.n_outputs_ = self._n_init_outputs = shape[0] if shape else 1
         return X, {"y": y}, read_weight(sample_weight, X)

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
-from ..metadata import OF_VALIDATION
-from ..model import GRADIENT_FORMS, metadata_names
+from ..model import OF_VALIDATION, metadata_names
+from ..parameters import GRADIENT_FORMS
 
 _PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")
 

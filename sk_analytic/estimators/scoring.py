@@ -4,6 +4,7 @@ import copy
 import inspect
 import numbers
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,9 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
         view._layout = theta.layout
         view._predictions = predictions
         value = scorer(view, X, y, **arguments)
+        if hasattr(value, "item"):  # an array of one number is one, as in scikit-learn's own scoring
+            with suppress(ValueError):
+                value = value.item()
         if not isinstance(value, numbers.Real):
             raise TypeError(f"scoring={scoring!r} must return one number; got {value!r}.")
         return float(value)

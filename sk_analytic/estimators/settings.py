@@ -34,11 +34,18 @@ from .routing import RoutesMetadata
 
 
 def trains_by_batches(estimator: EstimatorSettings) -> bool:
-    """Whether the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
+    """Raise unless the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
     try:
-        return not isinstance(get_optimizer(estimator.optimizer), FullBatch | Phases)
+        optimizer = get_optimizer(estimator.optimizer)
     except (TypeError, ValueError):
         return True
+    if isinstance(optimizer, FullBatch | Phases):
+        kind = "a full-batch method" if isinstance(optimizer, FullBatch) else "a sequence of methods for one fit"
+        raise AttributeError(
+            f"optimizer={estimator.optimizer!r} is {kind}, which has no partial_fit: choose a minibatch rule such as "
+            "'adam', or call fit with all rows."
+        )
+    return True
 
 
 in_batches: Callable[[F], F] = available_if(trains_by_batches)
