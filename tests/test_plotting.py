@@ -9,6 +9,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from models import linear_forward, linear_gradient, linear_init
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import NotFittedError
@@ -33,7 +34,7 @@ def _drawn_nowhere():
     """Without a window, and closed afterwards."""
     mpl.use("Agg")
     yield
-    mpl.pyplot.close("all")
+    plt.close("all")
 
 
 def fitted(optimizer="adam", max_iter=6, **settings):
