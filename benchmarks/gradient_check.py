@@ -28,7 +28,7 @@ def measure(options):
         n_rows = 500 if options.quick else ROWS
         problem = problem_of_size(size, n_rows, np.dtype(float), batch_size=BATCH_SIZE, epochs=1)
         model = estimator(problem)
-        prepared = model._prepare_check(problem.X, problem.y, None, SEED)
+        prepared = model._prepare_check(problem.X, problem.y, None, SEED, {})
         report = _look(*prepared)
         pair = compare(
             lambda prepared=prepared: _look(*prepared),

@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROWS = ("chunks", "gather", "growth", "loop_tax", "memory", "optimizer_step", "row_gradients", "whole_fit")
+ROWS = (
+    "chunks",
+    "curve_fit",
+    "gather",
+    "gradient_check",
+    "growth",
+    "loop_tax",
+    "losses",
+    "memory",
+    "optimizer_step",
+    "row_gradients",
+    "step",
+    "whole_fit",
+)
 PEERS = ("torch", "skorch", "jax", "optax", "lmfit", "numba", "matplotlib")
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("benchmarks") is None, reason="only in the repository")

@@ -546,7 +546,7 @@ def test_partial_fit_of_each_estimator_refuses_early_stopping(cls):
 def test_a_regressor_keeps_to_the_shape_of_its_targets():
     """In later calls y has as many columns as in the first."""
     model = AnalyticRegressor().partial_fit(X, SCORES)
-    with pytest.raises(ValueError, match=r"in fit a row had \(3,\)"):
+    with pytest.raises(ValueError, match=r"the y that training began with had shape \(n_samples, 3\)"):
         model.partial_fit(X, Y)
 
 
