@@ -104,7 +104,7 @@ class Loss(Hyperparameters):
             raise ValueError(
                 f"{self._title()}: y has shape {y.shape}, but the prediction has shape {prediction.shape}."
             )
-        return _row_by_row(self._summed, y, prediction)
+        return _row_by_row(self._summed, y, prediction, at_once=not self.additive)
 
     def _summed(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         values, derivative = self.formula(y, prediction)
@@ -677,11 +677,11 @@ MANY_ENTRIES, ENTRIES_AT_ONCE = 1 << 19, 1 << 16
 
 
 def _row_by_row(
-    formula: Callable[[Array, Array], tuple[Array, Array]], y: Array, prediction: Array
+    formula: Callable[[Array, Array], tuple[Array, Array]], y: Array, prediction: Array, at_once: bool = False
 ) -> tuple[Array, Array]:
-    """Value and derivative of each row, by a formula that looks at no other; many rows are taken in parts."""
+    """Value and derivative of each row; many rows are taken in parts, where none is looked at for another."""
     with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
-        if prediction.size <= MANY_ENTRIES:
+        if at_once or prediction.size <= MANY_ENTRIES:
             return formula(y, prediction)
         n = len(prediction)
         values, derivative = np.empty(n, prediction.dtype), np.empty(prediction.shape, prediction.dtype)

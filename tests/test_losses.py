@@ -637,3 +637,20 @@ def test_many_rows_are_taken_in_parts(loss, shape, rng, monkeypatch):
         for a, b in zip(parts, whole, strict=True):
             assert_allclose(a, b, rtol=1e-14)
             assert a.shape == b.shape
+
+
+def test_a_loss_that_is_no_sum_over_rows_gets_all_of_them_at_once(monkeypatch):
+    """However many they are."""
+
+    class Centred(Loss):
+        additive = False
+
+        def formula(self, y, prediction):
+            residual = prediction - y - (prediction - y).mean()
+            return 0.5 * residual**2, residual
+
+    monkeypatch.setattr(losses, "MANY_ENTRIES", 2)
+    monkeypatch.setattr(losses, "ENTRIES_AT_ONCE", 2)
+    values, derivative = Centred().value_and_derivative(np.zeros(4), np.array([0.0, 0.0, 4.0, 4.0]))
+    assert_array_equal(derivative, [-2.0, -2.0, 2.0, 2.0])
+    assert_array_equal(values, [2.0, 2.0, 2.0, 2.0])
