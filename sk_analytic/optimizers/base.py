@@ -9,7 +9,7 @@ made of several links. Hyperparameters live here, what an optimizer remembers li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,10 +22,6 @@ from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
 from .schedules import Schedule
 from .state import Now, State
-
-if TYPE_CHECKING:
-    pass
-
 
 UNIT = Interval(0, 1, closed="left")
 """Decay rates of averages."""
