@@ -285,6 +285,7 @@ def own(find: Callable[[Any], Any], given: Any) -> Any:
 
 
 def checksum(vector: Any) -> int:
+    """Return a number that tells whether the values of a vector are still the same."""
     return zlib.crc32(vector)
 
 
