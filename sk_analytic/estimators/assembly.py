@@ -23,11 +23,7 @@ from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import phases_of
 from ..parameters import GRADIENT_FORMS, Layout, Parameters, listed_shapes
 from ..rows import CHECK, INIT, ArrayRows, Batch, Rows
-from ..typing import (
-    Array,
-    MatrixLike,
-    RandomState,
-)
+from ..typing import Array, MatrixLike, RandomState
 from .data import DataEstimator, scaled_weight
 
 CHECKED_ROWS = 50  # for the gradient check where a batch is everything

@@ -28,10 +28,7 @@ from ..parameters import Parameters
 from ..rows import CALLABLE, MONITOR, Batch, Rows, read_only
 from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
 from ..training import History, Monitor, Standing, answering, failure, minimize, train
-from ..typing import (
-    Array,
-    MatrixLike,
-)
+from ..typing import Array, MatrixLike
 from .assembly import AssembledEstimator, checksum, own
 from .scoring import score_by
 

@@ -19,11 +19,7 @@ from ..model import OF_VALIDATION
 from ..parameters import GRADIENT_FORMS
 from ..rows import ArrayRows, Rows, scale_to_mean_one
 from ..tasks import GivenRows
-from ..typing import (
-    Array,
-    MatrixLike,
-    RandomState,
-)
+from ..typing import Array, MatrixLike, RandomState
 from .settings import EstimatorSettings
 
 FLOATS = [np.float64, np.float32]

@@ -271,11 +271,11 @@ class Plan:
                 return True
         return self.optimizer is not optimizer
 
-    def run(self, theta: Array, g: Array, missing: tuple[int, ...]) -> None:
-        """Update θ and the slots by one step."""
+    def run(self, theta: Array, g: Array, missing: tuple[int, ...], by_rows: tuple[int, ...] = ()) -> None:
+        """Update θ and the slots by one step; see `run_by_rows` for the blocks ``by_rows``."""
         for placed in self._scheduled:
             placed.resolve(self.state)
-        key = missing, self._closed() if self._gates else frozenset(), ()
+        key = missing, self._closed() if self._gates else frozenset(), by_rows
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
 
@@ -292,13 +292,9 @@ class Plan:
         if len(kept) < len(by_rows):
             g = np.array(g)
             spread(g, (gradient for gradient in by_rows if not self._by_rows[gradient.block]))
-        for placed in self._scheduled:
-            placed.resolve(self.state)
         self._given.clear()
         self._given.update((gradient.block, gradient) for gradient in kept)
-        key = missing, self._closed() if self._gates else frozenset(), tuple(self._given)
-        for stage in self._itineraries.get(key) or self._itinerary(*key):
-            stage.run(g, theta)
+        self.run(theta, g, missing, tuple(self._given))
 
     def is_growing(self) -> bool:
         """Whether what links let grow has grown by more than a tenth since the last call."""
