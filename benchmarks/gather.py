@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from sk_analytic.rows import GATHERED_BYTES, GATHERED_CSR_BYTES, ArrayRows
+from sk_analytic.data.arrays import GATHERED_BYTES, GATHERED_CSR_BYTES, ArrayRows
 
 from .figures import Figure
 from .timing import compare

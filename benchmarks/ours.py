@@ -3,8 +3,8 @@
 import numpy as np
 
 from sk_analytic import AnalyticClassifier, AnalyticRegressor
+from sk_analytic.data.arrays import SHUFFLE, ArrayRows, generator
 from sk_analytic.optimizers import Adam, use_engine
-from sk_analytic.rows import SHUFFLE, ArrayRows, generator
 
 from . import peers
 

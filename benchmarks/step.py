@@ -10,11 +10,11 @@ from itertools import count, cycle
 import numpy as np
 
 from sk_analytic.losses import LogLoss, SquaredError
-from sk_analytic.model import Model
+from sk_analytic.model.callables import Model
 from sk_analytic.objective import Objective
 from sk_analytic.optimizers import Adam
 from sk_analytic.parameters import Layout, Parameters
-from sk_analytic.training import steps
+from sk_analytic.training.minibatches import steps
 
 from .figures import Figure
 from .loop_tax import ready

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sk_analytic
 from sk_analytic import get_optimizer, get_optimizer_names
-from sk_analytic.representation import DOCUMENTATION
+from sk_analytic.display import DOCUMENTATION
 
 project = "sk_analytic"
 author = "sk_analytic developers"

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from .named import Interval, check_range
+from .callback_support import require_callbacks
+from .hyperparameters import Interval, check_range
 from .parameters import Layout
 from .persistence import replacing, require_place
-from .tasks import require_callbacks
 from .typing import Array
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]

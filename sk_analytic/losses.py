@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, softmax
 
-from .named import Hyperparameters, Interval, Range, lookup
+from .hyperparameters import Hyperparameters, Interval, Range, lookup
 from .typing import Array
 
 REALS = Interval(-np.inf, np.inf)

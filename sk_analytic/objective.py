@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import issparse
 
+from .data.arrays import Batch, Rows
 from .exceptions import ParameterStructureError
+from .hyperparameters import Interval
 from .losses import Loss, SquaredError
-from .model import Model, note, pair
-from .named import Interval
+from .model.callables import Model, note, pair
 from .parameters import Layout, Parameters
-from .row_gradients import RowGradient, outside, spread
-from .rows import Batch, Rows
+from .sparse_gradients import RowGradient, outside, spread
 from .typing import Array, Shape
 
 STRENGTH = Interval(0, np.inf)  # of a penalty

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
-from .named import nearest
-from .row_gradients import RowGradient, is_by_rows, read_rows
+from .hyperparameters import nearest
+from .sparse_gradients import RowGradient, is_by_rows, read_rows
 from .typing import Array, Grads, Params, Shape
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .exceptions import ParameterStructureError
-from .named import nearest
+from .hyperparameters import nearest
 from .parameters import Layout
 from .typing import Array, Params
 
@@ -287,10 +287,11 @@ def _own_types() -> Iterator[Any]:
     """The classes, and the functions of the default models, that a file of an estimator can name."""
     from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
-    from . import estimators, losses, model, optimizers
+    from . import estimators, losses, optimizers
     from .gradient_check import Finding, GradientReport
+    from .model import callables as model
     from .optimizers.state import LinkState, Now, State
-    from .training import History, Standing
+    from .training.minibatches import History, Standing
 
     yield from (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
     yield from (History, Standing, Layout, State, LinkState, Now, GradientReport, Finding, model.Model, model.Receiver)

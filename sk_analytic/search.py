@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import clone
 
+from .data.arrays import Rows
 from .exceptions import DivergenceError
-from .named import Interval, check_range, nearest, require_estimator, unknown_hyperparameter
+from .hyperparameters import Interval, check_range, nearest, require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .parameters import Parameters
-from .rows import Rows
-from .training import steps
+from .training.minibatches import steps
 from .typing import Array, MatrixLike, RandomState
 
 __all__ = ["LearningRateSweep", "find_learning_rate", "optimizer_grid"]

@@ -29,11 +29,11 @@ from sk_analytic import (
     get_optimizer,
     get_optimizer_names,
 )
+from sk_analytic.callback_support import WithoutCallbacks
 from sk_analytic.callbacks import Checkpoint, GradientMonitor, LearningRateLog
 from sk_analytic.optimizers import SGD, Adam, Exponential, PerBlock, Phases, ReduceOnPlateau, Step
-from sk_analytic.optimizers.full_batch import FullBatch
+from sk_analytic.optimizers.scipy_methods import FullBatch
 from sk_analytic.parameters import Layout
-from sk_analytic.tasks import WithoutCallbacks
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on")

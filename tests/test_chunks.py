@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, get_scorer, r2_score
 from sklearn.utils import compute_class_weight
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
-from sk_analytic.chunks import ChunkRows, Chunks, Source
+from sk_analytic.data.arrays import HELD_OUT, MONITOR, ArrayRows, generator
+from sk_analytic.data.chunks import ChunkRows, Chunks, Source
 from sk_analytic.optimizers import Phases
-from sk_analytic.rows import HELD_OUT, MONITOR, ArrayRows, generator
 
 # Whether an optimizer has come to its end is no matter where a fit is only begun.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

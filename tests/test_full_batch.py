@@ -13,9 +13,9 @@ from sklearn.model_selection import GridSearchCV
 
 from sk_analytic import AnalyticRegressor, DivergenceError, get_optimizer, get_optimizer_names
 from sk_analytic.losses import Poisson
-from sk_analytic.model import linear_forward, linear_init
+from sk_analytic.model.callables import linear_forward, linear_init
 from sk_analytic.optimizers import LBFGS, SGD, Adam, Phases
-from sk_analytic.optimizers.full_batch import FullBatch
+from sk_analytic.optimizers.scipy_methods import FullBatch
 
 METHODS = [name for name in get_optimizer_names() if isinstance(get_optimizer(name), FullBatch)]
 ALPHA = 0.01
@@ -239,11 +239,11 @@ def test_success_where_it_started_is_a_failure(method, diabetes):
 @pytest.mark.parametrize("method", ["bfgs", "cg", "newton-cg"])
 def test_options_that_scipy_does_not_have_yet_stay_at_its_defaults(method, diabetes, monkeypatch):
     """The oldest scipy does not know c1 and c2: it is not passed them, and other values name the version."""
-    monkeypatch.setattr("sk_analytic.optimizers.full_batch.SCIPY", (1, 11))
+    monkeypatch.setattr("sk_analytic.optimizers.scipy_methods.SCIPY", (1, 11))
     assert linear(optimizer=method, tol=1.0).fit(*diabetes).optimizer_.options().keys().isdisjoint({"c1", "c2"})
     with pytest.raises(ValueError, match=r"c2=0.5 needs scipy 1.12 or later; this is .* where c2 is 0.[49]"):
         linear(optimizer=method).set_params(optimizer__c2=0.5).fit(*diabetes)
-    monkeypatch.setattr("sk_analytic.optimizers.full_batch.SCIPY", (1, 12))
+    monkeypatch.setattr("sk_analytic.optimizers.scipy_methods.SCIPY", (1, 12))
     assert get_optimizer(method).set_params(c2=0.5).options()["c2"] == 0.5
 
 

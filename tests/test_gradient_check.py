@@ -9,13 +9,13 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sk_analytic import AnalyticDensity, AnalyticRegressor, AnalyticTransformer, GradientReport, check_gradient
+from sk_analytic.data.arrays import Batch
 from sk_analytic.exceptions import GradientCheckError
 from sk_analytic.gradient_check import examine, require_right
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model import GRADIENT_FORMS, Model
+from sk_analytic.model.callables import GRADIENT_FORMS, Model
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
-from sk_analytic.rows import Batch
 
 RNG = np.random.default_rng(0)
 N, K = 20, 4

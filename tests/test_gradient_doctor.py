@@ -25,8 +25,8 @@ from sk_analytic import (
     check_gradient,
 )
 from sk_analytic.gradient_check import Cause, compare_entries, examine, forget
-from sk_analytic.gradient_check.causes import Doubt, Hypothesis
-from sk_analytic.gradient_check.doctor import of_callables
+from sk_analytic.gradient_check.check import of_callables
+from sk_analytic.gradient_check.hypotheses import Doubt, Hypothesis
 from sk_analytic.gradient_check.verdict import QUICK
 
 ROOT = Path(__file__).parents[1]

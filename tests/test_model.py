@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sk_analytic.data.arrays import CALLABLE, Batch, generator
 from sk_analytic.exceptions import ReceivedArgumentError
 from sk_analytic.losses import get_loss
-from sk_analytic.model import AUTOENCODER, GAUSSIAN, GRADIENT_FORMS, LINEAR, Model, Receiver
+from sk_analytic.model.callables import AUTOENCODER, GAUSSIAN, GRADIENT_FORMS, LINEAR, Model, Receiver
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
-from sk_analytic.rows import CALLABLE, Batch, generator
 
 THETA = {"W": np.ones(2)}
 X = np.arange(6.0).reshape(3, 2)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sk_analytic.data.arrays import Batch
 from sk_analytic.exceptions import ParameterStructureError
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model import GRADIENT_FORMS, LINEAR, Model
+from sk_analytic.model.callables import GRADIENT_FORMS, LINEAR, Model
 from sk_analytic.objective import Objective, Partial, match_target, merge, read_prediction
 from sk_analytic.parameters import Layout, Parameters
-from sk_analytic.rows import Batch
 
 N, N_FEATURES, N_HIDDEN, K = 13, 3, 4, 2
 X = np.random.default_rng(1).normal(size=(N, N_FEATURES))

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 import sk_analytic.optimizers as library
 from sk_analytic.exceptions import ParameterStructureError
-from sk_analytic.named import Hyperparameters
+from sk_analytic.hyperparameters import Hyperparameters
 from sk_analytic.optimizers import (
     LBFGS,
     SGD,

@@ -58,7 +58,7 @@ from sk_analytic.optimizers import (
     RMSprop,
     WarmUp,
 )
-from sk_analytic.optimizers.full_batch import FullBatch
+from sk_analytic.optimizers.scipy_methods import FullBatch
 
 # Most fits here are cut short on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

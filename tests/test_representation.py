@@ -26,9 +26,9 @@ from sk_analytic import (
     get_optimizer,
     get_optimizer_names,
 )
+from sk_analytic.display import DOCUMENTATION, LINE
 from sk_analytic.losses import Huber
 from sk_analytic.optimizers import SGD, Adam, Chain, ClipNorm, Cosine, Joined, PerBlock, Phases, ReduceOnPlateau
-from sk_analytic.representation import DOCUMENTATION, LINE
 
 ESTIMATORS = [AnalyticRegressor, AnalyticClassifier, AnalyticDensity, AnalyticTransformer]
 CHAIN = Chain([ClipNorm(1.0), PerBlock({"W": Adam(Cosine(0.1, length=30))}, default=SGD(ReduceOnPlateau(0.1)))])

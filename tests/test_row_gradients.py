@@ -35,7 +35,7 @@ from sk_analytic.optimizers import (
 )
 from sk_analytic.optimizers.compiled import is_installed
 from sk_analytic.parameters import Layout
-from sk_analytic.row_gradients import spread
+from sk_analytic.sparse_gradients import spread
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

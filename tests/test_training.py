@@ -34,8 +34,8 @@ from sk_analytic import (
     get_optimizer,
     get_optimizer_names,
 )
+from sk_analytic.data.arrays import CALLABLE, SHUFFLE, generator
 from sk_analytic.optimizers import SGD, use_engine
-from sk_analytic.rows import CALLABLE, SHUFFLE, generator
 
 # Most fits here are cut short on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -13,16 +13,16 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
+from ..data.arrays import CHECK, INIT, ArrayRows, Batch, Rows
 from ..exceptions import ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
 from ..losses import Loss, get_loss
-from ..model import Model
+from ..model.callables import Model
 from ..objective import Objective
 from ..optimizers import get_optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import phases_of
+from ..optimizers.scipy_methods import FullBatch
 from ..parameters import GRADIENT_FORMS, Layout, Parameters, listed_shapes
-from ..rows import CHECK, INIT, ArrayRows, Batch, Rows
 from ..typing import Array, MatrixLike, RandomState
 from .data import DataEstimator, scaled_weight
 

@@ -17,17 +17,17 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
+from ..data.arrays import CALLABLE, MONITOR, Batch, Rows, read_only
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective, merge, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import phases_of
+from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Parameters
-from ..rows import CALLABLE, MONITOR, Batch, Rows, read_only
-from ..tasks import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
-from ..training import History, Monitor, Standing, answering, failure, minimize, train
+from ..training.minibatches import History, Monitor, Standing, answering, failure, minimize, train
 from ..typing import Array, MatrixLike
 from .assembly import AssembledEstimator, checksum, own
 from .scoring import score_by

@@ -7,12 +7,12 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from ..chunks import ChunkRows, Chunks, Source
+from ..callback_support import GivenRows
+from ..data.arrays import HELD_OUT, Rows, generator, scale_to_mean_one
+from ..data.chunks import ChunkRows, Chunks, Source
 from ..losses import get_loss
-from ..metadata import of_validation
-from ..model import OF_VALIDATION
-from ..rows import HELD_OUT, Rows, generator, scale_to_mean_one
-from ..tasks import GivenRows
+from ..model.callables import OF_VALIDATION
+from ..model.metadata import of_validation
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 

@@ -12,13 +12,13 @@ from sklearn.utils import check_array, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ..chunks import Chunk, Source
+from ..data.chunks import Chunk, Source
 from ..exceptions import ParameterStructureError
 from ..losses import LogLoss, Loss
-from ..model import LINEAR
+from ..model.callables import LINEAR
 from ..optimizers.base import Optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases
+from ..optimizers.scipy_methods import FullBatch
 from ..typing import (
     Array,
     Forward,

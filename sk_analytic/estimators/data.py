@@ -13,12 +13,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import validate_data
 
+from ..callback_support import GivenRows
+from ..data.arrays import ArrayRows, Rows, scale_to_mean_one
 from ..exceptions import noted
-from ..metadata import of_validation, read_metadata
-from ..model import OF_VALIDATION
+from ..model.callables import OF_VALIDATION
+from ..model.metadata import of_validation, read_metadata
 from ..parameters import GRADIENT_FORMS
-from ..rows import ArrayRows, Rows, scale_to_mean_one
-from ..tasks import GivenRows
 from ..typing import Array, MatrixLike, RandomState
 from .settings import EstimatorSettings
 

@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
-from ..model import GAUSSIAN
+from ..model.callables import GAUSSIAN
 from ..optimizers.base import Optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases
+from ..optimizers.scipy_methods import FullBatch
 from ..typing import (
     Array,
     Forward,

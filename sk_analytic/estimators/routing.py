@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
-from ..model import OF_VALIDATION, metadata_names
+from ..model.callables import OF_VALIDATION, metadata_names
 from ..parameters import GRADIENT_FORMS
 
 _PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")

@@ -11,9 +11,9 @@ import numpy as np
 from sklearn import get_config
 from sklearn.metrics import check_scoring
 
+from ..data.arrays import ArrayRows, Batch, Rows
 from ..objective import Objective
 from ..parameters import Parameters
-from ..rows import ArrayRows, Batch, Rows
 from ..typing import Array
 
 

@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
+from ..display import block, labelled
+from ..hyperparameters import Interval, NamedParametersMixin, Range, check_range
 from ..losses import Loss, get_loss
-from ..named import Interval, NamedParametersMixin, Range, check_range
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases
-from ..representation import block, labelled
+from ..optimizers.scipy_methods import FullBatch
 from ..typing import (
     F,
     Forward,

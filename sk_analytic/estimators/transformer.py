@@ -5,15 +5,15 @@ from typing import Any
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from ..data.arrays import Rows
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
-from ..model import AUTOENCODER
+from ..model.callables import AUTOENCODER
 from ..objective import Objective
 from ..optimizers.base import Optimizer
-from ..optimizers.full_batch import FullBatch
 from ..optimizers.phases import Phases
+from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters
-from ..rows import Rows
 from ..typing import (
     Array,
     Forward,

@@ -16,9 +16,9 @@
     entries.py         entry by entry, for pictures
 """
 
-from .causes import Cause
-from .doctor import check_gradient, examine, require_right, second_opinion
+from .check import check_gradient, examine, require_right, second_opinion
 from .entries import compare_entries
+from .hypotheses import Cause
 from .memory import forget
 from .report import Finding, GradientReport
 

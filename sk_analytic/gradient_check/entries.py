@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.arrays import CHECK, Batch, generator
 from ..objective import Objective
 from ..parameters import Parameters
-from ..rows import CHECK, Batch, generator
 from ..typing import Array, Shape
-from .subject import Situation, Subject, nearby, size_of
+from .evaluation import Situation, Subject, nearby, size_of
 
 
 class Entries(NamedTuple):

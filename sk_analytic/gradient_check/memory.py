@@ -5,8 +5,8 @@ import weakref
 from collections import OrderedDict
 from typing import Any, TypeAlias
 
+from ..data.arrays import Batch
 from ..objective import Objective
-from ..rows import Batch
 from .report import GradientReport
 
 MOST = 1000

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..parameters import Layout
 from ..typing import Array
-from .causes import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
 from .differences import Differences
+from .evaluation import Situation, SpentError, nearby, size_of
+from .hypotheses import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
 from .report import Finding
-from .subject import Situation, SpentError, nearby, size_of
 
 RIGHT = 1e-5  # relative difference up to which the two derivatives agree
 WRONG = 1e-4  # relative difference from which they plainly disagree

@@ -6,15 +6,15 @@ All names here are drawn from the classes in the modules: a new one is its class
 from types import ModuleType
 from typing import Any
 
-from ..named import lookup
-from . import averages, base, full_batch, phases, rules, schedules, transforms
+from ..hyperparameters import lookup
+from . import averages, base, phases, rules, schedules, scipy_methods, transforms
 from .averages import *  # noqa: F403
 from .base import *  # noqa: F403
 from .compiled import use_engine
-from .full_batch import *  # noqa: F403
 from .phases import *  # noqa: F403
 from .rules import *  # noqa: F403
 from .schedules import *  # noqa: F403
+from .scipy_methods import *  # noqa: F403
 from .transforms import *  # noqa: F403
 
 
@@ -29,8 +29,8 @@ def _classes(module: ModuleType) -> dict[str, Any]:
 
 def _table() -> dict[str, Any]:
     """Return the class for each name: the class's own in lower case, or its attribute ``name``."""
-    classes = [*_classes(rules).values(), *_classes(full_batch).values()]
-    return {vars(c).get("name", c.__name__.lower()): c for c in classes if c is not full_batch.FullBatch}
+    classes = [*_classes(rules).values(), *_classes(scipy_methods).values()]
+    return {vars(c).get("name", c.__name__.lower()): c for c in classes if c is not scipy_methods.FullBatch}
 
 
 def get_optimizer(optimizer: object) -> Any:
@@ -59,7 +59,7 @@ def get_optimizer(optimizer: object) -> Any:
     >>> get_optimizer("adam").set_params(learning_rate=0.1)
     Adam(learning_rate=0.1)
     """
-    if isinstance(optimizer, full_batch.FullBatch | phases.Phases):
+    if isinstance(optimizer, scipy_methods.FullBatch | phases.Phases):
         return optimizer
     return lookup("optimizer", _table(), optimizer, base.Optimizer)
 
@@ -82,5 +82,5 @@ def get_optimizer_names() -> list[str]:
 
 
 __all__ = ["get_optimizer", "get_optimizer_names", "use_engine"]
-_MODULES = averages, base, full_batch, phases, rules, schedules, transforms
+_MODULES = averages, base, scipy_methods, phases, rules, schedules, transforms
 __all__ += [name for module in _MODULES for name in _classes(module)]

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..named import Hyperparameters, Interval, check_range, nearest
+from ..display import block, labelled
+from ..hyperparameters import Hyperparameters, Interval, check_range, nearest
 from ..parameters import Layout
-from ..representation import block, labelled
-from ..row_gradients import RowGradient
+from ..sparse_gradients import RowGradient
 from ..typing import Array
 from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Self
 
-from ..named import Hyperparameters, unknown_hyperparameter
+from ..hyperparameters import Hyperparameters, unknown_hyperparameter
 
 
 class Composite(Hyperparameters):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
-from ..row_gradients import RowGradient
+from ..sparse_gradients import RowGradient
 from ..typing import Array, DType
 
 if TYPE_CHECKING:

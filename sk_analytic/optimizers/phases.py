@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
-from ..named import Hyperparameters, Interval, check_range, unknown_hyperparameter
-from ..representation import block
+from ..display import block
+from ..hyperparameters import Hyperparameters, Interval, check_range, unknown_hyperparameter
 from .base import Optimizer
-from .full_batch import FullBatch
+from .scipy_methods import FullBatch
 
 COUNT = Interval(1, float("inf"), integral=True)
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..named import Hyperparameters, Interval, Range
-from ..row_gradients import RowGradient, spread
+from ..hyperparameters import Hyperparameters, Interval, Range
+from ..sparse_gradients import RowGradient, spread
 from ..typing import Array
 from .compiled import engine_for
 from .engines import MOST_KEPT

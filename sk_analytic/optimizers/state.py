@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout
-from ..row_gradients import RowGradient, is_by_rows, read_rows
+from ..sparse_gradients import RowGradient, is_by_rows, read_rows
 from ..typing import Array, Shape
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..named import Interval
+from ..hyperparameters import Interval
 from ..typing import Array, Arrays, Number
 from .base import AMOUNT, POSITIVE, UNIT, Link
 from .state import Now

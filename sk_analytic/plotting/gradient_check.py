@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..gradient_check import compare_entries
-from ..gradient_check.doctor import of_callables
-from ..named import require_estimator
+from ..gradient_check.check import of_callables
+from ..hyperparameters import require_estimator
 from ..typing import MatrixLike, Params, RandomState
 from .figure import pyplot
 

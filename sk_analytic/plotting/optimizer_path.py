@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from ..named import nearest, require_estimator
+from ..data.arrays import MONITOR
+from ..hyperparameters import nearest, require_estimator
 from ..parameters import Layout, Parameters
-from ..rows import MONITOR
 from ..typing import Array
 from .figure import axes_for, pyplot
 

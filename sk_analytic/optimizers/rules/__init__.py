@@ -6,9 +6,9 @@ where a rule says so. Each file holds one family; a new rule in any of them need
 
 from .adagrad import *  # noqa: F403
 from .adam import *  # noqa: F403
-from .averaging import *  # noqa: F403
+from .adam_variants import *  # noqa: F403
+from .averaged import *  # noqa: F403
 from .momentum import *  # noqa: F403
-from .nesterov import *  # noqa: F403
+from .nesterov_adam import *  # noqa: F403
 from .parameter_free import *  # noqa: F403
-from .signs import *  # noqa: F403
-from .spread import *  # noqa: F403
+from .sign_based import *  # noqa: F403

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...named import Interval
+from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, UNIT, NamedChain, Rule
 from ..state import Now

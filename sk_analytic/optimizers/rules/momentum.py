@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ...named import Interval
+from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
 from ..base import NamedChain, Rule
 from ..state import Now

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .representation import Shown
+from .display import Shown
 from .typing import T
 
 
@@ -33,7 +33,7 @@ class Interval:
 
     Examples
     --------
-    >>> from sk_analytic.named import Interval
+    >>> from sk_analytic.hyperparameters import Interval
     >>> print(Interval(0, 1, closed="left"))
     [0, 1)
     >>> Interval(0, 1, closed="left").holds([0.0, 1.0])

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..losses import Loss
-from ..objective import match_target
-from ..typing import Array
-from .case import Case
-from .differences import FIRST_STEP
-from .subject import Situation, replaced, take
+from ...losses import Loss
+from ...objective import match_target
+from ...typing import Array
+from ..differences import FIRST_STEP
+from ..evaluation import Situation, replaced, take
+from ..evidence import Case
 
 MOST_ROWS = 128  # rows that a loss of the user's own is asked one by one
 

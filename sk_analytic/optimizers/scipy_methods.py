@@ -14,7 +14,7 @@ import scipy
 import scipy.optimize
 from scipy.optimize import OptimizeResult
 
-from ..named import Hyperparameters, Interval
+from ..hyperparameters import Hyperparameters, Interval
 from ..typing import Array
 
 COUNT = Interval(1, np.inf, closed="left", integral=True)

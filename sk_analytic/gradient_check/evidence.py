@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..typing import Array
-from .subject import Situation, size_of
+from .evaluation import Situation, size_of
 
 CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
 EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers

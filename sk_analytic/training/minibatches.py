@@ -19,15 +19,15 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from .exceptions import DivergenceError, noted
-from .objective import Objective, Partial, Residuals, merge
-from .optimizers.base import Optimizer
-from .optimizers.full_batch import FullBatch
-from .optimizers.state import State
-from .parameters import Layout, Parameters
-from .row_gradients import square
-from .rows import Batch, Rows
-from .typing import Array, T
+from ..data.arrays import Batch, Rows
+from ..exceptions import DivergenceError, noted
+from ..objective import Objective, Partial, Residuals, merge
+from ..optimizers.base import Optimizer
+from ..optimizers.scipy_methods import FullBatch
+from ..optimizers.state import State
+from ..parameters import Layout, Parameters
+from ..sparse_gradients import square
+from ..typing import Array, T
 
 _HINTS = {
     "start": (

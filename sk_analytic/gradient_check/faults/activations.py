@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array
-from .case import Case
-from .causes import Diagnosis, Hypothesis
-from .subject import Situation, dense, take
+from ...typing import Array
+from ..evaluation import Situation, dense, take
+from ..evidence import Case
+from ..hypotheses import Diagnosis, Hypothesis
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4

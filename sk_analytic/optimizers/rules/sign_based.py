@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...named import Interval
+from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
 from ..base import POSITIVE, UNIT, NamedChain, Rule
 from ..state import Now

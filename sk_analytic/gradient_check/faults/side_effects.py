@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..rows import CALLABLE, Batch
-from ..typing import Array
-from .case import Case
-from .causes import Cause, Diagnosis
-from .report import Finding
-from .subject import Situation, Subject, nearby, take
-from .verdict import Judgement, differs
+from ...data.arrays import CALLABLE, Batch
+from ...typing import Array
+from ..evaluation import Situation, Subject, nearby, take
+from ..evidence import Case
+from ..hypotheses import Cause, Diagnosis
+from ..report import Finding
+from ..verdict import Judgement, differs
 
 MOST_LISTED = 5
 INEXACT = (

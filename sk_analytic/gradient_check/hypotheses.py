@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from .case import Case
+    from .evidence import Case
 
 
 class Diagnosis(NamedTuple):

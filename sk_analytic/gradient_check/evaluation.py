@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from ..data.arrays import Batch, read_only
 from ..objective import Objective
 from ..parameters import Layout, Parameters
-from ..rows import Batch, read_only
 from ..typing import Array
 from .differences import Differences
 

@@ -16,11 +16,11 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
-from .exceptions import noted
-from .objective import Objective, Partial
-from .parameters import Parameters
-from .rows import CALLABLE, CHUNKS, ArrayRows, Batch, draw, generator, sampled, stacked
-from .typing import Array, T
+from ..exceptions import noted
+from ..objective import Objective, Partial
+from ..parameters import Parameters
+from ..typing import Array, T
+from .arrays import CALLABLE, CHUNKS, ArrayRows, Batch, draw, generator, sampled, stacked
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ..rows import Batch
-from ..typing import Array
-from .case import Case, Fit
-from .causes import Diagnosis, Hypothesis
+from ...data.arrays import Batch
+from ...typing import Array
+from ..evaluation import Situation, dense, replaced, size_of, take
+from ..evidence import Case, Fit
+from ..hypotheses import Diagnosis, Hypothesis
 from .contributions import Contributions
-from .subject import Situation, dense, replaced, size_of, take
 
 INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 

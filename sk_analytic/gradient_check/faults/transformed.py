@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Shape
-from .case import Case, Fit
-from .causes import Diagnosis, Hypothesis
-from .subject import Situation
+from ...typing import Array, Shape
+from ..evaluation import Situation
+from ..evidence import Case, Fit
+from ..hypotheses import Diagnosis, Hypothesis
 
 NICE = 1e-6  # how close a factor must be to a number to be called that
 
@@ -308,7 +308,7 @@ class CumulativeSum(Hypothesis):
 
 def _rows_of_ones(case: Case) -> list[Situation]:
     """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
-    from .subject import dense, replaced, take
+    from ..evaluation import dense, replaced, take
 
     batch = case.situation.batch
     one = take(batch, [0])

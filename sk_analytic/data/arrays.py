@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import issparse, vstack
 
-from .parameters import Parameters
-from .typing import Array, T
+from ..parameters import Parameters
+from ..typing import Array, T
 
 if TYPE_CHECKING:
-    from .objective import Objective, Partial
+    from ..objective import Objective, Partial
 
 
 # Purposes of random numbers, the first entry of a position.

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import issparse
 
-from .exceptions import ReceivedArgumentError
-from .named import nearest
-from .parameters import GRADIENT_FORMS
-from .rows import Batch
-from .typing import Array, Forward, Grads, LossFunction, Params, Pullback
+from ..data.arrays import Batch
+from ..exceptions import ReceivedArgumentError
+from ..hyperparameters import nearest
+from ..parameters import GRADIENT_FORMS
+from ..typing import Array, Forward, Grads, LossFunction, Params, Pullback
 
 # What each callable may receive by name, beside metadata and model parameters. Weights reach `vjp` and
 # `jacobian` through the derivative of the loss, so that they would count twice if received there too.

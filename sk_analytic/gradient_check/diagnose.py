@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..typing import Array
-from . import elsewhere, places, rows, shapes, transforms, units  # noqa: F401  they fill the table of hypotheses
-from .case import Case
-from .causes import Diagnosis, Hypothesis, Slight, Unexplained
-from .places import FirstStep, LastStep, pattern
+from .evaluation import Situation, SpentError, take
+from .evidence import Case
+from .faults import activations, localized, other_point, postprocessed, samples, transformed  # noqa: F401  they fill the table
+from .faults.localized import FirstStep, LastStep, pattern
+from .faults.side_effects import not_finite
+from .hypotheses import Diagnosis, Hypothesis, Slight, Unexplained
 from .report import Finding
-from .state import not_finite
-from .subject import Situation, SpentError, take
 from .verdict import Checker, Judgement
 
 MANY = 10**9

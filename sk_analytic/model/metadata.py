@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from .exceptions import ReceivedArgumentError
-from .model import OF_VALIDATION, meaning_of
-from .named import nearest
-from .typing import Array
+from ..exceptions import ReceivedArgumentError
+from ..hyperparameters import nearest
+from ..typing import Array
+from .callables import OF_VALIDATION, meaning_of
 
 
 def read_metadata(

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
+from ..data.arrays import CHECK, ArrayRows, Batch, generator
 from ..exceptions import GradientCheckError
-from ..metadata import read_metadata
-from ..model import Model, metadata_names
-from ..named import Interval, check_range, require_estimator
+from ..hyperparameters import Interval, check_range, require_estimator
+from ..model.callables import Model, metadata_names
+from ..model.metadata import read_metadata
 from ..objective import Objective
 from ..parameters import Layout, Parameters
-from ..rows import CHECK, ArrayRows, Batch, generator
 from ..typing import Array, Params, RandomState
-from .causes import NotFinite
-from .diagnosis import MANY, Diagnoses
+from .diagnose import MANY, Diagnoses
+from .evaluation import Situation, SpentError, Subject, nearby
+from .faults.side_effects import depends_on_calls, is_stochastic, written_to
+from .hypotheses import NotFinite
 from .memory import key_of, recall, remember
 from .report import Finding, GradientReport
-from .state import depends_on_calls, is_stochastic, written_to
-from .subject import Situation, SpentError, Subject, nearby
 from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block

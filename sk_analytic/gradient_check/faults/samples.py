@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from ..losses import Loss, get_loss, get_loss_names
-from ..typing import Array
-from .case import Case, Fit
-from .causes import Diagnosis, Hypothesis
+from ...losses import Loss, get_loss, get_loss_names
+from ...typing import Array
+from ..evaluation import Situation
+from ..evidence import Case, Fit
+from ..hypotheses import Diagnosis, Hypothesis
 from .contributions import Contributions
-from .subject import Situation
-from .transforms import is_near
+from .transformed import is_near
 
 WORST_CONDITION = 1e6
 MOST_CLASSES = 30

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Shape
-from .case import CHOSEN_ON, Case
-from .causes import Diagnosis, Hypothesis
+from ...typing import Array, Shape
+from ..evidence import CHOSEN_ON, Case
+from ..hypotheses import Diagnosis, Hypothesis
 
 MOST_SLICES = 64
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..typing import Array, Shape
-from .case import Case
-from .causes import Diagnosis, Hypothesis
-from .subject import Situation, SpentError
-from .transforms import is_near
+from ...typing import Array, Shape
+from ..evaluation import Situation, SpentError
+from ..evidence import Case
+from ..hypotheses import Diagnosis, Hypothesis
+from .transformed import is_near
 
 SMALL = 48  # entries that are looked at one by one
 SAMPLE = 6  # slices that are tried first: where all are wrong nothing is to be found
@@ -286,7 +286,7 @@ class Through(Hypothesis):
                     middle = length // 2
                     words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
                     yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
-        from .subject import dense
+        from ..evaluation import dense
 
         X = dense(case.situation.batch)
         if X.ndim == 2 and X.shape[1] > 2:
@@ -306,7 +306,7 @@ class Through(Hypothesis):
         return None if self._heals(case, at(middle)) else at(place)
 
     def _without_column(self, case: Case, situation: Situation, place: int, middle: int) -> Situation | None:
-        from .subject import dense, replaced
+        from ..evaluation import dense, replaced
 
         def at(where: int) -> Situation:
             X = dense(situation.batch).copy()

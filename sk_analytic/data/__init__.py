@@ -1,0 +1,1 @@
+"""Samples: a batch, and where batches come from."""

@@ -1,0 +1,1 @@
+"""The model: the callables of a user, bound; metadata; the default models."""
