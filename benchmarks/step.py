@@ -88,15 +88,15 @@ class _Step:
         """Return a function for each part of a step."""
         theta, objective = self.theta, self.objective
         batches = cycle(ready(self.rows, self.problem))
-        partial = objective.partial(theta, next(batches))
-        grads = self.layout.fill([block.copy() for block in self.layout.blocks(partial.gradient)])
+        partial = objective.contribution(theta, next(batches))
+        grads = self.layout.unflatten([block.copy() for block in self.layout.blocks(partial.gradient)])
         positions = ((epoch, step) for epoch in count() for step in range(self.rows.steps_per_epoch))
         vector, gradient, blocks = theta.vector.copy(), partial.gradient, self.layout.blocks(partial.gradient)
         parts = {
             "the callables": self._callables(batches),
             "drawing and gathering rows": lambda: self.rows.batch(*next(positions)),
-            "the callables with their binding, loss and checks": lambda: objective.partial(theta, next(batches)),
-            "reading the gradient": lambda: self.layout.gather(grads, blocks, self.form),
+            "the callables with their binding, loss and checks": lambda: objective.contribution(theta, next(batches)),
+            "reading the gradient": lambda: self.layout.read_gradient(grads, blocks, self.form),
             "is the gradient finite": lambda: math.isfinite(np.vdot(gradient, gradient)),
             "likewise, entry by entry (not done)": lambda: np.isfinite(gradient).all(),
             "the update": lambda: self.optimizer.update(self.state, vector, gradient),

@@ -20,7 +20,7 @@ from .hyperparameters import Interval
 from .losses import Loss, SquaredError
 from .model.callables import Model, note, pair
 from .parameters import Layout, Parameters
-from .sparse_gradients import RowGradient, outside, spread
+from .sparse_gradients import SparseGradient, outside, spread
 from .typing import Array, Shape
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
@@ -29,29 +29,29 @@ STRENGTH = Interval(0, np.inf)  # of a penalty
 DIFFERENCE_STEP = np.finfo(np.float64).eps ** (1 / 3)  # relative; balances truncation and rounding
 
 
-class Partial(NamedTuple):
+class Contribution(NamedTuple):
     """What some rows contribute, as means over them; partials of several batches are merged.
 
     ``gradient`` is None where nothing is to be learned (no rows, or weights all zero), and ``loss``
     where the gradient form gives none. ``missing`` are the indices of blocks without a gradient. Blocks of which
-    some rows have one are in ``by_rows``, in the order of blocks; what ``gradient`` holds there means nothing.
+    some rows have one are in ``sparse_grads``, in the order of blocks; what ``gradient`` holds there means nothing.
     """
 
     loss: float | Any
     gradient: Array | Any
     n: int
     missing: tuple[int, ...] = ()
-    by_rows: tuple[RowGradient, ...] = ()
+    sparse_grads: tuple[SparseGradient, ...] = ()
 
-    def dense(self) -> Partial:
+    def dense(self) -> Contribution:
         """Return the same with a gradient of all rows."""
-        if self.gradient is None or not self.by_rows:
+        if self.gradient is None or not self.sparse_grads:
             return self
-        spread(self.gradient, self.by_rows)
-        return self._replace(by_rows=())
+        spread(self.gradient, self.sparse_grads)
+        return self._replace(sparse_grads=())
 
 
-def merge(partials: Iterable[Partial]) -> Partial:
+def merge(partials: Iterable[Contribution]) -> Contribution:
     """Return the partial of all the rows of several, summed in their order.
 
     The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart.
@@ -73,7 +73,7 @@ def merge(partials: Iterable[Partial]) -> Partial:
     if gradient is not None:
         gradient /= n
         loss = None if loss is None else loss / n
-    return Partial(loss, gradient, n, missing)
+    return Contribution(loss, gradient, n, missing)
 
 
 class Objective:
@@ -187,39 +187,39 @@ class Objective:
         """Whether a step gives the loss along with the gradient."""
         return self.model.form != "gradient" or self.needs_value
 
-    def partial(self, theta: Parameters, batch: Batch) -> Partial:
+    def contribution(self, theta: Parameters, batch: Batch) -> Contribution:
         """Return the contribution of a batch; its gradient is valid until the next call."""
         if batch.is_empty:
-            return Partial(0.0, None, batch.n)
+            return Contribution(0.0, None, batch.n)
         loss, grads = self._evaluate(theta.structure, batch)
-        missing, by_rows = self.layout.gather(self._completed(grads), self._blocks, self.model.form)
-        if self._is_adjusted or by_rows:
-            missing, by_rows = self._adjust(theta, batch, missing, by_rows)
-        return Partial(loss, self._gradient, batch.n, missing, by_rows)
+        missing, sparse_grads = self.layout.read_gradient(self._completed(grads), self._blocks, self.model.form)
+        if self._is_adjusted or sparse_grads:
+            missing, sparse_grads = self._adjust(theta, batch, missing, sparse_grads)
+        return Contribution(loss, self._gradient, batch.n, missing, sparse_grads)
 
     def _adjust(
-        self, theta: Parameters, batch: Batch, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]
-    ) -> tuple[tuple[int, ...], tuple[RowGradient, ...]]:
+        self, theta: Parameters, batch: Batch, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
+    ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
         """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed.
 
         The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block.
         """
         if self.reduction == "sum":
-            for where in outside(self.layout.size, by_rows):
+            for where in outside(self.layout.size, sparse_grads):
                 self._gradient[where] *= 1 / batch.n
-            by_rows = tuple(gradient.times(1 / batch.n) for gradient in by_rows)
-        if by_rows:
-            by_rows = tuple(g for g in by_rows if g.block not in self.fixed and g.block not in self.numerical)
+            sparse_grads = tuple(gradient.times(1 / batch.n) for gradient in sparse_grads)
+        if sparse_grads:
+            sparse_grads = tuple(g for g in sparse_grads if g.block not in self.fixed and g.block not in self.numerical)
             penalized = [index for index, _ in self.penalties]
-            spread(self._gradient, (g for g in by_rows if g.block in penalized))
-            by_rows = tuple(g for g in by_rows if g.block not in penalized)
+            spread(self._gradient, (g for g in sparse_grads if g.block in penalized))
+            sparse_grads = tuple(g for g in sparse_grads if g.block not in penalized)
         if self.numerical:
             missing = self._difference(theta, batch, missing)
         if self.fixed:
             missing = tuple(sorted({*missing, *self.fixed})) if missing else self.fixed
             for index in self.fixed:
                 self._blocks[index][...] = 0
-        return missing, by_rows
+        return missing, sparse_grads
 
     def _difference(self, theta: Parameters, batch: Batch, missing: tuple[int, ...]) -> tuple[int, ...]:
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
@@ -252,7 +252,7 @@ class Objective:
         keys = {str(key): key for key in self.layout.tree}
         return {**{keys[name]: None for name in names if name in keys}, **grads}
 
-    def finish(self, theta: Parameters, partial: Partial) -> tuple[float | Any, Array]:
+    def finish(self, theta: Parameters, partial: Contribution) -> tuple[float | Any, Array]:
         """Add the penalty, once.
 
         Returns
@@ -338,7 +338,7 @@ class Objective:
             None if leaf is None else (flat @ leaf).reshape(shape)
             for leaf, shape in zip(self.jacobian(params, batch, derivative.shape), self.layout.shapes, strict=True)
         ]
-        return loss, self.layout.fill(blocks)
+        return loss, self.layout.unflatten(blocks)
 
     def jacobian(self, params: Any, batch: Batch, shape: Shape) -> list[Array | None]:
         """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
 from .hyperparameters import nearest
-from .sparse_gradients import RowGradient, is_by_rows, read_rows
+from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .typing import Array, Grads, Params, Shape
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
@@ -120,16 +120,16 @@ class Layout:
         """Return the user's structure with views on a vector as leaves."""
         base = vector.view()
         base.flags.writeable = writeable
-        return self.fill(self.blocks(base))
+        return self.unflatten(self.blocks(base))
 
-    def fill(self, leaves: Sequence[object]) -> Any:
+    def unflatten(self, leaves: Sequence[object]) -> Any:
         """Return the user's structure with the given leaves, in block order."""
         return _fill(self.tree, leaves)
 
-    def publish(self, vector: Array) -> Any:
+    def to_structure(self, vector: Array) -> Any:
         """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
         blocks = zip(self.blocks(vector), self.scalars, strict=True)
-        return self.fill([float(block) if scalar else block for block, scalar in blocks])
+        return self.unflatten([float(block) if scalar else block for block, scalar in blocks])
 
     def flatten(self, structure: Params, role: str = "params") -> Array:
         """Return a new vector with the values of a structure.
@@ -158,9 +158,9 @@ class Layout:
         _collect(tree, structure, (), role, out)
         return out
 
-    def gather(
+    def read_gradient(
         self, grads: Grads, out: Array | list[Array], role: str = "gradient"
-    ) -> tuple[tuple[int, ...], tuple[RowGradient, ...]]:
+    ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
         """Write a gradient into a vector; return the blocks that have none, and those given by rows.
 
         Parameters
@@ -177,7 +177,7 @@ class Layout:
         -------
         missing : tuple of int
             Indices of the blocks whose leaf is ``None``; their part of ``out`` is set to zero.
-        by_rows : tuple of RowGradient
+        sparse_grads : tuple of SparseGradient
             The gradients of some rows; their part of ``out`` is left as it is.
 
         Raises
@@ -188,23 +188,23 @@ class Layout:
         """
         blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
         missing: tuple[int, ...] = ()
-        by_rows: tuple[RowGradient, ...] = ()
+        sparse_grads: tuple[SparseGradient, ...] = ()
         for index, leaf in enumerate(self.leaves(grads, role)):
             block = blocks[index]
             if leaf is None:
                 missing += (index,)
                 leaf = 0.0
             elif type(leaf) not in _PLAIN or leaf.shape != block.shape or leaf.dtype.kind != "f":
-                if is_by_rows(leaf):
-                    by_rows += (self.read_rows(leaf, index, role),)
+                if is_sparse_gradient(leaf):
+                    sparse_grads += (self.read_sparse(leaf, index, role),)
                     continue
                 leaf = self._checked(leaf, index, role)
             block[...] = leaf
-        return missing, by_rows
+        return missing, sparse_grads
 
-    def read_rows(self, leaf: Any, index: int, role: str = "gradient") -> RowGradient:
+    def read_sparse(self, leaf: Any, index: int, role: str = "gradient") -> SparseGradient:
         """Return a leaf of a gradient that speaks of some rows of its block."""
-        return read_rows(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
+        return read_sparse(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
     def _checked(self, leaf: object, index: int, role: str, kinds: str = "f", shape: Shape | None = None) -> Array:
         """Return a leaf as an array, or raise the error that names its block."""

@@ -127,7 +127,7 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
         Layout.of(blocks, role=os.fspath(path))  # for its errors
         return blocks
     layout = Layout.of(_structure_of(like))
-    return layout.publish(_vector_of(blocks, layout, path))
+    return layout.to_structure(_vector_of(blocks, layout, path))
 
 
 def _structure_of(params: Any) -> Any:
@@ -152,7 +152,7 @@ def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
             f"{os.fspath(path)} {lack}.{nearest(name, blocks if absent else layout.names)} It has: "
             f"{', '.join(blocks) or 'none'}. Asked for are: {', '.join(layout.names)}."
         )
-    return layout.flatten(layout.fill([blocks[name] for name in layout.names]), os.fspath(path))
+    return layout.flatten(layout.unflatten([blocks[name] for name in layout.names]), os.fspath(path))
 
 
 def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[PathLike, Blocks], None]]:

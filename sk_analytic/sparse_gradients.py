@@ -17,7 +17,7 @@ from .exceptions import ParameterStructureError
 from .typing import Array, DType, Shape
 
 
-class RowGradient(NamedTuple):
+class SparseGradient(NamedTuple):
     """The gradient of a block in the rows that a batch touches; in all others it is zero.
 
     Attributes
@@ -47,12 +47,12 @@ class RowGradient(NamedTuple):
         """Return the block of a vector as a matrix, a row for each of its rows."""
         return vector[self.where].reshape(self.shape)
 
-    def times(self, factor: float) -> RowGradient:
+    def times(self, factor: float) -> SparseGradient:
         """Return a multiple."""
         return self._replace(values=factor * self.values)
 
 
-def is_by_rows(leaf: object) -> bool:
+def is_sparse_gradient(leaf: object) -> bool:
     """Whether a leaf of a gradient speaks of some rows only."""
     return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2 and _has_axes(leaf[0]))
 
@@ -62,8 +62,10 @@ def _has_axes(rows: object) -> bool:
     return isinstance(rows, list | tuple) or getattr(rows, "ndim", 0) > 0
 
 
-def read_rows(leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, name: str, role: str) -> RowGradient:
-    """Return a leaf that speaks of some rows as a `RowGradient`.
+def read_sparse(
+    leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, name: str, role: str
+) -> SparseGradient:
+    """Return a leaf that speaks of some rows as a `SparseGradient`.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def read_rows(leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, n
 
     Returns
     -------
-    gradient : RowGradient
+    gradient : SparseGradient
 
     Raises
     ------
@@ -93,10 +95,10 @@ def read_rows(leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, n
         raise ParameterStructureError(
             f"{role} has values for row {wrong} of block {name!r}, which has the rows 0 to {shape[0] - 1}."
         )
-    return RowGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
+    return SparseGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
 
 
-def spread(vector: Array, gradients: Iterable[RowGradient]) -> None:
+def spread(vector: Array, gradients: Iterable[SparseGradient]) -> None:
     """Write row gradients into a gradient of all of θ: zeros in their blocks, but in these rows."""
     for gradient in gradients:
         table = gradient.rows_of(vector)
@@ -104,13 +106,13 @@ def spread(vector: Array, gradients: Iterable[RowGradient]) -> None:
         table[gradient.rows] = gradient.values
 
 
-def outside(size: int, gradients: Sequence[RowGradient]) -> list[slice]:
+def outside(size: int, gradients: Sequence[SparseGradient]) -> list[slice]:
     """Return the parts of a vector of some size that belong to no block given by rows."""
     ends = [0, *(end for gradient in gradients for end in (gradient.where.start, gradient.where.stop)), size]
     return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
 
 
-def square(vector: Array, gradients: Sequence[RowGradient]) -> float:
+def square(vector: Array, gradients: Sequence[SparseGradient]) -> float:
     """Return the square of the norm of a gradient of θ of which some blocks are given by rows.
 
     Unlike dot, vdot does not warn where it overflows.

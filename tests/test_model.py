@@ -548,7 +548,7 @@ def default_case(name, *, n_outputs=1, weighted=False, dtype=np.float64, n=12):
 def test_the_gradient_of_a_default_model_is_the_slope_of_its_loss(name, n_outputs, untrained, weighted):
     """Entry by entry it equals central differences; blocks that are data have none."""
     objective, theta, batch = default_case(name, n_outputs=n_outputs, weighted=weighted)
-    partial = objective.partial(theta, batch)
+    partial = objective.contribution(theta, batch)
     layout = theta.layout
     assert [layout.names[index] for index in partial.missing] == untrained
     gradient = partial.gradient.copy()
@@ -570,9 +570,9 @@ def test_weights_of_a_default_model_count_like_repeated_rows(name):
     repeated = Batch(
         np.repeat(batch.X, times, axis=0), {k: np.repeat(v, times, axis=0) for k, v in batch.columns.items()}
     )
-    ours = objective.partial(theta, weighted)
+    ours = objective.contribution(theta, weighted)
     loss, gradient = ours.loss, ours.gradient.copy()
-    theirs = objective.partial(theta, repeated)
+    theirs = objective.contribution(theta, repeated)
     assert loss == pytest.approx(theirs.loss, rel=1e-12)
     assert_allclose(gradient, theirs.gradient, rtol=1e-11, atol=1e-13)
 

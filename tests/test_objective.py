@@ -13,7 +13,7 @@ from sk_analytic.data.arrays import Batch
 from sk_analytic.exceptions import ParameterStructureError
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
 from sk_analytic.model.callables import GRADIENT_FORMS, LINEAR, Model
-from sk_analytic.objective import Objective, Partial, match_target, merge, read_prediction
+from sk_analytic.objective import Contribution, Objective, match_target, merge, read_prediction
 from sk_analytic.parameters import Layout, Parameters
 
 N, N_FEATURES, N_HIDDEN, K = 13, 3, 4, 2
@@ -169,8 +169,8 @@ def test_every_form_gives_the_same_loss_and_gradient(case, weight, form):
     objective, theta, batch = problem(form, loss, y_shape, outputs, weight, needs_value=True)
     value, d = loss_and_derivative(loss, forward(theta.structure, X), batch.y, weight, "mean")
     expected = np.empty(theta.layout.size)
-    theta.layout.gather(pull(theta.structure, X, d), expected)
-    partial = objective.partial(theta, batch)
+    theta.layout.read_gradient(pull(theta.structure, X, d), expected)
+    partial = objective.contribution(theta, batch)
     assert (partial.n, partial.missing) == (N, ())
     assert type(partial.loss) is float
     assert partial.loss == pytest.approx(value, rel=1e-12)
@@ -183,7 +183,7 @@ def test_every_form_gives_the_same_loss_and_gradient(case, weight, form):
 def test_the_gradient_is_the_slope_of_the_value(case, weight):
     """Entry by entry, central differences of `value` give the gradient of `partial`."""
     objective, theta, batch = problem("vjp", *case, weight=weight)
-    gradient = objective.partial(theta, batch).gradient.copy()
+    gradient = objective.contribution(theta, batch).gradient.copy()
     assert_allclose(gradient, central_differences(objective, theta, batch), rtol=1e-6, atol=1e-9)
 
 
@@ -195,7 +195,7 @@ def test_a_sum_is_divided_by_the_number_of_rows(case, weight, form):
     loss, y_shape, outputs = case
     by_mean, theta, batch = problem(form, loss, y_shape, outputs, weight, needs_value=True)
     by_sum = problem(form, loss, y_shape, outputs, weight, needs_value=True, reduction="sum")[0]
-    expected, partial = by_mean.partial(theta, batch), by_sum.partial(theta, batch)
+    expected, partial = by_mean.contribution(theta, batch), by_sum.contribution(theta, batch)
     assert partial.loss == pytest.approx(expected.loss, rel=1e-12)
     assert_allclose(partial.gradient, expected.gradient, rtol=1e-12, atol=1e-15)
 
@@ -214,7 +214,7 @@ def test_a_callable_loss_is_the_value(form, reduction):
     objective = Objective(model, None, theta.layout, reduction=reduction, needs_value=True)
     assert objective.has_value
     assert objective.value(theta, batch) == pytest.approx(named.value(theta, batch), rel=1e-12)
-    assert objective.partial(theta, batch).loss == pytest.approx(named.partial(theta, batch).loss, rel=1e-12)
+    assert objective.contribution(theta, batch).loss == pytest.approx(named.contribution(theta, batch).loss, rel=1e-12)
 
 
 @EACH_FORM
@@ -222,12 +222,12 @@ def test_only_the_gradient_form_has_no_loss_in_a_step(form):
     """It has one where the step needs the value, at the price of one more `forward`."""
     objective, theta, batch = problem(form)
     assert objective.step_has_value is (form != "gradient")
-    assert (objective.partial(theta, batch).loss is None) is (form == "gradient")
+    assert (objective.contribution(theta, batch).loss is None) is (form == "gradient")
     assert objective.value(theta, batch) is not None
     assert objective.mean_value(theta, [batch]) is not None
     objective = problem(form, needs_value=True)[0]
     assert objective.step_has_value
-    assert objective.partial(theta, batch).loss == pytest.approx(objective.value(theta, batch))
+    assert objective.contribution(theta, batch).loss == pytest.approx(objective.value(theta, batch))
 
 
 def test_without_a_loss_the_gradient_form_has_no_value():
@@ -236,7 +236,7 @@ def test_without_a_loss_the_gradient_form_has_no_value():
     layout, model = theta.layout, objective.model
     objective = Objective(model, None, layout)
     assert not objective.has_value
-    assert objective.partial(theta, batch).loss is None
+    assert objective.contribution(theta, batch).loss is None
     assert objective.value(theta, batch) is None
     assert objective.value(theta, part(batch, slice(0))) is None
     assert objective.mean_value(theta, [part(batch, slice(0)), batch]) is None
@@ -251,7 +251,7 @@ def test_float32_is_kept(form, weight):
     """The gradient has the layout's dtype, whatever precision the callables return; the loss is a float."""
     exact, theta, batch = problem(form, weight=weight, needs_value=True)
     objective, single, narrow = problem(form, weight=weight, needs_value=True, dtype=np.float32)
-    partial, expected = objective.partial(single, narrow), exact.partial(theta, batch)
+    partial, expected = objective.contribution(single, narrow), exact.contribution(theta, batch)
     loss, gradient = objective.finish(single, partial)
     assert gradient.dtype == np.float32
     assert type(loss) is float
@@ -265,13 +265,13 @@ def test_astype_evaluates_in_double_precision(form):
     objective, theta, batch = problem(form, needs_value=True, dtype=np.float32, alpha=0.1, fixed=["b"])
     double, wide = objective.astype(np.float64), theta.astype(np.float64)
     exact = problem(form, needs_value=True, alpha=0.1, fixed=["b"])[0]
-    ours, expected = (o.partial(wide, batch.astype(np.float64)) for o in (double, exact))
+    ours, expected = (o.contribution(wide, batch.astype(np.float64)) for o in (double, exact))
     assert ours.gradient.dtype == np.float64
     assert_array_equal(ours.gradient, expected.gradient)
     assert ours.missing == expected.missing
     assert double.finish(wide, ours)[0] == exact.finish(wide, expected)[0]
     assert objective.layout.dtype == np.float32
-    assert objective.partial(theta, batch).gradient.dtype == np.float32
+    assert objective.contribution(theta, batch).gradient.dtype == np.float32
 
 
 def test_weights_reach_the_pullback_through_the_derivative():
@@ -285,7 +285,7 @@ def test_weights_reach_the_pullback_through_the_derivative():
     for shape in ((3,), (3, 1)):
         theta = Parameters(Layout.of({"W": np.ones(shape)}), np.ones(3))
         objective = Objective(Model(forward=None, forms={"vjp": recording}), get_loss("squared_error"), theta.layout)
-        objective.partial(theta, Batch(X, {"y": y}, WEIGHT))
+        objective.contribution(theta, Batch(X, {"y": y}, WEIGHT))
         assert_allclose(came[-1].ravel(), WEIGHT * (X.sum(axis=1) - y) / N)
         assert came[-1].shape == (N, *shape[1:])
 
@@ -303,7 +303,7 @@ def test_a_callable_sees_read_only_views():
     theta = Parameters(Layout.of({"W": np.ones(3)}), np.ones(3))
     model = Model(forward=forward, forms={"gradient": gradient}, columns=("y",))
     objective = Objective(model, None, theta.layout, reduction="sum", fixed=["W"], alpha=1.0)
-    objective.finish(theta, objective.partial(theta, Batch(X, {"y": X[:, 0]})))
+    objective.finish(theta, objective.contribution(theta, Batch(X, {"y": X[:, 0]})))
     assert not seen[0].flags.writeable
     assert np.shares_memory(seen[0], theta.vector)
     assert seen[1] is X
@@ -322,9 +322,9 @@ def test_a_callable_sees_read_only_views():
 def test_merged_partials_equal_one_batch(form, weight, cuts):
     """Whatever the parts, empty ones in between, first or last: the mean over all the rows."""
     objective, theta, batch = problem(form, weight=weight, needs_value=True)
-    whole = kept(objective.partial(theta, batch))
+    whole = kept(objective.contribution(theta, batch))
     parts = [part(batch, slice(*cut)) for cut in zip(cuts[:-1], cuts[1:], strict=True)]
-    merged = merge(objective.partial(theta, each) for each in parts)
+    merged = merge(objective.contribution(theta, each) for each in parts)
     assert (merged.n, merged.missing) == (N, ())
     assert merged.loss == pytest.approx(whole.loss, rel=1e-12)
     assert_allclose(merged.gradient, whole.gradient, rtol=1e-11, atol=1e-14)
@@ -338,8 +338,8 @@ def test_rows_of_no_weight_count_in_the_mean(form, without):
     weight = np.ones(N)
     weight[without] = 0
     objective, theta, batch = problem(form, weight=weight, needs_value=True)
-    whole = kept(objective.partial(theta, batch))
-    merged = merge(objective.partial(theta, part(batch, rows)) for rows in (slice(0, 4), slice(4, 9), slice(9, N)))
+    whole = kept(objective.contribution(theta, batch))
+    merged = merge(objective.contribution(theta, part(batch, rows)) for rows in (slice(0, 4), slice(4, 9), slice(9, N)))
     assert merged.n == N
     assert merged.loss == pytest.approx(whole.loss, rel=1e-12)
     assert_allclose(merged.gradient, whole.gradient, rtol=1e-11, atol=1e-14)
@@ -348,28 +348,32 @@ def test_rows_of_no_weight_count_in_the_mean(form, without):
 def test_a_merged_loss_is_none_where_a_part_has_none():
     """The gradient is still the mean."""
     ones, twos = np.ones(2), np.full(2, 2.0)
-    merged = merge([Partial(None, ones, 1), Partial(None, twos, 3)])
+    merged = merge([Contribution(None, ones, 1), Contribution(None, twos, 3)])
     assert merged.loss is None
     assert_array_equal(merged.gradient, 1.75)
-    assert merge([Partial(0.0, None, 4), Partial(None, ones, 4), Partial(0.0, None, 2)]).loss is None
+    assert merge([Contribution(0.0, None, 4), Contribution(None, ones, 4), Contribution(0.0, None, 2)]).loss is None
 
 
 def test_merging_nothing_gives_nothing():
     """No parts, or none with anything to learn."""
-    assert merge([]) == Partial(0.0, None, 0)
-    assert merge([Partial(0.0, None, 3), Partial(0.0, None, 2)]) == Partial(0.0, None, 5)
+    assert merge([]) == Contribution(0.0, None, 0)
+    assert merge([Contribution(0.0, None, 3), Contribution(0.0, None, 2)]) == Contribution(0.0, None, 5)
 
 
 def test_a_merged_block_is_missing_only_if_every_part_misses_it():
     """Where some rows have a gradient for a block, the block is trained."""
-    parts = [Partial(1.0, np.ones(3), 1, (0, 1, 2)), Partial(1.0, np.ones(3), 1, (1, 2)), Partial(0.0, None, 1)]
+    parts = [
+        Contribution(1.0, np.ones(3), 1, (0, 1, 2)),
+        Contribution(1.0, np.ones(3), 1, (1, 2)),
+        Contribution(0.0, None, 1),
+    ]
     assert merge(parts).missing == (1, 2)
-    assert merge([*parts, Partial(1.0, np.ones(3), 1, ())]).missing == ()
+    assert merge([*parts, Contribution(1.0, np.ones(3), 1, ())]).missing == ()
 
 
 def test_merging_leaves_the_parts_alone():
     """The sum has memory of its own: the parts may all be the same scratch."""
-    parts = [Partial(1.0, np.ones(3), 1), Partial(1.0, np.full(3, 2.0), 1)]
+    parts = [Contribution(1.0, np.ones(3), 1), Contribution(1.0, np.full(3, 2.0), 1)]
     merged = merge(parts)
     assert_array_equal([p.gradient for p in parts], [[1, 1, 1], [2, 2, 2]])
     assert not any(np.shares_memory(merged.gradient, p.gradient) for p in parts)
@@ -387,7 +391,7 @@ def test_a_batch_that_teaches_nothing_does_not_reach_a_callable(form, case):
     model = Model(forward=never, forms={form: never}, columns=("y",))
     objective = Objective(model, objective.loss, theta.layout, needs_value=True)
     empty = part(batch, slice(0)) if case == "no rows" else part(batch, slice(5), np.zeros(N))
-    assert objective.partial(theta, empty) == Partial(0.0, None, empty.n)
+    assert objective.contribution(theta, empty) == Contribution(0.0, None, empty.n)
     assert objective.value(theta, empty) == 0.0
 
 
@@ -395,7 +399,7 @@ def test_a_batch_that_teaches_nothing_does_not_reach_a_callable(form, case):
 def test_partials_reuse_their_memory(form):
     """Nothing is allocated for the gradient of a step."""
     objective, theta, batch = problem(form)
-    assert objective.partial(theta, batch).gradient is objective.partial(theta, batch).gradient
+    assert objective.contribution(theta, batch).gradient is objective.contribution(theta, batch).gradient
 
 
 # ---- penalties, fixed blocks, missing leaves ----
@@ -419,14 +423,14 @@ PENALTIES = [
 def test_the_penalty_is_half_alpha_times_the_sum_of_squares(form, alpha, strengths):
     """Of all blocks, or by name, where a name that says more goes before a prefix; added once, by `finish`."""
     objective, theta, batch = problem(form, needs_value=True, alpha=alpha)
-    bare = kept(problem(form, needs_value=True)[0].partial(theta, batch))
+    bare = kept(problem(form, needs_value=True)[0].contribution(theta, batch))
     layout, penalty, slope = theta.layout, 0.0, np.zeros_like(theta.vector)
     for name, strength in strengths.items():
         where = layout.slices[layout.names.index(name)]
         penalty += strength / 2 * (theta.vector[where] ** 2).sum()
         slope[where] = strength * theta.vector[where]
     before = theta.vector.copy()
-    partial = objective.partial(theta, batch)
+    partial = objective.contribution(theta, batch)
     assert partial.loss == bare.loss
     assert_array_equal(partial.gradient, bare.gradient)
     loss, gradient = objective.finish(theta, partial)
@@ -479,15 +483,15 @@ def test_a_block_that_does_not_exist_is_refused(argument):
 def test_fixed_blocks_have_no_gradient(form, fixed, names):
     """In every step they are missing and zero, the penalty's part too; the others are as they were."""
     objective, theta, batch = problem(form, alpha=0.5, fixed=fixed, needs_value=True)
-    free_loss, free = problem(form, alpha=0.5, needs_value=True)[0].finish(theta, objective.partial(theta, batch))
-    partial = objective.partial(theta, batch)
+    free_loss, free = problem(form, alpha=0.5, needs_value=True)[0].finish(theta, objective.contribution(theta, batch))
+    partial = objective.contribution(theta, batch)
     loss, gradient = objective.finish(theta, partial)
     layout = theta.layout
     assert {layout.names[index] for index in partial.missing} == names
     for name, block in zip(layout.names, layout.blocks(gradient), strict=True):
         assert block.any() != (name in names)
     assert loss == pytest.approx(free_loss)
-    unpenalised = problem(form, needs_value=True)[0].partial(theta, batch).gradient
+    unpenalised = problem(form, needs_value=True)[0].contribution(theta, batch).gradient
     for name, where in zip(layout.names, layout.slices, strict=True):
         expected = 0 if name in names else unpenalised[where] + 0.5 * theta.vector[where]
         assert_allclose(gradient[where], expected, rtol=1e-12)
@@ -521,12 +525,12 @@ def test_a_leaf_none_is_a_block_without_a_gradient(form, name):
     fixed, theta, batch = problem(form, fixed=[name], alpha=0.5, needs_value=True)
     model = Model(forward=forward, forms={form: lacking}, columns=("y",))
     objective = Objective(model, loss, theta.layout, alpha=0.5, needs_value=True)
-    partial, expected = objective.partial(theta, batch), fixed.partial(theta, batch)
+    partial, expected = objective.contribution(theta, batch), fixed.contribution(theta, batch)
     assert partial.missing == expected.missing == (theta.layout.names.index(name),)
     ours, theirs = objective.finish(theta, partial), fixed.finish(theta, expected)
     assert ours[0] == theirs[0]
     assert_array_equal(ours[1], theirs[1])
-    both = Objective(model, loss, theta.layout, fixed=["V", "scale"]).partial(theta, batch)
+    both = Objective(model, loss, theta.layout, fixed=["V", "scale"]).contribution(theta, batch)
     assert {theta.layout.names[index] for index in both.missing} == {name, "V", "scale"}
 
 
@@ -539,10 +543,10 @@ def test_numerical_blocks_have_differences_for_a_gradient(form, weight, reductio
     if reduction == "sum" and form in ("vjp", "jacobian"):
         return
     options = {"weight": weight, "reduction": reduction, "dtype": dtype, "fixed": ["hidden.1"]}
-    expected = kept(problem(form, **options)[0].partial(*problem(form, **options)[1:]))
+    expected = kept(problem(form, **options)[0].contribution(*problem(form, **options)[1:]))
     objective, theta, batch = problem(form, numerical=["hidden", "b"], **options)
     before = theta.vector.copy()
-    partial = objective.partial(theta, batch)
+    partial = objective.contribution(theta, batch)
     assert partial.missing == expected.missing == (1,)
     assert_allclose(partial.gradient, expected.gradient, rtol=1e-4, atol=1e-8 if dtype == np.float64 else 1e-5)
     assert_array_equal(theta.vector, before)
@@ -565,9 +569,9 @@ def test_a_numerical_block_may_be_left_out_of_the_gradient(form, left_out):
         "jacobian": lambda params, X: cut(full(params, X)),
     }
     model = Model(forward=forward, forms={form: given[form]}, columns=("y",))
-    partial = Objective(model, whole.loss, theta.layout, numerical=["b"]).partial(theta, batch)
+    partial = Objective(model, whole.loss, theta.layout, numerical=["b"]).contribution(theta, batch)
     assert partial.missing == ()
-    assert_array_equal(partial.gradient, whole.partial(theta, batch).gradient)
+    assert_array_equal(partial.gradient, whole.contribution(theta, batch).gradient)
 
 
 def test_numerical_blocks_need_a_loss():
@@ -586,11 +590,11 @@ def test_numerical_blocks_need_a_loss():
 def test_an_objective_pickles_without_its_scratch(form):
     """After pickling or copying it has scratch of its own, and gives the same numbers."""
     objective, theta, batch = problem(form, alpha=0.1, fixed=["b"], needs_value=True)
-    expected = kept(objective.partial(theta, batch))
+    expected = kept(objective.contribution(theta, batch))
     twins = [cloudpickle.loads(cloudpickle.dumps(objective)), copy.deepcopy(objective), copy.copy(objective)]
     for twin in twins:
-        partial = twin.partial(theta, batch)
-        assert not np.shares_memory(partial.gradient, objective.partial(theta, batch).gradient)
+        partial = twin.contribution(theta, batch)
+        assert not np.shares_memory(partial.gradient, objective.contribution(theta, batch).gradient)
         assert (partial.loss, partial.missing) == (expected.loss, expected.missing)
         assert_array_equal(partial.gradient, expected.gradient)
         assert_array_equal(twin.finish(theta, kept(partial))[1], objective.finish(theta, kept(expected))[1])
@@ -640,7 +644,7 @@ def test_a_prediction_that_does_not_fit_is_refused(form, prediction, message):
     _, theta, batch = problem()
     objective = Objective(model, get_loss("squared_error"), theta.layout, needs_value=True)
     with pytest.raises(ParameterStructureError, match=message):
-        objective.partial(theta, batch)
+        objective.contribution(theta, batch)
 
 
 @pytest.mark.parametrize(
@@ -739,7 +743,7 @@ def test_what_a_callable_should_not_return_is_refused(form, returned, error, mes
     theta = Parameters(Layout.of(W), np.ones(3))
     objective = Objective(model, get_loss("squared_error"), theta.layout)
     with pytest.raises(error, match=message):
-        objective.partial(theta, Batch(X, {"y": np.ones(N)}))
+        objective.contribution(theta, Batch(X, {"y": np.ones(N)}))
 
 
 @pytest.mark.parametrize("value", [2, 2.0, np.float32(2), np.float64(2), np.array(2.0), np.int64(2)], ids=repr)
@@ -747,7 +751,7 @@ def test_a_loss_may_be_any_real_number(value):
     """Python's and NumPy's, and an array without axes; it becomes a float."""
     model = Model(forward=forward, forms={"loss_and_gradient": lambda params, X: (value, W)})
     theta = Parameters(Layout.of(W), np.ones(3))
-    loss = Objective(model, None, theta.layout).partial(theta, Batch(X, {})).loss
+    loss = Objective(model, None, theta.layout).contribution(theta, Batch(X, {})).loss
     assert type(loss) is float
     assert loss == 2.0
 
@@ -772,7 +776,7 @@ def test_an_exception_in_a_pullback_goes_on_with_a_note():
     model = Model(forward=None, forms={"vjp": lambda params, X: (X @ params["W"], pullback)})
     theta = Parameters(Layout.of(W), np.ones(3))
     with pytest.raises(ZeroDivisionError, match="boom") as caught:
-        Objective(model, get_loss("squared_error"), theta.layout).partial(theta, Batch(X, {"y": np.ones(N)}))
+        Objective(model, get_loss("squared_error"), theta.layout).contribution(theta, Batch(X, {"y": np.ones(N)}))
     assert caught.value is error
     assert re.match(r"Raised inside the pullback returned by vjp: .*pullback \(.*test_objective", error.__notes__[0])
 
@@ -786,8 +790,8 @@ def test_a_pullback_may_return_a_tuple_of_one():
     wrapped = Model(
         forward=None, forms={"vjp": lambda params, X: (forward(params, X), lambda d: (pull(params, X, d),))}
     )
-    ours = Objective(wrapped, objective.loss, theta.layout).partial(theta, batch)
-    assert_array_equal(ours.gradient, objective.partial(theta, batch).gradient)
+    ours = Objective(wrapped, objective.loss, theta.layout).contribution(theta, batch)
+    assert_array_equal(ours.gradient, objective.contribution(theta, batch).gradient)
 
 
 def test_the_jacobian_of_a_column_may_leave_out_its_axis():
@@ -801,8 +805,8 @@ def test_the_jacobian_of_a_column_may_leave_out_its_axis():
         }
 
     model = Model(forward=forward, forms={"jacobian": narrow})
-    ours = Objective(model, objective.loss, theta.layout).partial(theta, batch)
-    assert_array_equal(ours.gradient, objective.partial(theta, batch).gradient)
+    ours = Objective(model, objective.loss, theta.layout).contribution(theta, batch)
+    assert_array_equal(ours.gradient, objective.contribution(theta, batch).gradient)
 
 
 def test_a_jacobian_may_have_an_empty_block():
@@ -814,7 +818,7 @@ def test_a_jacobian_may_have_an_empty_block():
         forms={"jacobian": lambda params, X: {"W": X, "nothing": np.empty((len(X), 0, 2))}},
     )
     theta = Parameters(layout, layout.flatten(start))
-    partial = Objective(model, get_loss("squared_error"), layout).partial(theta, Batch(X, {"y": np.ones(N)}))
+    partial = Objective(model, get_loss("squared_error"), layout).contribution(theta, Batch(X, {"y": np.ones(N)}))
     assert_allclose(partial.gradient, X.T @ (X.sum(axis=1) - 1) / N)
 
 
@@ -836,7 +840,7 @@ def test_every_structure_serves_every_form(start, form):
         return X @ coef + sum(offset)
 
     def adjoint(params, X, d):
-        return layout.fill([X.T @ d, d.sum()])
+        return layout.unflatten([X.T @ d, d.sum()])
 
     forms = {
         "gradient": lambda params, X, y: adjoint(params, X, (linear(params, X) - y) / len(X)),
@@ -845,11 +849,13 @@ def test_every_structure_serves_every_form(start, form):
             adjoint(params, X, (linear(params, X) - y) / len(X)),
         ),
         "vjp": lambda params, X: (linear(params, X), lambda d: adjoint(params, X, d)),
-        "jacobian": lambda params, X: layout.fill([X, np.ones(len(X))]),
+        "jacobian": lambda params, X: layout.unflatten([X, np.ones(len(X))]),
     }
     model = Model(forward=linear, forms={form: forms[form]}, columns=("y",))
     theta = Parameters(layout, layout.flatten(start))
-    partial = Objective(model, get_loss("squared_error"), layout, needs_value=True).partial(theta, Batch(X, {"y": y}))
+    partial = Objective(model, get_loss("squared_error"), layout, needs_value=True).contribution(
+        theta, Batch(X, {"y": y})
+    )
     residual = X.sum(axis=1) + with_offset - y
     assert partial.loss == pytest.approx(0.5 * (residual**2).mean())
     assert_allclose(partial.gradient, [*(X.T @ residual / N), *[residual.mean()] * with_offset])

@@ -119,7 +119,7 @@ class Average(Link):
 
     takes = gives = "theta"
     slots = {"average": "theta"}
-    answers = "average"
+    eval_slot = "average"
 
     def coefficients(self, now):
         return (1 / now.t,)
@@ -357,14 +357,14 @@ def test_a_rule_may_give_theta_itself(rng):
 
 
 def test_the_average_answers_and_training_goes_on(rng):
-    """`answer` gives the slot that a link names, θ itself without one."""
+    """`eval_params` gives the slot that a link names, θ itself without one."""
     theta, *gradients = rng.normal(size=(6, 10))
     optimizer = Chain([SGD(0.1), Average()])
     state = optimizer.init(theta)
     path = train(optimizer, state, theta, gradients)
-    np.testing.assert_allclose(optimizer.answer(state, theta), np.mean(path, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(optimizer.eval_params(state, theta), np.mean(path, axis=0), rtol=1e-12)
     plain = SGD()
-    assert plain.answer(plain.init(theta), theta) is theta
+    assert plain.eval_params(plain.init(theta), theta) is theta
 
 
 def test_answers_of_some_blocks_and_of_structures(rng):
@@ -376,7 +376,7 @@ def test_answers_of_some_blocks_and_of_structures(rng):
     for _ in range(3):
         optimizer.update(state, theta, draw(rng))
         path.append(theta["W"].copy())
-    answer = optimizer.answer(state, theta)
+    answer = optimizer.eval_params(state, theta)
     np.testing.assert_allclose(answer["W"], np.mean(path, axis=0), rtol=1e-12)
     np.testing.assert_array_equal(answer["b"], theta["b"])
 
@@ -470,7 +470,7 @@ def test_the_dtype_stays(optimizer, dtype, rng):
     start = theta.copy()
     state = optimizer.init(theta, layout)
     train(optimizer, state, theta, gradients)
-    arrays = [theta, optimizer.answer(state, theta)] + [a for slots in slots_of(state) for a in slots.values()]
+    arrays = [theta, optimizer.eval_params(state, theta)] + [a for slots in slots_of(state) for a in slots.values()]
     assert all(array.dtype == dtype and np.isfinite(array).all() for array in arrays)
     assert not np.array_equal(theta[: layout.slices[0].stop], start[: layout.slices[0].stop])
 
@@ -496,11 +496,13 @@ def test_structures_and_vectors_agree(name, form, rng):
     leaves = layout.leaves(theta)
     state, other = optimizer.init(theta), optimizer.init(vector, layout)
     for structure, gradient in zip(structures[1:], gradients, strict=True):
-        without = layout.fill([None if i in missing else leaf for i, leaf in enumerate(layout.leaves(structure))])
+        without = layout.unflatten([None if i in missing else leaf for i, leaf in enumerate(layout.leaves(structure))])
         optimizer.update(state, theta, without)
         optimizer.update(other, vector, gradient, missing=missing)
     np.testing.assert_array_equal(layout.flatten(theta), vector)
-    np.testing.assert_array_equal(layout.flatten(optimizer.answer(state, theta)), optimizer.answer(other, vector))
+    np.testing.assert_array_equal(
+        layout.flatten(optimizer.eval_params(state, theta)), optimizer.eval_params(other, vector)
+    )
     assert all(ours is theirs for ours, theirs in zip(leaves, layout.leaves(theta), strict=True))
 
 

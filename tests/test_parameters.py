@@ -133,7 +133,7 @@ def test_views_are_on_the_vector(structure, names):
     """What is written to the vector is seen in every view, at once: nothing was copied."""
     layout = Layout.of(structure)
     vector = layout.flatten(structure)
-    views, blocks, published = layout.views(vector), layout.blocks(vector), layout.publish(vector)
+    views, blocks, published = layout.views(vector), layout.blocks(vector), layout.to_structure(vector)
     vector += 100
     for made in (views, blocks):
         assert_array_equal(concatenated(made), vector)
@@ -151,7 +151,7 @@ def test_views_are_read_only_and_what_is_published_is_not(structure, names):
             leaf[...] = 0
     assert vector.flags.writeable
     assert all(leaf.flags.writeable for leaf in leaves_of(layout.views(vector, writeable=True)))
-    assert all(isinstance(leaf, float) or leaf.flags.writeable for leaf in leaves_of(layout.publish(vector)))
+    assert all(isinstance(leaf, float) or leaf.flags.writeable for leaf in leaves_of(layout.to_structure(vector)))
 
 
 @EACH
@@ -159,7 +159,7 @@ def test_views_are_read_only_and_what_is_published_is_not(structure, names):
 def test_publish_gives_floats_for_floats(structure, names, dtype):
     """Where the user wrote a number stands a Python float, where they wrote an array a view in its shape."""
     layout = Layout.of(structure, dtype)
-    published = layout.publish(layout.flatten(structure))
+    published = layout.to_structure(layout.flatten(structure))
     assert shape_of(published) == shape_of(structure)
     for ours, theirs in zip(leaves_of(published), leaves_of(structure), strict=True):
         assert type(ours) is (np.ndarray if isinstance(theirs, np.ndarray) else float)
@@ -172,7 +172,7 @@ def test_fill_and_leaves_undo_each_other(structure, names):
     """`fill` puts a list of anything into the structure; `leaves` lists it again, in block order."""
     layout = Layout.of(structure)
     marks = [f"leaf {i}" for i in range(len(names))]
-    assert layout.leaves(layout.fill(marks)) == marks
+    assert layout.leaves(layout.unflatten(marks)) == marks
 
 
 @EACH
@@ -282,7 +282,7 @@ def test_a_gradient_is_gathered_into_the_vector(structure, names, dtype):
     vector = np.full(layout.size, np.nan, dtype)
     for out in (vector, layout.blocks(vector)):
         vector[...] = np.nan
-        assert layout.gather(gradient, out) == ((), ())
+        assert layout.read_gradient(gradient, out) == ((), ())
         assert_array_equal(vector, 10 * concatenated(structure))
 
 
@@ -302,7 +302,7 @@ def test_order_of_keys_and_kind_of_sequence_do_not_matter(structure, reordered):
     """Dict keys may come in any order, a list may stand for a tuple, and the reverse."""
     layout = Layout.of(structure)
     out = np.empty(layout.size)
-    layout.gather(reordered(as_gradient(structure)), out)
+    layout.read_gradient(reordered(as_gradient(structure)), out)
     assert_array_equal(out, 10 * concatenated(structure))
 
 
@@ -348,7 +348,7 @@ def test_a_leaf_may_be_any_array_of_real_floats(leaf, dtype):
     """Its values are taken, whatever its memory, precision or library; finite or not is the loop's to say."""
     layout = Layout.of({"W": arange(2, 3)}, dtype)
     out = np.empty(6, dtype)
-    layout.gather({"W": leaf}, out)
+    layout.read_gradient({"W": leaf}, out)
     assert_array_equal(out, np.ravel(np.asarray(leaf).astype(dtype)))
 
 
@@ -357,7 +357,7 @@ def test_the_gradient_of_a_float_may_be_any_number(leaf):
     """A Python float, a NumPy scalar, an array without axes, another library's."""
     layout = Layout.of({"rate": 1.0})
     out = np.empty(1)
-    layout.gather({"rate": leaf}, out)
+    layout.read_gradient({"rate": leaf}, out)
     assert out == [2.5]
 
 
@@ -369,10 +369,10 @@ def test_a_leaf_without_a_gradient_is_named_and_zero(structure, names):
         leaves = leaves_of(as_gradient(structure))
         leaves[index] = None
         out = np.full(layout.size, np.nan)
-        assert layout.gather(layout.fill(leaves), out) == ((index,), ())
+        assert layout.read_gradient(layout.unflatten(leaves), out) == ((index,), ())
         assert_array_equal(layout.blocks(out)[index], 0)
         assert np.isfinite(out).all()
-    assert layout.gather(layout.fill([None] * len(names)), out) == (tuple(range(len(names))), ())
+    assert layout.read_gradient(layout.unflatten([None] * len(names)), out) == (tuple(range(len(names))), ())
     assert not out.any()
 
 
@@ -406,7 +406,7 @@ def test_a_gradient_of_another_structure_is_refused(structure, gradient, message
     """A missing or unknown key, another length or kind: the message names the place and what was expected."""
     layout = Layout.of(structure)
     with pytest.raises(ParameterStructureError, match="|".join(map(re.escape, message.split("|")))):
-        layout.gather(gradient, np.empty(layout.size))
+        layout.read_gradient(gradient, np.empty(layout.size))
 
 
 WRONG_ARRAYS = {
@@ -430,7 +430,7 @@ def test_an_array_that_is_no_gradient_of_its_block_is_refused(leaf, message, kin
     """Another shape or dtype: the message names the callable, the block, both shapes, and the likely slip."""
     layout = Layout.of({"W": arange(2, 3), "b": arange(3)})
     with pytest.raises(ParameterStructureError, match="^loss_and_gradient has " + message):
-        layout.gather({"W": arange(2, 3), "b": kind(leaf)}, np.empty(9), "loss_and_gradient")
+        layout.read_gradient({"W": arange(2, 3), "b": kind(leaf)}, np.empty(9), "loss_and_gradient")
 
 
 WRONG_LEAVES = {
@@ -452,14 +452,14 @@ def test_a_leaf_that_is_no_array_of_floats_is_refused(leaf, message):
     """Numbers, containers and objects in the place of an array: the message names the block and what came."""
     layout = Layout.of({"W": arange(2, 3), "b": arange(3)})
     with pytest.raises(ParameterStructureError, match="^gradient has " + message):
-        layout.gather({"W": arange(2, 3), "b": leaf}, np.empty(9))
+        layout.read_gradient({"W": arange(2, 3), "b": leaf}, np.empty(9))
 
 
 def test_a_transposed_block_is_refused_with_a_hint():
     """(3, 2) for (2, 3) is no gradient, and the message asks whether it is transposed."""
     layout = Layout.of({"W": arange(2, 3)})
     with pytest.raises(ParameterStructureError, match=r"shape \(3, 2\) .* expected \(2, 3\). Is it transposed\?"):
-        layout.gather({"W": arange(3, 2)}, np.empty(6))
+        layout.read_gradient({"W": arange(3, 2)}, np.empty(6))
 
 
 def test_hints_of_gradients_are_for_gradients():
@@ -477,14 +477,14 @@ def test_a_column_and_a_vector_are_told_apart_in_both_directions():
     """(n,) is no gradient for (n, 1): nothing is broadcast."""
     layout = Layout.of({"W": arange(3, 1)})
     with pytest.raises(ParameterStructureError, match=r"shape \(3,\) in block 'W'; expected \(3, 1\). Only axes of"):
-        layout.gather({"W": arange(3)}, np.empty(3))
+        layout.read_gradient({"W": arange(3)}, np.empty(3))
 
 
 def test_the_gradient_of_a_float_has_no_axes():
     """An array of one number is refused where θ has a float: a forgotten sum would be hidden."""
     layout = Layout.of({"rate": 1.0})
     with pytest.raises(ParameterStructureError, match=r"shape \(1,\) in block 'rate'; expected \(\). Only axes of"):
-        layout.gather({"rate": np.ones(1)}, np.empty(1))
+        layout.read_gradient({"rate": np.ones(1)}, np.empty(1))
 
 
 def test_a_leaf_that_cannot_be_read_is_refused_with_its_reason():
@@ -497,7 +497,7 @@ def test_a_leaf_that_cannot_be_read_is_refused_with_its_reason():
     layout = Layout.of({"W": arange(2)})
     message = "gradient has a OnAnotherDevice in block 'W' that is no array: copy it to the CPU first"
     with pytest.raises(ParameterStructureError, match=message) as caught:
-        layout.gather({"W": OnAnotherDevice()}, np.empty(2))
+        layout.read_gradient({"W": OnAnotherDevice()}, np.empty(2))
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -615,7 +615,7 @@ def test_the_tuple_around_a_pullbacks_result_is_undone(structure, names):
     gradient = as_gradient(structure)
     for returned in (gradient, (gradient,)):
         out = np.empty(layout.size)
-        layout.gather(layout.unwrap(returned), out)
+        layout.read_gradient(layout.unwrap(returned), out)
         assert_array_equal(out, 10 * concatenated(structure))
 
 

@@ -81,12 +81,12 @@ def read(leaf, shape, dtype=np.float64):
     """The gradient of all rows that a leaf stands for, beside two other blocks."""
     layout = Layout.of({"a": np.zeros(3), "table": np.zeros(shape), "z": 0.0}, dtype)
     out = np.full(layout.size, np.nan, dtype)
-    missing, by_rows = layout.gather({"a": np.ones(3), "table": leaf, "z": 2.0}, out)
+    missing, sparse_grads = layout.read_gradient({"a": np.ones(3), "table": leaf, "z": 2.0}, out)
     assert missing == ()
-    assert [gradient.block for gradient in by_rows] == [1]
-    assert (np.diff(by_rows[0].rows) > 0).all()
-    assert by_rows[0].values.dtype == dtype
-    spread(out, by_rows)
+    assert [gradient.block for gradient in sparse_grads] == [1]
+    assert (np.diff(sparse_grads[0].rows) > 0).all()
+    assert sparse_grads[0].values.dtype == dtype
+    spread(out, sparse_grads)
     assert_array_equal(out[[0, 1, 2, -1]], [1, 1, 1, 2])
     return layout.blocks(out)[1]
 
@@ -161,11 +161,13 @@ def test_a_pair_is_known_by_its_place(rng):
         ((table,), ((rows, values),)),
     ):
         layout = Layout.of(structure)
-        assert len(layout.gather(layout.unwrap(gradient), np.zeros(layout.size))[1]) == 1
+        assert len(layout.read_gradient(layout.unwrap(gradient), np.zeros(layout.size))[1]) == 1
     layout = Layout.of(table)
-    assert len(layout.gather(layout.unwrap(((rows, values),)), np.zeros(layout.size))[1]) == 1  # as jax.vjp wraps it
+    assert (
+        len(layout.read_gradient(layout.unwrap(((rows, values),)), np.zeros(layout.size))[1]) == 1
+    )  # as jax.vjp wraps it
     layout = Layout.of((table, other))
-    assert layout.gather((table, other), np.zeros(layout.size))[1] == ()
+    assert layout.read_gradient((table, other), np.zeros(layout.size))[1] == ()
 
 
 WRONG = {
@@ -294,7 +296,7 @@ def test_links_that_need_all_rows_get_them(make, as_vector, rng):
     if not as_vector:
         moved, state = run(optimizer, start, [{"E": step, "b": np.ones(2)} for step in steps])
         assert_array_equal(moved["E"], expected["E"])
-        assert_array_equal(optimizer.answer(state, moved)["E"], make().answer(reference, expected)["E"])
+        assert_array_equal(optimizer.eval_params(state, moved)["E"], make().eval_params(reference, expected)["E"])
         return
     layout = Layout.of(start)
     vector = layout.flatten(start)
@@ -302,9 +304,9 @@ def test_links_that_need_all_rows_get_them(make, as_vector, rng):
     for step in steps:
         g = np.zeros(layout.size)
         g[:-2] = np.nan  # what stands there means nothing
-        _, by_rows = layout.gather({"E": step, "b": np.ones(2)}, g)
+        _, sparse_grads = layout.read_gradient({"E": step, "b": np.ones(2)}, g)
         before = g.copy()
-        optimizer.update(state, vector, g, by_rows=by_rows)
+        optimizer.update(state, vector, g, sparse_grads=sparse_grads)
         assert_array_equal(g, before)
     assert_array_equal(layout.blocks(vector)[0], expected["E"])
 
@@ -463,7 +465,7 @@ def test_a_step_does_not_look_at_the_other_rows(optimizer, as_vector):
     def step():
         if as_vector:
             g = np.empty(layout.size)
-            optimizer.update(state, theta, g, by_rows=layout.gather(gradient, layout.blocks(g))[1])
+            optimizer.update(state, theta, g, sparse_grads=layout.read_gradient(gradient, layout.blocks(g))[1])
         else:
             optimizer.update(state, theta, gradient)
 

@@ -52,7 +52,7 @@ def run(rule, theta, gradient, steps, blocks=None):
     for step in range(steps):
         rule.update(state, theta, gradient(theta, step))
         path.append(theta.copy())
-    return np.array(path), rule.answer(state, theta).copy()
+    return np.array(path), rule.eval_params(state, theta).copy()
 
 
 # θ after 20 steps on Rosenbrock's function over 500, from (-1.2, 1, -1.2, 1), as the references have it.

@@ -112,7 +112,7 @@ def test_training_equals_a_loop_by_hand(name, shuffle, weighted):
             losses.append(loss * len(rows))
         curve.append(sum(losses) / 50)
 
-    assert_allclose(flat(model.params_), flat(optimizer.answer(state, theta)), rtol=1e-12)
+    assert_allclose(flat(model.params_), flat(optimizer.eval_params(state, theta)), rtol=1e-12)
     assert_allclose(model.loss_curve_, curve, rtol=1e-12)
     assert (model.n_iter_, model.n_steps_, model.optimizer_state_.step) == (4, 12, 12)
     assert (model.loss_, model.best_loss_) == (model.loss_curve_[-1], min(model.loss_curve_))

@@ -113,7 +113,7 @@ def run(optimizer, theta, gradients, layout=None):
     for gradient in gradients:
         optimizer.update(state, theta, gradient)
         path.append(theta.copy())
-    return np.array(path), optimizer.answer(state, theta).copy()
+    return np.array(path), optimizer.eval_params(state, theta).copy()
 
 
 def test_every_link_is_in_the_tables():
@@ -307,7 +307,7 @@ def test_a_copy_in_the_middle_goes_on_bitwise(optimizer, rng):
         for gradient, absent in zip(gradients[begin:], missing[begin:], strict=True):
             other.update(its_state, resumed, gradient, missing=absent)
         np.testing.assert_array_equal(resumed, theta)
-        np.testing.assert_array_equal(other.answer(its_state, resumed), optimizer.answer(state, theta))
+        np.testing.assert_array_equal(other.eval_params(its_state, resumed), optimizer.eval_params(state, theta))
         assert repr(its_state) == repr(state)
 
 
@@ -320,11 +320,11 @@ def test_a_block_without_gradients_stays_untouched(optimizer, rng):
     for gradient in gradients[:3]:
         optimizer.update(state, theta, gradient)
     before, kept = theta.copy(), copy.deepcopy(state)
-    answer = optimizer.answer(state, theta)[b].copy()
+    answer = optimizer.eval_params(state, theta)[b].copy()
     for gradient in gradients[3:6]:
         optimizer.update(state, theta, gradient, missing=(1,))
     np.testing.assert_array_equal(theta[b], before[b])
-    np.testing.assert_array_equal(optimizer.answer(state, theta)[b], answer)
+    np.testing.assert_array_equal(optimizer.eval_params(state, theta)[b], answer)
     for ours, theirs in zip(state.links, kept.links, strict=True):
         for name in ours.slots:
             np.testing.assert_array_equal(ours.slots[name][b], theirs.slots[name][b])
@@ -394,7 +394,7 @@ def test_both_engines_give_the_same_numbers(own_cache, name, dtype, rng):
             state = optimizer.init(theta, layout)
         for step, gradient in enumerate(gradients):
             optimizer.update(state, theta, gradient, missing=(1,) if step == 3 else ())
-        results.append((theta, optimizer.answer(state, theta), [link.slots for link in state.links]))
+        results.append((theta, optimizer.eval_params(state, theta), [link.slots for link in state.links]))
     np.testing.assert_equal(results[1], results[0])
 
 
@@ -458,7 +458,7 @@ def test_the_average_predicts_while_training_goes_on_from_theta(link, data):
     for _ in range(4):
         with_average.partial_fit(X, y)
         plain.partial_fit(X, y)
-        average = with_average.optimizer_state_.links[1].slots[link.answers]
+        average = with_average.optimizer_state_.links[1].slots[link.eval_slot]
         np.testing.assert_array_equal(np.append(*with_average.params_.values()), average)
         np.testing.assert_allclose(
             with_average.predict(X), X @ with_average.params_["coef"] + with_average.params_["intercept"], rtol=1e-12

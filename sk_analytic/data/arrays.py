@@ -18,7 +18,7 @@ from ..parameters import Parameters
 from ..typing import Array, T
 
 if TYPE_CHECKING:
-    from ..objective import Objective, Partial
+    from ..objective import Contribution, Objective
 
 
 # Purposes of random numbers, the first entry of a position.
@@ -121,7 +121,7 @@ class Rows(Protocol):
     def first(self) -> ArrayRows:
         """The rows that `init` and the gradient check look at."""
 
-    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
+    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch."""
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
@@ -183,9 +183,9 @@ class ArrayRows:
         """Sum of the weights of all rows; their number where none are weighted."""
         return float(self._arrays[-1].sum()) if self._weighted else float(self.n_samples)
 
-    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
+    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch."""
-        return objective.partial(theta, self.batch(epoch, step))
+        return objective.contribution(theta, self.batch(epoch, step))
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""

@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
 from ..exceptions import noted
-from ..objective import Objective, Partial
+from ..objective import Contribution, Objective
 from ..parameters import Parameters
 from ..typing import Array, T
 from .arrays import CALLABLE, CHUNKS, ArrayRows, Batch, draw, generator, sampled, stacked
@@ -373,11 +373,11 @@ class ChunkRows:
         """Sum of the weights of all rows; their number where none are weighted."""
         return self._scale * sum(extent.sum_of_weights for extent in self._extents)
 
-    def partial(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Partial:
+    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch."""
         batch = self.batch(epoch, step)
         try:
-            return objective.partial(theta, batch)
+            return objective.contribution(theta, batch)
         except Exception as error:
             error.add_note(f"In chunk {self._place(step)[0]} (counted from 0).")
             raise

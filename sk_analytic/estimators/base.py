@@ -215,9 +215,9 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         def gradient() -> Any:
             sample, layout = _monitored(rows[monitor.standing.phase - first_phase]), self._layout
             at = Parameters(layout, layout.flatten(self.params_))  # at the end of the fit those that predict
-            total = merge(objective.partial(at, batch) for batch in sample)
+            total = merge(objective.contribution(at, batch) for batch in sample)
             blocks = enumerate(layout.blocks(total.gradient))
-            return layout.fill([None if index in total.missing else block for index, block in blocks])
+            return layout.unflatten([None if index in total.missing else block for index, block in blocks])
 
         first_phase = monitor.standing.phase
         self._tasks = FitTasks(
@@ -323,7 +323,7 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
             if not is_over or monitor.standing.best_theta is None:
                 self._training_vector, self._published = theta.vector, checksum(answer.vector)
             answer = answer.copy()
-        self.params_ = answer.layout.publish(answer.vector)
+        self.params_ = answer.layout.to_structure(answer.vector)
         self._layout = answer.layout
         self.__dict__.update(_recorded(history, self._state))
         self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
@@ -344,7 +344,7 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
         answer = self._answer(theta, monitor)
         return {
             **_recorded(history, state),
-            "params_": answer.layout.publish(answer.vector.copy()),
+            "params_": answer.layout.to_structure(answer.vector.copy()),
             "_layout": answer.layout,
             "_training_vector": None if answer is theta else theta.vector.copy(),
             "_published": checksum(answer.vector),

@@ -58,7 +58,7 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
             predicted: Array = type(view)._predictions(view, asked, metadata)
             return predicted
 
-        view.params_ = theta.layout.publish(theta.vector)
+        view.params_ = theta.layout.to_structure(theta.vector)
         view._layout = theta.layout
         view._predictions = predictions
         value = scorer(view, X, y, **arguments)

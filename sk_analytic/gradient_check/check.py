@@ -312,7 +312,7 @@ class _Examination:
             if not np.isfinite(situation.value):
                 subject.objective.value(subject.parameters(self.start), situation.batch)  # for its error, if any
             subject.spend()
-            partial = subject.objective.partial(subject.parameters(situation.vector), situation.batch)
+            partial = subject.objective.contribution(subject.parameters(situation.vector), situation.batch)
         except Exception as error:
             if not _is_about_writing(error):
                 raise
@@ -320,7 +320,9 @@ class _Examination:
             subject.writable = True
             self.situation = situation = self.at_start.at(self.start)
             situation.__dict__["value"] = subject.value(self.start, situation.batch)
-            partial = subject.objective.partial(subject.parameters(situation.vector), subject.rows(situation.batch))
+            partial = subject.objective.contribution(
+                subject.parameters(situation.vector), subject.rows(situation.batch)
+            )
         if partial.gradient is None:
             return []
         situation.__dict__["gradient"] = partial.dense().gradient.copy()

@@ -84,7 +84,7 @@ def compare_entries(
             situation = situation.at(theta.vector.astype(np.float64))
         if situation.gradient is None or not objective.has_value:
             raise ValueError("There is no loss, or no gradient, to compare entry by entry.")
-        missing = double.partial(subject.parameters(situation.vector), situation.batch).missing
+        missing = double.contribution(subject.parameters(situation.vector), situation.batch).missing
         return [_block(situation, index, max_entries) for index in chosen if index not in missing]
 
 

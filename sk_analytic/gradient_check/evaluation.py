@@ -86,7 +86,7 @@ class Subject:
         """Return the analytic gradient as a new vector; None where it cannot be had."""
         self.spend()
         try:
-            partial = self.objective.partial(self.parameters(vector), self.rows(batch))
+            partial = self.objective.contribution(self.parameters(vector), self.rows(batch))
         except SpentError:
             raise
         except Exception:

@@ -96,7 +96,7 @@ class Lookahead(Link):
     >>> state = optimizer.init(theta)
     >>> for _ in range(4):
     ...     optimizer.update(state, theta, np.array([-1.0]))
-    ...     print(theta, optimizer.answer(state, theta))
+    ...     print(theta, optimizer.eval_params(state, theta))
     [1.] [0.]
     [2.] [0.]
     [1.5] [1.5]
@@ -105,7 +105,7 @@ class Lookahead(Link):
 
     takes = gives = "theta"
     slots = {"slow": "theta"}
-    answers = "slow"
+    eval_slot = "slow"
     ranges = {"steps": COUNT, "slow_rate": SHARE}
 
     def __init__(self, steps: Number = 5, slow_rate: Number = 0.5) -> None:
@@ -153,13 +153,13 @@ class PolyakAverage(Link):
     >>> state = optimizer.init(theta)
     >>> for _ in range(3):
     ...     optimizer.update(state, theta, np.array([-1.0]))
-    >>> theta, optimizer.answer(state, theta)
+    >>> theta, optimizer.eval_params(state, theta)
     (array([3.]), array([2.]))
     """
 
     takes = gives = "theta"
     slots = {"average": "theta"}
-    answers = "average"
+    eval_slot = "average"
     ranges = {"start": SINCE}
 
     def __init__(self, start: Number = 0) -> None:
@@ -200,7 +200,7 @@ class ExponentialAverage(PolyakAverage):
     >>> state = optimizer.init(theta)
     >>> for _ in range(2):
     ...     optimizer.update(state, theta, np.array([-1.0]))
-    >>> theta, optimizer.answer(state, theta).round(3)
+    >>> theta, optimizer.eval_params(state, theta).round(3)
     (array([2.]), array([1.667]))
     """
 

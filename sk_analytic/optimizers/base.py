@@ -16,7 +16,7 @@ import numpy as np
 from ..display import block, labelled
 from ..hyperparameters import Hyperparameters, Interval, check_range, nearest
 from ..parameters import Layout
-from ..sparse_gradients import RowGradient
+from ..sparse_gradients import SparseGradient
 from ..typing import Array
 from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
@@ -65,7 +65,7 @@ class Link(_Scheduled):
         What flows in and what flows on: the gradient, or the proposed θ.
     scope : {"block", "all"}
         Whether ``t``, ``memory`` and ``sums`` are a block's own or θ's.
-    answers : str or None
+    eval_slot : str or None
         The slot that predicts in θ's stead.
     grows : str or None
         The entry of ``memory`` that grows until the link has found its scale; training is patient until then.
@@ -80,7 +80,7 @@ class Link(_Scheduled):
         link gets as ``now.sums``. It costs one more pass over θ.
     passes : callable or None
         Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
-    runs_by_rows : bool
+    accepts_sparse_grads : bool
         Whether rows of a block that have no gradient may be left out: θ, slots and all. By default a link may leave
         them out if it does not measure, average θ or hold the flow back; what measures the gradient alone, in which
         these rows are zero, says so.
@@ -96,16 +96,16 @@ class Link(_Scheduled):
     takes = "gradient"
     gives = "gradient"
     scope = "block"
-    answers: str | None = None
+    eval_slot: str | None = None
     grows: str | None = None
     formula: Any
     measures: Any = None
     passes: ClassVar[Callable[..., bool] | None] = None
 
     @property
-    def runs_by_rows(self) -> bool:
+    def accepts_sparse_grads(self) -> bool:
         """Whether rows of a block that have no gradient may be left out."""
-        needs_all = self.measures is not None or self.passes is not None or self.answers is not None
+        needs_all = self.measures is not None or self.passes is not None or self.eval_slot is not None
         return not needs_all and self.takes == "gradient"
 
     def coefficients(self, now: Now) -> tuple[float, ...]:
@@ -202,7 +202,7 @@ class Optimizer:
         grads: Any,
         *,
         missing: Iterable[int] = (),
-        by_rows: tuple[RowGradient, ...] = (),
+        sparse_grads: tuple[SparseGradient, ...] = (),
     ) -> None:
         """Take one step: write θ and the state in place.
 
@@ -218,7 +218,7 @@ class Optimizer:
             block passes can do that; see the guide on sparse gradients.
         missing : tuple of int, default=()
             For vectors: indices of the blocks that have no gradient.
-        by_rows : tuple of RowGradient, default=()
+        sparse_grads : tuple of SparseGradient, default=()
             For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
             blocks is not read.
         """
@@ -227,10 +227,10 @@ class Optimizer:
                 state.accept_theta(theta)
             if type(grads) is not np.ndarray or grads.shape != state.shape:
                 grads, own = state.accept_gradient(grads)
-                by_rows = by_rows or own
+                sparse_grads = sparse_grads or own
             plan = self._plan(state, theta)
-            if by_rows:
-                plan.run_by_rows(theta, grads, tuple(missing), by_rows)
+            if sparse_grads:
+                plan.run_sparse(theta, grads, tuple(missing), sparse_grads)
             else:
                 plan.run(theta, grads, tuple(missing))
         else:
@@ -238,9 +238,9 @@ class Optimizer:
         state.step += 1
 
     def _update_structure(
-        self, state: State, theta: Any, g: Array, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]
+        self, state: State, theta: Any, g: Array, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
     ) -> None:
-        if not by_rows:
+        if not sparse_grads:
             vector = state.read(theta)
             self._plan(state, vector).run(vector, g, missing)
             state.write(theta)
@@ -248,14 +248,14 @@ class Optimizer:
         plan: Plan | None = state._plan
         if plan is None or plan.is_stale(self):
             plan = self._plan(state, state.read(theta))
-        kept = {gradient.block for gradient in plan.kept_by_rows(by_rows)}
+        kept = {gradient.block for gradient in plan.kept_sparse(sparse_grads)}
         vector = state.read(theta, kept)
         leaves = state.layout.leaves(theta, "theta")
-        placed = (one._replace(theta=leaves[one.block]) if one.block in kept else one for one in by_rows)
-        plan.run_by_rows(vector, g, missing, tuple(placed))
+        placed = (one._replace(theta=leaves[one.block]) if one.block in kept else one for one in sparse_grads)
+        plan.run_sparse(vector, g, missing, tuple(placed))
         state.write(theta, kept)
 
-    def answer(self, state: State, theta: Any) -> Any:
+    def eval_params(self, state: State, theta: Any) -> Any:
         """Return the θ that predicts.
 
         Parameters
@@ -268,12 +268,12 @@ class Optimizer:
         Returns
         -------
         answer : ndarray of shape (size,) or structure of arrays
-            The slot that a link names in ``answers`` (an average, say), or ``theta`` itself.
+            The slot that a link names in ``eval_slot`` (an average, say), or ``theta`` itself.
         """
         if state.layout is None:
-            return self._plan(state, theta).answer(theta)
+            return self._plan(state, theta).eval_params(theta)
         vector = state.read(theta)
-        answer = self._plan(state, vector).answer(vector)
+        answer = self._plan(state, vector).eval_params(vector)
         return theta if answer is vector else state.layout.views(answer)
 
     def is_growing(self, state: State, theta: Any) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
-from ..sparse_gradients import RowGradient
+from ..sparse_gradients import SparseGradient
 from ..typing import Array, DType
 
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ class Kernel:
         sums = [self._function(g[piece], theta[piece], *arrays) for piece, arrays in pieces]
         return [sum(column) for column in zip(*sums, strict=True)]
 
-    def run_rows(self, gradient: RowGradient, theta: Array, coefficients: Sequence[float]) -> list[float]:
+    def run_rows(self, gradient: SparseGradient, theta: Array, coefficients: Sequence[float]) -> list[float]:
         """Run over some rows of a block alone, gathered and put back; return the sums of what was measured.
 
         What flows on to the next pass lies at the beginning of the block.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..hyperparameters import Hyperparameters, Interval, Range
-from ..sparse_gradients import RowGradient, spread
+from ..sparse_gradients import SparseGradient, spread
 from ..typing import Array
 from .compiled import engine_for
 from .engines import MOST_KEPT
@@ -43,7 +43,7 @@ class Step:
 
     slots: dict[str, float] = {}
     measures = None
-    runs_by_rows = True
+    accepts_sparse_grads = True
 
     @staticmethod
     def coefficients(now: Now) -> tuple[float, ...]:
@@ -258,8 +258,8 @@ class Plan:
         self._n_stages = self._set_stages()
         self._rows = [self._row(block, *checked) for block, checked in enumerate(self._checked)]
         self._itineraries: dict[Any, list[_Stage]] = {}
-        self._by_rows = [all(placed.link.runs_by_rows for _, placed in row) for row in self._rows]
-        self._given: dict[int, RowGradient] = {}  # the gradients by rows of this step
+        self._by_rows = [all(placed.link.accepts_sparse_grads for _, placed in row) for row in self._rows]
+        self._given: dict[int, SparseGradient] = {}  # the gradients by rows of this step
         if state._engine is None:
             state._engine = engine_for(state.size, state.dtype)
         self._engine = state._engine
@@ -271,27 +271,29 @@ class Plan:
                 return True
         return self.optimizer is not optimizer
 
-    def run(self, theta: Array, g: Array, missing: tuple[int, ...], by_rows: tuple[int, ...] = ()) -> None:
-        """Update θ and the slots by one step; see `run_by_rows` for the blocks ``by_rows``."""
+    def run(self, theta: Array, g: Array, missing: tuple[int, ...], sparse_grads: tuple[int, ...] = ()) -> None:
+        """Update θ and the slots by one step; see `run_sparse` for the blocks ``sparse_grads``."""
         for placed in self._scheduled:
             placed.resolve(self.state)
-        key = missing, self._closed() if self._gates else frozenset(), by_rows
+        key = missing, self._closed() if self._gates else frozenset(), sparse_grads
         for stage in self._itineraries.get(key) or self._itinerary(*key):
             stage.run(g, theta)
 
-    def kept_by_rows(self, by_rows: tuple[RowGradient, ...]) -> tuple[RowGradient, ...]:
+    def kept_sparse(self, sparse_grads: tuple[SparseGradient, ...]) -> tuple[SparseGradient, ...]:
         """Return those of the gradients by rows for which the other rows of their blocks can be left out."""
-        return tuple(gradient for gradient in by_rows if self._by_rows[gradient.block])
+        return tuple(gradient for gradient in sparse_grads if self._by_rows[gradient.block])
 
-    def run_by_rows(self, theta: Array, g: Array, missing: tuple[int, ...], by_rows: tuple[RowGradient, ...]) -> None:
+    def run_sparse(
+        self, theta: Array, g: Array, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
+    ) -> None:
         """Update θ and the slots by one step, of some blocks in the given rows only.
 
         Where a link needs all rows of a block, the others have a gradient of zero.
         """
-        kept = self.kept_by_rows(by_rows)
-        if len(kept) < len(by_rows):
+        kept = self.kept_sparse(sparse_grads)
+        if len(kept) < len(sparse_grads):
             g = np.array(g)
-            spread(g, (gradient for gradient in by_rows if not self._by_rows[gradient.block]))
+            spread(g, (gradient for gradient in sparse_grads if not self._by_rows[gradient.block]))
         self._given.clear()
         self._given.update((gradient.block, gradient) for gradient in kept)
         self.run(theta, g, missing, tuple(self._given))
@@ -307,10 +309,10 @@ class Plan:
         before, self.state.grown = self.state.grown, grown
         return bool(grown) and (before is None or any(b > 1.1 * a for a, b in zip(before, grown, strict=False)))
 
-    def answer(self, theta: Array) -> Array:
+    def eval_params(self, theta: Array) -> Array:
         """Return θ, with what links answer in its stead."""
         for placed in self._placed:
-            slot = placed.slots.get(placed.declared.answers)
+            slot = placed.slots.get(placed.declared.eval_slot)
             if slot is not None and len(placed.blocks) == len(self.state.names):
                 theta = slot
             elif slot is not None:
@@ -375,7 +377,7 @@ class Plan:
         )
 
     def _itinerary(
-        self, missing: tuple[int, ...], closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]
+        self, missing: tuple[int, ...], closed: frozenset[tuple[int, int]], sparse_grads: tuple[int, ...]
     ) -> list[_Stage]:
         """Work out the passes for the blocks that have a gradient.
 
@@ -393,8 +395,8 @@ class Plan:
         if any(splits) or len(self._itineraries) >= MOST_KEPT:
             self._itineraries.clear()
         visits = self._visits(rows)
-        stages = [self._stage(number, visits, closed, by_rows) for number in range(self._n_stages)]
-        self._itineraries[missing, closed, by_rows] = stages = [stage for stage in stages if stage.segments]
+        stages = [self._stage(number, visits, closed, sparse_grads) for number in range(self._n_stages)]
+        self._itineraries[missing, closed, sparse_grads] = stages = [stage for stage in stages if stage.segments]
         return stages
 
     def _visits(self, rows: Any) -> dict[int, list[Any]]:
@@ -410,16 +412,18 @@ class Plan:
                 visits[block].append((stage, run))
         return visits
 
-    def _stage(self, number: int, visits: Any, closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]) -> _Stage:
+    def _stage(
+        self, number: int, visits: Any, closed: frozenset[tuple[int, int]], sparse_grads: tuple[int, ...]
+    ) -> _Stage:
         """Return one pass over all blocks."""
         found = dict.fromkeys(visit for row in visits.values() for visit in row)
         begins = [run for stage, run in found if run.placed.begins_in(stage) == number]
         runs = [run for stage, run in found if stage == number]
         measures = [run for stage, run in found if stage == number + 1 and run.placed.measures]
-        return _Stage(begins, runs, measures, self._segments(number, visits, closed, by_rows))
+        return _Stage(begins, runs, measures, self._segments(number, visits, closed, sparse_grads))
 
     def _segments(
-        self, number: int, visits: Any, closed: frozenset[tuple[int, int]], by_rows: tuple[int, ...]
+        self, number: int, visits: Any, closed: frozenset[tuple[int, int]], sparse_grads: tuple[int, ...]
     ) -> list[_Segment]:
         """Return the segments of a pass; neighbours that do the same are one."""
         segments: list[_Segment] = []
@@ -428,8 +432,8 @@ class Plan:
             if not runs:
                 continue
             placed = leg, runs, measured, self.state.slices[block], self._engine
-            segment = _RowsSegment(*placed, block, self._given) if block in by_rows else _Segment(*placed)
-            if block not in by_rows and segments and segments[-1].precedes(segment):
+            segment = _RowsSegment(*placed, block, self._given) if block in sparse_grads else _Segment(*placed)
+            if block not in sparse_grads and segments and segments[-1].precedes(segment):
                 segments[-1].stop = segment.stop
             else:
                 segments.append(segment)

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout
-from ..sparse_gradients import RowGradient, is_by_rows, read_rows
+from ..sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from ..typing import Array, Shape
 
 
@@ -193,10 +193,10 @@ class State:
             raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
         self._theta: Any = theta
 
-    def accept_gradient(self, grads: Any) -> tuple[Array, tuple[RowGradient, ...]]:
+    def accept_gradient(self, grads: Any) -> tuple[Array, tuple[SparseGradient, ...]]:
         """Return a gradient for θ given as a vector as an array, and by rows; raise if it does not fit."""
-        if len(self.names) == 1 and is_by_rows(grads):
-            rows = read_rows(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
+        if len(self.names) == 1 and is_sparse_gradient(grads):
+            rows = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
             return np.zeros(self.shape, self.dtype), (rows,)
         array = np.asarray(grads)
         if array.shape != self.shape or array.dtype.kind not in "fiu":
@@ -218,10 +218,10 @@ class State:
         _copy(leaves, blocks, apart)
         return vector
 
-    def read_gradient(self, grads: Any) -> tuple[Array, tuple[int, ...], tuple[RowGradient, ...]]:
+    def read_gradient(self, grads: Any) -> tuple[Array, tuple[int, ...], tuple[SparseGradient, ...]]:
         """Return the gradient as a vector, the blocks for which it has none, and those given by rows."""
         vector, blocks = self._buffer("gradient")
-        return vector, *self.layout.gather(grads, blocks)
+        return vector, *self.layout.read_gradient(grads, blocks)
 
     def write(self, theta: Any, apart: Collection[int] = ()) -> None:
         """Write the vector that `read` returned into the leaves of the structure."""

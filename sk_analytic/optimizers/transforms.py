@@ -65,7 +65,7 @@ class ClipBlockNorm(Link):
     Chain(links=[ClipBlockNorm(max_norm=5.0), SGD()])
     """
 
-    runs_by_rows = True
+    accepts_sparse_grads = True
     ranges = {"max_norm": POSITIVE}
 
     def __init__(self, max_norm: Number = 1.0) -> None:
@@ -271,7 +271,7 @@ class DivideByNorm(Link):
     """
 
     memory = {"square": 0.0}
-    runs_by_rows = True
+    accepts_sparse_grads = True
     ranges = {"rho": UNIT, "epsilon": AMOUNT}
 
     def __init__(self, rho: Number = 0.25, epsilon: Number = 1e-6) -> None:
@@ -436,7 +436,7 @@ class ScheduleFree(Link):
     """
 
     gives = "theta"
-    answers = "average"
+    eval_slot = "average"
     slots = {"fast": "theta", "average": "theta"}
     memory = {"largest": 0.0, "total": 0.0}
     ranges = {"beta": Interval(0, 1), "weight_power": AMOUNT}

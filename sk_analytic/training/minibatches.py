@@ -21,7 +21,7 @@ from scipy.optimize import OptimizeResult
 
 from ..data.arrays import Batch, Rows
 from ..exceptions import DivergenceError, noted
-from ..objective import Objective, Partial, Residuals, merge
+from ..objective import Contribution, Objective, Residuals, merge
 from ..optimizers.base import Optimizer
 from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
@@ -325,7 +325,7 @@ def steps(
 
 def answering(theta: Parameters, optimizer: Any, state: State) -> Parameters:
     """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
-    vector = optimizer.answer(state, theta.vector)
+    vector = optimizer.eval_params(state, theta.vector)
     return theta if vector is theta.vector else Parameters(theta.layout, vector)
 
 
@@ -363,23 +363,25 @@ class _Loop:
         """Update θ by one batch; return its loss, the norm of its gradient and its number of rows."""
         theta = self.theta
         try:
-            partial = self.rows.partial(self.objective, theta, epoch, step)
+            partial = self.rows.contribution(self.objective, theta, epoch, step)
         except Exception as error:
             error.add_note(f"In epoch {epoch}, batch {step} (both counted from 0).")
             raise
         if partial.gradient is None:
             return 0.0, 0.0, 0
         loss, gradient = self.objective.finish(theta, partial)
-        by_rows = partial.by_rows
+        sparse_grads = partial.sparse_grads
         # Unlike dot, vdot does not warn where it overflows.
-        size = float(np.vdot(gradient, gradient)) if not by_rows else square(gradient, by_rows)
+        size = float(np.vdot(gradient, gradient)) if not sparse_grads else square(gradient, sparse_grads)
         if not math.isfinite(size if loss is None else size + loss):
             self._refuse_not_finite(loss, partial.dense().gradient, epoch, step)
         with self.interrupts:
-            if not by_rows:
+            if not sparse_grads:
                 self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing)
             else:
-                self.optimizer.update(self.state, theta.vector, gradient, missing=partial.missing, by_rows=by_rows)
+                self.optimizer.update(
+                    self.state, theta.vector, gradient, missing=partial.missing, sparse_grads=sparse_grads
+                )
             self.history.n_steps += 1
         return loss, math.sqrt(size), partial.n
 
@@ -543,14 +545,14 @@ class _Evaluation:
         best = self.best[0]
         return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
 
-    def _partial(self) -> Partial:
+    def _partial(self) -> Contribution:
         """The contribution of all rows: of one batch, or a sum in their order."""
         first, *later = range(self.rows.steps_per_epoch)
-        partial = self.rows.partial(self.objective, self.theta, 0, first).dense()
+        partial = self.rows.contribution(self.objective, self.theta, 0, first).dense()
         if later:
             partial = merge([partial])  # kept apart from what the next batch writes over
         for step in later:
-            partial = merge([partial, self.rows.partial(self.objective, self.theta, 0, step)])
+            partial = merge([partial, self.rows.contribution(self.objective, self.theta, 0, step)])
         return partial
 
     def _at(self, x: Array, evaluate: Callable[..., T], *arguments: Any) -> T:

@@ -76,7 +76,7 @@ def start_ours(optimizer, blocks):
 
     def step(gradients):
         optimizer.update(state, theta, dict(zip(SHAPES, gradients, strict=True)))
-        return theta.values(), optimizer.answer(state, theta).values()
+        return theta.values(), optimizer.eval_params(state, theta).values()
 
     return step
 

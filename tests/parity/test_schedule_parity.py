@@ -223,7 +223,7 @@ def ours(optimizer):
     for gradient in GRADIENTS:
         optimizer.update(state, theta, gradient)
         path.append(theta.copy())
-        answers.append(optimizer.answer(state, theta).copy())
+        answers.append(optimizer.eval_params(state, theta).copy())
     return path, answers
 
 

@@ -196,7 +196,7 @@ class LossMismatch(Hypothesis):
     def _value(case: Case, vector: Array, batch: Batch) -> float:
         case.subject.spend()
         try:
-            return case.subject.objective.partial(case.subject.parameters(vector), batch).loss
+            return case.subject.objective.contribution(case.subject.parameters(vector), batch).loss
         except Exception:
             return np.nan
 

@@ -51,7 +51,7 @@ def written_to(subject: Subject, situation: Situation, original: Exception) -> l
     """
     batch = situation.batch
     findings: list[Finding] = []
-    for who, call in (("The loss", subject.objective.value), (_form(subject), subject.objective.partial)):
+    for who, call in (("The loss", subject.objective.value), (_form(subject), subject.objective.contribution)):
         copies = batch.copy()
         theta = subject.parameters(situation.vector)
         vector = situation.vector.copy()

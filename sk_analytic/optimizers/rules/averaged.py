@@ -45,12 +45,12 @@ class ASGD(Rule):
     >>> state = optimizer.init(theta)
     >>> for _ in range(3):
     ...     optimizer.update(state, theta, np.sign(theta))
-    >>> theta, optimizer.answer(state, theta)
+    >>> theta, optimizer.eval_params(state, theta)
     (array([0.]), array([0.]))
     """
 
     gives = "theta"
-    answers = "average"
+    eval_slot = "average"
     slots = {"average": "theta"}
     ranges = Rule.ranges | {"lambd": AMOUNT, "power": AMOUNT, "t0": AMOUNT}
 
@@ -114,7 +114,7 @@ class ScheduleFreeSGD(NamedChain):
     >>> state = optimizer.init(theta)
     >>> for _ in range(2):
     ...     optimizer.update(state, theta, np.array([1.0]))
-    >>> theta, optimizer.answer(state, theta)
+    >>> theta, optimizer.eval_params(state, theta)
     (array([0.125]), array([0.25]))
     """
 
