@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing
 
 from .typing import F
 
-__all__ = ["OF_A_FIT", "CallbackSupport", "FitTasks", "GivenRows", "require_callbacks", "with_callbacks"]
+__all__ = ["OF_A_FIT", "CallbackSupport", "FitTasks", "GivenRows", "require_callbacks", "resumable", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -56,6 +56,12 @@ def require_callbacks() -> None:
     """Raise where scikit-learn has no callbacks."""
     if CallbackSupportMixin is None:
         WithoutCallbacks().set_callbacks()
+
+
+def resumable(estimator: Any) -> Any:
+    """Return the callback of an estimator that resumes a fit from a file, or None."""
+    callbacks = getattr(estimator, "_skl_callbacks", [])
+    return next((callback for callback in callbacks if getattr(callback, "resume", False)), None)
 
 
 OF_A_FIT = ("_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_teardown", "_tasks")
@@ -136,8 +142,10 @@ class FitTasks:
         self._epoch: Any = None
 
     def begin_fit(self) -> None:
-        """Begin the fit."""
-        self._call(self._root.call_on_fit_task_begin)
+        """Begin the fit; the estimator has no attributes of it yet."""
+        self._root.call_on_fit_task_begin(
+            estimator=self._estimator, reconstruction_attributes=self._snapshot, **self._data
+        )
 
     def begin(self, name: str) -> None:
         """Begin an epoch, unless one has begun."""

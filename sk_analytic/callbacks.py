@@ -13,11 +13,13 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from .callback_support import require_callbacks
+from .exceptions import noted
 from .hyperparameters import Interval, check_range
 from .parameters import Layout
 from .persistence import replacing, require_place
@@ -80,12 +82,12 @@ class _Callback:
 
 
 class Checkpoint(_Callback):
-    """Write the estimator to a file as training goes on, so that a fit that was ended can go on from there.
+    """Write the estimator to a file during training, so that an interrupted fit can be resumed.
 
     The file always holds a whole estimator: it is written under another name and then renamed. What it holds is as if
-    the fit had ended at that epoch, so it predicts; it has no rows and no callbacks. With ``warm_start`` its `fit`
-    trains on, through what was left of ``max_iter`` and to the bit as the fit that was ended would have; but a
-    full-batch method begins anew from the parameters. A file of a fit that came to its end is the fitted estimator.
+    the fit had ended at that epoch, so it predicts; it has no samples and no callbacks. With ``resume=True`` the same
+    program, run again, resumes the fit from the file, bit for bit; only a full-batch method starts again from the
+    parameters that it had reached. If the fit had ended, `fit` returns at once, as it had ended.
 
     Parameters
     ----------
@@ -97,6 +99,19 @@ class Checkpoint(_Callback):
     dump : callable, default=pickle.dump
         ``dump(estimator, file)``. The pickle of the standard library refuses lambdas and functions inside functions;
         ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
+    resume : bool, default=False
+        Whether `fit` resumes from the file if it exists. The file must come from a fit with the same parameters
+        (``verbose`` and ``warm_start`` aside) and the same data, of which a checksum is kept: for data in chunks,
+        each is read once more for it. Another file is an error that says what differs, and nothing is trained.
+    load : callable, default=pickle.load
+        ``load(file) -> estimator``, the counterpart of ``dump``: ``joblib.load``, or for skops
+        ``lambda file: skops.io.load(file, trusted=...)``. Loading a pickle runs what is in it: resume only from files
+        that you trust.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, if the file holds a fit of other parameters or other data, or one that cannot be resumed.
 
     Examples
     --------
@@ -115,12 +130,47 @@ class Checkpoint(_Callback):
     True
     """
 
-    def __init__(self, path: str | Path, *, every: int = 1, dump: Callable[..., object] = pickle.dump) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        every: int = 1,
+        dump: Callable[..., object] = pickle.dump,
+        resume: bool = False,
+        load: Callable[..., Any] = pickle.load,
+    ) -> None:
         super().__init__()
         check_range("Checkpoint", "every", every, COUNT)
+        check_range("Checkpoint", "resume", resume, bool)
         self.path = Path(path)
         self.every = every
         self.dump = dump
+        self.resume = resume
+        self.load = load
+
+    def resumed(self, estimator: Any, fingerprint: dict[str, Any]) -> Any:
+        """Return the estimator in the file of a fit, if there is one and it belongs to this fit.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is to be fitted.
+        fingerprint : dict
+            What identifies its data, by name.
+
+        Returns
+        -------
+        earlier : estimator or None
+            None if there is no file.
+        """
+        context = getattr(estimator, "_parent_callback_ctx", None)
+        path = self._path_of_ids([] if context is None else _path(context)[1:])
+        if not path.exists():
+            return None
+        with open(path, "rb") as file, noted(f"Checkpoint was reading {path} to resume from it."):
+            earlier = self.load(file)
+        require_same_fit(earlier, estimator, fingerprint, path)
+        return earlier
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Raise if the folder of the file does not exist, or the file is a folder.
@@ -147,7 +197,9 @@ class Checkpoint(_Callback):
         path : Path
             The given one; with the ids of the task where the fit is part of another.
         """
-        ids = _path(context)[1 : -1 if _is_epoch(context) else None]
+        return self._path_of_ids(_path(context)[1 : -1 if _is_epoch(context) else None])
+
+    def _path_of_ids(self, ids: list[int]) -> Path:
         return self.path.with_stem("-".join([self.path.stem, *map(str, ids)]))
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
@@ -176,6 +228,59 @@ class Checkpoint(_Callback):
             if self.dump is pickle.dump and isinstance(error, pickle.PicklingError | AttributeError | TypeError):
                 error.add_note("Lambdas and functions inside functions can be written by dump=cloudpickle.dump.")
             raise
+
+
+def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], path: Path) -> None:
+    """Raise if what a file holds is no fit of an estimator's parameters and data."""
+    cure = "Use another path, or remove the file to train from the start."
+    training = getattr(earlier, "_training", None)
+    if type(earlier) is not type(estimator) or training is None:
+        raise ValueError(f"{path} holds no fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}")
+    if training.fingerprint is None:
+        raise ValueError(
+            f"{path} was written without resume=True, so it does not say which data it was fitted on. {cure}"
+        )
+    ours, theirs = estimator.get_params(deep=False), earlier.get_params(deep=False)
+    for name, value in ours.items():
+        if name not in ("verbose", "warm_start", "random_state") and not _is_same(value, theirs[name]):
+            raise ValueError(f"{path} holds a fit with {name}={theirs[name]!r}; it is {value!r} now. {cure}")
+    seeds = [settings["random_state"] for settings in (ours, theirs)]
+    if all(isinstance(seed, int | np.integer) for seed in seeds) and seeds[0] != seeds[1]:
+        raise ValueError(f"{path} holds a fit with random_state={seeds[1]}; it is {seeds[0]} now. {cure}")
+    for name in sorted({*fingerprint, *training.fingerprint}):
+        before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
+        if before != now:
+            raise ValueError(f"{path} holds a fit on other data: {name} was {before}; it is {now} now. {cure}")
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two parameters mean the same, also if one was loaded from a file."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, FunctionType):  # by value: cloudpickle copies functions
+        return _is_same(_code_of(a), _code_of(b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_is_same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b)
+    if hasattr(a, "get_params") and not isinstance(a, type):
+        return _is_same(a.get_params(deep=False), b.get_params(deep=False))
+    try:
+        return bool(a == b) or _is_same(a.__reduce_ex__(2)[1:3], b.__reduce_ex__(2)[1:3])
+    except Exception:  # whatever an object of the user's may raise
+        return False
+
+
+def _code_of(function: Any) -> tuple[Any, ...]:
+    """What a function does, as far as it can be compared: not where it is written."""
+    code = function.__code__
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return function.__qualname__, code.co_code, code.co_names, constants, function.__defaults__, cells
 
 
 class _Log(_Callback):

@@ -288,13 +288,29 @@ def _own_types() -> Iterator[Any]:
     from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
     from . import estimators, losses, optimizers
+    from .estimators.targets import ClassTargets, DensityTargets, RegressionTargets, TransformerTargets
     from .gradient_check import Finding, GradientReport
     from .model import callables as model
+    from .objective import Objective
     from .optimizers.state import LinkState, Now, State
-    from .training.minibatches import History, Standing
+    from .parameters import Parameters
+    from .training.progress import History, StoppingState
+    from .training.session import Training
 
     yield from (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
-    yield from (History, Standing, Layout, State, LinkState, Now, GradientReport, Finding, model.Model, model.Receiver)
+    yield from (ClassTargets, DensityTargets, RegressionTargets, TransformerTargets, Objective, Parameters, Training)
+    yield from (
+        History,
+        StoppingState,
+        Layout,
+        State,
+        LinkState,
+        Now,
+        GradientReport,
+        Finding,
+        model.Model,
+        model.Receiver,
+    )
     for default in (model.LINEAR, model.GAUSSIAN, model.AUTOENCODER):
         yield from default.values()
     for module in (estimators, losses, optimizers):

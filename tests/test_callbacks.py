@@ -893,3 +893,141 @@ def test_fits_of_chunks_have_tasks_too(optimizer, tmp_path):
         assert resumed.loss_curve_ == whole.loss_curve_
     else:
         assert_allclose(resumed.predict(X), whole.predict(X), rtol=1e-3, atol=1e-3)
+
+
+# Resuming from a checkpoint.
+
+
+def resuming(path, **settings):
+    checkpoint = Checkpoint(path, resume=True)
+    return make(**{"max_iter": 6, "n_iter_no_change": 100} | settings).set_callbacks(checkpoint)
+
+
+def dies_after(epoch, path, rows, **settings):
+    """A fit whose program is ended after an epoch has been written."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(estimator, context):
+        if context.max_subtasks == 0 and context.task_id + 1 == epoch:
+            raise Killed
+
+    model = resuming(path, **settings)
+    model.set_callbacks(*model._skl_callbacks, Recorder(look=kill))
+    with pytest.raises(Killed):
+        model.fit(rows, Y)
+
+
+RESUMED = {
+    "adam": {},
+    "averages": {"optimizer": AVERAGED},
+    "early stopping": {"early_stopping": True, "optimizer": SGD(0.5)},
+    "float32": {"dtype": np.float32},
+    "phases": {"optimizer": PHASES},
+}
+
+
+@needs_callbacks
+@pytest.mark.parametrize("epoch", [1, 3, 5])
+@pytest.mark.parametrize("settings", RESUMED.values(), ids=RESUMED)
+def test_the_same_program_resumes_to_the_bit(settings, epoch, tmp_path):
+    """One that was killed after some epoch ends as one that was not; the phases of full-batch methods begin again."""
+    settings = dict(settings)
+    rows = X.astype(settings.pop("dtype", float))
+    path = tmp_path / "model.pkl"
+    whole = make(**{"max_iter": 6, "n_iter_no_change": 100} | settings).fit(rows, Y)
+    dies_after(epoch, path, rows, **settings)
+    resumed = resuming(path, **settings).fit(rows, Y)
+    if "optimizer" in settings and settings["optimizer"] is PHASES:
+        assert resumed.n_iter_ >= 6
+        return
+    assert resumed.loss_curve_ == whole.loss_curve_
+    assert_array_equal(resumed.predict(rows), whole.predict(rows))
+
+
+@needs_callbacks
+@every_estimator
+def test_a_finished_fit_stays_finished(cls, tmp_path):
+    """The program that is run again after the end of its fit trains nothing, and has the same attributes."""
+    path = tmp_path / "model.pkl"
+    make_one = lambda: make(cls).set_callbacks(Checkpoint(path, resume=True))  # noqa: E731
+    first = make_one().fit(X, TARGETS[cls])
+    written = path.read_bytes()
+    recorder = Recorder()
+    again = make(cls).set_callbacks(Checkpoint(path, resume=True), recorder).fit(X, TARGETS[cls])
+    assert (again.n_iter_, again.loss_curve_, again.n_steps_) == (first.n_iter_, first.loss_curve_, first.n_steps_)
+    assert_array_equal(output(again), output(first))
+    assert recorder.calls == []
+    assert path.read_bytes() == written
+
+
+OTHER = {
+    "learning rate": (
+        {"optimizer": SGD(0.2)},
+        {},
+        r"holds a fit with optimizer='adam'; it is SGD\(.*now\. Use another",
+    ),
+    "alpha": ({"alpha": 0.1}, {}, "holds a fit with alpha=0.0; it is 0.1 now"),
+    "seed": ({"random_state": 1}, {}, "holds a fit with random_state=0; it is 1 now"),
+    "X": ({}, {"X": X + 1}, r"other data: X was shape \(60, 3\), float64, checksum"),
+    "y": ({}, {"y": Y[::-1]}, r"other data: y was shape \(60,\)"),
+    "rows": ({}, {"X": X[:50], "y": Y[:50]}, r"other data: X was shape \(60, 3\).* it is shape \(50, 3\)"),
+    "weights": ({}, {"sample_weight": np.ones(60)}, "other data: sample_weight was absent"),
+}
+
+
+@needs_callbacks
+@pytest.mark.parametrize(("settings", "data", "message"), OTHER.values(), ids=OTHER)
+def test_a_checkpoint_of_another_fit_is_refused(settings, data, message, tmp_path):
+    """The error says what differs; neither the file nor the estimator is changed."""
+    path = tmp_path / "model.pkl"
+    resuming(path).fit(X, Y)
+    written = path.read_bytes()
+    model = resuming(path, **settings)
+    with pytest.raises(ValueError, match=message):
+        model.fit(**{"X": X, "y": Y} | data)
+    assert path.read_bytes() == written
+    assert not hasattr(model, "params_")
+
+
+@needs_callbacks
+def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
+    """A file of another estimator, and one that was written without resume."""
+    path = tmp_path / "model.pkl"
+    make().set_callbacks(Checkpoint(path)).fit(X, Y)
+    with pytest.raises(ValueError, match="was written without resume=True"):
+        resuming(path).fit(X, Y)
+    path.write_bytes(pickle.dumps(make(AnalyticDensity).fit(X)))
+    with pytest.raises(ValueError, match="holds no fit of AnalyticRegressor; got AnalyticDensity"):
+        resuming(path).fit(X, Y)
+    path.write_bytes(b"no pickle")
+    with pytest.raises(pickle.UnpicklingError) as raised:
+        resuming(path).fit(X, Y)
+    assert f"Checkpoint was reading {path} to resume from it." in raised.value.__notes__
+
+
+@needs_callbacks
+def test_chunks_and_functions_by_value_resume_too(tmp_path):
+    """Chunks are known by their checksums, functions that cloudpickle copied by their code."""
+    path = tmp_path / "model.pkl"
+    chunks = [(X[:30], Y[:30]), (X[30:], Y[30:])]
+
+    def fit(scale=1.0, of=chunks):
+        def forward(params, X):
+            return scale * (X @ params["W"] + params["b"])
+
+        def gradient(params, X, y):
+            d = scale * (forward(params, X) - y) / len(X)
+            return {"W": X.T @ d, "b": d.sum()}
+
+        model = make(forward=forward, gradient=gradient, init={"W": np.zeros(3), "b": 0.0})
+        checkpoint = Checkpoint(path, resume=True, dump=cloudpickle.dump)
+        return model.set_callbacks(checkpoint).fit_chunks(of)
+
+    first, again = fit(), fit()
+    assert_array_equal(again.predict(X), first.predict(X))
+    with pytest.raises(ValueError, match="holds a fit with forward="):
+        fit(scale=2.0)
+    with pytest.raises(ValueError, match="other data: X of chunk 1 was"):
+        fit(of=[chunks[0], (X[30:] + 1, Y[30:])])

@@ -557,7 +557,7 @@ def test_any_scorer_scores_held_out_chunks(source, metric):
     """As it would their rows in one place."""
     model = begun(AnalyticRegressor(early_stopping=True, validation_fraction=0.3, scoring=metric))
     fitted = clone(model).fit_chunks(source(cut(X, Y, WEIGHT, into=12)))
-    held_out = generator(fitted._seed, HELD_OUT).choice(8, 3, replace=False)
+    held_out = generator(fitted._training.seed, HELD_OUT).choice(8, 3, replace=False)
     rows = np.isin(np.arange(N) // 12, held_out)
     scored = get_scorer(metric)(fitted, X[rows], Y[rows], sample_weight=WEIGHT[rows])
     assert max(fitted.validation_scores_) == pytest.approx(scored, rel=1e-12)

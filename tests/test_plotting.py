@@ -3,7 +3,6 @@
 That of a gradient beside its differences is tested with the gradient doctor.
 """
 
-import pickle
 import sys
 
 import matplotlib as mpl
@@ -334,8 +333,6 @@ def test_callbacks_of_the_estimator_see_nothing_of_a_picture(tmp_path):
     OptimizerPathDisplay.from_estimator(model, TIMES, DECAY, n_grid=3)
     assert (file.read_bytes(), log.get_logs("all")) == (written, rows)
     assert len(model._skl_callbacks) == 2
-    model._watch = lambda theta: None
-    assert "_watch" not in vars(pickle.loads(pickle.dumps(model)))
 
 
 @pytest.mark.parametrize("display", [OptimizerPathDisplay, GradientCheckDisplay])

@@ -548,7 +548,7 @@ def assert_same_fit(model, expected, **tolerance):
     for name, block in expected.params_.items():
         assert_allclose(model.params_[name], block, **tolerance)
     assert_allclose(model.loss_curve_, expected.loss_curve_, **tolerance)
-    assert_allclose(model._history.gradient_norms, expected._history.gradient_norms, **tolerance)
+    assert_allclose(model._training.history.gradient_norms, expected._training.history.gradient_norms, **tolerance)
 
 
 VARIANTS = {

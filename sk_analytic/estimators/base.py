@@ -1,236 +1,536 @@
-"""The way through `fit` and `predict` that the four estimators share, and the attributes that it leaves.
+"""The way through `fit`, `partial_fit`, `fit_chunks` and `predict` that the four estimators share.
 
-Below it lie, each on the one before, ``settings.py`` (parameters), ``data.py`` (rows) and ``assembly.py`` (the
-objective). Who receives what is decided in ``model.py``, what is minimised in ``objective.py``, how in ``training.py``.
+`fit` reads what the user passes (``inputs.py``), makes a `Training` of it (``problem.py``), runs it, and publishes what
+it has reached. The estimator holds that last `Training` and nothing else of a fit but its public attributes.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
+import copyreg
+import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Self
 
-import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
-from ..data.arrays import CALLABLE, MONITOR, Batch, Rows, read_only
+from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, resumable, with_callbacks
+from ..data.arrays import CALLABLE, Batch, Rows, read_only
+from ..data.chunks import Source
+from ..display import block, labelled
 from ..exceptions import DivergenceError, noted
-from ..objective import Objective, merge, read_prediction
+from ..gradient_check.report import GradientReport
+from ..hyperparameters import NamedParametersMixin
+from ..losses import Loss, get_loss
+from ..model.metadata import read_metadata
+from ..objective import read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
-from ..optimizers.phases import phases_of
+from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
-from ..optimizers.state import State
-from ..parameters import Parameters
-from ..training.minibatches import History, Monitor, Standing, answering, failure, minimize, train
-from ..typing import Array, MatrixLike
-from .assembly import AssembledEstimator, checksum, own
-from .scoring import score_by
+from ..parameters import GRADIENT_FORMS, Parameters
+from ..training.progress import Monitor
+from ..training.session import NotConverged, Training
+from ..typing import (
+    Array,
+    Forward,
+    Gradient,
+    Jacobian,
+    LossAndGradient,
+    LossFunction,
+    MatrixLike,
+    Params,
+    RandomState,
+    Vjp,
+)
+from . import problem, routing
+from .inputs import ArrayData, ChunkData, read_arrays, read_chunks
+from .samples import read_weight, read_X
+from .scoring import default_score, score_by
+from .settings import check_settings, in_batches
+from .targets import Targets, require_loss_fits
 
-MONITORED_ROWS = 1000  # on about so many rows, and a tenth of all, the plain gradient form's loss is watched
+
+class Before(NamedTuple):
+    """What a fit goes on from: a training, with the parameters that are published for it, also by the user."""
+
+    training: Training
+    params: Any
+    resume: bool = False  # from a file, through what was left of it
 
 
-class AnalyticEstimator(CallbackSupport, AssembledEstimator):
-    """Base of the four estimators."""
+class Prepared(NamedTuple):
+    """A training that can begin: its rows phase by phase, and the samples to be scored."""
 
+    training: Training
+    rows: list[Any]
+    held_out: Rows | None
+    given: Any
+
+
+class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
+    """Base of the four estimators; by itself it has no targets."""
+
+    params_: Any  # in the user's structure
     loss_curve_: list[float]
     loss_: float | None
     best_loss_: float | None
     validation_scores_: list[float] | None
     n_iter_: int
     n_steps_: int
+    gradient_report_: GradientReport
 
-    _history: History
-    _state: Any
-    _method: Any
-    _model: Any
-    _fitted_loss: Any
+    _named = {"optimizer": get_optimizer, "loss": get_loss}
+    _dictionaries = ("model_params",)
+    _default_model: Mapping[str, Callable[..., Any]]
+    _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
+    _training: Training
     _tasks: FitTasks
-    _watch: Any = None  # for pictures of a fit: sees θ before it and after each epoch
 
-    def _fit(self, read: Callable[..., Any], *, incremental: bool = False) -> Self:
-        """Train on what ``read(continuing=, incremental=)`` returns.
+    def __init__(
+        self,
+        forward: Forward | None = None,
+        gradient: Gradient | None = None,
+        init: Params | Callable[..., Params] | None = None,
+        *,
+        loss_and_gradient: LossAndGradient | None = None,
+        vjp: Vjp | None = None,
+        jacobian: Jacobian | None = None,
+        loss: str | Loss | LossFunction | None = "squared_error",
+        model_params: dict[str, Any] | None = None,
+        reduction: str = "mean",
+        fixed: Iterable[str | int] = (),
+        numerical: Iterable[str | int] = (),
+        alpha: float | dict[str, float] = 0.0,
+        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        batch_size: int | str = "auto",
+        max_iter: int = 200,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        scoring: str | Callable[..., float] | None = None,
+        validation_fraction: float = 0.1,
+        check_gradient: bool | str = True,
+        random_state: RandomState = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.forward = forward
+        self.gradient = gradient
+        self.init = init
+        self.loss_and_gradient = loss_and_gradient
+        self.vjp = vjp
+        self.jacobian = jacobian
+        self.loss = loss
+        self.model_params = model_params
+        self.reduction = reduction
+        self.fixed = fixed
+        self.numerical = numerical
+        self.alpha = alpha
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.scoring = scoring
+        self.validation_fraction = validation_fraction
+        self.check_gradient = check_gradient
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
 
-        A maker of rows, held-out rows or None, and the `GivenRows` that callbacks may see.
+    # The way through fit.
+
+    def fit(
+        self,
+        X: MatrixLike,
+        y: object | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
+        """Train the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; float32 and float64 are kept, everything else becomes float64.
+        y : None, default=None
+            Ignored; present as scikit-learn's pipelines pass it.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, scaled to mean 1: they count like repeated rows.
+        X_val : array-like of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
+            pipeline transforms them as X with ``transform_input=["X_val"]``.
+        y_val : None, default=None
+            Ignored, as y is.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
+            ``exposure_val=...`` too.
+
+        Returns
+        -------
+        self : estimator
+            This estimator, trained.
+
+        Raises
+        ------
+        GradientCheckError
+            If the analytic gradient is plainly not the derivative of the loss.
+        DivergenceError
+            If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        before = self.__dict__.copy()
-        with self._undone_if_refused(before):
-            prepared = self._prepare_fit(read, incremental)
-        self._run(before, *prepared)
-        return self
+        return self._fit_arrays(X, None, sample_weight, metadata, (X_val, None, sample_weight_val))
 
-    @contextmanager
-    def _undone_if_refused(self, before: Mapping[str, Any]) -> Iterator[None]:
-        """Lose nothing by an error before the first epoch: what was fitted before stays whole."""
-        try:
-            yield
-        except BaseException:
-            of_this_fit = {name: value for name, value in self.__dict__.items() if name in OF_A_FIT}
-            self.__dict__.clear()
-            self.__dict__.update(before, **of_this_fit)  # callbacks are still to be torn down
-            raise
+    @in_batches
+    def partial_fit(
+        self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> Self:
+        """Train for one pass over some rows, going on from where the model is.
 
-    def _prepare_fit(self, read: Callable[..., Any], incremental: bool) -> tuple[Any, ...]:
-        """All that can be refused before the first step; what `_run` needs."""
-        self._check_parameters()
-        optimizer = own(get_optimizer, self.optimizer)
-        optimizer.check()
-        continuing = hasattr(self, "params_") and (incremental or self.warm_start)
-        if incremental and self.early_stopping:
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : None, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, for the callables that name it.
+
+        Returns
+        -------
+        self : estimator
+            This estimator.
+        """
+        return self._partial_fit_arrays(X, None, sample_weight, metadata)
+
+    def fit_chunks(
+        self,
+        chunks: Any,
+        *,
+        X_val: MatrixLike = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        **metadata: Any,
+    ) -> Self:
+        """Train the model on data that do not fit into memory, one chunk at a time.
+
+        Parameters
+        ----------
+        chunks : sequence, iterable or callable
+            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
+            metadata of the rows included, or a function without arguments that loads one of these; chunks
+            without rows are skipped. They come as a list (or another object with a length and an index), whose
+            order is drawn anew for each epoch; as any other object that can be iterated over again and again;
+            or as a generator function, called in every pass.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+        **metadata : array-like of shape (n_val,) or (n_val, k)
+            Further data of theirs, for the callables that name it: ``exposure_val=...``.
+
+        Returns
+        -------
+        self : estimator
+            This estimator, trained.
+
+        Raises
+        ------
+        TypeError
+            If the chunks can be gone through only once, or are none.
+        ValueError
+            If a chunk does not go with the first: in features, dtype, shape of y, whether X is sparse, or whether it
+            has weights; if it has other rows in another pass. A note names the chunk.
+
+        See Also
+        --------
+        partial_fit : One pass over one chunk, whatever comes next.
+
+        Notes
+        -----
+        A first pass reads every chunk once: it validates and counts the rows, looks whether y lies in the domain
+        of the loss, and sums the weights, which are scaled to mean 1 over all rows. Then training goes through
+        the chunks in every epoch, or in every evaluation of a full-batch method, which adds up sums over the
+        chunks in their order. One chunk is held at a time, and validated whenever it is read.
+
+        A batch lies within one chunk: each chunk ends with a shorter one where ``batch_size`` does not divide its
+        rows. The order of rows and chunks depends on the seed, the epoch and the number of the chunk only. One
+        chunk gives what `fit` gives, to the last bit.
+
+        ``init`` receives the rows of the first chunk, on which the gradient is checked too. With
+        ``early_stopping=True`` some chunks are held out, ``validation_fraction`` of their number; they are
+        scored together. If there is a single chunk, rows of it are held out as in `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_analytic import AnalyticRegressor
+        >>> def load(number):
+        ...     X = np.random.default_rng(number).normal(size=(200, 3))
+        ...     return X, X @ [1.0, -2.0, 0.5]
+        >>> def chunks():
+        ...     for number in range(5):
+        ...         yield load(number)
+        >>> model = AnalyticRegressor(tol=1e-6, random_state=0).fit_chunks(chunks)
+        >>> model.params_["coef"].round(2)
+        array([ 1. , -2. ,  0.5])
+        """
+        return self._fit_chunks(chunks, metadata, (X_val, y_val, sample_weight_val))
+
+    def _fit_arrays(
+        self, X: Any, y: Any, sample_weight: Any, metadata: Any, validation: Any, watch: Any = None
+    ) -> Self:
+        check_settings(self)
+        before = self._before(self.warm_start)
+        data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
+        return self._fit(data, before, watch=watch)
+
+    def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
+        check_settings(self)
+        if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
-        make_rows, held_out, given = read(continuing=continuing, incremental=incremental)
-        phases = phases_of(optimizer, 1 if incremental else self.max_iter)
-        unfinished = self.__dict__.pop("_standing", None)
-        standing = None if incremental or not continuing else unfinished
-        if standing is not None:
-            phases = _what_is_left(phases, standing, self._history)
-        objective, theta, rows = self._assemble(make_rows, [method for method, _ in phases], continuing)
-        if not continuing:
-            self._forget()
-            self._inspect(objective, theta, rows[0])
-            self._history, self._state = History(), None
-        elif self._training_vector is not None and not self._are_params_as_published():
-            self._state = self._training_vector = None  # averages of θ know nothing of the user's own
-        self.optimizer_, self._model, self._fitted_loss = optimizer, objective.model, objective.loss
-        self._begin(phases[0][0], theta)
-        if standing is not None and (
-            self._state is not self.optimizer_state_ or (standing.best_theta is None) != (held_out is None)
-        ):
-            standing = None  # of another optimizer, or judged by something else
-        return incremental, objective, theta, phases, rows, self._monitor(objective, theta, held_out, standing), given
+        before = self._before(True)
+        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
+        return self._fit(data, before, incremental=True)
 
-    def _monitor(
-        self, objective: Objective, theta: Parameters, held_out: Rows | None, standing: Standing | None
-    ) -> Monitor:
-        if standing is None:
-            standing = Standing()
-            standing.begin_phase(0, self._history)
-        score = None if held_out is None else self._scorer_on(objective, theta, held_out)
-        return Monitor(
-            self._history, tol=self.tol, score=score, verbose=self.verbose, standing=standing, watch=self._watch
-        )
+    def _fit_chunks(self, chunks: Any, metadata: Any, validation: Any, **labels: Any) -> Self:
+        check_settings(self)
+        before = self._before(self.warm_start)
+        data = read_chunks(self, chunks, metadata, validation=validation, known=_targets_of(before), **labels)
+        return self._fit(data, before)
 
-    def _scorer_on(self, objective: Objective, theta: Parameters, held_out: Rows) -> Callable[[Parameters], float]:
-        """Return ``score(theta)`` of held-out rows: by `scoring`, tried at the start, else as `score` does."""
-        if self.scoring is None:
-            return lambda theta: self._validation_score(objective, theta, held_out)
-        score = score_by(self.scoring, self, objective, held_out)
-        with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
-            warnings.simplefilter("ignore")  # a metric may well be undefined there
-            score(theta)
-        return score
+    def _before(self, goes_on: bool) -> Before | None:
+        """What a fit goes on from, if it does and there is something."""
+        return Before(self._training, self.params_) if goes_on and hasattr(self, "params_") else None
 
-    def _validation_score(self, objective: Objective, theta: Parameters, rows: Rows) -> float:
-        """Return the score of held-out rows that `score` would give, larger is better."""
-
-        def outcome(batch: Batch) -> list[Any]:
-            prediction = self._check_prediction(objective.predictions(theta.structure, batch))
-            return [None if array is None else array.copy() for array in (prediction, batch.y, batch.sample_weight)]
-
-        pooled: list[Any] = [
-            None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)
-        ]
-        return float(self._score_of(*pooled))
-
-    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
-        """Return the score of predictions, larger is better."""
-        raise NotImplementedError
-
-    def _targets(self, y: Any) -> Any:
-        """Return targets as the user gave them, None where there are none."""
-        return y
-
-    def _forget(self) -> None:
-        """Drop what a former fit left and this one may not set."""
-        for name in ("gradient_report_", "optimizer_result_"):
-            self.__dict__.pop(name, None)
-
-    def _run(self, before: Mapping[str, Any], *prepared: Any) -> None:
-        """Train, and warn of what kept training from its end."""
-        try:
-            warning = self._train(before, *prepared)
-        finally:
-            self.__dict__.pop("_tasks", None)
+    def _fit(
+        self, data: ArrayData | ChunkData, before: Before | None, *, incremental: bool = False, watch: Any = None
+    ) -> Self:
+        """Train on what was read, and publish; ``watch(theta)`` sees θ before and after each epoch."""
+        fingerprint = None
+        checkpoint = None if incremental else resumable(self)
+        if checkpoint is not None:
+            fingerprint = data.fingerprint()
+            earlier = checkpoint.resumed(self, fingerprint)
+            if earlier is not None:
+                before = Before(earlier._training, earlier.params_, resume=True)
+                if before.training.finished:
+                    self._publish(before.training, earlier.params_)
+                    return self
+        prepared = self._prepare(data, before, incremental=incremental)
+        prepared.training.fingerprint = fingerprint
+        if before is None:
+            training = prepared.training
+            preface = problem.preface_of(self, training.objective)
+            problem.look_at(training, problem.batch_to_check(prepared.rows[0]), self.check_gradient, preface)
+        warning = self._run(prepared, incremental, watch)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
+        return self
+
+    def _prepare(
+        self,
+        data: ArrayData | ChunkData,
+        before: Before | None,
+        *,
+        incremental: bool = False,
+        seed: int | None = None,
+        optimizer: Any = None,
+        holds_out: bool = True,
+    ) -> Prepared:
+        """Make a training of data; nothing of this estimator or of ``before`` is changed.
+
+        The seed is that of ``before`` or of ``random_state``, and the optimizer the estimator's, unless they are given.
+        """
+        optimizer = problem.own(get_optimizer, self.optimizer) if optimizer is None else optimizer
+        optimizer.check()
+        if seed is None:
+            seed = problem.draw_seed(self.random_state) if before is None else before.training.seed
+        held_out: Rows | None = None
+        if incremental:
+            data = data.unscaled(is_first=before is None)  # type: ignore[union-attr]
+        elif holds_out:
+            data, held_out = data.split(self, seed)
+        else:
+            data = data.scaled()  # type: ignore[union-attr]
+        training = self._new_training(data, before, seed, optimizer, held_out is not None, incremental)
+        rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
+        problem.require_suitable(training.objective, training.phases, rows, data.first.sample_weight is not None)
+        return Prepared(training, rows, held_out, data.given)
+
+    def _prepare_start(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        metadata: Mapping[str, Any],
+        *,
+        goes_on: bool,
+        seed: int,
+        optimizer: Any = None,
+    ) -> tuple[Training, list[Any]]:
+        """Where a fit would start, or go on if it is fitted: for what looks at a training without running it."""
+        before = self._before(goes_on)
+        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before))
+        training, rows, _, _ = self._prepare(data, before, seed=seed, optimizer=optimizer, holds_out=False)
+        return training, rows
+
+    def _prepare_check(
+        self, X: Any, y: Any, sample_weight: Any, random_state: RandomState, metadata: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """What `check_gradient` looks at: objective, θ, batch and seed."""
+        seed = problem.draw_seed(random_state)
+        training, rows = self._prepare_start(X, y, sample_weight, metadata, goes_on=True, seed=seed)
+        return training.objective, training.theta, problem.batch_to_check(rows[0]), seed
+
+    def _prepare_sweep(
+        self, X: Any, y: Any, sample_weight: Any, random_state: RandomState, optimizer: Any, metadata: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """What `find_learning_rate` goes through, after the checks that `fit` makes: objective, θ and rows."""
+        check_settings(self)
+        seed = problem.draw_seed(random_state)
+        training, [rows] = self._prepare_start(
+            X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
+        )
+        preface = problem.preface_of(self, training.objective)
+        problem.look_at(training, problem.batch_to_check(rows), self.check_gradient, preface)
+        return training.objective, training.theta, rows
+
+    def _new_training(
+        self,
+        data: ArrayData | ChunkData,
+        before: Before | None,
+        seed: int,
+        optimizer: Any,
+        scored: bool,
+        incremental: bool,
+    ) -> Training:
+        """Bind the callables to the first samples, and lay out θ."""
+        first = data.first
+        model = problem.bind(self, first.columns)
+        problem.require_weights_accepted(model, first.sample_weight)
+        max_iter = 1 if incremental else self.max_iter
+        known: dict[str, Any] = {"targets": data.targets, "features": data.features}
+        if before is None:
+            theta = problem.starting_theta(model, first, seed, data.targets.n_outputs)
+            objective = problem.make_objective(self, model, first.columns, theta.layout)
+            return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
+        layout = before.training.objective.layout.astype(first.X.dtype)
+        theta = problem.read_params(layout, before.params)
+        objective = problem.make_objective(self, model, first.columns, layout)
+        settings = {"scored": scored, "incremental": incremental, "resume": before.resume, **known}
+        return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
 
     @with_callbacks
-    def _train(
-        self,
-        before: Mapping[str, Any],
-        incremental: bool,
-        objective: Objective,
-        theta: Parameters,
-        phases: Any,
-        rows: Sequence[Rows],
-        monitor: Monitor,
-        given: Any,
-    ) -> str | None:
-        """Train phase after phase; set the fitted attributes however it ends. Return a warning or None."""
-        with self._undone_if_refused(before):
-            if monitor.watch is not None:
-                monitor.watch(theta)
-            if getattr(self, "_skl_callbacks", None) and not incremental:
-                monitor.tasks = self._tell(objective, theta, phases, rows, monitor, given)
-        warning, is_over = None, True
+    def _run(self, prepared: Prepared, incremental: bool, watch: Any) -> Warning | None:
+        """Train, and publish however that ends; return what kept training from its end, as a warning."""
+        training, rows, held_out, given = prepared
+        training.begin()
+        monitor = self._monitor(training, held_out, watch)
+        has_callbacks = getattr(self, "_skl_callbacks", None) and not incremental
+        tasks = monitor.tasks = self._tell(training, given) if has_callbacks else None
+        warning: Warning | None = None
         try:
-            for position, ((method, max_iter), own_rows) in enumerate(zip(phases, rows, strict=True)):
-                if position:
-                    self._hand_over(theta)
-                    self._begin(method, theta)
-                    monitor.standing.begin_phase(monitor.standing.phase + 1, self._history)
-                start = theta.copy()
-                failed = self._run_phase(objective, theta, start, method, own_rows, monitor, max_iter)
-                if monitor.asked_to_stop:
-                    break
-            is_over = monitor.stopped
-            if failed and not incremental:
-                warning = ConvergenceWarning(f"{type(self).__name__} has not converged. {failed}")
-        except DivergenceError as error:
-            error.args = (f"{error} {self._second_opinion(objective, theta, start, own_rows)}".rstrip(),)
-            raise
-        except KeyboardInterrupt:
-            warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
-            is_over = False
+            try:
+                failed = training.run(rows, monitor, self.n_iter_no_change, incremental)
+                warning = None if failed is None or incremental else self._not_converged(training, failed)
+            except DivergenceError as error:
+                error.args = (f"{error} {problem.second_opinion(training)}".rstrip(),)
+                raise
+            except KeyboardInterrupt:
+                warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+            finally:
+                params = training.publish()
+                self._publish(training, params.layout.to_structure(params.vector))
+            if tasks is not None:
+                tasks.finish()
         finally:
-            self._publish(theta, monitor, is_over or incremental or len(phases) > 1 or self._state is None)
-        if monitor.tasks is not None:
-            monitor.tasks.finish()
+            self.__dict__.pop("_tasks", None)
+            training.release()
         return warning
 
-    def _tell(
-        self, objective: Objective, theta: Parameters, phases: Any, rows: Sequence[Rows], monitor: Monitor, given: Any
-    ) -> FitTasks | None:
+    def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
+        opinion = problem.second_opinion(training) if failed.is_suspicious else ""
+        return ConvergenceWarning(f"{type(self).__name__} has not converged. {failed.reason} {opinion}".rstrip())
+
+    def _monitor(self, training: Training, held_out: Rows | None, watch: Any) -> Monitor:
+        score = None if held_out is None else self._scorer_on(training, held_out)
+        if watch is not None:
+            watch(training.theta)
+        return Monitor(
+            training.history,
+            tol=self.tol,
+            score=score,
+            verbose=self.verbose,
+            stopping=training.stopping,
+            watch=watch,
+        )
+
+    def _scorer_on(self, training: Training, held_out: Rows) -> Callable[[Parameters], float]:
+        """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
+        if self.scoring is None:
+            return default_score(training.targets, training.objective, held_out)
+        score = score_by(self.scoring, self._as_fitted(training), training.objective, held_out)
+        with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
+            warnings.simplefilter("ignore")  # a metric may well be undefined there
+            score(training.theta)
+        return score
+
+    # What is published.
+
+    def _publish(self, training: Training, params: Any) -> None:
+        """Set the fitted attributes."""
+        for name in _SOMETIMES_PUBLISHED:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(_published(training, params))
+        self.n_iter_ = max(1, training.history.n_iter)  # an epoch that was interrupted is one too
+
+    def _as_fitted(self, training: Training) -> Self:
+        """Return a copy as if it were fitted as far as training has come."""
+        view = copy.copy(self)
+        view.__dict__.update(_published(training, training.theta.structure))
+        return view
+
+    def _snapshot(self, training: Training) -> dict[str, Any]:
+        """Return the attributes of a copy as if the fit had ended now, which can also go on with it."""
+        twin, params = training.snapshot()
+        return _published(twin, params.layout.to_structure(params.vector))
+
+    # Callbacks.
+
+    def _tell(self, training: Training, given: Any) -> FitTasks:
         """Tell the callbacks that the fit begins; return what will tell them of its epochs."""
-
-        def publish() -> None:
-            self.__dict__.update(_recorded(self._history, self._state))
-            self.params_, self._training_vector, self._layout = theta.structure, None, theta.layout
-
-        def gradient() -> Any:
-            sample, layout = _monitored(rows[monitor.standing.phase - first_phase]), self._layout
-            at = Parameters(layout, layout.flatten(self.params_))  # at the end of the fit those that predict
-            total = merge(objective.contribution(at, batch) for batch in sample)
-            blocks = enumerate(layout.blocks(total.gradient))
-            return layout.unflatten([None if index in total.missing else block for index, block in blocks])
-
-        first_phase = monitor.standing.phase
-        self._tasks = FitTasks(
+        tasks = FitTasks(
             self,
             # A full-batch method may begin a line search after its last iteration.
-            sum(max_iter + isinstance(method, FullBatch) for method, max_iter in phases),
+            sum(max_iter + isinstance(method, FullBatch) for method, max_iter in training.phases),
             given,
-            publish=publish,
-            snapshot=lambda: self._snapshot(theta, monitor),
-            gradient=gradient,
+            publish=lambda: self.__dict__.update(_published(training, training.theta.structure)),
+            snapshot=lambda: self._snapshot(training),
+            gradient=lambda: training.gradient(self.params_),
         )
-        self._tasks.begin_fit()
-        return self._tasks
+        tasks.begin_fit()  # where one may refuse, before anything is published
+        self._tasks = tasks
+        return tasks
 
     @property
     def gradient_(self) -> Any:
@@ -243,149 +543,123 @@ class AnalyticEstimator(CallbackSupport, AssembledEstimator):
             raise AttributeError(f"{type(self).__name__} has gradient_ for callbacks only, during a fit.")
         return self._tasks.gradient()
 
-    def _begin(self, method: Any, theta: Parameters) -> None:
-        """Make the state of a method, or go on with that of the last fit; a full-batch method has none."""
-        full_batch = isinstance(method, FullBatch)
-        self._state = None if full_batch else self._compatible_state(method, theta)
-        self._method = None if full_batch else method
+    # Reading samples: what differs between tasks.
 
-    def _hand_over(self, theta: Parameters) -> None:
-        """Between two phases: go on from the average that predicts, where the last method kept one."""
-        if self._state is not None:
-            theta.vector[...] = answering(theta, self._method, self._state).vector
-            self._state.restart()
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None, Targets]:
+        """Validate samples; return X, the columns that go with it, the weights or None, and what the targets are."""
+        X = read_X(self, X, reset=reset)
+        return X, {}, read_weight(sample_weight, X), self._new_targets() if known is None else known
 
-    def _run_phase(
-        self,
-        objective: Objective,
-        theta: Parameters,
-        start: Parameters,
-        method: Any,
-        rows: Rows,
-        monitor: Monitor,
-        max_iter: int,
-    ) -> str | None:
-        """Train by one method; return why it has not converged, or None."""
-        full_batch = isinstance(method, FullBatch)
-        monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else self.n_iter_no_change
-        if monitor.stopped:  # an unfinished fit that goes on had come to the end of this phase
-            return None
-        self._history.begin_phase(type(method).__name__)
-        objective.needs_value = full_batch
-        if full_batch:
-            if self.verbose and self._history.n_iter:
-                print(f"{type(method).__name__} begins anew at the parameters so far.")
-            result = minimize(objective, theta, method, rows, monitor, max_iter=max_iter, tol=self.tol)
-            self.optimizer_result_ = result
-            # "Converged" where it started, in a slope: every step was refused.
-            stayed = np.array_equal(theta.vector, start.vector) and np.abs(result.jac).max() > self.tol
-            if (result.success and not stayed) or monitor.stopped:
-                return None
-            stuck = result.get("nit", max_iter) < max_iter
-            opinion = self._second_opinion(objective, theta, start, rows) if stuck else ""
-            return f"{failure(result)} {opinion}".rstrip()
-        sample = [] if objective.step_has_value or not objective.has_value else _monitored(rows)
-        stopped = train(objective, theta, method, self._state, rows, monitor, max_iter=max_iter, sample=sample)
-        losses = self._history.loss_curve[monitor.standing.n_losses :]
-        # A start at the optimum, as the default density's, is left by a little: that is no fault.
-        if monitor.score is None and losses and losses[-1] > losses[0] + 0.01 * abs(losses[0]) + self.tol:
-            opinion = self._second_opinion(objective, theta, start, rows)
-            return (
-                f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
-                f"the gradient is wrong. {opinion}".rstrip()
-            )
-        if stopped and monitor.judges_nan:
-            judged = "loss" if monitor.score is None else "validation score"
-            return f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
-        if stopped:
-            return None
-        n_epochs = self._history.n_iter - monitor.standing.n_iter  # with those of a fit that this one goes on with
-        return f"The {n_epochs} epochs were not enough; a larger max_iter, another learning rate or tol may help."
+    def _new_targets(self) -> Targets:
+        raise NotImplementedError
 
-    def _compatible_state(self, optimizer: Optimizer, theta: Parameters) -> State:
-        """The optimizer's state so far where it belongs to this optimizer, else a new one."""
-        if self._state is not None and optimizer.accepts(self._state, theta.vector, theta.layout):
-            _make_writeable(self._state)
-            state: State = self._state
-            return state
-        return optimizer.init(theta.vector, blocks=theta.layout)
+    def _survey_labels(self, source: Source, known: Any) -> dict[str, Any]:
+        """Return what `_read` has to know of all chunks before it can read one."""
+        return {}
 
-    def _publish(self, theta: Parameters, monitor: Monitor, is_over: bool) -> None:
-        """Set the fitted attributes, however the fit ended; of one that is not over, what another goes on with."""
-        answer, history = self._answer(theta, monitor), self._history
-        self._training_vector = None
-        if not is_over:
-            self._standing = dataclasses.replace(
-                monitor.standing, n_iter=history.n_iter, n_losses=len(history.loss_curve)
-            )
-        # What predicts is copied from the optimizer's average, and from the best θ of a fit that is not over.
-        if answer is not theta:
-            if not is_over or monitor.standing.best_theta is None:
-                self._training_vector, self._published = theta.vector, checksum(answer.vector)
-            answer = answer.copy()
-        self.params_ = answer.layout.to_structure(answer.vector)
-        self._layout = answer.layout
-        self.__dict__.update(_recorded(history, self._state))
-        self.n_iter_ = max(1, history.n_iter)  # an epoch that was interrupted is one too
+    def _look_at_targets(self) -> Callable[[Mapping[str, Array]], object]:
+        """Return a function that raises if the targets of a chunk do not go with the loss."""
+        if self.loss is None or self._loss_is_callable():
+            return lambda columns: None
+        loss: Any = get_loss(self.loss)
+        loss.check()
+        return partial(self._check_loss, loss)
 
-    def _answer(self, theta: Parameters, monitor: Monitor) -> Parameters:
-        """The θ that predicts if the fit ends now: the best one, an average that the optimizer keeps, or the last."""
-        if monitor.standing.best_theta is not None:
-            return Parameters(theta.layout, monitor.standing.best_theta)
-        return theta if self._state is None else answering(theta, self._method, self._state)
+    def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
+        """Raise if a loss by name does not fit the task."""
+        require_loss_fits(loss, self.loss, columns, type(self).__name__)
 
-    def _snapshot(self, theta: Parameters, monitor: Monitor) -> dict[str, Any]:
-        """Return the attributes of a copy as if the fit had ended now, which can also go on with it.
+    def _takes_sparse(self) -> bool:
+        """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
+        has_own = self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
+        return has_own or self._default_takes_sparse
 
-        θ is copied; the slots of the optimizer are not.
-        """
-        history = self._history.copy()
-        state = None if self._state is None else self._state.snapshot()
-        answer = self._answer(theta, monitor)
-        return {
-            **_recorded(history, state),
-            "params_": answer.layout.to_structure(answer.vector.copy()),
-            "_layout": answer.layout,
-            "_training_vector": None if answer is theta else theta.vector.copy(),
-            "_published": checksum(answer.vector),
-            "_history": history,
-            "_state": state,
-            "_standing": dataclasses.replace(monitor.standing),
-        }
+    @classmethod
+    def _default_loss(cls) -> Any:
+        return inspect.signature(cls.__init__).parameters["loss"].default
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        of_a_fit = (*OF_A_FIT, "_watch") if "_callback_fit_ctx" in state else ("_watch",)
-        return {name: value for name, value in state.items() if name not in of_a_fit}  # a copy is in no fit
+    def _loss_is_callable(self) -> bool:
+        return callable(self.loss) and not isinstance(self.loss, type)
+
+    # Predictions.
+
+    def _predictions(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Array:
+        """Return what `forward` says of validated samples."""
+        check_is_fitted(self)
+        training = self._training
+        X = read_X(self, X, reset=False)
+        model = training.objective.model
+        given = self.model_params if isinstance(self.model_params, dict) else ()
+        columns = read_metadata(metadata, model.predictor.nameable, X.shape[0], model_params=given)
+        shown = {name: read_only(column) for name, column in columns.items()}
+        batch = Batch(read_only(X), shown, position=(training.seed, CALLABLE, 0, 0))
+        returned = model.bound_to(columns).predictions(self._read_params().structure, batch)
+        prediction = training.targets.check_prediction(read_prediction(returned, batch.n))
+        converted: Array = prediction.astype(X.dtype, copy=False)
+        return converted
+
+    def _read_params(self) -> Parameters:
+        """``params_``, which the user may have set by hand, in the layout of the fit."""
+        return problem.read_params(self._training.objective.layout, self.params_)
+
+    # What scikit-learn asks.
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        routing.request_by_instance(cls)
+
+    def _metadata_names(self, method: str) -> set[str]:
+        """Names of the metadata that a method takes, beside the arguments in its signature."""
+        return routing.metadata_names_of(self, method)
+
+    def _get_metadata_request(self) -> Any:
+        of_class = super(AnalyticEstimator, type(self).__new__(type(self)))._get_metadata_request()
+        return routing.complete(super()._get_metadata_request(), of_class, self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self._takes_sparse()
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "params_")
 
-    def _predictions(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Array:
-        """Return what `forward` says of validated rows."""
-        check_is_fitted(self)
-        X = self._read_X(X, reset=False)
-        columns = self._read_metadata(metadata, self._model.predictor.nameable, X.shape[0])
-        model = self._model.bound_to(columns)
-        shown = {name: read_only(column) for name, column in columns.items()}
-        batch = Batch(read_only(X), shown, position=(self._seed, CALLABLE, 0, 0))
-        prediction = read_prediction(model.predictions(self._read_params().structure, batch), batch.n)
-        return self._check_prediction(prediction).astype(X.dtype, copy=False)
+    def _sk_visual_block_(self) -> Any:
+        return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "_callback_fit_ctx" not in state:
+            return state
+        return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
+
+    # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
+    # second.
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from ..persistence import require_importable
+
+        require_importable(self)
+        return self.__reduce_ex__(2)
 
 
-def _what_is_left(phases: Any, standing: Standing, history: History) -> Any:
-    """The phases that an unfinished fit has not come through yet; all where it was one of others."""
-    if standing.phase >= len(phases):
-        return phases
-    (method, max_iter), *later = phases[standing.phase :]
-    left = max_iter - (history.n_iter - standing.n_iter)
-    return [(method, max(left, int(isinstance(method, FullBatch)))), *later]
+_SOMETIMES_PUBLISHED = ("gradient_report_", "optimizer_result_", "feature_names_in_")
 
 
-def _recorded(history: History, state: State | None) -> dict[str, Any]:
-    """The public attributes that tell how training has gone."""
+def _published(training: Training, params: Any) -> dict[str, Any]:
+    """The attributes of an estimator that is fitted as far as a training has come."""
+    history = training.history
+    known = {"gradient_report_": training.report, "optimizer_result_": training.result}
     return {
-        "optimizer_state_": state,
+        "_training": training,
+        "params_": params,
+        "optimizer_": training.optimizer,
+        "optimizer_state_": training.state,
         "loss_curve_": history.loss_curve,
         "validation_scores_": history.validation_scores or None,
         "gradient_norm_curve_": history.gradient_norms,
@@ -393,18 +667,11 @@ def _recorded(history: History, state: State | None) -> dict[str, Any]:
         "best_loss_": min((loss for loss in history.loss_curve if not math.isnan(loss)), default=None),
         "n_iter_": history.n_iter,
         "n_steps_": history.n_steps,
+        **{name: value for name, value in known.items() if value is not None},
+        **training.features,
+        **training.targets.attributes,
     }
 
 
-def _make_writeable(state: State) -> None:
-    """Copy the slots that cannot be written: a file that joblib maps into memory is read-only."""
-    for link in state.links:
-        for name, slot in link.slots.items():
-            if not slot.flags.writeable:
-                link.slots[name] = np.array(slot)
-
-
-def _monitored(rows: Rows) -> list[Batch]:
-    """The rows on which the plain gradient form's loss is watched: a tenth, within limits."""
-    n_batches = min(rows.steps_per_epoch / 10, MONITORED_ROWS / rows.batch_size)
-    return rows.sample(max(1, math.ceil(n_batches)), MONITOR)
+def _targets_of(before: Before | None) -> Any:
+    return None if before is None else before.training.targets

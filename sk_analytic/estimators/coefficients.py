@@ -7,28 +7,24 @@ import numpy as np
 from ..typing import Array
 
 
-class CoefficientsMixin:
-    """Attributes that are there where the fitted model is the default one; those of a user's own are in `params_`."""
+def coefficients(estimator: Any) -> Array:
+    """Coefficients of a fitted default model, in scikit-learn's shape: a row for each output."""
+    return _as_outputs(estimator, _default_block(estimator, "coef")).T
 
-    params_: Any
 
-    @property
-    def coef_(self) -> Array:
-        """Coefficients of the default linear model, in scikit-learn's shape: a row an output."""
-        return self._as_outputs(self._default_block("coef")).T
+def intercepts(estimator: Any) -> Any:
+    """Intercept of a fitted default model, in scikit-learn's shape: a number for each output."""
+    return _as_outputs(estimator, np.reshape(_default_block(estimator, "intercept"), (1, -1)))[0]
 
-    @property
-    def intercept_(self) -> Any:
-        """Intercept of the default linear model, in scikit-learn's shape: a number an output."""
-        return self._as_outputs(np.reshape(self._default_block("intercept"), (1, -1)))[0]
 
-    def _as_outputs(self, prediction: Array) -> Array:
-        """Return predictions in the shape in which scikit-learn has the outputs of linear models."""
-        raise NotImplementedError
+def _as_outputs(estimator: Any, block: Array) -> Array:
+    outputs: Array = estimator._training.targets.as_outputs(block)
+    return outputs
 
-    def _default_block(self, name: str) -> Any:
-        model = getattr(self, "_model", None)
-        if model is None or not model.uses_defaults:
-            state = "is not fitted yet" if model is None else "has callables of its own, whose parameters are params_"
-            raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(self).__name__} {state}.")
-        return self.params_[name]
+
+def _default_block(estimator: Any, name: str) -> Any:
+    training = getattr(estimator, "_training", None)
+    if training is None or not training.objective.model.uses_defaults:
+        state = "is not fitted yet" if training is None else "has callables of its own, whose parameters are params_"
+        raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(estimator).__name__} {state}.")
+    return estimator.params_[name]

@@ -1,20 +1,18 @@
 """Regression: targets are floats, predictions go through the inverse of the loss's link."""
 
-from functools import partial
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from ..model.callables import LINEAR
-from ..objective import match_target
 from ..typing import Array, MatrixLike
-from .chunked import ChunkedEstimator
-from .coefficients import CoefficientsMixin
-from .data import read_weight
+from .base import AnalyticEstimator
+from .coefficients import coefficients, intercepts
+from .samples import read_weight, read_X
 from .settings import in_batches, shares_parameters
+from .targets import RegressionTargets, Targets
 
 
 @shares_parameters(
@@ -29,7 +27,7 @@ from .settings import in_batches, shares_parameters
     intercept_ : float or ndarray of shape (n_outputs,)
         Likewise.""",
 )
-class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
+class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     """Regression by a model whose gradient was derived by hand.
 
     Without callables it is linear regression.
@@ -40,8 +38,7 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
     --------
     A curve with three parameters, its derivative by each given as a Jacobian:
 
-    >>> import numpy as np
-    >>> from sk_analytic import AnalyticRegressor
+    >>>     >>> from sk_analytic import AnalyticRegressor
     >>> def forward(params, X):
     ...     return params["height"] * np.exp(-params["rate"] * X[:, 0]) + params["floor"]
     >>> def jacobian(params, X):
@@ -58,14 +55,16 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
 
     _default_model = LINEAR
     _default_takes_sparse = True
-    _y_shape: tuple[int, ...]
+
+    coef_ = property(coefficients, doc="Coefficients of the default linear model, in scikit-learn's shape.")
+    intercept_ = property(intercepts, doc="Intercept of the default linear model, in scikit-learn's shape.")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(
+    def fit(  # type: ignore[override]
         self,
         X: MatrixLike,
         y: ArrayLike,
@@ -109,11 +108,12 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         DivergenceError
             If a loss or gradient is not finite; ``params_`` are the last finite ones.
         """
-        validation = (X_val, y_val, sample_weight_val)
-        return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata, validation=validation))
+        return self._fit_arrays(X, y, sample_weight, metadata, (X_val, y_val, sample_weight_val))
 
     @in_batches
-    def partial_fit(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> Self:
+    def partial_fit(  # type: ignore[override]
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> Self:
         """Train for one pass over some rows, going on from where the model is.
 
         Parameters
@@ -132,20 +132,14 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         self : AnalyticRegressor
             This estimator.
         """
-        return self._fit(partial(self._from_arrays, X, y, sample_weight, metadata=metadata), incremental=True)
+        return self._partial_fit_arrays(X, y, sample_weight, metadata)
 
     def _read(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
-    ) -> tuple[Any, dict[str, Array], Array | None]:
-        X, y = self._read_X(X, y, multi_output=True, y_numeric=True, reset=reset)
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
+    ) -> tuple[Any, dict[str, Array], Array | None, Targets]:
+        X, y = read_X(self, X, y, multi_output=True, y_numeric=True, reset=reset)
         y = y.astype(X.dtype, copy=False)
-        shape = y.shape[1:]
-        if not reset and shape != self._y_shape:
-            expected = str(("n_samples", *self._y_shape)).replace("'", "")
-            raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
-        self._y_shape = shape
-        self.n_outputs_ = self._n_init_outputs = shape[0] if shape else 1
-        return X, {"y": y}, read_weight(sample_weight, X)
+        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known)
 
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Predict the targets: `forward`, with the inverse of the loss's link.
@@ -162,7 +156,10 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the shape that y had in `fit`.
         """
-        return self._on_the_scale_of_y(self._predictions(X, metadata))
+        prediction = self._predictions(X, metadata)
+        targets: Any = self._training.targets
+        return_value: Array = targets.on_their_scale(prediction, self._training.objective.loss)
+        return return_value
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return R² of the predictions.
@@ -184,20 +181,3 @@ class AnalyticRegressor(RegressorMixin, CoefficientsMixin, ChunkedEstimator):
             1 for perfect predictions, 0 for those of the mean; the average over several outputs.
         """
         return float(r2_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
-
-    _smallest_held_out = 2  # R² of one row is not defined
-
-    def _check_prediction(self, prediction: Array) -> Array:
-        match_target(np.empty((len(prediction), *self._y_shape)), prediction)
-        return prediction
-
-    def _as_outputs(self, prediction: Array) -> Array:
-        return prediction.reshape(len(prediction), *self._y_shape)
-
-    def _on_the_scale_of_y(self, prediction: Array) -> Array:
-        prediction = self._as_outputs(prediction)
-        loss = self._fitted_loss
-        return prediction if loss is None else loss.inverse_link(prediction)
-
-    def _score_of(self, prediction: Array, y: Any, sample_weight: Array | None) -> float:
-        return float(r2_score(y, self._on_the_scale_of_y(prediction), sample_weight=sample_weight))

@@ -4,9 +4,8 @@ scikit-learn reads the metadata that an estimator may request off the signatures
 callables say what else there is, so that it is an instance's.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
-from sklearn.base import BaseEstimator
 from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
@@ -14,6 +13,7 @@ from ..model.callables import OF_VALIDATION, metadata_names
 from ..parameters import GRADIENT_FORMS
 
 _PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")
+_ROUTED = ("fit", "partial_fit", *_PREDICTING)
 
 
 class _RequestOfInstance:
@@ -33,37 +33,32 @@ class _RequestOfInstance:
         return RequestMethod(self.method, names).__get__(instance, owner)
 
 
-class RoutesMetadata(BaseEstimator):
-    """An estimator whose metadata requests are those of its class and, by instance, of its callables."""
+def request_by_instance(cls: Any) -> None:
+    """Let ``set_fit_request`` and its like of a class be those of each instance."""
+    for method in _ROUTED:
+        name = f"set_{method}_request"
+        if hasattr(cls, method) and isinstance(vars(cls).get(name), RequestMethod | None):
+            setattr(cls, name, _RequestOfInstance(method))
 
-    _routed: ClassVar[tuple[str, ...]] = ("fit", "partial_fit", *_PREDICTING)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for method in RoutesMetadata._routed:
-            name = f"set_{method}_request"
-            if hasattr(cls, method) and isinstance(vars(cls).get(name), RequestMethod | None):
-                setattr(cls, name, _RequestOfInstance(method))
+def metadata_names_of(estimator: Any, method: str) -> set[str]:
+    """Names of the metadata that a method takes, beside the arguments in its signature."""
+    predictor = "vjp" if getattr(estimator, "forward", None) is None else "forward"
+    roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
+    functions = {role: getattr(estimator, role, None) for role in roles}
+    names = metadata_names(functions, getattr(estimator, "model_params", None))
+    return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 
-    def _metadata_names(self, method: str) -> set[str]:
-        """Names of the metadata that a method takes, beside the arguments in its signature."""
-        predictor = "vjp" if getattr(self, "forward", None) is None else "forward"
-        roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
-        functions = {role: getattr(self, role, None) for role in roles}
-        names = metadata_names(functions, getattr(self, "model_params", None))
-        return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 
-    def _get_metadata_request(self) -> Any:
-        """The requests that were made, for the names that there are now: callables may have been exchanged."""
-        requests = super()._get_metadata_request()
-        of_class = super(RoutesMetadata, type(self).__new__(type(self)))._get_metadata_request()
-        for method in self._routed:
-            own = getattr(requests, method)
-            names = {*getattr(of_class, method).requests}
-            if hasattr(type(self), method):
-                names |= self._metadata_names(method)
-            for name in own.requests.keys() - names:
-                own.add_request(param=name, alias=UNUSED)
-            for name in sorted(names - own.requests.keys()):
-                own.add_request(param=name, alias=None)
-        return requests
+def complete(requests: Any, of_class: Any, estimator: Any) -> Any:
+    """Return the requests that were made, for the names that there are now: callables may have been exchanged."""
+    for method in _ROUTED:
+        own = getattr(requests, method)
+        names = {*getattr(of_class, method).requests}
+        if hasattr(type(estimator), method):
+            names |= estimator._metadata_names(method)
+        for name in own.requests.keys() - names:
+            own.add_request(param=name, alias=UNUSED)
+        for name in sorted(names - own.requests.keys()):
+            own.add_request(param=name, alias=None)
+    return requests

@@ -17,6 +17,30 @@ from ..parameters import Parameters
 from ..typing import Array
 
 
+def default_score(targets: Any, objective: Objective, rows: Rows) -> Callable[[Parameters], float]:
+    """Return ``score(theta)`` of held-out rows: what the estimator's `score` would say, larger is better."""
+
+    def by_loss(theta: Parameters) -> float:
+        values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
+        if values[0][0] is None:
+            raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
+        mean_weight = rows.sum_of_weights / rows.n_samples  # weights of these rows are not scaled yet
+        loss: Any = objective.mean(theta, [(value / mean_weight, n) for value, n in values])
+        return -float(loss)
+
+    def by_predictions(theta: Parameters) -> float:
+        def outcome(batch: Batch) -> list[Any]:
+            prediction = targets.check_prediction(objective.predictions(theta.structure, batch))
+            return [None if array is None else array.copy() for array in (prediction, batch.y, batch.sample_weight)]
+
+        pooled: list[Any] = [
+            None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)
+        ]
+        return float(targets.score(*pooled, objective.loss))
+
+    return by_loss if targets.scores_by_loss else by_predictions
+
+
 def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> Callable[[Parameters], float]:
     """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
 
@@ -29,7 +53,7 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
     scoring : str or callable
         Name of a scorer, or ``scorer(estimator, X, y)``.
     estimator : AnalyticEstimator
-        Not changed.
+        Fitted, as far as training has come. Not changed.
     objective : Objective
     rows : rows
         The held-out rows. Those of chunks never come together: there X is a `HeldOutChunks`.
@@ -42,14 +66,15 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
     scorer = check_scoring(estimator, scoring=scoring)
     X = rows.first.everything.X if isinstance(rows, ArrayRows) else HeldOutChunks(rows)
     columns, weight = _beside(rows)
-    y = estimator._targets(columns.pop("y", None))
+    targets = estimator._training.targets
+    y = targets.original(columns.pop("y", None))
     arguments = _received(scorer, columns, weight)
     view = copy.copy(estimator)
     view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
 
     def score(theta: Parameters) -> float:
         def prediction(batch: Batch) -> Array:
-            checked: Array = estimator._check_prediction(objective.predictions(theta.structure, batch))
+            checked: Array = targets.check_prediction(objective.predictions(theta.structure, batch))
             return checked.copy()
 
         def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
@@ -59,7 +84,6 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
             return predicted
 
         view.params_ = theta.layout.to_structure(theta.vector)
-        view._layout = theta.layout
         view._predictions = predictions
         value = scorer(view, X, y, **arguments)
         if hasattr(value, "item"):  # an array of one number is one, as in scikit-learn's own scoring

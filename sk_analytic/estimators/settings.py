@@ -1,39 +1,36 @@
-"""What the four estimators take: their parameters, with the documentation that they share."""
+"""The parameters that the four estimators share: their documentation, their ranges, and what checks them."""
 
 from __future__ import annotations
 
-import copyreg
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
-from ..display import block, labelled
-from ..hyperparameters import Interval, NamedParametersMixin, Range, check_range
-from ..losses import Loss, get_loss
+from ..hyperparameters import Interval, Range, check_range
 from ..optimizers import get_optimizer
-from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
-from ..typing import (
-    F,
-    Forward,
-    Gradient,
-    Jacobian,
-    LossAndGradient,
-    LossFunction,
-    Params,
-    RandomState,
-    Vjp,
-)
-from .routing import RoutesMetadata
+from ..typing import F
+
+RANGES: Mapping[str, Range] = {
+    "reduction": ("mean", "sum"),
+    "max_iter": Interval(1, np.inf, integral=True),
+    "shuffle": bool,
+    "tol": Interval(0, np.inf),
+    "n_iter_no_change": Interval(1, np.inf),
+    "early_stopping": bool,
+    "validation_fraction": Interval(0, 1, closed="neither"),
+    "check_gradient": (True, False, "warn"),
+    "warm_start": bool,
+}
 
 
-def trains_by_batches(estimator: EstimatorSettings) -> bool:
+def trains_by_batches(estimator: Any) -> bool:
     """Raise unless the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
     try:
         optimizer = get_optimizer(estimator.optimizer)
@@ -162,130 +159,63 @@ SHARED_DOC = """
 """
 
 
-def shares_parameters(*, parameters: str = "", attributes: str = "", **words: Any) -> Callable[[Any], Any]:
-    """Fill ``{shared}`` in a class's docstring: the four estimators have most parameters in common."""
+def shares_parameters(
+    *, loss: Any = inspect.Parameter.empty, parameters: str = "", attributes: str = "", **words: Any
+) -> Callable[[Any], Any]:
+    """Give a class the constructor that the estimators share, and its documentation in the place of ``{shared}``.
+
+    Parameters
+    ----------
+    loss : str or None, optional
+        Its default loss, if not that of the constructor.
+    parameters, attributes : str, default=""
+        Documentation of what it has beside.
+    **words : str
+        What the documentation says of `forward`, the default model and the score.
+    """
 
     def fill(cls: Any) -> Any:
+        if loss is not inspect.Parameter.empty:
+            cls.__init__ = _with_default_loss(cls.__init__, loss)
+        if "settings" in inspect.signature(cls.__init__).parameters:  # **settings, which it passes on
+            cls.__init__.__signature__ = _extended(super(cls, cls).__init__, cls.__init__)
         default = inspect.signature(cls.__init__).parameters["loss"].default
-        loss = "None" if default is None else f'"{default}"'
-        shared = SHARED_DOC.format(loss=loss, parameters=parameters, attributes=attributes, **words)
+        named = "None" if default is None else f'"{default}"'
+        text = SHARED_DOC.format(loss=named, parameters=parameters, attributes=attributes, **words)
         if cls.__doc__:  # python -OO has none
-            cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared}", inspect.cleandoc(shared))
+            cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared}", inspect.cleandoc(text))
         return cls
 
     return fill
 
 
-class EstimatorSettings(RoutesMetadata, NamedParametersMixin, BaseEstimator):
-    """Parameters, and what can be said of them before there are data."""
+def _with_default_loss(init: Any, loss: str | None) -> Any:
+    """Return a constructor with another default loss."""
+    twin: Any = types.FunctionType(init.__code__, init.__globals__, init.__name__, init.__defaults__, init.__closure__)
+    twin.__kwdefaults__ = {**init.__kwdefaults__, "loss": loss}
+    twin.__annotations__, twin.__qualname__ = init.__annotations__, init.__qualname__
+    return twin
 
-    _named = {"optimizer": get_optimizer, "loss": get_loss}
-    _dictionaries = ("model_params",)
-    _default_model: Mapping[str, Callable[..., Any]]
-    _ranges: Mapping[str, Range] = {
-        "reduction": ("mean", "sum"),
-        "max_iter": Interval(1, np.inf, integral=True),
-        "shuffle": bool,
-        "tol": Interval(0, np.inf),
-        "n_iter_no_change": Interval(1, np.inf),
-        "early_stopping": bool,
-        "validation_fraction": Interval(0, 1, closed="neither"),
-        "check_gradient": (True, False, "warn"),
-        "warm_start": bool,
-    }
 
-    def __init__(
-        self,
-        forward: Forward | None = None,
-        gradient: Gradient | None = None,
-        init: Params | Callable[..., Params] | None = None,
-        *,
-        loss_and_gradient: LossAndGradient | None = None,
-        vjp: Vjp | None = None,
-        jacobian: Jacobian | None = None,
-        loss: str | Loss | LossFunction | None = "squared_error",
-        model_params: dict[str, Any] | None = None,
-        reduction: str = "mean",
-        fixed: Iterable[str | int] = (),
-        numerical: Iterable[str | int] = (),
-        alpha: float | dict[str, float] = 0.0,
-        optimizer: str | Optimizer | FullBatch | Phases = "adam",
-        batch_size: int | str = "auto",
-        max_iter: int = 200,
-        shuffle: bool = True,
-        tol: float = 1e-4,
-        n_iter_no_change: float = 10,
-        early_stopping: bool = False,
-        scoring: str | Callable[..., float] | None = None,
-        validation_fraction: float = 0.1,
-        check_gradient: bool | str = True,
-        random_state: RandomState = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-    ) -> None:
-        self.forward = forward
-        self.gradient = gradient
-        self.init = init
-        self.loss_and_gradient = loss_and_gradient
-        self.vjp = vjp
-        self.jacobian = jacobian
-        self.loss = loss
-        self.model_params = model_params
-        self.reduction = reduction
-        self.fixed = fixed
-        self.numerical = numerical
-        self.alpha = alpha
-        self.optimizer = optimizer
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.early_stopping = early_stopping
-        self.scoring = scoring
-        self.validation_fraction = validation_fraction
-        self.check_gradient = check_gradient
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
+def _extended(shared: Any, own: Any) -> inspect.Signature:
+    """Return the signature of a constructor that adds parameters to the shared ones, or gives them other defaults."""
+    parameters = dict(inspect.signature(shared).parameters)
+    parameters |= {p.name: p for p in inspect.signature(own).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return inspect.Signature(list(parameters.values()))
 
-    def _check_parameters(self) -> None:
-        for name, allowed in self._ranges.items():
-            check_range(type(self).__name__, name, getattr(self, name), allowed)
-        if not (self.batch_size == "auto" or Interval(1, np.inf, integral=True).admits(self.batch_size)):
-            raise ValueError(
-                f"{type(self).__name__}: batch_size must be 'auto' or a whole number in [1, inf); "
-                f"got {self.batch_size!r}."
-            )
-        if self.scoring is not None:
-            if not (isinstance(self.scoring, str) or callable(self.scoring)):
-                raise ValueError(
-                    f"{type(self).__name__}: scoring must be the name of a scorer, a callable or None; "
-                    f"got {self.scoring!r}."
-                )
-            check_scoring(self, scoring=self.scoring)
-        if not isinstance(self.verbose, bool):
-            check_range(type(self).__name__, "verbose", self.verbose, Interval(0, np.inf, integral=True))
 
-    # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
-    # second.
-
-    @classmethod
-    def _default_loss(cls) -> Any:
-        return inspect.signature(cls.__init__).parameters["loss"].default
-
-    def _loss_is_callable(self) -> bool:
-        return callable(self.loss) and not isinstance(self.loss, type)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from ..persistence import require_importable
-
-        require_importable(self)
-        return self.__reduce_ex__(2)
-
-    def _sk_visual_block_(self) -> Any:
-        optimizer = get_optimizer(self.optimizer)
-        return block("parallel", labelled({"optimizer": optimizer}))
+def check_settings(estimator: Any) -> None:
+    """Raise if a parameter of an estimator is outside its range."""
+    owner = type(estimator).__name__
+    for name, allowed in RANGES.items():
+        check_range(owner, name, getattr(estimator, name), allowed)
+    batch_size = estimator.batch_size
+    if not (batch_size == "auto" or Interval(1, np.inf, integral=True).admits(batch_size)):
+        raise ValueError(f"{owner}: batch_size must be 'auto' or a whole number in [1, inf); got {batch_size!r}.")
+    scoring = estimator.scoring
+    if scoring is not None:
+        if not (isinstance(scoring, str) or callable(scoring)):
+            raise ValueError(f"{owner}: scoring must be the name of a scorer, a callable or None; got {scoring!r}.")
+        check_scoring(estimator, scoring=scoring)
+    if not isinstance(estimator.verbose, bool):
+        check_range(owner, "verbose", estimator.verbose, Interval(0, np.inf, integral=True))

@@ -139,7 +139,7 @@ class LossCurveDisplay:
                 f"{type(estimator).__name__} has no loss_curve_. For a pipeline or a search give the estimator inside: "
                 "pipeline[-1], search.best_estimator_."
             )
-        history = getattr(estimator, "_history", None)
+        history = getattr(getattr(estimator, "_training", None), "history", None)
         curve, ylabel = estimator.loss_curve_, "loss"
         if not curve and hasattr(estimator, "gradient_norm_curve_"):
             curve, ylabel = estimator.gradient_norm_curve_, "norm of the gradient"

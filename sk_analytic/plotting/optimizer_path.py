@@ -160,28 +160,30 @@ class OptimizerPathDisplay:
         trained = clone(estimator)
         if hasattr(trained, "_skl_callbacks"):
             trained.set_callbacks()  # they are the user's, whose fit this is not
-        places: list[int] = []
+        metadata = {name: fit_params[name] for name in trained._metadata_names("partial_fit") & fit_params.keys()}
+        start, _ = trained._prepare_start(X, y, sample_weight, metadata, goes_on=False, seed=0)
+        places = _places(start.objective.layout, params)
+        if surface:
+            _require_value(start.objective)
         path: list[Array] = []
 
         def watch(theta: Parameters) -> None:
-            if not path:
-                places.extend(_places(theta.layout, params))
-                if surface:
-                    _require_value(trained)
             path.append(theta.vector[places])
 
-        trained._watch = watch
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        validation = tuple(fit_params.pop(f"{name}_val", None) for name in ("X", "y", "sample_weight"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            trained.fit(X, y, **weights, **fit_params)
+            trained._fit_arrays(X, y, sample_weight, fit_params, validation, watch)
         display = cls(
             np.array(path, dtype=float),
-            tuple(_name(trained._layout, place) for place in places),
+            tuple(_name(start.objective.layout, place) for place in places),
             estimator_name=name or type(trained.optimizer_).__name__,
         )
         if surface:
-            objective, theta, rows = trained._prepare_surface(X, y, sample_weight, fit_params)
+            training, rows = trained._prepare_start(
+                X, y, sample_weight, metadata, seed=trained._training.seed, goes_on=True
+            )
+            objective, theta, rows = training.objective, trained._read_params(), rows[-1]
             batches = rows.sample(
                 max(1, max_rows // rows.batch_size), MONITOR, batch_size=min(max_rows, rows.batch_size)
             )
@@ -247,9 +249,9 @@ def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
     return style
 
 
-def _require_value(estimator: Any) -> None:
-    """Raise if an estimator trains without a loss."""
-    if not estimator._model.has_value and estimator._fitted_loss is None:
+def _require_value(objective: Any) -> None:
+    """Raise if training has no loss."""
+    if not objective.has_value:
         raise ValueError(
             "The surface needs the value of the loss, but there is none: the gradient form was given with loss=None. "
             "surface=False draws the path alone; or name a loss, pass your own, or use loss_and_gradient."

@@ -1,0 +1,358 @@
+"""What the user passes to fit, read and validated: plain records of arrays or of chunks.
+
+`read_arrays` and `read_chunks` return what was passed as `ArrayData` or `ChunkData`. Both say in the same words what
+training asks of data: ``first``, ``split`` into what trains and what is held out, and ``rows``.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.model_selection import train_test_split
+
+from ..callback_support import GivenRows
+from ..data.arrays import HELD_OUT, ArrayRows, Batch, Rows, generator, scale_to_mean_one
+from ..data.chunks import ChunkRows, Chunks, Source
+from ..exceptions import noted
+from ..model.callables import OF_VALIDATION
+from ..model.metadata import of_validation, read_metadata
+from ..typing import Array
+from .samples import scaled_weight
+from .targets import Targets
+
+NOTHING_TO_VALIDATE = (None, None, None)  # X_val, y_val, sample_weight_val
+
+
+@dataclass(frozen=True)
+class ArrayData:
+    """Validated arrays.
+
+    Attributes
+    ----------
+    X : ndarray or CSR matrix
+    columns : dict of str to ndarray
+        ``y`` and metadata.
+    sample_weight : ndarray or None
+    targets : Targets
+        What y is.
+    features : dict
+        ``n_features_in_``, and ``feature_names_in_`` if X has names.
+    given : GivenRows
+        The same in the containers of the user.
+    validation : ArrayData or None
+        Samples to score that were passed.
+    """
+
+    X: Any
+    columns: dict[str, Array]
+    sample_weight: Array | None
+    targets: Targets
+    features: dict[str, Any]
+    given: GivenRows
+    validation: ArrayData | None = None
+
+    @property
+    def first(self) -> Batch:
+        """The samples that `init` sees: all."""
+        return ArrayRows(self.X, self.columns, self.sample_weight).everything
+
+    def rows(self, **batching: Any) -> ArrayRows:
+        """Return them in batches; see `ArrayRows`."""
+        return ArrayRows(self.X, self.columns, self.sample_weight, **batching)
+
+    def scaled(self, after_holding_out: bool = False) -> ArrayData:
+        """Return the same with weights of mean 1."""
+        return replace(self, sample_weight=scaled_weight(self.sample_weight, after_holding_out))
+
+    def take(self, samples: Array) -> ArrayData:
+        """Return some of the samples."""
+        named = {name: column[samples] for name, column in self.columns.items()}
+        weight = None if self.sample_weight is None else self.sample_weight[samples]
+        return replace(self, X=self.X[samples], columns=named, sample_weight=weight)
+
+    def split(self, settings: Any, seed: int) -> tuple[ArrayData, Rows | None]:
+        """Return the samples to train on, with weights of mean 1, and those to be scored or None."""
+        if self.validation is not None:
+            return self.scaled(), _given_rows(settings, self.validation, seed)
+        if not settings.early_stopping:
+            return self.scaled(), None
+        try:
+            train, held = train_test_split(
+                np.arange(self.X.shape[0]),
+                test_size=settings.validation_fraction,
+                random_state=seed,
+                stratify=self.targets.strata(self.columns.get("y")),
+            )
+        except ValueError as error:
+            error.add_note(
+                f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the rows."
+            )
+            raise
+        held_out = self.take(held).rows(seed=seed)
+        require_scorable(settings, self.targets, held_out)
+        self.given.chosen = train
+        return self.take(train).scaled(after_holding_out=True), held_out
+
+    def unscaled(self, is_first: bool) -> ArrayData:
+        """Return the same for `partial_fit`, which takes weights as they are; raise if all are zero in the first."""
+        if is_first and self.sample_weight is not None:
+            scale_to_mean_one(len(self.sample_weight), self.sample_weight.sum())
+        return self
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the data, by name: shape, dtype and a checksum of the values."""
+        arrays = {"X": self.X, **self.columns, "sample_weight": self.sample_weight}
+        found = {name: _identity(array) for name, array in arrays.items() if array is not None}
+        if self.validation is not None:
+            found |= {f"{name}_val": value for name, value in self.validation.fingerprint().items()}
+        return found
+
+
+def _identity(array: Any) -> str:
+    parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
+    total = 0
+    for part in parts:
+        values: Any = repr(part.tolist()).encode() if part.dtype == object else np.ascontiguousarray(part)
+        total = zlib.crc32(values, total)
+    return f"shape {tuple(array.shape)}, {array.dtype}, checksum {total:08x}"
+
+
+@dataclass(frozen=True)
+class ChunkData:
+    """Chunks that were read once: counted and validated.
+
+    Attributes
+    ----------
+    chunks : Chunks
+    numbers : list of int
+        Of the chunks to train on.
+    targets, features, validation : see `ArrayData`
+    scale : float
+        What weights are multiplied with.
+    """
+
+    chunks: Chunks
+    numbers: Sequence[int]
+    targets: Targets
+    features: dict[str, Any]
+    validation: ArrayData | None = None
+    scale: float = 1.0
+    given: GivenRows = GivenRows()
+
+    @property
+    def first(self) -> Batch:
+        """The samples that `init` sees: those of the first chunk."""
+        return self.rows().first.everything
+
+    def rows(self, **batching: Any) -> Rows:
+        """Return the chunks in batches; see `ChunkRows`."""
+        return ChunkRows(self.chunks, self.numbers, scale=self.scale, **batching)
+
+    def split(self, settings: Any, seed: int) -> tuple[ArrayData | ChunkData, Rows | None]:
+        """Return the chunks to train on, with weights of mean 1 over all of them, and those to be scored or None."""
+        held_out: Rows | None = None
+        numbers = list(self.numbers)
+        if self.validation is not None:
+            held_out = _given_rows(settings, self.validation, seed)
+        elif settings.early_stopping and len(numbers) == 1:
+            return self._as_arrays(numbers[0]).split(settings, seed)
+        elif settings.early_stopping:
+            numbers, held_out = self._hold_out(settings, seed)
+        extents = [self.chunks.extents[number] for number in numbers]
+        after_holding_out = len(numbers) < len(self.numbers)
+        scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents), after_holding_out)
+        return replace(self, numbers=numbers, scale=scale), held_out
+
+    def _hold_out(self, settings: Any, seed: int) -> tuple[list[int], ChunkRows]:
+        """Return the numbers of the chunks for training, and the others as rows."""
+        numbers = list(self.numbers)
+        n_held_out = math.ceil(settings.validation_fraction * len(numbers))
+        if n_held_out == len(numbers):
+            raise ValueError(
+                f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "
+                f"the {n_held_out} chunks. Make more, smaller chunks, or hold out less."
+            )
+        held_out = set(generator(seed, HELD_OUT).choice(numbers, n_held_out, replace=False).tolist())
+        rows = ChunkRows(self.chunks, [number for number in numbers if number in held_out], seed=seed)
+        require_scorable(settings, self.targets, rows)
+        return [number for number in numbers if number not in held_out], rows
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the data: a checksum of every chunk, for which each is read once more."""
+        found: dict[str, Any] = {}
+        for number in self.numbers:
+            of_chunk = self._as_arrays(number).fingerprint()
+            found |= {f"{name} of chunk {number}": value for name, value in of_chunk.items()}
+        return found
+
+    def _as_arrays(self, number: int) -> ArrayData:
+        X, columns, weight = self.chunks.arrays(number)
+        return ArrayData(X, columns, weight, self.targets, self.features, GivenRows())
+
+
+def read_arrays(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    metadata: Mapping[str, Any],
+    *,
+    validation: tuple[Any, Any, Any] = NOTHING_TO_VALIDATE,
+    known: Targets | None = None,
+    **labels: Any,
+) -> ArrayData:
+    """Read and validate arrays; the estimator is not changed.
+
+    Parameters
+    ----------
+    estimator : AnalyticEstimator
+        Whose settings and callables say what may come.
+    X, y, sample_weight, metadata
+        As passed by the user.
+    validation : tuple
+        ``X_val, y_val, sample_weight_val``; their metadata is among ``metadata``.
+    known : Targets or None
+        Those that training began with, if it goes on.
+    **labels : dict
+        What a classifier knows of its classes.
+    """
+    reader = _reader(estimator)
+    names = estimator._metadata_names("partial_fit")
+    metadata, held_metadata = of_validation(metadata, names)
+    scored = {name: metadata[name] for name in estimator._metadata_names("score") & metadata.keys()}
+    given = GivenRows(X, y, {"sample_weight": sample_weight, **scored})
+    X, columns, weight, targets = reader._read(X, y, sample_weight, reset=known is None, known=known, **labels)
+    columns |= _read_metadata(estimator, metadata, names, X.shape[0])
+    validated = _read_validation(reader, X, columns, targets, validation, held_metadata)
+    return ArrayData(X, columns, weight, targets, _features(reader), given, validated)
+
+
+def read_chunks(
+    estimator: Any,
+    chunks: Any,
+    metadata: Mapping[str, Any],
+    *,
+    validation: tuple[Any, Any, Any] = NOTHING_TO_VALIDATE,
+    known: Targets | None = None,
+    **labels: Any,
+) -> ChunkData:
+    """Read and validate chunks in a first pass; see `read_arrays`."""
+    names = estimator._metadata_names("partial_fit")
+    metadata, held_metadata = of_validation(metadata, names)
+    for name in metadata:
+        raise TypeError(
+            f"fit_chunks takes no {name!r}: what goes with the rows of a chunk stands in it, "
+            f"{{'X': X, {name!r}: ...}}; what goes with X_val is called {name + OF_VALIDATION!r}."
+        )
+    source = Source(chunks)
+    labels = estimator._survey_labels(source, known, **labels)
+    read = _ChunkReader(_reader(estimator), names, known, labels)
+    surveyed = Chunks(source, read)
+    surveyed.survey(estimator._look_at_targets())
+    if estimator.verbose:
+        n_samples = sum(extent.n for extent in surveyed.extents.values())
+        print(f"First pass: {len(surveyed.extents)} chunks, {n_samples} rows", flush=True)
+    numbers = list(surveyed.extents)
+    validated = None
+    if any(given is not None for given in (*validation, *held_metadata.values())):
+        X, columns, _ = surveyed.arrays(numbers[0])
+        validated = _read_validation(read.reader, X, columns, read.targets, validation, held_metadata)
+        del X, columns  # so that the chunk can be released
+    return ChunkData(surveyed, numbers, read.targets, _features(read.reader), validated)
+
+
+class _ChunkReader:
+    """Validates a chunk whenever it is read."""
+
+    def __init__(self, reader: Any, names: Collection[str], known: Any, labels: Mapping[str, Any]) -> None:
+        self.reader, self.names, self.targets, self.labels = reader, names, known, labels
+
+    def __call__(
+        self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool
+    ) -> tuple[Any, dict[str, Array], Array | None]:
+        reset = reset and self.targets is None
+        X, columns, weight, self.targets = self.reader._read(
+            X, y, sample_weight, reset=reset, known=None if reset else self.targets, **self.labels
+        )
+        return X, columns | _read_metadata(self.reader, metadata, self.names, X.shape[0]), weight
+
+
+def _reader(estimator: Any) -> Any:
+    """Return a copy that shares everything, on which validation may note what it sees."""
+    reader = object.__new__(type(estimator))
+    reader.__dict__.update(estimator.__dict__)
+    return reader
+
+
+def _features(reader: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(reader).items() if name in ("n_features_in_", "feature_names_in_")}
+
+
+def _read_metadata(
+    estimator: Any, metadata: Mapping[str, Any], names: Collection[str], n_samples: int, suffix: str = ""
+) -> dict[str, Array]:
+    """Validate metadata; a message knows what `model_params` give."""
+    given = estimator.model_params if isinstance(estimator.model_params, dict) else ()
+    return read_metadata(metadata, names, n_samples, suffix, given)
+
+
+def _read_validation(
+    reader: Any,
+    X: Any,
+    columns: Mapping[str, Array],
+    targets: Targets,
+    validation: tuple[Any, Any, Any],
+    metadata: Mapping[str, Any],
+) -> ArrayData | None:
+    """Return the samples that were passed to be scored; None if there are none."""
+    X_val, y_val, weight = validation
+    beside = {"y_val": y_val, "sample_weight_val": weight}
+    beside |= {name + OF_VALIDATION: values for name, values in metadata.items()}
+    if X_val is None:
+        for name, values in beside.items():
+            if values is not None:
+                raise ValueError(
+                    f"{name} is provided, but X_val was not provided: what ends in {OF_VALIDATION!r} goes with it."
+                )
+        return None
+    if y_val is None and "y" in columns:
+        raise ValueError("X_val is provided, but y_val was not provided.")
+    if not reader.early_stopping:
+        raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
+    with noted("This is about the validation set: X_val, y_val and what goes with them."):
+        X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
+        columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
+    for name in sorted(columns_val.keys() - columns.keys()):
+        raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")
+    scored_by_loss = targets.scores_by_loss and reader.scoring is None
+    received = reader._metadata_names("partial_fit" if scored_by_loss else "predict")
+    for name in sorted(received & columns.keys() - columns_val.keys()):
+        raise ValueError(f"{name} is passed for the rows of X; pass {name + OF_VALIDATION} for those of X_val.")
+    return ArrayData(X_val.astype(X.dtype, copy=False), columns_val, weight, targets, {}, GivenRows())
+
+
+def _given_rows(settings: Any, validation: ArrayData, seed: int) -> ArrayRows:
+    rows = validation.rows(seed=seed)
+    require_scorable(settings, validation.targets, rows, given=True)
+    return rows
+
+
+def require_scorable(settings: Any, targets: Targets, held_out: Rows, given: bool = False) -> None:
+    """Raise if the samples to be scored are too few, or all of weight zero."""
+    n, needed = held_out.n_samples, targets.smallest_held_out if settings.scoring is None else 1
+    if n < needed:
+        held = (
+            f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the rows: {n} of them"
+        )
+        there = f"X_val has {n} rows" if given else held
+        raise ValueError(f"{there}, and the score needs {needed}. {'Pass' if given else 'Hold out'} more.")
+    if not held_out.sum_of_weights:
+        weights = "sample_weight_val" if given else "sample_weight"
+        rows = "row" if given else "row that early_stopping=True holds out"
+        raise ValueError(f"{weights} is zero in every {rows} to be scored.")

@@ -1,0 +1,363 @@
+"""What `y` was when training began, and what that says of predictions: one class for each kind of task.
+
+`Targets` is learned from the first ``y``, kept with the training, and published as attributes such as ``classes_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_array, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+from ..data.chunks import Chunk
+from ..exceptions import ParameterStructureError
+from ..losses import Loss
+from ..objective import match_target
+from ..typing import Array
+from .samples import FLOATS, read_weight
+
+
+class Targets:
+    """What an estimator without targets knows of its predictions."""
+
+    n_outputs = 1  # what `init` is told
+    smallest_held_out = 1
+    scores_by_loss = False  # rather than by predictions
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is published of them."""
+        return {}
+
+    def check_prediction(self, prediction: Array) -> Array:
+        """Return a prediction; raise if its shape does not fit the task."""
+        return prediction
+
+    def learn(self, prediction: Array) -> None:
+        """Take from the first prediction what only it can tell."""
+
+    def original(self, y: Any) -> Any:
+        """Return targets as the user gave them, None if there are none."""
+        return y
+
+    def strata(self, y: Any) -> Any:
+        """Return what held-out samples are stratified by, or None."""
+        return None
+
+    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
+        """Return the score of predictions, larger is better."""
+        raise NotImplementedError
+
+
+class DensityTargets(Targets):
+    """No targets: the prediction is a log-density."""
+
+    def check_prediction(self, prediction: Array) -> Array:
+        """Return log-densities; raise if there is not one for each sample."""
+        if prediction.ndim != 1:
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape}; a density has one log-density a row, ({len(prediction)},)."
+            )
+        return prediction
+
+    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
+        """Return the mean log-density."""
+        return float(np.average(prediction, weights=sample_weight))
+
+
+class TransformerTargets(Targets):
+    """No targets: the prediction is what `transform` returns."""
+
+    scores_by_loss = True
+    n_columns = 0
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The number of columns, where scikit-learn's mixin looks for it."""
+        return {"_n_features_out": self.n_columns}
+
+    def learn(self, prediction: Array) -> None:
+        """Count the columns."""
+        self.n_columns = _n_columns(prediction)
+
+    def check_prediction(self, prediction: Array) -> Array:
+        """Return codes; raise if the number of columns has changed."""
+        if _n_columns(prediction) != self.n_columns:
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape}; it had {self.n_columns} columns at the start of fit."
+            )
+        return prediction
+
+
+def _n_columns(prediction: Array) -> int:
+    return 1 if prediction.ndim == 1 else int(prediction.shape[1])
+
+
+class RegressionTargets(Targets):
+    """Floats, one or several a sample.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the targets of a sample: () or (n_outputs,).
+    """
+
+    smallest_held_out = 2  # R² of one sample is not defined
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.n_outputs = shape[0] if shape else 1
+
+    @classmethod
+    def read(cls, y: Array, known: RegressionTargets | None) -> RegressionTargets:
+        """Return what validated targets are; raise if ``known`` ones had another shape."""
+        shape = y.shape[1:]
+        if known is not None and shape != known.shape:
+            expected = str(("n_samples", *known.shape)).replace("'", "")
+            raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
+        return cls(shape)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The number of outputs."""
+        return {"n_outputs_": self.n_outputs}
+
+    def check_prediction(self, prediction: Array) -> Array:
+        """Return predictions; raise if their shape does not match that of the targets."""
+        match_target(np.empty((len(prediction), *self.shape)), prediction)
+        return prediction
+
+    def as_outputs(self, prediction: Array) -> Array:
+        """Return predictions in the shape of the targets."""
+        return prediction.reshape(len(prediction), *self.shape)
+
+    def on_their_scale(self, prediction: Array, loss: Loss | None) -> Array:
+        """Return predictions on the scale of y."""
+        prediction = self.as_outputs(prediction)
+        return prediction if loss is None else loss.inverse_link(prediction)
+
+    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
+        """Return R²."""
+        return float(r2_score(y, self.on_their_scale(prediction, loss), sample_weight=sample_weight))
+
+
+class ClassTargets(Targets):
+    """Classes, or several labels of 0 and 1 a sample.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        For several labels the indices of their columns.
+    multilabel : bool
+    """
+
+    def __init__(self, classes: Array, multilabel: bool) -> None:
+        self.classes, self.multilabel = classes, multilabel
+        self.is_binary = len(classes) == 2 and not multilabel
+        self.n_outputs = 1 if self.is_binary else len(classes)
+
+    @classmethod
+    def read(
+        cls, y: Any, known: ClassTargets | None, dtype: DTypeLike, classes: Any = None
+    ) -> tuple[ClassTargets, Array]:
+        """Return what validated labels are, and the labels as the callables receive them.
+
+        Parameters
+        ----------
+        y : array
+        known : ClassTargets or None
+            Those that training began with.
+        dtype : dtype
+            Of the labels of several columns.
+        classes : array-like, default=None
+            All that may come, as the user says.
+        """
+        before = None if known is None else known.classes
+        if classes is not None:
+            classes = np.unique(classes)
+            if before is not None and not np.array_equal(classes, before):
+                raise ValueError(f"classes={classes} is not what it was in the first call: {before}.")
+            before = classes
+        kind = type_of_target(y, input_name="y")
+        multilabel = kind.startswith("multilabel")
+        if known is not None and multilabel != known.multilabel:
+            kinds = ("one class a row", "an indicator matrix of labels")
+            raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[known.multilabel]}.")
+        found, encoded = _read_labels(y, before, dtype) if multilabel else _read_classes(y, before, kind)
+        return cls(found, multilabel), encoded
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Classes and the number of score columns."""
+        return {"classes_": self.classes, "n_outputs_": self.n_outputs}
+
+    def weights(self, class_weight: Any, y: Any, encoded: Array, sample_weight: Array | None, totals: Any) -> Array:
+        """Return the weight of each sample by its class; for "balanced" a sample of weight w counts as w samples."""
+        if not is_balanced(class_weight):
+            # Every class is appended once: a chunk may lack one.
+            every = np.repeat([[0], [1]], encoded.shape[1], axis=1) if self.multilabel else self.classes
+            y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+            by_sample: Array = compute_sample_weight(class_weight, np.concatenate([y, every]))
+            return by_sample[: len(encoded)]
+        columns = np.atleast_2d(encoded.T).astype(int)
+        if totals is None:
+            n = 2 if self.multilabel else len(self.classes)
+            totals = np.array([np.bincount(column, weights=sample_weight, minlength=n) for column in columns])
+        by_column = [_balanced(of_column)[column] for of_column, column in zip(totals, columns, strict=True)]
+        product: Array = np.prod(by_column, axis=0)
+        return product
+
+    def strata(self, y: Any) -> Any:
+        """Return the classes, unless there are several labels."""
+        return None if self.multilabel else y
+
+    def check_prediction(self, prediction: Array) -> Array:
+        """Return raw scores; raise if their columns do not fit the classes."""
+        n, n_classes = len(prediction), len(self.classes)
+        fitting: set[tuple[int, ...]] = {(n, n_classes)}
+        if self.is_binary:
+            fitting |= {(n,), (n, 1)}
+        if prediction.shape not in fitting:
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape} for {n} rows and {n_classes} "
+                f"{'labels' if self.multilabel else 'classes'}; expected {' or '.join(map(str, sorted(fitting)))}."
+            )
+        return prediction
+
+    def scores(self, prediction: Array) -> Array:
+        """Return raw scores in scikit-learn's shape."""
+        if self.multilabel:
+            return prediction.reshape(len(prediction), len(self.classes))
+        if self.is_binary and prediction.ndim == 2:
+            return prediction[:, 1] - prediction[:, 0] if prediction.shape[1] == 2 else prediction[:, 0]
+        return prediction
+
+    def as_outputs(self, prediction: Array) -> Array:
+        """Return raw scores with a column for each output."""
+        return self.scores(prediction).reshape(len(prediction), -1)
+
+    def decided(self, scores: Array) -> Array:
+        """Return the labels of raw scores."""
+        if self.multilabel:
+            return (scores > 0).astype(int)
+        labels: Array = self.classes[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        return labels
+
+    def original(self, y: Any) -> Any:
+        """Return labels as the user gave them."""
+        return y.astype(int) if self.multilabel else self.classes[y]
+
+    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
+        """Return the accuracy."""
+        decided = self.decided(self.scores(prediction))
+        return float(accuracy_score(self.original(y), decided, sample_weight=sample_weight))
+
+
+def is_balanced(class_weight: Any) -> bool:
+    """Whether classes are to be weighted by their frequencies."""
+    return isinstance(class_weight, str) and class_weight == "balanced"
+
+
+def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
+    """Return the column indices and the indicator matrix of multilabel targets."""
+    y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+    if not ((y == 0) | (y == 1)).all():
+        raise ValueError(
+            f"An indicator matrix has 0 and 1, one column a label; y has the values {np.unique(y)}. Where the larger "
+            "one marks a label, pass (y == y.max()).astype(int)."
+        )
+    columns = np.arange(y.shape[1])
+    if known is not None and not np.array_equal(known, columns):
+        raise ValueError(f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}.")
+    return columns, y.astype(dtype)
+
+
+def _read_classes(y: Any, known: Any, kind: str) -> tuple[Array, Array]:
+    """Return the classes and the index of each row's in them."""
+    if kind not in ("binary", "multiclass"):
+        check_classification_targets(y)  # it would look at every label once more
+    y = column_or_1d(y, warn=True)
+    classes, indices = np.unique(y, return_inverse=True)
+    if known is not None:
+        unseen = np.setdiff1d(classes, known)
+        if len(unseen):
+            raise ValueError(f"y has labels {unseen} that are not among the classes {known}.")
+        classes, indices = known, np.searchsorted(known, y)
+    if len(classes) < 2:
+        raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {classes.tolist()[0]!r}.")
+    return classes, indices
+
+
+def _balanced(totals: Array) -> Array:
+    """Return the weight of each class, inversely proportional to its total; one that is absent has none."""
+    mean = totals.sum() / np.count_nonzero(totals)
+    by_class: Array = np.divide(mean, totals, out=np.zeros(len(totals)), where=totals > 0)
+    return by_class
+
+
+class Labels:
+    """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's."""
+
+    def __init__(self) -> None:
+        self._totals: Any = None
+
+    def add(self, chunk: Chunk, *, weighted: bool) -> None:
+        """Take in a chunk; its X is looked at only if weights have to be read in X's dtype."""
+        weight = None
+        if weighted and chunk.sample_weight is not None:
+            X = check_array(chunk.X, dtype=FLOATS, accept_sparse=True)
+            weight = read_weight(chunk.sample_weight, X)
+        y = chunk.y
+        if y is None:
+            raise ValueError("There is no y: a chunk of a classifier is a tuple (X, y) or (X, y, sample_weight).")
+        if type_of_target(y, input_name="y").startswith("multilabel"):
+            columns = _read_labels(y, None, int)[1].T
+            self._add(np.array([np.bincount(column, weights=weight, minlength=2) for column in columns]))
+        else:
+            check_classification_targets(y)
+            labels, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+            self._add(dict(zip(labels.tolist(), np.bincount(indices, weights=weight), strict=True)))
+
+    def _add(self, totals: Any) -> None:
+        if self._totals is None:
+            self._totals = totals
+        elif isinstance(totals, dict) and isinstance(self._totals, dict):
+            for label, total in totals.items():
+                self._totals[label] = self._totals.get(label, 0) + total
+        elif np.shape(totals) == np.shape(self._totals) and not isinstance(totals, dict):
+            self._totals = self._totals + totals
+        else:
+            raise ValueError(
+                "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
+            )
+
+    @property
+    def classes(self) -> Any:
+        """All that were seen, in order; for multilabel targets the indices of the columns."""
+        if self._totals is None:
+            return None
+        return np.unique(list(self._totals)) if isinstance(self._totals, dict) else np.arange(len(self._totals))
+
+    def totals(self, classes: Any) -> Any:
+        """Return a row for each column of targets, with the total of each class, or of 0 and 1."""
+        if isinstance(self._totals, dict):
+            return np.array([[self._totals.get(label, 0) for label in classes.tolist()]])
+        return self._totals
+
+
+def require_loss_fits(loss: Loss, given: Any, columns: Mapping[str, Array], owner: str) -> None:
+    """Raise if a loss by name compares what an estimator does not have, or y is outside its domain."""
+    if (loss.domain is None) != ("y" not in columns):
+        raise ValueError(
+            f"loss={given!r} compares {'predictions alone' if loss.domain is None else 'predictions with y'}; "
+            f"{owner} has {'targets' if 'y' in columns else 'no y'}. Choose another loss, or give "
+            "gradient or loss_and_gradient, with a loss of your own or None."
+        )
+    if "y" in columns:
+        loss.check_domain(columns["y"])

@@ -1,0 +1,222 @@
+"""How far training has come: the history of the epochs, what decides when it stops, and the monitor of both."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..parameters import Parameters
+
+
+@dataclass
+class History:
+    """What has happened to θ since it was initialised.
+
+    Attributes
+    ----------
+    loss_curve, validation_scores, gradient_norms : list of float
+        One entry an epoch; an epoch without a loss has none in ``loss_curve``.
+    n_iter, n_steps : int
+        Epochs (iterations of a full-batch method), and updates of θ.
+    phases : list of tuple (int, str)
+        For each optimizer that has trained the epochs before it, and its class.
+    learning_rates : dict of int to dict of str to float
+        By epoch, from 0, the rate of each block; iterations of a full-batch method have none.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_scores: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    n_iter: int = 0
+    n_steps: int = 0
+    phases: list[tuple[int, str]] = field(default_factory=list)
+    learning_rates: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def begin_phase(self, name: str) -> None:
+        """Take note of the optimizer that trains from now on; there is nothing new in one that goes on."""
+        if not self.phases or self.phases[-1][1] != name:
+            self.phases.append((self.n_iter, name))
+
+    def copy(self) -> History:
+        """Return the same history, to which a fit that goes on does not add."""
+        return dataclasses.replace(
+            self,
+            loss_curve=list(self.loss_curve),
+            validation_scores=list(self.validation_scores),
+            gradient_norms=list(self.gradient_norms),
+            phases=list(self.phases),
+            learning_rates=dict(self.learning_rates),
+        )
+
+
+@dataclass
+class StoppingState:
+    """How far a fit has come on the way to its end, which one that goes on with it must know.
+
+    Attributes
+    ----------
+    best : float
+        The smallest of what epochs were judged by.
+    best_theta : ndarray or None
+        The θ that had it, where held-out rows are scored.
+    without_improvement : int
+        Epochs in a row without improvement.
+    phase, n_iter : int
+        Position of the present phase, and epochs before it.
+    n_losses : int
+        Entries of the loss curve before it.
+    """
+
+    best: float = math.inf
+    best_theta: np.ndarray | None = None
+    without_improvement: int = 0
+    phase: int = 0
+    n_iter: int = 0
+    n_losses: int = 0
+
+    def begin_phase(self, phase: int, history: History) -> None:
+        """Take note that a phase begins: patience with it begins anew."""
+        self.phase, self.n_iter, self.n_losses = phase, history.n_iter, len(history.loss_curve)
+        self.without_improvement = 0
+
+    def restarted(self, history: History) -> StoppingState:
+        """Return the same for a run that may take as many epochs again."""
+        return dataclasses.replace(self, n_iter=history.n_iter, n_losses=len(history.loss_curve))
+
+
+class Monitor:
+    """Records an epoch, prints it, keeps the best θ, and says when to stop.
+
+    Parameters
+    ----------
+    history : History
+        Is appended to.
+    tol : float
+        An epoch is an improvement if it gains more.
+    score : callable, default=None
+        ``score(theta) -> float`` on held-out rows, larger is better; it then decides, and the best θ is
+        kept. Without it the loss decides, and where there is none the norm of the gradient.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch.
+    stopping : StoppingState, default=None
+        Of a fit that this one goes on with.
+    tasks : FitTasks, default=None
+        What tells callbacks of each epoch, and whether one of them asks to stop.
+    watch : callable, default=None
+        ``watch(theta)`` sees the θ that predicts after each epoch.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        tol: float,
+        score: Callable[[Parameters], float] | Any = None,
+        verbose: bool | int = False,
+        stopping: StoppingState | None = None,
+        tasks: Any = None,
+        watch: Callable[[Parameters], object] | None = None,
+    ) -> None:
+        self.history, self.tol = history, tol
+        self.score, self.verbose = score, verbose
+        self.stopping = StoppingState() if stopping is None else stopping
+        self.tasks = tasks
+        self.watch = watch
+        self.n_iter_no_change = math.inf
+        self.asked_to_stop = False
+        self._judged = math.inf
+
+    def wait(self) -> None:
+        """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
+        self.stopping.without_improvement = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether too many epochs in a row were no improvement, or a callback asked to stop."""
+        return self.asked_to_stop or self._is_stale
+
+    @property
+    def _is_stale(self) -> bool:
+        return self.stopping.without_improvement > self.n_iter_no_change
+
+    def epoch_begins(self, name: str = "epoch") -> None:
+        """Take note that work begins that belongs to the next epoch; may be called more than once."""
+        if self.tasks is not None:
+            self.tasks.begin(name)
+
+    def epoch_broken_off(self) -> None:
+        """Take note that work which had begun, the line search after the last iteration, led to no epoch."""
+        if self.tasks is not None:
+            self.tasks.break_off()
+
+    def epoch_ended(
+        self, theta: Parameters, loss: float | None, gradient_norm: float, curve: list[float] | None = None
+    ) -> bool:
+        """Take in an epoch; return whether to stop.
+
+        Parameters
+        ----------
+        theta : Parameters
+            The θ that predicts.
+        loss : float or None
+        gradient_norm : float
+        curve : list of float, default=None
+            For schedules: is appended the loss, or minus the validation score where there is one.
+        """
+        history = self.history
+        history.n_iter += 1
+        history.gradient_norms.append(gradient_norm)
+        if loss is not None:
+            history.loss_curve.append(loss)
+        if self.verbose:
+            self._print(loss, gradient_norm)
+        judged = loss if self.score is None else -self._scored(theta)
+        if judged is not None and curve is not None:
+            curve.append(judged)
+        self._judge(gradient_norm if judged is None else judged, theta)
+        if self.watch is not None:
+            self.watch(theta)
+        if self.tasks is not None:
+            self.asked_to_stop |= self.tasks.end()
+        if self.verbose and self._is_stale:
+            self._print_stop(loss)
+        return self.stopped
+
+    def _scored(self, theta: Parameters) -> float:
+        score = self.score(theta)
+        self.history.validation_scores.append(score)
+        if self.verbose:
+            print(f"Validation score: {score:f}", flush=True)
+        return score
+
+    @property
+    def judges_nan(self) -> bool:
+        """Whether what decides about stopping is not a number."""
+        return math.isnan(self._judged)
+
+    def _judge(self, value: float, theta: Parameters) -> None:
+        """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
+        self._judged = value
+        stopping = self.stopping
+        improved = value < stopping.best - self.tol
+        stopping.without_improvement = 0 if improved else stopping.without_improvement + 1
+        if self.score is not None and (value < stopping.best or stopping.best_theta is None):
+            stopping.best_theta = theta.vector.copy()
+        stopping.best = min(stopping.best, value)  # NaN is not taken
+
+    def _print(self, loss: float | None, gradient_norm: float) -> None:
+        shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"
+        print(f"Iteration {self.history.n_iter}, {shown}", flush=True)
+
+    def _print_stop(self, loss: float | None) -> None:
+        judged = "Validation score" if self.score else "Gradient norm" if loss is None else "Training loss"
+        print(
+            f"{judged} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:g} consecutive epochs. "
+            "Stopping.",
+            flush=True,
+        )

@@ -1,0 +1,383 @@
+"""A training run as an object: it is run, gone on with, snapshot and pickled.
+
+`Training` holds all that a run knows of itself: what is minimised, θ, the phases that are left, the optimizer's state,
+the history, and what decides when it stops. ``fit``, ``partial_fit``, ``warm_start`` and resuming from a file differ
+in how they make one, by `Training` or by `Training.after`; each then calls `Training.run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.arrays import MONITOR, Batch, Rows
+from ..objective import Objective, merge
+from ..optimizers.phases import phases_of
+from ..optimizers.scipy_methods import FullBatch
+from ..optimizers.state import State
+from ..parameters import Parameters
+from .full_batch import failure, minimize
+from .minibatches import eval_params, train
+from .progress import History, Monitor, StoppingState
+
+MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
+
+
+class NotConverged(NamedTuple):
+    """Why a run ended without converging.
+
+    Attributes
+    ----------
+    reason : str
+        In words.
+    is_suspicious : bool
+        Whether a wrong gradient may be behind it.
+    """
+
+    reason: str
+    is_suspicious: bool = False
+
+
+class Training:
+    """One run of training.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+        Where it starts; is written in place.
+    optimizer : Optimizer, FullBatch or Phases
+    max_iter : int
+        Epochs or iterations, unless the optimizer is `Phases`, which say it themselves.
+    seed : int
+        Of everything random.
+    targets : Targets
+        What ``y`` was when training began.
+    features : dict
+        What the estimator publishes about the columns of X.
+
+    Attributes
+    ----------
+    phases : list of tuple (method, int)
+        What is left to do: methods and their numbers of epochs or iterations.
+    state : State or None
+        Of the present method; None for a full-batch method.
+    history : History
+    stopping : StoppingState
+    result : scipy.optimize.OptimizeResult or None
+        What a full-batch method returned.
+    report : GradientReport or None
+        What the gradient check found.
+    rows : Rows
+        Those of the present phase, during the run.
+    ended : bool
+        Whether `run` has returned; False in a snapshot.
+    finished : bool
+        Whether the run came to its end, neither interrupted nor broken off by an error.
+    published : int or None
+        Checksum of the parameters that were published in place of θ: an average, or the best ones.
+    fingerprint : dict or None
+        What identifies the data, if the run may be resumed from a file.
+    """
+
+    method: Any
+    rows: Any
+    phase_start: Any
+
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Parameters,
+        optimizer: Any,
+        *,
+        max_iter: int,
+        seed: int,
+        targets: Any = None,
+        features: dict[str, Any] | None = None,
+    ) -> None:
+        self.objective, self.theta, self.optimizer, self.seed = objective, theta, optimizer, seed
+        self.targets, self.features = targets, features or {}
+        self.phases = phases_of(optimizer, max_iter)
+        self.history = History()
+        self.stopping = StoppingState()
+        self.state: State | None = None
+        self.result: Any = None
+        self.report: Any = None
+        self.fingerprint: dict[str, Any] | None = None
+        self.ended = self.finished = False
+        self.published: int | None = None
+        self._goes_on = False  # whether the next run with the same settings keeps counting towards stopping
+        self.release()
+
+    @classmethod
+    def after(
+        cls,
+        before: Training,
+        objective: Objective,
+        params: Parameters,
+        optimizer: Any,
+        *,
+        max_iter: int,
+        scored: bool,
+        incremental: bool,
+        resume: bool = False,
+        **settings: Any,
+    ) -> Training:
+        """Return a run that goes on where another one is.
+
+        Parameters
+        ----------
+        before : Training
+            Is not changed; its history and state are those of the new run from then on.
+        objective : Objective
+        params : Parameters
+            The ``params_`` of the estimator, which the user may have set.
+        optimizer : Optimizer, FullBatch or Phases
+        max_iter : int
+        scored : bool
+            Whether held-out rows are scored.
+        incremental : bool
+            Whether this is a single epoch, in which nothing stops.
+        resume : bool, default=False
+            Whether what was left of ``max_iter`` counts, also if the other run has ended.
+        **settings : dict
+            Further arguments of `Training`.
+
+        Returns
+        -------
+        training : Training
+        """
+        theta, state = before._where_it_is(params)
+        training = cls(objective, theta, optimizer, max_iter=max_iter, seed=before.seed, **settings)
+        training.history, training.result, training.report = before.history, before.result, before.report
+        stopping = before.stopping if (before._goes_on or resume) and not incremental else None
+        if stopping is not None and before.ended and not resume:
+            stopping = stopping.restarted(before.history)
+        if stopping is not None:
+            left = training._left(stopping)
+            method = left[0][0]
+            is_same = isinstance(method, FullBatch) == (state is None) and (stopping.best_theta is None) != scored
+            if is_same and (state is None or method.accepts(state, theta.vector, theta.layout)):
+                training.phases, training.stopping = left, dataclasses.replace(stopping)
+            else:
+                stopping = None  # of another optimizer, or judged by something else
+        if stopping is None:
+            training.stopping.begin_phase(0, training.history)
+        training.state = state
+        return training
+
+    def _where_it_is(self, params: Parameters) -> tuple[Parameters, State | None]:
+        """Return the θ and the state to go on from, given the parameters that the estimator has now."""
+        if self.published is None:
+            return params, self.state
+        if checksum(params.vector.astype(self.objective.layout.dtype)) == self.published:
+            return Parameters(params.layout, self.theta.vector.astype(params.layout.dtype)), self.state
+        return params, None  # averages of θ know nothing of parameters that the user has set
+
+    def _left(self, stopping: StoppingState) -> list[Any]:
+        """The phases that an unfinished run has not completed; all of them if it was one of others."""
+        if stopping.phase >= len(self.phases):
+            return self.phases
+        (method, max_iter), *later = self.phases[stopping.phase :]
+        left = max_iter - (self.history.n_iter - stopping.n_iter)
+        return [(method, max(left, int(isinstance(method, FullBatch)))), *later]
+
+    def eval_params(self) -> Parameters:
+        """Return the θ that predicts: the best one, an average that the optimizer keeps, or the last."""
+        if self.stopping.best_theta is not None:
+            return Parameters(self.theta.layout, self.stopping.best_theta)
+        return self.theta if self.state is None else eval_params(self.theta, self.method, self.state)
+
+    def begin(self) -> None:
+        """Make the state of the first phase, or accept that of the run before."""
+        self.method = self.phases[0][0]
+        self._begin_method()
+
+    def run(
+        self, rows: Sequence[Rows], monitor: Monitor, n_iter_no_change: float, incremental: bool = False
+    ) -> NotConverged | None:
+        """Train, phase after phase.
+
+        Parameters
+        ----------
+        rows : list of Rows
+            For each phase.
+        monitor : Monitor
+        n_iter_no_change : float
+            Epochs without improvement after which a phase stops.
+        incremental : bool, default=False
+            Whether this is a single epoch of `partial_fit`.
+
+        Returns
+        -------
+        failed : NotConverged or None
+            Of the last phase.
+        """
+        failed = None
+        several = len(self.phases) > 1
+        is_over = True
+        try:
+            for position, own_rows in enumerate(rows):
+                if position:
+                    self._next_phase()
+                self.rows, self.phase_start = own_rows, self.theta.copy()
+                failed = self._run_phase(monitor, n_iter_no_change)
+                if monitor.asked_to_stop:
+                    break
+            is_over = monitor.stopped
+            self.finished = True
+        except KeyboardInterrupt:
+            is_over = False
+            raise
+        finally:
+            self.ended = True
+            self._goes_on = not (is_over or incremental or several or self.state is None)
+        return failed
+
+    def _next_phase(self) -> None:
+        """Between two phases: go on from the average that predicts, if the last method kept one."""
+        if self.state is not None:
+            self.theta.vector[...] = eval_params(self.theta, self.method, self.state).vector
+            self.state.restart()
+        self.phases = self.phases[1:]
+        self.begin()
+        self.stopping.begin_phase(self.stopping.phase + 1, self.history)
+
+    def _begin_method(self) -> None:
+        """Make the state of a method, or accept the present one; a full-batch method has none."""
+        method, state, theta = self.method, self.state, self.theta
+        if isinstance(method, FullBatch):
+            self.state = None
+        elif state is not None and method.accepts(state, theta.vector, theta.layout):
+            _make_writeable(state)
+        else:
+            self.state = method.init(theta.vector, blocks=theta.layout)
+
+    def _run_phase(self, monitor: Monitor, n_iter_no_change: float) -> NotConverged | None:
+        """Train by one method; return why it has not converged, or None."""
+        method, max_iter = self.phases[0]
+        full_batch = isinstance(method, FullBatch)
+        monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else n_iter_no_change
+        if monitor.stopped:  # an unfinished run that goes on had come to the end of this phase
+            return None
+        self.history.begin_phase(type(method).__name__)
+        self.objective.needs_value = full_batch
+        return self._minimize(monitor, max_iter) if full_batch else self._train(monitor, max_iter)
+
+    def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
+        """Run a full-batch method."""
+        theta, tol = self.theta, monitor.tol
+        if monitor.verbose and self.history.n_iter:
+            print(f"{type(self.method).__name__} begins anew at the parameters so far.")
+        result = minimize(self.objective, theta, self.method, self.rows, monitor, max_iter=max_iter, tol=tol)
+        self.result = result
+        # "Converged" where it started, in a slope: every step was refused.
+        stayed = np.array_equal(theta.vector, self.phase_start.vector) and np.abs(result.jac).max() > tol
+        if (result.success and not stayed) or monitor.stopped:
+            return None
+        return NotConverged(failure(result), is_suspicious=result.get("nit", max_iter) < max_iter)
+
+    def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
+        """Run epochs of a minibatch rule."""
+        objective, rows, stopping = self.objective, self.rows, monitor.stopping
+        sample = [] if objective.step_has_value or not objective.has_value else monitored(rows)
+        assert self.state is not None  # for mypy: a minibatch rule has one
+        stopped = train(objective, self.theta, self.method, self.state, rows, monitor, max_iter=max_iter, sample=sample)
+        losses = self.history.loss_curve[stopping.n_losses :]
+        # A start at the optimum, as the default density's, is left by a little: that is no fault.
+        if monitor.score is None and losses and losses[-1] > losses[0] + 0.01 * abs(losses[0]) + monitor.tol:
+            return NotConverged(
+                f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
+                "the gradient is wrong.",
+                is_suspicious=True,
+            )
+        if stopped and monitor.judges_nan:
+            judged = "loss" if monitor.score is None else "validation score"
+            return NotConverged(
+                f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
+            )
+        if stopped:
+            return None
+        n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
+        return NotConverged(
+            f"The {n_epochs} epochs were not enough; a larger max_iter, another learning rate or tol may help."
+        )
+
+    def publish(self) -> Parameters:
+        """Return the parameters to publish after a run."""
+        evaluated = self.eval_params()
+        self.published = None
+        if evaluated is not self.theta:
+            if self.stopping.best_theta is not None and not self._goes_on:
+                self.theta.vector[...] = evaluated.vector  # another run begins at the best parameters
+                self.stopping = StoppingState()
+                return self.theta
+            self.published = checksum(evaluated.vector)
+            return evaluated.copy()
+        return evaluated
+
+    def snapshot(self) -> tuple[Training, Parameters]:
+        """Return a run that stands where this one does, and the parameters it would publish.
+
+        θ is copied; the slots of the optimizer are read-only views, which go on changing.
+        """
+        evaluated = self.eval_params()
+        twin = object.__new__(Training)
+        twin.__dict__.update(self.__dict__)
+        twin.history, twin.stopping = self.history.copy(), dataclasses.replace(self.stopping)
+        twin.state = None if self.state is None else self.state.snapshot()
+        twin.theta = self.theta.copy()
+        twin.release()
+        twin._goes_on = True
+        if evaluated is self.theta:
+            return twin, twin.theta
+        twin.published = checksum(evaluated.vector)
+        return twin, evaluated.copy()
+
+    def gradient(self, params: Any) -> Any:
+        """Gradient of the loss at some parameters, without the penalty, over the same samples in every epoch."""
+        layout = self.theta.layout
+        at = Parameters(layout, layout.flatten(params))
+        total = merge(self.objective.contribution(at, batch) for batch in monitored(self.rows))
+        blocks = enumerate(layout.blocks(total.gradient))
+        return layout.unflatten([None if index in total.missing else block for index, block in blocks])
+
+    def release(self) -> None:
+        """Drop what belongs to `run` alone, the rows above all."""
+        self.method = self.rows = self.phase_start = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = dict(self.__dict__)
+        for name in ("method", "rows", "phase_start"):
+            del kept[name]
+        if self.published is None:
+            kept.pop("theta", None)  # it is what the estimator has as params_
+        return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        self.__dict__.update(kept)
+        self.release()
+
+
+def checksum(vector: Any) -> int:
+    """Return a number that tells whether the values of a vector are still the same."""
+    return zlib.crc32(vector)
+
+
+def monitored(rows: Rows) -> list[Batch]:
+    """The samples on which the loss of the plain gradient form is monitored: a tenth, within limits."""
+    n_batches = min(rows.steps_per_epoch / 10, MONITORED_SAMPLES / rows.batch_size)
+    return rows.sample(max(1, math.ceil(n_batches)), MONITOR)
+
+
+def _make_writeable(state: State) -> None:
+    """Copy the slots that cannot be written: a file that joblib maps into memory is read-only."""
+    for link in state.links:
+        for name, slot in link.slots.items():
+            if not slot.flags.writeable:
+                link.slots[name] = np.array(slot)
