@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from .callback_support import require_callbacks
-from .hyperparameters import Interval, check_range
 from .parameters import Layout
 from .persistence import replacing, require_place
 from .typing import Array
+from .validation import Interval, check_range
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
 

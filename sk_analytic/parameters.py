@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
-from .hyperparameters import nearest
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .typing import Array, Grads, Params, Shape
+from .validation import nearest
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
 

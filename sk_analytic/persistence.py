@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .exceptions import ParameterStructureError
-from .hyperparameters import nearest
 from .parameters import Layout
 from .typing import Array, Params
+from .validation import nearest
 
 __all__ = ["load_params", "save_params", "trusted_types"]
 

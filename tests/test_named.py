@@ -14,9 +14,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
-from sk_analytic.hyperparameters import Hyperparameters, Interval, NamedParametersMixin, check_range, lookup, nearest
+from sk_analytic.hyperparameters import Hyperparameters, NamedParametersMixin, lookup
 from sk_analytic.losses import Huber, Quantile, SquaredError, get_loss, get_loss_names
 from sk_analytic.optimizers import Adam, Chain, ClipNorm, PerBlock, get_optimizer, get_optimizer_names
+from sk_analytic.validation import Interval, check_range, nearest
 
 ESTIMATORS = [AnalyticRegressor, AnalyticClassifier, AnalyticDensity, AnalyticTransformer]
 

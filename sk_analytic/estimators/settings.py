@@ -13,7 +13,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
 from ..display import block, labelled
-from ..hyperparameters import Interval, NamedParametersMixin, Range, check_range
+from ..hyperparameters import NamedParametersMixin
 from ..losses import Loss, get_loss
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
@@ -30,6 +30,7 @@ from ..typing import (
     RandomState,
     Vjp,
 )
+from ..validation import Interval, Range, check_range
 from .routing import RoutesMetadata
 
 

@@ -11,12 +11,13 @@ from scipy.sparse import issparse
 
 from ..data.arrays import CHECK, ArrayRows, Batch, generator
 from ..exceptions import GradientCheckError
-from ..hyperparameters import Interval, check_range, require_estimator
+from ..hyperparameters import require_estimator
 from ..model.callables import Model, metadata_names
 from ..model.metadata import read_metadata
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array, Params, RandomState
+from ..validation import Interval, check_range
 from .diagnose import MANY, Diagnoses
 from .evaluation import Situation, SpentError, Subject, nearby
 from .faults.side_effects import depends_on_calls, is_stochastic, written_to

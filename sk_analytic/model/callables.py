@@ -18,9 +18,9 @@ from scipy.sparse import issparse
 
 from ..data.arrays import Batch
 from ..exceptions import ReceivedArgumentError
-from ..hyperparameters import nearest
 from ..parameters import GRADIENT_FORMS
 from ..typing import Array, Forward, Grads, LossFunction, Params, Pullback
+from ..validation import nearest
 
 # What each callable may receive by name, beside metadata and model parameters. Weights reach `vjp` and
 # `jacobian` through the derivative of the loss, so that they would count twice if received there too.

@@ -11,9 +11,10 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from ..data.arrays import MONITOR
-from ..hyperparameters import nearest, require_estimator
+from ..hyperparameters import require_estimator
 from ..parameters import Layout, Parameters
 from ..typing import Array
+from ..validation import nearest
 from .figure import axes_for, pyplot
 
 MARGIN = 0.25  # of the path's extent, to each side
