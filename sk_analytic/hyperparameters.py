@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from .display import Shown
+from .trust import Trusted
 from .typing import T
 from .validation import Range, check_range, nearest
 
 
-class Hyperparameters(Shown):
+class Hyperparameters(Trusted, Shown):
     """What a name stands for: an object of hyperparameters only, each with its range.
 
     ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; one that is
@@ -114,7 +115,7 @@ def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]
     raise TypeError(f"{kind} must be a name or an instance of {base.__name__}; got {value!r}.{hint}")
 
 
-class NamedParametersMixin(Shown):
+class NamedParametersMixin(Trusted, Shown):
     """``get_params`` and ``set_params`` that reach through names and dictionaries.
 
     ``_named`` maps a parameter to the function that finds the object for its name, and

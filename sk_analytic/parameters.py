@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
+from .trust import trusted
 from .typing import Array, Grads, Params, Shape
 from .validation import nearest
 
@@ -30,6 +31,7 @@ GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
 _PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at without being converted
 
 
+@trusted
 class Layout:
     """Where each block of a parameter structure lies in one contiguous vector.
 

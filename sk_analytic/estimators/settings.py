@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ..display import block, labelled
 from ..hyperparameters import NamedParametersMixin
+from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
@@ -282,8 +283,6 @@ class EstimatorSettings(RoutesMetadata, NamedParametersMixin, BaseEstimator):
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from ..persistence import require_importable
-
         require_importable(self)
         return self.__reduce_ex__(2)
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..trust import trusted
+
 COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 
 
+@trusted
 @dataclass(frozen=True)
 class Finding:
     """What was found about one block.
@@ -57,6 +60,7 @@ class Finding:
         return [f"    {line}" for line in _wrapped(lines)] if lines else []
 
 
+@trusted
 @dataclass(frozen=True)
 class GradientReport:
     """The findings of one check: text in a terminal, a table in a notebook, a dict for machines.

@@ -17,6 +17,7 @@ from ..display import block, labelled
 from ..hyperparameters import Hyperparameters
 from ..parameters import Layout
 from ..sparse_gradients import SparseGradient
+from ..trust import trusted
 from ..typing import Array
 from ..validation import Interval, check_range, nearest
 from .composite import Composite, named, names_of, unnamed
@@ -153,6 +154,7 @@ class Link(_Scheduled):
         return [Placement(self, tuple(blocks.values()), type(self).__name__)]
 
 
+@trusted
 class Optimizer:
     """What steps: ``init`` a state, then ``update`` θ by gradients.
 

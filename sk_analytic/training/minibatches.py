@@ -27,6 +27,7 @@ from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Layout, Parameters
 from ..sparse_gradients import square
+from ..trust import trusted
 from ..typing import Array, T
 
 _HINTS = {
@@ -45,6 +46,7 @@ _HINTS = {
 }
 
 
+@trusted
 @dataclass
 class History:
     """What has happened to θ since it was initialised.
@@ -86,6 +88,7 @@ class History:
         )
 
 
+@trusted
 @dataclass
 class Standing:
     """How far a fit has come on the way to its end, which one that goes on with it must know.
