@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
 from ..data.arrays import CHECK, ArrayRows, Batch, generator
-from ..exceptions import GradientCheckError
 from ..hyperparameters import require_estimator
 from ..model.callables import Model, metadata_names
 from ..model.metadata import read_metadata
@@ -22,7 +21,6 @@ from .diagnose import MANY, Diagnoses
 from .evaluation import Situation, SpentError, Subject, nearby
 from .faults.side_effects import depends_on_calls, is_stochastic, written_to
 from .hypotheses import NotFinite
-from .memory import key_of, recall, remember
 from .report import Finding, GradientReport
 from .verdict import QUICK, Checker, Judgement, repeats
 
@@ -167,67 +165,6 @@ def _with_rows(role: str, function: Any) -> Callable[..., Any]:
     return whole
 
 
-def require_right(
-    objective: Objective, theta: Parameters, batch: Batch, *, seed: int, preface: str = "", only_warn: bool = False
-) -> GradientReport:
-    """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
-
-    Functions found right before on data of the same shape are not evaluated again.
-
-    Parameters
-    ----------
-    objective : Objective
-    theta : Parameters
-        Not changed.
-    batch : Batch
-        A few rows.
-    seed : int
-        Seed of the fit.
-    preface : str, default=""
-        What to say before the report.
-    only_warn : bool, default=False
-        Whether a wrong block is a warning instead.
-
-    Returns
-    -------
-    report : GradientReport
-    """
-    key = key_of(objective, batch)
-    report = recall(key)
-    if report is None:
-        report = examine(objective, theta, batch, n_directions=None, seed=seed)
-        remember(key, report)
-    if report.ok:
-        return report
-    wrong = ", ".join(map(repr, report.wrong))
-    message = (
-        f"{preface}The analytic gradient ({objective.model.form}) is not the derivative of the loss in block "
-        f"{wrong}.\n{report}"
-    )
-    if not only_warn:
-        raise GradientCheckError(f"{message}\ncheck_gradient='warn' or False trains all the same.", report)
-    warnings.warn(message, UserWarning, stacklevel=6)
-    return report
-
-
-def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Batch, *, seed: int) -> str:
-    """Return a sentence on the gradient at some θ, the last of them where training failed; empty without a loss."""
-    verdicts: set[str] = set()
-    for theta in thetas:
-        try:
-            report = examine(objective, theta, batch, n_directions=None, seed=seed)
-        except Exception:
-            continue
-        if not report.ok:
-            return f"The analytic gradient is wrong:\n{report}"
-        verdicts.update(finding.verdict for finding in report.findings)
-    if not verdicts:
-        return ""
-    if "right" in verdicts:
-        return "The analytic gradient was checked and is right."
-    return "Whether the analytic gradient is right cannot be told."
-
-
 def examine(
     objective: Objective,
     theta: Parameters,
@@ -313,7 +250,7 @@ class _Examination:
             if not np.isfinite(situation.value):
                 subject.objective.value(subject.parameters(self.start), situation.batch)  # for its error, if any
             subject.spend()
-            partial = subject.objective.contribution(subject.parameters(situation.vector), situation.batch)
+            contribution = subject.objective.contribution(subject.parameters(situation.vector), situation.batch)
         except Exception as error:
             if not _is_about_writing(error):
                 raise
@@ -321,16 +258,16 @@ class _Examination:
             subject.writable = True
             self.situation = situation = self.at_start.at(self.start)
             situation.__dict__["value"] = subject.value(self.start, situation.batch)
-            partial = subject.objective.contribution(
+            contribution = subject.objective.contribution(
                 subject.parameters(situation.vector), subject.rows(situation.batch)
             )
-        if partial.gradient is None:
+        if contribution.gradient is None:
             return []
-        situation.__dict__["gradient"] = partial.dense().gradient.copy()
+        situation.__dict__["gradient"] = contribution.dense().gradient.copy()
         return [
             index
             for index, shape in enumerate(self.layout.shapes)
-            if index not in partial.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
+            if index not in contribution.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
         ]
 
     def _judge(self, indices: Iterable[int], n_directions: int | None) -> dict[int, Judgement]:

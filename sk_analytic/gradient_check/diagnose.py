@@ -9,7 +9,6 @@ import numpy as np
 from ..typing import Array
 from .evaluation import Situation, SpentError, take
 from .evidence import Case
-from .faults import activations, localized, other_point, postprocessed, samples, transformed  # noqa: F401  they fill the table
 from .faults.localized import FirstStep, LastStep, pattern
 from .faults.side_effects import not_finite
 from .hypotheses import Diagnosis, Hypothesis, Slight, Unexplained

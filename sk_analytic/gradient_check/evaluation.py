@@ -86,12 +86,12 @@ class Subject:
         """Return the analytic gradient as a new vector; None where it cannot be had."""
         self.spend()
         try:
-            partial = self.objective.contribution(self.parameters(vector), self.rows(batch))
+            contribution = self.objective.contribution(self.parameters(vector), self.rows(batch))
         except SpentError:
             raise
         except Exception:
             return None
-        return None if partial.gradient is None else partial.dense().gradient.copy()
+        return None if contribution.gradient is None else contribution.dense().gradient.copy()
 
     def predictions(self, vector: Array, batch: Batch) -> Array | Any:
         """Return what `forward` says, as an array (n, k); None where it cannot be had."""

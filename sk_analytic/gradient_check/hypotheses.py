@@ -1,7 +1,7 @@
 """The table of causes: every identifier that a finding may carry, with its meaning.
 
 A cause is a class; the table is drawn from the classes. A `Doubt` is why nothing can be told. A
-`Hypothesis` is a fault that can be tested for: it is given a `Case` (see ``case.py``) and answers with a
+`Hypothesis` is a fault that can be tested for: it is given a `Case` (see ``evidence.py``) and answers with a
 `Diagnosis` if it explains the numbers, else with None.
 """
 
@@ -42,18 +42,25 @@ class Cause:
         For the documentation, one sentence.
     template : str
         The explanation, with places for the evidence.
+    verdict : {"wrong", "cannot tell"}
+        What a finding with this cause says of the block.
+    rank : int
+        Lower ones come first in the table. Faults of the callables themselves, which are looked for before any
+        hypothesis, keep the default.
     """
 
     identifier: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
     template: ClassVar[str] = "{}"
     verdict: ClassVar[str] = "wrong"
+    rank: ClassVar[int] = -10
     table: ClassVar[dict[str, type[Cause]]] = {}
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if cls.identifier:
-            cls.table.setdefault(cls.identifier, cls)
+            known = cls.table.setdefault(cls.identifier, cls)
+            cls.table[cls.identifier] = min(known, cls, key=lambda cause: cause.rank)
 
     @classmethod
     def explain(cls, *places: Any, evidence: dict[str, Any] | None = None, **named: Any) -> Diagnosis:
@@ -67,7 +74,7 @@ class Hypothesis(Cause):
     Attributes
     ----------
     rank : int
-        Simple ones come first; among equals, the order of definition.
+        Simple ones are tested first; among equals, in the order of definition.
     about_loss : bool
         Whether it is a fault of the loss, not of the gradient.
     again : bool
@@ -156,5 +163,6 @@ class LowPrecision(Doubt):
 
 class Unexplained(Cause):
     identifier = "unexplained"
+    rank = 100
     meaning = "The gradient is wrong and no hypothesis explains how; the explanation describes the pattern."
     template = "No known fault explains it. {}"

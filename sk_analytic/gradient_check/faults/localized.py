@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evaluation import Situation, SpentError
+from ..evaluation import Situation, SpentError, dense, replaced
 from ..evidence import Case
 from ..hypotheses import Diagnosis, Hypothesis
 from .transformed import is_near
@@ -286,8 +286,6 @@ class Through(Hypothesis):
                     middle = length // 2
                     words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
                     yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
-        from ..evaluation import dense
-
         X = dense(case.situation.batch)
         if X.ndim == 2 and X.shape[1] > 2:
             place = 0 if self.first else X.shape[1] - 1
@@ -306,8 +304,6 @@ class Through(Hypothesis):
         return None if self._heals(case, at(middle)) else at(place)
 
     def _without_column(self, case: Case, situation: Situation, place: int, middle: int) -> Situation | None:
-        from ..evaluation import dense, replaced
-
         def at(where: int) -> Situation:
             X = dense(situation.batch).copy()
             X[:, where] = 0

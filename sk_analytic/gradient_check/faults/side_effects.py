@@ -30,7 +30,7 @@ class ModifiedInPlace(Cause):
     )
 
 
-class HiddenState(Cause):
+class HiddenSideEffect(Cause):
     identifier = "hidden_state"
     meaning = "The result depends on an earlier call: a buffer that is not cleared, activations kept from another θ."
     template = "The gradient depends on earlier calls: {how} Make it anew from its arguments in each call."
@@ -106,7 +106,7 @@ def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgem
         if differing[where].any():
             evidence = {"n_entries": int(differing[where].sum())}
             if how:
-                diagnosis = HiddenState.explain(how=how)
+                diagnosis = HiddenSideEffect.explain(how=how)
                 judgements[index] = Judgement("wrong", diagnosis.cause, evidence, diagnosis.explanation)
             else:
                 text = (

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evaluation import Situation
+from ..evaluation import Situation, dense, replaced, take
 from ..evidence import Case, Fit
 from ..hypotheses import Diagnosis, Hypothesis
 
@@ -308,8 +308,6 @@ class CumulativeSum(Hypothesis):
 
 def _rows_of_ones(case: Case) -> list[Situation]:
     """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
-    from ..evaluation import dense, replaced, take
-
     batch = case.situation.batch
     one = take(batch, [0])
     X = dense(one)
@@ -361,7 +359,7 @@ class Parametrisation(Hypothesis):
 
 class BlockFactor(Hypothesis):
     identifier = "block_ignored"
-    meaning = "The gradient leaves another block (a bias, a factor) out of account, as if it were zero or one."
+    meaning = "The gradient leaves a block (a bias, say) out of account, as if it were zero or one."
     template = (
         "{what} (agreement {agreement:.1g}): true over analytic derivative is {ratio}, by entry along axis {axis}."
     )
