@@ -16,6 +16,7 @@ GROUND = {
     "validation": set(),
     "trust": set(),
     "importable": set(),
+    "finite_differences": {"typing"},
     "display": set(),
     "hyperparameters": {"display", "trust", "typing", "validation"},
     "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..finite_differences import central, richardson
+
 EPS = np.finfo(np.float64).eps
 FIRST_STEP = 1e-3  # relative to the size of the block
 STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -40,12 +42,13 @@ class Differences:
 
     def central(self, step: float) -> float:
         """Return the central difference."""
-        return (self.at(step) - self.at(-step)) / (2 * step)
+        difference: float = central(self.at, step)
+        return difference
 
     def extend(self, step: float) -> None:
         """Add the extrapolation from a step and its half."""
         coarse, fine = self.central(step), self.central(step / 2)
-        extrapolated = (4 * fine - coarse) / 3
+        extrapolated = richardson(coarse, fine)
         rounding = 4 * self.resolution * abs(self.here) / step
         kink = max(0.0, self._jump(step / 2) - self._jump(step) / 2)  # 0 where the slope changes in proportion
         if np.isfinite(extrapolated):

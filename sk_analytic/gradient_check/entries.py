@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.arrays import CHECK, Batch, generator
+from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array, Shape
-from .evaluation import Situation, Subject, nearby, size_of
+from .evaluation import Situation, Subject, nearby
 
 
 class Entries(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..data.arrays import Batch, read_only
+from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array
@@ -175,11 +176,6 @@ class Situation:
     def of(self, batch: Batch) -> Situation:
         """Return the situation of other rows at the same θ."""
         return Situation(self.subject, self.vector, batch)
-
-
-def size_of(block: Array) -> float:
-    """Typical size of a block's entries; 1 where all are zero."""
-    return float(np.sqrt(np.mean(np.square(block)))) or 1.0 if block.size else 1.0
 
 
 def nearby(layout: Layout, vector: Array, share: float, rng: np.random.Generator) -> Array:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..finite_differences import size_of
 from ..typing import Array
-from .evaluation import Situation, size_of
+from .evaluation import Situation
 
 CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
 EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers

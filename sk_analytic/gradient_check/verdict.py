@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..finite_differences import size_of
 from ..parameters import Layout
 from ..typing import Array
 from .differences import Differences
-from .evaluation import Situation, SpentError, nearby, size_of
+from .evaluation import Situation, SpentError, nearby
 from .hypotheses import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
 from .report import Finding
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...finite_differences import extrapolated
 from ...losses import Loss
 from ...objective import match_target
 from ...typing import Array
@@ -67,9 +68,7 @@ class Contributions:
             }
             if any(p is None or p.shape != here.shape for p in at.values()):
                 return
-            coarse = (at[FIRST_STEP] - at[-FIRST_STEP]) / (2 * FIRST_STEP)
-            fine = (at[FIRST_STEP / 2] - at[-FIRST_STEP / 2]) / FIRST_STEP
-            slopes.append(((4 * fine - coarse) / 3).reshape(len(here), -1))
+            slopes.append(extrapolated(at.__getitem__, FIRST_STEP).reshape(len(here), -1))
         self.prediction, self.slopes = here, np.stack(slopes, axis=-1)
 
     def derivative(self, loss: Loss | None = None, y: Array | None = None) -> Array | None:

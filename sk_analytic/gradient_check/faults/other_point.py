@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ...data.arrays import Batch
+from ...finite_differences import extrapolated, size_of
 from ...typing import Array
-from ..evaluation import Situation, dense, replaced, size_of, take
+from ..evaluation import Situation, dense, replaced, take
 from ..evidence import Case, Fit
 from ..hypotheses import Diagnosis, Hypothesis
 from .contributions import Contributions
@@ -281,13 +282,11 @@ class LogarithmForgotten(Hypothesis):
             term = self._term(case.index, one, entry, k * step)
             if term is None or not np.isfinite(term).all():
                 return None
-            points[k] = term
-        coarse = (points[1][1] - points[-1][1]) / (2 * step)
-        fine = (points[0.5][1] - points[-0.5][1]) / step
+            points[k * step] = term
         true, ratio = points[0]
         if abs(true) < 1e-9 or abs(ratio - 1) < 1e-6:
             return None
-        return float(abs(abs((4 * fine - coarse) / 3 / true) - 1))
+        return float(abs(abs(extrapolated(lambda t: points[t][1], step) / true) - 1))
 
     @staticmethod
     def _term(index: int, one: Situation, entry: int, shift: float = 0.0) -> tuple[float, float] | None:
@@ -321,8 +320,8 @@ class LogarithmForgotten(Hypothesis):
         errors = []
         for array in case.directions[:2]:
             direction = one.direction(case.index, array)
-            at = {k: total(one.vector + k * step * direction) for k in (-1, -0.5, 0.5, 1)}
-            derivative = (4 * (at[0.5] - at[-0.5]) / step - (at[1] - at[-1]) / (2 * step)) / 3
+            at = {t: total(one.vector + t * direction) for t in (-step, -step / 2, step / 2, step)}
+            derivative = extrapolated(at.__getitem__, step)
             claimed = float(one.gradient @ direction)
             errors.append(abs(derivative - claimed) / max(abs(derivative), abs(claimed), 1e-300))
         if not max(errors) < 1e-3:
