@@ -25,7 +25,7 @@ def require_right(
 ) -> GradientReport:
     """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
 
-    Functions found right before on data of the same shape are not evaluated again.
+    Functions that were right before, on data of the same shape, are not evaluated again.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def require_right(
     seed : int
         Seed of the fit.
     preface : str, default=""
-        What to say before the report.
+        Text before the report.
     only_warn : bool, default=False
-        Whether a wrong block is a warning instead.
+        Whether to warn of a wrong block instead of raising.
 
     Returns
     -------
@@ -78,14 +78,14 @@ def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Ba
         return ""
     if "right" in verdicts:
         return "The analytic gradient was checked and is right."
-    return "Whether the analytic gradient is right cannot be told."
+    return "The check cannot tell whether the analytic gradient is right."
 
 
 def _key_of(objective: Objective, batch: Batch) -> Key | None:
-    """Return what a check depends on, or None where that cannot be known.
+    """Return everything that the result of a check depends on, or None if that is unknown.
 
-    Functions stand for themselves while they live; a bound method or a partial is made anew by every copy
-    of its estimator and is not remembered.
+    Functions are compared by identity. Every copy of an estimator creates new bound methods and partials, so results
+    for them are not kept.
     """
     model = objective.model
     receivers = [r for r in (model.gradient, model.forward, model.loss) if r is not None]
@@ -109,7 +109,7 @@ def _key_of(objective: Objective, batch: Batch) -> Key | None:
 
 
 def _recall(key: Key | None) -> GradientReport | None:
-    """Return the report on what was found right, or None."""
+    """Return the report of an earlier check in which every block was right, or None."""
     return None if key is None else _found_right.get(key)
 
 
@@ -123,5 +123,5 @@ def _remember(key: Key | None, report: GradientReport) -> None:
 
 
 def forget() -> None:
-    """Forget everything: the next fit is checked again."""
+    """Forget all earlier checks, so that the next fit is checked again."""
     _found_right.clear()

@@ -1,8 +1,8 @@
 """The table of causes: every identifier that a finding may carry, with its meaning.
 
-A cause is a class; the table is drawn from the classes. A `Doubt` is why nothing can be told. A
-`Hypothesis` is a fault that can be tested for: it is given a `Case` (see ``evidence.py``) and answers with a
-`Diagnosis` if it explains the numbers, else with None.
+A cause is a class, and defining the class enters it into the table. A `Doubt` is a reason why the check cannot tell. A
+`Hypothesis` is a fault that can be tested for: it gets a `Case` (see ``evidence.py``) and returns a `Diagnosis` if it
+explains the numbers, else None.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Diagnosis(NamedTuple):
     cause : str
         Its identifier.
     evidence : dict
-        The numbers that it rests on.
+        The numbers behind it.
     explanation : str
-        In words, with the likely slip.
+        The diagnosis in words, with the likely slip.
     """
 
     cause: str
@@ -37,13 +37,13 @@ class Cause:
     Attributes
     ----------
     identifier : str
-        What a finding's ``cause`` says.
+        The ``cause`` of a finding.
     meaning : str
-        For the documentation, one sentence.
+        One sentence for the documentation.
     template : str
-        The explanation, with places for the evidence.
+        The explanation, with placeholders for the evidence.
     verdict : {"wrong", "cannot tell"}
-        What a finding with this cause says of the block.
+        The verdict of a finding with this cause.
     rank : int
         Lower ones come first in the table. Faults of the callables themselves, which are looked for before any
         hypothesis, keep the default.
@@ -78,7 +78,7 @@ class Hypothesis(Cause):
     about_loss : bool
         Whether it is a fault of the loss, not of the gradient.
     again : bool
-        Whether to ask once more when all blocks have been looked at: it uses what another block showed.
+        Whether to test once more after all blocks, because it uses evidence from other blocks.
     """
 
     rank: ClassVar[int] = 50
@@ -98,7 +98,7 @@ class Hypothesis(Cause):
 
 
 class Doubt(Cause):
-    """Why nothing can be told."""
+    """A reason why the check cannot tell."""
 
     verdict = "cannot tell"
 
@@ -129,7 +129,7 @@ class Noise(Doubt):
 
 class Cancellation(Doubt):
     identifier = "cancellation"
-    meaning = "The derivative is too small beside the loss: its differences drown in rounding."
+    meaning = "The derivative is too small beside the loss: rounding swamps its differences."
     template = (
         "The derivative is so small beside the loss ({value:.3g}) that its differences drown in rounding "
         "(error about {error:.1g})."

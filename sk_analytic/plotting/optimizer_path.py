@@ -1,4 +1,4 @@
-"""The way of an optimizer over the loss, in two chosen parameters."""
+"""The path of an optimizer on the loss surface, in two chosen parameters."""
 
 import re
 import warnings
@@ -22,24 +22,24 @@ SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
 
 
 class OptimizerPathDisplay:
-    """The path of two parameters during a fit, over the contours of the loss.
+    """Plot the path of two parameters during a fit, on the contours of the loss.
 
-    The contours show the objective (loss and penalty) as a function of the two, with all other parameters where they
-    ended. Of a model of two parameters that is the surface on which the optimizer moved; of a larger one it is a cut
-    through it, and a path that seems to climb may have gone down in another direction.
+    The contours show the objective (loss and penalty) as a function of the two parameters, with all others at their
+    final values. For a model with two parameters, that is the surface on which the optimizer moved. For a larger model
+    it is a cut through it, and a path that seems to climb may descend in another direction.
 
     Parameters
     ----------
     path : ndarray of shape (n_epochs + 1, 2)
         The two parameters before training and after each epoch.
     names : tuple of str
-        What they are called.
+        Names of the two parameters.
     grid : tuple of ndarray of shape (n_grid,), default=None
-        Values of the first and of the second parameter at which the surface is known.
+        Values of the first and of the second parameter at which the surface was evaluated.
     surface : ndarray of shape (n_grid, n_grid), default=None
-        The objective there; rows belong to the second parameter.
+        The objective on the grid; its rows belong to the second parameter.
     estimator_name : str, default=None
-        What the legend says.
+        Label of the path in the legend.
 
     Attributes
     ----------
@@ -110,87 +110,66 @@ class OptimizerPathDisplay:
         line_kw: Mapping[str, Any] | None = None,
         **fit_params: Any,
     ) -> Self:
-        """Fit a copy of an estimator, and draw the way of two of its parameters.
+        """Fit a copy of an estimator and plot the path of two of its parameters.
 
         Parameters
         ----------
         estimator : estimator of this package
-            Need not be fitted, and is not changed: a clone without its callbacks is trained from the start.
+            Need not be fitted, and is not changed: a clone without callbacks is trained from its starting parameters.
         X : array-like of shape (n_samples, n_features)
-            Rows to train on.
+            Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where the estimator takes them.
+            Targets, if the estimator takes them.
         params : tuple of two str, default=None
             Entries of the parameters: a block that is one number, ``"rate"``, or an entry of a larger one,
-            ``"coef[0]"`` or ``"W[1, 2]"``. They need not be named where there are only two.
+            ``"coef[0]"`` or ``"W[1, 2]"``. Not needed if the model has only two.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         ax : matplotlib Axes, default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
         name : str, default=None
-            What the legend says; the optimizer by default.
+            Label of the path in the legend; the optimizer by default.
         surface : bool, default=True
-            Whether to draw the contours; not for a second path on the axes of the first.
+            Whether to draw the contours. Set it to False for a second path on the same axes.
         n_grid : int, default=50
-            The surface is evaluated at so many values of each of the two.
+            Number of values of each parameter at which the surface is evaluated.
         max_rows : int, default=1000
-            Where there are more rows, the surface is that of about so many of them.
+            Largest number of samples on which the surface is evaluated, approximately.
         line_kw : dict, default=None
-            Of `matplotlib.axes.Axes.plot`, for the path.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the path.
         **fit_params : array-like
-            What else `fit` takes: further data of the rows, for the callables that name it, and rows to validate on.
+            Further arguments of `fit`: data of the samples for the callables that name it, and validation data.
 
         Returns
         -------
         display : OptimizerPathDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            For what is no estimator of this package.
+            If ``estimator`` is not one of this package.
         ValueError
-            If ``params`` are not two entries of the parameters, and if a surface is asked for where there is no loss.
-            Like all that can be refused, before anything is trained.
+            If ``params`` are not two entries of the parameters, or if there is no loss to draw a surface of. Raised
+            before training.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
         require_estimator(cls.__name__, estimator)
         _style(line_kw)
-        trained = clone(estimator)
-        if hasattr(trained, "_skl_callbacks"):
-            trained.set_callbacks()  # they are the user's, whose fit this is not
-        places: list[int] = []
-        path: list[Array] = []
-
-        def watch(theta: Parameters) -> None:
-            if not path:
-                places.extend(_places(theta.layout, params))
-                if surface:
-                    _require_value(trained)
-            path.append(theta.vector[places])
-
-        trained._watch = watch
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            trained.fit(X, y, **weights, **fit_params)
-        display = cls(
-            np.array(path, dtype=float),
-            tuple(_name(trained._layout, place) for place in places),
-            estimator_name=name or type(trained.optimizer_).__name__,
-        )
+        fit = _WatchedFit(estimator, params, needs_loss=surface)
+        trained = fit.run(X, y, sample_weight, fit_params)
+        display = cls(fit.path, fit.names, estimator_name=name or type(trained.optimizer_).__name__)
         if surface:
             objective, theta, rows = trained._prepare_surface(X, y, sample_weight, fit_params)
-            batches = rows.sample(
-                max(1, max_rows // rows.batch_size), MONITOR, batch_size=min(max_rows, rows.batch_size)
-            )
-            display._evaluate(objective, theta, places, batches, n_grid)
+            batch_size = min(max_rows, rows.batch_size)
+            batches = rows.sample(max(1, max_rows // rows.batch_size), MONITOR, batch_size=batch_size)
+            display._evaluate(objective, theta, fit.places, batches, n_grid)
         return display.plot(ax, line_kw=line_kw)
 
     def _evaluate(self, objective: Any, theta: Any, places: list[int], batches: list[Any], n_grid: int) -> None:
-        """Look at the objective on a grid around the path."""
+        """Evaluate the objective on a grid around the path."""
         low, high = self.path.min(axis=0), self.path.max(axis=0)
         extent = np.where(high > low, high - low, np.maximum(1.0, np.abs(high)))
         self.grid = tuple(np.linspace(low - MARGIN * extent, high + MARGIN * extent, n_grid).T)
@@ -202,16 +181,16 @@ class OptimizerPathDisplay:
                     self.surface[row, column] = objective.mean_value(theta, batches)
 
     def plot(self, ax: Any = None, *, name: str | None = None, line_kw: Mapping[str, Any] | None = None) -> Self:
-        """Draw.
+        """Draw the path and the surface.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
         name : str, default=None
-            What the legend says; ``estimator_name`` by default.
+            Label of the path in the legend; ``estimator_name`` by default.
         line_kw : dict, default=None
-            Of `matplotlib.axes.Axes.plot`, for the path.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the path.
 
         Returns
         -------
@@ -231,14 +210,58 @@ class OptimizerPathDisplay:
         return self
 
     def _draw_surface(self, values: Any) -> Any:
-        """Contours that are dense at the bottom, where they tell most."""
+        """Draw contours that are dense near the minimum."""
         lowest, height = values.min(), np.nanmedian(values.filled(np.nan)) - values.min()
         levels = lowest + 4 * (height or 1.0) * np.geomspace(SMALLEST_LEVEL, 1.0, 15)
         return self.ax_.contour(*(self.grid or ()), values, levels=levels, colors="0.75", linewidths=0.7, zorder=0)
 
 
+class _WatchedFit:
+    """A fit of a copy of an estimator that records two entries of its parameters, at the start and after each epoch.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        Not changed.
+    params : sequence of two str or None
+        The entries.
+    needs_loss : bool
+        Whether to raise, before training, if the estimator trains without a loss.
+    """
+
+    def __init__(self, estimator: Any, params: Sequence[str] | None, *, needs_loss: bool) -> None:
+        self.params, self.needs_loss = params, needs_loss
+        self.estimator = clone(estimator)
+        if hasattr(self.estimator, "_skl_callbacks"):
+            self.estimator.set_callbacks()  # the user's callbacks are for the user's fits
+        self.places: list[int] = []
+        self.names: tuple[str, ...] = ()
+        self._points: list[Array] = []
+
+    def run(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None, fit_params: Any) -> Any:
+        """Train, and return the fitted copy."""
+        self.estimator._watch = self._record
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return self.estimator.fit(X, y, **weights, **fit_params)
+
+    def _record(self, theta: Parameters) -> None:
+        if not self._points:
+            self.places = _places(theta.layout, self.params)
+            self.names = tuple(_name(theta.layout, place) for place in self.places)
+            if self.needs_loss:
+                _require_value(self.estimator)
+        self._points.append(theta.vector[self.places])
+
+    @property
+    def path(self) -> Array:
+        """The two entries, a row for each time."""
+        return np.array(self._points, dtype=float)
+
+
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How the path is drawn; matplotlib's error for what it does not know."""
+    """Return how to draw the path; matplotlib raises for arguments that it does not know."""
     from matplotlib import cbook
     from matplotlib.lines import Line2D
 
@@ -258,7 +281,7 @@ def _require_value(estimator: Any) -> None:
 
 
 def _places(layout: Layout, params: Sequence[str] | None) -> list[int]:
-    """Indices in the vector of the two entries that are meant."""
+    """Indices of the two named entries in the vector."""
     if params is None:
         if layout.size != 2:
             raise ValueError(
@@ -295,7 +318,7 @@ def _place(layout: Layout, entry: str) -> int:
 
 
 def _name(layout: Layout, place: int) -> str:
-    """What an entry of the vector is called."""
+    """Return the name of an entry of the vector."""
     at = next(i for i, where in enumerate(layout.slices) if where.start <= place < where.stop)
     index = np.unravel_index(place - layout.slices[at].start, layout.shapes[at])
     return layout.names[at] + (f"[{', '.join(map(str, index))}]" if layout.shapes[at] else "")

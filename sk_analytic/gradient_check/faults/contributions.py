@@ -1,8 +1,8 @@
-"""What each row, and each output of a row, contributes to the derivative along a direction.
+"""The contribution of each sample, and of each of its outputs, to the derivative along a direction.
 
-Where the loss has a name, differences of `forward` along a direction give all rows and outputs at once:
-contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A loss of
-the user's own is asked row by row.
+If the loss has a name, differences of `forward` along a direction give all samples and outputs at once:
+contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A
+user's own loss is evaluated sample by sample.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..differences import FIRST_STEP
 from ..evaluation import Situation, replaced, take
 from ..evidence import Case
 
-MOST_ROWS = 128  # rows that a loss of the user's own is asked one by one
+MOST_ROWS = 128  # rows on which a user's own loss is evaluated one by one
 
 
 class Contributions:
