@@ -6,6 +6,7 @@ from pathlib import Path
 import sk_analytic
 from sk_analytic import get_optimizer, get_optimizer_names
 from sk_analytic.display import DOCUMENTATION
+from sk_analytic.gradient_check import Cause
 
 project = "sk_analytic"
 author = "sk_analytic developers"
@@ -79,21 +80,40 @@ def skip_foreign_members(app, what, name, member, skip, options):
     return None if home == "sk_analytic" else True
 
 
-def write_optimizers(app):
-    """Write the table of optimizers that the guide includes, drawn from the classes themselves."""
+def table(rows, *options):
+    """Lines of a table in reStructuredText, its first row the head."""
+    lines = [".. list-table::", "   :header-rows: 1", *options, ""]
+    for cells in rows:
+        lines += [f"   {'* -' if index == 0 else '  -'} {cell}" for index, cell in enumerate(cells)]
+    return "\n".join(lines) + "\n"
+
+
+def table_of_optimizers():
+    """The optimizers that have a name, from their classes."""
     rows = [("name", "class", "hyperparameters, with defaults")]
     for name in get_optimizer_names():
         cls = type(get_optimizer(name))
         settings = inspect.signature(cls).parameters.values()
         shown = ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings)
         rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", shown or "none"))
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for cells in rows:
-        lines += [f"   {'* -' if index == 0 else '  -'} {cell}" for index, cell in enumerate(cells)]
+    return table(rows)
+
+
+def table_of_causes(verdict):
+    """The causes of findings with a verdict, from their classes: by rank."""
+    causes = sorted(Cause.table.values(), key=lambda cause: cause.rank)
+    rows = [(f"``{cause.identifier}``", cause.verdict, cause.meaning) for cause in causes if cause.verdict == verdict]
+    return table([("cause", "verdict", "meaning"), *rows], "   :widths: 22 12 66")
+
+
+def write_tables(app):
+    """Write the tables that pages include."""
     GENERATED.mkdir(exist_ok=True)
-    (GENERATED / "optimizers.inc").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (GENERATED / "optimizers.inc").write_text(table_of_optimizers(), encoding="utf-8")
+    (GENERATED / "faults.inc").write_text(table_of_causes("wrong"), encoding="utf-8")
+    (GENERATED / "doubts.inc").write_text(table_of_causes("cannot tell"), encoding="utf-8")
 
 
 def setup(app):
-    app.connect("builder-inited", write_optimizers)
+    app.connect("builder-inited", write_tables)
     app.connect("autodoc-skip-member", skip_foreign_members)

@@ -20,10 +20,10 @@ import numpy as np
 
 from .callback_support import require_callbacks
 from .exceptions import noted
-from .hyperparameters import Interval, check_range
 from .parameters import Layout
 from .persistence import replacing, require_place
 from .typing import Array
+from .validation import Interval, check_range
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
 

@@ -9,11 +9,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import BaseEstimator
+
+C = TypeVar("C", bound=type)
 
 DOCUMENTATION = "https://sk-analytic.readthedocs.io/en/latest"
 LINE = 120  # characters
@@ -22,25 +23,30 @@ DEPTH = 5  # of what is looked into
 SMALL = 4  # entries of an array that is shown whole
 
 
-class Shown(BaseEstimator):
-    """Shows what was set, functions by their names, and says where it is documented."""
+def shows_what_was_set(cls: C) -> C:
+    """Let the estimators of a class show what was set, functions by their names, and say where they are documented."""
+    decorated: Any = cls
 
-    _doc_link_module = "sk_analytic"
-    _doc_link_template = DOCUMENTATION + "/generated/{path}.html"
-
-    def _doc_link_url_param_generator(self) -> dict[str, str]:
+    def _doc_link_url_param_generator(self: Any) -> dict[str, str]:
         return {"path": public_path(type(self))}
 
-    def __repr__(self, N_CHAR_MAX: int = LINE) -> str:
+    def __repr__(self: Any, N_CHAR_MAX: int = LINE) -> str:
         parts = [(f"{name}=", shown(value)) for name, value in _set_params(self).items()]
         if not get_config()["print_changed_only"]:
             return _wrapped(type(self).__name__, [name + value for name, value in parts])
         return _fitted(type(self).__name__, parts, N_CHAR_MAX)
 
-    def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
-        # The table of the diagram takes what is no argument of __init__ for set by the user, and what stands inside
-        # has a table of its own.
-        return super()._get_params_html(False, *args, **kwargs)
+    def _get_params_html(self: Any, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
+        # The table of the diagram takes what is no argument of __init__ for set by the user, and what is inside has a
+        # table of its own.
+        return super(decorated, self)._get_params_html(False, *args, **kwargs)
+
+    decorated._shows_what_was_set = True
+    decorated._doc_link_module = "sk_analytic"
+    decorated._doc_link_template = DOCUMENTATION + "/generated/{path}.html"
+    for method in (_doc_link_url_param_generator, __repr__, _get_params_html):
+        setattr(decorated, method.__name__, method)
+    return cls
 
 
 def public_path(cls: type) -> str:
@@ -66,7 +72,7 @@ def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
     return [(f"{name}: {type(part).__name__}", part) for name, part in parts.items()]
 
 
-def _set_params(item: BaseEstimator) -> dict[str, Any]:
+def _set_params(item: Any) -> dict[str, Any]:
     """The parameters that are not what they are by default, in their order; all where scikit-learn is asked for all."""
     params: dict[str, Any] = item.get_params(deep=False)
     if not get_config()["print_changed_only"]:
@@ -117,7 +123,7 @@ def shown(value: Any, depth: int = 0) -> str:
     if callable(value) and hasattr(value, "__name__"):
         owner = getattr(value, "__self__", None)
         return value.__name__ if owner is None or inspect.ismodule(owner) else f"{_class_of(owner)}.{value.__name__}"
-    if isinstance(value, Shown):
+    if hasattr(type(value), "_shows_what_was_set"):
         return f"{type(value).__name__}({', '.join(f'{k}={inner(v)}' for k, v in _set_params(value).items())})"
     if isinstance(value, np.ndarray) and (value.ndim > 1 or value.size > SMALL):
         return f"<array {value.shape}>"

@@ -14,11 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .gradient_check.report import GradientReport
-
+from typing import Any, Protocol
 
 __all__ = [
     "DivergenceError",
@@ -33,6 +29,34 @@ class DivergenceError(ValueError):
 
     The estimator keeps the last finite parameters in ``params_``.
     """
+
+
+class Report(Protocol):
+    """The findings of a gradient check, as `GradientReport` has them."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no block is wrong."""
+        ...
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """Names of the wrong blocks."""
+        ...
+
+    @property
+    def findings(self) -> tuple[Any, ...]:
+        """One `Finding` a block."""
+        ...
+
+    @property
+    def n_evaluations(self) -> int:
+        """How often the loss or the gradient was evaluated."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        ...
 
 
 class GradientCheckError(ValueError):
@@ -51,7 +75,7 @@ class GradientCheckError(ValueError):
         What was compared, block by block.
     """
 
-    def __init__(self, message: str, report: GradientReport | None = None) -> None:
+    def __init__(self, message: str, report: Report | None = None) -> None:
         super().__init__(message, report)
         self.report = report
 

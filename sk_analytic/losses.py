@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, softmax
 
-from .hyperparameters import Hyperparameters, Interval, Range, lookup
+from .hyperparameters import Hyperparameters, lookup
 from .typing import Array
+from .validation import Interval, Range
 
 REALS = Interval(-np.inf, np.inf)
 

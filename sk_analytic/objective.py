@@ -16,12 +16,13 @@ from scipy.sparse import issparse
 
 from .data.arrays import Batch, Rows
 from .exceptions import ParameterStructureError
-from .hyperparameters import Interval
 from .losses import Loss, SquaredError
 from .model.callables import Model, note, pair
 from .parameters import Layout, Parameters
 from .sparse_gradients import SparseGradient, outside, spread
+from .trust import trusted
 from .typing import Array, Shape
+from .validation import Interval
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
 
@@ -76,6 +77,7 @@ def merge(partials: Iterable[Contribution]) -> Contribution:
     return Contribution(loss, gradient, n, missing)
 
 
+@trusted
 class Objective:
     """What is minimised, and its gradient, over batches of rows.
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
-from .hyperparameters import nearest
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
+from .trust import trusted
 from .typing import Array, Grads, Params, Shape
+from .validation import nearest
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
 
@@ -30,6 +31,7 @@ GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
 _PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at without being converted
 
 
+@trusted
 class Layout:
     """Where each block of a parameter structure lies in one contiguous vector.
 
@@ -270,6 +272,7 @@ class Layout:
         return grads[0] if _wrappings(grads) > _wrappings(self.tree) else grads
 
 
+@trusted
 class Parameters:
     """θ of one fit: the vector that an optimizer writes, and the views that callables read.
 

@@ -5,23 +5,23 @@ for pickle, joblib, cloudpickle and `skops.io`; the last stores a function as it
 is told to trust, for which `trusted_types` has the names.
 """
 
-import functools
 import os
-import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from .exceptions import ParameterStructureError
-from .hyperparameters import nearest
+from .importable import unreachable
 from .parameters import Layout
+from .trust import trusted_items
 from .typing import Array, Params
+from .validation import nearest
 
 __all__ = ["load_params", "save_params", "trusted_types"]
 
@@ -274,103 +274,13 @@ def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
     >>> "sk_analytic.optimizers.rules.adam.Adam" in trusted_types()
     True
     """
+    from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
+
     for function in functions:
         if not isinstance(function, FunctionType | type):
             raise TypeError(f"trusted_types takes functions and classes; got {function!r}.")
-        reason = _unreachable(function)
+        reason = unreachable(function)
         if reason:
             raise TypeError(f"trusted_types got {reason}, which skops cannot load.")
-    return sorted({f"{item.__module__}.{item.__name__}" for item in (*_own_types(), *functions)})
-
-
-def _own_types() -> Iterator[Any]:
-    """The classes, and the functions of the default models, that a file of an estimator can name."""
-    from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
-
-    from . import estimators, losses, optimizers
-    from .estimators.targets import ClassTargets, DensityTargets, RegressionTargets, TransformerTargets
-    from .gradient_check import Finding, GradientReport
-    from .model import callables as model
-    from .objective import Objective
-    from .optimizers.state import LinkState, Now, State
-    from .parameters import Parameters
-    from .training.progress import History, StoppingState
-    from .training.session import Training
-
-    yield from (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
-    yield from (ClassTargets, DensityTargets, RegressionTargets, TransformerTargets, Objective, Parameters, Training)
-    yield from (
-        History,
-        StoppingState,
-        Layout,
-        State,
-        LinkState,
-        Now,
-        GradientReport,
-        Finding,
-        model.Model,
-        model.Receiver,
-    )
-    for default in (model.LINEAR, model.GAUSSIAN, model.AUTOENCODER):
-        yield from default.values()
-    for module in (estimators, losses, optimizers):
-        yield from (item for item in (getattr(module, name) for name in module.__all__) if isinstance(item, type))
-
-
-def require_importable(estimator: Any) -> None:
-    """Raise if an estimator holds a function or class that could not be found again by its import path.
-
-    skops would write its name all the same, and find nothing, or another function of that name, when it loads.
-    """
-    for name, value in vars(estimator).items():
-        for reason in _unreachable_within(value, set()):
-            raise TypeError(
-                f"This {type(estimator).__name__} cannot be saved by skops: {name} holds {reason}. skops stores the "
-                "import path of a function or class and nothing of its code. Define it at the top level of a module, "
-                "or save the estimator by cloudpickle, which copies functions by value."
-            )
-
-
-def _unreachable_within(value: Any, seen: set[int]) -> Iterator[str]:
-    """Yield what has no import path, in a value and all that it is made of."""
-    if id(value) in seen or isinstance(value, np.ndarray):
-        return
-    seen.add(id(value))
-    reason = _unreachable(value if isinstance(value, FunctionType | type) else type(value))
-    if reason:
-        yield reason
-        return
-    for part in _parts(value):
-        yield from _unreachable_within(part, seen)
-
-
-def _parts(value: Any) -> list[Any]:
-    """What an object is made of, as far as skops goes into it."""
-    if isinstance(value, FunctionType | type):
-        return []
-    if isinstance(value, MethodType):
-        return [value.__self__]
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return list(value)
-    state = value.__getstate__()
-    return _parts(state) if isinstance(state, dict | tuple) else []
-
-
-def _unreachable(item: Any) -> str | None:
-    """Say what a function or class is that its import path does not lead to; None if it does."""
-    if not isinstance(item, FunctionType | type) or item.__module__ == "builtins":
-        return None
-    module = sys.modules.get(item.__module__)
-    if getattr(module, item.__name__, None) is item:
-        return None
-    kind = (
-        "a lambda" if item.__name__ == "<lambda>" else "the function" if isinstance(item, FunctionType) else "the class"
-    )
-    shown = "" if item.__name__ == "<lambda>" else f" {item.__qualname__}"
-    code = getattr(item, "__code__", None)
-    where = f" ({code.co_filename}, line {code.co_firstlineno})" if code else f" of {item.__module__}"
-    return f"{kind}{shown}{where}"
+    held = (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
+    return sorted({f"{item.__module__}.{item.__name__}" for item in (*held, *trusted_items(), *functions)})

@@ -19,12 +19,13 @@ from sklearn.base import clone
 
 from .data.arrays import Rows
 from .exceptions import DivergenceError
-from .hyperparameters import Interval, check_range, nearest, require_estimator, unknown_hyperparameter
+from .hyperparameters import require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .parameters import Parameters
 from .training.minibatches import steps
 from .typing import Array, MatrixLike, RandomState
+from .validation import Interval, check_range, nearest
 
 __all__ = ["LearningRateSweep", "find_learning_rate", "optimizer_grid"]
 

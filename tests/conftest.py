@@ -1,7 +1,9 @@
-"""What must be set before numpy, scipy and scikit-learn are imported."""
+"""What must be set before numpy, scipy and scikit-learn are imported, and fixtures that many tests use."""
 
 import importlib.metadata
 import os
+
+import pytest
 
 # scikit-learn checks estimators under array API dispatch, which scipy reads once, when it is imported.
 os.environ["SCIPY_ARRAY_API"] = "1"
@@ -14,3 +16,11 @@ for library in ("MKL", "OMP", "OPENBLAS"):
 def pytest_report_header():
     """Say which versions are tested."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy", "scikit-learn"))
+
+
+@pytest.fixture
+def rng():
+    """A generator that starts alike in every test."""
+    import numpy as np
+
+    return np.random.default_rng(0)

@@ -68,6 +68,70 @@ def linear_sum_gradient(params, X, y, sample_weight):
     return {name: X.shape[0] * leaf for name, leaf in linear_gradient(params, X, y, sample_weight).items()}
 
 
+# Linear, in other parameters: a single vector, and scikit-learn's names for any number of outputs.
+
+
+def vector_forward(params, X):
+    return X @ params
+
+
+def vector_gradient(params, X, y):
+    """Gradient of half the mean squared error."""
+    return X.T @ (vector_forward(params, X) - y) / len(X)
+
+
+def coef_forward(params, X):
+    return X @ params["coef"] + params["intercept"]
+
+
+def coef_pull(X, d):
+    return {"coef": X.T @ d, "intercept": d.sum(axis=0)}
+
+
+def coef_vjp(params, X):
+    return coef_forward(params, X), lambda d: coef_pull(X, d)
+
+
+def coef_jacobian(params, X):
+    each = np.ones(()) if np.ndim(params["intercept"]) == 0 else np.eye(len(params["intercept"]))
+    axes = "if,->if" if each.ndim == 0 else "if,jk->ijfk"
+    return {"coef": np.einsum(axes, X, each), "intercept": np.broadcast_to(each, (len(X), *each.shape))}
+
+
+# Counts with an exposure: its logarithm is added to a linear score. Poisson regression of rates with the exposure as
+# weight has the same maximum.
+
+
+def rates_init(n_features):
+    return {"w": np.zeros(n_features), "b": 0.0}
+
+
+def rates_forward(params, X, exposure):
+    return X @ params["w"] + params["b"] + np.log(exposure)
+
+
+def rates_vjp(params, X, exposure):
+    return rates_forward(params, X, exposure), lambda d: {"w": X.T @ d, "b": d.sum()}
+
+
+def rates_jacobian(params, X):
+    return {"w": X, "b": np.ones(len(X))}
+
+
+def rates_loss_and_gradient(params, X, y, exposure, sample_weight):
+    score, pullback = rates_vjp(params, X, exposure)
+    mean = np.exp(score)
+    return float(np.mean(sample_weight * (mean - y * score))), pullback(sample_weight * (mean - y) / len(X))
+
+
+def rates_gradient(params, X, y, exposure, sample_weight):
+    return rates_loss_and_gradient(params, X, y, exposure, sample_weight)[1]
+
+
+def rates_loss(params, X, y, exposure, sample_weight):
+    return rates_loss_and_gradient(params, X, y, exposure, sample_weight)[0]
+
+
 # One hidden layer: a tuple.
 
 

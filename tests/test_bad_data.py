@@ -16,6 +16,7 @@ from models import (
     linear_loss,
     linear_squared_error,
     linear_vjp,
+    vector_forward,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import DataConversionWarning
@@ -422,7 +423,7 @@ def test_weights_do_not_go_with_a_loss_that_is_one_number(callables, check_gradi
 def test_a_loss_that_is_one_number_does_not_score_weighted_rows():
     """Weights of held-out rows alone are no better."""
     model = AnalyticTransformer(
-        lambda params, X: X @ params,
+        vector_forward,
         vjp=lambda params, X: (X @ params, lambda d: X.T @ d),
         init=np.ones((X.shape[1], 1)),
         loss=TotalCodes(),

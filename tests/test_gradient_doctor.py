@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from sk_analytic import (
     GradientCheckError,
     check_gradient,
 )
-from sk_analytic.gradient_check import Cause, compare_entries, examine, forget
+from sk_analytic.gradient_check import Cause, compare_entries, examine, faults, forget
 from sk_analytic.gradient_check.check import of_callables
 from sk_analytic.gradient_check.hypotheses import Doubt, Hypothesis
 from sk_analytic.gradient_check.verdict import QUICK
@@ -53,6 +54,14 @@ def quick_report(seed=0, **arguments):
         names = ("loss", "gradient", "params", "X", "y", "sample_weight")
         objective, theta, batch = of_callables(*(arguments.get(name) for name in names), metadata={})
     return examine(objective, theta, batch, seed=seed)
+
+
+def module_of(path):
+    """The module that a file outside the package holds."""
+    spec = spec_from_file_location(path.stem, path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # The zoo of faults.
@@ -296,8 +305,11 @@ def test_every_kind_of_finding_survives_json():
 
 
 def test_every_cause_is_in_the_docs_and_no_other():
-    """The table in the documentation has every identifier once, with its verdict."""
-    text = (ROOT / "docs" / "gradient_causes.rst").read_text("utf-8")
+    """The tables that the documentation includes have every identifier once, with its verdict."""
+    page = (ROOT / "docs" / "gradient_causes.rst").read_text("utf-8")
+    assert re.findall(r"^\.\. include:: generated/(\w+)\.inc$", page, re.MULTILINE) == ["faults", "doubts"]
+    conf = module_of(ROOT / "docs" / "conf.py")
+    text = conf.table_of_causes("wrong") + conf.table_of_causes("cannot tell")
     documented = re.findall(r"^   \* - ``(\w+)``\n     - ([a-z ]+)$", text, re.MULTILINE)
     assert sorted(documented) == sorted((name, cause.verdict) for name, cause in Cause.table.items())
 
@@ -311,8 +323,16 @@ def test_every_cause_says_what_it_means():
     assert all(issubclass(hypothesis, Cause) for hypothesis in Hypothesis.all_of_them)
 
 
+def test_every_file_of_faults_is_found():
+    """A new one is in the table as soon as it is in the folder, without a line elsewhere."""
+    folder = Path(faults.__file__).parent
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert len(names) >= 8
+    assert all(f"{faults.__name__}.{name}" in sys.modules for name in names)
+
+
 def test_a_new_hypothesis_is_its_class_and_no_other_line():
-    """Defining the class is enough for it to be asked."""
+    """Defining the class is enough for it to be tested, to be reported and to be in the documentation's table."""
 
     class Sevenfold(Hypothesis):
         identifier = "sevenfold"
@@ -329,6 +349,7 @@ def test_a_new_hypothesis_is_its_class_and_no_other_line():
             loss=lambda x: float(x @ x), gradient=lambda x: 14 * x, params=np.ones(3), random_state=0
         )
         assert report.findings[0].cause == "sevenfold"
+        assert "It is seven times the derivative." in module_of(ROOT / "docs" / "conf.py").table_of_causes("wrong")
     finally:
         Hypothesis.all_of_them.remove(Sevenfold)
         del Cause.table["sevenfold"]
@@ -633,12 +654,7 @@ def test_one_wrong_entry_among_many_is_found_cheaply():
 
 def test_the_published_faults_are_found_one_after_the_other(capsys):
     """The example names the missing logarithm, the sum that runs forwards, and the first step, and ends clean."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("gradient_doctor", ROOT / "examples" / "gradient_doctor.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main(["--pixels", "16", "--hidden", "5"])
+    module_of(ROOT / "examples" / "gradient_doctor.py").main(["--pixels", "16", "--hidden", "5"])
     said = capsys.readouterr().out
     assert re.findall(r"^-> (\w+)", said, re.MULTILINE) == ["log_forgotten", "cumulative_sum", "first_step"]
     assert said.rstrip().endswith("The gradient is right.")

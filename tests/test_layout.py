@@ -21,6 +21,19 @@ def modules():
 
 MODULES = modules()
 
+# Module: what it may import of the package.
+GROUND = {
+    "exceptions": set(),
+    "typing": set(),
+    "validation": set(),
+    "trust": set(),
+    "importable": set(),
+    "finite_differences": {"typing"},
+    "display": set(),
+    "hyperparameters": {"display", "trust", "typing", "validation"},
+    "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},
+}
+
 
 def imported(name, deferred):
     """Modules of the package that a module imports, under TYPE_CHECKING too; inside functions if ``deferred``."""
@@ -97,3 +110,17 @@ def test_imports_run_downward(low, high):
         above = set(MODULES) - set(below)
     upward = [(name, other) for name in below for other in imported(name, deferred=True) if other in above]
     assert upward == []
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_stands_by_itself(name):
+    """Its modules import nothing else of the package, inside functions neither."""
+    others = {other.split(".")[1] for other in imported(f"{PACKAGE.name}.{name}", deferred=True)}
+    assert others <= GROUND[name]
+
+
+@pytest.mark.parametrize("name", ["AnalyticRegressor", "AnalyticClassifier", "AnalyticDensity", "AnalyticTransformer"])
+def test_estimators_are_flat(name):
+    """At most two classes of ours are above each."""
+    _, *above = [c for c in getattr(sk_analytic, name).__mro__ if c.__module__.startswith(PACKAGE.name)]
+    assert len(above) <= 2, above

@@ -52,7 +52,9 @@ def rng():
 def draw_y(loss, shape, rng):
     if loss.domain is None:
         return None
-    return rng.uniform(*USUAL[str(loss.domain)], size=shape)
+    domain = str(loss.domain)
+    assert domain in USUAL, f"Add to USUAL the usual range of y in {domain}, the domain of {type(loss).__name__}."
+    return rng.uniform(*USUAL[domain], size=shape)
 
 
 def draw_prediction(loss, shape, rng):
@@ -97,7 +99,9 @@ def test_multinomial_derivative_is_the_slope_of_the_value(n_classes, rng):
 
 def perfect(loss, y):
     """The prediction whose inverse link is y."""
-    return {"identity": lambda: y, "log": lambda: np.log(y), "logit": lambda: np.log(y / (1 - y))}[loss.link]()
+    links = {"identity": lambda: y, "log": lambda: np.log(y), "logit": lambda: np.log(y / (1 - y))}
+    assert loss.link in links, f"Add to `links` the function {loss.link!r}, the link of {type(loss).__name__}."
+    return links[loss.link]()
 
 
 @pytest.mark.parametrize("loss", ELEMENTWISE, ids=repr)
@@ -617,6 +621,7 @@ def test_the_documentation_has_every_loss(name):
     """The table of the guide has a row for each name, with its class and the defaults of its parameters."""
     table = (Path(__file__).parents[1] / "docs" / "losses.rst").read_text("utf-8")
     row = table.partition(f'* - ``"{name}"``')[2].partition("* -")[0]
+    assert row, f'Add to the table in docs/losses.rst a row of {name!r} that begins with * - ``"{name}"``.'
     assert f".losses.{LOSSES[name].__name__}`" in row
     for parameter, default in LOSSES[name]().get_params().items():
         assert f"``{parameter}={default!r}``".replace("'", '"') in row

@@ -59,6 +59,7 @@ from sk_analytic.optimizers import (
     WarmUp,
 )
 from sk_analytic.optimizers.scipy_methods import FullBatch
+from sk_analytic.trust import trusted
 
 # Most fits here are cut short on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -561,6 +562,32 @@ def test_only_what_has_an_import_path_can_be_trusted(wrong, message):
     """A name that leads nowhere would not be the user's function."""
     with pytest.raises(TypeError, match=message):
         trusted_types(wrong)
+
+
+class LikeThePackage(Huber):
+    """A class of a user's that claims to be defined in this package."""
+
+    __module__ = "sk_analytic.losses"
+
+
+class LikeAnEstimator(AnalyticRegressor):
+    """An estimator of a user's."""
+
+
+class LikeALoss(Huber):
+    """A loss of a user's."""
+
+
+@pytest.mark.parametrize("mine", [LikeThePackage, LikeAnEstimator, LikeALoss])
+def test_a_class_of_the_users_is_trusted_only_if_passed(mine):
+    """Whatever it inherits, and whatever module it claims to be from."""
+    assert not any(name.endswith(mine.__name__) for name in trusted_types())
+
+
+def test_what_the_package_does_not_define_never_enters():
+    """The decorator is for its own classes and functions."""
+    with pytest.raises(ValueError, match="linear_forward .* is not defined in sk_analytic"):
+        trusted(linear_forward)
 
 
 # ---- parameters in files ----

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from models import coef_forward, coef_jacobian, coef_pull, coef_vjp
 from numpy.testing import assert_allclose
 from scipy.linalg import subspace_angles
 from scipy.special import expit, softmax
@@ -56,25 +57,7 @@ def one_thread():
 WEIGHTED = pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
 
 
-# A linear model, for any number of outputs, in every gradient form; the losses by hand, entry by entry.
-
-
-def forward(params, X):
-    return X @ params["coef"] + params["intercept"]
-
-
-def pull(X, d):
-    return {"coef": X.T @ d, "intercept": d.sum(axis=0)}
-
-
-def vjp(params, X):
-    return forward(params, X), lambda d: pull(X, d)
-
-
-def jacobian(params, X):
-    each = np.ones(()) if np.ndim(params["intercept"]) == 0 else np.eye(len(params["intercept"]))
-    axes = "if,->if" if each.ndim == 0 else "if,jk->ijfk"
-    return {"coef": np.einsum(axes, X, each), "intercept": np.broadcast_to(each, (len(X), *each.shape))}
+# The losses by hand, entry by entry.
 
 
 def squared_error(y, s):
@@ -119,18 +102,18 @@ def model(form, loss, by_hand):
     if form == "default":
         return {"loss": loss}
     if form in ("vjp", "jacobian"):
-        return {"loss": loss, "forward": forward, form: {"vjp": vjp, "jacobian": jacobian}[form]}
+        return {"loss": loss, "forward": coef_forward, form: {"vjp": coef_vjp, "jacobian": coef_jacobian}[form]}
 
     def loss_and_gradient(params, X, y, sample_weight=None):
-        values, derivative = by_hand(y, forward(params, X))
+        values, derivative = by_hand(y, coef_forward(params, X))
         share = np.ones(len(X)) / len(X) if sample_weight is None else sample_weight / len(X)
         share = share.reshape(-1, *[1] * (values.ndim - 1))
-        return (share * values).sum(), pull(X, share * derivative)
+        return (share * values).sum(), coef_pull(X, share * derivative)
 
     def gradient(params, X, y, sample_weight=None):
         return loss_and_gradient(params, X, y, sample_weight)[1]
 
-    return {"loss": loss, "forward": forward} | (
+    return {"loss": loss, "forward": coef_forward} | (
         {"gradient": gradient} if form == "gradient" else {"loss_and_gradient": loss_and_gradient}
     )
 

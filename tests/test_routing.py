@@ -7,6 +7,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from models import (
+    rates_forward,
+    rates_gradient,
+    rates_init,
+    rates_jacobian,
+    rates_loss,
+    rates_loss_and_gradient,
+    rates_vjp,
+    vector_forward,
+    vector_gradient,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.special import expit
@@ -38,51 +49,17 @@ EXPOSURE = RNG.uniform(0.5, 2.0, N)
 COUNTS = RNG.poisson(EXPOSURE * np.exp(X @ [0.4, -0.3] + 0.2)).astype(float)
 
 
-# Counts with an exposure: its logarithm is added to a linear score. Poisson regression of rates with the exposure as
-# weight has the same maximum.
-
-
-def init(n_features):
-    return {"w": np.zeros(n_features), "b": 0.0}
-
-
-def forward(params, X, exposure):
-    return X @ params["w"] + params["b"] + np.log(exposure)
-
-
-def vjp(params, X, exposure):
-    return forward(params, X, exposure), lambda d: {"w": X.T @ d, "b": d.sum()}
-
-
-def jacobian(params, X):
-    return {"w": X, "b": np.ones(len(X))}
-
-
-def loss_and_gradient(params, X, y, exposure, sample_weight):
-    score, pullback = vjp(params, X, exposure)
-    mean = np.exp(score)
-    return float(np.mean(sample_weight * (mean - y * score))), pullback(sample_weight * (mean - y) / len(X))
-
-
-def gradient(params, X, y, exposure, sample_weight):
-    return loss_and_gradient(params, X, y, exposure, sample_weight)[1]
-
-
-def loss(params, X, y, exposure, sample_weight):
-    return loss_and_gradient(params, X, y, exposure, sample_weight)[0]
-
-
 FORMS = {
-    "gradient": {"forward": forward, "gradient": gradient, "loss": "poisson"},
-    "gradient and loss": {"forward": forward, "gradient": gradient, "loss": loss},
-    "loss_and_gradient": {"forward": forward, "loss_and_gradient": loss_and_gradient, "loss": "poisson"},
-    "vjp": {"vjp": vjp, "loss": "poisson"},
-    "jacobian": {"forward": forward, "jacobian": jacobian, "loss": "poisson"},
+    "gradient": {"forward": rates_forward, "gradient": rates_gradient, "loss": "poisson"},
+    "gradient and loss": {"forward": rates_forward, "gradient": rates_gradient, "loss": rates_loss},
+    "loss_and_gradient": {"forward": rates_forward, "loss_and_gradient": rates_loss_and_gradient, "loss": "poisson"},
+    "vjp": {"vjp": rates_vjp, "loss": "poisson"},
+    "jacobian": {"forward": rates_forward, "jacobian": rates_jacobian, "loss": "poisson"},
 }
 
 
 def counts(form="gradient", **settings):
-    return AnalyticRegressor(init=init, **{"random_state": 0} | FORMS[form] | settings)
+    return AnalyticRegressor(init=rates_init, **{"random_state": 0} | FORMS[form] | settings)
 
 
 @pytest.fixture
@@ -127,11 +104,11 @@ def test_rows_and_metadata_stay_together(early_stopping):
 
     def forward(params, X, label, pair):
         follows("forward", X, label, pair)
-        return X @ params
+        return vector_forward(params, X)
 
     def gradient(params, X, y, label, pair):
         follows("gradient", X, label, pair)
-        return X.T @ (X @ params - y) / len(X)
+        return vector_gradient(params, X, y)
 
     settings = {"batch_size": 7, "max_iter": 2, "tol": 0, "early_stopping": early_stopping, "random_state": 0}
     model = AnalyticRegressor(forward, gradient, init, loss="squared_error", **settings)
@@ -170,9 +147,9 @@ def test_metadata_keep_their_dtype(kind):
 
     def forward(params, X, extra):
         received.append(extra)
-        return X @ params
+        return vector_forward(params, X)
 
-    model = AnalyticRegressor(forward, lambda p, X, y: X.T @ (X @ p - y) / len(X), np.zeros(2))
+    model = AnalyticRegressor(forward, vector_gradient, np.zeros(2))
     model.fit(X, COUNTS, extra=COLUMNS[kind]).predict(X, extra=COLUMNS[kind])
     expected = np.asarray(COLUMNS[kind])
     assert received[-1].dtype == DTYPES.get(kind, expected.dtype)
@@ -260,12 +237,14 @@ def test_tools_take_metadata():
     model = counts()
     assert check_gradient(model, X, COUNTS, exposure=EXPOSURE).ok
     weighted = {"exposure": EXPOSURE, "sample_weight": np.ones(N)}
-    assert check_gradient(loss=loss, gradient=gradient, params=init(2), X=X, y=COUNTS, **weighted).ok
+    assert check_gradient(loss=rates_loss, gradient=rates_gradient, params=rates_init(2), X=X, y=COUNTS, **weighted).ok
     sweep = find_learning_rate(model, X, COUNTS, exposure=EXPOSURE, random_state=0)
     assert sweep.losses[0] == pytest.approx(np.mean(EXPOSURE - COUNTS * np.log(EXPOSURE)))
     for display in (
         GradientCheckDisplay.from_estimator(model, X, COUNTS, exposure=EXPOSURE, plot=False),
-        GradientCheckDisplay.from_callables(loss, gradient, init(2), X, COUNTS, **weighted, plot=False),
+        GradientCheckDisplay.from_callables(
+            rates_loss, rates_gradient, rates_init(2), X, COUNTS, **weighted, plot=False
+        ),
     ):
         for entries in display.entries:
             assert_allclose(entries.analytic, entries.numerical, rtol=1e-6, atol=1e-9)
@@ -283,7 +262,7 @@ def test_metadata_of_any_kind_do_not_hinder_a_diagnosis(beside):
         return 0.5 * float(np.mean((X @ params - y) ** 2))
 
     def wrong(params, X, y, beside):
-        return -X.T @ (X @ params - y) / len(X)
+        return -vector_gradient(params, X, y)
 
     report = check_gradient(loss=squared_error, gradient=wrong, params=np.ones(2), X=X, y=COUNTS, beside=beside)
     assert [finding.cause for finding in report.findings] == ["sign"]
@@ -404,7 +383,11 @@ VALIDATION = {"X_val": None, "y_val": None, "sample_weight_val": None}
 def test_requests_are_those_of_the_callables(routing):
     """By instance: what `fit` can request is what any callable names; `predict` and `score` what `forward` names."""
     model = AnalyticClassifier(
-        forward, lambda params, X, y, groups: 0, lambda start: 0, model_params={"start": 1}, loss=lambda p, X, late=0: 0
+        rates_forward,
+        lambda params, X, y, groups: 0,
+        lambda start: 0,
+        model_params={"start": 1},
+        loss=lambda p, X, late=0: 0,
     )
     names = {"exposure", "groups", "late"}
     own = dict.fromkeys(names) | {f"{name}_val": None for name in names}
@@ -414,7 +397,7 @@ def test_requests_are_those_of_the_callables(routing):
     for method in ("predict", "predict_proba", "decision_function"):
         assert requested(model, method) == {"exposure": None}
     assert requested(AnalyticClassifier(), "fit") == {"sample_weight": None} | VALIDATION
-    assert requested(AnalyticClassifier(vjp=vjp), "predict") == {"exposure": None}
+    assert requested(AnalyticClassifier(vjp=rates_vjp), "predict") == {"exposure": None}
     assert requested(AnalyticTransformer(encode), "transform") == {"gain": None}
     assert requested(AnalyticRegressor(forward=3, gradient=print, loss="poisson"), "predict") == {}
 
@@ -541,13 +524,11 @@ def test_a_request_that_is_not_made_is_an_error_of_scikit_learn(routing):
         GridSearchCV(counts(), {}).fit(X, COUNTS, exposure=EXPOSURE)
 
 
-def linear_gradient(params, X, y, site):
-    return X.T @ (X @ params - y) / len(X)
-
-
 def test_without_routing_a_search_passes_metadata_to_fit_alone():
     """That is enough where `forward` does without; else `score` says what it lacks."""
-    model = AnalyticRegressor(lambda params, X: X @ params, linear_gradient, np.zeros(2), optimizer="lbfgs")
+    model = AnalyticRegressor(
+        vector_forward, lambda params, X, y, site: vector_gradient(params, X, y), np.zeros(2), optimizer="lbfgs"
+    )
     search = GridSearchCV(model, {"alpha": [0.0]}, cv=KFold(3)).fit(X, COUNTS, site=np.arange(N))
     assert_array_equal(search.predict(X), clone(model).fit(X, COUNTS, site=np.arange(N)).predict(X))
     with pytest.raises(ReceivedArgumentError, match="forward asks for an argument 'exposure'"):

@@ -7,6 +7,7 @@ average over runs that of the repeated rows.
 
 import numpy as np
 import pytest
+from models import linear_forward, linear_vjp
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 
@@ -28,14 +29,6 @@ REPEATS = np.arange(N) % 4
 def linear_init(n_features, n_outputs):
     outputs = () if n_outputs == 1 else (n_outputs,)
     return {"W": np.full((n_features, *outputs), 0.1), "b": np.full(outputs, 0.2)}
-
-
-def linear(params, X):
-    return X @ params["W"] + params["b"]
-
-
-def linear_vjp(params, X):
-    return linear(params, X), lambda d: {"W": X.T @ d, "b": d.sum(axis=0)}
 
 
 def linear_jacobian(params, X):
@@ -67,7 +60,7 @@ def with_form(cls, form, loss):
     forward, vjp, jacobian, init = (
         (gaussian, gaussian_vjp, gaussian_jacobian, gaussian_init)
         if density
-        else (linear, linear_vjp, linear_jacobian, linear_init)
+        else (linear_forward, linear_vjp, linear_jacobian, linear_init)
     )
 
     def loss_and_gradient(params, X, y=None, sample_weight=None):

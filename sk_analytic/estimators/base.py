@@ -27,6 +27,7 @@ from ..display import block, labelled
 from ..exceptions import DivergenceError, noted
 from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin
+from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..model.metadata import read_metadata
 from ..objective import read_prediction
@@ -642,8 +643,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from ..persistence import require_importable
-
         require_importable(self)
         return self.__reduce_ex__(2)
 

@@ -291,8 +291,8 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes that of the second: the difference where the model gives two columns.
         """
-        scores: Array = self._class_targets.scores(self._predictions(X, metadata))
-        return scores
+        prediction = self._predictions(X, metadata)
+        return self._class_targets.scores(prediction)
 
     @property
     def _class_targets(self) -> ClassTargets:

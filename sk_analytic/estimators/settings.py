@@ -11,11 +11,11 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
-from ..hyperparameters import Interval, Range, check_range
 from ..optimizers import get_optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
 from ..typing import F
+from ..validation import Interval, Range, check_range
 
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),

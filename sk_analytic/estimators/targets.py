@@ -19,6 +19,7 @@ from ..data.chunks import Chunk
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
 from ..objective import match_target
+from ..trust import trusted
 from ..typing import Array
 from .samples import FLOATS, read_weight
 
@@ -55,6 +56,7 @@ class Targets:
         raise NotImplementedError
 
 
+@trusted
 class DensityTargets(Targets):
     """No targets: the prediction is a log-density."""
 
@@ -71,6 +73,7 @@ class DensityTargets(Targets):
         return float(np.average(prediction, weights=sample_weight))
 
 
+@trusted
 class TransformerTargets(Targets):
     """No targets: the prediction is what `transform` returns."""
 
@@ -99,6 +102,7 @@ def _n_columns(prediction: Array) -> int:
     return 1 if prediction.ndim == 1 else int(prediction.shape[1])
 
 
+@trusted
 class RegressionTargets(Targets):
     """Floats, one or several a sample.
 
@@ -147,6 +151,7 @@ class RegressionTargets(Targets):
         return float(r2_score(y, self.on_their_scale(prediction, loss), sample_weight=sample_weight))
 
 
+@trusted
 class ClassTargets(Targets):
     """Classes, or several labels of 0 and 1 a sample.
 

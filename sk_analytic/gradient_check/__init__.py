@@ -2,24 +2,23 @@
 
 ::
 
-    doctor.py          the way through a check: `check_gradient`, `require_right`
-    diagnosis.py       hypotheses tested on the blocks that failed
-    report.py          what it finds, as data, text and HTML
+    check.py           the steps of a check: `check_gradient`, `examine`
+    fit_check.py       the check before a fit, and what was found right in this process
     verdict.py         right, wrong, or "cannot tell, because"
+    diagnose.py        hypotheses tested on the blocks that failed
+    hypotheses.py      the table of causes, and the bases of its entries
+    faults/            the hypotheses, a file for each kind of fault
+    evidence.py        one failed block: what a hypothesis must explain
+    evaluation.py      the objective under a budget, and the points at which it is evaluated
     differences.py     numerical derivatives along a line, with their errors
-    subject.py         what is evaluated, counted and kept from being written to
-    case.py            one failed block: what a hypothesis must explain
-    causes.py          the table of causes, and the two bases of its entries
-    transforms.py, shapes.py, rows.py, elsewhere.py, places.py, units.py, state.py
-                       the hypotheses, by the kind of fault
-    memory.py          what was found right in this process
-    entries.py         entry by entry, for pictures
+    report.py          the findings as data, text and HTML
+    entries.py         analytic and numerical gradient entry by entry, for plots
 """
 
-from .check import check_gradient, examine, require_right, second_opinion
+from .check import check_gradient, examine
 from .entries import compare_entries
+from .fit_check import forget, require_right, second_opinion
 from .hypotheses import Cause
-from .memory import forget
 from .report import Finding, GradientReport
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The way through a check: a verdict on every block first, then a diagnosis of those that failed."""
+"""The steps of a check: a verdict on every block first, then a diagnosis of those that failed."""
 
 import inspect
 import warnings
@@ -10,23 +10,22 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
 from ..data.arrays import CHECK, ArrayRows, Batch, generator
-from ..exceptions import GradientCheckError
-from ..hyperparameters import Interval, check_range, require_estimator
+from ..hyperparameters import require_estimator
 from ..model.callables import Model, metadata_names
 from ..model.metadata import read_metadata
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array, Params, RandomState
+from ..validation import Interval, check_range
 from .diagnose import MANY, Diagnoses
 from .evaluation import Situation, SpentError, Subject, nearby
 from .faults.side_effects import depends_on_calls, is_stochastic, written_to
 from .hypotheses import NotFinite
-from .memory import key_of, recall, remember
 from .report import Finding, GradientReport
 from .verdict import QUICK, Checker, Judgement, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
-ENOUGH = 8  # evaluations for a look at another θ
+ENOUGH = 8  # evaluations that a check at another θ needs
 
 
 def check_gradient(
@@ -43,48 +42,47 @@ def check_gradient(
     random_state: RandomState = None,
     **metadata: Any,
 ) -> GradientReport:
-    """Tell whether an analytic gradient is the derivative of the loss, and if not, what is wrong with it.
+    """Check whether an analytic gradient is the derivative of the loss, and diagnose it if not.
 
-    Either an estimator of this package is looked at, with its callables in any form, or a ``loss`` and a
-    ``gradient`` of anybody's. Nothing that is given is changed. Blocks of θ are compared along random
-    directions with central differences of the loss, in float64, at a point beside the parameters given; what
-    fails is diagnosed.
+    Pass an estimator of this package, with its callables in any form, or a ``loss`` and a ``gradient`` of your own.
+    Arguments are not modified. Each block of θ is compared along random directions with central differences of the
+    loss, in float64, at a point near the given parameters; blocks that disagree are diagnosed.
 
     Parameters
     ----------
     estimator : estimator of this package, default=None
-        Need not be fitted: its starting parameters are used, or ``params_`` where there are some.
+        Need not be fitted: the check uses ``params_`` if the estimator has them, else its starting parameters.
     X : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
-        A few dozen rows are enough, and keep it fast.
+        A few dozen samples are enough and keep the check fast.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, where they are taken.
+        Targets, if the functions take them.
     loss : callable, default=None
-        Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` where there are no X and
-        y. ``y`` and ``sample_weight`` are received by name.
+        Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` if it takes no data. ``y`` and
+        ``sample_weight`` are passed by name.
     gradient : callable, default=None
         With ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
     params : structure, default=None
-        With ``loss``: where to look. A dict, tuple, list, named tuple, nested as you like, or one array. For an
-        estimator, instead of its starting parameters.
+        The parameters near which to check: a dict, tuple, list or named tuple, nested as you like, or one array.
+        Required with ``loss``; with an estimator, they replace its own.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+        Sample weights.
     n_directions : int, default=3
-        Random directions in each block.
+        Number of random directions to compare in each block.
     blocks : str or iterable of str, default=None
-        The blocks to look at; all by default.
+        Blocks to check, by name; all by default.
     random_state : int, RandomState instance or None, default=None
-        For the starting parameters and the directions.
+        Determines the starting parameters and the directions.
     **metadata : array-like of shape (n_samples,) or (n_samples, k)
-        Further data of the rows, for the callables that name it.
+        Further data of the samples, for the callables that name it.
 
     Returns
     -------
     report : GradientReport
-        ``report.ok`` is whether no block is wrong; printed, it says what is.
+        ``report.ok`` is True if no block is wrong. Print the report for the diagnosis.
 
     See Also
     --------
-    sk_analytic.plotting.GradientCheckDisplay : The same, entry by entry, as a picture.
+    sk_analytic.plotting.GradientCheckDisplay : Plot the comparison entry by entry.
 
     Examples
     --------
@@ -96,7 +94,7 @@ def check_gradient(
     >>> check_gradient(AnalyticRegressor(), X, X[:, 0], random_state=0).ok
     True
 
-    Plain functions, here scipy's; the sign is wrong:
+    Plain functions, here scipy's, with the wrong sign:
 
     >>> from scipy.optimize import rosen, rosen_der
     >>> report = check_gradient(loss=rosen, gradient=lambda x: -rosen_der(x), params=np.ones(3) / 2, random_state=0)
@@ -129,7 +127,7 @@ def of_callables(
     sample_weight: Any,
     metadata: Mapping[str, Any],
 ) -> tuple[Objective, Parameters, Batch]:
-    """The objective of plain callables, at their parameters, on their rows."""
+    """Return the objective of plain callables, their parameters, and their data."""
     given = {"loss": loss, "gradient": gradient, "params": params}
     absent = [name for name, value in given.items() if value is None]
     if absent:
@@ -152,7 +150,7 @@ def of_callables(
 
 
 def _with_rows(role: str, function: Any) -> Callable[..., Any]:
-    """A callable of θ alone as one of θ and rows."""
+    """Return a callable of θ and X, also if the given one takes θ alone."""
     if not callable(function):
         raise TypeError(f"{role} must be callable; got {function!r}.")
     try:
@@ -166,67 +164,6 @@ def _with_rows(role: str, function: Any) -> Callable[..., Any]:
     return whole
 
 
-def require_right(
-    objective: Objective, theta: Parameters, batch: Batch, *, seed: int, preface: str = "", only_warn: bool = False
-) -> GradientReport:
-    """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
-
-    Functions found right before on data of the same shape are not evaluated again.
-
-    Parameters
-    ----------
-    objective : Objective
-    theta : Parameters
-        Not changed.
-    batch : Batch
-        A few rows.
-    seed : int
-        Seed of the fit.
-    preface : str, default=""
-        What to say before the report.
-    only_warn : bool, default=False
-        Whether a wrong block is a warning instead.
-
-    Returns
-    -------
-    report : GradientReport
-    """
-    key = key_of(objective, batch)
-    report = recall(key)
-    if report is None:
-        report = examine(objective, theta, batch, n_directions=None, seed=seed)
-        remember(key, report)
-    if report.ok:
-        return report
-    wrong = ", ".join(map(repr, report.wrong))
-    message = (
-        f"{preface}The analytic gradient ({objective.model.form}) is not the derivative of the loss in block "
-        f"{wrong}.\n{report}"
-    )
-    if not only_warn:
-        raise GradientCheckError(f"{message}\ncheck_gradient='warn' or False trains all the same.", report)
-    warnings.warn(message, UserWarning, stacklevel=6)
-    return report
-
-
-def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Batch, *, seed: int) -> str:
-    """Return a sentence on the gradient at some θ, the last of them where training failed; empty without a loss."""
-    verdicts: set[str] = set()
-    for theta in thetas:
-        try:
-            report = examine(objective, theta, batch, n_directions=None, seed=seed)
-        except Exception:
-            continue
-        if not report.ok:
-            return f"The analytic gradient is wrong:\n{report}"
-        verdicts.update(finding.verdict for finding in report.findings)
-    if not verdicts:
-        return ""
-    if "right" in verdicts:
-        return "The analytic gradient was checked and is right."
-    return "Whether the analytic gradient is right cannot be told."
-
-
 def examine(
     objective: Objective,
     theta: Parameters,
@@ -236,7 +173,7 @@ def examine(
     seed: int,
     blocks: str | Iterable[str] | None = None,
 ) -> GradientReport:
-    """Return the report on the blocks, in float64 whatever the training dtype.
+    """Check the blocks of an objective, in float64 whatever the training dtype.
 
     Parameters
     ----------
@@ -246,12 +183,12 @@ def examine(
     batch : Batch
         A few rows.
     n_directions : int or None, default=None
-        Random directions in each block; None looks at all blocks at once, in at most `QUICK` evaluations
-        if they are right.
+        Number of random directions in each block. With None, one direction goes through all blocks at once, which
+        takes at most `QUICK` evaluations if they are right.
     seed : int
-        Of the directions.
+        Seed of the directions.
     blocks : str or iterable of str, default=None
-        The blocks to look at; all by default.
+        Blocks to check, by name; all by default.
 
     Returns
     -------
@@ -280,7 +217,7 @@ class _Examination:
         self.situation = self._beside()
 
     def _beside(self) -> Situation:
-        """A point beside the start: there, symmetry or zeros may hide a fault. The start if that fails."""
+        """A point near the start, at which symmetry or zeros may hide a fault; the start if the loss is not finite."""
         moved = Situation(self.subject, nearby(self.layout, self.start, NEAR, self.subject.rng), self.at_start.batch)
         for situation in (moved, self.at_start):
             if np.isfinite(situation.value):
@@ -288,7 +225,7 @@ class _Examination:
         return self.at_start
 
     def findings(self, n_directions: int | None) -> list[Finding]:
-        """Findings on what was written to, and one on each block with a gradient."""
+        """Findings on arrays that a callable wrote to, and one on each block with a gradient."""
         indices = self._open()
         if not indices:
             return self.about_inputs
@@ -312,7 +249,7 @@ class _Examination:
             if not np.isfinite(situation.value):
                 subject.objective.value(subject.parameters(self.start), situation.batch)  # for its error, if any
             subject.spend()
-            partial = subject.objective.contribution(subject.parameters(situation.vector), situation.batch)
+            contribution = subject.objective.contribution(subject.parameters(situation.vector), situation.batch)
         except Exception as error:
             if not _is_about_writing(error):
                 raise
@@ -320,20 +257,20 @@ class _Examination:
             subject.writable = True
             self.situation = situation = self.at_start.at(self.start)
             situation.__dict__["value"] = subject.value(self.start, situation.batch)
-            partial = subject.objective.contribution(
+            contribution = subject.objective.contribution(
                 subject.parameters(situation.vector), subject.rows(situation.batch)
             )
-        if partial.gradient is None:
+        if contribution.gradient is None:
             return []
-        situation.__dict__["gradient"] = partial.dense().gradient.copy()
+        situation.__dict__["gradient"] = contribution.dense().gradient.copy()
         return [
             index
             for index, shape in enumerate(self.layout.shapes)
-            if index not in partial.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
+            if index not in contribution.missing and np.prod(shape) and (self.chosen is None or index in self.chosen)
         ]
 
     def _judge(self, indices: Iterable[int], n_directions: int | None) -> dict[int, Judgement]:
-        """The judgement on each block: first whether it repeats itself, then whether it is right."""
+        """The judgement on each block: first whether evaluations repeat, then whether the gradient is right."""
         doubt, differing = repeats(self.situation)
         if doubt is not None:
             return dict.fromkeys(indices, doubt)
@@ -352,7 +289,7 @@ class _Examination:
         if not stochastic and not _any_wrong(judgements):
             judgements = self._elsewhere(checker, judgements, n_directions)
         if stochastic:
-            text = "The gradient is random: it estimates the derivative, which one draw of it cannot show to be wrong."
+            text = "The gradient is random, an estimate of the derivative: a single draw cannot show that it is wrong."
             judgements = {
                 index: j if j.verdict == "right" else Judgement("cannot tell", "not_deterministic", j.evidence, text)
                 for index, j in judgements.items()
@@ -362,7 +299,7 @@ class _Examination:
     def _elsewhere(
         self, checker: Checker, judgements: dict[int, Judgement], n_directions: int | None
     ) -> dict[int, Judgement]:
-        """The judgements at another θ if they are bad there: what is kept from a first call may be right at one."""
+        """The judgements at another θ if they are worse: a gradient kept from a first call is right at one θ only."""
         left = QUICK - self.subject.n_evaluations
         if n_directions is None and left < ENOUGH:
             return judgements
@@ -384,7 +321,7 @@ class _Examination:
         return again
 
     def _quick(self, checker: Checker) -> dict[int, Judgement]:
-        """All blocks at once, within the budget; block by block where a disagreement needs more to be judged."""
+        """Judge all blocks at once, within the budget; block by block if a disagreement needs more evaluations."""
         self.subject.allow(QUICK - 1 - self.subject.n_evaluations, MANY)
         try:
             return checker.quick(n_directions=1)
@@ -400,6 +337,6 @@ def _any_wrong(judgements: dict[int, Judgement]) -> bool:
 
 
 def _is_about_writing(error: Exception) -> bool:
-    """Whether an error may come from writing to what is read-only."""
+    """Whether an error may come from writing to a read-only array."""
     text = str(error).lower()
     return "read-only" in text or "readonly" in text or "not writeable" in text or "not writable" in text

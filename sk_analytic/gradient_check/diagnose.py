@@ -1,4 +1,4 @@
-"""The diagnosis: hypotheses tested on the blocks that failed, and what several of them have in common."""
+"""The diagnosis: hypotheses tested on each block that failed, then the fewest causes that explain them all."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ import numpy as np
 from ..typing import Array
 from .evaluation import Situation, SpentError, take
 from .evidence import Case
-from .faults import activations, localized, other_point, postprocessed, samples, transformed  # noqa: F401  they fill the table
 from .faults.localized import FirstStep, LastStep, pattern
 from .faults.side_effects import not_finite
 from .hypotheses import Diagnosis, Hypothesis, Slight, Unexplained
@@ -20,7 +19,7 @@ MANY = 10**9
 APPROXIMATE = 2e-3  # relative difference that an approximation may have, if no fault explains it
 BLOCK_BUDGET = (12000, 15.0)  # evaluations and seconds for the diagnosis of a block
 TOTAL_SECONDS = 60.0
-FEW_ROWS = 48  # are enough for a diagnosis where the fault shows on them
+FEW_ROWS = 48  # are enough for a diagnosis if the fault shows on them
 ELSEWHERE = ((0.15, 0.6), (0.1, 0.35))  # how far θ is moved, and the share of the rows, to verify on
 
 
@@ -33,7 +32,7 @@ class Diagnoses:
         self.elsewhere = self._elsewhere()
 
     def _fewer_rows(self, situation: Situation) -> Situation:
-        """The first rows, if what fails on all of them fails on those as well."""
+        """A situation with the first samples only, if the same blocks fail on those as well."""
         if situation.n <= FEW_ROWS or not situation.is_sound:
             return situation
         fewer = situation.of(take(situation.batch, np.arange(FEW_ROWS)))
@@ -44,7 +43,7 @@ class Diagnoses:
         return fewer if same else situation
 
     def _elsewhere(self) -> list[Situation]:
-        """Situations to verify on: other rows and another θ; fewer of those that cannot be evaluated."""
+        """Situations to verify on, with other samples and another θ; those that cannot be evaluated are left out."""
         situations, n = [], self.situation.n
         for share, part in ELSEWHERE:
             for smaller in (1.0, 0.1):
@@ -69,7 +68,7 @@ class Diagnoses:
         return {index: self._finding(case, found[index], found) for index, case in cases.items()}
 
     def _fewest_causes(self, cases: dict[int, Case], found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]:
-        """Where what explains more other blocks explains a block as well, prefer it: one slip has many effects."""
+        """Prefer a cause that explains more blocks, if it explains this one too: one slip has many effects."""
         counts = Counter(d.cause for d in found.values() if d is not None)
         for index, case in cases.items():
             own = found[index]
@@ -105,7 +104,7 @@ class Diagnoses:
         return None
 
     def _first_repair(self, found: dict[int, Diagnosis | None]) -> str:
-        """A word on another block that shows a fault of the loss itself."""
+        """A hint at another block that shows a fault of the loss itself."""
         about_loss = {h.identifier for h in Hypothesis.all_of_them if h.about_loss}
         for index, diagnosis in found.items():
             if diagnosis is not None and diagnosis.cause in about_loss:
@@ -136,7 +135,7 @@ def _alike(evidence: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _same_end(found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]:
-    """Where one block fails through the first (last) step, others that fail at that end of an axis do so too."""
+    """If one block fails through the first (last) step, name that for others that fail at that end of an axis."""
     for step, end in ((FirstStep, "the first along"), (LastStep, "the last along")):
         through = any(d is not None and d.cause == step.identifier for d in found.values())
         for index, diagnosis in found.items():

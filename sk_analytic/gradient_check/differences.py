@@ -1,18 +1,20 @@
 """Numerical derivatives along a line, each with an estimate of its error.
 
 Central differences at a step and its half are extrapolated (Richardson); the step then moves to where
-truncation and rounding balance. The same values serve to see kinks, noise and low precision.
+truncation and rounding balance. The same values reveal kinks, noise and low precision.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
+from ..finite_differences import central, richardson
+
 EPS = np.finfo(np.float64).eps
 FIRST_STEP = 1e-3  # relative to the size of the block
 STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PRECISE = 1e-7  # relative error at which no other step is tried
-SETTLED = 0.1  # two steps agree if they differ by less than this share of what is to be explained
+SETTLED = 0.1  # two steps agree if they differ by less than this share of the difference to be explained
 NOISE_SPACINGS = (1e-9, 1e-6)
 
 
@@ -40,12 +42,13 @@ class Differences:
 
     def central(self, step: float) -> float:
         """Return the central difference."""
-        return (self.at(step) - self.at(-step)) / (2 * step)
+        difference: float = central(self.at, step)
+        return difference
 
     def extend(self, step: float) -> None:
         """Add the extrapolation from a step and its half."""
         coarse, fine = self.central(step), self.central(step / 2)
-        extrapolated = (4 * fine - coarse) / 3
+        extrapolated = richardson(coarse, fine)
         rounding = 4 * self.resolution * abs(self.here) / step
         kink = max(0.0, self._jump(step / 2) - self._jump(step) / 2)  # 0 where the slope changes in proportion
         if np.isfinite(extrapolated):
@@ -128,7 +131,7 @@ class Differences:
         return float(np.log2(wide / narrow)) if wide > 0 and narrow > 0 else float("nan")
 
     def quantum(self) -> float:
-        """Smallest step between the function's values, where it moves in steps; 0 where it does not, or never moves."""
+        """Smallest step between the function's values if it moves in steps; 0 if it does not, or never moves."""
         for side in (1, -1):
             values = [v for t, v in self.values.items() if t * side >= 0]
             if len(set(values)) < len(values):

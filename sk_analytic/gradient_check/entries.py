@@ -1,4 +1,4 @@
-"""Analytic against numerical gradient, entry by entry: for pictures, not for verdicts."""
+"""Analytic and numerical gradient entry by entry: for plots, not for verdicts."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -6,25 +6,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.arrays import CHECK, Batch, generator
+from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array, Shape
-from .evaluation import Situation, Subject, nearby, size_of
+from .evaluation import Situation, Subject, nearby
 
 
 class Entries(NamedTuple):
-    """One block.
+    """The entries of one block.
 
     Attributes
     ----------
     block : str
-        Its name.
+        Name of the block.
     shape : tuple of int
-        Its shape.
+        Shape of the block.
     analytic, numerical : ndarray
-        Derivatives by entry, of the block's number of axes; of evenly spaced entries where there are many.
+        Derivatives of the entries, with the block's number of axes; of an evenly spaced grid if there are many.
     indices : tuple of ndarray
-        Along each axis, the indices of the entries looked at.
+        Along each axis, the indices of the compared entries.
     """
 
     block: str
@@ -52,7 +53,7 @@ def compare_entries(
     max_entries: int = 400,
     near: float = 0.05,
 ) -> list[Entries]:
-    """Return the entries of every block with a gradient.
+    """Compare the entries of every block that has a gradient.
 
     Parameters
     ----------
@@ -62,11 +63,11 @@ def compare_entries(
     batch : Batch
     seed : int
     blocks : str or iterable of str, default=None
-        All by default.
+        Blocks to compare; all by default.
     max_entries : int, default=400
-        Of a block; a larger one is looked at on a grid.
+        Largest number of entries to compare in a block; of a larger block, an evenly spaced grid is compared.
     near : float, default=0.05
-        How far from θ to look.
+        Distance from θ at which to compare, relative to the size of each block.
 
     Returns
     -------

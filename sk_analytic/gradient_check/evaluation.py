@@ -1,7 +1,7 @@
-"""The patient: one objective, and the situations (a θ and some rows) in which it is looked at.
+"""The objective under examination, and the situations (a θ and some samples) in which it is evaluated.
 
-Everything that is evaluated goes through a `Subject`, which counts, keeps within a budget, turns
-exceptions beside the starting point into NaN, and never lets a callable touch what is the user's.
+Every evaluation goes through a `Subject`, which counts it, keeps within a budget, turns exceptions away from the
+starting point into NaN, and never lets a callable write to the user's data.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..data.arrays import Batch, read_only
+from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array
@@ -43,7 +44,7 @@ class Subject:
         self.n_evaluations = 0
         self.writable = False
         self.limits = (np.inf, np.inf)
-        self.notes: dict[Any, Any] = {}  # what one case found that others may use
+        self.notes: dict[Any, Any] = {}  # evidence from one case that others may use
 
     def allow(self, n_evaluations: int, seconds: float) -> None:
         """Set the budget from here on; the time is the processor's, so that a busy machine changes nothing."""
@@ -62,7 +63,7 @@ class Subject:
         self.n_evaluations += 1
 
     def parameters(self, vector: Array) -> Parameters:
-        """Return θ as callables get it: read-only views, or writable copies once that is asked for."""
+        """Return θ as callables get it: read-only views, or writable copies if `writable` is set."""
         theta = Parameters(self.layout, vector)
         if self.writable:
             theta.structure = self.layout.views(vector.copy(), writeable=True)
@@ -73,7 +74,7 @@ class Subject:
         return batch.copy() if self.writable else batch
 
     def value(self, vector: Array, batch: Batch) -> float:
-        """Return the loss; NaN where it cannot be had."""
+        """Return the loss; NaN if it cannot be evaluated."""
         self.spend()
         try:
             return self.objective.value(self.parameters(vector), self.rows(batch))
@@ -83,18 +84,18 @@ class Subject:
             return np.nan
 
     def gradient(self, vector: Array, batch: Batch) -> Array | Any:
-        """Return the analytic gradient as a new vector; None where it cannot be had."""
+        """Return the analytic gradient as a new vector; None if it cannot be evaluated."""
         self.spend()
         try:
-            partial = self.objective.contribution(self.parameters(vector), self.rows(batch))
+            contribution = self.objective.contribution(self.parameters(vector), self.rows(batch))
         except SpentError:
             raise
         except Exception:
             return None
-        return None if partial.gradient is None else partial.dense().gradient.copy()
+        return None if contribution.gradient is None else contribution.dense().gradient.copy()
 
     def predictions(self, vector: Array, batch: Batch) -> Array | Any:
-        """Return what `forward` says, as an array (n, k); None where it cannot be had."""
+        """Return the predictions of `forward` as an array (n, k); None if they cannot be evaluated."""
         self.spend()
         try:
             prediction = self.objective.predictions(self.parameters(vector).structure, self.rows(batch))
@@ -106,7 +107,7 @@ class Subject:
 
 
 class Situation:
-    """A θ and some rows.
+    """A θ and some samples.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class Situation:
     vector : ndarray of shape (layout.size,)
         θ.
     batch : Batch
-        The rows.
+        The samples.
     """
 
     def __init__(self, subject: Subject, vector: Array, batch: Batch) -> None:
@@ -122,7 +123,7 @@ class Situation:
 
     @property
     def n(self) -> int:
-        """Number of rows."""
+        """Number of samples."""
         n: int = self.batch.n
         return n
 
@@ -138,7 +139,7 @@ class Situation:
 
     @property
     def is_sound(self) -> bool:
-        """Whether loss and gradient are there and finite."""
+        """Whether loss and gradient exist and are finite."""
         return bool(np.isfinite(self.value)) and self.gradient is not None and bool(np.isfinite(self.gradient).all())
 
     def block(self, index: int, vector: Array | None = None) -> Array:
@@ -164,26 +165,21 @@ class Situation:
         return self.along(self.direction(index, array)).refine(scale=scale, most=3)
 
     def moved(self, share: float, rows: Any = None) -> Situation:
-        """Return a situation at another θ, near by, on some of the rows."""
+        """Return a situation at another θ near by, on some of the samples."""
         vector = nearby(self.subject.layout, self.vector, share, self.subject.rng)
         return Situation(self.subject, vector, self.batch if rows is None else take(self.batch, rows))
 
     def at(self, vector: Array) -> Situation:
-        """Return the situation of the same rows at another θ."""
+        """Return the situation with the same samples at another θ."""
         return Situation(self.subject, vector, self.batch)
 
     def of(self, batch: Batch) -> Situation:
-        """Return the situation of other rows at the same θ."""
+        """Return the situation with other samples at the same θ."""
         return Situation(self.subject, self.vector, batch)
 
 
-def size_of(block: Array) -> float:
-    """Typical size of a block's entries; 1 where all are zero."""
-    return float(np.sqrt(np.mean(np.square(block)))) or 1.0 if block.size else 1.0
-
-
 def nearby(layout: Layout, vector: Array, share: float, rng: np.random.Generator) -> Array:
-    """Return a vector beside another: each block moved by a share of its size."""
+    """Return a vector near another: each block moved by a share of its size."""
     moved = vector.copy()
     for block in layout.blocks(moved):
         block += share * size_of(block) * rng.standard_normal(block.shape)
@@ -191,7 +187,7 @@ def nearby(layout: Layout, vector: Array, share: float, rng: np.random.Generator
 
 
 def take(batch: Batch, rows: Any) -> Batch:
-    """Return some rows of a batch."""
+    """Return some samples of a batch."""
     columns = {name: column[rows] for name, column in batch.columns.items()}
     weight = None if batch.sample_weight is None else batch.sample_weight[rows]
     some: Batch = Batch(batch.X[rows], columns, weight, batch.position).copy().read_only()
@@ -210,7 +206,7 @@ def replaced(batch: Batch, **parts: Any) -> Batch:
 
 
 def dense(batch: Batch) -> Array:
-    """Return X as an array to be looked at, without features where a sparse one would fill the memory."""
+    """Return X as a dense array; without features if a sparse X would fill the memory."""
     n, n_features = batch.X.shape
     if issparse(batch.X) and n * n_features > MOST_DENSE:
         return np.empty((n, 0))

@@ -1,8 +1,8 @@
 """One failed block under diagnosis: sketches of its true derivative, and what explains them.
 
-The derivative is never computed entry by entry here: a handful of random directions in the block, the
-same for every hypothesis, tell a right explanation from a wrong one whatever the number of entries. A
-hypothesis is chosen on some directions and must hold on others, on other rows and at another θ.
+The derivative is never computed entry by entry: a handful of random directions in the block, the same for every
+hypothesis, distinguish a right explanation from a wrong one whatever the number of entries. A hypothesis is chosen on
+some directions and must hold on others, on other samples and at another θ.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..finite_differences import size_of
 from ..typing import Array
-from .evaluation import Situation, size_of
+from .evaluation import Situation
 
 CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
 EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers
@@ -37,13 +38,13 @@ class Case:
     Parameters
     ----------
     situation : Situation
-        Where it failed.
+        The θ and the samples on which it failed.
     index : int
         Of the block.
     elsewhere : list of Situation
-        Other θ and rows, to verify on.
+        Situations with other θ and samples, to verify on.
     start : ndarray
-        The θ that the user gave.
+        The user's θ.
     """
 
     def __init__(self, situation: Situation, index: int, elsewhere: list[Situation], start: Array) -> None:
@@ -76,7 +77,7 @@ class Case:
         return self.situation.block(self.index, gradient)
 
     def project(self, array: Array, directions: Array | None = None) -> Array:
-        """Return the derivatives along the directions that an array in place of the gradient would give."""
+        """Return the derivatives along the directions if the gradient were this array."""
         directions = self.directions if directions is None else directions
         slopes: Array = directions.reshape(len(directions), -1) @ np.ravel(array)
         return slopes
@@ -117,11 +118,11 @@ class Case:
         Parameters
         ----------
         predict : callable
-            ``predict(situation) -> array`` of the block's shape, or None where it does not apply.
+            ``predict(situation) -> array`` of the block's shape, or None if it does not apply.
         free : bool, default=False
             Whether a constant factor may be chosen.
         everywhere : bool, default=True
-            Whether it must also hold on other rows and at another θ.
+            Whether it must also hold on other samples and at another θ.
         directions : ndarray, default=None
             Instead of the case's own; then only at its own situation, or at another.
         at : Situation, default=None
@@ -130,7 +131,7 @@ class Case:
         Returns
         -------
         fit : Fit or None
-            None where it does not explain.
+            None if it does not explain the derivative.
         """
 
         def sketch(situation: Situation) -> Any:
@@ -188,7 +189,7 @@ class Case:
             if not square:
                 return None
             factor = float(predicted[half] @ true[half]) / square
-        if np.linalg.norm(true) <= 10 * np.linalg.norm(error):  # nothing to be explained
+        if np.linalg.norm(true) <= 10 * np.linalg.norm(error):  # the derivative is zero to rounding
             return None
         left = np.linalg.norm(factor * predicted - true)
         mismatch = self.mismatch if mismatch is None else mismatch

@@ -1,8 +1,8 @@
 """The table of causes: every identifier that a finding may carry, with its meaning.
 
-A cause is a class; the table is drawn from the classes. A `Doubt` is why nothing can be told. A
-`Hypothesis` is a fault that can be tested for: it is given a `Case` (see ``case.py``) and answers with a
-`Diagnosis` if it explains the numbers, else with None.
+A cause is a class, and defining the class enters it into the table. A `Doubt` is a reason why the check cannot tell. A
+`Hypothesis` is a fault that can be tested for: it gets a `Case` (see ``evidence.py``) and returns a `Diagnosis` if it
+explains the numbers, else None.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Diagnosis(NamedTuple):
     cause : str
         Its identifier.
     evidence : dict
-        The numbers that it rests on.
+        The numbers behind it.
     explanation : str
-        In words, with the likely slip.
+        The diagnosis in words, with the likely slip.
     """
 
     cause: str
@@ -37,23 +37,30 @@ class Cause:
     Attributes
     ----------
     identifier : str
-        What a finding's ``cause`` says.
+        The ``cause`` of a finding.
     meaning : str
-        For the documentation, one sentence.
+        One sentence for the documentation.
     template : str
-        The explanation, with places for the evidence.
+        The explanation, with placeholders for the evidence.
+    verdict : {"wrong", "cannot tell"}
+        The verdict of a finding with this cause.
+    rank : int
+        Lower ones come first in the table. Faults of the callables themselves, which are looked for before any
+        hypothesis, keep the default.
     """
 
     identifier: ClassVar[str] = ""
     meaning: ClassVar[str] = ""
     template: ClassVar[str] = "{}"
     verdict: ClassVar[str] = "wrong"
+    rank: ClassVar[int] = -10
     table: ClassVar[dict[str, type[Cause]]] = {}
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if cls.identifier:
-            cls.table.setdefault(cls.identifier, cls)
+            known = cls.table.setdefault(cls.identifier, cls)
+            cls.table[cls.identifier] = min(known, cls, key=lambda cause: cause.rank)
 
     @classmethod
     def explain(cls, *places: Any, evidence: dict[str, Any] | None = None, **named: Any) -> Diagnosis:
@@ -67,11 +74,11 @@ class Hypothesis(Cause):
     Attributes
     ----------
     rank : int
-        Simple ones come first; among equals, the order of definition.
+        Simple ones are tested first; among equals, in the order of definition.
     about_loss : bool
         Whether it is a fault of the loss, not of the gradient.
     again : bool
-        Whether to ask once more when all blocks have been looked at: it uses what another block showed.
+        Whether to test once more after all blocks, because it uses evidence from other blocks.
     """
 
     rank: ClassVar[int] = 50
@@ -91,7 +98,7 @@ class Hypothesis(Cause):
 
 
 class Doubt(Cause):
-    """Why nothing can be told."""
+    """A reason why the check cannot tell."""
 
     verdict = "cannot tell"
 
@@ -122,7 +129,7 @@ class Noise(Doubt):
 
 class Cancellation(Doubt):
     identifier = "cancellation"
-    meaning = "The derivative is too small beside the loss: its differences drown in rounding."
+    meaning = "The derivative is too small beside the loss: rounding swamps its differences."
     template = (
         "The derivative is so small beside the loss ({value:.3g}) that its differences drown in rounding "
         "(error about {error:.1g})."
@@ -156,5 +163,6 @@ class LowPrecision(Doubt):
 
 class Unexplained(Cause):
     identifier = "unexplained"
+    rank = 100
     meaning = "The gradient is wrong and no hypothesis explains how; the explanation describes the pattern."
     template = "No known fault explains it. {}"

@@ -1,4 +1,4 @@
-"""What a check found, as data and in words: one finding a block, one report a check."""
+"""The findings of a check as data, text and HTML: one finding a block, one report a check."""
 
 import html
 import math
@@ -8,29 +8,32 @@ from typing import Any
 
 import numpy as np
 
+from ..trust import trusted
+
 COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 
 
+@trusted
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one block.
+    """The finding on one block.
 
     Parameters
     ----------
     block : str
-        Name of the block; ``"X"`` or ``"y"`` where a callable has written to those.
+        Name of the block, or of the data that a callable has written to: ``"X"``, ``"y"``.
     shape : tuple of int
-        Its shape.
+        Shape of the block.
     verdict : {"right", "wrong", "cannot tell"}
-        "Cannot tell" is no alarm: ``cause`` says what stands in the way.
+        "Cannot tell" does not mean that something is wrong: ``cause`` names the obstacle.
     cause : str or None
-        A short identifier from the table of causes in the documentation; None where the gradient is right.
+        Identifier from the :ref:`table of causes <gradient-causes>`; None if the gradient is right.
     evidence : dict
-        The numbers: ``analytic`` and ``numerical`` directional derivatives along the direction that
-        disagreed most, the ``error`` estimated for the latter, ``relative_error``, and what the cause
-        adds, such as ``factor`` or ``agreement``.
+        The numbers: the ``analytic`` and ``numerical`` derivatives along the direction that disagreed most, the
+        estimated ``error`` of the numerical one, their ``relative_error``, and numbers that depend on the cause, such
+        as ``factor`` or ``agreement``.
     explanation : str
-        In words.
+        The diagnosis in words.
     """
 
     block: str
@@ -57,16 +60,17 @@ class Finding:
         return [f"    {line}" for line in _wrapped(lines)] if lines else []
 
 
+@trusted
 @dataclass(frozen=True)
 class GradientReport:
-    """The findings of one check: text in a terminal, a table in a notebook, a dict for machines.
+    """The findings of one gradient check: text in a terminal, a table in a notebook, or plain data.
 
     Parameters
     ----------
     findings : tuple of Finding
         One for each block that has a gradient.
     n_evaluations : int
-        How often the loss or the gradient was evaluated.
+        Number of evaluations of the loss or the gradient.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -94,26 +98,26 @@ class GradientReport:
         Returns
         -------
         report : dict
-            ``ok``, ``n_evaluations``, and ``findings`` as dicts of their attributes.
+            With keys ``ok``, ``n_evaluations`` and ``findings``, a list of dicts of their attributes.
         """
         findings = [_plain(vars(finding)) for finding in self.findings]
         return {"ok": self.ok, "n_evaluations": self.n_evaluations, "findings": findings}
 
     def __str__(self) -> str:
         if not self.findings:
-            return "Nothing was checked: there is no loss to compare with, or no block to look at."
+            return "Nothing was checked: there is no loss to compare with, or no block to check."
         widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
         return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
 
     def _repr_html_(self) -> str:
-        rows = "".join(_html_row(finding) for finding in self.findings)
+        rows = "".join(_html_line(finding) for finding in self.findings)
         heads = "".join(
             f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause")
         )
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _html_row(finding: Finding) -> str:
+def _html_line(finding: Finding) -> str:
     error = finding.evidence.get("relative_error")
     verdict = f'<b style="color:{COLOURS[finding.verdict]}">{finding.verdict}</b>'
     what = html.escape(finding.explanation)
@@ -142,7 +146,7 @@ def _wrapped(text: str, width: int = 104) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Plain data with the same content; what is not finite becomes text, which JSON can hold."""
+    """Plain data with the same content; numbers that are not finite become text, which JSON can hold."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

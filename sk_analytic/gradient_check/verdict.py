@@ -1,8 +1,7 @@
 """Right, wrong, or "cannot tell, because": the verdict on each block, before any diagnosis.
 
 One random direction through all blocks at once, each scaled so that it counts, clears a right gradient
-in a few evaluations whatever the number of blocks. Where it does not, every block gets directions of
-its own.
+in a few evaluations whatever the number of blocks. If it does not, every block gets its own directions.
 """
 
 from collections.abc import Iterable
@@ -10,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..finite_differences import size_of
 from ..parameters import Layout
 from ..typing import Array
 from .differences import Differences
-from .evaluation import Situation, SpentError, nearby, size_of
+from .evaluation import Situation, SpentError, nearby
 from .hypotheses import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
 from .report import Finding
 
@@ -28,7 +28,7 @@ COMPLEX_STEP = 1e-30
 
 
 class Judgement(NamedTuple):
-    """What one direction says."""
+    """The verdict along one direction."""
 
     verdict: str
     cause: str | None
@@ -36,7 +36,7 @@ class Judgement(NamedTuple):
     explanation: str = ""
 
     def severity(self) -> tuple[int, float]:
-        """Order of importance."""
+        """Sort key: the most severe judgement is the largest."""
         return ("right", "cannot tell", "wrong").index(self.verdict), self.evidence["relative_error"]
 
     def finding(self, layout: Layout, index: int) -> Finding:
@@ -47,22 +47,22 @@ class Judgement(NamedTuple):
 def judge(
     differences: Differences, analytic: float, scale: float, situation: Situation, direction: Array, most: int = 4
 ) -> Judgement:
-    """Hold a claimed directional derivative against differences of the loss.
+    """Compare a claimed directional derivative with differences of the loss.
 
     Parameters
     ----------
     differences : Differences
         Of the loss along the direction.
     analytic : float
-        What is claimed.
+        The claimed derivative.
     scale : float
-        Size of the claim: what the terms of its sum would give if they did not cancel.
+        Size of the claim: the norm of the terms of its sum, which may cancel.
     situation : Situation
-        Where; for a complex step.
+        The θ and the samples, for a complex step.
     direction : ndarray
-        Along what.
+        The direction.
     most : int, default=4
-        Steps to try.
+        Largest number of steps to try.
 
     Returns
     -------
@@ -123,9 +123,9 @@ def _precision(resolution: float) -> tuple[int, str]:
 
 
 def complex_slope(situation: Situation, direction: Array) -> float | None:
-    """Return the derivative by a complex step, exact to rounding, where the callables are analytic; or None.
+    """Return the derivative by a complex step, or None. It is exact to rounding if the callables are analytic.
 
-    Whoever uses it must see differences agree: ``abs``, a comparison or a cast make it wrong in silence.
+    ``abs``, a comparison or a cast silently invalidate it, so it can only confirm a gradient, never condemn one.
     """
     subject, batch = situation.subject, situation.batch
     objective = subject.objective
@@ -178,9 +178,9 @@ class Checker:
     Parameters
     ----------
     situation : Situation
-        Where.
+        The θ and the samples.
     indices : iterable of int
-        The blocks to look at.
+        The blocks to judge.
     """
 
     def __init__(self, situation: Situation, indices: Iterable[int]) -> None:
@@ -190,7 +190,7 @@ class Checker:
         self.sizes = [size_of(block) for block in self.layout.blocks(situation.vector)]
 
     def each(self, n_directions: int) -> dict[int, Judgement]:
-        """Return the judgement on every block, along directions of its own."""
+        """Return the judgement on every block, each along its own directions."""
         return {i: self.one(i, n_directions) for i in self.indices}
 
     def one(self, index: int, n_directions: int) -> Judgement:
@@ -200,7 +200,7 @@ class Checker:
     def quick(self, n_directions: int = 2) -> dict[int, Judgement]:
         """Return the judgement on every block, in few evaluations.
 
-        If all blocks together are plainly wrong, it is said of each: they are then to be looked at by themselves.
+        If all blocks together are plainly wrong, every block gets that judgement: check them one by one with `each`.
         """
         common = {index: self._share(index) for index in self.indices}
         weights = _weights(common)
@@ -221,7 +221,7 @@ class Checker:
         return self._along(self._direction(self.indices, _weights(common)), most=2)
 
     def _one_by_one(self, joint: Judgement, common: dict[int, float]) -> dict[int, Judgement]:
-        """Blocks by themselves where all together are not clear; those beyond the budget share its verdict."""
+        """Judge block by block if all together are not clear; blocks beyond the budget get the joint judgement."""
         judgements = {}
         for index in sorted(self.indices, key=common.__getitem__):
             try:
@@ -252,29 +252,30 @@ class Checker:
 
 
 def _norm(terms: Array) -> float:
-    """The Euclidean norm, which does not overflow where the largest term does not."""
+    """The Euclidean norm, which does not overflow unless the largest term does."""
     largest = float(np.abs(terms).max(initial=0.0))
     return largest * float(np.linalg.norm(terms / largest)) if 0 < largest < np.inf else largest
 
 
 def _weights(common: dict[int, float]) -> dict[int, float]:
-    """By block, how much of it goes into a common direction, so that all count alike."""
+    """By block, its weight in a common direction, so that all count alike."""
     smallest = min((s for s in common.values() if s > 0), default=0.0)
     return {i: np.clip(smallest / s, SMALLEST_SHARE, 1.0) if s > 0 else 1.0 for i, s in common.items()}
 
 
 def repeats(situation: Situation) -> tuple[Judgement | None, Array | None]:
-    """Whether the loss and the gradient are the same when asked again; the doubt as a judgement if not.
+    """Evaluate the loss and the gradient again, and compare.
 
     Returns
     -------
     judgement : Judgement or None
-        About the loss.
+        A doubt, if the loss differs.
     differing : ndarray of bool or None
-        Entries of the gradient that came out differently.
+        Entries of the gradient that differ.
     """
     subject = situation.subject
-    subject.value(nearby(subject.layout, situation.vector, 0.01, subject.rng), situation.batch)  # what is kept changes
+    elsewhere = nearby(subject.layout, situation.vector, 0.01, subject.rng)
+    subject.value(elsewhere, situation.batch)  # so that anything kept from a call changes
     gradient = subject.gradient(situation.vector, situation.batch)
     again = subject.value(situation.vector, situation.batch)
     if not abs(again - situation.value) <= REPEATABLE * abs(situation.value):

@@ -18,9 +18,10 @@ from scipy.sparse import issparse
 
 from ..data.arrays import Batch
 from ..exceptions import ReceivedArgumentError
-from ..hyperparameters import nearest
 from ..parameters import GRADIENT_FORMS
+from ..trust import trusted
 from ..typing import Array, Forward, Grads, LossFunction, Params, Pullback
+from ..validation import nearest
 
 # What each callable may receive by name, beside metadata and model parameters. Weights reach `vjp` and
 # `jacobian` through the derivative of the loss, so that they would count twice if received there too.
@@ -72,6 +73,7 @@ def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[st
     return {name for name in names if name not in given and not meaning_of(name)}
 
 
+@trusted
 class Receiver:
     """A callable together with the arguments that it receives by name.
 
@@ -160,6 +162,7 @@ class Receiver:
         return received
 
 
+@trusted
 class Model:
     """The callables of one estimator.
 
@@ -483,3 +486,6 @@ AUTOENCODER: dict[str, Callable[..., Any]] = {
     "forward": autoencoder_forward,
     "loss_and_gradient": autoencoder_loss_and_gradient,
 }
+
+for function in (*LINEAR.values(), *GAUSSIAN.values(), *AUTOENCODER.values()):
+    trusted(function)

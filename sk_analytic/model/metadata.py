@@ -7,8 +7,8 @@ import numpy as np
 import scipy.sparse
 
 from ..exceptions import ReceivedArgumentError
-from ..hyperparameters import nearest
 from ..typing import Array
+from ..validation import nearest
 from .callables import OF_VALIDATION, meaning_of
 
 

@@ -4,8 +4,8 @@ What follows the gradient's mean takes a step for several gradients. The average
 leave its steps alone, or pull them together; each has a slot that predicts in θ's stead.
 """
 
-from ..hyperparameters import Interval
 from ..typing import Array, Arrays, Number
+from ..validation import Interval
 from .base import UNIT, Link
 from .state import Now
 

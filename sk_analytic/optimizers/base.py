@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..display import block, labelled
-from ..hyperparameters import Hyperparameters, Interval, check_range, nearest
+from ..hyperparameters import Hyperparameters
 from ..parameters import Layout
 from ..sparse_gradients import SparseGradient
+from ..trust import trusted
 from ..typing import Array
+from ..validation import Interval, check_range, nearest
 from .composite import Composite, named, names_of, unnamed
 from .plan import Placement, Plan, fits, placements_of
 from .schedules import Schedule
@@ -152,6 +154,7 @@ class Link(_Scheduled):
         return [Placement(self, tuple(blocks.values()), type(self).__name__)]
 
 
+@trusted
 class Optimizer:
     """What steps: ``init`` a state, then ``update`` θ by gradients.
 

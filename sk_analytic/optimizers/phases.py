@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
 from ..display import block
-from ..hyperparameters import Hyperparameters, Interval, check_range, unknown_hyperparameter
+from ..hyperparameters import Hyperparameters, unknown_hyperparameter
+from ..validation import Interval, check_range
 from .base import Optimizer
 from .scipy_methods import FullBatch
 

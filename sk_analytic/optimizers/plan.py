@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..hyperparameters import Hyperparameters, Interval, Range
+from ..hyperparameters import Hyperparameters
 from ..sparse_gradients import SparseGradient, spread
 from ..typing import Array
+from ..validation import Interval, Range
 from .compiled import engine_for
 from .engines import MOST_KEPT
 from .schedules import Schedule

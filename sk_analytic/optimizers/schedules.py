@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..hyperparameters import Hyperparameters, Interval, check_range
+from ..hyperparameters import Hyperparameters
+from ..validation import Interval, check_range
 from .composite import Composite, named, names_of, unnamed
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import scipy
 import scipy.optimize
 from scipy.optimize import OptimizeResult
 
-from ..hyperparameters import Hyperparameters, Interval
+from ..hyperparameters import Hyperparameters
 from ..typing import Array
+from ..validation import Interval
 
 COUNT = Interval(1, np.inf, closed="left", integral=True)
 POSITIVE = Interval(0, np.inf, closed="neither")

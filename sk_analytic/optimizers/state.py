@@ -16,9 +16,11 @@ from numpy.typing import DTypeLike
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout
 from ..sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
+from ..trust import trusted
 from ..typing import Array, Shape
 
 
+@trusted
 class Now:
     """What `Link.coefficients` is told about this moment; a link keeps one for all blocks in lockstep.
 
@@ -59,6 +61,7 @@ class Now:
         return f"Now(t={self.t}, memory={self.memory})"
 
 
+@trusted
 class LinkState:
     """What one link in its place remembers.
 
@@ -97,6 +100,7 @@ class LinkState:
         return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
 
 
+@trusted
 class State:
     """State of an optimizer over one θ. It pickles, and goes on bitwise as it would have.
 

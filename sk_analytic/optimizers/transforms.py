@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..hyperparameters import Interval
 from ..typing import Array, Arrays, Number
+from ..validation import Interval
 from .base import AMOUNT, POSITIVE, UNIT, Link
 from .state import Now
 

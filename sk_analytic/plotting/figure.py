@@ -1,10 +1,10 @@
-"""matplotlib, which is imported when something is drawn."""
+"""The import of matplotlib, when something is drawn and not before."""
 
 from typing import Any
 
 
 def pyplot() -> Any:
-    """Return `matplotlib.pyplot`; an error that names the extra where it is not installed."""
+    """Return `matplotlib.pyplot`; raise an error that names the extra if it is not installed."""
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:

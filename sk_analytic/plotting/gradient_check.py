@@ -1,4 +1,4 @@
-"""A gradient beside its differences, entry by entry."""
+"""Plots of analytic against numerical derivatives, entry by entry."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
 
 
 class GradientCheckDisplay:
-    """Analytic against numerical gradient, entry by entry.
+    """Plot analytic against numerical derivatives, entry by entry.
 
-    For each block of θ, one panel sets the analytic derivative of every entry against the numerical one: what is
-    right lies on the identity line. A second shows the relative error by entry, in the block's own shape: a
-    row, a column or a triangle that is wrong is seen at once. Of a large block an even grid of entries is
-    looked at.
+    For each block of θ, the left panel plots the analytic derivative of every entry against the numerical one: right
+    entries lie on the identity line. The right panel shows the relative error of every entry in the shape of the
+    block, so that a wrong row, column or triangle stands out. Large blocks are compared on an even grid of entries.
 
     Parameters
     ----------
     entries : list of Entries
-        What was compared; `from_estimator` and `from_callables` make it.
+        The compared entries, from `from_estimator` or `from_callables`.
 
     Attributes
     ----------
     entries : list of Entries
-        By block: ``block``, ``shape``, ``analytic``, ``numerical``, ``indices``, ``relative_error``.
+        For each block its ``block``, ``shape``, ``analytic``, ``numerical``, ``indices`` and ``relative_error``.
     figure_ : matplotlib.figure.Figure
         The figure.
     axes_ : ndarray of shape (n_blocks, 2)
-        Its panels.
+        The panels.
 
     See Also
     --------
@@ -79,31 +78,31 @@ class GradientCheckDisplay:
         estimator : estimator of this package
             Need not be fitted.
         X : array-like of shape (n_samples, n_features)
-            A few dozen rows are enough.
+            A few dozen samples are enough.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where the estimator takes them.
+            Targets, if the estimator takes them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         blocks : str or iterable of str, default=None
-            The blocks to look at; all by default.
+            Blocks to compare, by name; all by default.
         max_entries : int, default=400
-            Entries of a block that are looked at, at four evaluations of the loss each.
+            Largest number of entries to compare in a block; each takes at least four evaluations of the loss.
         random_state : int, RandomState instance or None, default=None
-            For the starting parameters.
+            Determines the starting parameters, and the point near them at which the gradients are compared.
         plot : bool, default=True
-            Whether to draw where matplotlib is installed; `plot` draws in any case.
+            Whether to draw if matplotlib is installed. The method `plot` draws in any case.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it.
+            Further data of the samples, for the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
-            Drawn, if it could be.
+            The display, drawn if ``plot`` is True and matplotlib is installed.
 
         Raises
         ------
         TypeError
-            For what is no estimator of this package.
+            If ``estimator`` is not one of this package.
         """
         require_estimator(cls.__name__, estimator)
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
@@ -135,35 +134,35 @@ class GradientCheckDisplay:
         gradient : callable
             ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
         params : structure
-            Where to look.
+            The parameters near which to compare.
         X : array-like of shape (n_samples, n_features), default=None
-            Rows, where the functions take them.
+            Data, if the functions take it.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where the functions take them.
+            Targets, if the functions take them.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         blocks : str or iterable of str, default=None
-            The blocks to look at; all by default.
+            Blocks to compare, by name; all by default.
         max_entries : int, default=400
-            Entries of a block that are looked at, at four evaluations of the loss each.
+            Largest number of entries to compare in a block; each takes at least four evaluations of the loss.
         random_state : int, default=0
-            For the point beside ``params`` that is looked at.
+            Determines the point near ``params`` at which the gradients are compared.
         plot : bool, default=True
-            Whether to draw where matplotlib is installed; `plot` draws in any case.
+            Whether to draw if matplotlib is installed. The method `plot` draws in any case.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it.
+            Further data of the samples, for the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
-            Drawn, if it could be.
+            The display, drawn if ``plot`` is True and matplotlib is installed.
         """
         objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)
         entries = compare_entries(objective, theta, batch, seed=random_state, blocks=blocks, max_entries=max_entries)
         return cls(entries)._drawn(plot)
 
     def _drawn(self, plot: bool) -> GradientCheckDisplay:
-        """This display, drawn where that is wanted and possible."""
+        """This display, drawn if that is asked for and possible."""
         if plot:
             try:
                 pyplot()
@@ -173,7 +172,7 @@ class GradientCheckDisplay:
         return self
 
     def plot(self, *, axes: Any = None) -> GradientCheckDisplay:
-        """Draw two panels a block.
+        """Draw two panels for each block.
 
         Parameters
         ----------
@@ -206,7 +205,7 @@ class GradientCheckDisplay:
 
 
 def _draw_identity(ax: Any, entries: Any) -> None:
-    """Analytic against numerical derivatives, on the identity line where they agree."""
+    """Plot analytic against numerical derivatives, and the identity line."""
     numerical, analytic = entries.numerical.ravel(), entries.analytic.ravel()
     finite = np.isfinite(numerical) & np.isfinite(analytic)
     both = np.concatenate([numerical[finite], analytic[finite]])
@@ -221,7 +220,7 @@ def _draw_identity(ax: Any, entries: Any) -> None:
 
 
 def _draw_errors(ax: Any, entries: Any) -> None:
-    """Relative error by entry as a heat map, in the block's own shape; more axes than two are laid side by side."""
+    """Relative error by entry as a heat map in the shape of the block, axes beyond the second side by side."""
     from matplotlib.colors import LogNorm
 
     errors = entries.relative_error
@@ -239,7 +238,7 @@ def _draw_errors(ax: Any, entries: Any) -> None:
 
 
 def _label_ticks(axis: Any, indices: Any, length: int, most: int = 6) -> None:
-    """Name a few of the entries looked at by their index in the block."""
+    """Label a few of the compared entries by their index in the block."""
     if len(indices) == length:
         places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
         axis.set_ticks(places, [str(indices[place]) for place in places])

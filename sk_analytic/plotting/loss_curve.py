@@ -1,4 +1,4 @@
-"""How training went: the loss, the validation score, the learning rate, and which optimizer it was."""
+"""Plots of training: the loss, the validation score and the learning rate over epochs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -10,30 +10,29 @@ from sklearn.utils.validation import check_is_fitted
 from ..typing import Array
 from .figure import axes_for, pyplot
 
-OUTWARD = 55  # points: where a third axis stands if the second is taken
+OUTWARD = 55  # points by which a third axis is moved outward if the second is taken
 
 
 class LossCurveDisplay:
-    """Training loss over epochs, with the validation score and the learning rate on axes of their own.
+    """Plot the training loss over epochs, with the validation score and the learning rate on their own axes.
 
-    Several estimators stand on one axis if the ``ax_`` of the first display is given to the next: each has a colour,
-    and they share the axes of scores and rates. Where there were several optimizers, `Phases`, a vertical line stands
-    where one took over.
+    To compare several estimators, pass the ``ax_`` of the first display to the next: each gets its own colour, and they
+    share the axes of scores and rates. With several optimizers (`Phases`), a vertical line marks where one took over.
 
     Parameters
     ----------
     loss_curve : array-like of shape (n_epochs,)
         Loss of each epoch.
     validation_scores : array-like of shape (n_epochs,), default=None
-        Scores of held-out rows.
+        Validation score of each epoch.
     learning_rates : dict of str to array-like of shape (n_epochs,), default=None
-        Rates by what they are rates of; NaN where there is none.
+        Learning rate of each epoch, by the names of its blocks; NaN if an epoch has none.
     phases : list of tuple (int, str), default=None
-        For each optimizer the epochs before it, and its name.
+        For each optimizer, the number of epochs before it, and its name.
     estimator_name : str, default=None
-        What the legend says.
+        Label of the curve in the legend.
     ylabel : str, default="loss"
-        What the curve is.
+        Label of the axis of the loss.
 
     Attributes
     ----------
@@ -101,27 +100,27 @@ class LossCurveDisplay:
         learning_rate: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Draw how the training of an estimator went.
+        """Plot the training of a fitted estimator.
 
         Parameters
         ----------
         estimator : fitted estimator
-            Of this package, or another one that has a ``loss_curve_``. For a pipeline give its last step.
+            An estimator of this package, or another one with a ``loss_curve_``. Of a pipeline, pass the last step.
         ax : matplotlib Axes, default=None
-            Where to draw; the ``ax_`` of another display puts both on one. A new figure by default.
+            Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
         name : str, default=None
-            What the legend says; the optimizer by default.
+            Label of the curve in the legend; the optimizer by default.
         validation : bool, default=True
-            Whether to draw the validation scores, where there are any.
+            Whether to draw the validation scores, if there are any.
         learning_rate : bool, default=False
-            Whether to draw the learning rates, where there are any.
+            Whether to draw the learning rates, if there are any.
         **kwargs : dict
-            Of `matplotlib.axes.Axes.plot`, for the loss.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the loss.
 
         Returns
         -------
         display : LossCurveDisplay
-            Drawn. Where training had no loss, the curve is the norm of the gradient.
+            The display, drawn. If training had no loss, the curve is the norm of the gradient.
 
         Raises
         ------
@@ -163,20 +162,20 @@ class LossCurveDisplay:
         learning_rate: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Draw.
+        """Draw the curves.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
         name : str, default=None
-            What the legend says; ``estimator_name`` by default.
+            Label of the curve in the legend; ``estimator_name`` by default.
         validation : bool, default=True
-            Whether to draw the validation scores, where there are any.
+            Whether to draw the validation scores, if there are any.
         learning_rate : bool, default=False
-            Whether to draw the learning rates, where there are any.
+            Whether to draw the learning rates, if there are any.
         **kwargs : dict
-            Of `matplotlib.axes.Axes.plot`, for the loss.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the loss.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The way of an optimizer over the loss, in two chosen parameters."""
+"""The path of an optimizer on the loss surface, in two chosen parameters."""
 
 import re
 import warnings
@@ -11,9 +11,10 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from ..data.arrays import MONITOR
-from ..hyperparameters import nearest, require_estimator
-from ..parameters import Layout, Parameters
+from ..hyperparameters import require_estimator
+from ..parameters import Layout
 from ..typing import Array
+from ..validation import nearest
 from .figure import axes_for, pyplot
 
 MARGIN = 0.25  # of the path's extent, to each side
@@ -21,24 +22,24 @@ SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
 
 
 class OptimizerPathDisplay:
-    """The path of two parameters during a fit, over the contours of the loss.
+    """Plot the path of two parameters during a fit, on the contours of the loss.
 
-    The contours show the objective (loss and penalty) as a function of the two, with all other parameters where they
-    ended. Of a model of two parameters that is the surface on which the optimizer moved; of a larger one it is a cut
-    through it, and a path that seems to climb may have gone down in another direction.
+    The contours show the objective (loss and penalty) as a function of the two parameters, with all others at their
+    final values. For a model with two parameters, that is the surface on which the optimizer moved. For a larger model
+    it is a cut through it, and a path that seems to climb may descend in another direction.
 
     Parameters
     ----------
     path : ndarray of shape (n_epochs + 1, 2)
         The two parameters before training and after each epoch.
     names : tuple of str
-        What they are called.
+        Names of the two parameters.
     grid : tuple of ndarray of shape (n_grid,), default=None
-        Values of the first and of the second parameter at which the surface is known.
+        Values of the first and of the second parameter at which the surface was evaluated.
     surface : ndarray of shape (n_grid, n_grid), default=None
-        The objective there; rows belong to the second parameter.
+        The objective on the grid; its rows belong to the second parameter.
     estimator_name : str, default=None
-        What the legend says.
+        Label of the path in the legend.
 
     Attributes
     ----------
@@ -109,89 +110,72 @@ class OptimizerPathDisplay:
         line_kw: Mapping[str, Any] | None = None,
         **fit_params: Any,
     ) -> Self:
-        """Fit a copy of an estimator, and draw the way of two of its parameters.
+        """Fit a copy of an estimator and plot the path of two of its parameters.
 
         Parameters
         ----------
         estimator : estimator of this package
-            Need not be fitted, and is not changed: a clone without its callbacks is trained from the start.
+            Need not be fitted, and is not changed: a clone without callbacks is trained from its starting parameters.
         X : array-like of shape (n_samples, n_features)
-            Rows to train on.
+            Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets, where the estimator takes them.
+            Targets, if the estimator takes them.
         params : tuple of two str, default=None
             Entries of the parameters: a block that is one number, ``"rate"``, or an entry of a larger one,
-            ``"coef[0]"`` or ``"W[1, 2]"``. They need not be named where there are only two.
+            ``"coef[0]"`` or ``"W[1, 2]"``. Not needed if the model has only two.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         ax : matplotlib Axes, default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
         name : str, default=None
-            What the legend says; the optimizer by default.
+            Label of the path in the legend; the optimizer by default.
         surface : bool, default=True
-            Whether to draw the contours; not for a second path on the axes of the first.
+            Whether to draw the contours. Set it to False for a second path on the same axes.
         n_grid : int, default=50
-            The surface is evaluated at so many values of each of the two.
+            Number of values of each parameter at which the surface is evaluated.
         max_rows : int, default=1000
-            Where there are more rows, the surface is that of about so many of them.
+            Largest number of samples on which the surface is evaluated, approximately.
         line_kw : dict, default=None
-            Of `matplotlib.axes.Axes.plot`, for the path.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the path.
         **fit_params : array-like
-            What else `fit` takes: further data of the rows, for the callables that name it, and rows to validate on.
+            Further arguments of `fit`: data of the samples for the callables that name it, and validation data.
 
         Returns
         -------
         display : OptimizerPathDisplay
-            Drawn.
+            The display, drawn.
 
         Raises
         ------
         TypeError
-            For what is no estimator of this package.
+            If ``estimator`` is not one of this package.
         ValueError
-            If ``params`` are not two entries of the parameters, and if a surface is asked for where there is no loss.
-            Like all that can be refused, before anything is trained.
+            If ``params`` are not two entries of the parameters, or if there is no loss to draw a surface of. Raised
+            before training.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
         require_estimator(cls.__name__, estimator)
         _style(line_kw)
-        trained = clone(estimator)
-        if hasattr(trained, "_skl_callbacks"):
-            trained.set_callbacks()  # they are the user's, whose fit this is not
-        metadata = {name: fit_params[name] for name in trained._metadata_names("partial_fit") & fit_params.keys()}
-        start, _ = trained._prepare_start(X, y, sample_weight, metadata, goes_on=False, seed=0)
+        fit = _WatchedFit(estimator, X, y, sample_weight, fit_params)
+        start, _ = fit.prepared(goes_on=False)
         places = _places(start.objective.layout, params)
+        names = tuple(_name(start.objective.layout, place) for place in places)
         if surface:
             _require_value(start.objective)
-        path: list[Array] = []
-
-        def watch(theta: Parameters) -> None:
-            path.append(theta.vector[places])
-
-        validation = tuple(fit_params.pop(f"{name}_val", None) for name in ("X", "y", "sample_weight"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            trained._fit_arrays(X, y, sample_weight, fit_params, validation, watch)
-        display = cls(
-            np.array(path, dtype=float),
-            tuple(_name(start.objective.layout, place) for place in places),
-            estimator_name=name or type(trained.optimizer_).__name__,
-        )
+        path = fit.run(places)
+        trained = fit.estimator
+        display = cls(path, names, estimator_name=name or type(trained.optimizer_).__name__)
         if surface:
-            training, rows = trained._prepare_start(
-                X, y, sample_weight, metadata, seed=trained._training.seed, goes_on=True
-            )
-            objective, theta, rows = training.objective, trained._read_params(), rows[-1]
-            batches = rows.sample(
-                max(1, max_rows // rows.batch_size), MONITOR, batch_size=min(max_rows, rows.batch_size)
-            )
-            display._evaluate(objective, theta, places, batches, n_grid)
+            end, rows = fit.prepared(goes_on=True, seed=trained._training.seed)
+            batch_size = min(max_rows, rows[-1].batch_size)
+            batches = rows[-1].sample(max(1, max_rows // rows[-1].batch_size), MONITOR, batch_size=batch_size)
+            display._evaluate(end.objective, trained._read_params(), places, batches, n_grid)
         return display.plot(ax, line_kw=line_kw)
 
     def _evaluate(self, objective: Any, theta: Any, places: list[int], batches: list[Any], n_grid: int) -> None:
-        """Look at the objective on a grid around the path."""
+        """Evaluate the objective on a grid around the path."""
         low, high = self.path.min(axis=0), self.path.max(axis=0)
         extent = np.where(high > low, high - low, np.maximum(1.0, np.abs(high)))
         self.grid = tuple(np.linspace(low - MARGIN * extent, high + MARGIN * extent, n_grid).T)
@@ -203,16 +187,16 @@ class OptimizerPathDisplay:
                     self.surface[row, column] = objective.mean_value(theta, batches)
 
     def plot(self, ax: Any = None, *, name: str | None = None, line_kw: Mapping[str, Any] | None = None) -> Self:
-        """Draw.
+        """Draw the path and the surface.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
         name : str, default=None
-            What the legend says; ``estimator_name`` by default.
+            Label of the path in the legend; ``estimator_name`` by default.
         line_kw : dict, default=None
-            Of `matplotlib.axes.Axes.plot`, for the path.
+            Keyword arguments of `matplotlib.axes.Axes.plot` for the path.
 
         Returns
         -------
@@ -232,14 +216,51 @@ class OptimizerPathDisplay:
         return self
 
     def _draw_surface(self, values: Any) -> Any:
-        """Contours that are dense at the bottom, where they tell most."""
+        """Draw contours that are dense near the minimum."""
         lowest, height = values.min(), np.nanmedian(values.filled(np.nan)) - values.min()
         levels = lowest + 4 * (height or 1.0) * np.geomspace(SMALLEST_LEVEL, 1.0, 15)
         return self.ax_.contour(*(self.grid or ()), values, levels=levels, colors="0.75", linewidths=0.7, zorder=0)
 
 
+class _WatchedFit:
+    """A fit of a copy of an estimator that records two entries of its parameters, at the start and after each epoch.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        Not changed.
+    X, y, sample_weight : array-like
+    fit_params : dict
+        What else `fit` takes.
+    """
+
+    def __init__(self, estimator: Any, X: ArrayLike, y: Any, sample_weight: Any, fit_params: Mapping[str, Any]) -> None:
+        self.estimator = clone(estimator)
+        if hasattr(self.estimator, "_skl_callbacks"):
+            self.estimator.set_callbacks()  # the user's callbacks are for the user's fits
+        self.samples = X, y, sample_weight
+        self.validation = tuple(fit_params.get(f"{name}_val") for name in ("X", "y", "sample_weight"))
+        self.metadata = {name: fit_params[name] for name in fit_params.keys() - {"X_val", "y_val", "sample_weight_val"}}
+
+    def prepared(self, *, goes_on: bool, seed: int = 0) -> Any:
+        """The training where the fit would start, or where it has ended, and its rows."""
+        names = self.estimator._metadata_names("partial_fit")
+        metadata = {name: values for name, values in self.metadata.items() if name in names}
+        return self.estimator._prepare_start(*self.samples, metadata, goes_on=goes_on, seed=seed)
+
+    def run(self, places: list[int]) -> Array:
+        """Train, and return the two entries, a row for each time."""
+        points: list[Array] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.estimator._fit_arrays(
+                *self.samples, self.metadata, self.validation, lambda theta: points.append(theta.vector[places])
+            )
+        return np.array(points, dtype=float)
+
+
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How the path is drawn; matplotlib's error for what it does not know."""
+    """Return how to draw the path; matplotlib raises for arguments that it does not know."""
     from matplotlib import cbook
     from matplotlib.lines import Line2D
 
@@ -259,7 +280,7 @@ def _require_value(objective: Any) -> None:
 
 
 def _places(layout: Layout, params: Sequence[str] | None) -> list[int]:
-    """Indices in the vector of the two entries that are meant."""
+    """Indices of the two named entries in the vector."""
     if params is None:
         if layout.size != 2:
             raise ValueError(
@@ -296,7 +317,7 @@ def _place(layout: Layout, entry: str) -> int:
 
 
 def _name(layout: Layout, place: int) -> str:
-    """What an entry of the vector is called."""
+    """Return the name of an entry of the vector."""
     at = next(i for i, where in enumerate(layout.slices) if where.start <= place < where.stop)
     index = np.unravel_index(place - layout.slices[at].start, layout.shapes[at])
     return layout.names[at] + (f"[{', '.join(map(str, index))}]" if layout.shapes[at] else "")

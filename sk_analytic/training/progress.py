@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..parameters import Parameters
+from ..trust import trusted
 
 
+@trusted
 @dataclass
 class History:
     """What has happened to θ since it was initialised.
@@ -54,6 +56,7 @@ class History:
         )
 
 
+@trusted
 @dataclass
 class StoppingState:
     """How far a fit has come on the way to its end, which one that goes on with it must know.

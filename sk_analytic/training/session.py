@@ -21,6 +21,7 @@ from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Parameters
+from ..trust import trusted
 from .full_batch import failure, minimize
 from .minibatches import eval_params, train
 from .progress import History, Monitor, StoppingState
@@ -43,6 +44,7 @@ class NotConverged(NamedTuple):
     is_suspicious: bool = False
 
 
+@trusted
 class Training:
     """One run of training.
 

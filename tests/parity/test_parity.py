@@ -157,9 +157,12 @@ RULES = {name: rule for name, rule in RULES.items() if isinstance(rule, Optimize
 def test_every_rule_has_cases_for_all_its_settings(rule):
     """A rule that is new needs a reference, with each hyperparameter away from its default at least once."""
     tried = [link for case in CASES for link in links_of(case.ours) if type(link) is type(rule)]
-    assert tried, f"{type(rule).__name__} has no case in the table of references."
+    kind = type(rule).__name__
+    where = "to CASES in tests/parity/references.py"
+    assert tried, f"Add {where} the reference of {kind}: Case({kind}(), Torch(...)), Optax(...), or its equations."
     for name, default in rule.get_params().items():
-        assert any(getattr(link, name) != default for link in tried), f"{name} is never but {default!r}"
+        away = any(getattr(link, name) != default for link in tried)
+        assert away, f"Add {where} a case of {kind} in which {name} is not its default, {default!r}."
 
 
 def test_a_missing_reference_skips_or_fails(monkeypatch):

@@ -1,7 +1,7 @@
-"""Faults that depend on a row and a unit: activations and their derivatives.
+"""Faults that depend on a sample and a unit: activations and their derivatives.
 
-On a single row, what reaches a hidden unit's weights is one number per unit times the unit's inputs. So
-if the derivative of its activation is wrong, true and analytic gradient have one ratio per row and unit.
+On a single sample, the gradient of a hidden unit's weights is one number per unit times the unit's inputs. So if the
+derivative of its activation is wrong, true and analytic gradient have one ratio per sample and unit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Ratios:
     axis : int
         The units' axis.
     units : ndarray of int
-        The units looked at.
+        The compared units.
     table, errors : ndarray of shape (n_rows, n_units)
         Ratios and their errors; infinite where the gradient alone is zero, NaN where both are.
     """
@@ -39,11 +39,11 @@ class Ratios:
 
     @property
     def told(self) -> Array:
-        """The ratios there are."""
+        """The ratios that exist."""
         return self.table[~np.isnan(self.table)]
 
     def agree(self, predicted: Array | float) -> Array:
-        """Which of the ratios there are agree with a prediction for all."""
+        """Return a mask of the existing ratios that agree with a prediction for all."""
         there = ~np.isnan(self.table)
         table, errors, predicted = self.table[there], self.errors[there], np.broadcast_to(predicted, there.shape)[there]
         with np.errstate(invalid="ignore"):
@@ -61,7 +61,7 @@ class Ratios:
 
     @classmethod
     def of(cls, case: Case) -> list[Ratios]:
-        """Return those of a case, one for each axis that has them; looked for once."""
+        """Return those of a case, one for each axis that has them; computed once."""
         if "_ratios" not in case.__dict__:
             found = [cls._along(case, axis) for axis in range(len(case.shape))]
             case.__dict__["_ratios"] = [r for r in found if r is not None]
@@ -110,8 +110,8 @@ class UnitSign(Hypothesis):
     identifier = "unit_sign"
     meaning = "Wrong on one side of a unit's input: a mask as of ReLU is missing, too much, or has another slope."
     template = (
-        "By row and unit it is either right or {what} ({n_wrong} of {n} looked at, along axis {axis}): one sign of the "
-        "unit's input is treated wrongly. Look at the mask that the activation (ReLU) puts on the gradient."
+        "By sample and unit it is either right or {what} ({n_wrong} of {n} compared, along axis {axis}): one sign of "
+        "the unit's input is treated wrongly. Look at the mask that the activation (ReLU) puts on the gradient."
     )
     rank = 48
 
@@ -169,8 +169,8 @@ class InputFactor(Hypothesis):
     identifier = "other_inputs"
     meaning = "The gradient belongs to another X: shifted, reversed, centred or scaled features."
     template = (
-        "True and analytic gradient have one ratio per row and feature, and it turns X into {slope}: loss and gradient "
-        "do not multiply by the same X. Is it centred or scaled in one of them only?"
+        "True and analytic gradient have one ratio per sample and feature, and it turns X into {slope}: loss and "
+        "gradient do not multiply by the same X. Is it centred or scaled in one of them only?"
     )
     rank = 48
 
@@ -203,9 +203,9 @@ class InputFactor(Hypothesis):
 class Activation(Hypothesis):
     identifier = "activation_derivative"
     meaning = (
-        "What comes down to a unit is off by one factor a row: the derivative of its activation, or of what follows it."
+        "The gradient that reaches a unit is off by one factor per sample: its activation's derivative, or a later one."
     )
-    template = "True and analytic gradient have one ratio per row and unit along axis {axis}{what}.{hint}"
+    template = "True and analytic gradient have one ratio per sample and unit along axis {axis}{what}.{hint}"
     rank = 49
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -220,8 +220,8 @@ class Activation(Hypothesis):
                 low, high = float(told.min()), float(told.max())
                 what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
                 hint = (
-                    " What comes down to the unit from the output is off: the derivative of its activation, of the "
-                    "loss or link after it, or a path that was left out."
+                    " The gradient that reaches the unit from the output is off: the derivative of its activation, of "
+                    "the loss or link after it, or a path that was left out."
                 )
                 evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
                 return self.explain(axis=ratios.axis, what=what, hint=hint, evidence=evidence)
@@ -242,7 +242,7 @@ class Activation(Hypothesis):
 
     @staticmethod
     def _inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
-        """What units of a first layer may have as input: X times a block, plus another block or nothing."""
+        """Possible inputs of the units of a first layer: X times a block, plus another block or nothing."""
         layout, situation = case.subject.layout, case.situation
         X = dense(situation.batch)[: len(ratios.table)]
         if X.ndim != 2:

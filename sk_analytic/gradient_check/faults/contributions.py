@@ -1,8 +1,8 @@
-"""What each row, and each output of a row, contributes to the derivative along a direction.
+"""The contribution of each sample, and of each of its outputs, to the derivative along a direction.
 
-Where the loss has a name, differences of `forward` along a direction give all rows and outputs at once:
-contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A loss of
-the user's own is asked row by row.
+If the loss has a name, differences of `forward` along a direction give all samples and outputs at once:
+contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A
+user's own loss is evaluated sample by sample.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...finite_differences import extrapolated
 from ...losses import Loss
 from ...objective import match_target
 from ...typing import Array
@@ -18,7 +19,7 @@ from ..differences import FIRST_STEP
 from ..evaluation import Situation, replaced, take
 from ..evidence import Case
 
-MOST_ROWS = 128  # rows that a loss of the user's own is asked one by one
+MOST_ROWS = 128  # rows on which a user's own loss is evaluated one by one
 
 
 class Contributions:
@@ -67,9 +68,7 @@ class Contributions:
             }
             if any(p is None or p.shape != here.shape for p in at.values()):
                 return
-            coarse = (at[FIRST_STEP] - at[-FIRST_STEP]) / (2 * FIRST_STEP)
-            fine = (at[FIRST_STEP / 2] - at[-FIRST_STEP / 2]) / FIRST_STEP
-            slopes.append(((4 * fine - coarse) / 3).reshape(len(here), -1))
+            slopes.append(extrapolated(at.__getitem__, FIRST_STEP).reshape(len(here), -1))
         self.prediction, self.slopes = here, np.stack(slopes, axis=-1)
 
     def derivative(self, loss: Loss | None = None, y: Array | None = None) -> Array | None:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evaluation import Situation, SpentError
+from ..evaluation import Situation, SpentError, dense, replaced
 from ..evidence import Case
 from ..hypotheses import Diagnosis, Hypothesis
 from .transformed import is_near
 
-SMALL = 48  # entries that are looked at one by one
-SAMPLE = 6  # slices that are tried first: where all are wrong nothing is to be found
+SMALL = 48  # entries that are compared one by one
+SAMPLE = 6  # slices that are tried first: if all are wrong, the search ends
 MOST_PARTS = 200  # directions spent on one axis
 AGREES = 3e-6
 
@@ -30,7 +30,7 @@ class Places:
     Attributes
     ----------
     mask : ndarray of bool or None
-        The wrong entries; None where the whole block is wrong, or nothing definite can be said.
+        The wrong entries; None if the whole block is wrong, or if they cannot be told apart.
     indices : tuple of list of int
         By axis, the indices of the wrong slices.
     """
@@ -39,14 +39,14 @@ class Places:
         self.case, self.situation = case, case.situation
         self.budget = 6 * MOST_PARTS
         self.norm = case.mismatch
-        self.mask: Any = self._find()  # None where the wrong places cannot be told
+        self.mask: Any = self._find()
         self.indices: tuple[Any, ...] = ()
         if self.mask is not None:
             self.indices = tuple(np.unique(axis).tolist() for axis in np.nonzero(self.mask))
 
     @classmethod
     def of(cls, case: Case) -> Places:
-        """Return those of a case; looked for once."""
+        """Return those of a case; searched for once."""
         if "_places" not in case.__dict__:
             case.__dict__["_places"] = cls(case)
         places: Places = case.__dict__["_places"]
@@ -68,7 +68,7 @@ class Places:
         return None
 
     def _rectangle(self) -> Array | None:
-        """The wrong slices along each axis, where what is outside of them is right."""
+        """The wrong slices along each axis, if all entries outside them are right."""
         shape = self.case.shape
         mask = np.ones(shape, bool)
         for axis, length in enumerate(shape):
@@ -80,7 +80,7 @@ class Places:
         return None if mask.all() or not mask.any() or self.is_wrong(~mask) else mask
 
     def _slices(self, axis: int, length: int) -> list[int] | None:
-        """Indices of the wrong slices along an axis by halving; None if all are, or too many to tell."""
+        """Indices of the wrong slices along an axis, by halving; None if all are wrong, or too many to tell."""
         sample = self.case.subject.rng.choice(length, min(SAMPLE, length), replace=False)
         if length > SAMPLE and all(self.is_wrong(self._slab(axis, [i])) for i in sample):
             return None
@@ -118,11 +118,11 @@ class Places:
         true, error = self.situation.slope(case.index, array, scale=scale)
         if not np.isfinite(true):
             return False
-        share = 1e-7 * self.norm  # what is nothing beside the fault as a whole
+        share = 1e-7 * self.norm  # negligible beside the whole fault
         return abs(claimed - true) > AGREES * max(scale, abs(true)) + 3 * error + share
 
     def relation(self) -> tuple[str, float | None]:
-        """Words for what the gradient is in the wrong places, and the factor, if it is one."""
+        """Describe the gradient in the wrong places; return the factor too, if it is off by one."""
         case, mask = self.case, self.mask
         analytic = case.analytic() * mask
         if not analytic.any():
@@ -152,7 +152,7 @@ def _triangles(shape: Shape) -> Iterator[Array]:
 
 
 class OnlySomePlaces(Hypothesis):
-    """Base of the causes that say where in the block the fault is."""
+    """Base of the causes that locate the fault within the block."""
 
     rank = 40
 
@@ -177,7 +177,7 @@ class OnlySomePlaces(Hypothesis):
 
 
 def _ends_hint(places: Places, shape: Shape) -> str:
-    """A word on places at an end of an axis, where recursions and loops start and stop."""
+    """A hint for places at an end of an axis, at which recursions and loops start or stop."""
     for axis, (chosen, length) in enumerate(zip(places.indices, shape, strict=True)):
         if len(chosen) == 1 and length > 2:
             if chosen[0] == 0:
@@ -286,8 +286,6 @@ class Through(Hypothesis):
                     middle = length // 2
                     words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
                     yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
-        from ..evaluation import dense
-
         X = dense(case.situation.batch)
         if X.ndim == 2 and X.shape[1] > 2:
             place = 0 if self.first else X.shape[1] - 1
@@ -306,8 +304,6 @@ class Through(Hypothesis):
         return None if self._heals(case, at(middle)) else at(place)
 
     def _without_column(self, case: Case, situation: Situation, place: int, middle: int) -> Situation | None:
-        from ..evaluation import dense, replaced
-
         def at(where: int) -> Situation:
             X = dense(situation.batch).copy()
             X[:, where] = 0
@@ -350,7 +346,7 @@ class LastStep(Through):
 class ThroughBlock(Hypothesis):
     identifier = "through_block"
     meaning = "The fault enters through another block: with that block at zero the gradient is right."
-    template = "The gradient is right as soon as {} is zero: what reaches this block through it is wrong or missing."
+    template = "The gradient is right as soon as {} is zero: the part that comes through it is wrong or missing."
     rank = 47
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -368,9 +364,9 @@ class ThroughBlock(Hypothesis):
 
 class Permuted(Hypothesis):
     identifier = "permuted"
-    meaning = "The slices of the block along an axis stand in another order."
+    meaning = "The slices of the block along an axis are in another order."
     template = (
-        "Its slices along axis {axis} stand in another order (agreement {agreement:.1g} after sorting them): {order}."
+        "Its slices along axis {axis} are in another order (agreement {agreement:.1g} after sorting them): {order}."
     )
     rank = 39
 
@@ -405,7 +401,7 @@ class Permuted(Hypothesis):
 
 
 def pattern(case: Case) -> tuple[str, dict[str, float]]:
-    """Words for what is seen where nothing explains: where, and how the ratio is spread."""
+    """Describe a fault that nothing explains: where it is, and how the ratio of the derivatives is spread."""
     places = None
     with contextlib.suppress(SpentError):
         places = Places.of(case)
@@ -417,7 +413,7 @@ def pattern(case: Case) -> tuple[str, dict[str, float]]:
         where = " and ".join(f"{_listed(i)} along axis {a}" for a, i in enumerate(places.indices))
         words.append(f"{int(places.mask.sum())} of {case.size} entries are wrong, {where}.")
     elif case.size > 1:
-        words.append("It is wrong all over the block.")
+        words.append("The whole block is wrong.")
     words.append(f"Analytic and numerical derivatives along random directions correlate to {cosine:.3f}.")
     zeros = float(np.mean(case.analytic() == 0))
     if zeros:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ...data.arrays import Batch
+from ...finite_differences import extrapolated, size_of
 from ...typing import Array
-from ..evaluation import Situation, dense, replaced, size_of, take
+from ..evaluation import Situation, dense, replaced, take
 from ..evidence import Case, Fit
 from ..hypotheses import Diagnosis, Hypothesis
 from .contributions import Contributions
@@ -51,7 +52,7 @@ class Stale(Hypothesis):
 class Constant(Hypothesis):
     identifier = "constant_gradient"
     meaning = "The gradient does not depend on θ, though the derivative does."
-    template = "It does not change with θ at all, though the derivative does. Does it use parameters of its own?"
+    template = "It does not change with θ at all, though the derivative does. Does it use other parameters?"
     rank = 31
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -108,7 +109,7 @@ class OtherInputs(Hypothesis):
 
     @staticmethod
     def _inputs(X: Array) -> Iterator[Any]:
-        """Words and what may stand in the place of X."""
+        """Pairs of words and an X that may have been used instead."""
         with np.errstate(all="ignore"):
             yield "features one place on", np.roll(X, 1, axis=1)
             yield "features one place back", np.roll(X, -1, axis=1)
@@ -123,7 +124,7 @@ class OtherInputs(Hypothesis):
             yield "standardised X", (X - X.mean(axis=0)) / X.std(axis=0)
             yield "X divided by its standard deviations", X / X.std(axis=0)
             yield "rows of X divided by their norm", X / np.linalg.norm(X, axis=1, keepdims=True)
-            yield "the sign of X turned", -X
+            yield "X with its sign flipped", -X
             yield "1 - X", 1 - X
             yield "X at its first row only", np.broadcast_to(X[:1], X.shape)
 
@@ -202,7 +203,7 @@ class LossMismatch(Hypothesis):
 
 
 def _against(case: Case, value: Callable[..., Any]) -> Fit | None:
-    """Hold the analytic gradient against differences of another value."""
+    """Compare the analytic gradient with differences of another value."""
     batch = case.situation.batch
     slopes = []
     for array in case.directions:
@@ -225,7 +226,7 @@ class LogarithmForgotten(Hypothesis):
         "their logarithms."
     )
     rank = 23
-    again = True  # what one block tells serves the others
+    again = True  # the terms found in one block serve the others
     entries = 8
     most_terms = 100
 
@@ -250,7 +251,7 @@ class LogarithmForgotten(Hypothesis):
             return (predicted, c.analytic, c.error) if np.isfinite(predicted).all() else None
 
         fit = case.compare(sketch)
-        how = "of each row, the logarithm of the prediction is still to be taken"
+        how = "the logarithm of each sample's prediction is still to be taken"
         return None if fit is None else self.explain(how=how, agreement=fit.agreement, evidence=fit.evidence)
 
     def _by_entry(self, case: Case) -> Diagnosis | None:
@@ -270,7 +271,7 @@ class LogarithmForgotten(Hypothesis):
             return None
         case.subject.notes.setdefault("terms", []).append(case.index)
         evidence = {"agreement": max(good), "entries": [int(e) for e in chosen]}
-        how = f"the derivative over the gradient is such a term in {len(good)} of {len(told)} entries looked at"
+        how = f"the derivative over the gradient is such a term in {len(good)} of {len(told)} compared entries"
         return self.explain(how=how, agreement=max(good), evidence=evidence)
 
     def _error(self, case: Case, one: Situation, entry: int) -> float | None:
@@ -281,13 +282,11 @@ class LogarithmForgotten(Hypothesis):
             term = self._term(case.index, one, entry, k * step)
             if term is None or not np.isfinite(term).all():
                 return None
-            points[k] = term
-        coarse = (points[1][1] - points[-1][1]) / (2 * step)
-        fine = (points[0.5][1] - points[-0.5][1]) / step
+            points[k * step] = term
         true, ratio = points[0]
         if abs(true) < 1e-9 or abs(ratio - 1) < 1e-6:
             return None
-        return float(abs(abs((4 * fine - coarse) / 3 / true) - 1))
+        return float(abs(abs(extrapolated(lambda t: points[t][1], step) / true) - 1))
 
     @staticmethod
     def _term(index: int, one: Situation, entry: int, shift: float = 0.0) -> tuple[float, float] | None:
@@ -321,8 +320,8 @@ class LogarithmForgotten(Hypothesis):
         errors = []
         for array in case.directions[:2]:
             direction = one.direction(case.index, array)
-            at = {k: total(one.vector + k * step * direction) for k in (-1, -0.5, 0.5, 1)}
-            derivative = (4 * (at[0.5] - at[-0.5]) / step - (at[1] - at[-1]) / (2 * step)) / 3
+            at = {t: total(one.vector + t * direction) for t in (-step, -step / 2, step / 2, step)}
+            derivative = extrapolated(at.__getitem__, step)
             claimed = float(one.gradient @ direction)
             errors.append(abs(derivative - claimed) / max(abs(derivative), abs(claimed), 1e-300))
         if not max(errors) < 1e-3:

@@ -15,7 +15,7 @@ MOST_SLICES = 64
 class Rescaled(Hypothesis):
     identifier = "rescaled"
     meaning = (
-        "The direction is right and the length is not: clipped by its norm, normalised, or scaled by what changes."
+        "The direction is right and the length is not: clipped by its norm, normalised, or scaled by a varying number."
     )
     template = (
         "The direction is right, the length is not, and not by a constant factor{norm}. Is it clipped or normalised?"
@@ -44,7 +44,7 @@ class Rescaled(Hypothesis):
 class Clipped(Hypothesis):
     identifier = "clipped"
     meaning = "The entries of the gradient are clipped at a bound."
-    template = "{n} of {of} entries stand at the bound {bound:.6g}; the others are right. The gradient is clipped."
+    template = "{n} of {of} entries are at the bound {bound:.6g}; the others are right. The gradient is clipped."
     rank = 38
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -65,7 +65,7 @@ class Clipped(Hypothesis):
 class Rounded(Hypothesis):
     identifier = "rounded"
     meaning = "The gradient is rounded to a few decimals."
-    template = "Every entry is rounded to {decimals} decimals; up to that it is right. Round what is printed only."
+    template = "Every entry is rounded to {decimals} decimals; otherwise it is right. Round only for printing."
     rank = 37
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -116,12 +116,10 @@ class Projected(Hypothesis):
 
 class SliceFactors(Hypothesis):
     identifier = "slice_factors"
-    meaning = (
-        "Each slice along an axis is off by a constant factor of its own: features or units scaled on one side only."
-    )
+    meaning = "Each slice along an axis is off by its own constant factor: features or units scaled on one side only."
     template = (
-        "Each slice along axis {axis} is off by a constant factor of its own, {listed} (agreement {agreement:.1g}). Is "
-        "something scaled in the loss and not in the gradient, or the reverse: standardised features, say?"
+        "Each slice along axis {axis} is off by its own constant factor, {listed} (agreement {agreement:.1g}). Is "
+        "something scaled in the loss and not in the gradient, or the reverse, such as standardised features?"
     )
     rank = 43
 

@@ -1,4 +1,4 @@
-"""Faults in what the rows, classes, outputs and weights contribute, and gradients of another loss."""
+"""Faults in the contributions of samples, classes, outputs and weights, and gradients of another loss."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ MOST_LEVELS = 6  # groups whose factors are fitted at once
 
 
 class OfContributions(Hypothesis):
-    """Says what analytic gradient a fault would make of the contributions."""
+    """Base of the causes that predict the analytic gradient from the contributions."""
 
     def fit(self, case: Case, predict: Callable[..., Any], free: bool = False, everywhere: bool = True) -> Fit | None:
         """Test a prediction of the analytic gradient, ``predict(contributions) -> numbers`` or None."""
@@ -39,7 +39,7 @@ class OfContributions(Hypothesis):
 class WeightsIgnored(OfContributions):
     identifier = "sample_weight_ignored"
     meaning = "The sample weights are not in the gradient."
-    template = "It is the gradient without the sample weights (agreement {:.1g}). Weight the rows as in the loss."
+    template = "It is the gradient without the sample weights (agreement {:.1g}). Weight the samples as in the loss."
     rank = 20
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -51,17 +51,15 @@ class WeightsIgnored(OfContributions):
 
 class WeightsOtherwise(OfContributions):
     identifier = "sample_weight_misused"
-    meaning = "The sample weights are applied twice, as their root, or divided by their sum instead of the rows."
-    template = (
-        "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean over the rows of weight times loss."
-    )
+    meaning = "The sample weights are applied twice, as their root, or divided by their sum instead of their number."
+    template = "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean of weight times loss."
     rank = 20
     ways = (
         ("are applied twice", lambda w, n: w * w / n),
         ("come in as their square roots", lambda w, n: np.sqrt(w) / n),
         ("divide instead of multiplying", lambda w, n: 1 / w / n),
-        ("are divided by their sum instead of the number of rows", lambda w, n: w / w.sum()),
-        ("are ignored, and the rows divided by the weights' sum", lambda w, n: np.ones(n) / w.sum()),
+        ("are divided by their sum instead of the number of samples", lambda w, n: w / w.sum()),
+        ("are ignored, and the sum over the samples divided by the weights' sum", lambda w, n: np.ones(n) / w.sum()),
         ("are applied twice, and divided by their sum", lambda w, n: w * w / w.sum()),
     )
 
@@ -115,7 +113,7 @@ class OtherLoss(OfContributions):
             fit = self.fit(case, predict, free=True)
             if fit is not None and fit.factor:
                 factor = "" if is_near(fit.factor, 1) else f", times {fit.factor:.6g}"
-                hint = f" Say loss={name} if that is meant." if objective.loss is not None else ""
+                hint = f" Set loss={name} if you mean that one." if objective.loss is not None else ""
                 evidence = {**fit.evidence, "loss": repr(loss)}
                 return self.explain(
                     name=name, agreement=fit.agreement, factor=factor, ours=ours, hint=hint, evidence=evidence
@@ -162,8 +160,8 @@ class OutputDerivative(OfContributions):
             for what, other in (
                 ("y is left out", np.zeros_like(y)),
                 ("y has the wrong sign", -y),
-                ("every row is treated as y = 1", np.ones_like(y)),
-                ("every row has the mean of y, as if shapes (n, 1) and (n,) had been broadcast", means),
+                ("every sample is treated as y = 1", np.ones_like(y)),
+                ("every sample has the mean of y, as if shapes (n, 1) and (n,) had been broadcast", means),
             ):
                 binary = y.dtype.kind in "iu" and s.shape[1] == 1
                 derivative = c.derivative(y=other) if y.dtype.kind == "f" or binary else None
@@ -175,7 +173,7 @@ class OutputDerivative(OfContributions):
                     yield "the rows of y are one place off those of X", derivative
             derivative = c.derivative(y=y[::-1])
             if derivative is not None:
-                yield "the rows of y stand in the opposite order to those of X", derivative
+                yield "the rows of y are in the opposite order to those of X", derivative
         yield "there is no loss: it is the gradient of the mean prediction", np.ones_like(s)
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -198,7 +196,7 @@ class OutputDerivative(OfContributions):
 
 class RowsLeftOut(OfContributions):
     identifier = "rows_left_out"
-    meaning = "Only some of the batch's rows are in the gradient, by their position."
+    meaning = "Only some of the batch's samples are in the gradient, by their position."
     template = (
         "{what} (agreement {agreement:.1g}). Look for a slice, a loop's bounds, or a size that is not the batch's."
     )
@@ -237,7 +235,7 @@ class OfGroups(OfContributions):
 
     @abstractmethod
     def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
-        """Pairs of words for what is grouped and a dict of group to contributions; of one `Contributions`."""
+        """Pairs of a name for the grouping, and a dict of group to contributions; of one `Contributions`."""
 
     def test(self, case: Case) -> Diagnosis | None:
         first = Contributions.of(case, case.situation)
@@ -289,9 +287,9 @@ class OfGroups(OfContributions):
 class ClassLeftOut(OfGroups):
     identifier = "class_left_out"
     meaning = (
-        "Rows of one class (a level of y or a column, a sign of y or the residual) are left out or off by a factor."
+        "Samples of one class (a level of y or a column, a sign of y or the residual) are left out or off by a factor."
     )
-    template = "Rows count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
+    template = "Samples count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 27
 
     def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
@@ -330,7 +328,7 @@ class ClassLeftOut(OfGroups):
 
 class OutputLeftOut(OfGroups):
     identifier = "output_left_out"
-    meaning = "What goes through one output is left out or off by a factor."
+    meaning = "The part that goes through one output is left out or off by a factor."
     template = "It counts by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 28
 

@@ -1,4 +1,4 @@
-"""Faults of the callables as such: they write to what they are given, remember, or return what is not finite."""
+"""Faults of the callables themselves: they modify their arguments, depend on earlier calls, or return NaN."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,10 +30,10 @@ class ModifiedInPlace(Cause):
     )
 
 
-class HiddenState(Cause):
+class HiddenSideEffect(Cause):
     identifier = "hidden_state"
     meaning = "The result depends on an earlier call: a buffer that is not cleared, activations kept from another θ."
-    template = "The gradient depends on earlier calls: {how} Make it anew from its arguments in each call."
+    template = "The gradient depends on earlier calls: {how} Compute it from its arguments in each call."
 
 
 class GradientNotFinite(Cause):
@@ -44,10 +44,10 @@ class GradientNotFinite(Cause):
 
 
 def written_to(subject: Subject, situation: Situation, original: Exception) -> list[Finding]:
-    """Return findings on what the callables have written to, and whether it went on without an error.
+    """Return findings on the arguments that the callables have written to.
 
-    ``original`` is the error that a callable raised on read-only arrays; raised again if writable copies do
-    not help.
+    ``original`` is the error that a callable raised on read-only arrays. It is raised again if the callables fail on
+    writable copies too, or write to none of them.
     """
     batch = situation.batch
     findings: list[Finding] = []
@@ -72,7 +72,7 @@ def _form(subject: Subject) -> str:
 
 
 def _changes(subject: Subject, situation: Situation, who: str, copies: Any, vector: Array) -> Iterator[Any]:
-    """Findings on everything that is no longer what it was."""
+    """Findings on every array that has changed."""
     layout, batch = subject.layout, situation.batch
     pairs = [("X", batch.X, copies.X)] + [(n, c, copies.columns[n]) for n, c in batch.columns.items()]
     if batch.sample_weight is not None:
@@ -92,12 +92,12 @@ def _changes(subject: Subject, situation: Situation, who: str, copies: Any, vect
 
 
 def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgement]:
-    """Say how a gradient that came out differently depends on earlier calls.
+    """Find out how a gradient that differs between evaluations depends on earlier calls.
 
     Returns
     -------
     judgements : dict of int to Judgement
-        For each block that differs: wrong where earlier calls explain it, else "cannot tell".
+        For each block that differs: wrong if earlier calls explain it, else "cannot tell".
     """
     subject, layout = situation.subject, situation.subject.layout
     how = _how(situation)
@@ -106,19 +106,17 @@ def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgem
         if differing[where].any():
             evidence = {"n_entries": int(differing[where].sum())}
             if how:
-                diagnosis = HiddenState.explain(how=how)
+                diagnosis = HiddenSideEffect.explain(how=how)
                 judgements[index] = Judgement("wrong", diagnosis.cause, evidence, diagnosis.explanation)
             else:
-                text = (
-                    "Two evaluations of the gradient at the same parameters differ, and not by what was called before."
-                )
+                text = "Two evaluations of the gradient at the same parameters differ, whatever was called before."
                 judgements[index] = Judgement("cannot tell", "not_deterministic", evidence, text)
     subject.notes["how"] = how
     return judgements
 
 
 def _how(situation: Situation) -> str:
-    """Words for a dependence on earlier calls that repeats itself; empty if it is chance."""
+    """Describe a dependence on earlier calls that can be reproduced; empty if there is none."""
     subject, layout = situation.subject, situation.subject.layout
     vectors = [nearby(layout, situation.vector, 0.3, subject.rng) for _ in range(2)]
 
@@ -134,9 +132,9 @@ def _how(situation: Situation) -> str:
         return ""
     steps = np.diff(successive, axis=0)
     if not same(successive[0], successive[1]) and same(steps[0], steps[1]) and same(steps[1], steps[2]):
-        return "each call adds to what the calls before have left, so a buffer is not cleared."
+        return "each call adds to the result of the one before, so a buffer is not cleared."
     if _carried_over(steps):
-        return "each call carries over a share of what the calls before returned, as momentum does."
+        return "each call carries over a share of the results before it, as momentum does."
     for call, words in (
         (subject.value, "the loss or forward was evaluated at, as if activations were kept from there."),
         (subject.gradient, "the gradient was evaluated at before, as if a buffer or a cache were used again."),
@@ -148,7 +146,7 @@ def _how(situation: Situation) -> str:
         if same(other, further) and _share(first, other) > INEXACT:
             return f"it changes with the θ that {words}"
     if same(successive[2], successive[3]) and _share(successive[0], successive[3]) > INEXACT:
-        return "the first call gives another result than those after it."
+        return "the first call returns another result than later ones."
     return ""
 
 
@@ -170,7 +168,7 @@ def _carried_over(steps: Array) -> bool:
 
 
 def is_stochastic(situation: Situation) -> bool:
-    """Whether the gradient uses the generator that it is given: another position gives other numbers."""
+    """Whether the gradient uses the generator that it is given, so that another position gives other numbers."""
     subject, batch = situation.subject, situation.batch
     if "rng" not in subject.objective.model.gradient.wanted:
         return False
@@ -196,7 +194,7 @@ def not_finite(case: Case) -> Diagnosis:
             if gradient is not None and not np.isfinite(case.analytic_of(gradient)).all():
                 rows.append(row)
     shown = ", ".join(map(str, rows[:MOST_LISTED])) + (", ..." if len(rows) > MOST_LISTED else "")
-    told = f" It comes from row(s) {shown} of the batch." if rows and len(rows) < situation.n else ""
+    told = f" It comes from sample(s) {shown} of the batch." if rows and len(rows) < situation.n else ""
     warned = _warned(situation)
     evidence = {"n_entries": int(bad.sum()), "entries": places, "rows": rows, "warnings": warned}
     text = GradientNotFinite.template.format(
@@ -210,7 +208,7 @@ def not_finite(case: Case) -> Diagnosis:
 
 
 def _warned(situation: Situation) -> list[str]:
-    """What NumPy warns of while the gradient is evaluated."""
+    """NumPy's warnings while the gradient is evaluated."""
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="warn"):
         warnings.simplefilter("always")
         situation.subject.gradient(situation.vector, situation.batch)

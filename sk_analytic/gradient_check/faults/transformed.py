@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evaluation import Situation
+from ..evaluation import Situation, dense, replaced, take
 from ..evidence import Case, Fit
 from ..hypotheses import Diagnosis, Hypothesis
 
@@ -48,7 +48,7 @@ class NotInLoss(Hypothesis):
 class Sign(Hypothesis):
     identifier = "sign"
     meaning = "The sign is flipped."
-    template = "The sign is flipped (agreement {:.1g} after turning it). Is it the gradient of minus the loss?"
+    template = "The sign is flipped (agreement {:.1g} after flipping it). Is it the gradient of minus the loss?"
     rank = 1
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -58,10 +58,10 @@ class Sign(Hypothesis):
 
 class SumNotMean(Hypothesis):
     identifier = "sum_not_mean"
-    meaning = "Gradient of the sum over the rows of the batch, where the mean is meant."
+    meaning = "It is the gradient of the sum over the samples of the batch instead of their mean."
     template = (
-        "It is the gradient of the sum over the {n} rows of the batch, not of their mean (agreement {agreement:.1g} "
-        "after dividing, on other numbers of rows too). Divide by the number of rows, or say reduction='sum'."
+        "It is the gradient of the sum over the {n} samples of the batch, not of their mean (agreement {agreement:.1g} "
+        "after dividing, on other numbers of samples too). Divide by the number of samples, or set reduction='sum'."
     )
     rank = 2
 
@@ -74,10 +74,10 @@ class SumNotMean(Hypothesis):
 
 class MeanNotSum(Hypothesis):
     identifier = "mean_not_sum"
-    meaning = "Divided by the number of rows once too often."
+    meaning = "It is divided by the number of samples once too often."
     template = (
-        "It is too small by the number of rows, {n} here (agreement {agreement:.1g} after multiplying, on other "
-        "numbers of rows too). It is divided by the rows once too often: by the callable and by {who}."
+        "It is too small by the number of samples, {n} here (agreement {agreement:.1g} after multiplying, on other "
+        "numbers of samples too). It is divided by that number once too often: by the callable and by {who}."
     )
     rank = 2
 
@@ -98,7 +98,7 @@ class MeanNotSum(Hypothesis):
 
 class Factor(Hypothesis):
     identifier = "factor"
-    meaning = "Off by a constant factor."
+    meaning = "It is off by a constant factor."
     template = "It is {ratio:.6g} times the derivative (agreement {agreement:.1g} after dividing).{hint}"
     rank = 3
 
@@ -158,8 +158,8 @@ class Transposed(Hypothesis):
 
 class Reversed(Hypothesis):
     identifier = "reversed"
-    meaning = "The entries stand in the opposite order along an axis."
-    template = "Its entries stand in the opposite order along {axes} (agreement {agreement:.1g} after turning them)."
+    meaning = "The entries are in the opposite order along an axis."
+    template = "Its entries are in the opposite order along {axes} (agreement {agreement:.1g} after reversing them)."
     rank = 6
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -192,7 +192,7 @@ class Shifted(Hypothesis):
         return None
 
     def _along(self, case: Case, axis: int, by: int) -> Diagnosis | None:
-        """Compare where the shifted entries overlap: what falls off the end is unknown."""
+        """Compare the entries that overlap after the shift; those shifted in at the end are unknown."""
         if (case.shape[axis] - abs(by)) * (case.size // case.shape[axis]) < 3:
             return None
         directions = case.directions.copy()
@@ -209,10 +209,9 @@ class Shifted(Hypothesis):
 
 class BlocksSwapped(Hypothesis):
     identifier = "blocks_swapped"
-    meaning = "The gradient of another block stands in this one's place."
+    meaning = "The gradient of another block is in the place of this one's."
     template = (
-        "It is the derivative by another block: this block's own stands under {other!r} (agreement {agreement:.1g})."
-        "{hint}"
+        "It is the derivative by another block; this block's own is under {other!r} (agreement {agreement:.1g}).{hint}"
     )
     rank = 8
 
@@ -231,7 +230,7 @@ class BlocksSwapped(Hypothesis):
 
 class CumulativeSum(Hypothesis):
     identifier = "cumulative_sum"
-    meaning = "A cumulative sum that runs in the wrong direction, is missing, or stands where none belongs."
+    meaning = "A cumulative sum that runs in the wrong direction, is missing, or does not belong there."
     template = "The analytic gradient equals the derivative {what} along axis {axis} (agreement {agreement:.1g}{hint}"
     rank = 9
     hint = " after reversing). Look for a cumulative sum that should run {way}."
@@ -250,7 +249,7 @@ class CumulativeSum(Hypothesis):
     def _along(self, case: Case, situation: Situation, axis: int) -> Diagnosis | None:
         """Compare first differences along an axis: a sum that runs the other way changes their sign.
 
-        Which end the sum begins from shifts them by a place at most.
+        Depending on the end at which the sum begins, they are shifted by one place at most.
         """
         if situation.gradient is None:
             return None
@@ -307,9 +306,7 @@ class CumulativeSum(Hypothesis):
 
 
 def _rows_of_ones(case: Case) -> list[Situation]:
-    """Single rows with every feature 1: a factor x_d on the terms of a sum is then out of the way."""
-    from ..evaluation import dense, replaced, take
-
+    """A single sample with every feature 1, which removes a factor x_d from the terms of a sum."""
     batch = case.situation.batch
     one = take(batch, [0])
     X = dense(one)
@@ -361,7 +358,7 @@ class Parametrisation(Hypothesis):
 
 class BlockFactor(Hypothesis):
     identifier = "block_ignored"
-    meaning = "The gradient leaves another block (a bias, a factor) out of account, as if it were zero or one."
+    meaning = "The gradient leaves a block (a bias, say) out of account, as if it were zero or one."
     template = (
         "{what} (agreement {agreement:.1g}): true over analytic derivative is {ratio}, by entry along axis {axis}."
     )
@@ -410,7 +407,7 @@ class BlockFactor(Hypothesis):
 
 class Penalty(Hypothesis):
     identifier = "penalty"
-    meaning = "The derivative of a penalty on θ is missing, or stands in the gradient alone."
+    meaning = "The derivative of a penalty on θ is missing from the gradient, or the penalty from the loss."
     template = "It {what} {term} (agreement {agreement:.1g}): the derivative of a penalty {where}.{hint}"
     rank = 11
     terms = (
@@ -426,7 +423,7 @@ class Penalty(Hypothesis):
                 lacks = fit.factor > 0
                 what = f"lacks {abs(fit.factor):.6g} times" if lacks else f"has {abs(fit.factor):.6g} times too much of"
                 where = f"{of} that is in the loss and not in the gradient" if lacks else f"{of} that the loss lacks"
-                alpha = " The estimator adds that of its own alpha by itself." if not lacks else ""
+                alpha = " The estimator adds the derivative of its own alpha." if not lacks else ""
                 return self.explain(
                     what=what, term=term, where=where, agreement=fit.agreement, hint=alpha, evidence=fit.evidence
                 )

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
+from ...validation import Interval
 from ..base import AMOUNT, UNIT, NamedChain, Rule
 from ..state import Now
 from ..transforms import Optimism, TrustRatio, WeightDecay

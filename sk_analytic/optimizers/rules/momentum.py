@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
+from ...validation import Interval
 from ..base import NamedChain, Rule
 from ..state import Now
 from ..transforms import DivideByNorm, TrustRatio, WeightDecay

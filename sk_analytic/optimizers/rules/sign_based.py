@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ...hyperparameters import Interval
 from ...typing import Array, Arrays, Number
+from ...validation import Interval
 from ..base import POSITIVE, UNIT, NamedChain, Rule
 from ..state import Now
 from ..transforms import Sign

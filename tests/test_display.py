@@ -60,7 +60,7 @@ class Network:
         ({"forward": lambda params, X: X}, "forward=<lambda>"),
         ({"vjp": functools.partial(linear_vjp, X=2)}, "vjp=partial(linear_vjp, X=2)"),
         ({"forward": Network().predict, "init": Network.make}, "forward=Network.predict, init=Network.make"),
-        ({"forward": Network()}, "forward=<test_representation.Network object>"),
+        ({"forward": Network()}, "forward=<test_display.Network object>"),
         ({"init": {"W": np.zeros((20, 3)), "b": 0.5}}, "init={'W': <array (20, 3)>, 'b': 0.5}"),
         ({"init": np.array([0.5, 1.0])}, "init=array([0.5, 1. ])"),
         ({"init": Line(1.0, np.zeros(50))}, "init=Line(slope=1.0, offset=<array (50,)>)"),

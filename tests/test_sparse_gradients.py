@@ -48,11 +48,6 @@ EXACT = ("sgd", "adagrad")
 WHOLE = ("asgd", "dog", "lamb", "lars", "prodigy", "schedule_free_adamw", "schedule_free_sgd")
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def draw(rng, n, k, width, steps):
     """Rows and values for each of some steps."""
     return [(rng.choice(n, k, replace=False), rng.normal(size=(k, width))) for _ in range(steps)]
