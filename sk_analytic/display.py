@@ -1,6 +1,6 @@
 """How estimators and the objects in their parameters are shown: in one line, and as HTML in a notebook.
 
-scikit-learn draws the diagram; what is said here is which objects stand inside of others, and where our pages are.
+scikit-learn draws the diagram; this module says which objects contain which, and where our documentation is.
 """
 
 import functools
@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 DOCUMENTATION = "https://sk-analytic.readthedocs.io/en/latest"
 LINE = 120  # characters
 SHORT = 20  # a value is not cut to less
-DEPTH = 5  # of what is looked into
+DEPTH = 5  # of nesting that is shown
 SMALL = 4  # entries of an array that is shown whole
 
 
@@ -38,8 +38,8 @@ class Shown(BaseEstimator):
         return _fitted(type(self).__name__, parts, N_CHAR_MAX)
 
     def _get_params_html(self, deep: bool = True, *args: Any, **kwargs: Any) -> Any:
-        # The table of the diagram takes what is no argument of __init__ for set by the user, and what stands inside
-        # has a table of its own.
+        # The diagram's table marks everything but arguments of __init__ as set by the user, and objects inside have
+        # their own tables.
         return super()._get_params_html(False, *args, **kwargs)
 
 
@@ -62,12 +62,12 @@ def block(kind: str, parts: Sequence[tuple[str | None, Any]]) -> Any:
 
 
 def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
-    """Return parts by name as pairs for `block`: before the colon stands what their parameters are called by."""
+    """Return parts by name as pairs for `block`: the name that prefixes their parameters, a colon, and the class."""
     return [(f"{name}: {type(part).__name__}", part) for name, part in parts.items()]
 
 
 def _set_params(item: BaseEstimator) -> dict[str, Any]:
-    """The parameters that are not what they are by default, in their order; all where scikit-learn is asked for all."""
+    """The parameters that differ from their defaults, in order; all of them if scikit-learn is set to print all."""
     params: dict[str, Any] = item.get_params(deep=False)
     if not get_config()["print_changed_only"]:
         return params
