@@ -1,6 +1,6 @@
 """How estimators and the objects in their parameters are shown: in one line, and as HTML in a notebook.
 
-scikit-learn draws the diagram; what is said here is which objects stand inside of others, and where our pages are.
+scikit-learn draws the diagram; this module says which objects contain which, and where our documentation is.
 """
 
 import functools
@@ -19,7 +19,7 @@ C = TypeVar("C", bound=type)
 DOCUMENTATION = "https://sk-analytic.readthedocs.io/en/latest"
 LINE = 120  # characters
 SHORT = 20  # a value is not cut to less
-DEPTH = 5  # of what is looked into
+DEPTH = 5  # of nesting that is shown
 SMALL = 4  # entries of an array that is shown whole
 
 
@@ -68,7 +68,7 @@ def block(kind: str, parts: Sequence[tuple[str | None, Any]]) -> Any:
 
 
 def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
-    """Return parts by name as pairs for `block`: before the colon stands what their parameters are called by."""
+    """Return parts by name as pairs for `block`: the name that prefixes their parameters, a colon, and the class."""
     return [(f"{name}: {type(part).__name__}", part) for name, part in parts.items()]
 
 

@@ -1,4 +1,4 @@
-"""Every error and warning class of the package, and a note on where one came from.
+"""The error classes of the package, and a note on where an error came from.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── GradientCheckError         an analytic gradient that is wrong
     └── ParameterStructureError    θ or a gradient whose structure, shape or kind does not fit
     TypeError
-    └── ReceivedArgumentError      a callable names an argument that nothing provides, or the reverse
+    └── ReceivedArgumentError      a callable names an argument that is not provided, or the reverse
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class GradientCheckError(ValueError):
     Attributes
     ----------
     report : GradientReport
-        What was compared, block by block.
+        The findings, block by block.
     """
 
     def __init__(self, message: str, report: Report | None = None) -> None:
@@ -88,12 +88,12 @@ class ParameterStructureError(ValueError):
 
 
 class ReceivedArgumentError(TypeError):
-    """A callable asks for an argument that nothing provides, or nobody accepts one that was given."""
+    """A callable asks for an argument that is not provided, or no callable accepts one that is given."""
 
 
 @contextmanager
 def noted(where: str) -> Iterator[None]:
-    """Add to an exception that passes where it came from."""
+    """Add a note on where it came from to an exception."""
     try:
         yield
     except Exception as error:

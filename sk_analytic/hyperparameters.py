@@ -1,9 +1,8 @@
-"""A parameter given by name stands for an object.
+"""Objects that are given by name: their hyperparameters, and parameters that reach through a name.
 
-One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators: `lookup` turns a
-name into its object, `Hyperparameters` is what such an object is (a bag of declared, range-checked
-settings), and `NamedParametersMixin` lets ``get_params`` and ``set_params`` reach through a name as
-if the object stood there already.
+One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object of a
+name. `Hyperparameters` is the base of such objects: settings with declared ranges. `NamedParametersMixin` lets
+``get_params`` and ``set_params`` reach through a name as if the object had been given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +21,9 @@ from .validation import Range, check_range, nearest
 class Hyperparameters(BaseEstimator):
     """What a name stands for: an object of hyperparameters only, each with its range.
 
-    ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; one that is
-    not listed takes anything. Values are looked at by `check`, when the object is put to use: as
-    everywhere in scikit-learn, ``__init__`` and ``set_params`` only store them.
+    ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; those not listed take any
+    value. As everywhere in scikit-learn, ``__init__`` and ``set_params`` only store values; `check` validates them when
+    the object is used.
     """
 
     ranges: Mapping[str, Range] = {}
@@ -39,7 +38,7 @@ class Hyperparameters(BaseEstimator):
             check_range(type(self).__name__, name, getattr(self, name), allowed)
 
     def set_params(self, **params: Any) -> Self:
-        """Set hyperparameters; one that does not exist is an error that names the nearest.
+        """Set hyperparameters. An unknown name raises an error that suggests the nearest.
 
         Parameters
         ----------
@@ -64,7 +63,7 @@ class Hyperparameters(BaseEstimator):
 
 
 def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
-    """Raise for what is no estimator of this package, with a hint at what may have been meant."""
+    """Raise if a value is not an estimator of this package, with a hint at the likely slip."""
     if hasattr(value, "_prepare_check") and not isinstance(value, type):
         return
     if isinstance(value, type):
@@ -85,30 +84,30 @@ def _no_parameters(name: str, value: object, keys: Iterable[str]) -> str:
 
 
 def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]) -> T:
-    """Return the object that a name or an instance stands for.
+    """Return the object of a name, or the instance that is given instead.
 
     Parameters
     ----------
     kind : str
-        What is looked up, for messages: ``"optimizer"``, ``"loss"``.
+        The kind of object, for messages: ``"optimizer"``, ``"loss"``.
     table : dict
         Names to classes.
     value : str or instance of `base`
-        What the user gave.
+        The user's argument.
     base : type
         Class of the objects.
 
     Returns
     -------
     found : instance of `base`
-        A new object with default hyperparameters for a name; ``value`` itself otherwise.
+        For a name, a new object with default hyperparameters; otherwise ``value`` itself.
 
     Raises
     ------
     ValueError
-        For a name that is not in the table; the message has the nearest.
+        If the name is not in the table; the message suggests the nearest.
     TypeError
-        For anything that is neither a name nor an instance.
+        If ``value`` is neither a name nor an instance.
     """
     if isinstance(value, str):
         if value not in table:
@@ -137,7 +136,7 @@ class NamedParametersMixin(BaseEstimator):
         enter_subclass(cls)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, those of the objects behind names included.
+        """Get parameters, including those of the objects behind names.
 
         Parameters
         ----------
@@ -156,7 +155,7 @@ class NamedParametersMixin(BaseEstimator):
         return params
 
     def _behind(self, name: str, value: Any) -> dict[str, Any]:
-        """Parameters behind an object, a name or a dict; nothing where there is something wrong: `fit` will say so."""
+        """Parameters of an object, a name or a dict; none if something is wrong, which `fit` will report."""
         if name in self._dictionaries:
             return value if isinstance(value, dict) else {}
         if isinstance(value, type):
@@ -168,10 +167,10 @@ class NamedParametersMixin(BaseEstimator):
             return {}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, also of the object that a name stands for.
+        """Set parameters, including those of the object behind a name.
 
-        ``set_params(optimizer__learning_rate=0.1)`` puts the object of the optimizer's name in its
-        place and sets its rate; dictionaries and values are replaced, never written to.
+        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name by its object and sets the rate of
+        that. Dictionaries and values are replaced, never modified.
 
         Parameters
         ----------
@@ -186,7 +185,7 @@ class NamedParametersMixin(BaseEstimator):
         Raises
         ------
         ValueError
-            For a parameter that does not exist; the message has the nearest name.
+            If a parameter does not exist; the message suggests the nearest name.
         """
         known = self._get_param_names()
         nested: dict[str, dict[str, Any]] = {}

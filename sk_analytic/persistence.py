@@ -1,8 +1,8 @@
-"""θ to and from files, and what a file of a whole estimator may name.
+"""Parameters in files, and the names that a file of a whole estimator may hold.
 
 `save_params` and `load_params` keep the blocks of θ by name, in files that any language reads. Whole estimators are
-for pickle, joblib, cloudpickle and `skops.io`; the last stores a function as its import path and builds only what it
-is told to trust, for which `trusted_types` has the names.
+saved by pickle, joblib, cloudpickle or `skops.io`. The last stores a function as its import path and builds only types
+that it is told to trust, which `trusted_types` lists.
 """
 
 import os
@@ -35,24 +35,24 @@ def save_params(path: PathLike, params: Params | Any) -> None:
     Parameters
     ----------
     path : str or path-like
-        Ends in ``.npz`` (NumPy's, without pickles) or ``.safetensors``. The file appears, or takes the place of an
-        older one, when it is complete.
+        A path that ends in ``.npz`` (NumPy's format, without pickles) or ``.safetensors``. The file is created, or
+        replaces an older one, only when it is complete.
     params : structure or fitted estimator
-        Parameters in any structure that an estimator takes, or an estimator, for its ``params_``. Blocks are named
-        as everywhere, ``"W"`` or ``"layers.0.W"``, and keep their dtype.
+        Parameters in any structure that an estimator takes, or an estimator with ``params_``. Blocks have their usual
+        names, such as ``"W"`` or ``"layers.0.W"``, and keep their dtype.
 
     Raises
     ------
     ValueError
-        For another ending of the path.
+        If the path has another ending.
     ParameterStructureError
-        For a leaf that is no real number or array of them.
+        If a leaf is not a real number or an array of real numbers.
     ImportError
         If safetensors is not installed; the message names the extra.
 
     See Also
     --------
-    load_params : The way back.
+    load_params : Read the parameters from the file.
 
     Examples
     --------
@@ -76,38 +76,36 @@ def save_params(path: PathLike, params: Params | Any) -> None:
 
 
 def load_params(path: PathLike, like: Params | Any = None) -> Any:
-    """Read parameters from a file that `save_params`, or anyone else, has written.
+    """Read parameters from a file written by `save_params` or any other program.
 
     Parameters
     ----------
     path : str or path-like
-        Ends in ``.npz`` or ``.safetensors``. Nothing in it is executed: pickled objects are refused.
+        A path that ends in ``.npz`` or ``.safetensors``. Nothing in the file is executed: pickled objects are refused.
     like : structure or fitted estimator, default=None
-        Parameters of the structure to return, or an estimator, for its ``params_``. It is only read.
+        Parameters in the structure to return, or an estimator with ``params_``. Not modified.
 
     Returns
     -------
     params : structure, or dict of str to ndarray
-        In the structure of ``like``: new arrays of its dtype, and floats where it has floats. The blocks by name
-        where there is no ``like``.
+        New arrays and floats in the structure and dtype of ``like``. Without ``like``, a dict of the blocks by name.
 
     Raises
     ------
     ValueError
-        For another ending of the path, and for a file that is not what its ending says.
+        If the path has another ending, or the file is not in the format of its ending.
     ParameterStructureError
-        For a block that the file lacks or ``like`` does not have, for one of another shape, and for what is no
-        array of real numbers.
+        If a block is missing from the file or from ``like``, has another shape, or is not an array of real numbers.
     ImportError
         If safetensors is not installed; the message names the extra.
 
     See Also
     --------
-    save_params : Writes the file.
+    save_params : Write the parameters to a file.
 
     Examples
     --------
-    What was loaded starts another training, or takes the place of what was learned:
+    Loaded parameters can start another training, or replace those of a fitted estimator:
 
     >>> import tempfile
     >>> import numpy as np
@@ -142,7 +140,7 @@ def _structure_of(params: Any) -> Any:
 
 
 def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
-    """The blocks of a file in the order of a layout, after a look at each."""
+    """Check the blocks of a file, and return them in the order of a layout."""
     absent = [name for name in layout.names if name not in blocks]
     unknown = [name for name in blocks if name not in layout.names]
     if absent or unknown:
@@ -150,7 +148,7 @@ def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
         lack = f"lacks the block {name!r}" if absent else f"has a block {name!r} that is not asked for"
         raise ParameterStructureError(
             f"{os.fspath(path)} {lack}.{nearest(name, blocks if absent else layout.names)} It has: "
-            f"{', '.join(blocks) or 'none'}. Asked for are: {', '.join(layout.names)}."
+            f"{', '.join(blocks) or 'none'}. Requested: {', '.join(layout.names)}."
         )
     return layout.flatten(layout.unflatten([blocks[name] for name in layout.names]), os.fspath(path))
 
@@ -219,7 +217,7 @@ _FORMATS = {".npz": (_read_npz, _write_npz), ".safetensors": (_read_safetensors,
 
 
 def require_place(path: Path) -> None:
-    """Raise if no file can stand at a path."""
+    """Raise if a file cannot be written at a path."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.")
     if path.is_dir():
@@ -228,7 +226,7 @@ def require_place(path: Path) -> None:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a path to write to; what was written takes the place of ``path`` at once, and only if it is complete."""
+    """Give a temporary path to write to, which replaces ``path`` in one step, and only if writing succeeds."""
     path = Path(path)
     require_place(path)
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
@@ -246,17 +244,17 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 
 def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
-    """Return the names that `skops.io.load` must trust to load an estimator of this package.
+    """List the type names that `skops.io.load` must trust to load an estimator of this package.
 
-    They are this package's own classes and the few of NumPy and scipy that a fitted estimator holds. All of them
-    are data and settings: building them runs no code from the file. Your functions run when the loaded model is
-    used; each is a name of its own, which you trust by passing the function.
+    These are the classes of this package, and the few of NumPy and scipy that a fitted estimator holds. All of them
+    hold data and settings: building them runs no code from the file. Your own functions run when the loaded model is
+    used. Pass those that you trust, and their names are added.
 
     Parameters
     ----------
     *functions : function or type
-        Your functions, and classes of your own: a `Loss`, a `Schedule`, a named tuple. For a partial that is
-        its function, and :class:`functools.partial`.
+        Your functions and classes: a `Loss`, a `Schedule`, a named tuple. For a partial, pass its function and
+        :class:`functools.partial`.
 
     Returns
     -------
@@ -266,7 +264,7 @@ def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
     Raises
     ------
     TypeError
-        For a function that has no import path, such as a lambda, and for what is no function or class.
+        If a function has no import path, such as a lambda, or an argument is not a function or class.
 
     Examples
     --------

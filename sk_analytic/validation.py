@@ -1,7 +1,6 @@
-"""Whether a value is one that is allowed, and messages that say what is.
+"""The values that a setting may take: an interval, one of some choices, or true and false.
 
-An `Interval`, a tuple of choices or ``bool`` says which values a setting may take; `check_range` raises for any
-other. `nearest` suggests the word that a misspelt one was probably meant to be.
+`check_range` raises for any other value. `nearest` suggests the right word for a misspelt one.
 """
 
 import difflib
@@ -86,7 +85,7 @@ def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
 
 
 def _is_choice(value: object, choice: object) -> bool:
-    """Whether a value is one of the choices; 1 does not stand for True, NumPy's bools and strings do."""
+    """Whether a value is one of the choices. NumPy's bools and strings count as Python's; 1 does not count as True."""
     if isinstance(choice, bool):
         return isinstance(value, bool | np.bool_) and bool(value) is choice
     return isinstance(value, type(choice)) and value == choice

@@ -680,7 +680,7 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
         ),
         (
             {"W": np.ones((3, 2)), "c": np.ones(2)},
-            rf"params.{ending} lacks the block 'c'.*It has: W, b. Asked for are: W, c",
+            rf"params.{ending} lacks the block 'c'.*It has: W, b. Requested: W, c",
         ),
         ({"W": np.ones((3, 2))}, rf"params.{ending} has a block 'b' that is not asked for"),
         ({"W": np.ones((3, 2)), "b": np.ones(4)}, rf"params.{ending} .* block 'b'; expected \(4,\)\.$"),

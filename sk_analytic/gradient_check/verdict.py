@@ -14,7 +14,17 @@ from ..parameters import Layout
 from ..typing import Array
 from .differences import Differences
 from .evaluation import Situation, SpentError, nearby
-from .hypotheses import Cancellation, Kink, LowPrecision, Noise, NotDeterministic, NotFinite, Slight, Unsettled
+from .hypotheses import (
+    Cancellation,
+    Diagnosis,
+    Kink,
+    LowPrecision,
+    Noise,
+    NotDeterministic,
+    NotFinite,
+    Slight,
+    Unsettled,
+)
 from .report import Finding
 
 RIGHT = 1e-5  # relative difference up to which the two derivatives agree
@@ -78,11 +88,8 @@ def judge(
         "relative_error": difference / scale if scale else 0.0,
     }
 
-    def doubt(cause: type[Any], *places: Any, **named: Any) -> Judgement:
-        return Judgement("cannot tell", cause.identifier, evidence, cause.template.format(*places, **named))
-
     if not np.isfinite(numerical) or np.isinf(scale) > np.isinf(analytic):
-        return doubt(NotFinite, "beside the parameters of the check")
+        return _cannot_tell(NotFinite.explain("beside the parameters of the check"), evidence)
     if not np.isfinite(analytic):
         explanation = "The gradient is not finite where the loss is."
         return Judgement("wrong", "gradient_not_finite", {**evidence, "relative_error": np.inf}, explanation)
@@ -93,29 +100,40 @@ def judge(
         share = abs(better - analytic) / scale if scale else 0.0
         return Judgement("right", None, {**evidence, "complex_step": better, "relative_error": share})
     if difference <= RIGHT * scale + error:
-        return doubt(Cancellation, value=differences.here, error=error)
+        return _cannot_tell(Cancellation.explain(value=differences.here, error=error), evidence)
     if differences.has_kink(difference):
-        return doubt(Kink)
-    noise = differences.noise()
-    evidence["noise"] = noise
-    if differences.resolution > 1e-10 and difference <= ROUGH * scale:
-        digits, dtype = _precision(differences.resolution)
-        return doubt(LowPrecision, what="loss", digits=digits, dtype=dtype)
-    if difference <= 10 * max(error, noise):
-        return doubt(Noise, error=max(error, noise) / scale)
-    if not differences.settle(difference):
-        return doubt(Unsettled)
-    if difference <= ROUGH * scale and (resolution := gradient_resolution(situation, direction, scale, difference)):
-        digits, dtype = _precision(resolution)
-        return doubt(LowPrecision, what="gradient", digits=digits, dtype=dtype)
-    if difference <= WRONG * scale:
-        return doubt(Slight, share=difference / scale)
+        return _cannot_tell(Kink.explain(), evidence)
+    evidence["noise"] = noise = differences.noise()
+    doubt = _doubt(differences, difference, scale, max(error, noise), situation, direction)
+    if doubt is not None:
+        return _cannot_tell(doubt, evidence)
     evidence["order"] = differences.order(analytic)
     explanation = (
         f"Along a random direction the analytic gradient gives {analytic:.8g}; "
         f"differences of the loss give {numerical:.8g} (error about {max(error, noise):.1g})."
     )
     return Judgement("wrong", "mismatch", evidence, explanation)
+
+
+def _cannot_tell(doubt: Diagnosis, evidence: dict[str, Any]) -> Judgement:
+    return Judgement("cannot tell", doubt.cause, evidence, doubt.explanation)
+
+
+def _doubt(
+    differences: Differences, difference: float, scale: float, error: float, situation: Situation, direction: Array
+) -> Diagnosis | None:
+    """Return the first imprecision that explains a difference, on either side; None if it is a fault."""
+    if differences.resolution > 1e-10 and difference <= ROUGH * scale:
+        digits, dtype = _precision(differences.resolution)
+        return LowPrecision.explain(what="loss", digits=digits, dtype=dtype)
+    if difference <= 10 * error:
+        return Noise.explain(error=error / scale)
+    if not differences.settle(difference):
+        return Unsettled.explain()
+    if difference <= ROUGH * scale and (resolution := gradient_resolution(situation, direction, scale, difference)):
+        digits, dtype = _precision(resolution)
+        return LowPrecision.explain(what="gradient", digits=digits, dtype=dtype)
+    return Slight.explain(share=difference / scale) if difference <= WRONG * scale else None
 
 
 def _precision(resolution: float) -> tuple[int, str]:
