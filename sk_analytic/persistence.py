@@ -289,13 +289,14 @@ def _own_types() -> Iterator[Any]:
 
     from . import estimators, losses, optimizers
     from .gradient_check import Finding, GradientReport
-    from .model import callables as model
+    from .model.callables import Model, Receiver
+    from .model.default_models import AUTOENCODER, GAUSSIAN, LINEAR
     from .optimizers.state import LinkState, Now, State
     from .training.minibatches import History, Standing
 
     yield from (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
-    yield from (History, Standing, Layout, State, LinkState, Now, GradientReport, Finding, model.Model, model.Receiver)
-    for default in (model.LINEAR, model.GAUSSIAN, model.AUTOENCODER):
+    yield from (History, Standing, Layout, State, LinkState, Now, GradientReport, Finding, Model, Receiver)
+    for default in (LINEAR, GAUSSIAN, AUTOENCODER):
         yield from default.values()
     for module in (estimators, losses, optimizers):
         yield from (item for item in (getattr(module, name) for name in module.__all__) if isinstance(item, type))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_analytic.data.arrays import CALLABLE, Batch, generator
+from sk_analytic.data.batch import CALLABLE, Batch, generator
 from sk_analytic.exceptions import ReceivedArgumentError
 from sk_analytic.losses import get_loss
-from sk_analytic.model.callables import AUTOENCODER, GAUSSIAN, GRADIENT_FORMS, LINEAR, Model, Receiver
+from sk_analytic.model.callables import Model, Receiver
+from sk_analytic.model.default_models import AUTOENCODER, GAUSSIAN, LINEAR
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
 
@@ -583,7 +585,7 @@ def test_default_models_keep_single_precision(name, weighted):
     """Predictions and gradients of float32 rows are float32."""
     objective, theta, batch = default_case(name, weighted=weighted, dtype=np.float32)
     assert objective.predictions(theta.structure, batch).dtype == np.float32
-    _, grads = getattr(objective, f"_by_{objective.model.form}")(theta.structure, batch)
+    _, grads = objective._evaluate(theta.structure, batch)
     assert all(leaf is None or leaf.dtype == np.float32 for leaf in theta.layout.leaves(grads))
 
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_analytic.data.arrays import Batch
+from sk_analytic.contribution import Contribution, merge
+from sk_analytic.data.batch import Batch
 from sk_analytic.exceptions import ParameterStructureError
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model.callables import GRADIENT_FORMS, LINEAR, Model
-from sk_analytic.objective import Contribution, Objective, match_target, merge, read_prediction
+from sk_analytic.model.callables import Model
+from sk_analytic.model.default_models import LINEAR
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
+from sk_analytic.objective import Objective, match_target, read_prediction
 from sk_analytic.parameters import Layout, Parameters
 
 N, N_FEATURES, N_HIDDEN, K = 13, 3, 4, 2

@@ -8,7 +8,8 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_array, csr_matrix
 
 from sk_analytic.data import arrays as rows_module
-from sk_analytic.data.arrays import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, ArrayRows, Batch, generator
+from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.data.batch import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, Batch, generator
 
 # Number of rows and size of a batch: one row, one batch, batches that fit, and a last one of 1, 3 or 7 rows.
 SIZES = [(1, 1), (1, 5), (10, 10), (10, 20), (12, 4), (13, 4), (11, 4), (57, 10), (100, 1), (10, None)]

@@ -13,16 +13,19 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
-from ..data.arrays import CHECK, INIT, ArrayRows, Batch, Rows
+from ..data.arrays import ArrayRows
+from ..data.batch import CHECK, INIT, Batch
+from ..data.rows import Rows
 from ..exceptions import ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
 from ..losses import Loss, get_loss
 from ..model.callables import Model
+from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
 from ..optimizers import get_optimizer
 from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
-from ..parameters import GRADIENT_FORMS, Layout, Parameters, listed_shapes
+from ..parameters import Layout, Parameters, listed_shapes
 from ..typing import Array, MatrixLike, RandomState
 from .data import DataEstimator, scaled_weight
 

@@ -18,9 +18,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, with_callbacks
-from ..data.arrays import CALLABLE, MONITOR, Batch, Rows, read_only
+from ..contribution import merge
+from ..data.batch import CALLABLE, MONITOR, Batch, read_only
+from ..data.rows import Rows
 from ..exceptions import DivergenceError, noted
-from ..objective import Objective, merge, read_prediction
+from ..objective import Objective, read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import phases_of

@@ -8,10 +8,12 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from ..callback_support import GivenRows
-from ..data.arrays import HELD_OUT, Rows, generator, scale_to_mean_one
+from ..data.arrays import scale_to_mean_one
+from ..data.batch import HELD_OUT, generator
 from ..data.chunks import ChunkRows, Chunks, Source
+from ..data.rows import Rows
 from ..losses import get_loss
-from ..model.callables import OF_VALIDATION
+from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator

@@ -15,7 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from ..data.chunks import Chunk, Source
 from ..exceptions import ParameterStructureError
 from ..losses import LogLoss, Loss
-from ..model.callables import LINEAR
+from ..model.default_models import LINEAR
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch

@@ -14,11 +14,12 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import validate_data
 
 from ..callback_support import GivenRows
-from ..data.arrays import ArrayRows, Rows, scale_to_mean_one
+from ..data.arrays import ArrayRows, scale_to_mean_one
+from ..data.rows import Rows
 from ..exceptions import noted
-from ..model.callables import OF_VALIDATION
+from ..model.argument_names import OF_VALIDATION
+from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.metadata import of_validation, read_metadata
-from ..parameters import GRADIENT_FORMS
 from ..typing import Array, MatrixLike, RandomState
 from .settings import EstimatorSettings
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
-from ..model.callables import GAUSSIAN
+from ..model.default_models import GAUSSIAN
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from ..model.callables import LINEAR
+from ..model.default_models import LINEAR
 from ..objective import match_target
 from ..typing import Array, MatrixLike
 from .chunked import ChunkedEstimator

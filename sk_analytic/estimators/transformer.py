@@ -5,10 +5,10 @@ from typing import Any
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from ..data.arrays import Rows
+from ..data.rows import Rows
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
-from ..model.callables import AUTOENCODER
+from ..model.default_models import AUTOENCODER
 from ..objective import Objective
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..data.arrays import Batch, read_only
+from ..data.batch import Batch, read_only
 from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array

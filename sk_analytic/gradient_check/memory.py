@@ -5,7 +5,7 @@ import weakref
 from collections import OrderedDict
 from typing import Any, TypeAlias
 
-from ..data.arrays import Batch
+from ..data.batch import Batch
 from ..objective import Objective
 from .report import GradientReport
 

@@ -19,9 +19,12 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from ..data.arrays import Batch, Rows
+from ..contribution import Contribution, merge
+from ..data.batch import Batch
+from ..data.rows import Rows
 from ..exceptions import DivergenceError, noted
-from ..objective import Contribution, Objective, Residuals, merge
+from ..least_squares import Residuals
+from ..objective import Objective
 from ..optimizers.base import Optimizer
 from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
