@@ -190,17 +190,15 @@ class Layout:
         blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
         return NOTHING_SPECIAL if self._copied(grads, blocks) else self._read_each(grads, blocks, role)
 
-    def _copied(self, grads: Grads, blocks: Sequence[Array]) -> bool:
+    def _copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
         """Write a gradient into blocks if all its leaves are plain arrays as they should be; return whether it is so.
 
         Most gradients are. If this one is not, the blocks may be partly written.
         """
-        leaves: Any = grads
         tree = self.tree
-        if type(grads) is not type(tree) or not self._is_flat or len(leaves) != len(tree):
+        if type(grads) is not type(tree) or not self._is_flat or len(grads) != len(tree):
             return False
-        if type(tree) is dict:
-            leaves = map(leaves.get, tree)
+        leaves = map(grads.get, tree) if type(tree) is dict else grads
         for leaf, block, shape in zip(leaves, blocks, self.shapes, strict=True):
             if type(leaf) not in _PLAIN or leaf.shape != shape or leaf.dtype.kind != "f":
                 return False

@@ -104,6 +104,7 @@ class Receiver:
 
     def _prepare(self) -> None:
         """Choose the way to call it, which neither a copy nor a pickle shares."""
+        self.call: Callable[[Any, Batch], Any]
         if self.role == "init":
             self.call = self._call_init
         elif self._fixed or self.wanted not in ((), ("y",)):
