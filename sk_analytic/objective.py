@@ -1,4 +1,4 @@
-"""Model + loss + penalty + weights -> partial sums over rows: every gradient form ends here.
+"""Model + loss + penalty + weights -> the contribution of a batch: every gradient form ends here.
 
 The objective is the mean over rows of weight times loss, plus ``alpha/2`` times the sum of squares of
 the penalised blocks. All scaling is done in this file and nowhere else.

@@ -97,7 +97,11 @@ class BatchedRows(ABC):
 
     @abstractmethod
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call."""
+        """Return the rows of a step; valid until the next call.
+
+        If a callable receives ``rng``, its numbers come from the batch's ``position``, which should then be
+        ``(seed, CALLABLE, epoch, step)``.
+        """
 
     @property
     def sum_of_weights(self) -> float:
