@@ -3,7 +3,8 @@
 import numpy as np
 
 from sk_analytic import AnalyticClassifier, AnalyticRegressor
-from sk_analytic.data.arrays import SHUFFLE, ArrayRows, generator
+from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.data.batch import SHUFFLE, generator
 from sk_analytic.optimizers import Adam, use_engine
 
 from . import peers

@@ -6,6 +6,7 @@ objective's.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -509,7 +510,9 @@ class LogLoss(Loss):
         """
         y, prediction = np.asarray(y), _as_floating(prediction)
         if y.ndim == 1 and prediction.ndim == 2 and prediction.shape[1] > 1 and len(y) == len(prediction):
-            return _row_by_row(self._multinomial, y.astype(np.intp, copy=False), prediction)
+            y = y.astype(np.intp, copy=False)
+            is_moderate = np.vdot(prediction, prediction) < MODERATE.get(prediction.dtype.char, 0.0)
+            return _moderate_softmax(y, prediction) if is_moderate else _row_by_row(self._multinomial, y, prediction)
         return super().value_and_derivative(y, prediction)
 
     def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
@@ -691,6 +694,41 @@ def _row_by_row(
             part = slice(start, start + size)
             values[part], derivative[part] = formula(y[part], prediction[part])
         return values, derivative
+
+
+MODERATE = {"d": 9e4, "f": 1600.0}
+"""By dtype, the sum of the squares of all scores up to which no exponential and no share of one can leave the range."""
+
+
+def _moderate_softmax(y: Array, scores: Array) -> tuple[Array, Array]:
+    """Multinomial log loss and derivative of scores of which the largest need not be taken off: of small batches."""
+    shares = scores.T.copy()  # classes first, as in the general way
+    np.exp(shares, out=shares)
+    shares /= _ones(len(shares), shares.dtype.char).dot(shares)
+    at = y * len(y)
+    at += _row_numbers(len(y))
+    flat = shares.reshape(-1)
+    own = flat[at]
+    values = np.log(own)
+    np.negative(values, values)
+    own -= 1
+    flat[at] = own
+    return values, np.ascontiguousarray(shares.T)
+
+
+@lru_cache(maxsize=16)
+def _ones(n: int, dtype: str) -> Array:
+    """Read-only ones: their product with a small matrix is a faster sum."""
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+@lru_cache(maxsize=16)
+def _row_numbers(n: int) -> Array:
+    numbers = np.arange(n)
+    numbers.flags.writeable = False
+    return numbers
 
 
 def _row_sums(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Model + loss + penalty + weights -> partial sums over rows: every gradient form ends here.
+"""Model + loss + penalty + weights -> the contribution of a batch: every gradient form ends here.
 
 The objective is the mean over rows of weight times loss, plus ``alpha/2`` times the sum of squares of
 the penalised blocks. All scaling is done in this file and nowhere else.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 from scipy.sparse import issparse
 
-from .data.arrays import Batch, Rows
+from .contribution import Contribution
+from .data.batch import Batch
+from .data.rows import BatchedRows, Rows
 from .exceptions import ParameterStructureError
-from .losses import Loss, SquaredError
-from .model.callables import Model, note, pair
+from .losses import Loss
+from .model.callables import Model
 from .parameters import Layout, Parameters
 from .sparse_gradients import SparseGradient, outside, spread
 from .trust import trusted
@@ -26,55 +29,7 @@ from .validation import Interval
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
 
-
 DIFFERENCE_STEP = np.finfo(np.float64).eps ** (1 / 3)  # relative; balances truncation and rounding
-
-
-class Contribution(NamedTuple):
-    """What some rows contribute, as means over them; partials of several batches are merged.
-
-    ``gradient`` is None where nothing is to be learned (no rows, or weights all zero), and ``loss``
-    where the gradient form gives none. ``missing`` are the indices of blocks without a gradient. Blocks of which
-    some rows have one are in ``sparse_grads``, in the order of blocks; what ``gradient`` holds there means nothing.
-    """
-
-    loss: float | Any
-    gradient: Array | Any
-    n: int
-    missing: tuple[int, ...] = ()
-    sparse_grads: tuple[SparseGradient, ...] = ()
-
-    def dense(self) -> Contribution:
-        """Return the same with a gradient of all rows."""
-        if self.gradient is None or not self.sparse_grads:
-            return self
-        spread(self.gradient, self.sparse_grads)
-        return self._replace(sparse_grads=())
-
-
-def merge(partials: Iterable[Contribution]) -> Contribution:
-    """Return the partial of all the rows of several, summed in their order.
-
-    The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart.
-    """
-    loss: float | None = 0.0
-    missing: tuple[int, ...] = ()
-    gradient, n = None, 0
-    for part in partials:
-        n += part.n
-        if part.gradient is None:
-            continue
-        part = part.dense()
-        loss = None if loss is None or part.loss is None else loss + part.loss * part.n
-        if gradient is None:
-            gradient, missing = part.gradient * part.n, part.missing
-        else:
-            gradient += part.gradient * part.n
-            missing = tuple(index for index in missing if index in part.missing)
-    if gradient is not None:
-        gradient /= n
-        loss = None if loss is None else loss / n
-    return Contribution(loss, gradient, n, missing)
 
 
 @trusted
@@ -122,12 +77,13 @@ class Objective:
         numerical: Iterable[str | int] = (),
         needs_value: bool = False,
     ) -> None:
-        if reduction == "sum" and model.form in ("vjp", "jacobian"):
+        composes_loss = model.gradient_form.composes_loss
+        if reduction == "sum" and composes_loss:
             raise ValueError(
                 f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
                 "it has no reduction of its own, since the loss by name is averaged here."
             )
-        if loss is None and model.form in ("vjp", "jacobian"):
+        if loss is None and composes_loss:
             raise ValueError(
                 f"{model.form} is composed with a loss that has a derivative; got none. Name one, such as "
                 "loss='squared_error', or pass a Loss object. A callable loss goes with the gradient form."
@@ -145,7 +101,7 @@ class Objective:
         """Make what a step needs and neither a copy nor a pickle shares."""
         self._gradient = np.empty(self.layout.size, self.layout.dtype)
         self._blocks = self.layout.blocks(self._gradient)
-        self._evaluate = getattr(self, f"_by_{self.model.form}")
+        self._evaluate = partial(self.model.gradient_form.evaluate, self)
         self._is_adjusted = bool(self.fixed or self.numerical or self.reduction == "sum")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -187,7 +143,7 @@ class Objective:
     @property
     def step_has_value(self) -> bool:
         """Whether a step gives the loss along with the gradient."""
-        return self.model.form != "gradient" or self.needs_value
+        return self.model.gradient_form.gives_value or self.needs_value
 
     def contribution(self, theta: Parameters, batch: Batch) -> Contribution:
         """Return the contribution of a batch; its gradient is valid until the next call."""
@@ -198,6 +154,35 @@ class Objective:
         if self._is_adjusted or sparse_grads:
             missing, sparse_grads = self._adjust(theta, batch, missing, sparse_grads)
         return Contribution(loss, self._gradient, batch.n, missing, sparse_grads)
+
+    def bound(self, theta: Parameters) -> Callable[[Batch], Contribution]:
+        """Return a function of a batch that does what `contribution` and `finish` do, to the bit; for a loop.
+
+        Parameters
+        ----------
+        theta : Parameters
+            Whose vector is written in place between calls.
+
+        Returns
+        -------
+        evaluate : callable
+            ``evaluate(batch) -> Contribution`` with the penalty added. If nothing is to be learned from the batch, its
+            gradient is None. The memory of the gradient is the objective's, and is written over by the next call.
+        """
+        if self._is_adjusted or self.penalties:
+            return lambda batch: self.finished(theta, self.contribution(theta, batch))
+        evaluate, structure, form = self._evaluate, theta.structure, self.model.form
+        read, blocks, gradient = self.layout.read_gradient, self._blocks, self._gradient
+        new = tuple.__new__  # without the checks of a named tuple's own
+
+        def evaluated(batch: Batch) -> Contribution:
+            if not batch.n or (batch.sample_weight is not None and batch.is_empty):
+                return Contribution(0.0, None, batch.n)
+            loss, grads = evaluate(structure, batch)
+            missing, sparse_grads = read(grads, blocks, form)
+            return new(Contribution, (loss, gradient, batch.n, missing, sparse_grads))
+
+        return evaluated
 
     def _adjust(
         self, theta: Parameters, batch: Batch, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
@@ -226,7 +211,7 @@ class Objective:
     def _difference(self, theta: Parameters, batch: Batch, missing: tuple[int, ...]) -> tuple[int, ...]:
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
         for index in set(self.numerical).difference(self.fixed):
-            self._gradient[self.layout.slices[index]] = self.differences(self._value, theta, batch, index)
+            self._gradient[self.layout.slices[index]] = self.differences(self.loss_of, theta, batch, index)
         return tuple(index for index in missing if index not in self.numerical)
 
     def differences(self, function: Callable[[Any, Batch], Any], theta: Parameters, batch: Batch, index: int) -> Array:
@@ -254,16 +239,23 @@ class Objective:
         keys = {str(key): key for key in self.layout.tree}
         return {**{keys[name]: None for name in names if name in keys}, **grads}
 
-    def finish(self, theta: Parameters, partial: Contribution) -> tuple[float | Any, Array]:
+    def finished(self, theta: Parameters, contribution: Contribution) -> Contribution:
+        """Return a contribution with the penalty added; one without a gradient as it is."""
+        if contribution.gradient is None or not self.penalties:
+            return contribution
+        loss, gradient = self.finish(theta, contribution)
+        return contribution._replace(loss=loss, gradient=gradient)
+
+    def finish(self, theta: Parameters, contribution: Contribution) -> tuple[float | Any, Array]:
         """Add the penalty, once.
 
         Returns
         -------
         loss : float or None
         gradient : ndarray of shape (layout.size,)
-            The partial's own memory.
+            The contribution's own memory.
         """
-        loss, gradient, _, missing, _ = partial
+        loss, gradient, _, missing, _ = contribution
         if not self.penalties:
             return loss, gradient
         penalty = 0.0
@@ -285,16 +277,17 @@ class Objective:
         """Return the mean loss of a batch, without the penalty; None where no loss can be had."""
         if batch.is_empty:
             return 0.0 if self.has_value else None
-        return self._value(theta.structure, batch)
+        return self.loss_of(theta.structure, batch)
 
-    def _value(self, params: Any, batch: Batch) -> float | Any:
+    def loss_of(self, params: Any, batch: Batch) -> float | Any:
+        """Return the mean loss at the user's structure of parameters, of a batch that is not empty."""
         if self.model.loss is not None:
-            return self._scalar(self.model.loss(params, batch), "loss", batch)
-        if self.model.form == "loss_and_gradient":
-            return self._by_loss_and_gradient(params, batch)[0]
+            return self.read_loss(self.model.loss(params, batch), "loss", batch)
+        if self.model.gradient_form.has_own_loss:
+            return self._evaluate(params, batch)[0]
         if self.loss is None:
             return None
-        return self._named_loss(self.predictions(params, batch), batch)[0]
+        return self.named_loss(self.predictions(params, batch), batch)[0]
 
     def mean_value(self, theta: Parameters, batches: Iterable[Batch]) -> float | None:
         """Return the mean loss of several batches and the penalty; None where no loss can be had."""
@@ -311,36 +304,14 @@ class Objective:
         """Return what `forward` says of a batch, one row for each of its rows."""
         return read_prediction(self.model.predictions(params, batch), batch.n)
 
-    # The four gradient forms. Each returns the mean loss of the batch, or None, and the gradient of it.
-
-    def _by_gradient(self, params: Any, batch: Batch) -> tuple[float | None, Any]:
-        loss = self._value(params, batch) if self.needs_value else None
-        return loss, self.model.gradient(params, batch)
-
-    def _by_loss_and_gradient(self, params: Any, batch: Batch) -> tuple[float, Any]:
-        loss, grads = pair(self.model.gradient(params, batch), "loss_and_gradient", "(loss, grads)")
-        return self._scalar(loss, "the loss of loss_and_gradient", batch), grads
-
-    def _by_vjp(self, params: Any, batch: Batch) -> tuple[float, Any]:
-        prediction, pullback = pair(self.model.gradient(params, batch), "vjp", "(prediction, pullback)")
-        if not callable(pullback):
-            raise TypeError(f"vjp must return (prediction, pullback) with a callable pullback; got {pullback!r}.")
-        loss, derivative = self._named_loss(read_prediction(prediction, batch.n), batch)
-        try:
-            grads = pullback(derivative)
-        except Exception as error:
-            note(error, "the pullback returned by vjp", pullback)
-            raise
-        return loss, self.layout.unwrap(grads)
-
-    def _by_jacobian(self, params: Any, batch: Batch) -> tuple[float, Any]:
-        loss, derivative = self._named_loss(self.predictions(params, batch), batch)
+    def jacobian_gradient(self, params: Any, batch: Batch, derivative: Array) -> Any:
+        """Return the gradient, in the user's structure, as a derivative in the prediction times the user's Jacobian."""
         flat = derivative.ravel()
         blocks = [
             None if leaf is None else (flat @ leaf).reshape(shape)
             for leaf, shape in zip(self.jacobian(params, batch, derivative.shape), self.layout.shapes, strict=True)
         ]
-        return loss, self.layout.unflatten(blocks)
+        return self.layout.unflatten(blocks)
 
     def jacobian(self, params: Any, batch: Batch, shape: Shape) -> list[Array | None]:
         """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""
@@ -357,21 +328,23 @@ class Objective:
                 return np.ndim(leaf) == len(shape) + 2
         return False
 
-    def _named_loss(self, prediction: Array, batch: Batch) -> tuple[float, Array]:
-        """Mean loss of a batch by name, and its derivative in the prediction, weights included."""
+    def named_loss(self, prediction: Any, batch: Batch) -> tuple[float, Array]:
+        """Return the mean loss of a batch by name, and its derivative in the prediction, weights included."""
+        prediction = read_prediction(prediction, batch.n)
         y, matched = match_target(batch.y, prediction)
         values, derivative = self.loss.value_and_derivative(y, matched)
         if batch.sample_weight is None:
-            value, share = float(np.add.reduce(values)) / batch.n, 1 / batch.n
+            value = float(np.add.reduce(values)) / batch.n
+            derivative = derivative * (1 / batch.n)
         else:
             self.require_weighable()
             share = batch.sample_weight / batch.n
             value = float(np.add.reduce(values * share))
-            share = share if derivative.ndim == 1 else share[:, None]
-        derivative = derivative * share
+            derivative = derivative * (share if derivative.ndim == 1 else share[:, None])
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
-    def _scalar(self, loss: Any, role: str, batch: Batch) -> float:
+    def read_loss(self, loss: Any, role: str, batch: Batch) -> float:
+        """Return a loss that the user computed, as a mean over the batch."""
         if not isinstance(loss, float):
             array = np.asarray(loss)
             if array.ndim or array.dtype.kind not in "fiu":
@@ -382,79 +355,15 @@ class Objective:
         return float(loss) / batch.n if self.reduction == "sum" else float(loss)
 
 
-class Residuals:
-    """The objective as half a sum of squares, for the methods that need its terms.
+def evaluator(objective: Objective, theta: Parameters, rows: Rows) -> Callable[[int, int], Contribution]:
+    """Return ``evaluate(epoch, step)``, the contribution of a step with the penalty added, wherever its rows live.
 
-    Parameters
-    ----------
-    objective : Objective
-        With the `jacobian` form and the squared error.
-
-    Raises
-    ------
-    ValueError
-        For another gradient form or loss.
+    Rows that come as batches into this process are evaluated by `Objective.bound`; others compute their contribution.
     """
-
-    def __init__(self, objective: Objective) -> None:
-        if objective.model.form != "jacobian" or type(objective.loss) is not SquaredError:
-            raise ValueError(
-                "A least-squares method needs the jacobian form and loss='squared_error'; got "
-                f"{objective.model.form} and {objective.loss!r}. Use 'lbfgs' or another method instead."
-            )
-        self.objective = objective
-
-    def values(self, theta: Parameters, rows: Rows) -> Array:
-        """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective."""
-        objective = self.objective
-
-        def of_batch(batch: Batch) -> Array:
-            y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-            residuals: Array = (prediction - y) * self._root_weights(batch, rows.n_samples, prediction.ndim)
-            return residuals.ravel()
-
-        blocks = objective.layout.blocks(theta.vector)
-        return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
-
-    def jacobian(self, theta: Parameters, rows: Rows) -> Array:
-        """Return the derivative of the residuals, a matrix with a column for each entry of θ."""
-        parts = rows.map(lambda batch: self._jacobian(theta, batch, rows.n_samples))
-        trained = [any(part) for part in zip(*(trained for _, trained in parts), strict=True)]
-        diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in self.objective.penalties]
-        return np.concatenate([*(matrix for matrix, _ in parts), *diagonals])
-
-    def _jacobian(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[Array, list[bool]]:
-        """The rows of a batch in the Jacobian, and which blocks are trained."""
-        objective = self.objective
-        prediction = objective.predictions(theta.structure, batch)
-        weights = self._root_weights(batch, n_samples, prediction.ndim)
-        weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
-        matrix = np.zeros((prediction.size, objective.layout.size))
-        leaves = objective.jacobian(theta.structure, batch, prediction.shape)
-        trained = [
-            (leaf is not None or index in objective.numerical) and index not in objective.fixed
-            for index, leaf in enumerate(leaves)
-        ]
-        for index, (leaf, where) in enumerate(zip(leaves, objective.layout.slices, strict=True)):
-            if trained[index] and index in objective.numerical:
-                columns = objective.differences(objective.predictions, theta, batch, index)
-                matrix[:, where] = weights * columns.reshape(len(columns), -1).T
-            elif trained[index]:
-                matrix[:, where] = weights * leaf
-        return matrix, trained
-
-    def _penalty_rows(self, index: int, alpha: float, is_trained: bool) -> Array:
-        layout = self.objective.layout
-        where = layout.slices[index]
-        rows = np.zeros((where.stop - where.start, layout.size))
-        if is_trained:
-            rows[:, where] = alpha**0.5 * np.eye(len(rows))
-        return rows
-
-    @staticmethod
-    def _root_weights(batch: Batch, n_samples: int, ndim: int) -> Array:
-        share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
-        return np.sqrt(share) if ndim == 1 else np.sqrt(share)[:, None]
+    if isinstance(rows, BatchedRows) and type(rows).contribution is BatchedRows.contribution:
+        evaluate, batch = objective.bound(theta), rows.batch
+        return lambda epoch, step: evaluate(batch(epoch, step))
+    return lambda epoch, step: objective.finished(theta, rows.contribution(objective, theta, epoch, step))
 
 
 def read_prediction(prediction: Any, n: int) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
+from .model.gradient_forms import GRADIENT_FORMS
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .trust import trusted
 from .typing import Array, Grads, Params, Shape
@@ -26,7 +27,7 @@ Tree: TypeAlias = Any  # the user's structure, an index in the place of each blo
 
 ROOT = "params"  # the name of the only block where θ is a single array
 
-GRADIENT_FORMS = ("gradient", "loss_and_gradient", "vjp", "jacobian")
+NOTHING_SPECIAL: tuple[tuple[int, ...], tuple[SparseGradient, ...]] = (), ()  # no block missing, none given by rows
 
 _PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at without being converted
 
@@ -189,6 +190,27 @@ class Layout:
             may then be partly written.
         """
         blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
+        return NOTHING_SPECIAL if self._copied(grads, blocks) else self._read_each(grads, blocks, role)
+
+    def _copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
+        """Write a gradient into blocks if all its leaves are plain arrays as they should be; return whether it is so.
+
+        Most gradients are. If this one is not, the blocks may be partly written.
+        """
+        tree = self.tree
+        if type(grads) is not type(tree) or not self._is_flat or len(grads) != len(tree):
+            return False
+        leaves = map(grads.get, tree) if type(tree) is dict else grads
+        for leaf, block, shape in zip(leaves, blocks, self.shapes, strict=True):
+            if type(leaf) not in _PLAIN or leaf.shape != shape or leaf.dtype.kind != "f":
+                return False
+            block[...] = leaf
+        return True
+
+    def _read_each(
+        self, grads: Grads, blocks: Sequence[Array], role: str
+    ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
+        """Write a gradient leaf by leaf; return the blocks that have none, and those given by rows."""
         missing: tuple[int, ...] = ()
         sparse_grads: tuple[SparseGradient, ...] = ()
         for index, leaf in enumerate(self.leaves(grads, role)):
@@ -196,10 +218,10 @@ class Layout:
             if leaf is None:
                 missing += (index,)
                 leaf = 0.0
-            elif type(leaf) not in _PLAIN or leaf.shape != block.shape or leaf.dtype.kind != "f":
-                if is_sparse_gradient(leaf):
-                    sparse_grads += (self.read_sparse(leaf, index, role),)
-                    continue
+            elif is_sparse_gradient(leaf):
+                sparse_grads += (self.read_sparse(leaf, index, role),)
+                continue
+            else:
                 leaf = self._checked(leaf, index, role)
             block[...] = leaf
         return missing, sparse_grads

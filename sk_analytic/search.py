@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import clone
 
-from .data.arrays import Rows
+from .data.rows import Rows
 from .exceptions import DivergenceError
 from .hyperparameters import require_estimator, unknown_hyperparameter
 from .objective import Objective

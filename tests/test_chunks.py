@@ -15,7 +15,8 @@ from sklearn.metrics import accuracy_score, get_scorer, r2_score
 from sklearn.utils import compute_class_weight
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
-from sk_analytic.data.arrays import HELD_OUT, MONITOR, ArrayRows, generator
+from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.data.batch import HELD_OUT, MONITOR, generator
 from sk_analytic.data.chunks import ChunkRows, Chunks, Source
 from sk_analytic.optimizers import Phases
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.losses import Huber, Poisson
-from sk_analytic.model.callables import GRADIENT_FORMS
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 
 # Whether an optimizer has come to its end is no matter where a fit is only begun.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sk_analytic import AnalyticRegressor, DivergenceError, get_optimizer, get_optimizer_names
 from sk_analytic.losses import Poisson
-from sk_analytic.model.callables import linear_forward, linear_init
+from sk_analytic.model.default_models import linear_forward, linear_init
 from sk_analytic.optimizers import LBFGS, SGD, Adam, Phases
 from sk_analytic.optimizers.scipy_methods import FullBatch
 

@@ -9,11 +9,12 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sk_analytic import AnalyticDensity, AnalyticRegressor, AnalyticTransformer, GradientReport, check_gradient
-from sk_analytic.data.arrays import Batch
+from sk_analytic.data.batch import Batch
 from sk_analytic.exceptions import GradientCheckError
 from sk_analytic.gradient_check import examine, require_right
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model.callables import GRADIENT_FORMS, Model
+from sk_analytic.model.callables import Model
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
 

@@ -1,18 +1,24 @@
 """Callables bound once: who receives what by name, what is refused and how, and the default models."""
 
+import copy
 import functools
+import gc
+import inspect
 import pickle
 import re
+import weakref
 
 import cloudpickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_analytic.data.arrays import CALLABLE, Batch, generator
+from sk_analytic.data.batch import CALLABLE, Batch, generator
 from sk_analytic.exceptions import ReceivedArgumentError
 from sk_analytic.losses import get_loss
-from sk_analytic.model.callables import AUTOENCODER, GAUSSIAN, GRADIENT_FORMS, LINEAR, Model, Receiver
+from sk_analytic.model.callables import Model, Receiver
+from sk_analytic.model.default_models import AUTOENCODER, GAUSSIAN, LINEAR, autoencoder_loss_and_gradient
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
 
@@ -228,6 +234,38 @@ def test_a_callable_that_takes_any_keyword_receives_only_what_it_names():
     assert receive("gradient", lambda p, X, y, **rest: rest, batch_of(weight=WEIGHT), model_params={"a": 1}) == {}
     with pytest.raises(ReceivedArgumentError, match="model_params has 'a', which no callable accepts"):
         Model(forward=lambda p, X, **rest: X, forms={"vjp": lambda p, X, **rest: X}, model_params={"a": 1})
+
+
+def test_signatures_are_read_once_and_functions_are_let_go(monkeypatch):
+    """A second estimator of the same function need not look at it again; nothing keeps the function alive."""
+
+    class Held:
+        pass
+
+    held = Held()
+
+    def gradient(params, X, y, extra=held):
+        return y
+
+    held.function = gradient
+    Receiver("gradient", gradient, ("y",), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(inspect, "signature", lambda function: pytest.fail("was read again"))
+        assert Receiver("gradient", gradient, ("y",), {}).wanted == ("y",)
+    gone = weakref.ref(gradient)
+    del gradient, held
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("change", [copy.copy, copy.deepcopy, lambda receiver: pickle.loads(pickle.dumps(receiver))])
+def test_a_receiver_can_be_copied_and_pickled(change):
+    """The copy calls as the receiver does, and has no way to call of its own in its state."""
+    receiver = Receiver("loss_and_gradient", autoencoder_loss_and_gradient, ("y",), {})
+    params = {"components": np.eye(X.shape[1])[:, :1], "mean": np.zeros(X.shape[1])}
+    expected, came = receiver(params, batch_of()), change(receiver)(params, batch_of())
+    assert came[0] == expected[0]
+    assert "call" not in receiver.__getstate__()
 
 
 # ---- what is refused ----
@@ -583,7 +621,7 @@ def test_default_models_keep_single_precision(name, weighted):
     """Predictions and gradients of float32 rows are float32."""
     objective, theta, batch = default_case(name, weighted=weighted, dtype=np.float32)
     assert objective.predictions(theta.structure, batch).dtype == np.float32
-    _, grads = getattr(objective, f"_by_{objective.model.form}")(theta.structure, batch)
+    _, grads = objective._evaluate(theta.structure, batch)
     assert all(leaf is None or leaf.dtype == np.float32 for leaf in theta.layout.leaves(grads))
 
 

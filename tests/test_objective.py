@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sk_analytic.data.arrays import Batch
+from sk_analytic.contribution import Contribution, merge
+from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.data.batch import Batch
 from sk_analytic.exceptions import ParameterStructureError
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model.callables import GRADIENT_FORMS, LINEAR, Model
-from sk_analytic.objective import Contribution, Objective, match_target, merge, read_prediction
+from sk_analytic.model.callables import Model
+from sk_analytic.model.default_models import LINEAR
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
+from sk_analytic.objective import Objective, evaluator, match_target, read_prediction
 from sk_analytic.parameters import Layout, Parameters
 
 N, N_FEATURES, N_HIDDEN, K = 13, 3, 4, 2
@@ -143,9 +147,9 @@ def part(batch, rows, weight=None):
     return Batch(batch.X[rows], columns, None if kept is None else kept[rows], batch.position)
 
 
-def kept(partial):
-    """A partial whose gradient outlives the next call."""
-    return partial._replace(gradient=partial.gradient.copy())
+def kept(contribution):
+    """A contribution whose gradient outlives the next call."""
+    return contribution._replace(gradient=contribution.gradient.copy())
 
 
 def central_differences(objective, theta, batch, step=1e-5):
@@ -170,18 +174,18 @@ def test_every_form_gives_the_same_loss_and_gradient(case, weight, form):
     value, d = loss_and_derivative(loss, forward(theta.structure, X), batch.y, weight, "mean")
     expected = np.empty(theta.layout.size)
     theta.layout.read_gradient(pull(theta.structure, X, d), expected)
-    partial = objective.contribution(theta, batch)
-    assert (partial.n, partial.missing) == (N, ())
-    assert type(partial.loss) is float
-    assert partial.loss == pytest.approx(value, rel=1e-12)
+    contribution = objective.contribution(theta, batch)
+    assert (contribution.n, contribution.missing) == (N, ())
+    assert type(contribution.loss) is float
+    assert contribution.loss == pytest.approx(value, rel=1e-12)
     assert objective.value(theta, batch) == pytest.approx(value, rel=1e-12)
-    assert_allclose(partial.gradient, expected, rtol=1e-11, atol=1e-14)
+    assert_allclose(contribution.gradient, expected, rtol=1e-11, atol=1e-14)
 
 
 @WEIGHTED
 @EACH_CASE
 def test_the_gradient_is_the_slope_of_the_value(case, weight):
-    """Entry by entry, central differences of `value` give the gradient of `partial`."""
+    """Entry by entry, central differences of `value` give the gradient of `contribution`."""
     objective, theta, batch = problem("vjp", *case, weight=weight)
     gradient = objective.contribution(theta, batch).gradient.copy()
     assert_allclose(gradient, central_differences(objective, theta, batch), rtol=1e-6, atol=1e-9)
@@ -195,9 +199,9 @@ def test_a_sum_is_divided_by_the_number_of_rows(case, weight, form):
     loss, y_shape, outputs = case
     by_mean, theta, batch = problem(form, loss, y_shape, outputs, weight, needs_value=True)
     by_sum = problem(form, loss, y_shape, outputs, weight, needs_value=True, reduction="sum")[0]
-    expected, partial = by_mean.contribution(theta, batch), by_sum.contribution(theta, batch)
-    assert partial.loss == pytest.approx(expected.loss, rel=1e-12)
-    assert_allclose(partial.gradient, expected.gradient, rtol=1e-12, atol=1e-15)
+    expected, contribution = by_mean.contribution(theta, batch), by_sum.contribution(theta, batch)
+    assert contribution.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert_allclose(contribution.gradient, expected.gradient, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -251,8 +255,8 @@ def test_float32_is_kept(form, weight):
     """The gradient has the layout's dtype, whatever precision the callables return; the loss is a float."""
     exact, theta, batch = problem(form, weight=weight, needs_value=True)
     objective, single, narrow = problem(form, weight=weight, needs_value=True, dtype=np.float32)
-    partial, expected = objective.contribution(single, narrow), exact.contribution(theta, batch)
-    loss, gradient = objective.finish(single, partial)
+    contribution, expected = objective.contribution(single, narrow), exact.contribution(theta, batch)
+    loss, gradient = objective.finish(single, contribution)
     assert gradient.dtype == np.float32
     assert type(loss) is float
     assert loss == pytest.approx(expected.loss, rel=1e-5)
@@ -309,7 +313,90 @@ def test_a_callable_sees_read_only_views():
     assert seen[1] is X
 
 
-# ---- partials ----
+# ---- bound to θ, for a loop ----
+
+
+def with_a_gap(gradient):
+    """A gradient of which one leaf is None and another given in one row."""
+    hidden = gradient["hidden"]
+    return gradient | {"b": None, "hidden": [(np.array([0]), hidden[0][:1]), hidden[1]]}
+
+
+BOUND = {
+    "as it is": {},
+    "with a penalty": {"alpha": 0.3},
+    "with fixed blocks": {"fixed": ("b",)},
+    "with differences": {"numerical": ("b",)},
+    "with a penalty and fixed blocks": {"alpha": {"V": 0.1}, "fixed": ("V",)},
+}
+
+
+@EACH_FORM
+@WEIGHTED
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("options", BOUND.values(), ids=BOUND)
+def test_bound_gives_what_contribution_and_finish_give(form, weight, options, dtype):
+    """To the bit, also after θ was written in place."""
+    objective, theta, batch = problem(form, weight=weight, dtype=dtype, **options)
+    evaluate = objective.bound(theta)
+    for factor in (1, 0.5):
+        theta.vector[...] *= factor
+        contribution = kept(objective.contribution(theta, batch))
+        loss, gradient = objective.finish(theta, contribution)
+        ours = evaluate(batch)
+        assert type(ours) is Contribution
+        assert (ours.loss, ours.n, ours.missing) == (loss, N, contribution.missing)
+        assert_array_equal(ours.gradient, gradient)
+        assert ours.gradient.dtype == dtype
+
+
+def test_bound_gives_missing_and_sparse_blocks():
+    """As `contribution` does, without a penalty or what else makes them dense."""
+    objective, theta, batch = problem("gradient")
+    function = objective.model.gradient.function
+    forms = {"gradient": lambda params, X, y: with_a_gap(function(params, X, y))}
+    model = Model(forward=forward, forms=forms, columns=("y",))
+    objective = Objective(model, objective.loss, objective.layout)
+    expected, ours = kept(objective.contribution(theta, batch)), kept(objective.bound(theta)(batch))
+    assert ours.missing == expected.missing == (theta.layout.names.index("b"),)
+    assert [sparse.block for sparse in ours.sparse_grads] == [sparse.block for sparse in expected.sparse_grads]
+    assert len(ours.sparse_grads) == 1
+    assert_array_equal(ours.dense().gradient, expected.dense().gradient)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_bound_learns_nothing_from_an_empty_batch(alpha):
+    """No rows, or none with a weight: the callable is not called, there is no gradient, and no penalty either."""
+    objective, theta, batch = problem(alpha=alpha)
+    evaluate = objective.bound(theta)
+    assert evaluate(part(batch, slice(0))) == Contribution(0.0, None, 0)
+    assert evaluate(part(batch, slice(3), np.zeros(N))) == Contribution(0.0, None, 3)
+
+
+class Elsewhere:
+    """Rows of which only contributions come here."""
+
+    def __init__(self, batch):
+        self.batches = [part(batch, slice(start, start + 4)) for start in range(0, N, 4)]
+        self.n_samples, self.batch_size, self.steps_per_epoch = N, 4, len(self.batches)
+
+    def contribution(self, objective, theta, epoch, step):
+        return objective.contribution(theta, self.batches[step])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_rows_may_live_elsewhere(alpha):
+    """What evaluates steps asks rows that have no batches here for contributions."""
+    objective, theta, batch = problem(alpha=alpha)
+    here = ArrayRows(batch.X, batch.columns, batch_size=4)
+    ours, theirs = evaluator(objective, theta, Elsewhere(batch)), evaluator(objective, theta, here)
+    for step in range(here.steps_per_epoch):
+        one, other = kept(ours(0, step)), kept(theirs(0, step))
+        assert (one.loss, one.n) == (other.loss, other.n)
+        assert_array_equal(one.gradient, other.gradient)
+
+
+# ---- contributions ----
 
 
 @EACH_FORM
@@ -430,10 +517,10 @@ def test_the_penalty_is_half_alpha_times_the_sum_of_squares(form, alpha, strengt
         penalty += strength / 2 * (theta.vector[where] ** 2).sum()
         slope[where] = strength * theta.vector[where]
     before = theta.vector.copy()
-    partial = objective.contribution(theta, batch)
-    assert partial.loss == bare.loss
-    assert_array_equal(partial.gradient, bare.gradient)
-    loss, gradient = objective.finish(theta, partial)
+    contribution = objective.contribution(theta, batch)
+    assert contribution.loss == bare.loss
+    assert_array_equal(contribution.gradient, bare.gradient)
+    loss, gradient = objective.finish(theta, contribution)
     assert objective.penalty(theta) == pytest.approx(penalty)
     assert loss == pytest.approx(bare.loss + penalty, rel=1e-13)
     assert_allclose(gradient, bare.gradient + slope, rtol=1e-12)
@@ -484,10 +571,10 @@ def test_fixed_blocks_have_no_gradient(form, fixed, names):
     """In every step they are missing and zero, the penalty's part too; the others are as they were."""
     objective, theta, batch = problem(form, alpha=0.5, fixed=fixed, needs_value=True)
     free_loss, free = problem(form, alpha=0.5, needs_value=True)[0].finish(theta, objective.contribution(theta, batch))
-    partial = objective.contribution(theta, batch)
-    loss, gradient = objective.finish(theta, partial)
+    contribution = objective.contribution(theta, batch)
+    loss, gradient = objective.finish(theta, contribution)
     layout = theta.layout
-    assert {layout.names[index] for index in partial.missing} == names
+    assert {layout.names[index] for index in contribution.missing} == names
     for name, block in zip(layout.names, layout.blocks(gradient), strict=True):
         assert block.any() != (name in names)
     assert loss == pytest.approx(free_loss)
@@ -525,9 +612,9 @@ def test_a_leaf_none_is_a_block_without_a_gradient(form, name):
     fixed, theta, batch = problem(form, fixed=[name], alpha=0.5, needs_value=True)
     model = Model(forward=forward, forms={form: lacking}, columns=("y",))
     objective = Objective(model, loss, theta.layout, alpha=0.5, needs_value=True)
-    partial, expected = objective.contribution(theta, batch), fixed.contribution(theta, batch)
-    assert partial.missing == expected.missing == (theta.layout.names.index(name),)
-    ours, theirs = objective.finish(theta, partial), fixed.finish(theta, expected)
+    contribution, expected = objective.contribution(theta, batch), fixed.contribution(theta, batch)
+    assert contribution.missing == expected.missing == (theta.layout.names.index(name),)
+    ours, theirs = objective.finish(theta, contribution), fixed.finish(theta, expected)
     assert ours[0] == theirs[0]
     assert_array_equal(ours[1], theirs[1])
     both = Objective(model, loss, theta.layout, fixed=["V", "scale"]).contribution(theta, batch)
@@ -546,9 +633,9 @@ def test_numerical_blocks_have_differences_for_a_gradient(form, weight, reductio
     expected = kept(problem(form, **options)[0].contribution(*problem(form, **options)[1:]))
     objective, theta, batch = problem(form, numerical=["hidden", "b"], **options)
     before = theta.vector.copy()
-    partial = objective.contribution(theta, batch)
-    assert partial.missing == expected.missing == (1,)
-    assert_allclose(partial.gradient, expected.gradient, rtol=1e-4, atol=1e-8 if dtype == np.float64 else 1e-5)
+    contribution = objective.contribution(theta, batch)
+    assert contribution.missing == expected.missing == (1,)
+    assert_allclose(contribution.gradient, expected.gradient, rtol=1e-4, atol=1e-8 if dtype == np.float64 else 1e-5)
     assert_array_equal(theta.vector, before)
 
 
@@ -569,9 +656,9 @@ def test_a_numerical_block_may_be_left_out_of_the_gradient(form, left_out):
         "jacobian": lambda params, X: cut(full(params, X)),
     }
     model = Model(forward=forward, forms={form: given[form]}, columns=("y",))
-    partial = Objective(model, whole.loss, theta.layout, numerical=["b"]).contribution(theta, batch)
-    assert partial.missing == ()
-    assert_array_equal(partial.gradient, whole.contribution(theta, batch).gradient)
+    contribution = Objective(model, whole.loss, theta.layout, numerical=["b"]).contribution(theta, batch)
+    assert contribution.missing == ()
+    assert_array_equal(contribution.gradient, whole.contribution(theta, batch).gradient)
 
 
 def test_numerical_blocks_need_a_loss():
@@ -593,11 +680,11 @@ def test_an_objective_pickles_without_its_scratch(form):
     expected = kept(objective.contribution(theta, batch))
     twins = [cloudpickle.loads(cloudpickle.dumps(objective)), copy.deepcopy(objective), copy.copy(objective)]
     for twin in twins:
-        partial = twin.contribution(theta, batch)
-        assert not np.shares_memory(partial.gradient, objective.contribution(theta, batch).gradient)
-        assert (partial.loss, partial.missing) == (expected.loss, expected.missing)
-        assert_array_equal(partial.gradient, expected.gradient)
-        assert_array_equal(twin.finish(theta, kept(partial))[1], objective.finish(theta, kept(expected))[1])
+        contribution = twin.contribution(theta, batch)
+        assert not np.shares_memory(contribution.gradient, objective.contribution(theta, batch).gradient)
+        assert (contribution.loss, contribution.missing) == (expected.loss, expected.missing)
+        assert_array_equal(contribution.gradient, expected.gradient)
+        assert_array_equal(twin.finish(theta, kept(contribution))[1], objective.finish(theta, kept(expected))[1])
 
 
 def test_a_pickled_objective_is_small():
@@ -818,8 +905,8 @@ def test_a_jacobian_may_have_an_empty_block():
         forms={"jacobian": lambda params, X: {"W": X, "nothing": np.empty((len(X), 0, 2))}},
     )
     theta = Parameters(layout, layout.flatten(start))
-    partial = Objective(model, get_loss("squared_error"), layout).contribution(theta, Batch(X, {"y": np.ones(N)}))
-    assert_allclose(partial.gradient, X.T @ (X.sum(axis=1) - 1) / N)
+    contribution = Objective(model, get_loss("squared_error"), layout).contribution(theta, Batch(X, {"y": np.ones(N)}))
+    assert_allclose(contribution.gradient, X.T @ (X.sum(axis=1) - 1) / N)
 
 
 @pytest.mark.parametrize(
@@ -853,9 +940,9 @@ def test_every_structure_serves_every_form(start, form):
     }
     model = Model(forward=linear, forms={form: forms[form]}, columns=("y",))
     theta = Parameters(layout, layout.flatten(start))
-    partial = Objective(model, get_loss("squared_error"), layout, needs_value=True).contribution(
+    contribution = Objective(model, get_loss("squared_error"), layout, needs_value=True).contribution(
         theta, Batch(X, {"y": y})
     )
     residual = X.sum(axis=1) + with_offset - y
-    assert partial.loss == pytest.approx(0.5 * (residual**2).mean())
-    assert_allclose(partial.gradient, [*(X.T @ residual / N), *[residual.mean()] * with_offset])
+    assert contribution.loss == pytest.approx(0.5 * (residual**2).mean())
+    assert_allclose(contribution.gradient, [*(X.T @ residual / N), *[residual.mean()] * with_offset])

@@ -4,11 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from models import linear_gradient
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array, csr_matrix
 
 from sk_analytic.data import arrays as rows_module
-from sk_analytic.data.arrays import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, ArrayRows, Batch, generator
+from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.data.batch import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, Batch, generator
+from sk_analytic.data.rows import BatchedRows
+from sk_analytic.model.callables import Model
+from sk_analytic.objective import Objective
+from sk_analytic.optimizers import Adam
+from sk_analytic.parameters import Layout, Parameters
+from sk_analytic.training.minibatches import History, Monitor, train
 
 # Number of rows and size of a batch: one row, one batch, batches that fit, and a last one of 1, 3 or 7 rows.
 SIZES = [(1, 1), (1, 5), (10, 10), (10, 20), (12, 4), (13, 4), (11, 4), (57, 10), (100, 1), (10, None)]
@@ -446,3 +454,67 @@ def test_astype_casts_what_is_floating():
     assert batch.position == (1, CHECK, 0, 2)
     assert X.dtype == np.float32
     assert Batch(X, {}).astype(np.float64).sample_weight is None
+
+
+# ---- rows of one's own ----
+
+SLOPES = np.array([[2.0], [-1.0]])
+
+
+class Simulator(BatchedRows):
+    """Rows that are drawn when they are needed, and never twice."""
+
+    def __init__(self, batch_size, steps_per_epoch):
+        super().__init__(batch_size, steps_per_epoch)
+        self.asked = []
+
+    def batch(self, epoch, step):
+        self.asked.append((epoch, step))
+        rng = generator(3, epoch, step)
+        X = rng.normal(size=(self.batch_size, 2))
+        return Batch(X, {"y": X @ SLOPES + 0.1 * rng.normal(size=(self.batch_size, 1))})
+
+
+def trained(rows, n_epochs):
+    """The parameters after some epochs, and the history."""
+    start = {"W": np.zeros((2, 1)), "b": np.zeros(1)}
+    layout = Layout.of(start)
+    theta = Parameters(layout, layout.flatten(start))
+    model = Model(forward=lambda params, X: X @ params["W"], forms={"gradient": linear_gradient}, columns=("y",))
+    optimizer, history = Adam(0.05), History()
+    state = optimizer.init(theta.vector, blocks=layout)
+    train(Objective(model, None, layout), theta, optimizer, state, rows, Monitor(history, tol=0.0), max_iter=n_epochs)
+    return theta, history
+
+
+def test_a_simulator_trains_on_fresh_rows_in_every_step():
+    """A class with `batch` alone is rows: no step sees the rows of another, and the slopes are found."""
+    rows = Simulator(batch_size=32, steps_per_epoch=20)
+    theta, history = trained(rows, 15)
+    assert rows.asked == list(itertools.product(range(15), range(20)))
+    assert (history.n_iter, history.n_steps) == (15, 300)
+    assert_allclose(theta.structure["W"], SLOPES, atol=0.05)
+
+
+def test_a_simulator_repeats_to_the_bit():
+    """Rows depend on epoch and step alone."""
+    one, other = (trained(Simulator(8, 5), 3)[0] for _ in range(2))
+    assert_array_equal(one.vector, other.vector)
+
+
+def test_what_follows_from_batches():
+    """Their number, their sum of weights, what is mapped over them, and a sample that is kept."""
+    rows = Simulator(8, 5)
+    assert rows.n_samples == rows.sum_of_weights == 40
+    assert rows.first is rows
+    assert rows.map(lambda batch: batch.n) == [8] * 5
+    assert_array_equal(rows.everything.X, rows.batch(0, 0).X)
+    for size, n in ((None, 8), (3, 3), (20, 8)):
+        sample = rows.sample(2, MONITOR, batch_size=size)
+        assert [batch.position for batch in sample] == [(0, MONITOR, 0, 0), (0, MONITOR, 0, 1)]
+        for step, batch in enumerate(sample):
+            assert_array_equal(batch.X, rows.batch(0, step).X[:n])
+            assert_array_equal(batch.y, rows.batch(0, step).y[:n])
+    assert len(rows.sample(9, MONITOR)) == 5
+    with pytest.raises(TypeError, match="batch"):
+        BatchedRows(1, 1)

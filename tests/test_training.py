@@ -34,7 +34,7 @@ from sk_analytic import (
     get_optimizer,
     get_optimizer_names,
 )
-from sk_analytic.data.arrays import CALLABLE, SHUFFLE, generator
+from sk_analytic.data.batch import CALLABLE, SHUFFLE, generator
 from sk_analytic.optimizers import SGD, use_engine
 
 # Most fits here are cut short on purpose.

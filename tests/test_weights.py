@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, get_loss, get_loss_names
-from sk_analytic.model.callables import GRADIENT_FORMS
+from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 
 # Runs are a few steps long.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -1,28 +1,16 @@
-"""Where rows live: epochs, shuffling, gathering.
-
-`ArrayRows` holds arrays in memory and hands out batches; every random number comes from a position
-(purpose, epoch, step) under the seed of the fit, so that a repeat or a resume meets the same rows.
-"""
+"""Rows of arrays in memory: epochs, shuffling, gathering."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 from scipy.sparse import issparse, vstack
 
-from ..parameters import Parameters
 from ..typing import Array, T
-
-if TYPE_CHECKING:
-    from ..objective import Contribution, Objective
-
-
-# Purposes of random numbers, the first entry of a position.
-INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
+from .batch import CALLABLE, SHUFFLE, Batch, generator, read_only
+from .rows import BatchedRows
 
 _Parts = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]  # X, columns, weights
 
@@ -30,108 +18,7 @@ GATHERED_BYTES = 1 << 18  # rows of several batches are gathered at once, up to 
 GATHERED_CSR_BYTES = 1 << 20  # more of a CSR matrix: each time costs as much as some thousand values
 
 
-def generator(seed: int, *position: Any) -> np.random.Generator:
-    """Return the generator of a position under a seed: always the same numbers, whatever ran before."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=position))
-
-
-class Batch:
-    """Some rows: X, the columns that go with them by name, and their weights.
-
-    Parameters
-    ----------
-    X : ndarray or CSR matrix of shape (n, n_features)
-        Read-only.
-    columns : dict of str to array
-        ``y`` and further row-wise data, read-only.
-    sample_weight : ndarray of shape (n,) or None
-        Scaled as the objective needs them.
-    position : tuple
-        Seed, purpose, epoch and step of the generator that ``rng`` stands for.
-    """
-
-    __slots__ = ("X", "columns", "n", "position", "sample_weight")
-
-    def __init__(
-        self,
-        X: Any,
-        columns: Mapping[str, Array],
-        sample_weight: Array | None = None,
-        position: tuple[int, ...] = (0, CALLABLE, 0, 0),
-    ) -> None:
-        self.X, self.columns, self.sample_weight, self.position = X, columns, sample_weight, position
-        self.n = X.shape[0]
-
-    def argument(self, name: str) -> Any:
-        """Return what a callable receives under a name."""
-        if name in self.columns:
-            return self.columns[name]
-        if name == "rng":
-            return generator(*self.position)
-        if name == "sample_weight":
-            weight = self.sample_weight
-            return np.ones(self.n, self.X.dtype) if weight is None else weight
-        return self.X
-
-    @property
-    def y(self) -> Any:
-        """The targets, or None where there are none."""
-        return self.columns.get("y")
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is to be learned here: no rows, or none with a weight."""
-        return not self.n or (self.sample_weight is not None and not self.sample_weight.any())
-
-    def with_columns(self, columns: Mapping[str, Any], position: tuple[int, ...]) -> Batch:
-        """Return the same rows with more that callables can receive by name, at another position."""
-        return Batch(self.X, {**self.columns, **columns}, self.sample_weight, position)
-
-    def astype(self, dtype: DTypeLike) -> Batch:
-        """Return the batch with its floating arrays in another dtype."""
-
-        return self._mapped(lambda array: array.astype(dtype) if np.dtype(array.dtype).kind == "f" else array)
-
-    def copy(self) -> Batch:
-        """Return a batch of writable copies."""
-        return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array))
-
-    def read_only(self) -> Any:
-        """Return a batch of read-only views."""
-        return self._mapped(read_only)
-
-    def _mapped(self, change: Callable[[Any], Any]) -> Batch:
-        columns = {name: change(column) for name, column in self.columns.items()}
-        weight = None if self.sample_weight is None else change(self.sample_weight)
-        return Batch(change(self.X), columns, weight, self.position)
-
-
-class Rows(Protocol):
-    """What training asks of rows, wherever they live: `ArrayRows` in memory, `ChunkRows` one chunk at a time."""
-
-    n_samples: int
-    batch_size: int
-    steps_per_epoch: int
-
-    @property
-    def sum_of_weights(self) -> float:
-        """Sum of the weights of all rows; their number where none are weighted."""
-
-    @property
-    def first(self) -> ArrayRows:
-        """The rows that `init` and the gradient check look at."""
-
-    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
-        """Return the objective's contribution of one batch."""
-
-    def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each batch they come in."""
-
-    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight."""
-
-
-class ArrayRows:
+class ArrayRows(BatchedRows):
     """Rows of arrays in memory.
 
     Parameters
@@ -176,6 +63,8 @@ class ArrayRows:
         self._order_of: int | None = None
         self._gathered: int | None = None  # epoch of the order, and what of it is in the buffers
         self._buffers: list[Any] = []
+        self._ready: list[Batch] = []  # batches of this epoch that need only be handed out,
+        self._ready_epoch, self._ready_from = -1, 0  # from this step on
         self._only: Batch | None = None
 
     @property
@@ -183,13 +72,13 @@ class ArrayRows:
         """Sum of the weights of all rows; their number where none are weighted."""
         return float(self._arrays[-1].sum()) if self._weighted else float(self.n_samples)
 
-    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
-        """Return the objective's contribution of one batch."""
-        return objective.contribution(theta, self.batch(epoch, step))
-
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
-        batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
+        place = step - self._ready_from
+        if epoch == self._ready_epoch and 0 <= place < len(self._ready):
+            batch = self._ready[place]
+        else:
+            batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
         batch.position = (self.seed, CALLABLE, epoch, step)
         return batch
 
@@ -197,11 +86,6 @@ class ArrayRows:
     def everything(self) -> Batch:
         """All rows as one batch of views."""
         return Batch(*self._parts([read_only(array) for array in self._arrays]), position=(self.seed, CALLABLE, 0, 0))
-
-    @property
-    def first(self) -> ArrayRows:
-        """The rows that `init` and the gradient check look at: these."""
-        return self
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each batch they come in: one."""
@@ -267,15 +151,21 @@ class ArrayRows:
             self._order_of, self._gathered = epoch, None
         group, place = divmod(step, self._steps_at_once)
         if self._gathered != group:
-            rows = self._order[group * self._rows_at_once : (group + 1) * self._rows_at_once]
-            for array, buffer in zip(self._arrays, self._buffers, strict=True):
-                _gather(array, rows, buffer)
-            self._gathered = group
-        if self._batches and step < self._full_steps:
-            return self._batches[place]
+            self._gather(epoch, group)
+        if place < len(self._ready):
+            return self._ready[place]
         first = place * self.batch_size  # of the last, short batch, or of rows that lie elsewhere in every group
         n = min(self.batch_size, self.n_samples - step * self.batch_size)
         return Batch(*self._parts([buffer[first : first + n] for buffer in self._shown]))
+
+    def _gather(self, epoch: int, group: int) -> None:
+        """Gather the rows of a group of steps; the full batches among them are views that lie ready."""
+        rows = self._order[group * self._rows_at_once : (group + 1) * self._rows_at_once]
+        for array, buffer in zip(self._arrays, self._buffers, strict=True):
+            _gather(array, rows, buffer)
+        self._gathered = group
+        self._ready_epoch, self._ready_from = epoch, group * self._steps_at_once
+        self._ready = self._batches[: max(0, self._full_steps - self._ready_from)]
 
     def _allocate(self) -> None:
         X = self._arrays[0]
@@ -387,14 +277,3 @@ def _gather(array: Any, rows: Array, out: Any) -> None:
 
 def _n_bytes(array: Any) -> Any:
     return array.data.nbytes + array.indices.nbytes + array.indptr.nbytes if issparse(array) else array.nbytes
-
-
-def read_only(array: Any) -> Any:
-    """Return a view of an array, or of a CSR matrix, that cannot be written through."""
-    if issparse(array):
-        view = copy.copy(array)  # another object on the same arrays
-        view.data, view.indices, view.indptr = (read_only(a) for a in (array.data, array.indices, array.indptr))
-        return view
-    view = array.view()
-    view.flags.writeable = False
-    return view

@@ -16,11 +16,13 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
+from ..contribution import Contribution
 from ..exceptions import noted
-from ..objective import Contribution, Objective
 from ..parameters import Parameters
 from ..typing import Array, T
-from .arrays import CALLABLE, CHUNKS, ArrayRows, Batch, draw, generator, sampled, stacked
+from .arrays import ArrayRows, draw, sampled, stacked
+from .batch import CALLABLE, CHUNKS, Batch, generator
+from .rows import BatchedRows, BatchObjective
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -327,7 +329,7 @@ class _Settings(NamedTuple):
         )
 
 
-class ChunkRows:
+class ChunkRows(BatchedRows):
     """Rows of chunks that are read one after the other; a batch lies within a chunk.
 
     Parameters
@@ -373,7 +375,7 @@ class ChunkRows:
         """Sum of the weights of all rows; their number where none are weighted."""
         return self._scale * sum(extent.sum_of_weights for extent in self._extents)
 
-    def contribution(self, objective: Objective, theta: Parameters, epoch: int, step: int) -> Contribution:
+    def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch."""
         batch = self.batch(epoch, step)
         try:

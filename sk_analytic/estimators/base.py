@@ -21,21 +21,23 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, resumable, with_callbacks
-from ..data.arrays import CALLABLE, Batch, Rows, read_only
+from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
+from ..data.rows import Rows
 from ..display import block, labelled
 from ..exceptions import DivergenceError, noted
 from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin
 from ..importable import require_importable
 from ..losses import Loss, get_loss
+from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.metadata import read_metadata
 from ..objective import read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
-from ..parameters import GRADIENT_FORMS, Parameters
+from ..parameters import Parameters
 from ..training.progress import Monitor
 from ..training.session import NotConverged, Training
 from ..typing import (

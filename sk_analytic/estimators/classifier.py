@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from ..data.chunks import Source
 from ..losses import LogLoss, Loss
-from ..model.callables import LINEAR
+from ..model.default_models import LINEAR
 from ..typing import Array, LossFunction, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts

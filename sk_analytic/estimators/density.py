@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..model.callables import GAUSSIAN
+from ..model.default_models import GAUSSIAN
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .samples import read_weight

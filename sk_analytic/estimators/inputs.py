@@ -17,10 +17,12 @@ from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
 from ..callback_support import GivenRows
-from ..data.arrays import HELD_OUT, ArrayRows, Batch, Rows, generator, scale_to_mean_one
+from ..data.arrays import ArrayRows, scale_to_mean_one
+from ..data.batch import HELD_OUT, Batch, generator
 from ..data.chunks import ChunkRows, Chunks, Source
+from ..data.rows import Rows
 from ..exceptions import noted
-from ..model.callables import OF_VALIDATION
+from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata
 from ..typing import Array
 from .samples import scaled_weight

@@ -10,13 +10,15 @@ from typing import Any
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..data.arrays import CHECK, INIT, Batch, Rows
+from ..data.batch import CHECK, INIT, Batch
+from ..data.rows import Rows
 from ..exceptions import ParameterStructureError, noted
 from ..losses import Loss, get_loss
 from ..model.callables import Model
+from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
 from ..optimizers.scipy_methods import FullBatch
-from ..parameters import GRADIENT_FORMS, Layout, Parameters, listed_shapes
+from ..parameters import Layout, Parameters, listed_shapes
 from ..training.session import Training
 from ..typing import Array, RandomState
 

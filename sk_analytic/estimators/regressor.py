@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from ..model.callables import LINEAR
+from ..model.default_models import LINEAR
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts

@@ -9,8 +9,9 @@ from typing import Any
 from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
-from ..model.callables import OF_VALIDATION, metadata_names
-from ..parameters import GRADIENT_FORMS
+from ..model.argument_names import OF_VALIDATION
+from ..model.callables import metadata_names
+from ..model.gradient_forms import GRADIENT_FORMS
 
 _PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")
 _ROUTED = ("fit", "partial_fit", *_PREDICTING)

@@ -11,7 +11,9 @@ import numpy as np
 from sklearn import get_config
 from sklearn.metrics import check_scoring
 
-from ..data.arrays import ArrayRows, Batch, Rows
+from ..data.arrays import ArrayRows
+from ..data.batch import Batch
+from ..data.rows import Rows
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array

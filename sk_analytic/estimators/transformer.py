@@ -4,7 +4,7 @@ from typing import Any
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from ..model.callables import AUTOENCODER
+from ..model.default_models import AUTOENCODER
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .settings import shares_parameters

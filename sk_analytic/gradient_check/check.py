@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
-from ..data.arrays import CHECK, ArrayRows, Batch, generator
+from ..data.arrays import ArrayRows
+from ..data.batch import CHECK, Batch, generator
 from ..hyperparameters import require_estimator
 from ..model.callables import Model, metadata_names
 from ..model.metadata import read_metadata

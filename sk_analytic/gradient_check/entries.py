@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.arrays import CHECK, Batch, generator
+from ..data.batch import CHECK, Batch, generator
 from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Parameters

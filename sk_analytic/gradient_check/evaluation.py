@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..data.arrays import Batch, read_only
+from ..data.batch import Batch, read_only
 from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Layout, Parameters

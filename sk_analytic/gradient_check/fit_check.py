@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from ..data.arrays import Batch
+from ..data.batch import Batch
 from ..exceptions import GradientCheckError
 from ..objective import Objective
 from ..parameters import Parameters

@@ -156,7 +156,7 @@ def complex_slope(situation: Situation, direction: Array) -> float | None:
             prediction = np.asarray(objective.model.predictions(structure, batch))
             if prediction.shape[0] != batch.n:
                 return None
-            _, derivative = objective._named_loss(prediction.real.copy(), batch)
+            _, derivative = objective.named_loss(prediction.real.copy(), batch)
             value = np.sum(derivative * prediction.imag) / COMPLEX_STEP
         else:
             return None

@@ -9,7 +9,7 @@ import scipy.sparse
 from ..exceptions import ReceivedArgumentError
 from ..typing import Array
 from ..validation import nearest
-from .callables import OF_VALIDATION, meaning_of
+from .argument_names import OF_VALIDATION, meaning_of
 
 
 def read_metadata(

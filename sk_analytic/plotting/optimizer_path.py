@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from ..data.arrays import MONITOR
+from ..data.batch import MONITOR
 from ..hyperparameters import require_estimator
 from ..parameters import Layout
 from ..typing import Array

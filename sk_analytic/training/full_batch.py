@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from ..data.arrays import Rows
+from ..contribution import Contribution, merge
+from ..data.rows import Rows
 from ..exceptions import DivergenceError
-from ..objective import Contribution, Objective, Residuals, merge
+from ..least_squares import Residuals
+from ..objective import Objective
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters
 from ..typing import Array, T

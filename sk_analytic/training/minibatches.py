@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..data.arrays import Batch, Rows
+from ..data.batch import Batch
+from ..data.rows import Rows
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective
 from ..optimizers.base import Optimizer

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.arrays import MONITOR, Batch, Rows
-from ..objective import Objective, merge
+from ..contribution import merge
+from ..data.batch import MONITOR, Batch
+from ..data.rows import Rows
+from ..objective import Objective
 from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...data.arrays import Batch
+from ...data.batch import Batch
 from ...finite_differences import extrapolated, size_of
 from ...typing import Array
 from ..evaluation import Situation, dense, replaced, take
@@ -166,7 +166,7 @@ class ForwardAndVjp(Hypothesis):
 
     def _value(self, case: Case, vector: Array, batch: Batch) -> float:
         prediction = self._prediction(case, vector)
-        return np.nan if prediction is None else case.subject.objective._named_loss(prediction, batch)[0]
+        return np.nan if prediction is None else case.subject.objective.named_loss(prediction, batch)[0]
 
 
 class LossMismatch(Hypothesis):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ...data.arrays import CALLABLE, Batch
+from ...data.batch import CALLABLE, Batch
 from ...typing import Array
 from ..evaluation import Situation, Subject, nearby, take
 from ..evidence import Case

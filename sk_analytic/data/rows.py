@@ -1,0 +1,158 @@
+"""What training asks of rows, wherever they live; and what makes rows of your own easy.
+
+`Rows` is the contract: arrays in memory, chunks from disk, a cluster that computes contributions where its rows
+lie. `BatchedRows` fulfils it for rows that come as batches into this process: a class that has ``batch(epoch, step)``
+has everything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol
+
+from ..contribution import Contribution
+from ..parameters import Parameters
+from ..typing import T
+from .batch import Batch
+
+
+class BatchObjective(Protocol):
+    """What rows ask of an objective: its contribution of one batch. It may be sent to where the rows are."""
+
+    def contribution(self, theta: Parameters, batch: Batch) -> Contribution:
+        """Return the contribution of a batch."""
+
+
+class Rows(Protocol):
+    """What training asks of rows. Nothing else is asked of them, so they may live in another process.
+
+    Attributes
+    ----------
+    n_samples : int
+        Rows of an epoch.
+    batch_size : int
+        Rows of a batch; the last of an epoch may have fewer.
+    steps_per_epoch : int
+    """
+
+    n_samples: int
+    batch_size: int
+    steps_per_epoch: int
+
+    @property
+    def sum_of_weights(self) -> float:
+        """Sum of the weights of all rows; their number if none are weighted."""
+
+    @property
+    def first(self) -> BatchedRows:
+        """The rows that `init` and the gradient check look at."""
+
+    def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
+        """Return the objective's contribution of one batch; its gradient is valid until the next call."""
+
+    def map(self, function: Callable[[Batch], T]) -> list[T]:
+        """Return what a function says of all rows, in a list with an entry for each batch they come in."""
+
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
+        """Return a fixed random sample of the rows that have a weight."""
+
+
+class BatchedRows(ABC):
+    """Rows that come as batches into this process; the base of a source of batches of your own.
+
+    A subclass gives `batch`; everything else follows from it, and may be overridden. A batch depends on its epoch and
+    step alone, so that a repeat or a resume meets the same rows: draw it from `generator(seed, epoch, step)`.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows of a batch.
+    steps_per_epoch : int
+        Batches of an epoch. If rows are drawn without end, it says how often training looks up: records the loss,
+        calls callbacks, decides whether to stop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.data.batch import Batch, generator
+    >>> from sk_analytic.data.rows import BatchedRows
+    >>> class NoisyLine(BatchedRows):
+    ...     def batch(self, epoch, step):
+    ...         rng = generator(0, epoch, step)
+    ...         X = rng.normal(size=(self.batch_size, 1))
+    ...         return Batch(X, {"y": 2 * X[:, 0] + rng.normal(size=self.batch_size)})
+    >>> rows = NoisyLine(batch_size=32, steps_per_epoch=10)
+    >>> rows.n_samples, rows.batch(3, 1).X.shape
+    (320, (32, 1))
+    """
+
+    n_samples: int
+    batch_size: int
+    steps_per_epoch: int
+
+    def __init__(self, batch_size: int, steps_per_epoch: int) -> None:
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+        self.n_samples = batch_size * steps_per_epoch
+
+    @abstractmethod
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return the rows of a step; valid until the next call.
+
+        If a callable receives ``rng``, its numbers come from the batch's ``position``, which should then be
+        ``(seed, CALLABLE, epoch, step)``.
+        """
+
+    @property
+    def sum_of_weights(self) -> float:
+        """Sum of the weights of all rows; their number if none are weighted."""
+        return float(sum(self.map(_sum_of_weights)))
+
+    @property
+    def first(self) -> BatchedRows:
+        """The rows that `init` and the gradient check look at: these."""
+        return self
+
+    @property
+    def everything(self) -> Batch:
+        """What `init` receives: the first batch."""
+        return self.batch(0, 0)
+
+    def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
+        """Return the objective's contribution of one batch; its gradient is valid until the next call."""
+        return objective.contribution(theta, self.batch(epoch, step))
+
+    def map(self, function: Callable[[Batch], T]) -> list[T]:
+        """Return what a function says of the batches of epoch 0."""
+        return [function(self.batch(0, step)) for step in range(self.steps_per_epoch)]
+
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
+        """Return the first batches of epoch 0, or the first rows of each.
+
+        Parameters
+        ----------
+        n_batches : int
+            How many batches; all of an epoch if there are no more.
+        purpose : int
+            What for: part of the position of the generator that callables receive.
+        batch_size : int, default=None
+            Rows of a batch, if not those of training.
+
+        Returns
+        -------
+        batches : list of Batch
+            Copies, valid for good.
+        """
+        steps = range(min(n_batches, self.steps_per_epoch))
+        return [_kept(self.batch(0, step), batch_size, purpose, step) for step in steps]
+
+
+def _sum_of_weights(batch: Batch) -> float:
+    return float(batch.n if batch.sample_weight is None else batch.sample_weight.sum())
+
+
+def _kept(batch: Batch, n: int | None, purpose: int, step: int) -> Batch:
+    """A copy of the first rows of a batch, at a position of its own."""
+    kept = batch.head(n)
+    kept.position = (batch.position[0], purpose, 0, step)
+    return kept

@@ -1,0 +1,62 @@
+"""What a name may stand for: what each callable receives by name, and which names are free for metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..exceptions import ReceivedArgumentError
+from .gradient_forms import GRADIENT_FORMS
+
+IN_PLACE_OF_FORWARD = "vjp in place of forward"  # the role of a `vjp` that makes predictions
+
+RECEIVABLE: dict[str, tuple[str, ...]] = {
+    "forward": (),
+    **{name: form.receives for name, form in GRADIENT_FORMS.items()},
+    IN_PLACE_OF_FORWARD: ("rng",),
+    "loss": ("y", "sample_weight", "rng"),
+    "init": ("n_features", "n_outputs", "rng", "X", "y", "sample_weight"),
+}
+"""What each callable may receive by name, beside metadata and model parameters."""
+
+RESERVED = frozenset({"params", *(name for names in RECEIVABLE.values() for name in names)})
+"""The names that the estimator gives to callables itself."""
+
+OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
+
+
+def by_position(role: str) -> tuple[str, ...]:
+    """Return what a callable receives by position."""
+    return () if role == "init" else ("params", "X")
+
+
+def meaning_of(name: str) -> str:
+    """Say what a name stands for that is not free for metadata; nothing for one that is."""
+    if name in RESERVED:
+        return "it is one of those that the estimator gives to callables itself"
+    if name == "classes":
+        return "it is an argument of a classifier's partial_fit and fit_chunks"
+    if name.endswith(OF_VALIDATION):
+        return f"what ends in {OF_VALIDATION!r} belongs to X_val, rows to stop early by, which fit and fit_chunks take"
+    return ""
+
+
+def remedy(role: str, name: str) -> str:
+    """Say how an argument without a default may come to its value."""
+    elsewhere = "Give it a default, or name it in model_params."
+    if name in RESERVED:
+        return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
+    if meaning_of(name):
+        return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
+    methods = "fit, predict and score" if role in ("forward", IN_PLACE_OF_FORWARD) else "fit"
+    return f"Where it has a value for each row, pass it to {methods}: {name}=values. {elsewhere}"
+
+
+def require_free(names: Iterable[object], columns: Iterable[str]) -> None:
+    """Raise if a model parameter has a name that the estimator, or row-wise data, provides."""
+    reserved = {*RESERVED, *columns}
+    for name in names:
+        if not isinstance(name, str) or name in reserved:
+            raise ReceivedArgumentError(
+                f"model_params has {name!r}, which is no free argument name. The estimator provides "
+                f"{', '.join(sorted(reserved))} itself."
+            )

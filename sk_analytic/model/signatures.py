@@ -1,0 +1,83 @@
+"""The arguments that a user's callable names, read once for each function in a process."""
+
+from __future__ import annotations
+
+import inspect
+from types import FunctionType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from ..exceptions import ReceivedArgumentError
+from .argument_names import by_position
+from .messages import describe
+
+
+class Argument(NamedTuple):
+    """An argument of a signature, without its default itself: that might keep the function alive."""
+
+    name: str
+    kind: Any
+    has_default: bool
+    defaults_to_none: bool
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether it can be given by position."""
+        return self.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+    @property
+    def is_nameable(self) -> bool:
+        """Whether it can be given by name."""
+        return self.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+# Of plain functions, whose arguments do not change; a function goes when its user lets it go.
+_KNOWN: WeakKeyDictionary[FunctionType, tuple[Argument, ...]] = WeakKeyDictionary()
+
+
+def arguments(role: str, function: Any) -> dict[str, Argument]:
+    """Return the arguments that a callable receives by name in its role.
+
+    Raises
+    ------
+    ReceivedArgumentError
+        If its signature cannot be read, has no room for what comes by position, or needs more than that by position.
+    """
+    parameters = _signature(role, function)
+    expected = by_position(role)
+    positional = [p for p in parameters if p.is_positional]
+    is_variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if len(positional) < len(expected) and not is_variadic:
+        raise ReceivedArgumentError(
+            f"{role} is called as {role}(params, X, ...); {describe(function)} takes {len(positional)} "
+            "arguments by position."
+        )
+    for p in positional[len(expected) :]:
+        if p.kind is inspect.Parameter.POSITIONAL_ONLY and not p.has_default:
+            raise ReceivedArgumentError(
+                f"{role} takes {p.name!r} by position only, but arguments{' after (params, X)' if expected else ''} "
+                f"are given by name: {describe(function)}."
+            )
+    taken = positional[: len(expected)]
+    return {p.name: p for p in parameters if p.is_nameable and p not in taken}
+
+
+def _signature(role: str, function: Any) -> tuple[Argument, ...]:
+    if type(function) is not FunctionType:
+        return _read(role, function)
+    known = _KNOWN.get(function)
+    if known is None:
+        known = _KNOWN[function] = _read(role, function)
+    return known
+
+
+def _read(role: str, function: Any) -> tuple[Argument, ...]:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ReceivedArgumentError(
+            f"The arguments of {role} cannot be read: {error}. Wrap it in a function that names them."
+        ) from error
+    return tuple(
+        Argument(p.name, p.kind, p.default is not p.empty, p.default is None) for p in signature.parameters.values()
+    )
