@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ..data.batch import Batch
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, noted
-from ..objective import Objective
+from ..objective import Objective, evaluator
 from ..optimizers.base import Optimizer
 from ..optimizers.state import State
 from ..parameters import Parameters
@@ -88,13 +88,11 @@ def steps(
 
     Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
     """
-    loop = _Loop(objective, theta, optimizer, state, rows, History(), nullcontext())
+    loop = _Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
     for epoch in itertools.count():
         state.epoch = epoch
-        for step in range(rows.steps_per_epoch):
-            loss, _, n = loop.step(epoch, step)
-            if n:
-                yield loss
+        for loss, _, _ in loop.steps(epoch):
+            yield loss
 
 
 def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
@@ -114,50 +112,57 @@ class _Loop:
         state: State,
         rows: Rows,
         history: History,
-        interrupts: AbstractContextManager[Any],
+        interrupts: Interrupts,
     ) -> None:
-        self.objective, self.theta, self.optimizer, self.state = objective, theta, optimizer, state
-        self.rows, self.history, self.interrupts = rows, history, interrupts
+        self.theta, self.rows, self.history, self.interrupts = theta, rows, history, interrupts
+        self.evaluate = evaluator(objective, theta, rows)
+        self.update = optimizer.step_function(state, theta.vector)
+        self.update_parts = partial(optimizer.update, state, theta.vector)  # where some blocks have no whole gradient
         self.finite = theta.vector.copy()
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
     def epoch(self, epoch: int) -> tuple[float | None, float]:
-        """Return the mean loss over the rows of an epoch, or None, and the mean norm of the gradient."""
-        loss: float | None = 0.0
-        norm, n = 0.0, 0
-        for step in range(self.rows.steps_per_epoch):
-            step_loss, step_norm, step_n = self.step(epoch, step)
-            loss = None if loss is None or step_loss is None else loss + step_loss * step_n
-            norm += step_norm * step_n
-            n += step_n
+        """Return the mean loss over the samples of an epoch, or None, and the mean norm of the gradient."""
+        losses: float | None = 0.0
+        norms, n = 0.0, 0
+        for loss, norm, n_samples in self.steps(epoch):
+            losses = None if losses is None or loss is None else losses + loss * n_samples
+            norms += norm * n_samples
+            n += n_samples
         self._require_finite_theta(epoch)
-        return (None if loss is None or not n else loss / n), (norm / n if n else math.nan)
+        return (None if losses is None or not n else losses / n), (norms / n if n else math.nan)
 
-    def step(self, epoch: int, step: int) -> tuple[float | None, float, int]:
-        """Update θ by one batch; return its loss, the norm of its gradient and its number of rows."""
-        theta = self.theta
-        try:
-            contribution = self.rows.contribution(self.objective, theta, epoch, step)
-        except Exception as error:
-            error.add_note(f"In epoch {epoch}, batch {step} (both counted from 0).")
-            raise
-        if contribution.gradient is None:
-            return 0.0, 0.0, 0
-        loss, gradient = self.objective.finish(theta, contribution)
-        sparse_grads = contribution.sparse_grads
-        # Unlike dot, vdot does not warn where it overflows.
-        size = float(np.vdot(gradient, gradient)) if not sparse_grads else square(gradient, sparse_grads)
-        if not math.isfinite(size if loss is None else size + loss):
-            self._refuse_not_finite(loss, contribution.dense().gradient, epoch, step)
-        with self.interrupts:
-            if not sparse_grads:
-                self.optimizer.update(self.state, theta.vector, gradient, missing=contribution.missing)
-            else:
-                self.optimizer.update(
-                    self.state, theta.vector, gradient, missing=contribution.missing, sparse_grads=sparse_grads
-                )
-            self.history.n_steps += 1
-        return loss, math.sqrt(size), contribution.n
+    def steps(self, epoch: int) -> Iterator[tuple[float | Any, float, int]]:
+        """Update θ batch by batch; yield the loss of each, the norm of its gradient and its number of samples."""
+        evaluate, update, interrupts, history = self.evaluate, self.update, self.interrupts, self.history
+        vdot, isfinite, sqrt = np.vdot, math.isfinite, math.sqrt
+        for step in range(self.rows.steps_per_epoch):
+            try:
+                contribution = evaluate(epoch, step)
+            except Exception as error:
+                error.add_note(f"In epoch {epoch}, batch {step} (both counted from 0).")
+                raise
+            loss, gradient, n_samples, missing, sparse_grads = contribution
+            if gradient is None:
+                continue
+            # Unlike dot, vdot does not warn where it overflows.
+            size = square(gradient, sparse_grads) if sparse_grads else vdot(gradient, gradient)
+            if not isfinite(size if loss is None else size + loss):
+                self._refuse_not_finite(loss, contribution.dense().gradient, epoch, step)
+            interrupts.updating = True
+            try:
+                if sparse_grads:
+                    self.update_parts(gradient, missing=missing, sparse_grads=sparse_grads)
+                elif missing:
+                    self.update_parts(gradient, missing=missing)
+                else:
+                    update(gradient)
+                history.n_steps += 1
+            finally:
+                interrupts.updating = False
+            if interrupts.held is not None:
+                interrupts.deliver()
+            yield loss, sqrt(size), n_samples
 
     def _refuse_not_finite(self, loss: float | None, gradient: Array, epoch: int, step: int) -> None:
         """Raise if the step is really not finite: a square may overflow where no entry does."""
