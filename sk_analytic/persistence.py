@@ -290,11 +290,22 @@ def _own_types() -> Iterator[Any]:
     from . import estimators, losses, optimizers
     from .gradient_check import Finding, GradientReport
     from .model import callables as model
-    from .optimizers.state import LinkState, Now, State
+    from .optimizers.state import LinkState, State, StepInfo
     from .training.minibatches import History, Standing
 
     yield from (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
-    yield from (History, Standing, Layout, State, LinkState, Now, GradientReport, Finding, model.Model, model.Receiver)
+    yield from (
+        History,
+        Standing,
+        Layout,
+        State,
+        LinkState,
+        StepInfo,
+        GradientReport,
+        Finding,
+        model.Model,
+        model.Receiver,
+    )
     for default in (model.LINEAR, model.GAUSSIAN, model.AUTOENCODER):
         yield from default.values()
     for module in (estimators, losses, optimizers):
