@@ -16,8 +16,8 @@ import numpy as np
 
 from sk_analytic import optimizers
 from sk_analytic.optimizers import Rule, get_optimizer_names
-from sk_analytic.optimizers.engines import as_tuple
-from sk_analytic.optimizers.state import Now
+from sk_analytic.optimizers.engine.trace import as_tuple
+from sk_analytic.optimizers.state import StepInfo
 from sk_analytic.parameters import Layout
 
 from . import peers
@@ -207,7 +207,7 @@ def _as_written(rule, theta, g, cuts):
     """Our own formula called as any function of arrays, which makes an array for each of its operations."""
     name, settings = rule.ours
     optimizer = getattr(optimizers, name)(learning_rate=RATE, **settings)
-    theta, now = theta.copy(), Now()
+    theta, now = theta.copy(), StepInfo()
     slots = [np.full_like(theta, start) for start in optimizer.slots.values()]
 
     def step():

@@ -16,9 +16,9 @@ from sk_analytic.optimizers import (
     PerBlock,
     Rule,
     WeightDecay,
-    compiled,
     use_engine,
 )
+from sk_analytic.optimizers.engine import numba_kernel
 from sk_analytic.parameters import Layout
 
 if os.environ.get("SK_ANALYTIC_REQUIRE_PARITY"):
@@ -37,7 +37,7 @@ THETA = {"W": np.ones((90, 200)), "b": np.ones(7), "deep": [np.ones(3), np.ones(
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Each run of the tests has a cache of its own, and each test a process that has loaded nothing, as it seems."""
-    monkeypatch.setattr(compiled, "_loaded", {})
+    monkeypatch.setattr(numba_kernel, "_loaded", {})
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
 
 
@@ -84,10 +84,10 @@ def test_nested_equals_flat(name, engine):
 def test_going_over_in_the_middle_is_not_seen(monkeypatch):
     """A run that begins with NumPy and goes over to numba ends at the same bits."""
     optimizer = OPTIMIZERS["a long chain"]
-    monkeypatch.setattr(compiled, "SECONDS_TO_LOAD", 1e-4)
-    monkeypatch.setattr(compiled, "SECONDS_TO_COMPILE", 1e-4)
+    monkeypatch.setattr(numba_kernel, "SECONDS_TO_LOAD", 1e-4)
+    monkeypatch.setattr(numba_kernel, "SECONDS_TO_COMPILE", 1e-4)
     ours = trained(optimizer, "auto", np.float64, steps=20)
-    assert compiled._loaded
+    assert numba_kernel._loaded
     np.testing.assert_array_equal(ours, trained(optimizer, "numpy", np.float64, steps=20))
 
 
@@ -122,14 +122,15 @@ def in_process(code, **environment):
 
 STEP = """
 import numpy as np
-from sk_analytic.optimizers import Adam, Chain, ClipNorm, compiled, use_engine
+from sk_analytic.optimizers import Adam, Chain, ClipNorm, use_engine
+from sk_analytic.optimizers.engine import numba_kernel
 theta = np.ones(100)
 optimizer = Chain([ClipNorm(0.5), Adam()])
 with use_engine("numba"):
     state = optimizer.init(theta)
 for _ in range(3):
     optimizer.update(state, theta, np.ones(100))
-stats = [function.stats for function in compiled._loaded.values()]
+stats = [function.stats for function in numba_kernel._loaded.values()]
 print(sum(len(s.cache_misses) for s in stats), sum(len(s.cache_hits) for s in stats), theta.sum())
 """
 
@@ -144,7 +145,8 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 RULE = """
 import numpy as np
-from sk_analytic.optimizers import Rule, compiled, use_engine
+from sk_analytic.optimizers import Rule, use_engine
+from sk_analytic.optimizers.engine import numba_kernel
 class Mine(Rule):
     def __init__(self, learning_rate=0.5):
         self.learning_rate = learning_rate
@@ -157,7 +159,7 @@ theta = np.zeros(1)
 with use_engine("numba"):
     state = Mine().init(theta)
 Mine().update(state, theta, np.ones(1))
-print(theta[0], *(len(f.stats.cache_misses) for f in compiled._loaded.values()))
+print(theta[0], *(len(f.stats.cache_misses) for f in numba_kernel._loaded.values()))
 """
 
 
@@ -192,7 +194,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
 
 def test_without_numba_numpy_runs(monkeypatch):
     """With numba hidden "auto" is NumPy, and asking for numba names the extra."""
-    monkeypatch.setattr(compiled, "is_installed", lambda: False)
+    monkeypatch.setattr(numba_kernel, "is_installed", lambda: False)
     assert np.isfinite(trained(Adam(), "auto", np.float64)).all()
     with pytest.raises(ImportError, match=r"sk-analytic\[numba\]"), use_engine("numba"):
         pass

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from sk_analytic.optimizers import SGD, Adam, Chain, ClipBlockNorm, Link, Rule, engines, plan
+from sk_analytic.optimizers import SGD, Adam, Chain, ClipBlockNorm, Link, Rule
+from sk_analytic.optimizers.engine import numpy_kernel, trace
+from sk_analytic.optimizers.engine import run as engine_run
 
 
 def run(optimizer, theta, gradients):
@@ -142,10 +144,10 @@ def test_what_nobody_reads_is_not_computed():
 
 def test_the_same_call_is_made_once():
     """g * g, wherever it stands in a pass, is one call."""
-    tape = engines.Tape(np.dtype(float))
-    g = tape.symbol("g")
+    record = trace.Trace(np.dtype(float))
+    g = record.symbol("g")
     assert (g * g).name == (g * g).name
-    assert len(tape.calls) == 1
+    assert len(record.calls) == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -155,14 +157,14 @@ def test_pieces_make_no_difference(monkeypatch, rng, size, dtype):
     theta = rng.normal(size=size).astype(dtype)
     gradients = rng.normal(size=(5, size)).astype(dtype)
     whole = run(Chain([Masked(), Adam(amsgrad=True)]), theta, gradients)
-    monkeypatch.setattr(engines, "PIECE", 16)
+    monkeypatch.setattr(numpy_kernel, "PIECE", 16)
     pieces = run(Chain([Masked(), Adam(amsgrad=True)]), theta, gradients)
     np.testing.assert_equal(pieces, whole)
 
 
 def test_sums_go_over_all_pieces(monkeypatch, rng):
     """What a link measures is summed over the whole block, however it is cut."""
-    monkeypatch.setattr(engines, "PIECE", 16)
+    monkeypatch.setattr(numpy_kernel, "PIECE", 16)
     theta, g = rng.normal(size=(2, 100))
     after, _ = run(Chain([Norm(4.0), SGD(1.0)]), theta, [g])
     np.testing.assert_allclose(after, theta - g / (np.linalg.norm(g) + 2 * np.linalg.norm(theta)), rtol=1e-14)
@@ -290,7 +292,7 @@ class Renewed(Rule):
 
 def test_kernels_do_not_pile_up(monkeypatch):
     """A formula that is another function after each change of a hyperparameter leaves a fixed number behind."""
-    monkeypatch.setattr(engines, "MOST_KEPT", 4)
+    monkeypatch.setattr(numpy_kernel, "MOST_KEPT", 4)
     theta, rule = np.zeros(2), Renewed()
     state = rule.init(theta)
     for step in range(1, 12):
@@ -300,7 +302,7 @@ def test_kernels_do_not_pile_up(monkeypatch):
     np.testing.assert_array_equal(theta, -sum(range(1, 12)))
 
 
-def test_itineraries_do_not_pile_up(monkeypatch, rng):
+def test_programs_do_not_pile_up(monkeypatch, rng):
     """However many sets of blocks take part in some step, a fixed number is kept, and the numbers are the same."""
     start, patterns = rng.normal(size=5), rng.random((60, 5)) > 0.5
     theta = {str(i): np.array([value]) for i, value in enumerate(start)}
@@ -310,12 +312,12 @@ def test_itineraries_do_not_pile_up(monkeypatch, rng):
     state = optimizer.init(expected)
     for gradient in gradients:
         optimizer.update(state, expected, gradient)
-    assert len(state._plan._itineraries) > 4
-    monkeypatch.setattr(plan, "MOST_KEPT", 4)
+    assert len(state._run._programs) > 4
+    monkeypatch.setattr(engine_run, "MOST_KEPT", 4)
     state = optimizer.init(theta)
     for gradient in gradients:
         optimizer.update(state, theta, gradient)
-        assert len(state._plan._itineraries) <= 4
+        assert len(state._run._programs) <= 4
     np.testing.assert_equal(theta, expected)
 
 

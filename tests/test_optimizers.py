@@ -37,10 +37,11 @@ from sk_analytic.optimizers import (
     Rule,
     Schedule,
     WeightDecay,
-    engines,
     get_optimizer,
     get_optimizer_names,
+    use_engine,
 )
+from sk_analytic.optimizers.engine import numpy_kernel, trace
 from sk_analytic.parameters import Layout
 
 
@@ -429,7 +430,7 @@ def separate(optimizer, theta, gradients):
             if link.measures:
                 scales = map(theta.dtype.type, link.scales(now))
                 entries = link.measures(flow, before, *own.values(), *scales)
-                sums = tuple(float(np.sum(each)) for each in engines.as_tuple(entries))
+                sums = tuple(float(np.sum(each)) for each in trace.as_tuple(entries))
                 now.sums = sums if len(sums) > 1 else sums[0]
             numbers = map(theta.dtype.type, link.coefficients(now))
             results = link.formula(flow, before, *own.values(), *numbers)
@@ -895,11 +896,12 @@ def test_the_norm_is_clipped_over_what_passes_the_link(rng):
 def test_neighbouring_blocks_run_as_one(monkeypatch):
     """Eight blocks in lockstep are one run of the kernel, a missing one in their midst makes it two."""
     runs = []
-    run = engines.Kernel.run
-    monkeypatch.setattr(engines.Kernel, "run", lambda *args: runs.append(args[3:5]) or run(*args))
+    run = numpy_kernel.Kernel.run
+    monkeypatch.setattr(numpy_kernel.Kernel, "run", lambda *args: runs.append(args[3:5]) or run(*args))
     layout, (theta,) = as_vectors([{f"b{i}": np.ones(10) for i in range(8)}])
     optimizer = Adam()
-    state = optimizer.init(theta, layout)
+    with use_engine("numpy"):
+        state = optimizer.init(theta, layout)
     optimizer.update(state, theta, theta.copy())
     optimizer.update(state, theta, theta.copy(), missing=(3,))
     assert runs == [(0, 80), (0, 30), (40, 80)]
@@ -908,8 +910,8 @@ def test_neighbouring_blocks_run_as_one(monkeypatch):
 def test_a_longer_chain_makes_no_further_pass(monkeypatch):
     """Links that measure nothing are composed into one pass; each that measures adds one."""
     runs = []
-    run = engines.Kernel.run
-    monkeypatch.setattr(engines.Kernel, "run", lambda *args: runs.append(1) or run(*args))
+    run = numpy_kernel.Kernel.run
+    monkeypatch.setattr(numpy_kernel.Kernel, "run", lambda *args: runs.append(1) or run(*args))
     for optimizer, passes in (
         (Chain([WeightDecay(), ClipValue(), AdamW(), Shrink(), Average()]), 1),
         (Chain([ClipNorm(), Adam()]), 2),
@@ -917,7 +919,9 @@ def test_a_longer_chain_makes_no_further_pass(monkeypatch):
     ):
         runs.clear()
         theta = np.ones(10)
-        optimizer.update(optimizer.init(theta), theta, np.ones(10))
+        with use_engine("numpy"):
+            state = optimizer.init(theta)
+        optimizer.update(state, theta, np.ones(10))
         assert len(runs) == passes
 
 

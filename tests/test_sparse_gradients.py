@@ -33,7 +33,7 @@ from sk_analytic.optimizers import (
     WeightDecay,
     use_engine,
 )
-from sk_analytic.optimizers.compiled import is_installed
+from sk_analytic.optimizers.engine.numba_kernel import is_installed
 from sk_analytic.parameters import Layout
 from sk_analytic.sparse_gradients import spread
 
@@ -233,7 +233,7 @@ def test_the_table_of_the_guide(name, rng):
     same = np.array_equal(moved["E"], expected["E"])
     assert same == (name in (*EXACT, *WHOLE))
     assert_array_equal(moved["b"], expected["b"])
-    assert rule.init(start)._plan._by_rows == [name not in WHOLE] * 2
+    assert rule.init(start)._run.leaves_out == [name not in WHOLE] * 2
 
 
 @pytest.mark.parametrize("l1", [0.0, 0.1])
@@ -266,7 +266,7 @@ def test_norms_of_gradients_need_no_other_rows(make, rng):
 
     moved, state = run(make(), start, map(with_others, steps))
     expected, _ = run(make(), start, [with_others(dense(step, (7, 3))) for step in steps])
-    assert state._plan._by_rows == [True] * 3
+    assert state._run.leaves_out == [True] * 3
     for name in start:
         assert_allclose(moved[name], expected[name], rtol=1e-13)
 
@@ -373,7 +373,7 @@ def test_blocks_of_other_optimizers_go_on_as_before(rng):
     optimizer = PerBlock({"E": Adagrad(0.1)}, default=Chain([SGD(0.1, momentum=0.9), PolyakAverage()]))
     moved, state = run(optimizer, start, [{"E": step, "b": np.ones(2)} for step in steps])
     expected, _ = run(optimizer, start, [{"E": dense(step, (5, 2)), "b": np.ones(2)} for step in steps])
-    assert state._plan._by_rows == [True, False]
+    assert state._run.leaves_out == [True, False]
     for name in start:
         assert_array_equal(moved[name], expected[name])
 

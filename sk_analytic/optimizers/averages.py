@@ -1,68 +1,17 @@
-"""Links that average over steps: of gradients before a step, or of θ along its way.
+"""Links that average θ along its way.
 
-What follows the gradient's mean takes a step for several gradients. The averages of θ stand after the rule and
-leave its steps alone, or pull them together; each has a slot that predicts in θ's stead.
+They stand after the rule and leave its steps alone, or pull them together; each has a slot that predicts in θ's
+stead.
 """
 
 from ..typing import Array, Arrays, Number
 from ..validation import Interval
-from .base import UNIT, Link
-from .state import Now
+from .base import AMOUNT, UNIT, Link
+from .state import StepInfo
 
 COUNT = Interval(1, float("inf"), integral=True)
 SINCE = Interval(0, float("inf"))
 SHARE = Interval(0, 1)
-
-
-class Accumulate(Link):
-    r"""Let the mean of every k gradients flow on, and nothing in between.
-
-    Until then nothing after this link runs or counts: one step for k batches, as if each were k times as large.
-    Schedules still count each call of ``update``. A mean begun when training ends waits in the state for the next
-    gradient. Each batch counts the same, also one with fewer rows. As ``optax.MultiSteps``.
-
-    Parameters
-    ----------
-    steps : int, default=2
-        Gradients a mean, k. A mean ends where their number so far is a multiple of it.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_analytic.optimizers import SGD, Accumulate, Chain
-    >>> theta = np.array([0.0])
-    >>> optimizer = Chain([Accumulate(2), SGD(learning_rate=1.0)])
-    >>> state = optimizer.init(theta)
-    >>> for gradient in [-1.0, -3.0, -5.0]:
-    ...     optimizer.update(state, theta, np.array([gradient]))
-    ...     print(theta)
-    [0.]
-    [2.]
-    [2.]
-    """
-
-    slots = {"mean": 0.0}
-    memory = {"held": 0.0}
-    ranges = {"steps": COUNT}
-
-    def __init__(self, steps: Number = 2) -> None:
-        self.steps = steps
-
-    def passes(self, t: int) -> bool:
-        """Whether the mean is complete."""
-        return t % self.steps == 0
-
-    def coefficients(self, now: Now) -> tuple[float, ...]:
-        """Return the weights of the mean so far and of one more gradient."""
-        share = 1.0 / (now.memory["held"] + 1.0)
-        now.memory["held"] = 0.0 if self.passes(now.t) else now.memory["held"] + 1.0
-        return 1.0 - share, share
-
-    @staticmethod
-    def formula(g: Array, theta: Array, mean: Array, keep: float, share: float) -> Arrays:
-        """Take one more gradient into the mean."""
-        mean = keep * mean + share * g
-        return mean, mean
 
 
 class Lookahead(Link):
@@ -112,7 +61,7 @@ class Lookahead(Link):
         self.steps = steps
         self.slow_rate = slow_rate
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the share of the way that the slow weights go; whether θ goes on, or goes back to them."""
         meets = now.t % self.steps == 0
         return self.slow_rate if meets else 0.0, float(not meets), float(meets)
@@ -165,7 +114,7 @@ class PolyakAverage(Link):
     def __init__(self, start: Number = 0) -> None:
         self.start = start
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of the average so far and of one more θ."""
         weight = 1.0 / max(1.0, now.t - self.start)
         return 1.0 - weight, weight
@@ -210,8 +159,78 @@ class ExponentialAverage(PolyakAverage):
     def __init__(self, decay: Number = 0.999) -> None:
         self.decay = decay
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of the average so far and of one more θ."""
         total = self.decay * now.memory["total"] + (1.0 - self.decay)
         now.memory["total"] = total
         return 1.0 - (1.0 - self.decay) / total, (1.0 - self.decay) / total
+
+
+class ScheduleFree(Link):
+    r"""Average θ instead of letting the rate fall [Defazio2024]_.
+
+    .. math::
+
+        z_t = z_{t-1} - \gamma_t u_t, \qquad
+        x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
+        \theta_t = (1 - \beta)\, z_t + \beta x_t
+
+    with :math:`u_t` what the rule before it lets flow at :math:`\theta_{t-1}` (the paper's y) and :math:`\gamma_t`
+    its rate; :math:`c_t = w_t / \sum_{i \le t} w_i` with :math:`w_t = (\max_{i \le t} \gamma_i)^p`. The average x
+    is what predicts. The rule has no momentum of its own: β takes its place. The rate should not fall; a
+    warm-up does good. As ``optax.contrib.schedule_free``, which takes the rate of a schedule for
+    :math:`w_t` one step ahead of that for :math:`z_t`.
+
+    Parameters
+    ----------
+    beta : float, default=0.9
+        Where the gradient is asked for, between z at 0 and x at 1.
+    weight_power : float, default=2.0
+        The power p of the rate in the weights.
+
+    References
+    ----------
+    .. [Defazio2024] A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled and A. Cutkosky, "The road less
+       scheduled", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> from sk_analytic.optimizers import RMSprop, Chain, ScheduleFree
+    >>> Chain([RMSprop(), ScheduleFree()])
+    Chain(links=[RMSprop(), ScheduleFree()])
+    """
+
+    gives = "theta"
+    eval_slot = "average"
+    slots = {"fast": "theta", "average": "theta"}
+    memory = {"largest": 0.0, "total": 0.0}
+    ranges = {"beta": Interval(0, 1), "weight_power": AMOUNT}
+
+    def __init__(self, beta: Number = 0.9, weight_power: Number = 2.0) -> None:
+        self.beta = beta
+        self.weight_power = weight_power
+
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
+        """Return the rate, the weights of the average, and those of the place between."""
+        now.memory["largest"] = max(now.memory["largest"], now.rate)
+        weight = now.memory["largest"] ** self.weight_power
+        now.memory["total"] += weight
+        share = weight / now.memory["total"] if weight else 0.0
+        return now.rate, 1.0 - share, share, 1.0 - self.beta, self.beta
+
+    @staticmethod
+    def formula(
+        g: Array,
+        theta: Array,
+        fast: Array,
+        average: Array,
+        rate: float,
+        keep: float,
+        weight: float,
+        beside: float,
+        beta: float,
+    ) -> Arrays:
+        """Step, average, and go between."""
+        fast = fast - rate * g
+        average = keep * average + weight * fast
+        return beside * fast + beta * average, fast, average

@@ -1,29 +1,28 @@
-"""The contract of optimizers: links in a row, and what is made of them.
+"""The contract of optimizers: links, rules, and how an optimizer steps.
 
 A `Link` maps, entry by entry, what flows in to what flows on. First the gradient flows; after the last
 link that gives one, the engine takes the step ``theta - rate * g``; then the proposed θ flows. A `Rule`
-is a link with a learning rate, and an optimizer by itself; `Chain`, `NamedChain` and `PerBlock` are
-made of several links. Hyperparameters live here, what an optimizer remembers lives in its `State`.
+is a link with a learning rate, and an optimizer by itself; what is made of several links is in `chains`.
+Hyperparameters live here, what an optimizer remembers lives in its `State`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..display import block, labelled
-from ..hyperparameters import Hyperparameters
 from ..parameters import Layout
 from ..sparse_gradients import SparseGradient
 from ..trust import trusted
 from ..typing import Array
-from ..validation import Interval, check_range, nearest
-from .composite import Composite, named, names_of, unnamed
-from .plan import Placement, Plan, fits, placements_of
-from .schedules import Schedule
-from .state import Now, State
+from ..validation import Interval
+from .engine.links import Placement, fits, placements_of
+from .engine.run import Run
+from .scheduled import Scheduled
+from .state import State, StepInfo
 
 UNIT = Interval(0, 1, closed="left")
 """Decay rates of averages."""
@@ -33,25 +32,7 @@ POSITIVE = Interval(0, np.inf, closed="neither")
 """What is divided by, or must not stand still."""
 
 
-class _Scheduled(Hyperparameters):
-    """Hyperparameters of which each may be a `Schedule`."""
-
-    def check(self) -> None:
-        """Raise a ValueError that names the first hyperparameter outside its range."""
-        for name in self.get_params(deep=False):
-            value = getattr(self, name)
-            if isinstance(value, Schedule):
-                value.check()
-            elif callable(value):
-                raise TypeError(
-                    f"{type(self).__name__}: {name} is a function, {value!r}. What changes with the step is a "
-                    "Schedule: one of sk_analytic.optimizers, or a class of your own with __call__(step, epoch)."
-                )
-            elif name in self.ranges:
-                check_range(type(self).__name__, name, value, self.ranges[name])
-
-
-class Link(_Scheduled):
+class Link(Scheduled):
     """One map of what flows, entry by entry: the base of rules, clipping, decay.
 
     A new link is its class: hyperparameters in ``__init__``, then whichever of these it needs.
@@ -110,12 +91,12 @@ class Link(_Scheduled):
         needs_all = self.measures is not None or self.passes is not None or self.eval_slot is not None
         return not needs_all and self.takes == "gradient"
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return what ``formula`` takes after the slots, as Python floats.
 
         Parameters
         ----------
-        now : Now
+        now : StepInfo
             The run's number ``t``, ``memory`` (to be written here), ``sums``, ``rate``. In ``self``
             schedules are numbers.
 
@@ -125,12 +106,12 @@ class Link(_Scheduled):
         """
         return ()
 
-    def scales(self, now: Now) -> tuple[float, ...]:
+    def scales(self, now: StepInfo) -> tuple[float, ...]:
         """Return what ``measures`` takes after the slots, as Python floats.
 
         Parameters
         ----------
-        now : Now
+        now : StepInfo
             As for `coefficients`, but ``sums`` is not there yet.
 
         Returns
@@ -195,7 +176,7 @@ class Optimizer:
             For a leaf that cannot be updated in place.
         """
         state, vector = State.of(theta, blocks)
-        state._plan = Plan(self, state, vector)
+        state._run = Run(self, state, vector)
         return state
 
     def update(
@@ -225,19 +206,76 @@ class Optimizer:
             For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
             blocks is not read.
         """
-        if state.layout is None:
-            if theta is not state._theta:
-                state.accept_theta(theta)
-            if type(grads) is not np.ndarray or grads.shape != state.shape:
-                grads, own = state.accept_gradient(grads)
-                sparse_grads = sparse_grads or own
-            plan = self._plan(state, theta)
-            if sparse_grads:
-                plan.run_sparse(theta, grads, tuple(missing), sparse_grads)
-            else:
-                plan.run(theta, grads, tuple(missing))
+        optimizer, bound_to, step = state._bound
+        if theta is bound_to and self is optimizer and not missing and not sparse_grads:
+            step(grads)
+        elif state.layout is None:
+            self._update_vector(state, theta, grads, missing, sparse_grads)
         else:
             self._update_structure(state, theta, *state.read_gradient(grads))
+            state.step += 1
+
+    def step_function(self, state: State, theta: Array) -> Callable[[Array], None]:
+        """Return `update` for one state and one vector θ as a function of the gradient, for loops that are in a hurry.
+
+        It does all that ``update(state, theta, g)`` does, changed hyperparameters and schedules included, and
+        stands on the same code; only the arguments are bound. It is meant for the training loop of this package,
+        and stays as it is for others who call it.
+
+        Parameters
+        ----------
+        state : State
+            From `init`.
+        theta : ndarray of shape (size,)
+            As given to `init`.
+
+        Returns
+        -------
+        step : callable
+            ``step(g)`` takes one step along a gradient of shape (size,) that all blocks have.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_analytic.optimizers import SGD
+        >>> theta, optimizer = np.ones(2), SGD(learning_rate=0.5)
+        >>> step = optimizer.step_function(optimizer.init(theta), theta)
+        >>> step(np.array([1.0, 0.0]))
+        >>> theta
+        array([0.5, 1. ])
+        """
+
+        def step(g: Array) -> None:
+            optimizer, bound_to, written = state._bound
+            if theta is bound_to and self is optimizer:
+                written(g)
+            else:
+                self.update(state, theta, g)
+
+        return step
+
+    def _update_vector(
+        self,
+        state: State,
+        theta: Array,
+        grads: Any,
+        missing: Iterable[int] = (),
+        sparse_grads: tuple[SparseGradient, ...] = (),
+    ) -> None:
+        if theta is not state._theta:
+            state.accept_theta(theta)
+        if type(grads) is not np.ndarray or grads.shape != state.shape:
+            grads, own = state.accept_gradient(grads)
+            sparse_grads = sparse_grads or own
+        run, missing = self._run(state, theta), tuple(missing)
+        if missing or sparse_grads:
+            run.step_sparse(theta, grads, missing, sparse_grads)
+        elif written := run.written(theta, functools.partial(self._update_vector, state, theta)):
+            state._bound = self, theta, written
+            written(grads)
+            return
+        else:
+            run.step(theta, grads, ())
         state.step += 1
 
     def _update_structure(
@@ -245,17 +283,17 @@ class Optimizer:
     ) -> None:
         if not sparse_grads:
             vector = state.read(theta)
-            self._plan(state, vector).run(vector, g, missing)
+            self._run(state, vector).step(vector, g, missing)
             state.write(theta)
             return
-        plan: Plan | None = state._plan
-        if plan is None or plan.is_stale(self):
-            plan = self._plan(state, state.read(theta))
-        kept = {gradient.block for gradient in plan.kept_sparse(sparse_grads)}
+        run: Run | None = state._run
+        if run is None or run.is_stale(self):
+            run = self._run(state, state.read(theta))
+        kept = {gradient.block for gradient in run.kept_sparse(sparse_grads)}
         vector = state.read(theta, kept)
         leaves = state.layout.leaves(theta, "theta")
         placed = (one._replace(theta=leaves[one.block]) if one.block in kept else one for one in sparse_grads)
-        plan.run_sparse(vector, g, missing, tuple(placed))
+        run.step_sparse(vector, g, missing, tuple(placed))
         state.write(theta, kept)
 
     def eval_params(self, state: State, theta: Any) -> Any:
@@ -274,9 +312,9 @@ class Optimizer:
             The slot that a link names in ``eval_slot`` (an average, say), or ``theta`` itself.
         """
         if state.layout is None:
-            return self._plan(state, theta).eval_params(theta)
+            return self._run(state, theta).eval_params(theta)
         vector = state.read(theta)
-        answer = self._plan(state, vector).eval_params(vector)
+        answer = self._run(state, vector).eval_params(vector)
         return theta if answer is vector else state.layout.views(answer)
 
     def is_growing(self, state: State, theta: Any) -> bool:
@@ -294,7 +332,7 @@ class Optimizer:
         is_growing : bool
             False for links that do not say what ``grows``.
         """
-        return self._plan(state, theta).is_growing()
+        return self._run(state, theta).is_growing()
 
     def accepts(self, state: State, theta: Any, blocks: Layout | None = None) -> bool:
         """Whether a state is of this optimizer's links and of a θ like this one, so that it can go on.
@@ -329,11 +367,12 @@ class Optimizer:
         """
         raise NotImplementedError
 
-    def _plan(self, state: State, theta: Any) -> Plan:
-        plan: Plan | None = state._plan
-        if plan is None or plan.is_stale(self):
-            plan = state._plan = Plan(self, state, theta)
-        return plan
+    def _run(self, state: State, theta: Any) -> Run:
+        run: Run | None = state._run
+        if run is None or run.is_stale(self):
+            state.unbind()
+            run = state._run = Run(self, state, theta)
+        return run
 
 
 class Rule(Link, Optimizer):
@@ -341,210 +380,3 @@ class Rule(Link, Optimizer):
 
     ranges = {"learning_rate": AMOUNT}
     learning_rate: Any
-
-
-class _Composite(Composite, Optimizer):
-    """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
-
-    def check(self) -> None:
-        """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
-        for item in self._given():
-            if not _is_part(item):
-                kind = item.__name__ if isinstance(item, type) else item.capitalize() if isinstance(item, str) else ""
-                hint = f" Pass an instance: {kind}()." if kind else ""
-                raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
-            item.check()
-
-    def _given(self) -> Iterable[Any]:
-        """Return the parts, whatever was given for them."""
-        raise NotImplementedError
-
-
-class Chain(_Composite):
-    """Links in a row: what one gives, the next takes.
-
-    Exactly one of them is a rule; an optimizer such as `AdamW` or `PerBlock` may stand for it.
-
-    Parameters
-    ----------
-    links : list of Link or optimizer, or of tuple (str, Link or optimizer)
-        In the order in which the gradient passes them. They are named as by
-        :func:`sklearn.pipeline.make_pipeline` unless a name is given.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_analytic.optimizers import Adam, Chain, ClipNorm
-    >>> optimizer = Chain([ClipNorm(1.0), Adam()])
-    >>> optimizer.set_params(adam__learning_rate=0.5)
-    Chain(links=[ClipNorm(), Adam(learning_rate=0.5)])
-    >>> theta = np.array([1.0, 2.0])
-    >>> state = optimizer.init(theta)
-    >>> optimizer.update(state, theta, np.array([30.0, 40.0]))
-    >>> theta.round(3)
-    array([0.5, 1.5])
-    """
-
-    def __init__(self, links: Sequence[Any]) -> None:
-        self.links = links
-
-    def check(self) -> None:
-        """Raise an error that names a wrong part, a wrong hyperparameter, or a name that cannot be reached."""
-        super().check()
-        names = names_of(self.links)
-        for position, name in enumerate(names):
-            if name in names[:position] or "__" in name or name == "links":
-                reason = "stands twice" if name in names[:position] else "cannot be reached by set_params"
-                raise ValueError(f"Chain: the name {name!r} of a link {reason}. The names are: {', '.join(names)}.")
-
-    def _given(self) -> Iterable[Any]:
-        if not isinstance(self.links, list | tuple):
-            raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
-        return [unnamed(item) for item in self.links]
-
-    def _sk_visual_block_(self) -> Any:
-        return block("serial", list(self._items().items()))
-
-    def _items(self) -> dict[str, Any]:
-        return {name: item for name, item in named(self.links).items() if _is_part(item)}
-
-    def _replace(self, name: str, item: Any) -> None:
-        # The name stays that of the place, whatever stands in it now.
-        names = names_of(self.links)
-        self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
-
-    def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
-        return [placement for item in self._given() for placement in item.place(blocks)]
-
-
-class PerBlock(_Composite):
-    """One optimizer or link for some blocks of θ, another for others.
-
-    In a `Chain` it stands where a link stands: clip the norm of all of θ, then go on block by block.
-
-    Parameters
-    ----------
-    blocks : dict of {str or int: Link or optimizer}
-        Maps the name of a block, or what stands before the dot in the names of several, to what it passes.
-    default : Link or optimizer, default=None
-        What all other blocks pass; without it there must not be any.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sk_analytic.optimizers import SGD, Adam, PerBlock
-    >>> theta = {"W": np.ones(2), "b": np.ones(1)}
-    >>> optimizer = PerBlock({"W": Adam(1e-3)}, default=SGD(0.1))
-    >>> state = optimizer.init(theta)
-    >>> optimizer.update(state, theta, {"W": np.ones(2), "b": np.ones(1)})
-    >>> theta
-    {'W': array([0.999, 0.999]), 'b': array([0.9])}
-    """
-
-    def __init__(self, blocks: Mapping[Any, Any], default: Any = None) -> None:
-        self.blocks = blocks
-        self.default = default
-
-    def _given(self) -> Iterable[Any]:
-        if not isinstance(self.blocks, dict):
-            raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
-        return [*self.blocks.values(), *([] if self.default is None else [self.default])]
-
-    def _sk_visual_block_(self) -> Any:
-        parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
-        return block("parallel", labelled(parts))
-
-    def _items(self) -> dict[str, Any]:
-        if not isinstance(self.blocks, dict):
-            return {}
-        return {str(name): item for name, item in self.blocks.items() if _is_part(item)}
-
-    def _replace(self, name: str, item: Any) -> None:
-        self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
-
-    def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: each on its own blocks."""
-        rest = dict(blocks)
-        placements = []
-        for name, item in self.blocks.items():
-            own = {block: rest.pop(block) for block in list(rest) if _stands_for(name, block)}
-            if not own:
-                raise ValueError(self._no_block(name, blocks))
-            placements += item.place(own)
-        if rest and self.default is None:
-            raise ValueError(f"PerBlock has nothing for block {next(iter(rest))!r}, and no default.")
-        return placements + (self.default.place(rest) if rest else [])
-
-    @staticmethod
-    def _no_block(name: object, blocks: dict[str, int]) -> str:
-        if any(_stands_for(name, block) for block in blocks):
-            return f"PerBlock names a block twice, the second time as {name!r}."
-        listed = ", ".join(map(repr, blocks))
-        return f"PerBlock names the block {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
-
-
-class NamedChain(_Scheduled, Optimizer):
-    """A chain with a name of its own and flat hyperparameters, such as AdamW.
-
-    Attributes
-    ----------
-    parts : tuple of type
-        The classes of its links, in their order. Each gets the hyperparameters that it names.
-    shared : tuple of str
-        Hyperparameters that several parts take, in the same meaning.
-    settings : dict
-        Hyperparameters of parts that the chain does not have under that name, each with its value or with
-        the name of the chain's hyperparameter that it takes.
-    own_defaults : tuple of str
-        Hyperparameters whose default is meant to differ from that of their part.
-    """
-
-    parts: ClassVar[tuple[type[_Scheduled], ...]] = ()
-    shared: ClassVar[tuple[str, ...]] = ()
-    settings: ClassVar[dict[str, Any]] = {}
-    own_defaults: ClassVar[tuple[str, ...]] = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        takers: dict[str, list[Any]] = {name: [] for name in (*cls._get_param_names(), *cls.settings)}
-        cls.ranges = {}
-        for part in cls.parts:
-            for name in part._get_param_names():
-                source = cls.settings.get(name, name)
-                for key in {name, source} & takers.keys():
-                    takers[key].append(part.__name__)
-                if name in part.ranges and source in takers:
-                    cls.ranges[source] = part.ranges[name]
-        for name, names in takers.items():
-            if not names or (len(names) > 1 and name not in cls.shared):
-                reached = " and ".join(names) or "no part"
-                raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
-
-    def links(self) -> list[Any]:
-        """Return the parts with their hyperparameters.
-
-        Returns
-        -------
-        links : list of Link
-        """
-        given = self.get_params(deep=False)
-        sources = {name: name for name in given} | self.settings
-        return [
-            part(**{key: given.get(sources[key], sources[key]) for key in part._get_param_names() if key in sources})
-            for part in self.parts
-        ]
-
-    def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
-        owner = type(self).__name__
-        placements = [placement for link in self.links() for placement in link.place(blocks)]
-        return [placement._replace(owner=owner) for placement in placements]
-
-
-def _is_part(item: object) -> bool:
-    return hasattr(item, "place") and not isinstance(item, type)
-
-
-def _stands_for(name: object, block: str) -> bool:
-    return block == str(name) or block.startswith(f"{name}.")

@@ -8,6 +8,7 @@ from ..hyperparameters import Hyperparameters, unknown_hyperparameter
 from ..validation import Interval, check_range
 from .base import Optimizer
 from .scipy_methods import FullBatch
+from .table import optimizer_of
 
 COUNT = Interval(1, float("inf"), integral=True)
 
@@ -67,8 +68,6 @@ class Phases(Hyperparameters):
 
     def _items(self) -> list[tuple[str, Any, int]]:
         """Triples of name, optimizer and number of iterations."""
-        from . import get_optimizer
-
         if not isinstance(self.phases, list | tuple) or not self.phases:
             raise TypeError(
                 f"Phases takes a list of pairs such as [('adam', 50), ('lbfgs', 200)]; got {self.phases!r}."
@@ -80,7 +79,7 @@ class Phases(Hyperparameters):
                 raise TypeError("Phases cannot stand inside Phases: list the inner ones instead.")
         kinds = [p if isinstance(p, str) else getattr(p, "name", type(p).__name__.lower()) for p, _ in self.phases]
         names = [k if kinds.count(k) == 1 else f"{k}-{1 + kinds[:i].count(k)}" for i, k in enumerate(kinds)]
-        return [(n, get_optimizer(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
+        return [(n, optimizer_of(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
 
     def _sk_visual_block_(self) -> Any:
         # Each in a frame of its own, which alone has the name.

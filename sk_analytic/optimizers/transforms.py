@@ -1,4 +1,4 @@
-"""Links that are no rules: they clip, scale, turn or decay what flows past them."""
+"""Links that are no rules: they clip, scale, turn, decay or accumulate what flows past them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,9 @@ import numpy as np
 from ..typing import Array, Arrays, Number
 from ..validation import Interval
 from .base import AMOUNT, POSITIVE, UNIT, Link
-from .state import Now
+from .state import StepInfo
+
+COUNT = Interval(1, float("inf"), integral=True)
 
 
 class ClipValue(Link):
@@ -33,7 +35,7 @@ class ClipValue(Link):
     def __init__(self, max_value: Number = 1.0) -> None:
         self.max_value = max_value
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the bounds."""
         return -self.max_value, self.max_value
 
@@ -76,7 +78,7 @@ class ClipBlockNorm(Link):
         """Measure the square of the norm."""
         return g * g
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the factor: 1 for a gradient that is short enough."""
         norm = now.sums**0.5
         return (self.max_norm / norm if norm > self.max_norm else 1.0,)
@@ -151,7 +153,7 @@ class WeightDecay(Link):
     def __init__(self, weight_decay: Number = 0.01) -> None:
         self.weight_decay = weight_decay
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the strength."""
         return (self.weight_decay,)
 
@@ -223,7 +225,7 @@ class DivideByRMS(Link):
         """The plain or the centred form."""
         return self._centered if self.centered else self._plain
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return both weights of an average, of a corrected one if it is that; and what is added."""
         keep, weight = self.rho, 1.0 - self.rho
         if self.corrected:
@@ -283,7 +285,7 @@ class DivideByNorm(Link):
         """Measure the square of the norm."""
         return g * g
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the divisor."""
         keep = 0.0 if now.t == 1 else self.rho
         now.memory["square"] = keep * now.memory["square"] + (1.0 - keep) * now.sums
@@ -331,7 +333,7 @@ class TrustRatio(Link):
         """Measure the squares of both norms."""
         return theta * theta, g * g
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the factor."""
         size, flow = now.sums
         return (self.trust_coefficient * (size / flow) ** 0.5 if size and flow else 1.0,)
@@ -390,7 +392,7 @@ class Optimism(Link):
     def __init__(self, optimism: Number = 1.0) -> None:
         self.optimism = optimism
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of what flows and of what flowed before."""
         optimism = 0.0 if now.t == 1 else self.optimism
         return 1.0 + optimism, optimism
@@ -399,76 +401,6 @@ class Optimism(Link):
     def formula(g: Array, theta: Array, previous: Array, ahead: float, back: float) -> Arrays:
         """Extrapolate."""
         return ahead * g - back * previous, g
-
-
-class ScheduleFree(Link):
-    r"""Average θ instead of letting the rate fall [Defazio2024]_.
-
-    .. math::
-
-        z_t = z_{t-1} - \gamma_t u_t, \qquad
-        x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
-        \theta_t = (1 - \beta)\, z_t + \beta x_t
-
-    with :math:`u_t` what the rule before it lets flow at :math:`\theta_{t-1}` (the paper's y) and :math:`\gamma_t`
-    its rate; :math:`c_t = w_t / \sum_{i \le t} w_i` with :math:`w_t = (\max_{i \le t} \gamma_i)^p`. The average x
-    is what predicts. The rule has no momentum of its own: β takes its place. The rate should not fall; a
-    warm-up does good. As ``optax.contrib.schedule_free``, which takes the rate of a schedule for
-    :math:`w_t` one step ahead of that for :math:`z_t`.
-
-    Parameters
-    ----------
-    beta : float, default=0.9
-        Where the gradient is asked for, between z at 0 and x at 1.
-    weight_power : float, default=2.0
-        The power p of the rate in the weights.
-
-    References
-    ----------
-    .. [Defazio2024] A. Defazio, X. Yang, H. Mehta, K. Mishchenko, A. Khaled and A. Cutkosky, "The road less
-       scheduled", NeurIPS 2024.
-
-    Examples
-    --------
-    >>> from sk_analytic.optimizers import RMSprop, Chain, ScheduleFree
-    >>> Chain([RMSprop(), ScheduleFree()])
-    Chain(links=[RMSprop(), ScheduleFree()])
-    """
-
-    gives = "theta"
-    eval_slot = "average"
-    slots = {"fast": "theta", "average": "theta"}
-    memory = {"largest": 0.0, "total": 0.0}
-    ranges = {"beta": Interval(0, 1), "weight_power": AMOUNT}
-
-    def __init__(self, beta: Number = 0.9, weight_power: Number = 2.0) -> None:
-        self.beta = beta
-        self.weight_power = weight_power
-
-    def coefficients(self, now: Now) -> tuple[float, ...]:
-        """Return the rate, the weights of the average, and those of the place between."""
-        now.memory["largest"] = max(now.memory["largest"], now.rate)
-        weight = now.memory["largest"] ** self.weight_power
-        now.memory["total"] += weight
-        share = weight / now.memory["total"] if weight else 0.0
-        return now.rate, 1.0 - share, share, 1.0 - self.beta, self.beta
-
-    @staticmethod
-    def formula(
-        g: Array,
-        theta: Array,
-        fast: Array,
-        average: Array,
-        rate: float,
-        keep: float,
-        weight: float,
-        beside: float,
-        beta: float,
-    ) -> Arrays:
-        """Step, average, and go between."""
-        fast = fast - rate * g
-        average = keep * average + weight * fast
-        return beside * fast + beta * average, fast, average
 
 
 class SignDecay(Link):
@@ -501,7 +433,7 @@ class SignDecay(Link):
     def __init__(self, sign_decay: Number = 0.001) -> None:
         self.sign_decay = sign_decay
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the strength."""
         return (self.sign_decay,)
 
@@ -533,3 +465,54 @@ class Maximize(Link):
     def formula(g: Array, theta: Array) -> Array:
         """Turn round."""
         return -g
+
+
+class Accumulate(Link):
+    r"""Let the mean of every k gradients flow on, and nothing in between.
+
+    Until then nothing after this link runs or counts: one step for k batches, as if each were k times as large.
+    Schedules still count each call of ``update``. A mean begun when training ends waits in the state for the next
+    gradient. Each batch counts the same, also one with fewer rows. As ``optax.MultiSteps``.
+
+    Parameters
+    ----------
+    steps : int, default=2
+        Gradients a mean, k. A mean ends where their number so far is a multiple of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD, Accumulate, Chain
+    >>> theta = np.array([0.0])
+    >>> optimizer = Chain([Accumulate(2), SGD(learning_rate=1.0)])
+    >>> state = optimizer.init(theta)
+    >>> for gradient in [-1.0, -3.0, -5.0]:
+    ...     optimizer.update(state, theta, np.array([gradient]))
+    ...     print(theta)
+    [0.]
+    [2.]
+    [2.]
+    """
+
+    slots = {"mean": 0.0}
+    memory = {"held": 0.0}
+    ranges = {"steps": COUNT}
+
+    def __init__(self, steps: Number = 2) -> None:
+        self.steps = steps
+
+    def passes(self, t: int) -> bool:
+        """Whether the mean is complete."""
+        return t % self.steps == 0
+
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
+        """Return the weights of the mean so far and of one more gradient."""
+        share = 1.0 / (now.memory["held"] + 1.0)
+        now.memory["held"] = 0.0 if self.passes(now.t) else now.memory["held"] + 1.0
+        return 1.0 - share, share
+
+    @staticmethod
+    def formula(g: Array, theta: Array, mean: Array, keep: float, share: float) -> Arrays:
+        """Take one more gradient into the mean."""
+        mean = keep * mean + share * g
+        return mean, mean

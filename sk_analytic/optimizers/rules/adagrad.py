@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...typing import Array, Arrays, Number
-from ..base import AMOUNT, POSITIVE, UNIT, NamedChain, Rule
-from ..state import Now
+from ..base import AMOUNT, POSITIVE, UNIT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import DivideByRMS
 from .momentum import SGD
 
@@ -61,7 +62,7 @@ class Adagrad(Rule):
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the decay of the rate, as a factor of the denominator, and epsilon times it."""
         decay = 1.0 + (now.t - 1) * self.lr_decay
         return decay, decay * self.epsilon
@@ -180,7 +181,7 @@ class Adadelta(Rule):
         self.rho = rho
         self.epsilon = epsilon
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return both weights of an average, and epsilon."""
         return self.rho, 1.0 - self.rho, self.epsilon
 
@@ -245,7 +246,7 @@ class FTRL(Rule):
         self.l1 = l1
         self.l2 = l2
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the rate and what it multiplies, since ``total`` is α z; β twice, of which one is the start's."""
         start = self.beta if now.t == 1 else 0.0
         return now.rate, start, -now.rate * self.l1, now.rate * self.l1, self.beta + now.rate * self.l2

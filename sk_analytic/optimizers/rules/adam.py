@@ -6,8 +6,9 @@ import numpy as np
 
 from ...typing import Array, Arrays, Number
 from ...validation import Interval
-from ..base import AMOUNT, UNIT, NamedChain, Rule
-from ..state import Now
+from ..base import AMOUNT, UNIT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import Optimism, TrustRatio, WeightDecay
 
 _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
@@ -81,7 +82,7 @@ class Adam(Rule):
         """Adam's or AMSGrad's form."""
         return self._amsgrad if self.amsgrad else self._adam
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of new values; the factor of the root, and epsilon, after both corrections."""
         correction_1 = 1.0 - self.beta_1**now.t
         correction_2 = 1.0 - self.beta_2**now.t
@@ -361,7 +362,7 @@ class RAdam(Rule):
         self.epsilon = epsilon
         self.threshold = threshold
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return those of Adam's formula, whose denominator is the first correction alone below the threshold."""
         root, offset = 0.0, 1.0
         correction_2 = 1.0 - self.beta_2**now.t

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...typing import Array, Arrays, Number
-from ..base import AMOUNT, UNIT, NamedChain, Rule
-from ..state import Now
+from ..base import AMOUNT, UNIT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import WeightDecay
 
 _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
@@ -58,7 +59,7 @@ class Adamax(Rule):
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weight of a new gradient, the fading, epsilon, and the correction."""
         return 1.0 - self.beta_1, self.beta_2, self.epsilon, 1.0 - self.beta_1**now.t
 
@@ -192,7 +193,7 @@ class AdaBelief(Rule):
         self.epsilon = epsilon
         self.epsilon_root = epsilon_root
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of averages, what is added, the factor of the root, and epsilon corrected."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5
@@ -277,7 +278,7 @@ class Yogi(Rule):
         self.epsilon = epsilon
         self.initial_accumulator_value = initial_accumulator_value
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of new values, the factor of the root, and epsilon corrected."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5

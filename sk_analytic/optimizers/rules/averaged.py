@@ -1,9 +1,11 @@
 """Rules whose average of θ predicts, while θ goes on."""
 
 from ...typing import Array, Arrays, Number
-from ..base import AMOUNT, NamedChain, Rule
-from ..state import Now
-from ..transforms import DivideByRMS, ScheduleFree, WeightDecay
+from ..averages import ScheduleFree
+from ..base import AMOUNT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
+from ..transforms import DivideByRMS, WeightDecay
 from .momentum import SGD
 
 
@@ -62,7 +64,7 @@ class ASGD(Rule):
         self.power = power
         self.t0 = t0
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the rate, how θ shrinks, and both weights of the average."""
         rate = now.rate / (1.0 + self.lambd * now.rate * (now.t - 1)) ** self.power
         weight = 1.0 / max(1.0, now.t - 1 - self.t0)

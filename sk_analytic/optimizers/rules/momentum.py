@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from ...typing import Array, Arrays, Number
 from ...validation import Interval
-from ..base import NamedChain, Rule
-from ..state import Now
+from ..base import Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import DivideByNorm, TrustRatio, WeightDecay
 
 SHARE = Interval(0, 1)
@@ -72,7 +73,7 @@ class SGD(Rule):
             return self._plain
         return self._nesterov if self.nesterov else self._heavy_ball
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of the last direction and of the gradient."""
         return self.momentum, 1.0 if now.t == 1 else 1.0 - self.dampening
 

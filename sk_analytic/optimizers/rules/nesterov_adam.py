@@ -3,8 +3,9 @@
 import numpy as np
 
 from ...typing import Array, Arrays, Number
-from ..base import AMOUNT, UNIT, NamedChain, Rule
-from ..state import Now
+from ..base import AMOUNT, UNIT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import WeightDecay
 
 
@@ -67,7 +68,7 @@ class NAdam(Rule):
         self.epsilon = epsilon
         self.momentum_decay = momentum_decay
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of averages, of average and gradient in the step, and what is in the denominator."""
         momentum, following = (
             self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (now.t, now.t + 1)
@@ -223,7 +224,7 @@ class Adan(Rule):
         self.epsilon = epsilon
         self.epsilon_root = epsilon_root
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return whether there is a change, the weights of new values, the factors of averages, what is added."""
         weights = 1.0 - self.beta_1, 1.0 - self.beta_2, 1.0 - self.beta_3
         factor_1, factor_2, factor_3 = (1.0 / (1.0 - beta**now.t) for beta in (self.beta_1, self.beta_2, self.beta_3))

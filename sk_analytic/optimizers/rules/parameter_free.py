@@ -4,7 +4,7 @@ import numpy as np
 
 from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, POSITIVE, UNIT, Rule
-from ..state import Now
+from ..state import StepInfo
 
 
 class DoG(Rule):
@@ -64,7 +64,7 @@ class DoG(Rule):
         self.relative = relative
         self.epsilon = epsilon
 
-    def scales(self, now: Now) -> tuple[float, ...]:
+    def scales(self, now: StepInfo) -> tuple[float, ...]:
         """Return from where the distance is taken: in the first step from zero, which gives the norm of θ."""
         return (float(now.t > 1),)
 
@@ -74,7 +74,7 @@ class DoG(Rule):
         away = theta - from_start * start
         return g * g, away * away
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return distance over gradients."""
         square, away = now.sums
         if now.t == 1:
@@ -168,11 +168,11 @@ class Prodigy(Rule):
         self.weight_decay = weight_decay
         self.safeguard_warmup = safeguard_warmup
 
-    def _correction(self, now: Now) -> float:
+    def _correction(self, now: StepInfo) -> float:
         correction: float = (1.0 - self.beta_2**now.t) ** 0.5 / (1.0 - self.beta_1**now.t)
         return correction
 
-    def scales(self, now: Now) -> tuple[float, ...]:
+    def scales(self, now: StepInfo) -> tuple[float, ...]:
         """Return both weights in the sum of gradients."""
         weight = now.memory["distance"] ** 2 / self.initial_distance
         return self.beta_2**0.5, weight if self.safeguard_warmup else weight * now.rate * self._correction(now)
@@ -184,7 +184,7 @@ class Prodigy(Rule):
         """Measure the gradient's product with the way back, and the new sum."""
         return g * (start - theta), np.abs(keep * total + weight * g)
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return weights of new values in both averages and the sum; the step's factor, epsilon, the decay."""
         keep, weight = self.scales(now)
         distance, correction = now.memory["distance"], self._correction(now)

@@ -4,8 +4,9 @@ import numpy as np
 
 from ...typing import Array, Arrays, Number
 from ...validation import Interval
-from ..base import POSITIVE, UNIT, NamedChain, Rule
-from ..state import Now
+from ..base import POSITIVE, UNIT, Rule
+from ..chains import NamedChain
+from ..state import StepInfo
 from ..transforms import Sign
 from .momentum import SGD
 
@@ -95,7 +96,7 @@ class Lion(Rule):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the gradient's share in the direction, and in the momentum."""
         return 1.0 - self.beta_1, 1.0 - self.beta_2
 
@@ -173,7 +174,7 @@ class Rprop(Rule):
         self.min_step = min_step
         self.max_step = max_step
 
-    def coefficients(self, now: Now) -> tuple[float, ...]:
+    def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the three factors, the bounds, and zero."""
         return self.shrink, 1.0, self.grow, self.min_step, self.max_step, 0.0
 

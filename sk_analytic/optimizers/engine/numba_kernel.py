@@ -1,10 +1,10 @@
-"""How formulas are run over arrays: compiled by numba, one fused loop a pass.
+"""Kernels of numba: recorded operations as one compiled loop over the entries.
 
-The tape of a pass is written down as a loop over entries, in a module of its own that lies in a cache
-folder under the hash of its text. So what numba keeps on disk belongs to what the formulas do: an edited
-formula is another text, and a new process loads what an earlier one compiled. Compiling takes longer than
-many a fit, so a pass is compiled only when the work done by NumPy would have paid for it. Both engines
-round alike, to the bit, so that nobody sees the change but by the clock.
+The loop is a module of its own, which lies in a cache folder under the hash of its text. So what numba keeps
+on disk belongs to what the formulas do: an edited formula is another text, and a new process loads what an
+earlier one compiled. The text is compared before it is run. Compiling takes longer than many a fit, so a
+kernel is compiled only when the work done by NumPy would have paid for it. Both engines round alike, to the
+bit, so that nobody sees the change but by the clock.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import contextlib
 import contextvars
 import hashlib
 import importlib.util
+import math
 import os
 import pathlib
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..typing import Array, DType
-from .engines import PIECE, Call, Kernel, NumpyEngine, Pass, copied, pieces_of, where
-
-if TYPE_CHECKING:
-    from .plan import Leg
-
+from ...typing import Array, DType
+from .links import Fused
+from .numpy_kernel import PIECE, Kernel, NumpyEngine, pieces_of
+from .trace import Call, Operations, copied, where
 
 ENGINES = ("auto", "numpy", "numba")
 
@@ -118,39 +118,41 @@ def is_installed() -> bool:
     return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
 
 
-def write_loop(recorded: Pass) -> str | None:
-    """Write a pass down as a module with a compiled loop.
+def write_loop(operations: Operations) -> str | None:
+    """Write operations down as a module with a compiled loop.
 
     Parameters
     ----------
-    recorded : Pass
-        What a pass does.
+    operations : Operations
 
     Returns
     -------
     source : str or None
         Of ``kernel(g, theta, *arrays, *measured, c, start, stop)``; None for a call that has no expression here.
     """
-    calls = recorded.calls
+    calls, sums, used = operations.calls, operations.sums, operations.used
     if any(call.function not in EXPRESSIONS for call in calls):
         return None
-    used = {name for call in calls for name in call.inputs} | {*recorded.bound, *recorded.sums}
-    arguments = ["g", "theta", *recorded.arrays]
-    measured = [f"m{i}" for i in range(len(recorded.sums))]
+    arguments = ["g", "theta", *operations.arrays]
+    measured = [f"m{i}" for i in range(len(sums))]
     values = {name: f"{name}_" for name in arguments}
-    lines = [f"    {name} = c[{name[1:]}]" for name in recorded.coefficients if name in used]
+    lines = [f"    {name} = c[{name[1:]}]" for name in operations.coefficients if name in used]
     # From 0, so that no index can be negative: numba's way round for those would keep LLVM from vectors.
-    lines += [f"    {name} = {name}[start:stop]" for name in arguments if name in {*used, *recorded.bound.values()}]
+    lines += [f"    {name} = {name}[start:stop]" for name in arguments if name in {*used, *operations.bound.values()}]
     lines.append("    for i in range(stop - start):")
     lines += [f"        {name}_ = {name}[i]" for name in arguments if name in used]
     for call in calls:
-        inputs = [_as_number(values.get(name, name), name, call, recorded.dtypes) for name in call.inputs]
+        inputs = [_as_number(values.get(name, name), name, call, operations.dtypes) for name in call.inputs]
         lines.append(f"        {call.result} = {EXPRESSIONS[call.function].format(*inputs)}")
-    lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in recorded.bound.items()]
-    lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in zip(recorded.sums, measured, strict=True)]
+    written = [*operations.bound.items(), *zip(sums, measured, strict=True)]
+    lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in written]
     head = f"def kernel({', '.join([*arguments, *measured, 'c', 'start', 'stop'])}):"
-    kind = f"numpy.{recorded.dtype.name}"
-    preamble = [
+    return "\n".join([*_preamble(operations.dtype), head, *lines, ""])
+
+
+def _preamble(dtype: DType) -> list[str]:
+    kind = f"numpy.{np.dtype(dtype).name}"
+    return [
         f'"""One pass of an optimizer, for numba {version("numba")}."""',
         "import numpy",
         "from numba import njit",
@@ -158,7 +160,6 @@ def write_loop(recorded: Pass) -> str | None:
         f"one, zero = {kind}(1), {kind}(0)",
         "@njit(cache=True, error_model='numpy', nogil=True)",
     ]
-    return "\n".join([*preamble, head, *lines, ""])
 
 
 def _as_number(value: str, name: str, call: Call, dtypes: Mapping[str, DType]) -> str:
@@ -173,55 +174,63 @@ def _key(source: str) -> str:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return where compiled passes are kept: numba's own folder if one is set, else the user's cache."""
+    """Return where compiled kernels are kept: numba's own folder if one is set, else the user's cache."""
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "sk_analytic"
 
 
 def is_loaded(source: str) -> bool:
-    """Whether a pass was compiled or loaded in this process."""
+    """Whether a kernel was compiled or loaded in this process."""
     return _key(source) in _loaded
 
 
+def _path(source: str) -> pathlib.Path:
+    return cache_folder() / f"pass_{_key(source)}.py"
+
+
 def is_cached(source: str) -> bool:
-    """Whether a pass was compiled by another process."""
-    return (cache_folder() / f"pass_{_key(source)}.py").exists()
+    """Whether a kernel was compiled by another process."""
+    return _holds(_path(source), source)
+
+
+def _holds(path: pathlib.Path, source: str) -> bool:
+    try:
+        return path.read_bytes() == source.encode()
+    except OSError:
+        return False
 
 
 def load(source: str) -> Callable[..., Any]:
     """Return the compiled function of a module's text; it is compiled when first called, unless it is cached."""
     key = _key(source)
     if key not in _loaded:
-        path = _written(cache_folder() / f"pass_{key}.py", source)
-        name = f"sk_analytic.optimizers._{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"The compiled pass {path} cannot be loaded.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # where numba looks for it when it loads what it compiled
-        spec.loader.exec_module(module)
+        path = _written(_path(source), source)
+        module = types.ModuleType(f"sk_analytic.optimizers._{path.stem}")
+        module.__file__ = str(path)
+        sys.modules[module.__name__] = module  # where numba looks for it when it loads what it compiled
+        exec(compile(source, str(path), "exec"), vars(module))  # this text, whatever may lie there by now
         _loaded[key] = module.kernel
     return _loaded[key]
 
 
 def _written(path: pathlib.Path, source: str) -> pathlib.Path:
-    """Write a module where there is none yet; in a temporary folder where the cache cannot be written."""
-    if path.exists():  # its time stamp is part of numba's key
+    """Write a module where it is not yet; in a temporary folder where the cache cannot be written."""
+    if _holds(path, source):  # its time stamp is part of numba's key
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            file.write(source)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, suffix=".tmp", delete=False) as file:
+            file.write(source.encode())
         os.replace(file.name, path)
         return path
     except OSError:
         path = pathlib.Path(tempfile.mkdtemp(prefix="sk_analytic_")) / path.name
-        path.write_text(source)
+        path.write_bytes(source.encode())
         return path
 
 
 class CompiledKernel:
-    """A pass over θ as one compiled loop; the counterpart of `Kernel`.
+    """Fused links as one compiled loop; the counterpart of `Kernel`.
 
     What is measured is written down entry by entry and summed by NumPy, in the pieces and the order of
     `Kernel`: so the sums are the same, to the bit.
@@ -229,26 +238,40 @@ class CompiledKernel:
     Parameters
     ----------
     kernel : Kernel
-        The same pass by NumPy, whose arrays, coefficients and pieces it uses.
+        The same by NumPy, whose arrays and coefficients it uses.
     source : str
         What `write_loop` wrote.
     """
 
+    converts = True
+
     def __init__(self, kernel: Kernel, source: str) -> None:
         self._function = load(source)
-        recorded = kernel.recorded
-        self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, recorded.dtype
+        self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, kernel.operations.dtype
         self._arrays = tuple(kernel.arrays)
-        self._measured = tuple(np.empty(PIECE, self._dtype) for _ in recorded.sums)
+        self._measured = tuple(np.empty(PIECE, self._dtype) for _ in kernel.operations.sums)
 
     def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
         """Run over the entries from start to stop; return the sums of what was measured."""
         self._write(self._coefficients, 0, *coefficients)
         if g.dtype != self._dtype or not g.flags.writeable or not g.flags.c_contiguous:
             g = np.array(g, self._dtype)  # of one kind: another would be compiled anew
-        if not self._measured:
-            self._function(g, theta, *self._arrays, self._coefficients, start, stop)
-            return []
+        if self._measured:
+            return self._sums(g, theta, start, stop)
+        self._function(g, theta, *self._arrays, self._coefficients, start, stop)
+        return []
+
+    def launch(self, theta: Array, start: int, stop: int) -> tuple[Callable[..., Any], list[Any]]:
+        """Return what runs over the entries from start to stop: a function, and its arguments after g and θ.
+
+        It takes a contiguous gradient of θ's dtype only.
+        """
+        if self._measured:
+            return self._sums, [start, stop]
+        arguments = [*self._arrays, self._coefficients, start, stop]
+        return _entry(self._function, [theta, theta, *arguments]), arguments
+
+    def _sums(self, g: Array, theta: Array, start: int, stop: int) -> list[float]:
         sums = [self._measure(g, theta, piece.start, piece.stop) for piece in pieces_of(start, stop)]
         return [sum(column) for column in zip(*sums, strict=True)]
 
@@ -257,43 +280,76 @@ class CompiledKernel:
         return [float(np.add.reduce(entries[: stop - start])) for entries in self._measured]
 
 
+def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
+    """Return the machine code of a compiled function for such arguments: numba's choice among types is left out.
+
+    It checks dtypes and dimensions of what it gets, but takes every array for a contiguous one.
+    """
+    arrays = [value for value in arguments if isinstance(value, np.ndarray)]
+    if not all(array.flags.c_contiguous and array.flags.aligned and array.flags.writeable for array in arrays):
+        return function  # type: ignore[no-any-return]
+    from numba import typeof
+
+    signature = tuple(map(typeof, arguments))
+    function.compile(signature)
+    entry = getattr(function.overloads.get(signature), "entry_point", None)
+    return function if entry is None else entry  # type: ignore[no-any-return]
+
+
 class TieredKernel:
-    """A pass that begins with NumPy and is compiled when that would have paid.
+    """A kernel that begins with NumPy and is compiled when that would have paid.
 
     Parameters
     ----------
     kernel : Kernel
-        The pass by NumPy.
+        The kernel of NumPy.
     engine : TieredEngine
-        Counts the work of all passes over one θ.
+        Counts the work of all kernels over one θ.
+
+    Attributes
+    ----------
+    limit : float
+        Seconds of work after which to think about it again; infinite if there is nothing more to decide.
     """
 
     def __init__(self, kernel: Kernel, engine: TieredEngine) -> None:
-        self._kernel, self._engine = kernel, engine
-        self._calls = len(kernel.recorded.calls)
-        self._limit = SECONDS_TO_LOAD
-        self.run = self._counted
-        self.run_rows = kernel.run_rows  # few entries as a rule, and the same to the bit
+        self._numpy, self._engine = kernel, engine
+        self._kernel: Kernel | CompiledKernel = kernel
+        self.write, self.coefficients = kernel.write, kernel.coefficients
+        self.limit = SECONDS_TO_LOAD
+        self.launch = kernel.launch
+        self.run_sparse = kernel.run_sparse  # few entries as a rule, and the same to the bit
         if engine.eager or _loaded:
             self._consider()
 
-    def _counted(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
-        self._engine.seconds += self._calls * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
-        if self._engine.seconds > self._limit:
-            self._consider()
-            return self.run(g, theta, start, stop, coefficients)
+    @property
+    def converts(self) -> bool:
+        """Whether it takes a contiguous gradient of θ's dtype only."""
+        return self._kernel.converts
+
+    def seconds(self, start: int, stop: int) -> float:
+        """Return how long NumPy needs, by the rough count above."""
+        return len(self._numpy.operations.calls) * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
+
+    def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
+        """Run over the entries from start to stop; return the sums of what was measured."""
+        if self.limit < math.inf:
+            self._engine.seconds += self.seconds(start, stop)
+            if self._engine.seconds > self.limit:
+                self._consider()
         return self._kernel.run(g, theta, start, stop, coefficients)
 
     def _consider(self) -> None:
-        """Go over to the compiled pass, or go on with NumPy: for good if it has no loop."""
-        engine, source = self._engine, write_loop(self._kernel.recorded)
+        """Go over to the compiled kernel, or go on with NumPy: for good if it has no loop."""
+        engine, source = self._engine, write_loop(self._numpy.operations)
         if source is None:
-            self.run = self._kernel.run
+            self.limit = math.inf
         elif engine.eager or is_loaded(source) or engine.seconds > self._limit_of(source):
-            self.run = CompiledKernel(self._kernel, source).run
+            self._kernel = CompiledKernel(self._numpy, source)
+            self.launch = self._kernel.launch
+            self.limit = math.inf
         else:
-            self._limit = self._limit_of(source)
-            self.run = self._counted
+            self.limit = self._limit_of(source)
 
     @staticmethod
     def _limit_of(source: str) -> float:
@@ -301,7 +357,7 @@ class TieredKernel:
 
 
 class TieredEngine(NumpyEngine):
-    """The engine where numba is installed: NumPy first, compiled passes when they pay.
+    """The engine where numba is installed: NumPy first, compiled kernels when they pay.
 
     Parameters
     ----------
@@ -316,10 +372,9 @@ class TieredEngine(NumpyEngine):
     def __init__(self, size: int, dtype: DType, eager: bool = False) -> None:
         super().__init__(size, dtype)
         self.eager = eager
-        self.seconds = 0.0  # of work done by NumPy, by the rough count above
 
-    def _compile(self, leg: Leg, counts: tuple[int, ...]) -> Any:
-        return TieredKernel(super()._compile(leg, counts), self)
+    def _make(self, fused: Fused, counts: tuple[int, ...]) -> Any:
+        return TieredKernel(super()._make(fused, counts), self)
 
 
 def engine_for(size: int, dtype: DType) -> NumpyEngine:

@@ -1,0 +1,220 @@
+"""Optimizers made of several links: chains, chains with a name of their own, and one part for each block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..display import block, labelled
+from ..validation import nearest
+from .base import Optimizer
+from .composite import Composite, named, names_of, unnamed
+from .engine.links import Placement
+from .scheduled import Scheduled
+
+
+class _Composite(Composite, Optimizer):
+    """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
+
+    def check(self) -> None:
+        """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
+        for item in self._given():
+            if not _is_part(item):
+                kind = item.__name__ if isinstance(item, type) else item.capitalize() if isinstance(item, str) else ""
+                hint = f" Pass an instance: {kind}()." if kind else ""
+                raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
+            item.check()
+
+    def _given(self) -> Iterable[Any]:
+        """Return the parts, whatever was given for them."""
+        raise NotImplementedError
+
+
+class Chain(_Composite):
+    """Links one after another: what one gives, the next takes.
+
+    Exactly one of them is a rule; an optimizer such as `AdamW` or `PerBlock` may stand for it.
+
+    Parameters
+    ----------
+    links : list of Link or optimizer, or of tuple (str, Link or optimizer)
+        In the order in which the gradient passes them. They are named as by
+        :func:`sklearn.pipeline.make_pipeline` unless a name is given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import Adam, Chain, ClipNorm
+    >>> optimizer = Chain([ClipNorm(1.0), Adam()])
+    >>> optimizer.set_params(adam__learning_rate=0.5)
+    Chain(links=[ClipNorm(), Adam(learning_rate=0.5)])
+    >>> theta = np.array([1.0, 2.0])
+    >>> state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, np.array([30.0, 40.0]))
+    >>> theta.round(3)
+    array([0.5, 1.5])
+    """
+
+    def __init__(self, links: Sequence[Any]) -> None:
+        self.links = links
+
+    def check(self) -> None:
+        """Raise an error that names a wrong part, a wrong hyperparameter, or a name that cannot be reached."""
+        super().check()
+        names = names_of(self.links)
+        for position, name in enumerate(names):
+            if name in names[:position] or "__" in name or name == "links":
+                reason = "stands twice" if name in names[:position] else "cannot be reached by set_params"
+                raise ValueError(f"Chain: the name {name!r} of a link {reason}. The names are: {', '.join(names)}.")
+
+    def _given(self) -> Iterable[Any]:
+        if not isinstance(self.links, list | tuple):
+            raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
+        return [unnamed(item) for item in self.links]
+
+    def _sk_visual_block_(self) -> Any:
+        return block("serial", list(self._items().items()))
+
+    def _items(self) -> dict[str, Any]:
+        return {name: item for name, item in named(self.links).items() if _is_part(item)}
+
+    def _replace(self, name: str, item: Any) -> None:
+        # The name stays that of the place, whatever stands in it now.
+        names = names_of(self.links)
+        self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
+
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
+        """Return where the links stand: one after the other, on the same blocks."""
+        return [placement for item in self._given() for placement in item.place(blocks)]
+
+
+class PerBlock(_Composite):
+    """One optimizer or link for some blocks of θ, another for others.
+
+    In a `Chain` it stands where a link stands: clip the norm of all of θ, then go on block by block.
+
+    Parameters
+    ----------
+    blocks : dict of {str or int: Link or optimizer}
+        Maps the name of a block, or what stands before the dot in the names of several, to what it passes.
+    default : Link or optimizer, default=None
+        What all other blocks pass; without it there must not be any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.optimizers import SGD, Adam, PerBlock
+    >>> theta = {"W": np.ones(2), "b": np.ones(1)}
+    >>> optimizer = PerBlock({"W": Adam(1e-3)}, default=SGD(0.1))
+    >>> state = optimizer.init(theta)
+    >>> optimizer.update(state, theta, {"W": np.ones(2), "b": np.ones(1)})
+    >>> theta
+    {'W': array([0.999, 0.999]), 'b': array([0.9])}
+    """
+
+    def __init__(self, blocks: Mapping[Any, Any], default: Any = None) -> None:
+        self.blocks = blocks
+        self.default = default
+
+    def _given(self) -> Iterable[Any]:
+        if not isinstance(self.blocks, dict):
+            raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
+        return [*self.blocks.values(), *([] if self.default is None else [self.default])]
+
+    def _sk_visual_block_(self) -> Any:
+        parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
+        return block("parallel", labelled(parts))
+
+    def _items(self) -> dict[str, Any]:
+        if not isinstance(self.blocks, dict):
+            return {}
+        return {str(name): item for name, item in self.blocks.items() if _is_part(item)}
+
+    def _replace(self, name: str, item: Any) -> None:
+        self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
+
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
+        """Return where the links stand: each on its own blocks."""
+        rest = dict(blocks)
+        placements = []
+        for name, item in self.blocks.items():
+            own = {block: rest.pop(block) for block in list(rest) if _stands_for(name, block)}
+            if not own:
+                raise ValueError(self._no_block(name, blocks))
+            placements += item.place(own)
+        if rest and self.default is None:
+            raise ValueError(f"PerBlock has nothing for block {next(iter(rest))!r}, and no default.")
+        return placements + (self.default.place(rest) if rest else [])
+
+    @staticmethod
+    def _no_block(name: object, blocks: dict[str, int]) -> str:
+        if any(_stands_for(name, block) for block in blocks):
+            return f"PerBlock names a block twice, the second time as {name!r}."
+        listed = ", ".join(map(repr, blocks))
+        return f"PerBlock names the block {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+
+
+class NamedChain(Scheduled, Optimizer):
+    """A chain with a name of its own and flat hyperparameters, such as AdamW.
+
+    Attributes
+    ----------
+    parts : tuple of type
+        The classes of its links, in their order. Each gets the hyperparameters that it names.
+    shared : tuple of str
+        Hyperparameters that several parts take, in the same meaning.
+    settings : dict
+        Hyperparameters of parts that the chain does not have under that name, each with its value or with
+        the name of the chain's hyperparameter that it takes.
+    own_defaults : tuple of str
+        Hyperparameters whose default is meant to differ from that of their part.
+    """
+
+    parts: ClassVar[tuple[type[Scheduled], ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[dict[str, Any]] = {}
+    own_defaults: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        takers: dict[str, list[Any]] = {name: [] for name in (*cls._get_param_names(), *cls.settings)}
+        cls.ranges = {}
+        for part in cls.parts:
+            for name in part._get_param_names():
+                source = cls.settings.get(name, name)
+                for key in {name, source} & takers.keys():
+                    takers[key].append(part.__name__)
+                if name in part.ranges and source in takers:
+                    cls.ranges[source] = part.ranges[name]
+        for name, names in takers.items():
+            if not names or (len(names) > 1 and name not in cls.shared):
+                reached = " and ".join(names) or "no part"
+                raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
+
+    def links(self) -> list[Any]:
+        """Return the parts with their hyperparameters.
+
+        Returns
+        -------
+        links : list of Link
+        """
+        given = self.get_params(deep=False)
+        sources = {name: name for name in given} | self.settings
+        return [
+            part(**{key: given.get(sources[key], sources[key]) for key in part._get_param_names() if key in sources})
+            for part in self.parts
+        ]
+
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
+        """Return where the links stand: one after the other, on the same blocks."""
+        owner = type(self).__name__
+        placements = [placement for link in self.links() for placement in link.place(blocks)]
+        return [placement._replace(owner=owner) for placement in placements]
+
+
+def _is_part(item: object) -> bool:
+    return hasattr(item, "place") and not isinstance(item, type)
+
+
+def _stands_for(name: object, block: str) -> bool:
+    return block == str(name) or block.startswith(f"{name}.")

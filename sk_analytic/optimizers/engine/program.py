@@ -1,0 +1,338 @@
+"""Program: what the links do in one step, for a set of blocks.
+
+A link that measures something needs all of what flows before it goes on. So a chain is cut there into passes over
+θ. Within a pass the links of a block are fused into one kernel, and neighbouring blocks that do the same run as one
+`Job`. When all kernels are there, `Program.write` writes the step down as one Python function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...sparse_gradients import SparseGradient
+from ...typing import Array
+from ..state import StepInfo
+from .links import BoundLink, Fused, Step
+from .numpy_kernel import NumpyEngine, compiled
+
+Chains = Mapping[int, Sequence[BoundLink]]
+"""What each running block passes, by the index of the block."""
+
+
+class Term:
+    """One link on the blocks that share its count."""
+
+    __slots__ = ("bound", "coefficients", "link", "now", "rule")
+
+    def __init__(self, bound: BoundLink, now: StepInfo, rule: Any) -> None:
+        self.bound, self.link, self.now, self.rule = bound, bound.link, now, rule
+        self.coefficients: tuple[float, ...] = ()
+
+
+class Job:
+    """Neighbouring blocks on which a pass does the same, with the same coefficients: one run of a kernel.
+
+    Parameters
+    ----------
+    fused : Fused
+    terms : list of Term
+        For each of its links.
+    where : slice
+        Of θ.
+    engine : NumpyEngine
+    """
+
+    def __init__(self, fused: Fused, terms: Sequence[Term], where: slice, engine: NumpyEngine) -> None:
+        self.fused, self.terms, self.engine = fused, terms, engine
+        self.start, self.stop = where.start, where.stop
+        self.kernel: Any = None
+
+    def extends_to(self, other: Job) -> bool:
+        """Whether another job goes on where this one ends, with the same terms to the same target."""
+        is_next = self.stop == other.start and not isinstance(other, SparseJob)
+        return is_next and self.terms == other.terms and self.fused == other.fused
+
+    def run(self, theta: Array, g: Array) -> None:
+        """Run the kernel, and add what was measured to its sums."""
+        if self.kernel is None:
+            self.kernel = self.engine.kernel(self.fused, tuple(len(term.coefficients) for term in self.terms))
+        coefficients = [number for term in self.terms for number in term.coefficients]
+        sums = self._launch(theta, g, coefficients)
+        if self.fused.measures:
+            now = self.terms[-1].now
+            now.sums = [a + b for a, b in zip(now.sums, sums, strict=True)] if now.sums else sums
+
+    def _launch(self, theta: Array, g: Array, coefficients: list[float]) -> Any:
+        return self.kernel.run(g, theta, self.start, self.stop, coefficients)
+
+
+class SparseJob(Job):
+    """A block of which some rows have a gradient: the kernel reads and writes these alone.
+
+    ``given`` has the sparse gradients of this step by the index of the block.
+    """
+
+    def __init__(
+        self,
+        fused: Fused,
+        terms: Sequence[Term],
+        where: slice,
+        engine: NumpyEngine,
+        block: int,
+        given: Mapping[int, SparseGradient],
+    ) -> None:
+        super().__init__(fused, terms, where, engine)
+        self.block, self.given = block, given
+
+    def extends_to(self, other: Job) -> bool:
+        """It is always alone."""
+        return False
+
+    def _launch(self, theta: Array, g: Array, coefficients: list[float]) -> Any:
+        return self.kernel.run_sparse(self.given[self.block], theta, coefficients)
+
+
+class Pass:
+    """A pass over all blocks: which links begin, which run, what is measured for the next, by which jobs."""
+
+    def __init__(self, begins: list[Term], runs: list[Term], measures: list[Term], jobs: list[Job]) -> None:
+        self.begins, self.runs, self.measures, self.jobs = begins, runs, measures, jobs
+
+    @property
+    def is_one_kernel(self) -> bool:
+        """Whether it is a single call of a kernel, which can be written down."""
+        return len(self.jobs) == 1 and not isinstance(self.jobs[0], SparseJob)
+
+    def __call__(self, theta: Array, g: Array) -> None:
+        """Count, ask for coefficients, run, and keep the sums."""
+        for term in self.begins:
+            term.now.t += 1
+            term.now.rate = term.rule.learning_rate
+        for term in self.runs:
+            term.coefficients = term.link.coefficients(term.now)
+        for term in self.measures:
+            term.coefficients = term.link.scales(term.now)
+            term.now.sums = None
+        for job in self.jobs:
+            job.run(theta, g)
+        for term in self.measures:
+            sums = term.now.sums
+            term.now.sums = sums[0] if len(sums) == 1 else tuple(sums)
+
+
+class Program:
+    """One step of some blocks.
+
+    Parameters
+    ----------
+    passes : list of Pass
+    engine : NumpyEngine
+    """
+
+    def __init__(self, passes: list[Pass], engine: NumpyEngine) -> None:
+        self._passes, self._engine = passes, engine
+        self.limit = math.inf  # seconds of work after which a kernel should be reconsidered
+        self._theta: Array | None = None
+        self._written: Callable[[Array], None] | Any = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all kernels are there, and none is to be reconsidered: the step can be written down."""
+        if any(job.kernel is None for pass_ in self._passes for job in pass_.jobs):
+            return False
+        self.limit = min(
+            (pass_.jobs[0].kernel.limit for pass_ in self._passes if pass_.is_one_kernel), default=math.inf
+        )
+        return self._engine.seconds <= self.limit
+
+    def __call__(self, theta: Array, g: Array) -> None:
+        """Update θ and the slots."""
+        if self._theta is not theta or self._engine.seconds > self.limit:
+            if not self.is_ready:
+                for pass_ in self._passes:
+                    pass_(theta, g)
+                return
+            self._written, self._theta = self.write(theta), theta
+        self._written(g)
+
+    def write(self, theta: Array, writer: Writer | None = None) -> Callable[[Array], None]:
+        """Return the step of one θ as one function of the gradient.
+
+        Parameters
+        ----------
+        theta : ndarray
+        writer : Writer, default=None
+            Has what stands before the passes, and after.
+        """
+        writer = Writer() if writer is None else writer
+        theta_name = writer.name("theta", theta)
+        writer.converts_to = self._engine.dtype
+        for pass_ in self._passes:
+            if pass_.is_one_kernel:
+                writer.write_pass(pass_, theta)
+            else:
+                writer.lines.append(f"{writer.name('run_pass', pass_)}({theta_name}, g)")
+        return writer.function()
+
+
+class Writer:
+    """Writes a step down as one function: count, coefficients, pack, kernel."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.last_lines: list[str] = []
+        self.converts_to: Any = None
+        self._names: dict[int, str] = {}
+        self._objects: dict[str, Any] = {}
+        self._is_converted = False
+
+    def name(self, kind: str, value: Any) -> str:
+        """Return the name of an object in the function."""
+        name = self._names.setdefault(id(value), f"{kind}_{len(self._names)}")
+        self._objects[name] = value
+        return name
+
+    def write_pass(self, pass_: Pass, theta: Array) -> None:
+        """Write down a pass of one job."""
+        (job,) = pass_.jobs
+        kernel = job.kernel
+        for term in pass_.begins:
+            now, rule = self.name("now", term.now), self.name("link", term.rule)
+            self.lines += [f"{now}.t += 1", f"{now}.rate = {rule}.learning_rate"]
+        measured = job.terms[-1] if job.fused.measures else None
+        numbers = ", ".join(self._numbers(term, term is measured) for term in job.terms)
+        self.lines.append(
+            f"{self.name('pack', kernel.write)}({self.name('packed', kernel.coefficients)}, 0, {numbers})"
+        )
+        call = self._call(kernel, theta, job)
+        if measured is None:
+            self.lines.append(call)
+        else:
+            now = self.name("now", measured.now)
+            self.lines += [f"sums = {call}", f"{now}.sums = sums[0] if len(sums) == 1 else tuple(sums)"]
+
+    def _numbers(self, term: Term, is_measured: bool) -> str:
+        link, now = self.name("link", term.link), self.name("now", term.now)
+        if isinstance(term.link, Step):
+            return f"{now}.rate"
+        return f"*{link}.scales({now})" if is_measured else f"*{link}.coefficients({now})"
+
+    def _call(self, kernel: Any, theta: Array, job: Job) -> str:
+        if kernel.limit < math.inf:
+            self.lines.append(f"{self.name('engine', job.engine)}.seconds += {kernel.seconds(job.start, job.stop)!r}")
+        if kernel.converts and not self._is_converted:
+            dtype, array = self.name("dtype", self.converts_to), self.name("array", np.array)
+            self.lines.append(
+                f"contiguous = g if g.dtype is {dtype} and g.flags.c_contiguous else {array}(g, {dtype}, order='C')"
+            )
+            self._is_converted = True
+        function, arguments = kernel.launch(theta, job.start, job.stop)
+        names = [self.name("theta", theta), *(self.name("given", value) for value in arguments)]
+        return f"{self.name('kernel', function)}({'contiguous' if kernel.converts else 'g'}, {', '.join(names)})"
+
+    def function(self) -> Callable[[Array], None]:
+        """Return what was written."""
+        body = "\n".join(f"        {line}" for line in [*self.lines, *self.last_lines, "return"])
+        source = f"def bind({', '.join(self._objects)}):\n    def step(g):\n{body}\n    return step\n"
+        namespace: dict[str, Any] = {}
+        exec(compiled(source, "<step of an optimizer>"), namespace)
+        step: Callable[[Array], None] = namespace["bind"](**self._objects)
+        return step
+
+
+def build(
+    chains: Chains,
+    rules: Sequence[Any],
+    slices: Sequence[slice],
+    engine: NumpyEngine,
+    closed: frozenset[tuple[int, int]],
+    given: Mapping[int, SparseGradient],
+) -> Program:
+    """Return the program of some blocks.
+
+    Parameters
+    ----------
+    chains : dict of {int: sequence of BoundLink}
+        By the index of the block, up to the first closed gate.
+    rules : sequence of Rule
+        That of each block.
+    slices : sequence of slice
+        Where each block lies in θ.
+    engine : NumpyEngine
+    closed : set of tuple (int, int)
+        Links behind which the flow ends in this step, each with a block.
+    given : dict of {int: SparseGradient}
+        Filled before each step, with the same keys as now.
+    """
+    rows = _terms(chains, rules)
+    n_passes = 1 + max((terms[-1].bound.stage for terms in rows.values()), default=0)
+    passes = []
+    for number in range(n_passes):
+        jobs: list[Job] = []
+        for block, terms in rows.items():
+            job = _job(number, terms, block, slices[block], engine, (terms[-1].bound.index, block) in closed, given)
+            if job is None:
+                continue
+            if jobs and jobs[-1].extends_to(job):
+                jobs[-1].stop = job.stop
+            else:
+                jobs.append(job)
+        if jobs:
+            passes.append(_pass(number, rows.values(), jobs))
+    return Program(passes, engine)
+
+
+def _terms(chains: Chains, rules: Sequence[Any]) -> dict[int, list[Term]]:
+    """Return the terms that each block takes part in."""
+    nows = {
+        link: {block: now for now, blocks in link.records for block in blocks}
+        for link in dict.fromkeys(link for chain in chains.values() for link in chain)
+    }
+    found: dict[Any, Term] = {}
+    terms: dict[int, list[Term]] = {}
+    for block, chain in chains.items():
+        keys = [(link, id(nows[link][block])) for link in chain]
+        for link, key in zip(chain, keys, strict=True):
+            if key not in found:
+                found[key] = Term(link, nows[link][block], rules[block])
+        terms[block] = [found[key] for key in keys]
+    return terms
+
+
+def _pass(number: int, rows: Iterable[Sequence[Term]], jobs: list[Job]) -> Pass:
+    """Return one pass over all blocks; a link that measures begins in the pass before its own."""
+    terms = list(dict.fromkeys(term for row in rows for term in row))
+    measures = [term for term in terms if term.bound.measures and term.bound.stage == number + 1]
+    runs = [term for term in terms if term.bound.stage == number]
+    begins = [term for term in terms if term.bound.stage - term.bound.measures == number]
+    # The engine's step does not count; its rule does.
+    return Pass([term for term in begins if not isinstance(term.link, Step)], runs, measures, jobs)
+
+
+def _job(
+    number: int,
+    row: Sequence[Term],
+    block: int,
+    where: slice,
+    engine: NumpyEngine,
+    is_closed: bool,
+    given: Mapping[int, SparseGradient],
+) -> Job | None:
+    """Return what a pass does for one block, if anything."""
+    terms = [term for term in row if term.bound.stage == number]
+    measured = next((term for term in row if term.bound.stage == number + 1 and term.bound.measures), None)
+    is_last = all(term.bound.stage <= number for term in row)
+    target = None if not terms or (is_last and is_closed) else "theta" if is_last else "flow"
+    source = "flow" if any(term.bound.stage < number for term in row) else "g"
+    if measured is not None:
+        terms.append(measured)
+    if not terms:
+        return None
+    fused = Fused(tuple(term.bound for term in terms), measured is not None, source, target)
+    if block in given:
+        return SparseJob(fused, terms, where, engine, block, given)
+    return Job(fused, terms, where, engine)

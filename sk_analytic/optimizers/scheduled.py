@@ -1,0 +1,31 @@
+"""Hyperparameters that may change with the step."""
+
+import functools
+
+from ..hyperparameters import Hyperparameters
+from ..validation import check_range
+from .schedules import Schedule
+
+
+class Scheduled(Hyperparameters):
+    """Hyperparameters of which each may be a `Schedule`."""
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()  # reads the signature, which takes longer than many a step
+        return names
+
+    def check(self) -> None:
+        """Raise a ValueError that names the first hyperparameter outside its range."""
+        for name in self.get_params(deep=False):
+            value = getattr(self, name)
+            if isinstance(value, Schedule):
+                value.check()
+            elif callable(value):
+                raise TypeError(
+                    f"{type(self).__name__}: {name} is a function, {value!r}. What changes with the step is a "
+                    "Schedule: one of sk_analytic.optimizers, or a class of your own with __call__(step, epoch)."
+                )
+            elif name in self.ranges:
+                check_range(type(self).__name__, name, value, self.ranges[name])
