@@ -226,10 +226,10 @@ class State:
         self._theta: Any = theta
 
     def accept_gradient(self, grads: Any) -> tuple[Array, tuple[SparseGradient, ...]]:
-        """Return a gradient for θ given as a vector as an array, and by rows; raise if it does not fit."""
+        """Return a gradient for a vector θ as an array, and as sparse gradients; raise if it does not fit."""
         if len(self.names) == 1 and is_sparse_gradient(grads):
-            rows = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
-            return np.zeros(self.shape, self.dtype), (rows,)
+            sparse = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
+            return np.zeros(self.shape, self.dtype), (sparse,)
         array = np.asarray(grads)
         if array.shape != self.shape or array.dtype.kind not in "fiu":
             raise ParameterStructureError(
@@ -251,7 +251,7 @@ class State:
         return vector
 
     def read_gradient(self, grads: Any) -> tuple[Array, tuple[int, ...], tuple[SparseGradient, ...]]:
-        """Return the gradient as a vector, the blocks for which it has none, and those given by rows."""
+        """Return the gradient as a vector, the blocks for which it has none, and sparse gradients."""
         vector, blocks = self._buffer("gradient")
         return vector, *self.layout.read_gradient(grads, blocks)
 

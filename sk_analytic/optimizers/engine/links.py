@@ -180,7 +180,9 @@ def bind(optimizer: Any, state: State, theta: Array) -> tuple[list[BoundLink], l
         one.fill_slots(state, theta)
     _set_stages(bound, len(state.names))
     steps: dict[tuple[int, int], BoundLink] = {}
-    whole = {chain: _with_step([bound[index] for index in chain], *checked[chain], steps) for chain in checked}
+    whole = {}
+    for chain, (rule, position) in checked.items():
+        whole[chain] = _with_step([bound[index] for index in chain], rule, position, steps)
     return bound, [whole[chain] for chain in chains]
 
 

@@ -51,10 +51,9 @@ class Job:
         self.start, self.stop = where.start, where.stop
         self.kernel: Any = None
 
-    def extends_to(self, other: Job) -> bool:
-        """Whether another job goes on where this one ends, with the same terms to the same target."""
-        is_next = self.stop == other.start and not isinstance(other, SparseJob)
-        return is_next and self.terms == other.terms and self.fused == other.fused
+    def extends_to(self, fused: Fused, terms: Sequence[Term], where: slice) -> bool:
+        """Whether a block goes on where this job ends, with the same terms from and to the same place."""
+        return self.stop == where.start and self.terms == terms and self.fused == fused
 
     def run(self, theta: Array, g: Array) -> None:
         """Run the kernel, and add what was measured to its sums."""
@@ -88,7 +87,7 @@ class SparseJob(Job):
         super().__init__(fused, terms, where, engine)
         self.block, self.given = block, given
 
-    def extends_to(self, other: Job) -> bool:
+    def extends_to(self, fused: Fused, terms: Sequence[Term], where: slice) -> bool:
         """It is always alone."""
         return False
 
@@ -268,21 +267,23 @@ def build(
     given : dict of {int: SparseGradient}
         Filled before each step, with the same keys as now.
     """
-    rows = _terms(chains, rules)
-    n_passes = 1 + max((terms[-1].bound.stage for terms in rows.values()), default=0)
+    by_block = _terms(chains, rules)
+    n_passes = 1 + max((terms[-1].bound.stage for terms in by_block.values()), default=0)
     passes = []
     for number in range(n_passes):
         jobs: list[Job] = []
-        for block, terms in rows.items():
-            job = _job(number, terms, block, slices[block], engine, (terms[-1].bound.index, block) in closed, given)
-            if job is None:
+        for block, terms in by_block.items():
+            own, fused = _fused(number, terms, ends=(terms[-1].bound.index, block) in closed)
+            if not own:
                 continue
-            if jobs and jobs[-1].extends_to(job):
-                jobs[-1].stop = job.stop
+            if block in given:
+                jobs.append(SparseJob(fused, own, slices[block], engine, block, given))
+            elif jobs and jobs[-1].extends_to(fused, own, slices[block]):
+                jobs[-1].stop = slices[block].stop
             else:
-                jobs.append(job)
+                jobs.append(Job(fused, own, slices[block], engine))
         if jobs:
-            passes.append(_pass(number, rows.values(), jobs))
+            passes.append(_pass(number, by_block.values(), jobs))
     return Program(passes, engine)
 
 
@@ -303,9 +304,9 @@ def _terms(chains: Chains, rules: Sequence[Any]) -> dict[int, list[Term]]:
     return terms
 
 
-def _pass(number: int, rows: Iterable[Sequence[Term]], jobs: list[Job]) -> Pass:
+def _pass(number: int, by_block: Iterable[Sequence[Term]], jobs: list[Job]) -> Pass:
     """Return one pass over all blocks; a link that measures begins in the pass before its own."""
-    terms = list(dict.fromkeys(term for row in rows for term in row))
+    terms = list(dict.fromkeys(term for terms in by_block for term in terms))
     measures = [term for term in terms if term.bound.measures and term.bound.stage == number + 1]
     runs = [term for term in terms if term.bound.stage == number]
     begins = [term for term in terms if term.bound.stage - term.bound.measures == number]
@@ -313,26 +314,12 @@ def _pass(number: int, rows: Iterable[Sequence[Term]], jobs: list[Job]) -> Pass:
     return Pass([term for term in begins if not isinstance(term.link, Step)], runs, measures, jobs)
 
 
-def _job(
-    number: int,
-    row: Sequence[Term],
-    block: int,
-    where: slice,
-    engine: NumpyEngine,
-    is_closed: bool,
-    given: Mapping[int, SparseGradient],
-) -> Job | None:
-    """Return what a pass does for one block, if anything."""
-    terms = [term for term in row if term.bound.stage == number]
-    measured = next((term for term in row if term.bound.stage == number + 1 and term.bound.measures), None)
-    is_last = all(term.bound.stage <= number for term in row)
-    target = None if not terms or (is_last and is_closed) else "theta" if is_last else "flow"
-    source = "flow" if any(term.bound.stage < number for term in row) else "g"
-    if measured is not None:
-        terms.append(measured)
-    if not terms:
-        return None
-    fused = Fused(tuple(term.bound for term in terms), measured is not None, source, target)
-    if block in given:
-        return SparseJob(fused, terms, where, engine, block, given)
-    return Job(fused, terms, where, engine)
+def _fused(number: int, terms: Sequence[Term], ends: bool) -> tuple[list[Term], Fused]:
+    """Return what a pass does for one block: the terms that take part, and their links fused."""
+    own = [term for term in terms if term.bound.stage == number]
+    is_last = all(term.bound.stage <= number for term in terms)
+    target = None if not own or (is_last and ends) else "theta" if is_last else "flow"
+    source = "flow" if any(term.bound.stage < number for term in terms) else "g"
+    measured = [term for term in terms if term.bound.stage == number + 1 and term.bound.measures][:1]
+    own += measured
+    return own, Fused(tuple(term.bound for term in own), bool(measured), source, target)

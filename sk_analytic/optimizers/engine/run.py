@@ -175,7 +175,8 @@ class Run:
         if any(splits) or len(self._programs) >= MOST_KEPT:
             self._programs.clear()
             self.state.unbind()
-        program = build(chains, self._rules, self.state.slices, self._engine, closed, self._given)
+        given = self._given if sparse_grads else {}
+        program = build(chains, self._rules, self.state.slices, self._engine, closed, given)
         self._programs[missing, closed, sparse_grads] = program
         return program
 
