@@ -245,6 +245,9 @@ class Optimizer:
         array([0.5, 1. ])
         """
 
+        if type(self).update is not Optimizer.update:  # an optimizer of the user's own
+            return functools.partial(self.update, state, theta)
+
         def step(g: Array) -> None:
             optimizer, bound_to, written = state._bound
             if theta is bound_to and self is optimizer:
