@@ -659,3 +659,20 @@ def test_a_loss_that_is_no_sum_over_rows_gets_all_of_them_at_once(monkeypatch):
     values, derivative = Centred().value_and_derivative(np.zeros(4), np.array([0.0, 0.0, 4.0, 4.0]))
     assert_array_equal(derivative, [-2.0, -2.0, 2.0, 2.0])
     assert_array_equal(values, [2.0, 2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 3.0, 30.0, 90.0, 400.0])
+def test_the_softmax_of_moderate_scores_agrees_with_that_of_any(dtype, size):
+    """Whether or not the largest score is taken off; float32 stays float32, and what is no class is an error."""
+    rng = np.random.default_rng(2)
+    scores = (size * rng.normal(size=(7, 4))).astype(dtype)
+    y = rng.integers(4, size=7)
+    expected = LogLoss._multinomial(y, scores.astype(np.float64))
+    tolerance = 20 * np.finfo(dtype).eps * max(1, size)
+    for came, right in zip(LogLoss().value_and_derivative(y, scores), expected, strict=True):
+        assert came.dtype == dtype
+        assert came.flags.c_contiguous
+        assert_allclose(came, right, rtol=tolerance, atol=tolerance)
+    with pytest.raises(IndexError):
+        LogLoss().value_and_derivative(np.full(7, 4), scores)
