@@ -7,7 +7,6 @@ import numpy as np
 from .data.batch import Batch
 from .data.rows import Rows
 from .losses import SquaredError
-from .model.gradient_forms import Jacobian
 from .objective import Objective, match_target
 from .parameters import Parameters
 from .typing import Array
@@ -28,7 +27,7 @@ class Residuals:
     """
 
     def __init__(self, objective: Objective) -> None:
-        if type(objective.model.gradient_form) is not Jacobian or type(objective.loss) is not SquaredError:
+        if not objective.model.gradient_form.is_matrix or type(objective.loss) is not SquaredError:
             raise ValueError(
                 "A least-squares method needs the jacobian form and loss='squared_error'; got "
                 f"{objective.model.form} and {objective.loss!r}. Use 'lbfgs' or another method instead."

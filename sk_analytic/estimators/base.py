@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import functools
 import inspect
 import math
 import warnings
@@ -580,6 +581,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return has_own or self._default_takes_sparse
 
     @classmethod
+    @functools.cache
     def _default_loss(cls) -> Any:
         return inspect.signature(cls.__init__).parameters["loss"].default
 

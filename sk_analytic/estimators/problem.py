@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +34,14 @@ def own(find: Callable[[Any], Any], given: Any) -> Any:
 
 def draw_seed(random_state: RandomState) -> int:
     """Return the seed of everything random in a fit."""
+    return _seed_of(random_state) if type(random_state) is int else _drawn(random_state)
+
+
+def _drawn(random_state: RandomState) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+_seed_of = functools.lru_cache(_drawn)  # a number always gives the same seed; making its generator takes 0.1 ms
 
 
 def bind(settings: Any, columns: Iterable[str]) -> Model:
@@ -66,7 +74,7 @@ def make_objective(settings: Any, model: Model, columns: Mapping[str, Array], la
 def _named_loss(settings: Any, columns: Mapping[str, Array], model: Model) -> Loss | None:
     """The loss by name, or None; its domain is looked at here, once a fit."""
     if settings.loss is None or settings._loss_is_callable():
-        if model.form in ("vjp", "jacobian"):
+        if model.gradient_form.composes_loss:
             composed = "the default model" if model.uses_defaults else model.form
             raise ValueError(
                 f"loss={settings.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
@@ -83,7 +91,7 @@ def require_weights_accepted(model: Model, weight: Array | None) -> None:
     """Raise if samples are weighted, but a callable that returns means does not know of weights."""
     if weight is None:
         return
-    receivers = [model.gradient] if model.form in ("gradient", "loss_and_gradient") else []
+    receivers = [model.gradient] if not model.gradient_form.composes_loss else []
     for receiver in [*receivers, *([model.loss] if model.loss is not None else [])]:
         if "sample_weight" not in receiver.accepts:
             raise ValueError(
@@ -175,7 +183,7 @@ def look_at(training: Training, batch: Batch, check_gradient: bool | str, prefac
 
 def preface_of(settings: Any, objective: Objective) -> str:
     """What to say before the report on a wrong gradient: it may belong to another loss than the default."""
-    if objective.model.form != "gradient" or objective.loss is None or settings.loss != settings._default_loss():
+    if objective.model.gradient_form.gives_value or objective.loss is None or settings.loss != settings._default_loss():
         return ""
     return (
         f"The gradient was compared with loss={settings.loss!r}, which is the default. If it belongs to another "

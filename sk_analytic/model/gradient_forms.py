@@ -51,6 +51,8 @@ class GradientForm:
         Whether the loss of a step comes along with its gradient.
     has_own_loss : bool
         Whether that loss is the user's own.
+    is_matrix : bool
+        Whether it gives derivatives of each prediction, which are summed afterwards.
     predicts : bool
         Whether it gives the prediction too, and can stand in for `forward`.
     """
@@ -60,6 +62,7 @@ class GradientForm:
     composes_loss = False
     gives_value = True
     has_own_loss = False
+    is_matrix = False
     predicts = False
 
     def evaluate(self, problem: Any, params: Any, batch: Batch) -> tuple[float | Any, Any]:
@@ -119,6 +122,7 @@ class Jacobian(GradientForm):
     name = "jacobian"
     receives = ("y", "rng")
     composes_loss = True
+    is_matrix = True
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float, Any]:
         """Return the loss by name of the prediction, and its derivative times the Jacobian."""

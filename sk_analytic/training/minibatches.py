@@ -69,6 +69,7 @@ def train(
             monitor.epoch_begins()
             loss, gradient_norm = loop.epoch(epoch)
             state.epoch += 1
+            state.flush_denormals()
             monitor.history.learning_rates[epoch] = state.learning_rates
             predicting = eval_params(theta, optimizer, state)
             with noted(f"After epoch {epoch} (counted from 0)."):

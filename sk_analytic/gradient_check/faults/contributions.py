@@ -42,7 +42,7 @@ class Contributions:
         self.analytic = case.project(case.analytic(situation), self.directions)
         self.slopes: Any = None
         self.prediction: Any = None
-        if self.objective.model.forward is not None or self.objective.model.form == "vjp":
+        if self.objective.model.predictor is not None:
             self._differentiate_predictions()
         self.rows = self._rows()
 
@@ -98,7 +98,7 @@ class Contributions:
 
     def _rows(self) -> Array | None:
         """Derivative of each row's own loss; checked against the whole."""
-        named = self.objective.model.loss is None and self.objective.model.form != "loss_and_gradient"
+        named = self.objective.model.loss is None and not self.objective.model.gradient_form.has_own_loss
         if named:
             derivative = self.derivative()
             rows = None if derivative is None else np.einsum("nk,nkd->nd", derivative, self.slopes)

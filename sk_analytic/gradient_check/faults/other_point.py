@@ -141,7 +141,7 @@ class ForwardAndVjp(Hypothesis):
 
     def test(self, case: Case) -> Diagnosis | None:
         objective = case.subject.objective
-        if objective.model.form != "vjp" or objective.model.forward is None:
+        if not objective.model.gradient_form.predicts or objective.model.forward is None:
             return None
         there = self._prediction(case, case.situation.vector)
         here = case.subject.predictions(case.situation.vector, case.situation.batch)
@@ -181,7 +181,7 @@ class LossMismatch(Hypothesis):
 
     def test(self, case: Case) -> Diagnosis | None:
         objective = case.subject.objective
-        if objective.model.form != "loss_and_gradient" or objective.model.loss is None:
+        if not objective.model.gradient_form.has_own_loss or objective.model.loss is None:
             return None
         own = self._value(case, case.situation.vector, case.situation.batch)
         fit = _against(case, lambda vector, batch: self._value(case, vector, batch))
@@ -231,7 +231,7 @@ class LogarithmForgotten(Hypothesis):
     most_terms = 100
 
     def test(self, case: Case) -> Diagnosis | None:
-        if not case.situation.n or case.subject.objective.model.form == "jacobian":
+        if not case.situation.n or case.subject.objective.model.gradient_form.is_matrix:
             return None
         return self._whole(case) or self._by_entry(case) or self._by_sum(case)
 

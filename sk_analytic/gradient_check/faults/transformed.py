@@ -87,7 +87,7 @@ class MeanNotSum(Hypothesis):
         fit = case.explain(lambda s: case.analytic(s) * s.n)
         objective = case.subject.objective
         who = {"mean": "a mean within", "sum": "reduction='sum'"}[objective.reduction]
-        if objective.model.form == "vjp":
+        if objective.model.gradient_form.predicts:
             who = "the derivative of the loss that the pullback receives, which has the 1/n already"
         return (
             None
