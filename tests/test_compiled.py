@@ -1,6 +1,7 @@
 """The compiled engine: the same numbers as NumPy's, compiled once for all processes, and only where it pays."""
 
 import os
+import stat
 import subprocess
 import sys
 
@@ -170,6 +171,23 @@ def test_an_edited_formula_runs_anew(tmp_path):
         in_process(RULE.format(formula=formula), NUMBA_CACHE_DIR=str(tmp_path)) for formula in (before, after, before)
     ]
     assert results == ["-1.0 1", "-1.5 1", "-1.0 0"]
+
+
+def test_the_cache_is_the_users_own(tmp_path):
+    """Nobody else may write what is run later."""
+    in_process(STEP, NUMBA_CACHE_DIR=str(tmp_path))
+    assert stat.S_IMODE((tmp_path / "sk_analytic").stat().st_mode) == 0o700
+
+
+def test_a_cached_module_of_another_text_is_not_run(tmp_path):
+    """What lies under the right name is compared with what should, and replaced."""
+    first = in_process(STEP, NUMBA_CACHE_DIR=str(tmp_path))
+    texts = {path: path.read_text() for path in (tmp_path / "sk_analytic").glob("pass_*.py")}
+    assert len(texts) == 2
+    for path in texts:
+        path.write_text("raise SystemExit('this was run')")
+    assert in_process(STEP, NUMBA_CACHE_DIR=str(tmp_path)).split()[-1] == first.split()[-1]
+    assert {path: path.read_text() for path in texts} == texts
 
 
 def test_a_small_fit_does_not_even_import_numba(tmp_path):

@@ -1,11 +1,35 @@
 """What the engine computes is what the formulas say, whatever the size of θ and the shape of the chain."""
 
+import cProfile
+import pstats
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from sk_analytic.optimizers import SGD, Adam, Chain, ClipBlockNorm, Link, Rule
+from sk_analytic.exceptions import ParameterStructureError
+from sk_analytic.optimizers import (
+    SGD,
+    Accumulate,
+    Adam,
+    AdamW,
+    Chain,
+    ClipBlockNorm,
+    ClipNorm,
+    Exponential,
+    Link,
+    Lookahead,
+    PerBlock,
+    Rule,
+    WeightDecay,
+    use_engine,
+)
 from sk_analytic.optimizers.engine import numpy_kernel, trace
 from sk_analytic.optimizers.engine import run as engine_run
+from sk_analytic.optimizers.engine.numba_kernel import is_installed
+from sk_analytic.parameters import Layout
+
+needs_numba = pytest.mark.skipif(not is_installed(), reason="needs the extra sk-analytic[numba]")
 
 
 def run(optimizer, theta, gradients):
@@ -327,3 +351,185 @@ def test_a_block_without_entries_is_no_obstacle():
     optimizer = Chain([ClipBlockNorm(0.5), SGD(1.0)])
     optimizer.update(optimizer.init(theta), theta, {"empty": np.zeros((0, 3)), "W": np.ones(2)})
     np.testing.assert_allclose(theta["W"], 1 - 0.5 / 2**0.5)
+
+
+ENGINES = ["numpy", pytest.param("numba", marks=needs_numba)]
+
+
+def stepping(optimizer, theta, engine="numpy", blocks=None):
+    """Return a new state made under an engine."""
+    with use_engine(engine):
+        return optimizer.init(theta, blocks)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Adam(),
+        Adam(Exponential(0.1, 0.9)),
+        Chain([ClipNorm(0.1), AdamW()]),
+        Chain([Accumulate(3), SGD(0.1, momentum=0.9), Lookahead()]),
+        PerBlock({"a": Adam(), "b": Chain([ClipBlockNorm(0.1), SGD()])}),
+    ],
+)
+def test_the_step_function_does_what_update_does(optimizer, engine, rng):
+    """Bit for bit, and in between `update` may be called, also without a block, and θ be another array."""
+    layout = Layout.of({"a": np.ones(5), "b": np.ones(7)})
+    ours, theirs = np.ones(12), np.ones(12)
+    state, other = stepping(optimizer, ours, engine, layout), stepping(optimizer, theirs, engine, layout)
+    step = optimizer.step_function(state, ours)
+    for number, g in enumerate(rng.normal(size=(20, 12))):
+        missing = (1,) if number == 7 else ()
+        optimizer.update(other, theirs, g, missing=missing)
+        if missing or number % 5 == 4:
+            optimizer.update(state, ours, g, missing=missing)
+        else:
+            step(g)
+        if number == 11:
+            copy = theirs.copy()
+            optimizer.update(other, copy, g)
+            theirs[:] = copy
+            step(g)
+    np.testing.assert_array_equal(ours, theirs)
+    assert (state.step, repr(state.links)) == (other.step, repr(other.links))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_step_function_takes_any_gradient_that_fits(engine):
+    """Read-only, strided, of another dtype or a list: as `update` takes it; of another shape: an error."""
+    g = np.arange(4.0)
+    read_only = g.copy()
+    read_only.flags.writeable = False
+    kinds = [g, read_only, np.repeat(g, 2)[::2], g[::-1].copy()[::-1], g.astype(np.float32), g.astype(int), list(g)]
+    results = []
+    for kind in kinds:
+        theta, optimizer = np.ones(4), Adam()
+        step = optimizer.step_function(stepping(optimizer, theta, engine), theta)
+        for _ in range(3):
+            step(kind)
+        results.append(theta)
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    for bad in (np.ones(5), np.ones(1), np.ones((4, 1)), 1.0):
+        with pytest.raises(ParameterStructureError, match="A gradient has the shape of its parameter"):
+            step(bad)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_vector_that_is_not_contiguous_is_updated_all_the_same(engine, rng):
+    """θ may be a view with gaps: what lies between stays."""
+    g, whole = rng.normal(size=5), np.ones(10)
+    plain, theta = np.ones(5), whole[::2]
+    for vector in (plain, theta):
+        optimizer = Adam()
+        state = stepping(optimizer, vector, engine)
+        for _ in range(4):
+            optimizer.update(state, vector, g)
+    np.testing.assert_array_equal(theta, plain)
+    assert (whole[1::2] == 1.0).all()
+
+
+def replace_in_list(optimizer):
+    """Change what a chain is made of, in place."""
+    optimizer.links[1] = SGD(0.0)
+
+
+def set_inside(optimizer):
+    """Change a hyperparameter of a part."""
+    optimizer.links[1].learning_rate = 0.0
+
+
+@pytest.mark.parametrize("change", [replace_in_list, set_inside])
+def test_a_step_function_notices_changes(change, rng):
+    """A hyperparameter set, and a list changed in place, hold from the next step."""
+    optimizer, theta = Chain([WeightDecay(), SGD(0.1)]), np.ones(3)
+    step = optimizer.step_function(optimizer.init(theta), theta)
+    for _ in range(4):
+        step(np.ones(3))
+    before = theta.copy()
+    change(optimizer)
+    step(np.ones(3))
+    np.testing.assert_array_equal(theta, before)
+
+
+def test_a_step_function_notices_a_changed_dict():
+    """PerBlock's dict may be changed in place too."""
+    optimizer, theta = PerBlock({"": SGD(0.1)}), np.ones(3)
+    step = optimizer.step_function(optimizer.init(theta), theta)
+    for _ in range(4):
+        step(np.ones(3))
+    before = theta.copy()
+    optimizer.blocks[""] = SGD(0.0)
+    step(np.ones(3))
+    np.testing.assert_array_equal(theta, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_flushed_slots_hold_no_denormals(engine, dtype, rng):
+    """Averages of dead entries become zero; all others stay, and both engines agree to the bit."""
+    paths = {}
+    for name in ("numpy", engine):
+        theta, optimizer = np.ones(50, dtype), Adam()
+        state = stepping(optimizer, theta, name)
+        g = np.random.default_rng(0).normal(size=50).astype(dtype)
+        steps = 1200 if dtype == np.float32 else 8000
+        for step in range(steps):
+            g[10:] = 0 if step else 1
+            optimizer.update(state, theta, g)
+            if step == steps - 5:
+                assert any(has_denormals(slot) for slot in state.links[0].slots.values())
+                kept = {slot: values.copy() for slot, values in state.links[0].slots.items()}
+                state.flush_denormals()
+                for slot, values in state.links[0].slots.items():
+                    assert not has_denormals(values)
+                    np.testing.assert_array_equal(values[:10], kept[slot][:10])
+        paths[name] = theta, state.links[0].slots
+    np.testing.assert_equal(paths[engine], paths["numpy"])
+
+
+def has_denormals(values):
+    """Whether some entries are too small for full precision."""
+    return bool(((values != 0) & (np.abs(values) < np.finfo(values.dtype).tiny)).any())
+
+
+def test_flushing_leaves_read_only_slots_alone():
+    """A snapshot's slots are views: flushing it does nothing, flushing the state is seen in it."""
+    theta, optimizer = np.ones(2), SGD(momentum=0.9)
+    state = optimizer.init(theta)
+    optimizer.update(state, theta, np.array([1.0, 1e-310]))
+    snapshot = state.snapshot()
+    snapshot.flush_denormals()
+    assert state.links[0].slots["velocity"][1] == 1e-310
+    state.flush_denormals()
+    assert snapshot.links[0].slots["velocity"].tolist() == [1.0, 0.0]
+
+
+def test_threads_share_no_scratch(rng):
+    """Two optimizers in two threads end where each alone would."""
+    gradients = rng.normal(size=(300, 1000))
+
+    def run_alone(_):
+        return run(Chain([ClipNorm(1.0), Adam()]), np.ones(1000), gradients)[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run_alone, range(4)))
+    for result in results:
+        np.testing.assert_array_equal(result, run_alone(0))
+
+
+@pytest.mark.parametrize("links", [[], [ClipNorm()], [ClipBlockNorm()]])
+def test_many_blocks_are_set_up_in_linear_time(links):
+    """Four times as many blocks make four times as many calls, not sixteen times as many."""
+
+    def calls(n):
+        theta = np.ones(n)
+        layout = Layout.of({f"b{i}": np.ones(1) for i in range(n)})
+        optimizer, profile = Chain([*links, Adam()]), cProfile.Profile()
+        profile.enable()
+        optimizer.update(optimizer.init(theta, layout), theta, np.ones(n))
+        profile.disable()
+        return pstats.Stats(profile).total_calls
+
+    assert calls(2000) < 5 * calls(500)

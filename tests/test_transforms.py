@@ -37,9 +37,9 @@ from sk_analytic.optimizers import (
     SignDecay,
     TrustRatio,
     WeightDecay,
-    compiled,
     use_engine,
 )
+from sk_analytic.optimizers.engine import numba_kernel
 from sk_analytic.parameters import Layout
 
 BEFORE = {

@@ -182,8 +182,8 @@ class State:
         """Set entries of slots that are too small for full precision to zero.
 
         Averages of entries that get no gradient for long, such as those of dead pixels and unused rows, fall below
-        the smallest normal number: Adam's after some 900 steps in float32, after 7,000 in float64. Arithmetic with
-        such denormal numbers can be many times slower. The estimators call this after each epoch; call it now and
+        the smallest normal number: Adam's after some 900 steps in float32, after 7,000 in float64. Many
+        processors are far slower with such denormal numbers. The estimators call this after each epoch; call it now and
         then in a loop of your own. Slots that are read-only, as those of a `snapshot`, are left alone.
 
         Examples

@@ -20,13 +20,13 @@ import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from ...typing import Array, DType
-from .links import Fused
 from .numpy_kernel import PIECE, Kernel, NumpyEngine, pieces_of
 from .trace import Call, Operations, copied, where
 
@@ -229,55 +229,82 @@ def _written(path: pathlib.Path, source: str) -> pathlib.Path:
         return path
 
 
-class CompiledKernel:
-    """Fused links as one compiled loop; the counterpart of `Kernel`.
+class TieredKernel(Kernel):
+    """A kernel that begins with NumPy and is compiled when that would have paid.
 
-    What is measured is written down entry by entry and summed by NumPy, in the pieces and the order of
-    `Kernel`: so the sums are the same, to the bit.
+    Compiled, what is measured is written down entry by entry and summed by NumPy, in the same pieces and the same
+    order: so the sums are the same, to the bit. Sparse gradients stay with NumPy: few entries as a rule.
 
     Parameters
     ----------
-    kernel : Kernel
-        The same by NumPy, whose arrays and coefficients it uses.
-    source : str
-        What `write_loop` wrote.
+    engine : TieredEngine
+        Counts the work of all kernels over one θ.
+    *made_of
+        As for `Kernel`.
     """
 
-    converts = True
+    def __init__(self, engine: TieredEngine, *made_of: Any) -> None:
+        super().__init__(*made_of)
+        self._engine, self._compiled = engine, self._function
+        self._compiled_launches: dict[Any, Any] = {}
+        self.limit = SECONDS_TO_LOAD
+        if engine.eager or _loaded:
+            self._consider()
 
-    def __init__(self, kernel: Kernel, source: str) -> None:
-        self._function = load(source)
-        self._write, self._coefficients, self._dtype = kernel.write, kernel.coefficients, kernel.operations.dtype
-        self._arrays = tuple(kernel.arrays)
-        self._measured = tuple(np.empty(PIECE, self._dtype) for _ in kernel.operations.sums)
+    def seconds(self, start: int, stop: int) -> float:
+        """Return how long NumPy needs, by the rough count above."""
+        return len(self.operations.calls) * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
 
     def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
         """Run over the entries from start to stop; return the sums of what was measured."""
-        self._write(self._coefficients, 0, *coefficients)
-        if g.dtype != self._dtype or not g.flags.writeable or not g.flags.c_contiguous:
-            g = np.array(g, self._dtype)  # of one kind: another would be compiled anew
-        if self._measured:
-            return self._sums(g, theta, start, stop)
-        self._function(g, theta, *self._arrays, self._coefficients, start, stop)
-        return []
+        if self.limit < math.inf:
+            self._engine.seconds += self.seconds(start, stop)
+            if self._engine.seconds > self.limit:
+                self._consider()
+        if self.converts and (g.dtype != theta.dtype or not g.flags.c_contiguous):
+            g = np.array(g, theta.dtype, order="C")
+        return super().run(g, theta, start, stop, coefficients)
 
     def launch(self, theta: Array, start: int, stop: int) -> tuple[Callable[..., Any], list[Any]]:
-        """Return what runs over the entries from start to stop: a function, and its arguments after g and θ.
+        """Return what runs over the entries from start to stop: a function, and its arguments after g and θ."""
+        if not self.converts:
+            return super().launch(theta, start, stop)
+        key = start, stop, theta.flags.c_contiguous
+        if key not in self._compiled_launches:
+            sums = self._sums
+            arguments = [*self.arrays, *sums, self.coefficients, start, stop]
+            function = _entry(self._compiled, [theta, theta, *arguments])
+            with_sums = self._summed, [function, arguments[:-2], sums, start, stop]
+            self._compiled_launches[key] = with_sums if sums else (function, arguments)
+        found: tuple[Any, list[Any]] = self._compiled_launches[key]
+        return found
 
-        It takes a contiguous gradient of θ's dtype only.
-        """
-        if self._measured:
-            return self._sums, [start, stop]
-        arguments = [*self._arrays, self._coefficients, start, stop]
-        return _entry(self._function, [theta, theta, *arguments]), arguments
+    @cached_property
+    def _sums(self) -> list[Array]:
+        return [np.empty(PIECE, self.operations.dtype) for _ in self.operations.sums]
 
-    def _sums(self, g: Array, theta: Array, start: int, stop: int) -> list[float]:
-        sums = [self._measure(g, theta, piece.start, piece.stop) for piece in pieces_of(start, stop)]
-        return [sum(column) for column in zip(*sums, strict=True)]
+    @staticmethod
+    def _summed(
+        g: Array, theta: Array, function: Any, arguments: list[Any], sums: list[Array], start: int, stop: int
+    ) -> list[float]:
+        totals = [0.0] * len(sums)
+        for piece in pieces_of(start, stop):
+            function(g, theta, *arguments, piece.start, piece.stop)
+            n = piece.stop - piece.start
+            totals = [total + float(np.add.reduce(entries[:n])) for total, entries in zip(totals, sums, strict=True)]
+        return totals
 
-    def _measure(self, g: Array, theta: Array, start: int, stop: int) -> list[float]:
-        self._function(g, theta, *self._arrays, *self._measured, self._coefficients, start, stop)
-        return [float(np.add.reduce(entries[: stop - start])) for entries in self._measured]
+    def _consider(self) -> None:
+        """Go over to the compiled loop, or go on with NumPy: for good if there is none."""
+        engine, source = self._engine, write_loop(self.operations)
+        self.limit = math.inf
+        if source is None:
+            return
+        limit = SECONDS_TO_LOAD if is_cached(source) else SECONDS_TO_COMPILE
+        if engine.eager or is_loaded(source) or engine.seconds > limit:
+            self._compiled, self.converts = load(source), True
+        else:
+            self.limit = limit
 
 
 def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
@@ -294,66 +321,6 @@ def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
     function.compile(signature)
     entry = getattr(function.overloads.get(signature), "entry_point", None)
     return function if entry is None else entry  # type: ignore[no-any-return]
-
-
-class TieredKernel:
-    """A kernel that begins with NumPy and is compiled when that would have paid.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        The kernel of NumPy.
-    engine : TieredEngine
-        Counts the work of all kernels over one θ.
-
-    Attributes
-    ----------
-    limit : float
-        Seconds of work after which to think about it again; infinite if there is nothing more to decide.
-    """
-
-    def __init__(self, kernel: Kernel, engine: TieredEngine) -> None:
-        self._numpy, self._engine = kernel, engine
-        self._kernel: Kernel | CompiledKernel = kernel
-        self.write, self.coefficients = kernel.write, kernel.coefficients
-        self.limit = SECONDS_TO_LOAD
-        self.launch = kernel.launch
-        self.run_sparse = kernel.run_sparse  # few entries as a rule, and the same to the bit
-        if engine.eager or _loaded:
-            self._consider()
-
-    @property
-    def converts(self) -> bool:
-        """Whether it takes a contiguous gradient of θ's dtype only."""
-        return self._kernel.converts
-
-    def seconds(self, start: int, stop: int) -> float:
-        """Return how long NumPy needs, by the rough count above."""
-        return len(self._numpy.operations.calls) * (SECONDS_A_CALL + (stop - start) * SECONDS_AN_ENTRY)
-
-    def run(self, g: Array, theta: Array, start: int, stop: int, coefficients: Sequence[float]) -> list[float]:
-        """Run over the entries from start to stop; return the sums of what was measured."""
-        if self.limit < math.inf:
-            self._engine.seconds += self.seconds(start, stop)
-            if self._engine.seconds > self.limit:
-                self._consider()
-        return self._kernel.run(g, theta, start, stop, coefficients)
-
-    def _consider(self) -> None:
-        """Go over to the compiled kernel, or go on with NumPy: for good if it has no loop."""
-        engine, source = self._engine, write_loop(self._numpy.operations)
-        if source is None:
-            self.limit = math.inf
-        elif engine.eager or is_loaded(source) or engine.seconds > self._limit_of(source):
-            self._kernel = CompiledKernel(self._numpy, source)
-            self.launch = self._kernel.launch
-            self.limit = math.inf
-        else:
-            self.limit = self._limit_of(source)
-
-    @staticmethod
-    def _limit_of(source: str) -> float:
-        return SECONDS_TO_LOAD if is_cached(source) else SECONDS_TO_COMPILE
 
 
 class TieredEngine(NumpyEngine):
@@ -373,8 +340,8 @@ class TieredEngine(NumpyEngine):
         super().__init__(size, dtype)
         self.eager = eager
 
-    def _make(self, fused: Fused, counts: tuple[int, ...]) -> Any:
-        return TieredKernel(super()._make(fused, counts), self)
+    def _kernel(self, *made_of: Any) -> Kernel:
+        return TieredKernel(self, *made_of)
 
 
 def engine_for(size: int, dtype: DType) -> NumpyEngine:

@@ -159,8 +159,8 @@ class Kernel:
         Entries of θ.
     """
 
-    limit = math.inf
-    converts = False
+    limit = math.inf  # seconds of work after which to think about another way
+    converts = False  # whether `launch` gives what takes a contiguous gradient of θ's dtype only
 
     def __init__(
         self,
@@ -278,7 +278,10 @@ class NumpyEngine:
         vector = np.empty(sum(counts), self.dtype)
         namespace = functions | {f"c{i}": vector[i, ...] for i in range(vector.size)}
         exec(code, namespace)
-        return Kernel(operations, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector, self.size)
+        return self._kernel(operations, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector, self.size)
+
+    def _kernel(self, *made_of: Any) -> Kernel:
+        return Kernel(*made_of)
 
     def _flow_array(self) -> Array:
         """What flows from one pass to the next; the user's gradient is never written to."""

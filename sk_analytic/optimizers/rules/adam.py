@@ -84,10 +84,11 @@ class Adam(Rule):
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the weights of new values; the factor of the root, and epsilon, after both corrections."""
-        correction_1 = 1.0 - self.beta_1**now.t
-        correction_2 = 1.0 - self.beta_2**now.t
+        beta_1, beta_2 = self.beta_1, self.beta_2
+        correction_1 = 1.0 - beta_1**now.t
+        correction_2 = 1.0 - beta_2**now.t
         root = correction_1 / correction_2**0.5
-        return 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2, root, correction_1 * self.epsilon
+        return 1.0 - beta_1, beta_2, 1.0 - beta_2, root, correction_1 * self.epsilon
 
     @staticmethod
     def _adam(
