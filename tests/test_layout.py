@@ -91,7 +91,7 @@ def test_imports_make_no_circle():
     [
         ("sk_analytic.exceptions", "sk_analytic"),
         ("sk_analytic.losses", "sk_analytic.estimators"),
-        ("sk_analytic.parameters", "sk_analytic.model"),
+        ("sk_analytic.parameters", "sk_analytic.objective"),
         ("sk_analytic.data", "sk_analytic.objective"),
         ("sk_analytic.objective", "sk_analytic.training"),
         ("sk_analytic.optimizers", "sk_analytic.training"),

@@ -39,7 +39,6 @@ from sk_analytic.optimizers import (
     WeightDecay,
     use_engine,
 )
-from sk_analytic.optimizers.engine import numba_kernel
 from sk_analytic.parameters import Layout
 
 BEFORE = {
@@ -369,7 +368,7 @@ def test_each_is_reached_by_name(name):
 def own_cache(tmp_path_factory, monkeypatch):
     """What is compiled here is kept until the tests end, and no other test runs it."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
-    monkeypatch.setattr(compiled, "_loaded", {})
+    monkeypatch.setattr(numba_kernel, "_loaded", {})
 
 
 COMPILED = {
