@@ -39,6 +39,7 @@ from sk_analytic.optimizers import (
     WeightDecay,
     use_engine,
 )
+from sk_analytic.optimizers.engine import numba_kernel
 from sk_analytic.parameters import Layout
 
 BEFORE = {
