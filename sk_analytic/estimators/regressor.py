@@ -38,7 +38,8 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     --------
     A curve with three parameters, its derivative by each given as a Jacobian:
 
-    >>>     >>> from sk_analytic import AnalyticRegressor
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor
     >>> def forward(params, X):
     ...     return params["height"] * np.exp(-params["rate"] * X[:, 0]) + params["floor"]
     >>> def jacobian(params, X):
