@@ -369,7 +369,7 @@ def test_each_is_reached_by_name(name):
 def own_cache(tmp_path_factory, monkeypatch):
     """What is compiled here is kept until the tests end, and no other test runs it."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
-    monkeypatch.setattr(compiled, "_loaded", {})
+    monkeypatch.setattr(numba_kernel, "_loaded", {})
 
 
 COMPILED = {
