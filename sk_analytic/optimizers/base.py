@@ -216,11 +216,10 @@ class Optimizer:
             state.step += 1
 
     def step_function(self, state: State, theta: Array) -> Callable[[Array], None]:
-        """Return `update` for one state and one vector θ as a function of the gradient, for loops that are in a hurry.
+        """Return a function of the gradient that takes a step of `update` for one state and one vector θ.
 
-        It does all that ``update(state, theta, g)`` does, changed hyperparameters and schedules included, and
-        stands on the same code; only the arguments are bound. It is meant for the training loop of this package,
-        and stays as it is for others who call it.
+        It does all that ``update(state, theta, g)`` does, by the same code: changed hyperparameters, schedules and
+        gates included. It is made for the training loop of this package; its signature is stable.
 
         Parameters
         ----------

@@ -261,7 +261,7 @@ class TieredKernel(Kernel):
             self._engine.seconds += self.seconds(start, stop)
             if self._engine.seconds > self.limit:
                 self._consider()
-        if self.converts and (g.dtype != theta.dtype or not g.flags.c_contiguous):
+        if self.converts and (g.dtype != theta.dtype or not g.flags.carray):
             g = np.array(g, theta.dtype, order="C")
         return super().run(g, theta, start, stop, coefficients)
 
@@ -269,7 +269,7 @@ class TieredKernel(Kernel):
         """Return what runs over the entries from start to stop: a function, and its arguments after g and θ."""
         if not self.converts:
             return super().launch(theta, start, stop)
-        key = start, stop, theta.flags.c_contiguous
+        key = start, stop, theta.flags.carray
         if key not in self._compiled_launches:
             sums = self._sums
             arguments = [*self.arrays, *sums, self.coefficients, start, stop]
@@ -310,10 +310,10 @@ class TieredKernel(Kernel):
 def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
     """Return the machine code of a compiled function for such arguments: numba's choice among types is left out.
 
-    It checks dtypes and dimensions of what it gets, but takes every array for a contiguous one.
+    It checks dtypes and dimensions of what it gets, but takes every array for contiguous, aligned and writable.
     """
     arrays = [value for value in arguments if isinstance(value, np.ndarray)]
-    if not all(array.flags.c_contiguous and array.flags.aligned and array.flags.writeable for array in arrays):
+    if not all(array.flags.carray for array in arrays):
         return function  # type: ignore[no-any-return]
     from numba import typeof
 

@@ -160,7 +160,7 @@ class Kernel:
     """
 
     limit = math.inf  # seconds of work after which to think about another way
-    converts = False  # whether `launch` gives what takes a contiguous gradient of θ's dtype only
+    converts = False  # whether `launch` gives what takes a contiguous, writable gradient of θ's dtype only
 
     def __init__(
         self,

@@ -134,29 +134,33 @@ class Program:
 
     def __init__(self, passes: list[Pass], engine: NumpyEngine) -> None:
         self._passes, self._engine = passes, engine
-        self.limit = math.inf  # seconds of work after which a kernel should be reconsidered
+        self._limit = math.inf
         self._theta: Array | None = None
         self._written: Callable[[Array], None] | Any = None
 
     @property
-    def is_ready(self) -> bool:
-        """Whether all kernels are there, and none is to be reconsidered: the step can be written down."""
+    def limit(self) -> float:
+        """Seconds of NumPy's work after which a kernel should be reconsidered; -inf before all kernels are there."""
         if any(job.kernel is None for pass_ in self._passes for job in pass_.jobs):
-            return False
-        self.limit = min(
-            (pass_.jobs[0].kernel.limit for pass_ in self._passes if pass_.is_one_kernel), default=math.inf
-        )
+            return -math.inf
+        kernels = [pass_.jobs[0].kernel for pass_ in self._passes if pass_.is_one_kernel]
+        return min((kernel.limit for kernel in kernels), default=math.inf)
+
+    @property
+    def can_be_written(self) -> bool:
+        """Whether all kernels are there, and none is to be reconsidered."""
         return self._engine.seconds <= self.limit
 
     def __call__(self, theta: Array, g: Array) -> None:
         """Update θ and the slots."""
-        if self._theta is not theta or self._engine.seconds > self.limit:
-            if not self.is_ready:
-                for pass_ in self._passes:
-                    pass_(theta, g)
-                return
-            self._written, self._theta = self.write(theta), theta
-        self._written(g)
+        if self._theta is theta and self._engine.seconds <= self._limit:
+            self._written(g)
+        elif self.can_be_written:
+            self._written, self._theta, self._limit = self.write(theta), theta, self.limit
+            self._written(g)
+        else:
+            for pass_ in self._passes:
+                pass_(theta, g)
 
     def write(self, theta: Array, writer: Writer | None = None) -> Callable[[Array], None]:
         """Return the step of one θ as one function of the gradient.
@@ -226,12 +230,12 @@ class Writer:
         if kernel.converts and not self._is_converted:
             dtype, array = self.name("dtype", self.converts_to), self.name("array", np.array)
             self.lines.append(
-                f"contiguous = g if g.dtype is {dtype} and g.flags.c_contiguous else {array}(g, {dtype}, order='C')"
+                f"behaved = g if g.dtype is {dtype} and g.flags.carray else {array}(g, {dtype}, order='C')"
             )
             self._is_converted = True
         function, arguments = kernel.launch(theta, job.start, job.stop)
         names = [self.name("theta", theta), *(self.name("given", value) for value in arguments)]
-        return f"{self.name('kernel', function)}({'contiguous' if kernel.converts else 'g'}, {', '.join(names)})"
+        return f"{self.name('kernel', function)}({'behaved' if kernel.converts else 'g'}, {', '.join(names)})"
 
     def function(self) -> Callable[[Array], None]:
         """Return what was written."""

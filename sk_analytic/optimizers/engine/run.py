@@ -103,7 +103,7 @@ class Run:
             What the function calls instead if its gradient is of another kind, or something changed.
         """
         program = self._programs.get(((), frozenset(), ()))
-        if self._gates or program is None or not program.is_ready:
+        if self._gates or program is None or not program.can_be_written:
             return None
         writer = Writer()
         name = writer.name
@@ -112,8 +112,8 @@ class Run:
             f"g.shape != {name('shape', self.state.shape)}",
             *self._changes(writer),
         ]
-        if program.limit < np.inf:
-            conditions.append(f"{name('engine', self._engine)}.seconds > {program.limit!r}")
+        if (limit := program.limit) < np.inf:
+            conditions.append(f"{name('engine', self._engine)}.seconds > {limit!r}")
         writer.lines = [f"if {' or '.join(conditions)}:", f"    return {name('otherwise', otherwise)}(g)"]
         state = name("state", self.state)
         writer.lines += [f"{name('bound', link)}.resolve({state})" for link in self._scheduled]
