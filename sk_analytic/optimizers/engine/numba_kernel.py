@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import hashlib
 import importlib.util
 import math
@@ -113,6 +114,7 @@ def use_engine(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@functools.cache
 def is_installed() -> bool:
     """Whether numba can be imported; it is not imported for that."""
     return "numba" in sys.modules or importlib.util.find_spec("numba") is not None
