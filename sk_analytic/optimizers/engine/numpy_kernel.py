@@ -186,13 +186,21 @@ class Kernel:
 
     def launch(self, theta: Array, start: int, stop: int) -> tuple[Callable[..., list[float]], list[Any]]:
         """Return what runs over the entries from start to stop: a function, and its arguments after g and θ."""
-        key = start, stop
-        if key not in self._launches:
-            pieces = self._cut(start, stop)
-            is_whole = len(pieces) == 1 and stop - start == self._size
-            self._launches[key] = (self._function, pieces[0][1]) if is_whole else (self._over_pieces, [pieces])
-        found: tuple[Any, list[Any]] = self._launches[key]
-        return found
+        return self._launches.get((start, stop)) or self._launch(start, stop)
+
+    def _launch(self, start: int, stop: int) -> tuple[Callable[..., list[float]], list[Any]]:
+        pieces = self._cut(start, stop)
+        if len(pieces) > 1:
+            launch: tuple[Any, list[Any]] = self._over_pieces, [pieces]
+        elif stop - start == self._size:
+            launch = self._function, pieces[0][1]
+        else:
+            launch = self._over_piece, [*pieces[0]]
+        self._launches[start, stop] = launch
+        return launch
+
+    def _over_piece(self, g: Array, theta: Array, piece: slice, arrays: list[Array]) -> list[float]:
+        return self._function(g[piece], theta[piece], *arrays)
 
     def _over_pieces(self, g: Array, theta: Array, pieces: Any) -> list[float]:
         sums = [self._function(g[piece], theta[piece], *arrays) for piece, arrays in pieces]
