@@ -948,6 +948,32 @@ def test_the_same_program_resumes_to_the_bit(settings, epoch, tmp_path):
 
 @needs_callbacks
 @every_estimator
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_every_estimator_resumes(cls, optimizer, tmp_path):
+    """From the epoch that was written last; a full-batch method from its parameters."""
+    path = tmp_path / "model.pkl"
+    settings = {"optimizer": optimizer, "tol": 1e-6, "max_iter": 8, "n_iter_no_change": 100}
+
+    def dies(estimator, context):
+        if context.max_subtasks == 0 and context.task_id == 0:
+            raise SystemExit
+
+    def model(*others):
+        return make(cls, **settings).set_callbacks(Checkpoint(path, resume=True), *others)
+
+    with pytest.raises(SystemExit):
+        model(Recorder(look=dies)).fit(X, TARGETS[cls])
+    resumed = model().fit(X, TARGETS[cls])
+    whole = make(cls, **settings).fit(X, TARGETS[cls])
+    if optimizer == "adam":
+        assert resumed.loss_curve_ == whole.loss_curve_
+        assert_array_equal(output(resumed), output(whole))
+    else:
+        assert_allclose(output(resumed), output(whole), rtol=0.1, atol=0.1)
+
+
+@needs_callbacks
+@every_estimator
 def test_a_finished_fit_stays_finished(cls, tmp_path):
     """The program that is run again after the end of its fit trains nothing, and has the same attributes."""
     path = tmp_path / "model.pkl"
