@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import sk_analytic
+from sk_analytic.callback_support import WithoutCallbacks
 
 PACKAGE = Path(sk_analytic.__file__).parent
 
@@ -121,6 +122,6 @@ def test_the_ground_stands_by_itself(name):
 
 @pytest.mark.parametrize("name", ["AnalyticRegressor", "AnalyticClassifier", "AnalyticDensity", "AnalyticTransformer"])
 def test_estimators_are_flat(name):
-    """At most two classes of ours are above each."""
+    """At most two classes of ours are above each; where scikit-learn has no callbacks, a stand-in for its mixin."""
     _, *above = [c for c in getattr(sk_analytic, name).__mro__ if c.__module__.startswith(PACKAGE.name)]
-    assert len(above) <= 2, above
+    assert len([c for c in above if c is not WithoutCallbacks]) <= 2, above
