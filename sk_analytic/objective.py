@@ -21,7 +21,7 @@ from .data.rows import BatchedRows, Rows
 from .exceptions import ParameterStructureError
 from .losses import Loss
 from .model.callables import Model
-from .parameters import Layout, Parameters
+from .parameters import NOTHING_SPECIAL, Layout, Parameters
 from .sparse_gradients import SparseGradient, outside, spread
 from .trust import trusted
 from .typing import Array, Shape
@@ -172,14 +172,14 @@ class Objective:
         if self._is_adjusted or self.penalties:
             return lambda batch: self.finished(theta, self.contribution(theta, batch))
         evaluate, structure, form = self._evaluate, theta.structure, self.model.form
-        read, blocks, gradient = self.layout.read_gradient, self._blocks, self._gradient
+        copied, read, blocks, gradient = self.layout.copied, self.layout.read_gradient, self._blocks, self._gradient
         new = tuple.__new__  # without the checks of a named tuple's own
 
         def evaluated(batch: Batch) -> Contribution:
             if not batch.n or (batch.sample_weight is not None and batch.is_empty):
                 return Contribution(0.0, None, batch.n)
             loss, grads = evaluate(structure, batch)
-            missing, sparse_grads = read(grads, blocks, form)
+            missing, sparse_grads = NOTHING_SPECIAL if copied(grads, blocks) else read(grads, blocks, form)
             return new(Contribution, (loss, gradient, batch.n, missing, sparse_grads))
 
         return evaluated

@@ -190,9 +190,9 @@ class Layout:
             may then be partly written.
         """
         blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
-        return NOTHING_SPECIAL if self._copied(grads, blocks) else self._read_each(grads, blocks, role)
+        return NOTHING_SPECIAL if self.copied(grads, blocks) else self._read_each(grads, blocks, role)
 
-    def _copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
+    def copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
         """Write a gradient into blocks if all its leaves are plain arrays as they should be; return whether it is so.
 
         Most gradients are. If this one is not, the blocks may be partly written.
@@ -201,8 +201,11 @@ class Layout:
         if type(grads) is not type(tree) or not self._is_flat or len(grads) != len(tree):
             return False
         leaves = map(grads.get, tree) if type(tree) is dict else grads
-        for leaf, block, shape in zip(leaves, blocks, self.shapes, strict=True):
-            if type(leaf) not in _PLAIN or leaf.shape != shape or leaf.dtype.kind != "f":
+        dtype = self.dtype
+        for leaf, block, shape in zip(leaves, blocks, self.shapes, strict=False):  # strict takes as long as a copy
+            if type(leaf) not in _PLAIN or leaf.shape != shape:
+                return False
+            if leaf.dtype is not dtype and leaf.dtype.kind != "f":
                 return False
             block[...] = leaf
         return True
