@@ -41,11 +41,6 @@ def run(optimizer, theta, gradients):
     return theta, [link.slots for link in state.links]
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 class Swap(Rule):
     """Both slots change places in each step; the gradient flows on as it is."""
 

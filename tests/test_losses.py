@@ -44,11 +44,6 @@ SHAPES = [(40,), (40, 1), (40, 3)]
 USUAL = {"(-inf, inf)": (-3, 3), "[0.0, inf)": (0, 4), "[0, inf)": (0, 4), "(0, inf)": (0.1, 4), "[0, 1]": (0, 1)}
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def draw_y(loss, shape, rng):
     if loss.domain is None:
         return None

@@ -184,11 +184,6 @@ CASES = STEPPING | SETTINGS
 every_case = pytest.mark.parametrize("optimizer", CASES.values(), ids=CASES)
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def draw(rng, dtype=float):
     """Return parameters in three blocks."""
     return {

@@ -39,11 +39,6 @@ BY_BLOCK = LARS, LAMB, NovoGrad
 """Rules that take norms of blocks."""
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def run(rule, theta, gradient, steps, blocks=None):
     """Update a copy of θ and return it after each step, with the θ that predicts in the end."""
     theta = theta.copy()

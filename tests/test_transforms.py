@@ -93,11 +93,6 @@ every_chain = pytest.mark.parametrize("optimizer", CHAINS.values(), ids=CHAINS)
 SHAPES = {"W": (4, 3), "b": (3,), "deep": (2, 2)}
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def draw(rng, dtype=float):
     """Return a layout of three blocks, θ, and gradients as vectors."""
     layout = Layout.of({name: np.zeros(shape, dtype) for name, shape in SHAPES.items()})
