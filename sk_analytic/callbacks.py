@@ -87,7 +87,8 @@ class Checkpoint(_Callback):
     The file always holds a whole estimator: it is written under another name and then renamed. What it holds is as if
     the fit had ended at that epoch, so it predicts; it has no samples and no callbacks. With ``resume=True`` the same
     program, run again, resumes the fit from the file, bit for bit; only a full-batch method starts again from the
-    parameters that it had reached. If the fit had ended, `fit` returns at once, as it had ended.
+    parameters that it had reached. After Ctrl-C the file then holds the last whole epoch. If the fit had ended, `fit`
+    returns at once, as it had ended.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ class Checkpoint(_Callback):
         self.resume = resume
         self.load = load
 
-    def resumed(self, estimator: Any, fingerprint: dict[str, Any]) -> Any:
+    def resumed(self, estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> Any:
         """Return the estimator in the file of a fit, if there is one and it belongs to this fit.
 
         Parameters
@@ -157,6 +158,8 @@ class Checkpoint(_Callback):
             That is to be fitted.
         fingerprint : dict
             What identifies its data, by name.
+        seed : int or None
+            That its ``random_state`` gives; None if that is None.
 
         Returns
         -------
@@ -167,9 +170,10 @@ class Checkpoint(_Callback):
         path = self._path_of_ids([] if context is None else _path(context)[1:])
         if not path.exists():
             return None
-        with open(path, "rb") as file, noted(f"Checkpoint was reading {path} to resume from it."):
+        reading = f"Checkpoint was reading {path} to resume from it. Remove the file to train from the start."
+        with open(path, "rb") as file, noted(reading):
             earlier = self.load(file)
-        require_same_fit(earlier, estimator, fingerprint, path)
+        require_same_fit(earlier, estimator, fingerprint, seed, path)
         return earlier
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -216,6 +220,8 @@ class Checkpoint(_Callback):
         """
         if fitted_estimator is None or (_is_epoch(context) and (context.task_id + 1) % self.every):
             return
+        if self.resume and not _is_epoch(context) and not fitted_estimator._training.finished:
+            return  # Ctrl-C in the middle of an epoch: the file of the last whole one resumes exactly
         # Other callbacks have the same object, so that a copy must do without them.
         self._write(copy.copy(fitted_estimator).set_callbacks(), self.path_of(context))
 
@@ -230,7 +236,7 @@ class Checkpoint(_Callback):
             raise
 
 
-def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], path: Path) -> None:
+def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], seed: int | None, path: Path) -> None:
     """Raise if what a file holds is no fit of an estimator's parameters and data."""
     cure = "Use another path, or remove the file to train from the start."
     training = getattr(earlier, "_training", None)
@@ -241,12 +247,17 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
             f"{path} was written without resume=True, so it does not say which data it was fitted on. {cure}"
         )
     ours, theirs = estimator.get_params(deep=False), earlier.get_params(deep=False)
+    found = estimator._named  # a name means the same as its object
     for name, value in ours.items():
-        if name not in ("verbose", "warm_start", "random_state") and not _is_same(value, theirs[name]):
-            raise ValueError(f"{path} holds a fit with {name}={theirs[name]!r}; it is {value!r} now. {cure}")
-    seeds = [settings["random_state"] for settings in (ours, theirs)]
-    if all(isinstance(seed, int | np.integer) for seed in seeds) and seeds[0] != seeds[1]:
-        raise ValueError(f"{path} holds a fit with random_state={seeds[1]}; it is {seeds[0]} now. {cure}")
+        before = theirs[name]
+        if name == "random_state":
+            same = (before is None) if seed is None else seed == training.seed
+        elif name in found and value is not None and before is not None and not callable(value):
+            same = _is_same(found[name](value), found[name](before))
+        else:
+            same = name in ("verbose", "warm_start") or _is_same(value, before)
+        if not same:
+            raise ValueError(f"{path} holds a fit with {name}={before!r}; it is {value!r} now. {cure}")
     for name in sorted({*fingerprint, *training.fingerprint}):
         before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
         if before != now:
@@ -277,10 +288,14 @@ def _is_same(a: Any, b: Any) -> bool:
 
 def _code_of(function: Any) -> tuple[Any, ...]:
     """What a function does, as far as it can be compared: not where it is written."""
-    code = function.__code__
-    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return function.__qualname__, code.co_code, code.co_names, constants, function.__defaults__, cells
+    return _operations(function.__code__), function.__defaults__, function.__kwdefaults__, cells
+
+
+def _operations(code: CodeType) -> tuple[Any, ...]:
+    """What a code does, with the functions that are defined in it."""
+    constants = [_operations(value) if isinstance(value, CodeType) else value for value in code.co_consts]
+    return code.co_name, code.co_code, code.co_names, constants
 
 
 class _Log(_Callback):

@@ -1000,6 +1000,9 @@ OTHER = {
     "y": ({}, {"y": Y[::-1]}, r"other data: y was shape \(60,\)"),
     "rows": ({}, {"X": X[:50], "y": Y[:50]}, r"other data: X was shape \(60, 3\).* it is shape \(50, 3\)"),
     "weights": ({}, {"sample_weight": np.ones(60)}, "other data: sample_weight was absent"),
+    "column names": ({}, {"X": pd.DataFrame(X, columns=["a", "b", "c"])}, "columns was absent; it is a, b, c now"),
+    "no seed": ({"random_state": None}, {}, "holds a fit with random_state=0; it is None now"),
+    "generator": ({"random_state": np.random.RandomState(1)}, {}, r"random_state=0; it is RandomState\(MT19937\)"),
 }
 
 
@@ -1030,7 +1033,9 @@ def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
     path.write_bytes(b"no pickle")
     with pytest.raises(pickle.UnpicklingError) as raised:
         resuming(path).fit(X, Y)
-    assert f"Checkpoint was reading {path} to resume from it." in raised.value.__notes__
+    assert f"Checkpoint was reading {path} to resume from it. Remove the file to train from the start." in (
+        raised.value.__notes__
+    )
 
 
 @needs_callbacks
@@ -1057,3 +1062,38 @@ def test_chunks_and_functions_by_value_resume_too(tmp_path):
         fit(scale=2.0)
     with pytest.raises(ValueError, match="other data: X of chunk 1 was"):
         fit(of=[chunks[0], (X[30:] + 1, Y[30:])])
+
+
+CALLS = []
+
+
+def interrupting(params, X, y):
+    """The gradient; its eleventh call is interrupted."""
+    CALLS.append(None)
+    if len(CALLS) == 11:
+        raise KeyboardInterrupt
+    return linear_gradient(params, X, y)
+
+
+@needs_callbacks
+def test_ctrl_c_in_the_middle_of_an_epoch_resumes_to_the_bit(tmp_path):
+    """The file is that of the last whole epoch: no step is taken twice."""
+    CALLS.clear()
+    settings = {"forward": linear_forward, "gradient": interrupting, "init": linear_init, "check_gradient": False}
+    checkpoint = Checkpoint(tmp_path / "model.pkl", resume=True)
+    with pytest.warns(UserWarning, match="Training was interrupted"):
+        make(**settings).set_callbacks(checkpoint).fit(X, Y)
+    resumed, whole = make(**settings).set_callbacks(checkpoint).fit(X, Y), make(**settings).fit(X, Y)
+    assert resumed.n_steps_ == whole.n_steps_
+    assert_array_equal(resumed.predict(X), whole.predict(X))
+
+
+@needs_callbacks
+def test_a_name_and_its_object_are_the_same_fit_and_a_generator_its_seed(tmp_path):
+    """`"adam"` and `Adam()`; two generators that start alike."""
+    path = tmp_path / "model.pkl"
+    first = resuming(path, random_state=np.random.RandomState(3)).fit(X, Y)
+    again = resuming(path, random_state=np.random.RandomState(3), optimizer=Adam()).fit(X, Y)
+    assert_array_equal(again.predict(X), first.predict(X))
+    with pytest.raises(ValueError, match=r"holds a fit with random_state=RandomState"):
+        resuming(path, random_state=np.random.RandomState(4)).fit(X, Y)

@@ -334,7 +334,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         checkpoint = None if incremental else resumable(self)
         if checkpoint is not None:
             fingerprint = data.fingerprint()
-            earlier = checkpoint.resumed(self, fingerprint)
+            seed = None if self.random_state is None else problem.draw_seed(copy.deepcopy(self.random_state))
+            earlier = checkpoint.resumed(self, fingerprint, seed)
             if earlier is not None:
                 before = Before(earlier._training, earlier.params_, resume=True)
                 if before.training.finished:
@@ -366,7 +367,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         The seed is that of ``before`` or of ``random_state``, and the optimizer the estimator's, unless they are given.
         """
         optimizer = problem.own(get_optimizer, self.optimizer) if optimizer is None else optimizer
-        optimizer.check()
         if seed is None:
             seed = problem.draw_seed(self.random_state) if before is None else before.training.seed
         held_out: Rows | None = None

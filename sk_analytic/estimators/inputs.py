@@ -111,6 +111,8 @@ class ArrayData:
         """Return what identifies the data, by name: shape, dtype and a checksum of the values."""
         arrays = {"X": self.X, **self.columns, "sample_weight": self.sample_weight}
         found = {name: _identity(array) for name, array in arrays.items() if array is not None}
+        if "feature_names_in_" in self.features:
+            found["columns"] = ", ".join(self.features["feature_names_in_"])
         if self.validation is not None:
             found |= {f"{name}_val": value for name, value in self.validation.fingerprint().items()}
         return found

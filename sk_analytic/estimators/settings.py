@@ -219,3 +219,4 @@ def check_settings(estimator: Any) -> None:
         check_scoring(estimator, scoring=scoring)
     if not isinstance(estimator.verbose, bool):
         check_range(owner, "verbose", estimator.verbose, Interval(0, np.inf, integral=True))
+    get_optimizer(estimator.optimizer).check()
