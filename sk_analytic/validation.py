@@ -36,6 +36,9 @@ class Interval:
 
     def __init__(self, low: float, high: float, *, closed: str = "both", integral: bool = False) -> None:
         self.low, self.high, self.closed, self.integral = low, high, closed, integral
+        self._has_low, self._has_high = (
+            math.isfinite(end) and closed in (side, "both") for end, side in ((low, "left"), (high, "right"))
+        )
 
     def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Whether each of the values lies in the range; NaN never does."""
@@ -43,23 +46,20 @@ class Interval:
         return inside
 
     def _inside(self, values: Any) -> Any:
-        above = values >= self.low if self._closes("left") else values > self.low
-        below = values <= self.high if self._closes("right") else values < self.high
+        above = values >= self.low if self._has_low else values > self.low
+        below = values <= self.high if self._has_high else values < self.high
         return above & below
 
     def admits(self, value: object) -> bool:
         """Whether one hyperparameter's value is a number of this range."""
+        # Nearly all values are plain numbers; asking an abstract class takes as long as a step of a small θ.
+        if type(value) is int or (type(value) is float and not self.integral):
+            return bool(self._inside(value))
         kind = numbers.Integral if self.integral else numbers.Real
         return not isinstance(value, bool) and isinstance(value, kind) and bool(self._inside(value))
 
-    def _closes(self, side: str) -> bool:
-        end = self.low if side == "left" else self.high
-        return math.isfinite(end) and self.closed in (side, "both")
-
     def __str__(self) -> str:
-        opening = "[" if self._closes("left") else "("
-        closing = "]" if self._closes("right") else ")"
-        return f"{opening}{self.low}, {self.high}{closing}"
+        return f"{'[' if self._has_low else '('}{self.low}, {self.high}{']' if self._has_high else ')'}"
 
     def __repr__(self) -> str:
         integral = ", integral=True" if self.integral else ""
@@ -72,16 +72,24 @@ Range: TypeAlias = Interval | tuple[Any, ...] | type[bool]
 
 def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
     """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices, or ``bool``."""
+    if not _is_in(value, allowed):
+        raise ValueError(f"{owner}: {name} must be {_described(allowed)}; got {value!r}.")
+
+
+def _is_in(value: object, allowed: Range) -> bool:
     if isinstance(allowed, Interval):
-        kind = "a whole number" if allowed.integral else "a number"
-        fits, expected = allowed.admits(value), f"{kind} in {allowed}"
-    elif allowed is bool:
-        fits, expected = isinstance(value, bool | np.bool_), "True or False"
-    else:
-        fits = any(value is choice or _is_choice(value, choice) for choice in allowed)
-        expected = "one of " + ", ".join(map(repr, allowed))
-    if not fits:
-        raise ValueError(f"{owner}: {name} must be {expected}; got {value!r}.")
+        return allowed.admits(value)
+    if allowed is bool:
+        return isinstance(value, bool | np.bool_)
+    choices: Any = allowed
+    return any(value is choice or _is_choice(value, choice) for choice in choices)
+
+
+def _described(allowed: Range) -> str:
+    if isinstance(allowed, Interval):
+        return f"{'a whole number' if allowed.integral else 'a number'} in {allowed}"
+    choices: Any = allowed
+    return "True or False" if allowed is bool else "one of " + ", ".join(map(repr, choices))
 
 
 def _is_choice(value: object, choice: object) -> bool:

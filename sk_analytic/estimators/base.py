@@ -346,7 +346,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         if before is None:
             training = prepared.training
             preface = problem.preface_of(self, training.objective)
-            problem.look_at(training, problem.batch_to_check(prepared.rows[0]), self.check_gradient, preface)
+            problem.look_at(training, prepared.rows[0], self.check_gradient, preface)
         warning = self._run(prepared, incremental, watch)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
@@ -416,7 +416,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
         )
         preface = problem.preface_of(self, training.objective)
-        problem.look_at(training, problem.batch_to_check(rows), self.check_gradient, preface)
+        problem.look_at(training, rows, self.check_gradient, preface)
         return training.objective, training.theta, rows
 
     def _new_training(

@@ -159,9 +159,10 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     return {"batch_size": batch_size, "shuffle": settings.shuffle and not full_batch, "seed": seed}
 
 
-def look_at(training: Training, batch: Batch, check_gradient: bool | str, preface: str) -> None:
+def look_at(training: Training, rows: Rows, check_gradient: bool | str, preface: str) -> None:
     """Before the first step: does the prediction fit, is the gradient right?"""
     objective, theta, targets = training.objective, training.theta, training.targets
+    batch = rows.first.everything.head(CHECKED_SAMPLES).read_only() if check_gradient is False else batch_to_check(rows)
     try:
         with noted("In the first look at the callables, before the first step."):
             prediction = objective.predictions(theta.structure, batch)
