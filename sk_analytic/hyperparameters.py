@@ -5,6 +5,7 @@ name. `Hyperparameters` is the base of such objects: settings with declared rang
 ``get_params`` and ``set_params`` reach through a name as if the object had been given.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
@@ -31,6 +32,12 @@ class Hyperparameters(BaseEstimator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         enter_subclass(cls)
+
+    @classmethod
+    @functools.cache
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()  # reads the signature, which takes longer than many a step
+        return names
 
     def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range."""

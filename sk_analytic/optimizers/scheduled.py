@@ -1,7 +1,5 @@
 """Hyperparameters that may change with the step."""
 
-import functools
-
 from ..hyperparameters import Hyperparameters
 from ..validation import check_range
 from .schedules import Schedule
@@ -9,12 +7,6 @@ from .schedules import Schedule
 
 class Scheduled(Hyperparameters):
     """Hyperparameters of which each may be a `Schedule`."""
-
-    @classmethod
-    @functools.cache
-    def _get_param_names(cls) -> list[str]:
-        names: list[str] = super()._get_param_names()  # reads the signature, which takes longer than many a step
-        return names
 
     def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range."""
