@@ -19,6 +19,7 @@ from .contribution import Contribution
 from .data.batch import Batch
 from .data.rows import BatchedRows, Rows
 from .exceptions import ParameterStructureError
+from .finite_differences import central, size_of
 from .losses import Loss
 from .model.callables import Model
 from .parameters import NOTHING_SPECIAL, Layout, Parameters
@@ -220,16 +221,18 @@ class Objective:
         params = self.layout.astype(np.float64).views(vector)
         batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
         block = vector[self.layout.slices[index]]
-        size = float(np.sqrt(np.mean(block * block))) or 1.0
-        rows = []
-        for entry, here in enumerate(block.tolist()):
-            step = DIFFERENCE_STEP * max(abs(here), size)
-            block[entry] = here + step
-            above = np.array(function(params, batch))
-            block[entry] = here - step
-            rows.append((above - function(params, batch)) / (2 * step))
+        size = size_of(block)
+
+        def derivative(entry: int, here: float) -> Any:
+            def at(t: float) -> Array:
+                block[entry] = here + t
+                return np.array(function(params, batch))
+
+            slope = central(at, DIFFERENCE_STEP * max(abs(here), size))
             block[entry] = here
-        return np.array(rows)
+            return slope
+
+        return np.array([derivative(entry, here) for entry, here in enumerate(block.tolist())])
 
     def _completed(self, grads: Any) -> Any:
         """The user's gradient with None for the blocks that are differenced, where a dict leaves them out."""
