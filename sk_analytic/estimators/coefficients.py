@@ -25,6 +25,6 @@ def _as_outputs(estimator: Any, block: Array) -> Array:
 def _default_block(estimator: Any, name: str) -> Any:
     training = getattr(estimator, "_training", None)
     if training is None or not training.objective.model.uses_defaults:
-        state = "is not fitted yet" if training is None else "has callables of its own, whose parameters are params_"
-        raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(estimator).__name__} {state}.")
+        reason = "is not fitted yet" if training is None else "has callables of its own, whose parameters are params_"
+        raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(estimator).__name__} {reason}.")
     return estimator.params_[name]
