@@ -39,6 +39,7 @@ THETA = {"W": np.ones((90, 200)), "b": np.ones(7), "deep": [np.ones(3), np.ones(
 def own_cache(tmp_path_factory, monkeypatch):
     """Each run of the tests has a cache of its own, and each test a process that has loaded nothing, as it seems."""
     monkeypatch.setattr(numba_kernel, "_loaded", {})
+    monkeypatch.setattr(numba_kernel, "_failures", [])
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "numba"))
 
 
@@ -216,6 +217,99 @@ def test_without_numba_numpy_runs(monkeypatch):
     assert np.isfinite(trained(Adam(), "auto", np.float64)).all()
     with pytest.raises(ImportError, match=r"sk-analytic\[numba\]"), use_engine("numba"):
         pass
+
+
+SAME = """
+import warnings
+import numpy as np
+from sk_analytic.optimizers import Adam, Chain, ClipNorm, use_engine
+rng = np.random.default_rng(0)
+gradients = rng.standard_normal((6, 50))
+def trained(engine, optimizer):
+    theta = np.ones(50)
+    with use_engine(engine):
+        state = optimizer.init(theta)
+    for g in gradients:
+        optimizer.update(state, theta, g)
+    return theta
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for optimizer in (Adam(0.1), Chain([ClipNorm(1.0), Adam(0.1)])):
+        assert (trained("numba", optimizer) == trained("numpy", optimizer)).all()
+print(sum("numba failed" in str(w.message) and "SK_ANALYTIC_ENGINE=numpy" in str(w.message) for w in caught))
+"""
+
+
+def break_import(folder):
+    """A numba that cannot be imported, as one that is older than its NumPy."""
+    (folder / "numba").mkdir()
+    (folder / "numba" / "__init__.py").write_text("raise ImportError('Numba needs NumPy 1.26 or less')")
+    return {"PYTHONPATH": str(folder)}
+
+
+def switch_off(folder):
+    """Numba's own switch."""
+    return {"NUMBA_DISABLE_JIT": "1"}
+
+
+def damage(pattern, content):
+    """Return a break that ruins the files that a process has left in the cache."""
+
+    def ruin(folder):
+        in_process(SAME, NUMBA_CACHE_DIR=str(folder))
+        files = list(folder.rglob(pattern))
+        assert files
+        for file in files:
+            file.write_bytes(content)
+        return {}
+
+    return ruin
+
+
+FAULTS = {
+    "numba cannot be imported": (break_import, "1"),
+    "its compiler is switched off": (switch_off, "1"),
+    "garbage in its index": (damage("*.nbi", b"garbage"), "01"),
+    "garbage in its code": (damage("*.nbc", b"garbage"), "01"),
+    "its code is empty": (damage("*.nbc", b""), "01"),
+    "our text is cut off": (damage("pass_*.py", b"def kern"), "0"),
+    "our text was exchanged": (damage("pass_*.py", b"raise SystemExit(7)"), "0"),
+}
+
+
+@pytest.mark.parametrize(("fault", "warned"), FAULTS.values(), ids=FAULTS)
+def test_whatever_is_wrong_with_numba_costs_neither_a_fit_nor_a_number(fault, warned, tmp_path):
+    """NumPy takes over, with one warning a process; nothing stays in the temporary folder."""
+    (tmp_path / "tmp").mkdir()
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")} | fault(tmp_path)
+    assert in_process(SAME, **environment) in warned
+    assert list((tmp_path / "tmp").glob("sk_analytic_*")) == []
+
+
+def test_the_environment_chooses_the_engine_for_threads_and_processes(tmp_path):
+    """Where `use_engine` chose none; a name that does not exist is an error that says where it stands."""
+    code = """
+import sys, threading
+import numpy as np
+from sk_analytic.optimizers import Adam
+def run():
+    theta, optimizer = np.ones(3), Adam()
+    optimizer.update(optimizer.init(theta), theta, np.ones(3))
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+print("numba" in sys.modules)
+"""
+    for engine, expected in (("numpy", "False"), ("numba", "True"), ("", "False")):
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path), "SK_ANALYTIC_ENGINE": engine}
+        assert in_process(code, **environment) == expected
+
+
+def test_a_wrong_name_in_the_environment_says_where_it_is(monkeypatch):
+    """The message names the variable."""
+    monkeypatch.setenv("SK_ANALYTIC_ENGINE", "cuda")
+    with pytest.raises(ValueError, match="no engine 'cuda', which the environment variable SK_ANALYTIC_ENGINE names"):
+        Adam().init(np.ones(3))
 
 
 def test_an_unknown_engine_is_refused():

@@ -20,6 +20,7 @@ import pathlib
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -66,7 +67,12 @@ EXPRESSIONS = {
     copied: "{}",
 }
 
-_chosen: contextvars.ContextVar[str] = contextvars.ContextVar("engine", default="auto")
+VARIABLE = "SK_ANALYTIC_ENGINE"
+"""Of the environment: the engine where `use_engine` chose none, in threads and other processes too."""
+
+_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("engine", default=None)
+_failures: list[str] = []  # why numba is not used any more in this process
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 _loaded: dict[str, Callable[..., Any]] = {}  # functions by the hash of their text: code, not scratch
 
 
@@ -92,6 +98,12 @@ def use_engine(name: str) -> Iterator[None]:
     ImportError
         For "numba" where it is not installed.
 
+    Notes
+    -----
+    The choice holds in this thread. The environment variable ``SK_ANALYTIC_ENGINE`` chooses for all threads and
+    processes where no ``with`` block does. If anything about numba fails, NumPy takes over, with the same numbers
+    and one warning a process.
+
     Examples
     --------
     >>> import numpy as np
@@ -103,15 +115,19 @@ def use_engine(name: str) -> Iterator[None]:
     >>> theta.round(6)
     array([0.5, 0.5, 0.5])
     """
-    if name not in ENGINES:
-        raise ValueError(f"There is no engine {name!r}; there are {', '.join(map(repr, ENGINES))}.")
-    if name == "numba" and not is_installed():
-        raise ImportError("The engine 'numba' needs numba, which is not installed: pip install 'sk-analytic[numba]'.")
+    _require(name)
     token = _chosen.set(name)
     try:
         yield
     finally:
         _chosen.reset(token)
+
+
+def _require(name: str, where: str = "") -> None:
+    if name not in ENGINES:
+        raise ValueError(f"There is no engine {name!r}{where}; there are {', '.join(map(repr, ENGINES))}.")
+    if name == "numba" and not is_installed():
+        raise ImportError("The engine 'numba' needs numba, which is not installed: pip install 'sk-analytic[numba]'.")
 
 
 @functools.cache
@@ -226,7 +242,8 @@ def _written(path: pathlib.Path, source: str) -> pathlib.Path:
         os.replace(file.name, path)
         return path
     except OSError:
-        path = pathlib.Path(tempfile.mkdtemp(prefix="sk_analytic_")) / path.name
+        _folders.append(tempfile.TemporaryDirectory(prefix="sk_analytic_"))
+        path = pathlib.Path(_folders[-1].name) / path.name
         path.write_bytes(source.encode())
         return path
 
@@ -297,16 +314,40 @@ class TieredKernel(Kernel):
         return totals
 
     def _consider(self) -> None:
-        """Go over to the compiled loop, or go on with NumPy: for good if there is none."""
-        engine, source = self._engine, write_loop(self.operations)
+        """Go over to the compiled loop, or go on with NumPy: for good if there is none, or if numba fails."""
         self.limit = math.inf
-        if source is None:
+        if _failures:
             return
+        try:
+            source = write_loop(self.operations)
+            if source is not None:
+                self._choose(source)
+        except Exception as error:  # whatever is wrong with numba, its cache or the disk: NumPy gives the same numbers
+            _give_up(error)
+
+    def _choose(self, source: str) -> None:
+        engine = self._engine
         limit = SECONDS_TO_LOAD if is_cached(source) else SECONDS_TO_COMPILE
-        if engine.eager or is_loaded(source) or engine.seconds > limit:
-            self._compiled, self.converts = load(source), True
-        else:
+        if not (engine.eager or is_loaded(source) or engine.seconds > limit):
             self.limit = limit
+            return
+        compiled = load(source)
+        like = np.empty(1, self.operations.dtype)
+        n_arrays = 2 + len(self.arrays) + len(self.operations.sums)
+        _entry(compiled, [*[like] * n_arrays, self.coefficients, 0, 1])  # what can fail fails here, not in a step
+        self._compiled, self.converts = compiled, True
+
+
+def _give_up(error: Exception) -> None:
+    """Leave the updates to NumPy from now on in this process; say so once."""
+    _failures.append(f"{type(error).__name__}: {error}")
+    _loaded.clear()
+    warnings.warn(
+        f"numba failed ({_failures[0]}). NumPy runs the updates from now on, more slowly, with the same numbers. "
+        f"Set the environment variable {VARIABLE}=numpy to do without numba from the start.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
@@ -314,6 +355,8 @@ def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
 
     It checks dtypes and dimensions of what it gets, but takes every array for contiguous, aligned and writable.
     """
+    if not hasattr(function, "compile"):
+        raise RuntimeError("its compiler is switched off, by NUMBA_DISABLE_JIT")
     arrays = [value for value in arguments if isinstance(value, np.ndarray)]
     if not all(array.flags.carray for array in arrays):
         return function  # type: ignore[no-any-return]
@@ -349,7 +392,10 @@ class TieredEngine(NumpyEngine):
 def engine_for(size: int, dtype: DType) -> NumpyEngine:
     """Return the engine that `use_engine` has chosen, for a θ of some size and dtype."""
     name = _chosen.get()
-    if name == "numpy" or not is_installed():
+    if name is None:
+        name = os.environ.get(VARIABLE) or "auto"
+        _require(name, f", which the environment variable {VARIABLE} names")
+    if name == "numpy" or _failures or not is_installed():
         return NumpyEngine(size, dtype)
     return TieredEngine(size, dtype, eager=name == "numba")
 
