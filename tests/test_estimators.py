@@ -15,6 +15,9 @@ from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
@@ -1202,3 +1205,42 @@ def test_a_density_cannot_be_scored_on_rows_without_weight():
     fitted = begun(AnalyticDensity(), X, None)
     with pytest.raises(ValueError, match="sample_weight is zero in every row"):
         fitted.score(X, sample_weight=np.zeros(len(X)))
+
+
+# What MLPClassifier has too.
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
+def test_logarithms_of_probabilities(kind, dtype):
+    """Those of `predict_proba`, in X's dtype; minus infinity, without a warning, where these are 0."""
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(dtype)
+    y = {"binary": X[:, 0] > 0, "multiclass": np.digitize(X[:, 0], [-1, 1]), "multilabel": (X[:, :2] > 0).astype(int)}
+    model = AnalyticClassifier(max_iter=5, n_iter_no_change=np.inf, random_state=0).fit(X, y[kind])
+    logs = model.predict_log_proba(X)
+    assert logs.dtype == dtype
+    np.testing.assert_array_equal(logs, np.log(model.predict_proba(X)))
+    model.params_["coef"][...] = -1e4
+    if kind == "binary":
+        assert model.predict_log_proba(np.ones((1, 3), dtype))[0].tolist() == [0.0, -np.inf]
+
+
+def test_logarithms_of_probabilities_pass_through_a_pipeline():
+    """So do those of cross-validation."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = (X[:, 0] > 0).astype(int)
+    model = make_pipeline(StandardScaler(), AnalyticClassifier(max_iter=5, n_iter_no_change=np.inf, random_state=0))
+    assert model.fit(X, y).predict_log_proba(X).shape == (60, 2)
+    assert cross_val_predict(model, X, y, method="predict_log_proba").shape == (60, 2)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_fixed_number_of_epochs_is_a_plan(early_stopping):
+    """`n_iter_no_change=np.inf` trains max_iter epochs and warns of nothing; the best score is there."""
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    settings = {"max_iter": 40, "tol": 10.0, "n_iter_no_change": np.inf, "random_state": 0}
+    model = AnalyticRegressor(early_stopping=early_stopping, **settings).fit(X, X[:, 0])
+    assert model.n_iter_ == 40
+    assert model.best_validation_score_ == (max(model.validation_scores_) if early_stopping else None)
+    with pytest.raises(ValueError, match=r"n_iter_no_change must be a number in \[1, inf\]; got 0"):
+        AnalyticRegressor(n_iter_no_change=0).fit(X, X[:, 0])

@@ -373,9 +373,9 @@ def test_an_exception_of_the_users_goes_on_with_a_note(role, error):
         receive(role, raising)
     assert caught.value is error
     line = raising.__code__.co_firstlineno
-    assert error.__notes__[-1] == (
-        f"Raised inside the callable given as {role}: {raising.__qualname__} ({__file__}, line {line})"
-    )
+    where, given = error.__notes__[-2:]
+    assert where == f"Raised inside the callable given as {role}: {raising.__qualname__} ({__file__}, line {line})"
+    assert given.startswith("It was given ")
 
 
 def test_a_callable_without_a_name_is_described_by_its_repr():

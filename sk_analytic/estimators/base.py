@@ -12,7 +12,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -86,6 +86,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     loss_: float | None
     best_loss_: float | None
     validation_scores_: list[float] | None
+    best_validation_score_: float | None
     n_iter_: int
     n_steps_: int
     gradient_report_: GradientReport
@@ -666,15 +667,21 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
         "optimizer_state_": training.state,
         "loss_curve_": history.loss_curve,
         "validation_scores_": history.validation_scores or None,
+        "best_validation_score_": max(_numbers(history.validation_scores), default=None),
         "gradient_norm_curve_": history.gradient_norms,
         "loss_": history.loss_curve[-1] if history.loss_curve else None,
-        "best_loss_": min((loss for loss in history.loss_curve if not math.isnan(loss)), default=None),
+        "best_loss_": min(_numbers(history.loss_curve), default=None),
         "n_iter_": history.n_iter,
         "n_steps_": history.n_steps,
         **{name: value for name, value in known.items() if value is not None},
         **training.features,
         **training.targets.attributes,
     }
+
+
+def _numbers(curve: Iterable[float]) -> Iterator[float]:
+    """The values of a curve that are numbers."""
+    return (value for value in curve if not math.isnan(value))
 
 
 def _targets_of(before: Before | None) -> Any:

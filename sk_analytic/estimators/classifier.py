@@ -318,6 +318,24 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         scores = self.decision_function(X, **metadata)
         return LogLoss().inverse_link(scores) if self._class_targets.multilabel else LogLoss.probabilities(scores)
 
+    def predict_log_proba(self, X: MatrixLike, **metadata: Any) -> Array:
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; minus infinity where a probability is too small for a float.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X, **metadata))
+
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the most probable class of each row.
 

@@ -13,7 +13,7 @@ from ..model.argument_names import OF_VALIDATION
 from ..model.callables import metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
 
-_PREDICTING = ("predict", "predict_proba", "decision_function", "score", "transform")
+_PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "transform")
 _ROUTED = ("fit", "partial_fit", *_PREDICTING)
 
 

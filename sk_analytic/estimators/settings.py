@@ -22,7 +22,7 @@ RANGES: Mapping[str, Range] = {
     "max_iter": Interval(1, np.inf, integral=True),
     "shuffle": bool,
     "tol": Interval(0, np.inf),
-    "n_iter_no_change": Interval(1, np.inf),
+    "n_iter_no_change": Interval(1, np.inf, infinite=True),
     "early_stopping": bool,
     "validation_fraction": Interval(0, 1, closed="neither"),
     "check_gradient": (True, False, "warn"),
@@ -101,9 +101,10 @@ SHARED_DOC = """
     tol : float, default=1e-4
         An epoch that does not gain more is no improvement. For full-batch optimizers the tolerance on the
         gradient.
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int or inf, default=10
         Training stops after more than so many epochs in a row without improvement of the training loss, of
         the validation score, or of the gradient's norm where there is no loss. NaN is no improvement.
+        With ``np.inf`` training takes ``max_iter`` epochs, as planned: there is no warning.
     early_stopping : bool, default=False
         Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
         here (each class in its share), or the ``X_val`` of `fit`.
@@ -137,6 +138,8 @@ SHARED_DOC = """
         The last and the smallest entry of `loss_curve_`.
     validation_scores_ : list of float or None
         With early stopping, the score of the rows that do not train, epoch by epoch.
+    best_validation_score_ : float or None
+        The largest of them.
     gradient_norm_curve_ : list of float
         The norm of the gradient in each epoch: the mean over its steps, or that at the iterate of a full-batch
         optimizer.

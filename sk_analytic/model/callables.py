@@ -21,7 +21,7 @@ from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
 from .argument_names import IN_PLACE_OF_FORWARD, RECEIVABLE, by_position, meaning_of, remedy, require_free
 from .gradient_forms import GRADIENT_FORMS, GradientForm
-from .messages import note, pair
+from .messages import note, pair, shape_of
 from .signatures import Argument, arguments
 
 
@@ -144,7 +144,7 @@ class Receiver:
             try:
                 return function(params, batch.X)
             except Exception as error:
-                explain(error, batch)
+                explain(error, params, batch)
                 raise
 
         return call
@@ -157,7 +157,7 @@ class Receiver:
             try:
                 return function(params, batch.X, y=y)
             except Exception as error:
-                explain(error, batch)
+                explain(error, params, batch)
                 raise
 
         return call
@@ -167,7 +167,7 @@ class Receiver:
         try:
             return self.function(params, batch.X, **received)
         except Exception as error:
-            self._explain(error, batch)
+            self._explain(error, params, batch)
             raise
 
     def _call_init(self, params: Any, batch: Batch) -> Any:
@@ -175,12 +175,15 @@ class Receiver:
         try:
             return self.function(**received)
         except Exception as error:
-            self._explain(error, batch)
+            self._explain(error, params, batch)
             raise
 
-    def _explain(self, error: Exception, batch: Batch) -> None:
-        """Say who was called, and what a sparse X is."""
+    def _explain(self, error: Exception, params: Any, batch: Batch) -> None:
+        """Say who was called, with which shapes, and what a sparse X is."""
         note(error, f"the callable given as {self.role}", self.function)
+        given = {} if self.role == "init" else {"params": params, "X": batch.X}
+        given |= {name: value for name, value in self._received(batch).items() if name not in self._fixed}
+        error.add_note(f"It was given {', '.join(f'{name} {shape_of(value)}' for name, value in given.items())}.")
         if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
             error.add_note(
                 f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "

@@ -1,6 +1,6 @@
 """What a user's callable returned, and words on a callable, for messages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -24,3 +24,13 @@ def describe(function: object) -> str:
     name = getattr(function, "__qualname__", None) or repr(function)
     code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}, line {code.co_firstlineno})" if code else name
+
+
+def shape_of(value: Any) -> str:
+    """Return the shapes of what an argument holds, for messages."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {shape_of(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(shape_of, value)) + "]"
+    shape = getattr(value, "shape", None)
+    return repr(tuple(shape)) if shape is not None else repr(value) if isinstance(value, int | float) else "(no array)"

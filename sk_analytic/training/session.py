@@ -305,7 +305,7 @@ class Training:
             return NotConverged(
                 f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
             )
-        if stopped:
+        if stopped or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
