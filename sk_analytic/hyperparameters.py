@@ -86,11 +86,24 @@ def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
     return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
 
 
+def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
+    """Message for a parameter that an estimator does not have."""
+    return (
+        f"{cls.__name__} has no parameter {name!r}.{nearest(name, known, cls._elsewhere)} It has: {', '.join(known)}."
+    )
+
+
 def _no_parameters(name: str, value: object, keys: Iterable[str]) -> str:
     return f"{name}={value!r} has no parameters of its own; cannot set {', '.join(keys)}."
 
 
-def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]) -> T:
+def lookup(
+    kind: str,
+    table: Mapping[str, type[T]],
+    value: object,
+    base: type[T],
+    elsewhere: Mapping[str, str] | None = None,
+) -> T:
     """Return the object of a name, or the instance that is given instead.
 
     Parameters
@@ -103,6 +116,8 @@ def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]
         The user's argument.
     base : type
         Class of the objects.
+    elsewhere : dict, default=None
+        What other libraries call them, to our names.
 
     Returns
     -------
@@ -119,7 +134,7 @@ def lookup(kind: str, table: Mapping[str, type[T]], value: object, base: type[T]
     if isinstance(value, str):
         if value not in table:
             names = ", ".join(map(repr, sorted(table)))
-            raise ValueError(f"Unknown {kind} {value!r}.{nearest(value, table)} There are: {names}.")
+            raise ValueError(f"Unknown {kind} {value!r}.{nearest(value, table, elsewhere)} There are: {names}.")
         return table[value]()
     if isinstance(value, base):
         return value
@@ -136,6 +151,7 @@ class NamedParametersMixin(BaseEstimator):
     """
 
     _named: Mapping[str, Callable[[Any], Any]] = {}
+    _elsewhere: Mapping[str, str] = {}  # what other libraries call a parameter, to our name
     _dictionaries: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -200,10 +216,7 @@ class NamedParametersMixin(BaseEstimator):
         for key, value in params.items():
             name, delimiter, rest = key.partition("__")
             if name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has no parameter {name!r}.{nearest(name, known)} "
-                    f"It has: {', '.join(known)}."
-                )
+                raise ValueError(unknown_parameter(type(self), name, known))
             if delimiter:
                 nested.setdefault(name, {})[rest] = value
             else:

@@ -625,6 +625,23 @@ class NegativeLogLikelihood(Loss):
         return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
 
 
+_ELSEWHERE = {
+    "mse": "squared_error",
+    "l2": "squared_error",
+    "least_squares": "squared_error",
+    "mae": "absolute_error",
+    "l1": "absolute_error",
+    "smooth_l1": "huber",
+    "pinball": "quantile",
+    "bce": "log_loss",
+    "cross_entropy": "log_loss",
+    "crossentropy": "log_loss",
+    "logistic": "log_loss",
+    "nll": "negative_log_likelihood",
+}
+"""Losses as other libraries call them, to our names; for messages."""
+
+
 def get_loss(loss: object) -> Loss:
     """Return the loss that a name stands for.
 
@@ -651,7 +668,7 @@ def get_loss(loss: object) -> Loss:
     >>> get_loss("huber").set_params(epsilon=1.5)
     Huber(epsilon=1.5)
     """
-    return lookup("loss", LOSSES, loss, Loss)
+    return lookup("loss", LOSSES, loss, Loss, _ELSEWHERE)
 
 
 def get_loss_names() -> list[str]:

@@ -6,7 +6,7 @@
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -104,8 +104,13 @@ def _is_choice(value: object, choice: object) -> bool:
     return isinstance(value, type(choice)) and value == choice
 
 
-def nearest(word: object, words: Iterable[object]) -> str:
-    """A hint for a message: the word that was probably meant, or nothing; case does not count."""
+def nearest(word: object, words: Iterable[object], elsewhere: Mapping[str, str] | None = None) -> str:
+    """A hint for a message: the word that was probably meant, or nothing; case does not count.
+
+    ``elsewhere`` maps what other libraries call it to our word.
+    """
+    if elsewhere and str(word).lower() in elsewhere:
+        return f" Did you mean {elsewhere[str(word).lower()]!r}?"
     candidates = {str(candidate).lower(): str(candidate) for candidate in words}
     close = difflib.get_close_matches(str(word).lower(), candidates, n=1)
     return f" Did you mean {candidates[close[0]]!r}?" if close else ""

@@ -464,3 +464,62 @@ def test_lookup_refuses_everything_else(value, error, message):
     """An unknown name with the nearest, a class with the call that is missing."""
     with pytest.raises(error, match=re.escape(message)):
         get_toy(value)
+
+
+# Words of other libraries.
+
+
+MADE_WITH = {
+    "learning_rate": "AnalyticClassifier has no parameter 'learning_rate'. Did you mean 'optimizer__learning_rate'?",
+    "lr": "AnalyticClassifier().set_params(optimizer__learning_rate=...) sets it, or pass an object.",
+    "epochs": "Did you mean 'max_iter'?",
+    "patience": "Did you mean 'n_iter_no_change'?",
+    "max_itr": "Did you mean 'max_iter'?",
+    "loss__epsilon": "AnalyticClassifier().set_params(loss__epsilon=1) sets it, or pass an object as 'loss'.",
+}
+
+
+@pytest.mark.parametrize("name", MADE_WITH)
+def test_a_parameter_that_does_not_exist_is_refused_by_the_class_that_was_called(name):
+    """In the constructor and in set_params, with our word for it."""
+    with pytest.raises(TypeError, match=re.escape(MADE_WITH[name])):
+        AnalyticClassifier(**{name: 1})
+    if "__" not in name:
+        with pytest.raises(ValueError, match=f"AnalyticClassifier has no parameter {name!r}. Did you mean"):
+            AnalyticClassifier().set_params(**{name: 1})
+
+
+def test_a_subclass_may_have_parameters_of_its_own():
+    """Named ones, and any."""
+
+    class Named(AnalyticRegressor):
+        def __init__(self, degree=2, max_iter=3):
+            super().__init__(max_iter=max_iter)
+            self.degree = degree
+
+    class Any(AnalyticRegressor):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+
+    assert Named(degree=3).degree == 3
+    assert Any(max_iter=7).max_iter == 7
+    with pytest.raises(TypeError, match="Named has no parameter 'dgree'. Did you mean 'degree'"):
+        Named(dgree=3)
+    with pytest.raises(TypeError, match="AnalyticRegressor|unexpected keyword"):
+        Any(dgree=3)
+
+
+@pytest.mark.parametrize(("word", "ours"), [("mse", "squared_error"), ("BCE", "log_loss"), ("nll", "negative_log")])
+def test_losses_of_other_libraries_are_suggested(word, ours):
+    """By our names."""
+    with pytest.raises(ValueError, match=f"Unknown loss '{word}'. Did you mean '{ours}"):
+        get_loss(word)
+
+
+def test_the_order_of_optax_is_refused():
+    """The message says what `update` takes."""
+    theta = np.ones(2)
+    optimizer = get_optimizer("adam")
+    state = optimizer.init(theta)
+    with pytest.raises(TypeError, match=r"update takes \(state, theta, grads\).*got a ndarray as state"):
+        optimizer.update(np.ones(2), state, theta)

@@ -57,7 +57,7 @@ from . import problem, routing
 from .inputs import ArrayData, ChunkData, read_arrays, read_chunks
 from .samples import read_weight, read_X
 from .scoring import default_score, score_by
-from .settings import check_settings, in_batches
+from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
 
@@ -93,6 +93,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     _named = {"optimizer": get_optimizer, "loss": get_loss}
     _dictionaries = ("model_params",)
+    _elsewhere = ELSEWHERE
     _default_model: Mapping[str, Callable[..., Any]]
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
     _training: Training
@@ -152,6 +153,14 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+
+    __signature__ = SignatureOfInit()
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Refuse a parameter that does not exist, in words that name the class that was called."""
+        refuse_unknown(cls, settings)
+        made: Self = super().__new__(cls)
+        return made
 
     # The way through fit.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
+from ..hyperparameters import unknown_parameter
 from ..optimizers import get_optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
@@ -28,6 +30,21 @@ RANGES: Mapping[str, Range] = {
     "check_gradient": (True, False, "warn"),
     "warm_start": bool,
 }
+
+
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("learning_rate", "lr", "learning_rate_init", "eta0", "step_size"), "optimizer__learning_rate"),
+    **dict.fromkeys(("epochs", "n_epochs", "max_epochs", "n_iter", "maxiter"), "max_iter"),
+    **dict.fromkeys(("weight_decay", "l2", "reg", "penalty"), "alpha"),
+    **dict.fromkeys(("solver", "opt", "method"), "optimizer"),
+    **dict.fromkeys(("seed", "rng"), "random_state"),
+    **dict.fromkeys(("params", "theta", "x0", "p0"), "init"),
+    "patience": "n_iter_no_change",
+    "fun": "loss",
+    "jac": "gradient",
+    "grad": "gradient",
+}
+"""Parameters as other libraries call them, to ours; for messages."""
 
 
 def trains_by_batches(estimator: Any) -> bool:
@@ -205,6 +222,38 @@ def _extended(shared: Any, own: Any) -> inspect.Signature:
     parameters = dict(inspect.signature(shared).parameters)
     parameters |= {p.name: p for p in inspect.signature(own).parameters.values() if p.kind is p.KEYWORD_ONLY}
     return inspect.Signature(list(parameters.values()))
+
+
+def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
+    """Raise if an estimator is made with a parameter that its class does not have."""
+    known = _parameters_of(cls)
+    for name in () if known is None else sorted(settings.keys() - known):
+        owner = name.partition("__")[0]
+        if owner in (known or ()):  # of what is behind a name or an object
+            raise TypeError(
+                f"{cls.__name__} takes no {name!r} when it is made. {cls.__name__}().set_params("
+                f"{name}={settings[name]!r}) sets it, or pass an object as {owner!r}."
+            )
+        nested = ELSEWHERE.get(name, "")
+        how = f" {cls.__name__}().set_params({nested}=...) sets it, or pass an object." if "__" in nested else ""
+        raise TypeError(f"{unknown_parameter(cls, name, sorted(known or ()))}{how}")
+
+
+class SignatureOfInit:
+    """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
+
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        _, *parameters = inspect.signature(owner.__init__).parameters.values()
+        return inspect.Signature(parameters)
+
+
+@functools.cache
+def _parameters_of(cls: Any) -> frozenset[str] | None:
+    """Names of the parameters of a class; None if its constructor takes any."""
+    parameters = inspect.signature(cls.__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return frozenset(parameters) - {"self"}
 
 
 def check_settings(estimator: Any) -> None:

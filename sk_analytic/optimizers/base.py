@@ -206,7 +206,13 @@ class Optimizer:
             For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
             blocks is not read.
         """
-        optimizer, bound_to, step = state._bound
+        try:
+            optimizer, bound_to, step = state._bound
+        except AttributeError:
+            raise TypeError(
+                f"update takes (state, theta, grads), in this order, and the state comes from init; got a "
+                f"{type(state).__name__} as state. In optax's order the gradient comes first."
+            ) from None
         if theta is bound_to and self is optimizer and not missing and not sparse_grads:
             step(grads)
         elif state.layout is None:
