@@ -559,7 +559,7 @@ BAD_PARAMETERS = [
     ("shuffle", "yes", "shuffle must be True or False; got 'yes'"),
     ("tol", -1e-3, r"tol must be a number in \[0, inf\); got -0.001"),
     ("tol", None, "tol must be a number in .*; got None"),
-    ("n_iter_no_change", 0, r"n_iter_no_change must be a number in \[1, inf\); got 0"),
+    ("n_iter_no_change", 0, r"n_iter_no_change must be a number in \[1, inf\]; got 0"),
     ("early_stopping", 1, "early_stopping must be True or False; got 1"),
     ("scoring", "r3", "The 'scoring' parameter of check_scoring must be a str among .* Got 'r3' instead"),
     ("scoring", 3, "scoring must be the name of a scorer, a callable or None; got 3"),
