@@ -354,9 +354,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         prepared = self._prepare(data, before, incremental=incremental)
         prepared.training.fingerprint = fingerprint
         if before is None:
-            training = prepared.training
-            preface = problem.preface_of(self, training.objective)
-            problem.look_at(training, prepared.rows[0], self.check_gradient, preface)
+            problem.look_at(self, prepared.training, prepared.rows[0])
         warning = self._run(prepared, incremental, watch)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
@@ -386,9 +384,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             data, held_out = data.split(self, seed)
         else:
             data = data.scaled()  # type: ignore[union-attr]
-        training = self._new_training(data, before, seed, optimizer, held_out is not None, incremental)
+        first = data.first
+        training = self._new_training(data, first, before, seed, optimizer, held_out is not None, incremental)
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
-        problem.require_suitable(training.objective, training.phases, rows, data.first.sample_weight is not None)
+        problem.require_suitable(training.objective, training.phases, rows, first.sample_weight is not None)
         return Prepared(training, rows, held_out, data.given)
 
     def _prepare_start(
@@ -425,13 +424,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         training, [rows] = self._prepare_start(
             X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
         )
-        preface = problem.preface_of(self, training.objective)
-        problem.look_at(training, rows, self.check_gradient, preface)
+        problem.look_at(self, training, rows)
         return training.objective, training.theta, rows
 
     def _new_training(
         self,
         data: ArrayData | ChunkData,
+        first: Batch,
         before: Before | None,
         seed: int,
         optimizer: Any,
@@ -439,7 +438,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         incremental: bool,
     ) -> Training:
         """Bind the callables to the first samples, and lay out θ."""
-        first = data.first
         model = problem.bind(self, first.columns)
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter

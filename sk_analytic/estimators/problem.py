@@ -159,9 +159,10 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     return {"batch_size": batch_size, "shuffle": settings.shuffle and not full_batch, "seed": seed}
 
 
-def look_at(training: Training, rows: Rows, check_gradient: bool | str, preface: str) -> None:
+def look_at(settings: Any, training: Training, rows: Rows) -> None:
     """Before the first step: does the prediction fit, is the gradient right?"""
     objective, theta, targets = training.objective, training.theta, training.targets
+    check_gradient = settings.check_gradient
     batch = rows.first.everything.head(CHECKED_SAMPLES).read_only() if check_gradient is False else batch_to_check(rows)
     try:
         with noted("In the first look at the callables, before the first step."):
@@ -178,11 +179,16 @@ def look_at(training: Training, rows: Rows, check_gradient: bool | str, preface:
     from ..gradient_check import require_right
 
     training.report = require_right(
-        objective, theta, batch, seed=training.seed, preface=preface, only_warn=check_gradient == "warn"
+        objective,
+        theta,
+        batch,
+        seed=training.seed,
+        preface=_preface(settings, objective),
+        only_warn=check_gradient == "warn",
     )
 
 
-def preface_of(settings: Any, objective: Objective) -> str:
+def _preface(settings: Any, objective: Objective) -> str:
     """What to say before the report on a wrong gradient: it may belong to another loss than the default."""
     if objective.model.gradient_form.gives_value or objective.loss is None or settings.loss != settings._default_loss():
         return ""

@@ -198,9 +198,15 @@ class Training:
         return self.theta if self.state is None else eval_params(self.theta, self.method, self.state)
 
     def begin(self) -> None:
-        """Make the state of the first phase, or accept that of the run before."""
-        self.method = self.phases[0][0]
-        self._begin_method()
+        """Make the state of the first phase, or accept the present one; a full-batch method has none."""
+        self.method = method = self.phases[0][0]
+        state, theta = self.state, self.theta
+        if isinstance(method, FullBatch):
+            self.state = None
+        elif state is not None and method.accepts(state, theta.vector, theta.layout):
+            _make_writeable(state)
+        else:
+            self.state = method.init(theta.vector, blocks=theta.layout)
 
     def run(
         self, rows: Sequence[Rows], monitor: Monitor, n_iter_no_change: float, incremental: bool = False
@@ -251,16 +257,6 @@ class Training:
         self.phases = self.phases[1:]
         self.begin()
         self.stopping.begin_phase(self.stopping.phase + 1, self.history)
-
-    def _begin_method(self) -> None:
-        """Make the state of a method, or accept the present one; a full-batch method has none."""
-        method, state, theta = self.method, self.state, self.theta
-        if isinstance(method, FullBatch):
-            self.state = None
-        elif state is not None and method.accepts(state, theta.vector, theta.layout):
-            _make_writeable(state)
-        else:
-            self.state = method.init(theta.vector, blocks=theta.layout)
 
     def _run_phase(self, monitor: Monitor, n_iter_no_change: float) -> NotConverged | None:
         """Train by one method; return why it has not converged, or None."""
