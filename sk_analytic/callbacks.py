@@ -13,12 +13,12 @@ import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from .callback_support import require_callbacks
+from .equality import is_same
 from .exceptions import noted
 from .parameters import Layout
 from .persistence import replacing, require_place
@@ -102,8 +102,8 @@ class Checkpoint(_Callback):
         ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
     resume : bool, default=False
         Whether `fit` resumes from the file if it exists. The file must come from a fit with the same parameters
-        (``verbose`` and ``warm_start`` aside) and the same data, of which a checksum is kept: for data in chunks,
-        each is read once more for it. Another file is an error that says what differs, and nothing is trained.
+        (``verbose`` and ``warm_start`` aside) and the same data, of which a checksum is kept. Another file is an error
+        that says what differs, and nothing is trained.
     load : callable, default=pickle.load
         ``load(file) -> estimator``, the counterpart of ``dump``: ``joblib.load``, or for skops
         ``lambda file: skops.io.load(file, trusted=...)``. Loading a pickle runs what is in it: resume only from files
@@ -243,9 +243,7 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
     if type(earlier) is not type(estimator) or training is None:
         raise ValueError(f"{path} holds no fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}")
     if training.fingerprint is None:
-        raise ValueError(
-            f"{path} was written without resume=True, so it does not say which data it was fitted on. {cure}"
-        )
+        raise ValueError(f"{path} was written in partial_fit, which fit cannot resume. {cure}")
     ours, theirs = estimator.get_params(deep=False), earlier.get_params(deep=False)
     found = estimator._named  # a name means the same as its object
     for name, value in ours.items():
@@ -253,49 +251,15 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         if name == "random_state":
             same = (before is None) if seed is None else seed == training.seed
         elif name in found and value is not None and before is not None and not callable(value):
-            same = _is_same(found[name](value), found[name](before))
+            same = is_same(found[name](value), found[name](before))
         else:
-            same = name in ("verbose", "warm_start") or _is_same(value, before)
+            same = name in ("verbose", "warm_start") or is_same(value, before)
         if not same:
             raise ValueError(f"{path} holds a fit with {name}={before!r}; it is {value!r} now. {cure}")
     for name in sorted({*fingerprint, *training.fingerprint}):
         before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
         if before != now:
             raise ValueError(f"{path} holds a fit on other data: {name} was {before}; it is {now} now. {cure}")
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    """Whether two parameters mean the same, also if one was loaded from a file."""
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, FunctionType):  # by value: cloudpickle copies functions
-        return _is_same(_code_of(a), _code_of(b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_is_same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_is_same, a, b))
-    if isinstance(a, np.ndarray):
-        return a.dtype == b.dtype and np.array_equal(a, b)
-    if hasattr(a, "get_params") and not isinstance(a, type):
-        return _is_same(a.get_params(deep=False), b.get_params(deep=False))
-    try:
-        return bool(a == b) or _is_same(a.__reduce_ex__(2)[1:3], b.__reduce_ex__(2)[1:3])
-    except Exception:  # whatever an object of the user's may raise
-        return False
-
-
-def _code_of(function: Any) -> tuple[Any, ...]:
-    """What a function does, as far as it can be compared: not where it is written."""
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return _operations(function.__code__), function.__defaults__, function.__kwdefaults__, cells
-
-
-def _operations(code: CodeType) -> tuple[Any, ...]:
-    """What a code does, with the functions that are defined in it."""
-    constants = [_operations(value) if isinstance(value, CodeType) else value for value in code.co_consts]
-    return code.co_name, code.co_code, code.co_names, constants
 
 
 class _Log(_Callback):

@@ -9,10 +9,10 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import BaseEstimator
 
 from .display import shows_what_was_set
+from .equality import is_same
 from .trust import enter_subclass
 from .typing import T
 from .validation import Range, check_range, nearest
@@ -231,12 +231,12 @@ class NamedParametersMixin(BaseEstimator):
         """Return the value of a parameter after changes to what lies behind it."""
         if name in self._dictionaries and (value is None or isinstance(value, dict)):
             merged = {**(value or {}), **changes}
-            unchanged = value is not None and _all_same(value, merged)
+            unchanged = value is not None and is_same(value, merged)
             return value if unchanged else merged
         if isinstance(value, str) and name in self._named:
             found = self._named[name](value)
             current = found.get_params()
-            if _all_same({key: current.get(key, _ABSENT) for key in changes}, changes):
+            if is_same({key: current.get(key, _ABSENT) for key in changes}, changes):
                 return value
             self._refuse_unknown(name, value, changes, current)
             return found.set_params(**changes)
@@ -259,19 +259,3 @@ class NamedParametersMixin(BaseEstimator):
 
 
 _ABSENT = object()
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two values are certainly equal, and of one type."""
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    try:
-        return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
-    except Exception:  # tables, dicts of arrays: who cannot say is not the same
-        return False
-
-
-def _all_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)

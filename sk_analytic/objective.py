@@ -120,6 +120,13 @@ class Objective:
         return other
 
     @property
+    def meaning(self) -> tuple[Any, ...]:
+        """What its value depends on beside θ and the samples, for a comparison with another objective."""
+        receivers = (self.model.forward, self.model.gradient, self.model.loss)
+        callables = [None if r is None else (r.function, r.settings) for r in receivers]
+        return callables, self.loss, self.penalties, self.reduction
+
+    @property
     def has_value(self) -> bool:
         """Whether the loss can be had at all, beside the gradient."""
         return self.model.has_value or self.loss is not None

@@ -225,7 +225,8 @@ def test_imports_run_downward():
 @pytest.mark.parametrize("rule", ["dog", "prodigy"])
 def test_rules_that_begin_with_tiny_steps_are_waited_for(rule):
     """By default they train to the end: epochs in which they find their scale are no lack of improvement."""
-    assert AnalyticRegressor(optimizer=rule, random_state=0).fit(X, Y).score(X, Y) > 0.999
+    y = Y + 0.01 * np.random.default_rng(1).normal(size=len(Y))
+    assert AnalyticRegressor(optimizer=rule, max_iter=300, random_state=0).fit(X, y).score(X, y) > 0.999
 
 
 def test_a_rising_loss_is_no_convergence():

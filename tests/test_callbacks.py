@@ -1022,10 +1022,10 @@ def test_a_checkpoint_of_another_fit_is_refused(settings, data, message, tmp_pat
 
 @needs_callbacks
 def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
-    """A file of another estimator, and one that was written without resume."""
+    """A file of another estimator, and one of a training that no fit began."""
     path = tmp_path / "model.pkl"
-    make().set_callbacks(Checkpoint(path)).fit(X, Y)
-    with pytest.raises(ValueError, match="was written without resume=True"):
+    path.write_bytes(pickle.dumps(resuming(path).set_callbacks().partial_fit(X, Y)))
+    with pytest.raises(ValueError, match="was written in partial_fit, which fit cannot resume"):
         resuming(path).fit(X, Y)
     path.write_bytes(pickle.dumps(make(AnalyticDensity).fit(X)))
     with pytest.raises(ValueError, match="holds no fit of AnalyticRegressor; got AnalyticDensity"):

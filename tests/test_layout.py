@@ -31,7 +31,8 @@ GROUND = {
     "importable": set(),
     "finite_differences": {"typing"},
     "display": set(),
-    "hyperparameters": {"display", "trust", "typing", "validation"},
+    "equality": set(),
+    "hyperparameters": {"display", "equality", "trust", "typing", "validation"},
     "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},
 }
 

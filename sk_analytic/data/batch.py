@@ -7,6 +7,7 @@ resume meets the same rows.
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,6 +99,21 @@ class Batch:
         columns = {name: change(column) for name, column in self.columns.items()}
         weight = None if self.sample_weight is None else change(self.sample_weight)
         return Batch(change(self.X), columns, weight, self.position)
+
+
+def identity(X: Any, columns: Mapping[str, Array], sample_weight: Array | None) -> dict[str, str]:
+    """Return what identifies arrays, by name: shape, dtype and a checksum of the values."""
+    arrays = {"X": X, **columns, "sample_weight": sample_weight}
+    return {name: _identity_of(array) for name, array in arrays.items() if array is not None}
+
+
+def _identity_of(array: Any) -> str:
+    parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
+    total = 0
+    for part in parts:
+        values: Any = repr(part.tolist()).encode() if part.dtype == object else np.ascontiguousarray(part)
+        total = zlib.crc32(values, total)
+    return f"shape {tuple(array.shape)}, {array.dtype}, checksum {total:08x}"
 
 
 def read_only(array: Any) -> Any:

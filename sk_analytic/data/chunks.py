@@ -21,7 +21,7 @@ from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
 from .arrays import ArrayRows, draw, sampled, stacked
-from .batch import CALLABLE, CHUNKS, Batch, generator
+from .batch import CALLABLE, CHUNKS, Batch, generator, identity
 from .rows import BatchedRows, BatchObjective
 
 FORMS = (
@@ -171,19 +171,21 @@ _WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
 class Extent(NamedTuple):
-    """How much a chunk holds: rows, those that have a weight, and the sum of weights."""
+    """What a chunk holds: rows, those that have a weight, the sum of weights, and what identifies its arrays."""
 
     n: int
     n_weighted: int
     sum_of_weights: float
+    identity: dict[str, str]
 
     @classmethod
     def of(cls, X: Any, columns: Mapping[str, Array], sample_weight: Array | None) -> Extent:
         """Measure the rows of a chunk."""
-        n = X.shape[0]
-        if sample_weight is None:
-            return cls(n, n, float(n))
-        return cls(n, int(np.count_nonzero(sample_weight)), float(sample_weight.sum()))
+        n = n_weighted = X.shape[0]
+        sum_of_weights = float(n)
+        if sample_weight is not None:
+            n_weighted, sum_of_weights = int(np.count_nonzero(sample_weight)), float(sample_weight.sum())
+        return cls(n, n_weighted, sum_of_weights, identity(X, columns, sample_weight))
 
 
 class Chunks:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -340,10 +341,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self, data: ArrayData | ChunkData, before: Before | None, *, incremental: bool = False, watch: Any = None
     ) -> Self:
         """Train on what was read, and publish; ``watch(theta)`` sees θ before and after each epoch."""
-        fingerprint = None
+        fingerprint = None if incremental else data.fingerprint()
         checkpoint = None if incremental else resumable(self)
         if checkpoint is not None:
-            fingerprint = data.fingerprint()
             seed = None if self.random_state is None else problem.draw_seed(copy.deepcopy(self.random_state))
             earlier = checkpoint.resumed(self, fingerprint, seed)
             if earlier is not None:
@@ -351,8 +351,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 if before.training.finished:
                     self._publish(before.training, earlier.params_)
                     return self
-        prepared = self._prepare(data, before, incremental=incremental)
-        prepared.training.fingerprint = fingerprint
+        prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
         if before is None:
             problem.look_at(self, prepared.training, prepared.rows[0])
         warning = self._run(prepared, incremental, watch)
@@ -369,6 +368,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         seed: int | None = None,
         optimizer: Any = None,
         holds_out: bool = True,
+        fingerprint: dict[str, Any] | None = None,
     ) -> Prepared:
         """Make a training of data; nothing of this estimator or of ``before`` is changed.
 
@@ -385,7 +385,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         else:
             data = data.scaled()  # type: ignore[union-attr]
         first = data.first
-        training = self._new_training(data, first, before, seed, optimizer, held_out is not None, incremental)
+        criterion = None if fingerprint is None else problem.criterion(self, fingerprint)
+        training = self._new_training(data, first, before, seed, optimizer, criterion, incremental)
+        training.fingerprint = fingerprint
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
         problem.require_suitable(training.objective, training.phases, rows, first.sample_weight is not None)
         return Prepared(training, rows, held_out, data.given)
@@ -434,7 +436,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         before: Before | None,
         seed: int,
         optimizer: Any,
-        scored: bool,
+        criterion: dict[str, Any] | None,
         incremental: bool,
     ) -> Training:
         """Bind the callables to the first samples, and lay out θ."""
@@ -442,7 +444,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter
         targets = data.targets if before is None else before.training.targets
-        known: dict[str, Any] = {"targets": targets, "features": data.features}
+        known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
         if before is None:
             theta = problem.starting_theta(model, first, seed, targets.n_outputs)
             objective = problem.make_objective(self, model, first.columns, theta.layout)
@@ -450,7 +452,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
         objective = problem.make_objective(self, model, first.columns, layout)
-        settings = {"scored": scored, "incremental": incremental, "resume": before.resume, **known}
+        settings = {"incremental": incremental, "resume": before.resume, **known}
         return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
 
     @with_callbacks
@@ -496,6 +498,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             verbose=self.verbose,
             stopping=training.stopping,
             watch=watch,
+            rounding=8 * float(np.finfo(training.theta.vector.dtype).eps),
+            largest_score=training.targets.largest_score if self.scoring is None else math.inf,
         )
 
     def _scorer_on(self, training: Training, held_out: Rows) -> Callable[[Parameters], float]:

@@ -7,18 +7,16 @@ training asks of data: ``first``, ``split`` into what trains and what is held ou
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
 from ..callback_support import GivenRows
 from ..data.arrays import ArrayRows, scale_to_mean_one
-from ..data.batch import HELD_OUT, Batch, generator
+from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import ChunkRows, Chunks, Source
 from ..data.rows import Rows
 from ..exceptions import noted
@@ -109,22 +107,18 @@ class ArrayData:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the data, by name: shape, dtype and a checksum of the values."""
-        arrays = {"X": self.X, **self.columns, "sample_weight": self.sample_weight}
-        found = {name: _identity(array) for name, array in arrays.items() if array is not None}
-        if "feature_names_in_" in self.features:
-            found["columns"] = ", ".join(self.features["feature_names_in_"])
-        if self.validation is not None:
-            found |= {f"{name}_val": value for name, value in self.validation.fingerprint().items()}
-        return found
+        found: dict[str, Any] = identity(self.X, self.columns, self.sample_weight)
+        return found | _identity_beside(self)
 
 
-def _identity(array: Any) -> str:
-    parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
-    total = 0
-    for part in parts:
-        values: Any = repr(part.tolist()).encode() if part.dtype == object else np.ascontiguousarray(part)
-        total = zlib.crc32(values, total)
-    return f"shape {tuple(array.shape)}, {array.dtype}, checksum {total:08x}"
+def _identity_beside(data: ArrayData | ChunkData) -> dict[str, Any]:
+    """What identifies the names of the columns and the samples to score, if there are any."""
+    found: dict[str, Any] = {}
+    if "feature_names_in_" in data.features:
+        found["columns"] = ", ".join(data.features["feature_names_in_"])
+    if data.validation is not None:
+        found |= {f"{name}{OF_VALIDATION}": value for name, value in data.validation.fingerprint().items()}
+    return found
 
 
 @dataclass(frozen=True)
@@ -188,12 +182,12 @@ class ChunkData:
         return [number for number in numbers if number not in held_out], rows
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the data: a checksum of every chunk, for which each is read once more."""
+        """Return what identifies the data: what the first pass noted of every chunk."""
         found: dict[str, Any] = {}
         for number in self.numbers:
-            of_chunk = self._as_arrays(number).fingerprint()
+            of_chunk = self.chunks.extents[number].identity
             found |= {f"{name} of chunk {number}": value for name, value in of_chunk.items()}
-        return found
+        return found | _identity_beside(self)
 
     def _as_arrays(self, number: int) -> ArrayData:
         X, columns, weight = self.chunks.arrays(number)

@@ -15,6 +15,7 @@ from ..data.batch import CHECK, INIT, Batch
 from ..data.rows import Rows
 from ..exceptions import ParameterStructureError, noted
 from ..losses import Loss, get_loss
+from ..model.argument_names import OF_VALIDATION
 from ..model.callables import Model
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
@@ -85,6 +86,16 @@ def _named_loss(settings: Any, columns: Mapping[str, Array], model: Model) -> Lo
     loss.check()
     settings._check_loss(loss, columns)
     return loss
+
+
+def criterion(settings: Any, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what epochs are judged by: the samples that train, or held-out ones and who scores them."""
+    passed = {name: value for name, value in fingerprint.items() if name.endswith(OF_VALIDATION)}
+    others = {name: value for name, value in fingerprint.items() if name not in passed}
+    if not settings.early_stopping:
+        return others
+    held_out = passed or {**others, "validation_fraction": settings.validation_fraction, "shuffle": settings.shuffle}
+    return {"scoring": settings.scoring, **held_out}
 
 
 def require_weights_accepted(model: Model, weight: Array | None) -> None:

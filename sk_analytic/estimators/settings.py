@@ -116,11 +116,12 @@ SHARED_DOC = """
     shuffle : bool, default=True
         Whether to draw a new order of the rows for each epoch.
     tol : float, default=1e-4
-        An epoch that does not gain more is no improvement. For full-batch optimizers the tolerance on the
-        gradient.
+        Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
+        first epoch if that is less. For full-batch optimizers the tolerance on the gradient.
     n_iter_no_change : int or inf, default=10
         Training stops after more than so many epochs in a row without improvement of the training loss, of
-        the validation score, or of the gradient's norm where there is no loss. NaN is no improvement.
+        the validation score, or of the gradient's norm if there is no loss. A score of NaN is no improvement,
+        and epochs without an update do not count.
         With ``np.inf`` training takes ``max_iter`` epochs, as planned: there is no warning.
     early_stopping : bool, default=False
         Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
@@ -138,7 +139,8 @@ SHARED_DOC = """
         Seed of the starting parameters, the orders, the split and the callables' ``rng``.
     warm_start : bool, default=False
         Whether `fit` goes on from where the last one ended: parameters, optimizer state, epochs, and the count of
-        epochs without improvement if that had not yet stopped it. Two fits of 50 epochs then are one of 100, to
+        epochs without improvement if that had not yet stopped it; the count begins anew if the loss, the penalty,
+        the samples or the scoring are others. Two fits of 50 epochs then are one of 100, to
         the bit, also if the estimator was in a file meanwhile. A full-batch optimizer begins anew at the
         parameters: what it knew of the curvature is not kept.
     verbose : int, default=0

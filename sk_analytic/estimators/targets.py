@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ class Targets:
     n_outputs = 1  # what `init` is told
     smallest_held_out = 1
     scores_by_loss = False  # rather than by predictions
+    largest_score = math.inf
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -113,6 +115,7 @@ class RegressionTargets(Targets):
     """
 
     smallest_held_out = 2  # R² of one sample is not defined
+    largest_score = 1.0
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -161,6 +164,8 @@ class ClassTargets(Targets):
         For several labels the indices of their columns.
     multilabel : bool
     """
+
+    largest_score = 1.0
 
     def __init__(self, classes: Array, multilabel: bool) -> None:
         self.classes, self.multilabel = classes, multilabel

@@ -121,6 +121,11 @@ class Receiver:
         self.__dict__.update(state)
         self._prepare()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model parameters that it receives, by name."""
+        return self._fixed
+
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == columns.keys():

@@ -682,7 +682,8 @@ class ReduceOnPlateau(_OfState):
     It sees the ``loss_curve`` of the optimizer's state, to which an estimator adds what its ``loss_curve_`` has, or,
     with early stopping, minus the validation score, by which training is stopped then. In a loop of your own, append
     the loss of each epoch. Without a loss it stays as it is. It is a function of that
-    curve: a hyperparameter that you change counts as if it had always been so.
+    curve: a hyperparameter that you change counts as if it had always been so. An infinite loss ends what later ones
+    are compared with.
 
     As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with an ``eps`` of 0. A relative threshold is taken of
     the loss's size, so that a negative loss works; torch then takes what is a little worse for better.
@@ -761,8 +762,11 @@ class ReduceOnPlateau(_OfState):
         return descent.value
 
     def _see(self, descent: _Descent, loss: float) -> None:
-        """Take in the loss of one more epoch."""
+        """Take in the loss of one more epoch; an infinite one ends what later ones are compared with."""
         descent.seen += 1
+        if loss == math.inf:
+            descent.best, descent.without = loss, 0
+            return
         if self._is_better(loss, descent.best):
             descent.best, descent.without = loss, 0
         else:

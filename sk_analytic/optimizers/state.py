@@ -7,6 +7,7 @@ scratch) is built again from it and the optimizer, when first needed.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -99,6 +100,11 @@ class LinkState:
             view.flags.writeable = False
         return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
+    def copy(self) -> LinkState:
+        """Return a copy with slots of its own."""
+        slots = {name: slot.copy() for name, slot in self.slots.items()}
+        return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
+
     def __repr__(self) -> str:
         return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
 
@@ -178,6 +184,38 @@ class State:
         twin.links = [link.snapshot() for link in self.links]
         return twin
 
+    def copy(self) -> State:
+        """Return a copy with slots of its own."""
+        twin = copy.copy(self)
+        twin._drop_scratch()
+        twin.loss_curve, twin.grown = list(self.loss_curve), copy.copy(self.grown)
+        twin.links = [link.copy() for link in self.links]
+        return twin
+
+    def return_to(self, other: State) -> None:
+        """Become what another state of the same θ is, which is not to be used any more."""
+        for name, value in other.__getstate__().items():
+            setattr(self, name, value)
+        self._drop_scratch()
+
+    @property
+    def n_updates(self) -> int:
+        """Steps of the rules so far; calls of ``update`` in which a link let nothing pass have none."""
+        return max((now.t for link in self.links if link.is_rule for now, _ in link.records), default=0)
+
+    def not_finite(self) -> tuple[str, list[str]]:
+        """Name the first array, or number, of a link that is not finite, and its blocks; empty if all are."""
+        for link in self.links:
+            for name, slot in link.slots.items():
+                if not is_finite(slot):
+                    where = zip(self.names, self.slices, strict=True)
+                    return f"{link.kind}.{name}", [b for b, entries in where if not np.isfinite(slot[entries]).all()]
+            for now, blocks in link.records:
+                for name, value in now.memory.items():
+                    if not math.isfinite(value):
+                        return f"{link.kind}.{name}", [self.names[block] for block in blocks]
+        return "", []
+
     def flush_denormals(self) -> None:
         """Set entries of slots that are too small for full precision to zero.
 
@@ -202,6 +240,11 @@ class State:
             for start in range(0, slot.size, FLUSHED_AT_ONCE):
                 entries = slot[start : start + FLUSHED_AT_ONCE]
                 entries[np.abs(entries) < smallest] = 0
+
+    def forget_losses(self) -> None:
+        """Let schedules compare later losses with none of the present ones, which were judged by something else."""
+        self.loss_curve[-1:] = [math.inf for _ in self.loss_curve[-1:]]
+        self.notes.clear()
 
     def restart(self) -> None:
         """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""
@@ -309,6 +352,11 @@ def _copy(sources: Iterable[Any], targets: Iterable[Any], apart: Collection[int]
     for block, (source, target) in enumerate(zip(sources, targets, strict=True)):
         if block not in apart:
             target[...] = source
+
+
+def is_finite(vector: Array) -> bool:
+    """Whether all entries are finite; the square, which is faster, may overflow where none is infinite."""
+    return math.isfinite(np.vdot(vector, vector)) or bool(np.isfinite(vector).all())
 
 
 def is_vector(theta: Any) -> bool:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
+import scipy.linalg
 
+from ..contribution import Contribution
 from ..data.batch import Batch
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective, evaluator
 from ..optimizers.base import Optimizer
-from ..optimizers.state import State
+from ..optimizers.state import State, is_finite
 from ..parameters import Parameters
 from ..sparse_gradients import square
 from ..typing import Array
 from .divergence import HINTS, not_finite, not_finite_blocks
 from .interrupts import Interrupts
 from .progress import History, Monitor
+
+HUGE = 1e-8
+"""Share of the largest number: a step whose gradient has a larger square is looked at closely."""
 
 
 def train(
@@ -67,17 +72,21 @@ def train(
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
             monitor.epoch_begins()
-            loss, gradient_norm = loop.epoch(epoch)
+            n_updates = state.n_updates
+            loss, gradient_norm, slope = loop.epoch(epoch)
+            loop.require_finite(epoch)
             state.epoch += 1
             state.flush_denormals()
-            monitor.history.learning_rates[epoch] = state.learning_rates
             predicting = eval_params(theta, optimizer, state)
             with noted(f"After epoch {epoch} (counted from 0)."):
                 if sample:
                     loss = objective.mean_value(predicting, sample)
-                if optimizer.is_growing(state, theta.vector):
+                loop.keep(epoch, loss)
+                rates = monitor.history.learning_rates[epoch] = state.learning_rates
+                if optimizer.is_growing(state, theta.vector) or monitor.rises(max(rates.values(), default=0.0)):
                     monitor.wait()
-                if monitor.epoch_ended(predicting, loss, gradient_norm, state.loss_curve):
+                counts = state.n_updates != n_updates or not rates
+                if monitor.epoch_ended(predicting, loss, gradient_norm, slope, state.loss_curve, counts):
                     return True
     return False
 
@@ -115,28 +124,39 @@ class _Loop:
         history: History,
         interrupts: Interrupts,
     ) -> None:
-        self.theta, self.rows, self.history, self.interrupts = theta, rows, history, interrupts
+        self.theta, self.optimizer, self.state, self.rows = theta, optimizer, state, rows
+        self.history, self.interrupts = history, interrupts
         self.evaluate = evaluator(objective, theta, rows)
         self.update = optimizer.step_function(state, theta.vector)
         self.update_parts = partial(optimizer.update, state, theta.vector)  # where some blocks have no whole gradient
         self.finite = theta.vector.copy()
+        self.total = None if objective.has_value else np.empty_like(theta.vector)  # of the gradients of an epoch
+        self.huge = HUGE * float(np.finfo(theta.vector.dtype).max)
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
-    def epoch(self, epoch: int) -> tuple[float | None, float]:
-        """Return the mean loss over the samples of an epoch, or None, and the mean norm of the gradient."""
+    def epoch(self, epoch: int) -> tuple[float | None, float, float]:
+        """Return means over the samples of an epoch: of the loss, or None, and of the norm of the gradient.
+
+        The third is the norm of the mean gradient, which unlike the mean norm has no noise of batches, if there is no
+        loss at all to judge by.
+        """
         losses: float | None = 0.0
         norms, n = 0.0, 0
+        if self.total is not None:
+            self.total[...] = 0
         for loss, norm, n_samples in self.steps(epoch):
             losses = None if losses is None or loss is None else losses + loss * n_samples
             norms += norm * n_samples
             n += n_samples
-        self._require_finite_theta(epoch)
-        return (None if losses is None or not n else losses / n), (norms / n if n else math.nan)
+        norm = norms / n if n else math.nan
+        slope = norm if self.total is None or not n else _norm(self.total) / n
+        return (None if losses is None or not n else losses / n), norm, slope
 
     def steps(self, epoch: int) -> Iterator[tuple[float | Any, float, int]]:
         """Update θ batch by batch; yield the loss of each, the norm of its gradient and its number of samples."""
-        evaluate, update, interrupts, history = self.evaluate, self.update, self.interrupts, self.history
-        vdot, isfinite, sqrt = np.vdot, math.isfinite, math.sqrt
+        evaluate, interrupts, history = self.evaluate, self.interrupts, self.history
+        update, update_parts = self._updates()
+        vdot, sqrt, huge, total = np.vdot, math.sqrt, self.huge, self.total
         for step in range(self.rows.steps_per_epoch):
             try:
                 contribution = evaluate(epoch, step)
@@ -146,46 +166,92 @@ class _Loop:
             loss, gradient, n_samples, missing, sparse_grads = contribution
             if gradient is None:
                 continue
+            if total is not None:
+                total += contribution.dense().gradient * n_samples
             # Unlike dot, vdot does not warn where it overflows.
             size = square(gradient, sparse_grads) if sparse_grads else vdot(gradient, gradient)
-            if not isfinite(size if loss is None else size + loss):
-                self._refuse_not_finite(loss, contribution.dense().gradient, epoch, step)
+            is_huge = not -huge < (size if loss is None else size + loss) < huge
+            if is_huge:
+                before = self._before_huge_step(contribution, epoch, step)
+                update, update_parts = self._quiet()
             interrupts.updating = True
             try:
                 if sparse_grads:
-                    self.update_parts(gradient, missing=missing, sparse_grads=sparse_grads)
+                    update_parts(gradient, missing=missing, sparse_grads=sparse_grads)
                 elif missing:
-                    self.update_parts(gradient, missing=missing)
+                    update_parts(gradient, missing=missing)
                 else:
                     update(gradient)
                 history.n_steps += 1
             finally:
                 interrupts.updating = False
+            if is_huge:
+                self._after_huge_step(before, gradient, epoch, step)
             if interrupts.held is not None:
                 interrupts.deliver()
-            yield loss, sqrt(size), n_samples
+            yield loss, _norm(gradient) if is_huge else sqrt(size), n_samples
 
-    def _refuse_not_finite(self, loss: float | None, gradient: Array, epoch: int, step: int) -> None:
-        """Raise if the step is really not finite: a square may overflow where no entry does."""
-        where = f"in epoch {epoch}, batch {step} (both counted from 0)"
-        message = not_finite(self.theta, loss, gradient, where)
+    def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
+        calm = math.sqrt(self.huge)
+        rates = self.state.learning_rates.values()
+        is_calm = self.history.n_steps and all(0.0 < abs(rate) < calm for rate in rates)
+        return (self.update, self.update_parts) if is_calm else self._quiet()
+
+    def _quiet(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """The same without NumPy's warnings of an overflow, which is found otherwise."""
+        quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        return quiet(self.update), quiet(self.update_parts)
+
+    def _before_huge_step(self, contribution: Contribution, epoch: int, step: int) -> tuple[Array, State]:
+        """Raise if a step is not finite; return copies of what it may spoil if it is only huge."""
+        gradient = contribution.dense().gradient
+        message = not_finite(self.theta, contribution.loss, gradient, f"in {_where(epoch, step)}")
         if message is not None:
-            self._diverged(message)
+            message = f"{message} {self._cause()}"
+            self._diverge(message) if self._spoiled() else self._refuse(message)
+        return self.theta.vector.copy(), self.state.copy()
 
-    def _require_finite_theta(self, epoch: int) -> None:
-        """Keep θ at the end of an epoch; raise if an update has overflowed, though its gradient was finite."""
+    def _after_huge_step(self, before: tuple[Array, State], gradient: Array, epoch: int, step: int) -> None:
+        """Undo a step in which something overflowed, and raise."""
+        spoiled = self._spoiled()
+        if spoiled:
+            self.history.n_steps -= 1
+            self.theta.vector[...], kept = before
+            self.state.return_to(kept)
+            self._refuse(f"{spoiled} after {_where(epoch, step)}. {_too_large(gradient)}")
+
+    def require_finite(self, epoch: int) -> None:
+        """Raise at the end of an epoch if θ or the state has overflowed, though its gradients were finite."""
+        spoiled = self._spoiled()
+        if spoiled:
+            self._diverge(f"{spoiled} after epoch {epoch} (counted from 0). {self._cause()}")
+
+    def keep(self, epoch: int, loss: float | None) -> None:
+        """Keep θ at the end of an epoch; raise if the loss is not finite there."""
+        if loss is not None and not math.isfinite(loss):
+            self._diverge(f"The loss is {loss} after epoch {epoch} (counted from 0). {self._cause()}")
+        self.finite[...] = self.theta.vector
+
+    def _spoiled(self) -> str:
+        """Say what is not finite, of θ and the state; empty if all is."""
         vector = self.theta.vector
-        if math.isfinite(np.vdot(vector, vector)) or np.isfinite(vector).all():
-            self.finite[...] = vector
-            return
-        blocks = not_finite_blocks(self.theta.layout, vector)
-        self._diverged(f"The parameters are not finite after epoch {epoch} (counted from 0): block {blocks}.")
+        if not is_finite(vector):
+            return f"The parameters are not finite in block {not_finite_blocks(self.theta.layout, vector)}"
+        slot, blocks = self.state.not_finite()
+        return f"The {slot} is not finite in block {', '.join(map(repr, blocks))}" if slot else ""
 
-    def _diverged(self, message: str) -> NoReturn:
-        cause = self._cause()
-        if not np.isfinite(self.theta.vector).all():
-            self.theta.vector[...] = self.finite
-        raise DivergenceError(f"{message} {cause} The parameters are the last finite ones.")
+    def _diverge(self, message: str) -> NoReturn:
+        """Raise, with θ as it was at the end of the last epoch; the optimizer begins there anew."""
+        self.theta.vector[...] = self.finite
+        fresh = self.optimizer.init(self.theta.vector, blocks=self.theta.layout)
+        fresh.step, fresh.epoch, fresh.loss_curve = self.state.step, self.state.epoch, self.state.loss_curve
+        self.state.return_to(fresh)
+        self._refuse(message)
+
+    @staticmethod
+    def _refuse(message: str) -> NoReturn:
+        raise DivergenceError(f"{message} The parameters are the last finite ones.")
 
     def _cause(self) -> str:
         if not self.history.n_steps:
@@ -193,3 +259,21 @@ class _Loop:
         size = np.nan_to_num(np.abs(self.theta.vector), nan=np.inf).max()
         growth = float(size) / max(self.size_at_start, 1.0)
         return HINTS["later"] if growth < 10 else HINTS["grown"].format(growth=growth)
+
+
+def _where(epoch: int, step: int) -> str:
+    return f"epoch {epoch}, batch {step} (both counted from 0)"
+
+
+def _norm(gradient: Array) -> float:
+    """The norm of a gradient whose square may overflow."""
+    return float(scipy.linalg.norm(gradient, check_finite=False))
+
+
+def _too_large(gradient: Array) -> str:
+    """Say how large a gradient is that made something overflow, and what to do."""
+    wider = "" if gradient.dtype == np.float64 else " use float64,"
+    return (
+        f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, which this optimizer cannot take in "
+        f"{gradient.dtype}: scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
+    )

@@ -63,12 +63,16 @@ class StoppingState:
 
     Attributes
     ----------
-    best : float
-        The smallest of what epochs were judged by.
+    best, first : float
+        The smallest of what epochs were judged by, and that of the first.
     best_theta : ndarray or None
-        The θ that had it, where held-out rows are scored.
+        The θ of the best one, where held-out rows are scored.
     without_improvement : int
         Epochs in a row without improvement.
+    has_improved : bool
+        Whether any epoch has improved on the first.
+    largest_rate : float
+        The largest learning rate in the present phase; infinite before its first epoch.
     phase, n_iter : int
         Position of the present phase, and epochs before it.
     n_losses : int
@@ -76,8 +80,11 @@ class StoppingState:
     """
 
     best: float = math.inf
+    first: float = math.inf
     best_theta: np.ndarray | None = None
     without_improvement: int = 0
+    has_improved: bool = False
+    largest_rate: float = math.inf
     phase: int = 0
     n_iter: int = 0
     n_losses: int = 0
@@ -85,7 +92,7 @@ class StoppingState:
     def begin_phase(self, phase: int, history: History) -> None:
         """Take note that a phase begins: patience with it begins anew."""
         self.phase, self.n_iter, self.n_losses = phase, history.n_iter, len(history.loss_curve)
-        self.without_improvement = 0
+        self.without_improvement, self.largest_rate = 0, math.inf
 
     def restarted(self, history: History) -> StoppingState:
         """Return the same for a run that may take as many epochs again."""
@@ -100,7 +107,12 @@ class Monitor:
     history : History
         Is appended to.
     tol : float
-        An epoch is an improvement if it gains more.
+        An epoch improves if it gains more than this share of the best value so far, or of all that was gained before
+        if that is less.
+    rounding : float, default=0.0
+        Share of the best value that no gain counts below: what the precision of θ does not resolve.
+    largest_score : float, default=inf
+        The score of a perfect prediction.
     score : callable, default=None
         ``score(theta) -> float`` on held-out rows, larger is better; it then decides, and the best θ is
         kept. Without it the loss decides, and where there is none the norm of the gradient.
@@ -124,12 +136,15 @@ class Monitor:
         stopping: StoppingState | None = None,
         tasks: Any = None,
         watch: Callable[[Parameters], object] | None = None,
+        rounding: float = 0.0,
+        largest_score: float = math.inf,
     ) -> None:
         self.history, self.tol = history, tol
         self.score, self.verbose = score, verbose
         self.stopping = StoppingState() if stopping is None else stopping
         self.tasks = tasks
         self.watch = watch
+        self.rounding, self.largest_score = rounding, largest_score
         self.n_iter_no_change = math.inf
         self.asked_to_stop = False
         self._judged = math.inf
@@ -137,6 +152,12 @@ class Monitor:
     def wait(self) -> None:
         """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
         self.stopping.without_improvement = 0
+
+    def rises(self, rate: float) -> bool:
+        """Whether a learning rate is larger than any in the phase before: the schedule is still warming up."""
+        before = self.stopping.largest_rate
+        self.stopping.largest_rate = rate if math.isinf(before) else max(before, rate)
+        return rate > before
 
     @property
     def stopped(self) -> bool:
@@ -158,7 +179,13 @@ class Monitor:
             self.tasks.break_off()
 
     def epoch_ended(
-        self, theta: Parameters, loss: float | None, gradient_norm: float, curve: list[float] | None = None
+        self,
+        theta: Parameters,
+        loss: float | None,
+        gradient_norm: float,
+        slope: float | None = None,
+        curve: list[float] | None = None,
+        counts: bool = True,
     ) -> bool:
         """Take in an epoch; return whether to stop.
 
@@ -168,8 +195,12 @@ class Monitor:
             The θ that predicts.
         loss : float or None
         gradient_norm : float
+        slope : float, default=None
+            What decides if there is no loss, in place of the norm.
         curve : list of float, default=None
             For schedules: is appended the loss, or minus the validation score where there is one.
+        counts : bool, default=True
+            Whether the epoch counts if it is no improvement; not if no update was due in it.
         """
         history = self.history
         history.n_iter += 1
@@ -181,13 +212,15 @@ class Monitor:
         judged = loss if self.score is None else -self._scored(theta)
         if judged is not None and curve is not None:
             curve.append(judged)
-        self._judge(gradient_norm if judged is None else judged, theta)
+        if judged is None:
+            judged = gradient_norm if slope is None else slope
+        self._judge(judged, theta, counts)
         if self.watch is not None:
             self.watch(theta)
         if self.tasks is not None:
             self.asked_to_stop |= self.tasks.end()
         if self.verbose and self._is_stale:
-            self._print_stop(loss)
+            self._print_stop()
         return self.stopped
 
     def _scored(self, theta: Parameters) -> float:
@@ -198,28 +231,64 @@ class Monitor:
         return score
 
     @property
+    def judges(self) -> str:
+        """What decides about stopping, in words."""
+        if self.score is not None:
+            return "validation score"
+        return "training loss" if self.history.loss_curve else "gradient norm"
+
+    @property
+    def first(self) -> float:
+        """What it was after the first epoch."""
+        return self.stopping.first if self.score is None else -self.stopping.first
+
+    @property
+    def judged(self) -> float:
+        """What it was after the last epoch."""
+        return self._judged if self.score is None else -self._judged
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether the validation score is the largest that there can be."""
+        return self.score is not None and self.judged >= self.largest_score
+
+    @property
     def judges_nan(self) -> bool:
         """Whether what decides about stopping is not a number."""
         return math.isnan(self._judged)
 
-    def _judge(self, value: float, theta: Parameters) -> None:
+    def _judge(self, value: float, theta: Parameters, counts: bool) -> None:
         """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
         self._judged = value
         stopping = self.stopping
-        improved = value < stopping.best - self.tol
-        stopping.without_improvement = 0 if improved else stopping.without_improvement + 1
+        is_first = math.isinf(stopping.best)
+        if is_first:
+            stopping.first = value
+        improved = value < stopping.best if is_first else stopping.best - value > self._needed_gain()
+        stopping.has_improved |= improved and not is_first
+        if improved:
+            stopping.without_improvement = 0
+        elif counts:
+            stopping.without_improvement += 1
         if self.score is not None and (value < stopping.best or stopping.best_theta is None):
             stopping.best_theta = theta.vector.copy()
         stopping.best = min(stopping.best, value)  # NaN is not taken
+
+    def _needed_gain(self) -> float:
+        """The gain that an improvement exceeds.
+
+        It does not depend on the unit of the loss, nor does it grow with a constant that is added to it.
+        """
+        best, size = self.stopping.best, abs(self.stopping.best)
+        return max(self.tol * min(size, self.stopping.first - best), self.rounding * size)
 
     def _print(self, loss: float | None, gradient_norm: float) -> None:
         shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"
         print(f"Iteration {self.history.n_iter}, {shown}", flush=True)
 
-    def _print_stop(self, loss: float | None) -> None:
-        judged = "Validation score" if self.score else "Gradient norm" if loss is None else "Training loss"
+    def _print_stop(self) -> None:
         print(
-            f"{judged} did not improve more than tol={self.tol:f} for {self.n_iter_no_change:g} consecutive epochs. "
-            "Stopping.",
+            f"{self.judges.capitalize()} did not improve more than tol={self.tol:f} for "
+            f"{self.n_iter_no_change:g} consecutive epochs. Stopping.",
             flush=True,
         )

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from ..contribution import merge
 from ..data.batch import MONITOR, Batch
 from ..data.rows import Rows
+from ..equality import is_same
 from ..objective import Objective
 from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
@@ -86,7 +88,9 @@ class Training:
     published : int or None
         Checksum of the parameters that were published in place of θ: an average, or the best ones.
     fingerprint : dict or None
-        What identifies the data, if the run may be resumed from a file.
+        What identifies the data; None after `partial_fit`.
+    criterion : dict or None
+        What epochs are judged by, beside the objective; None after `partial_fit`.
     """
 
     method: Any
@@ -103,6 +107,7 @@ class Training:
         seed: int,
         targets: Any = None,
         features: dict[str, Any] | None = None,
+        criterion: dict[str, Any] | None = None,
     ) -> None:
         self.objective, self.theta, self.optimizer, self.seed = objective, theta, optimizer, seed
         self.targets, self.features = targets, features or {}
@@ -113,9 +118,11 @@ class Training:
         self.result: Any = None
         self.report: Any = None
         self.fingerprint: dict[str, Any] | None = None
+        self.criterion = criterion
         self.ended = self.finished = False
         self.published: int | None = None
         self._goes_on = False  # whether the next run with the same settings keeps counting towards stopping
+        self._is_judged_anew = False
         self.release()
 
     @classmethod
@@ -127,7 +134,6 @@ class Training:
         optimizer: Any,
         *,
         max_iter: int,
-        scored: bool,
         incremental: bool,
         resume: bool = False,
         **settings: Any,
@@ -143,8 +149,6 @@ class Training:
             The ``params_`` of the estimator, which the user may have set.
         optimizer : Optimizer, FullBatch or Phases
         max_iter : int
-        scored : bool
-            Whether held-out rows are scored.
         incremental : bool
             Whether this is a single epoch, in which nothing stops.
         resume : bool, default=False
@@ -155,21 +159,30 @@ class Training:
         Returns
         -------
         training : Training
+
+        Notes
+        -----
+        What was judged by something else is forgotten: another objective, other samples, another score.
         """
         theta, state = before._where_it_is(params)
         training = cls(objective, theta, optimizer, max_iter=max_iter, seed=before.seed, **settings)
         training.history, training.result, training.report = before.history, before.result, before.report
-        stopping = before.stopping if (before._goes_on or resume) and not incremental else None
+        known = before.criterion is not None and training.criterion is not None
+        same = not known or is_same(before.criterion, training.criterion)
+        same = same and is_same(before.objective.meaning, objective.meaning)
+        training._is_judged_anew = not (same or resume)
+        counts_on = resume or (before._goes_on and same and not incremental)
+        stopping = before.stopping if counts_on else None
         if stopping is not None and before.ended and not resume:
             stopping = stopping.restarted(before.history)
         if stopping is not None:
             left = training._left(stopping)
             method = left[0][0]
-            is_same = isinstance(method, FullBatch) == (state is None) and (stopping.best_theta is None) != scored
-            if is_same and (state is None or method.accepts(state, theta.vector, theta.layout)):
+            fits = isinstance(method, FullBatch) == (state is None)
+            if fits and (state is None or method.accepts(state, theta.vector, theta.layout)):
                 training.phases, training.stopping = left, dataclasses.replace(stopping)
             else:
-                stopping = None  # of another optimizer, or judged by something else
+                stopping = None  # of another optimizer
         if stopping is None:
             training.stopping.begin_phase(0, training.history)
         training.state = state
@@ -205,6 +218,8 @@ class Training:
             self.state = None
         elif state is not None and method.accepts(state, theta.vector, theta.layout):
             _make_writeable(state)
+            if self._is_judged_anew:
+                state.forget_losses()
         else:
             self.state = method.init(theta.vector, blocks=theta.layout)
 
@@ -236,7 +251,8 @@ class Training:
                 if position:
                     self._next_phase()
                 self.rows, self.phase_start = own_rows, self.theta.copy()
-                failed = self._run_phase(monitor, n_iter_no_change)
+                with self._without_warnings_of_ours():
+                    failed = self._run_phase(monitor, n_iter_no_change)
                 if monitor.asked_to_stop:
                     break
             is_over = monitor.stopped
@@ -248,6 +264,11 @@ class Training:
             self.ended = True
             self._goes_on = not (is_over or incremental or several or self.state is None)
         return failed
+
+    def _without_warnings_of_ours(self) -> AbstractContextManager[Any]:
+        """Let a default model overflow in silence, which is found by the values; functions of the user's may warn."""
+        uses_defaults = self.objective.model.uses_defaults
+        return np.errstate(over="ignore", invalid="ignore") if uses_defaults else nullcontext()
 
     def _next_phase(self) -> None:
         """Between two phases: go on from the average that predicts, if the last method kept one."""
@@ -288,18 +309,21 @@ class Training:
         sample = [] if objective.step_has_value or not objective.has_value else monitored(rows)
         assert self.state is not None  # for mypy: a minibatch rule has one
         stopped = train(objective, self.theta, self.method, self.state, rows, monitor, max_iter=max_iter, sample=sample)
-        losses = self.history.loss_curve[stopping.n_losses :]
-        # A start at the optimum, as the default density's, is left by a little: that is no fault.
-        if monitor.score is None and losses and losses[-1] > losses[0] + 0.01 * abs(losses[0]) + monitor.tol:
+        risen = self._risen(monitor)
+        if risen:
             return NotConverged(
-                f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
-                "the gradient is wrong.",
-                is_suspicious=True,
+                f"{risen}: the learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
             )
         if stopped and monitor.judges_nan:
-            judged = "loss" if monitor.score is None else "validation score"
             return NotConverged(
-                f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
+                f"The {monitor.judges} is nan after the last epoch, which is no improvement: look at what returns it."
+            )
+        if stopped and not (monitor.asked_to_stop or stopping.has_improved or self._has_nothing_to_gain(monitor)):
+            return NotConverged(
+                f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
+                f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
+                "gradient wrong. If progress takes more epochs to show, increase n_iter_no_change.",
+                is_suspicious=True,
             )
         if stopped or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
             return None
@@ -307,6 +331,35 @@ class Training:
         return NotConverged(
             f"The {n_epochs} epochs were not enough; a larger max_iter, another learning rate or tol may help."
         )
+
+    def _risen(self, monitor: Monitor) -> str:
+        """Say that the loss rose, or the gradient if there is no loss; empty if it did not."""
+        losses = self.history.loss_curve[monitor.stopping.n_losses :]
+        if losses:
+            # A start at the optimum, as the default density's, is left by a little: that is no fault.
+            rose = losses[-1] > losses[0] + 0.01 * max(abs(losses[0]), monitor.stopping.first - monitor.stopping.best)
+            return f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}" if rose else ""
+        norms = self.history.gradient_norms[monitor.stopping.n_iter :]
+        # Between a flat start and a minimum a gradient may well be larger than at first.
+        rose = bool(norms) and norms[-1] > 100 * norms[0] and norms[-1] == max(norms)
+        return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}" if rose else ""
+
+    def _has_nothing_to_gain(self, monitor: Monitor) -> bool:
+        """Whether training that did not improve was at an optimum when it began, as far as its samples can tell."""
+        if monitor.is_perfect:
+            return True
+        objective, start, rows = self.objective, self.phase_start, self.rows
+        total = merge(rows.contribution(objective, start, 0, step) for step in range(rows.steps_per_epoch))
+        loss, gradient = objective.finish(start, total)
+        norm = math.sqrt(np.vdot(gradient, gradient))
+        norms = self.history.gradient_norms[monitor.stopping.n_iter :]
+        curve = self.history.loss_curve[monitor.stopping.n_losses :]
+        if not curve:
+            return norm <= 0.01 * max(norms)
+        if max(curve) - min(curve) > monitor.rounding * max(map(abs, curve)):
+            return norm <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
+        size = max(1.0, math.sqrt(np.vdot(start.vector, start.vector)))
+        return bool(norm * size <= monitor.rounding * abs(curve[0] if loss is None else loss))
 
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""
