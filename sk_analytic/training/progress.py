@@ -99,8 +99,8 @@ class Monitor:
     ----------
     history : History
         Is appended to.
-    tol : float
-        An epoch is an improvement if it gains more.
+    tol : float or None
+        An epoch is an improvement if it gains more; with None no epoch is judged.
     score : callable, default=None
         ``score(theta) -> float`` on held-out rows, larger is better; it then decides, and the best θ is
         kept. Without it the loss decides, and where there is none the norm of the gradient.
@@ -118,7 +118,7 @@ class Monitor:
         self,
         history: History,
         *,
-        tol: float,
+        tol: float | None,
         score: Callable[[Parameters], float] | Any = None,
         verbose: bool | int = False,
         stopping: StoppingState | None = None,
@@ -206,7 +206,7 @@ class Monitor:
         """Count an epoch without improvement, which NaN never is; keep the best θ if it is scored."""
         self._judged = value
         stopping = self.stopping
-        improved = value < stopping.best - self.tol
+        improved = self.tol is None or value < stopping.best - self.tol
         stopping.without_improvement = 0 if improved else stopping.without_improvement + 1
         if self.score is not None and (value < stopping.best or stopping.best_theta is None):
             stopping.best_theta = theta.vector.copy()

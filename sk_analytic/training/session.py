@@ -28,6 +28,7 @@ from .full_batch import failure, minimize
 from .minibatches import eval_params, train
 from .progress import History, Monitor, StoppingState
 
+SMALL_GRADIENT = 1e-4  # the default of tol, by which a full-batch method without one is judged where it ends early
 MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
 
 
@@ -271,7 +272,7 @@ class Training:
 
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
-        theta, tol = self.theta, monitor.tol
+        theta, tol = self.theta, monitor.tol or 0.0
         if monitor.verbose and self.history.n_iter:
             print(f"{type(self.method).__name__} begins anew at the parameters so far.")
         result = minimize(self.objective, theta, self.method, self.rows, monitor, max_iter=max_iter, tol=tol)
@@ -280,6 +281,8 @@ class Training:
         stayed = np.array_equal(theta.vector, self.phase_start.vector) and np.abs(result.jac).max() > tol
         if (result.success and not stayed) or monitor.stopped:
             return None
+        if monitor.tol is None and (result.nit >= max_iter or np.abs(result.jac).max() <= SMALL_GRADIENT):
+            return None  # as many iterations as were the plan, or as rounding allows
         return NotConverged(failure(result), is_suspicious=result.get("nit", max_iter) < max_iter)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
@@ -290,7 +293,8 @@ class Training:
         stopped = train(objective, self.theta, self.method, self.state, rows, monitor, max_iter=max_iter, sample=sample)
         losses = self.history.loss_curve[stopping.n_losses :]
         # A start at the optimum, as the default density's, is left by a little: that is no fault.
-        if monitor.score is None and losses and losses[-1] > losses[0] + 0.01 * abs(losses[0]) + monitor.tol:
+        margin = 0.01 * abs(losses[0]) + (monitor.tol or 0.0) if losses else 0.0
+        if monitor.score is None and losses and losses[-1] > losses[0] + margin:
             return NotConverged(
                 f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}: the learning rate is probably too large, or "
                 "the gradient is wrong.",
@@ -301,7 +305,7 @@ class Training:
             return NotConverged(
                 f"The {judged} is nan after the last epoch, which counts as no improvement: look at what returns it."
             )
-        if stopped or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
+        if stopped or monitor.tol is None or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
