@@ -371,6 +371,22 @@ def test_a_name_that_is_taken_cannot_be_metadata(name):
     assert_allclose(model.params_, 1.0)
 
 
+def test_metadata_for_functions_that_hide_their_names_show_the_signature():
+    """The names cannot be known, which is what the error says; requests are as if there were none."""
+
+    def hiding(function):
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    model = counts(forward=hiding(rates_forward), gradient=hiding(rates_gradient))
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ReceivedArgumentError, match=r"has the signature \(\*args, \*\*kwargs\).* functools.wraps"):
+            call(X, COUNTS, exposure=EXPOSURE)
+    assert requested(model, "predict") == {}
+
+
 # Requests.
 
 

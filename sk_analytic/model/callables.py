@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from scipy.sparse import issparse
@@ -26,29 +26,31 @@ from .messages import note, pair, shape_of
 from .signatures import Argument, arguments, takes_any_name
 
 
-def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[str]:
+def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: bool = False) -> set[str]:
     """Return the names under which callables may receive row-wise metadata: those that nothing else provides.
 
     Parameters
     ----------
     functions : dict of str to callable
-        By role; what is not callable, or has no signature to read, names nothing here: `fit` will say so.
+        By role; what is not callable names nothing here: `fit` will say so.
     model_params : dict or None
+    lenient : bool, default=False
+        Whether a signature that cannot be read names nothing either, instead of raising.
 
     Returns
     -------
     names : set of str
     """
     given = model_params if isinstance(model_params, dict) else {}
-    return {name for name in _names_of(functions) if name not in given and not meaning_of(name)}
+    return {name for name in _names_of(functions, lenient) if name not in given and not meaning_of(name)}
 
 
-def _names_of(functions: Mapping[str, Any]) -> set[str]:
-    """The names under which callables, by role, receive arguments; those that cannot be read have none."""
+def _names_of(functions: Mapping[str, Any], lenient: bool) -> set[str]:
+    """The names under which callables, by role, receive arguments."""
     names: set[str] = set()
     for role, function in functions.items():
         if callable(function):
-            with suppress(ReceivedArgumentError):
+            with suppress(ReceivedArgumentError) if lenient else nullcontext():
                 names |= arguments(role, function).keys()
     return names
 
@@ -273,7 +275,7 @@ class Model:
         model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms, by_differences)
         given = forms.get(self.form)
-        names = _names_of({"forward": forward, self.form: given, "loss": loss, "init": init})
+        names = _names_of({"forward": forward, self.form: given, "loss": loss, "init": init}, lenient=True)
         unnamed = [name for name in model_params if name not in names]
 
         def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
