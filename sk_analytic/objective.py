@@ -19,7 +19,7 @@ from .contribution import Contribution
 from .data.batch import Batch
 from .data.rows import BatchedRows, Rows
 from .exceptions import ParameterStructureError
-from .finite_differences import central, size_of
+from .finite_differences import difference, size_of
 from .losses import Loss
 from .model.callables import Model
 from .parameters import NOTHING_SPECIAL, Layout, Parameters
@@ -29,8 +29,6 @@ from .typing import Array, Shape
 from .validation import Interval
 
 STRENGTH = Interval(0, np.inf)  # of a penalty
-
-DIFFERENCE_STEP = np.finfo(np.float64).eps ** (1 / 3)  # relative; balances truncation and rounding
 
 
 @trusted
@@ -79,7 +77,7 @@ class Objective:
         needs_value: bool = False,
     ) -> None:
         composes_loss = model.gradient_form.composes_loss
-        if reduction == "sum" and composes_loss:
+        if reduction == "sum" and (composes_loss or (model.gradient is None and model.loss is None)):
             raise ValueError(
                 f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
                 "it has no reduction of its own, since the loss by name is averaged here."
@@ -95,8 +93,24 @@ class Objective:
         self.fixed = layout.indices(fixed, "fixed")
         self.numerical = layout.indices(numerical, "numerical")
         if self.numerical and not self.has_value:
-            raise ValueError("numerical names blocks whose gradient is made of differences, but there is no loss.")
+            raise ValueError(
+                "numerical names blocks whose gradient is made of differences, but there is no loss. Name one, or pass "
+                "your own, loss=function(params, X, ...)."
+            )
+        self._require_gradient()
         self._allocate()
+
+    def _require_gradient(self) -> None:
+        """Raise if there is no gradient, and blocks to be trained are not differenced either."""
+        if self.model.gradient is not None:
+            return
+        left = set(range(len(self.layout.names))).difference(self.numerical, self.fixed)
+        if left:
+            names = ", ".join(repr(self.layout.names[index]) for index in sorted(left))
+            raise ValueError(
+                f"No gradient is given, and numerical leaves out {names}. Name every block in numerical, or in fixed "
+                "if it is not to be trained; or give one of the gradient forms."
+            )
 
     def _allocate(self) -> None:
         """Make what a step needs and neither a copy nor a pickle shares."""
@@ -235,7 +249,7 @@ class Objective:
                 block[entry] = here + t
                 return np.array(function(params, batch))
 
-            slope = central(at, DIFFERENCE_STEP * max(abs(here), size))
+            slope = difference(at, here, size)
             block[entry] = here
             return slope
 
@@ -325,6 +339,8 @@ class Objective:
 
     def jacobian(self, params: Any, batch: Batch, shape: Shape) -> list[Array | None]:
         """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""
+        if self.model.gradient is None:
+            return [None] * len(self.layout.names)
         jacobian = self._completed(self.model.gradient(params, batch))
         if len(shape) == 2 and shape[1] == 1 and not self._has_output_axis(jacobian):
             shape = shape[:1]

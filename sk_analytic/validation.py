@@ -72,11 +72,12 @@ class Interval:
 
 
 Range: TypeAlias = Interval | tuple[Any, ...] | type[bool]
-"""What a hyperparameter may be: a number of an interval, one of some choices, or true or false."""
+"""What a hyperparameter may be: a number of an interval, one of some choices (intervals among them), or true or false.
+"""
 
 
 def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
-    """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices, or ``bool``."""
+    """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices (or intervals), or ``bool``."""
     if not _is_in(value, allowed):
         raise ValueError(f"{owner}: {name} must be {_described(allowed)}; got {value!r}.")
 
@@ -90,18 +91,24 @@ def _is_in(value: object, allowed: Range) -> bool:
     return any(value is choice or _is_choice(value, choice) for choice in choices)
 
 
-def _described(allowed: Range) -> str:
-    if isinstance(allowed, Interval):
-        return f"{'a whole number' if allowed.integral else 'a number'} in {allowed}"
-    choices: Any = allowed
-    return "True or False" if allowed is bool else "one of " + ", ".join(map(repr, choices))
-
-
 def _is_choice(value: object, choice: object) -> bool:
     """Whether a value is one of the choices. NumPy's bools and strings count as Python's; 1 does not count as True."""
+    if isinstance(choice, Interval):
+        return choice.admits(value)
     if isinstance(choice, bool):
         return isinstance(value, bool | np.bool_) and bool(value) is choice
     return isinstance(value, type(choice)) and value == choice
+
+
+def _described(allowed: Range) -> str:
+    if isinstance(allowed, Interval):
+        return f"{'a whole number' if allowed.integral else 'a number'} in {allowed}"
+    if allowed is bool:
+        return "True or False"
+    choices: Any = allowed
+    if any(isinstance(choice, Interval) for choice in choices):
+        return " or ".join(_described(choice) if isinstance(choice, Interval) else repr(choice) for choice in choices)
+    return "one of " + ", ".join(map(repr, choices))
 
 
 def nearest(word: object, words: Iterable[object], elsewhere: Mapping[str, str] | None = None) -> str:

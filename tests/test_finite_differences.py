@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sk_analytic.finite_differences import central, extrapolated, size_of
+from sk_analytic.finite_differences import central, difference, extrapolated, size_of
 
 
 @pytest.mark.parametrize(("difference", "order"), [(central, 2), (extrapolated, 4)])
@@ -23,3 +23,36 @@ def test_a_size_is_never_zero():
     """A step is scaled by it."""
     assert size_of(np.array([3.0, -3.0])) == 3
     assert size_of(np.zeros(4)) == size_of(np.empty(0)) == 1
+
+
+@pytest.mark.parametrize("entry", [0.0, 1e-15, 1e-9, 1e-3, 0.3, 20.0])
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e-3, 1.0, 1e3])
+def test_a_derivative_does_not_depend_on_the_unit_of_an_entry(unit, entry):
+    """Nor on how small the entry happens to be: the step is long enough to be more than rounding."""
+    for function, slope in (
+        (np.exp, np.exp),
+        (lambda x: 5 + np.sin(x), np.cos),
+        (lambda x: 1 + x * x, lambda x: 2 * x),
+    ):
+        found = difference(lambda t, f=function: f((unit * entry + t) / unit), unit * entry, unit * entry or unit)
+        assert found * unit == pytest.approx(slope(entry), rel=1e-6, abs=1e-6)
+
+
+def test_entries_of_one_block_may_differ_by_orders_of_magnitude():
+    """The size of the others does not make a step that is too long for one."""
+    found = difference(lambda t: np.exp(-(1e-6 + t) * 1e6), 1e-6, 1e6)
+    assert found * 1e-6 == pytest.approx(-np.exp(-1), rel=1e-8)
+
+
+def test_a_longer_step_does_not_leave_the_domain():
+    """Where the function is not finite farther away, what was found near by counts."""
+    found = difference(lambda t: 1.0 if abs(t) < 1e-10 else np.nan, 1e-9, 1.0)
+    assert found == 0
+    assert np.isnan(difference(lambda t: np.nan, 1.0, 1.0))
+
+
+def test_a_step_in_the_usual_range_takes_two_evaluations():
+    """No more than that where the values change clearly."""
+    calls = []
+    difference(lambda t: calls.append(t) or np.exp(0.3 + t), 0.3, 1.0)
+    assert len(calls) == 2

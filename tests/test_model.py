@@ -229,11 +229,94 @@ def test_every_kind_of_callable_is_called_alike(callable_):
     assert "y" in receiver.accepts
 
 
-def test_a_callable_that_takes_any_keyword_receives_only_what_it_names():
-    """``**kwargs`` names nothing."""
-    assert receive("gradient", lambda p, X, y, **rest: rest, batch_of(weight=WEIGHT), model_params={"a": 1}) == {}
-    with pytest.raises(ReceivedArgumentError, match="model_params has 'a', which no callable accepts"):
-        Model(forward=lambda p, X, **rest: X, forms={"vjp": lambda p, X, **rest: X}, model_params={"a": 1})
+@EVERY_ROLE
+def test_kwargs_receive_the_model_parameters_that_no_callable_names(role):
+    """Nothing else: neither data, nor weights, nor metadata, nor a model parameter that another callable names."""
+    takers = {
+        "forward": lambda params, X, power=1: X,
+        "gradient": lambda params, X, power=1: X,
+        "loss": lambda params, X: 0.0,
+        "init": lambda n_features: THETA,
+    }
+    if role in GRADIENT_FORMS:
+        del takers["gradient"]
+    takers[role] = (lambda named, **rest: rest) if role == "init" else lambda params, X, named, **rest: rest
+    given = {"power": 2, "named": 1, "table": "a table"}
+    model = model_of(**takers, columns=("y", "groups"), model_params=given)
+    receiver = model.gradient if role in GRADIENT_FORMS else getattr(model, role)
+    batch = starting_batch(weight=WEIGHT, groups=np.ones(3))
+    for bound in (receiver, receiver.bound_to({}), cloudpickle.loads(cloudpickle.dumps(receiver))):
+        assert bound(THETA, batch) == {"table": "a table"}
+
+
+def test_kwargs_pass_model_parameters_on_to_what_predicts():
+    """Also where the rows to predict come with other metadata than those of the fit, and where a vjp predicts."""
+
+    def helper(X, scale, shift=0.0):
+        return scale * X[:, 0] + shift
+
+    def predicts(params, X, offset=0.0, **options):
+        return helper(X, **options) + offset
+
+    def own_vjp(params, X, offset=0.0, **options):
+        return predicts(params, X, offset, **options), None
+
+    unseen = Batch(X, {"offset": np.ones(3)})
+    for given in ({"forward": predicts, "vjp": vjp}, {"forward": None, "vjp": own_vjp}):
+        model = model_of(**given, columns=("y",), model_params={"scale": 2.0, "shift": 1.0})
+        assert_array_equal(model.predictions(THETA, Batch(X, {})), 2 * X[:, 0] + 1)
+        assert_array_equal(model.bound_to(unseen.columns).predictions(THETA, unseen), 2 * X[:, 0] + 2)
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'scale'") as caught:
+            model_of(**given, model_params=None).predictions(THETA, unseen)
+        assert any(
+            "(params, X, offset=0.0, **options): by name it received nothing" in n for n in caught.value.__notes__
+        )
+
+
+def hiding(function):
+    """A decorator as people write it, without `functools.wraps`."""
+
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def hiding_rows(function):
+    """Another one, which looks at the parameters alone."""
+
+    def wrapper(params=None, *args, **kwargs):
+        return function(params, *args, **kwargs)
+
+    return wrapper
+
+
+@EVERY_ROLE
+def test_a_signature_that_hides_what_is_received_is_refused(role):
+    """Where ``*args`` stand for parameters and rows beside ``**kwargs``: the message shows it, and both cures."""
+    decorators = [(hiding, r"\(\*args, \*\*kwargs\)")]
+    if role != "init":
+        decorators.append((hiding_rows, r"\(params=None, \*args, \*\*kwargs\)"))
+    for decorate, signature in decorators:
+        for decorated in (decorate(function), functools.partial(decorate(function))):
+            with pytest.raises(ReceivedArgumentError, match=f"^{role} has the signature {signature}") as caught:
+                Receiver(role, decorated, ("y",), {"alpha": 2})
+            expected = f"functools.wraps: add that, or name the arguments, {role}("
+            assert expected + ("n_features, ...)." if role == "init" else "params, X, ...).") in str(caught.value)
+    assert wrapped.__qualname__ == "function"  # with functools.wraps it is one of KINDS, above
+
+
+def test_an_error_behind_kwargs_shows_the_signature():
+    """A decorator may name parameters and rows, and hide the rest: what failed to arrive is told beside it."""
+
+    def decorated(params, X, **kwargs):
+        return function(params, X, **kwargs)
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'") as caught:
+        receive("gradient", decorated, model_params={"shift": 1})
+    note = caught.value.__notes__[-1]
+    assert note.startswith("gradient has the signature (params, X, **kwargs): by name it received nothing.")
+    assert note.endswith("If a decorator hides names, make it with functools.wraps.")
 
 
 def test_signatures_are_read_once_and_functions_are_let_go(monkeypatch):
@@ -439,8 +522,19 @@ def test_exactly_one_gradient_form_is_taken(form):
 def test_none_or_several_gradient_forms_are_refused(forms, came):
     """The message lists the four, and those that came."""
     message = f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}."
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(TypeError, match=message) as caught:
         model_of(**dict.fromkeys(forms, vjp))
+    assert ("name all blocks in numerical" in str(caught.value)) == (not forms)
+
+
+def test_without_a_gradient_a_model_can_be_differenced():
+    """Where that was asked for; of a default model a loss of the user's takes the place of its gradient."""
+    model = model_of(by_differences=True)
+    assert (model.form, model.gradient, model.has_value) == ("numerical", None, False)
+    assert model_of(vjp=vjp, by_differences=True).form == "vjp"
+    assert model_of(forward=None, init=None, by_differences=True).form == "vjp"
+    default = model_of(forward=None, init=None, by_differences=True, loss=lambda params, X: 0.0)
+    assert (default.form, default.uses_defaults) == ("numerical", True)
 
 
 @pytest.mark.parametrize("form", ["gradient", "loss_and_gradient", "jacobian"])

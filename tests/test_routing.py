@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from sklearn.ensemble import StackingRegressor
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LinearRegression, PoissonRegressor
 from sklearn.metrics import get_scorer, make_scorer, mean_poisson_deviance
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -370,6 +371,22 @@ def test_a_name_that_is_taken_cannot_be_metadata(name):
     assert_allclose(model.params_, 1.0)
 
 
+def test_metadata_for_functions_that_hide_their_names_show_the_signature():
+    """The names cannot be known, which is what the error says; requests are as if there were none."""
+
+    def hiding(function):
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    model = counts(forward=hiding(rates_forward), gradient=hiding(rates_gradient))
+    for call in (model.fit, model.partial_fit):
+        with pytest.raises(ReceivedArgumentError, match=r"has the signature \(\*args, \*\*kwargs\).* functools.wraps"):
+            call(X, COUNTS, exposure=EXPOSURE)
+    assert requested(model, "predict") == {}
+
+
 # Requests.
 
 
@@ -533,6 +550,46 @@ def test_without_routing_a_search_passes_metadata_to_fit_alone():
     assert_array_equal(search.predict(X), clone(model).fit(X, COUNTS, site=np.arange(N)).predict(X))
     with pytest.raises(ReceivedArgumentError, match="forward asks for an argument 'exposure'"):
         GridSearchCV(counts(), {}, error_score="raise").fit(X, COUNTS, exposure=EXPOSURE)
+
+
+PASSING = {
+    "cross_val_score": lambda model: cross_val_score(model, X, COUNTS, params={"exposure": EXPOSURE}),
+    "cross_validate": lambda model: cross_validate(model, X, COUNTS, params={"exposure": EXPOSURE}),
+    "cross_val_predict": lambda model: cross_val_predict(model, X, COUNTS, params={"exposure": EXPOSURE}),
+    "a search": lambda model: GridSearchCV(model, {}).fit(X, COUNTS, exposure=EXPOSURE),
+    "a search without": lambda model: GridSearchCV(model, {}).fit(X, COUNTS),
+    "a pipeline": lambda model: (
+        make_pipeline(StandardScaler(), model).fit(X, COUNTS, analyticregressor__exposure=EXPOSURE).score(X, COUNTS)
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["gradient", "vjp"])
+@pytest.mark.parametrize("tool", PASSING)
+def test_without_routing_the_message_shows_the_way(tool, form):
+    """As an error, or in the warning that scikit-learn makes of one: how to enable routing, and what to request."""
+    told = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            PASSING[tool](counts(form))
+        except (ReceivedArgumentError, ValueError) as error:  # where all fits fail, scikit-learn quotes the first
+            told.append(str(error))
+    told += [str(warning.message) for warning in caught]
+    way = "request it: sklearn.set_config(enable_metadata_routing=True), then set_fit_request(exposure=True)"
+    if tool != "a search without":
+        way += " and set_score_request(exposure=True). Leave scoring out"
+    assert any(way in text for text in told), told
+
+
+@pytest.mark.parametrize("tool", [tool for tool in PASSING if tool not in ("a search without", "a pipeline")])
+def test_without_a_request_scikit_learn_names_the_method_to_request_for(tool, routing):
+    """First that of `fit`, and then that of what scores."""
+    with pytest.raises(UnsetMetadataPassedError, match=r"\[exposure\] are passed .*set_fit_request"):
+        PASSING[tool](counts())
+    if tool != "cross_val_predict":  # which passes nothing to predict
+        with pytest.raises(UnsetMetadataPassedError, match=r"\[exposure\] are passed .*set_score_request"):
+            PASSING[tool](counts().set_fit_request(exposure=True))
 
 
 def test_a_scorer_predicts_without_metadata(routing):

@@ -119,7 +119,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         batch_size: int | str = "auto",
         max_iter: int = 200,
         shuffle: bool = True,
-        tol: float = 1e-4,
+        tol: float | None = 1e-4,
         n_iter_no_change: float = 10,
         early_stopping: bool = False,
         scoring: str | Callable[..., float] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from sklearn.base import clone
@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from ..data.batch import CHECK, INIT, Batch
 from ..data.rows import Rows
 from ..exceptions import ParameterStructureError, noted
+from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
 from ..model.callables import Model
@@ -55,6 +56,7 @@ def bind(settings: Any, columns: Iterable[str]) -> Model:
         loss=settings.loss if settings._loss_is_callable() else None,
         columns=columns,
         model_params=settings.model_params,
+        by_differences=not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0,
     )
 
 
@@ -79,7 +81,7 @@ def _named_loss(settings: Any, columns: Mapping[str, Array], model: Model) -> Lo
             composed = "the default model" if model.uses_defaults else model.form
             raise ValueError(
                 f"loss={settings.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
-                "name or a Loss object. A callable loss goes with gradient."
+                "name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
             )
         return None
     loss: Loss = own(get_loss, settings.loss)
@@ -102,9 +104,8 @@ def require_weights_accepted(model: Model, weight: Array | None) -> None:
     """Raise if samples are weighted, but a callable that returns means does not know of weights."""
     if weight is None:
         return
-    receivers = [model.gradient] if not model.gradient_form.composes_loss else []
-    for receiver in [*receivers, *([model.loss] if model.loss is not None else [])]:
-        if "sample_weight" not in receiver.accepts:
+    for receiver in (None if model.gradient_form.composes_loss else model.gradient, model.loss):
+        if receiver is not None and "sample_weight" not in receiver.accepts:
             raise ValueError(
                 f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
                 f"sample_weight: add the argument to it, {receiver.role}(params, X, ..., sample_weight=None), "
@@ -115,8 +116,11 @@ def require_weights_accepted(model: Model, weight: Array | None) -> None:
 
 def require_suitable(objective: Objective, phases: Iterable[Any], rows: Iterable[Rows], weighted: bool) -> None:
     """Raise if an objective cannot be had in the way in which methods or rows ask for it."""
-    if any(isinstance(method, FullBatch) for method, _ in phases):
-        objective.require_value()
+    for method, _ in phases:
+        if isinstance(method, FullBatch):
+            objective.require_value()
+            if method.residuals:
+                Residuals(objective)  # raises for another form or loss
     if weighted:
         objective.require_weighable()
     loss = objective.loss
@@ -225,10 +229,11 @@ def batch_to_check(rows: Rows) -> Batch:
 
 def _warn_of_differencing(objective: Objective) -> None:
     """Say what blocks without an analytic gradient cost."""
-    if objective.numerical:
+    differenced = [index for index in objective.numerical if index not in objective.fixed]
+    if differenced:
         layout = objective.layout
-        names = ", ".join(repr(layout.names[i]) for i in objective.numerical)
-        n_entries = sum(math.prod(layout.shapes[i]) for i in objective.numerical)
+        names = ", ".join(repr(layout.names[i]) for i in differenced)
+        n_entries = sum(math.prod(layout.shapes[i]) for i in differenced)
         warnings.warn(
             f"numerical: the gradient of {names} is made of differences, at {2 * n_entries} evaluations of the loss a "
             "step. Derive it when the rest is right.",

@@ -42,12 +42,14 @@ def request_by_instance(cls: Any) -> None:
             setattr(cls, name, _RequestOfInstance(method))
 
 
-def metadata_names_of(estimator: Any, method: str) -> set[str]:
-    """Names of the metadata that a method takes, beside the arguments in its signature."""
+def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set[str]:
+    """Names of the metadata that a method takes, beside the arguments in its signature; see `metadata_names`."""
     predictor = "vjp" if getattr(estimator, "forward", None) is None else "forward"
     roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
     functions = {role: getattr(estimator, role, None) for role in roles}
-    names = metadata_names(functions, getattr(estimator, "model_params", None))
+    if isinstance(functions.get("loss"), type):
+        del functions["loss"]  # no function of the user's, but a `Loss` that is not made yet
+    names = metadata_names(functions, getattr(estimator, "model_params", None), lenient)
     return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 
 
@@ -57,7 +59,7 @@ def complete(requests: Any, of_class: Any, estimator: Any) -> Any:
         own = getattr(requests, method)
         names = {*getattr(of_class, method).requests}
         if hasattr(type(estimator), method):
-            names |= estimator._metadata_names(method)
+            names |= metadata_names_of(estimator, method, lenient=True)
         for name in own.requests.keys() - names:
             own.add_request(param=name, alias=UNUSED)
         for name in sorted(names - own.requests.keys()):

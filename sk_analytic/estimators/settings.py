@@ -23,7 +23,7 @@ RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
     "max_iter": Interval(1, np.inf, integral=True),
     "shuffle": bool,
-    "tol": Interval(0, np.inf),
+    "tol": (Interval(0, np.inf), None),
     "n_iter_no_change": Interval(1, np.inf, infinite=True),
     "early_stopping": bool,
     "validation_fraction": Interval(0, 1, closed="neither"),
@@ -75,7 +75,7 @@ SHARED_DOC = """
     gradient : callable, default=None
         ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
         the parameters; a leaf ``None`` is not trained, a pair ``(rows, values)`` or a sparse matrix updates some
-        rows of a block alone. Exactly one of the four gradient forms is given.
+        rows of a block alone. Exactly one of the four gradient forms is given, unless `numerical` names all blocks.
     init : callable or structure, default=None
         The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
         those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
@@ -92,7 +92,8 @@ SHARED_DOC = """
         ``loss(params, X, y) -> float`` (mean over the batch), or None. The forms `vjp` and `jacobian` are
         composed with it; for `gradient` it serves monitoring and the gradient check.
     model_params : dict, default=None
-        Further arguments of the callables, by name; in a grid ``model_params__n_hidden``.
+        Further arguments of the callables that name them; those that none names go to every ``**kwargs``. In a grid,
+        ``model_params__n_hidden``.
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
     fixed : iterable of str, default=()
@@ -100,7 +101,8 @@ SHARED_DOC = """
         dots where nested.
     numerical : iterable of str, default=()
         Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
-        evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None.
+        evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None. If all blocks are
+        named, no gradient form is needed.
     alpha : float or dict, default=0.0
         Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
         default model), or by block name.
@@ -115,9 +117,11 @@ SHARED_DOC = """
         Epochs; iterations of a full-batch optimizer.
     shuffle : bool, default=True
         Whether to draw a new order of the rows for each epoch.
-    tol : float, default=1e-4
+    tol : float or None, default=1e-4
         Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
         first epoch if that is less. For full-batch optimizers the tolerance on the gradient.
+        With None, training takes ``max_iter`` epochs, as planned, without a warning; a full-batch optimizer takes
+        ``max_iter`` iterations, or fewer if it can go no further.
     n_iter_no_change : int or inf, default=10
         Training stops after more than so many epochs in a row without improvement of the training loss, of
         the validation score, or of the gradient's norm if there is no loss. A score of NaN is no improvement,

@@ -47,8 +47,14 @@ def remedy(role: str, name: str) -> str:
         return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
     if meaning_of(name):
         return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
-    methods = "fit, predict and score" if role in ("forward", IN_PLACE_OF_FORWARD) else "fit"
-    return f"Where it has a value for each row, pass it to {methods}: {name}=values. {elsewhere}"
+    methods, requests = "fit", f"set_fit_request({name}=True)"
+    if role in ("forward", IN_PLACE_OF_FORWARD):
+        methods = "fit, predict and score"
+        requests += f" and set_score_request({name}=True). Leave scoring out, since scorers call predict(X) alone"
+    return (
+        f"Where it has a value for each row, pass it to {methods}: {name}=values. In a search, a pipeline or "
+        f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. {elsewhere}"
+    )
 
 
 def require_free(names: Iterable[object], columns: Iterable[str]) -> None:

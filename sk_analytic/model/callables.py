@@ -8,8 +8,9 @@ there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from scipy.sparse import issparse
@@ -20,31 +21,38 @@ from ..trust import trusted
 from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
 from .argument_names import IN_PLACE_OF_FORWARD, RECEIVABLE, by_position, meaning_of, remedy, require_free
-from .gradient_forms import GRADIENT_FORMS, GradientForm
+from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
 from .messages import note, pair, shape_of
-from .signatures import Argument, arguments
+from .signatures import Argument, arguments, takes_any_name
 
 
-def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[str]:
+def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: bool = False) -> set[str]:
     """Return the names under which callables may receive row-wise metadata: those that nothing else provides.
 
     Parameters
     ----------
     functions : dict of str to callable
-        By role; what is not callable, or has no signature to read, names nothing here: `fit` will say so.
+        By role; what is not callable names nothing here: `fit` will say so.
     model_params : dict or None
+    lenient : bool, default=False
+        Whether a signature that cannot be read names nothing either, instead of raising.
 
     Returns
     -------
     names : set of str
     """
+    given = model_params if isinstance(model_params, dict) else {}
+    return {name for name in _names_of(functions, lenient) if name not in given and not meaning_of(name)}
+
+
+def _names_of(functions: Mapping[str, Any], lenient: bool) -> set[str]:
+    """The names under which callables, by role, receive arguments."""
     names: set[str] = set()
     for role, function in functions.items():
         if callable(function):
-            with suppress(ReceivedArgumentError):
+            with suppress(ReceivedArgumentError) if lenient else nullcontext():
                 names |= arguments(role, function).keys()
-    given = model_params if isinstance(model_params, dict) else {}
-    return {name for name in names if name not in given and not meaning_of(name)}
+    return names
 
 
 @trusted
@@ -61,6 +69,8 @@ class Receiver:
         Names of the row-wise data at hand: ``"y"``, metadata.
     model_params : dict
         Fixed arguments for those that name them.
+    unnamed : collection of str, default=()
+        Those of `model_params` that no callable names: they are for ``**kwargs``.
 
     Attributes
     ----------
@@ -68,6 +78,8 @@ class Receiver:
         Every name in its signature.
     wanted : tuple of str
         What it receives from the batch at each call.
+    takes_any_name : bool
+        Whether it has ``**kwargs``.
     metadata, nameable : frozenset of str
         Of these, the row-wise data beside y; and those that it would receive if they were there.
 
@@ -77,7 +89,14 @@ class Receiver:
         If it has an argument without a default that nothing provides.
     """
 
-    def __init__(self, role: str, function: Any, columns: Iterable[str], model_params: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        role: str,
+        function: Any,
+        columns: Iterable[str],
+        model_params: Mapping[str, Any],
+        unnamed: Collection[str] = (),
+    ) -> None:
         if not callable(function):
             raise TypeError(f"{role} must be callable; got {function!r}.")
         self.role, self.function = role, function
@@ -85,7 +104,9 @@ class Receiver:
         self.accepts = frozenset(named)
         extra = [name for name in columns if name != "y"]
         there = [n for n in RECEIVABLE[role] if n != "y" or "y" in columns] + extra
-        self._fixed = {name: value for name, value in model_params.items() if name in named}
+        self.takes_any_name = takes_any_name(role, function)
+        received = {*named, *unnamed} if self.takes_any_name else named
+        self._fixed = {name: value for name, value in model_params.items() if name in received}
         self.wanted = tuple(name for name in there if name in named)
         self.metadata = frozenset(extra).intersection(named)
         self.nameable = frozenset(n for n in self.accepts if n not in self._fixed and not meaning_of(n))
@@ -130,7 +151,7 @@ class Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == columns.keys():
             return self
-        return Receiver(self.role, self.function, columns, self._fixed)
+        return Receiver(self.role, self.function, columns, self._fixed, self._fixed)
 
     def __call__(self, params: Any, batch: Batch) -> Any:
         """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
@@ -189,6 +210,13 @@ class Receiver:
         given = {} if self.role == "init" else {"params": params, "X": batch.X}
         given |= {name: value for name, value in self._received(batch).items() if name not in self._fixed}
         error.add_note(f"It was given {', '.join(f'{name} {shape_of(value)}' for name, value in given.items())}.")
+        if self.takes_any_name and isinstance(error, TypeError):
+            error.add_note(
+                f"{self.role} has the signature {inspect.signature(self.function)}: by name it received "
+                f"{', '.join([*self._fixed, *self.wanted]) or 'nothing'}. Its **kwargs receive the entries of "
+                "model_params that no callable names, and nothing else. If a decorator hides names, make it with "
+                "functools.wraps."
+            )
         if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
             error.add_note(
                 f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "
@@ -214,7 +242,7 @@ class Model:
     forward : callable or None
         Prediction; where there is none, a `vjp` gives it.
     forms : dict of str to callable
-        The gradient, under the name of its form; exactly one.
+        The gradient, under the name of its form; exactly one, or none with ``by_differences``.
     loss : callable or None
         A loss of the user's own.
     columns : iterable of str
@@ -223,6 +251,8 @@ class Model:
         Arguments by name for whoever accepts them.
     init : callable or structure
         Maker of the starting θ, or the starting θ itself.
+    by_differences : bool, default=False
+        Whether there may be no gradient, because differences of the loss take its place.
 
     Attributes
     ----------
@@ -231,7 +261,8 @@ class Model:
         `forward`, or the `vjp` in its place.
     form : str
         Name of the gradient form.
-    gradient : Receiver
+    gradient : Receiver or None
+        None where all is differenced.
     loss : Receiver or None
     """
 
@@ -244,25 +275,31 @@ class Model:
         columns: Iterable[str] = (),
         model_params: dict[str, Any] | None = None,
         init: Any = None,
+        by_differences: bool = False,
     ) -> None:
         model_params = _checked_model_params(model_params, columns)
-        self.form = _only_form(forms)
-        self.gradient = Receiver(self.form, forms[self.form], columns, model_params)
+        self.form = _only_form(forms, by_differences)
+        given = forms.get(self.form)
+        names = _names_of({"forward": forward, self.form: given, "loss": loss, "init": init}, lenient=True)
+        unnamed = [name for name in model_params if name not in names]
+
+        def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
+            return None if function is None else Receiver(role, function, columns, model_params, unnamed)
+
         metadata = [name for name in columns if name != "y"]
-        self.forward = None if forward is None else Receiver("forward", forward, metadata, model_params)
+        self.gradient: Any = bound(self.form, given)
+        self.forward = bound("forward", forward, metadata)
         self.predictor: Any = self.forward
         if forward is None and self.gradient_form.predicts:
-            self.predictor = Receiver(IN_PLACE_OF_FORWARD, forms[self.form], metadata, model_params)
-        self.loss = None if loss is None else Receiver("loss", loss, columns, model_params)
-        self.init = Receiver("init", init, columns, model_params) if callable(init) else init
-        receivers = [self.gradient, self.forward, self.loss, self.init]
-        accepted = set().union(*(r.accepts for r in receivers if isinstance(r, Receiver)))
-        for name in model_params:
-            if name not in accepted:
-                raise ReceivedArgumentError(
-                    f"model_params has {name!r}, which no callable accepts.{nearest(name, accepted)} "
-                    f"They accept: {', '.join(sorted(accepted)) or 'nothing by name'}."
-                )
+            self.predictor = bound(IN_PLACE_OF_FORWARD, given, metadata)
+        self.loss = bound("loss", loss)
+        self.init: Any = bound("init", init) if callable(init) else init
+        receivers = [r for r in (self.gradient, self.forward, self.loss, self.init) if isinstance(r, Receiver)]
+        if unnamed and not any(r.takes_any_name for r in receivers):
+            raise ReceivedArgumentError(
+                f"model_params has {unnamed[0]!r}, which no callable accepts.{nearest(unnamed[0], names)} "
+                f"They accept: {', '.join(sorted(names)) or 'nothing by name'}."
+            )
 
     @property
     def has_value(self) -> bool:
@@ -272,7 +309,7 @@ class Model:
     @property
     def gradient_form(self) -> GradientForm:
         """The form of the gradient, with all that depends on it."""
-        return GRADIENT_FORMS[self.form]
+        return GRADIENT_FORMS.get(self.form, DIFFERENCES)
 
     uses_defaults = False
     default_init: Receiver | None = None  # the default model's, where the start is the user's: it knows the blocks
@@ -285,13 +322,15 @@ class Model:
         forms: Mapping[str, Callable[..., Any] | None],
         init: Any,
         default: Mapping[str, Callable[..., Any]],
+        loss: LossFunction | None = None,
+        by_differences: bool = False,
         **rest: Any,
     ) -> Model:
         """Bind an estimator's callables; where none are given, those of its default model.
 
         Parameters
         ----------
-        forward, forms, init : as in `Model`
+        forward, forms, init, loss, by_differences : as in `Model`
         default : dict
             ``init``, ``forward`` and one gradient form.
         **rest : dict
@@ -302,8 +341,10 @@ class Model:
         model : Model
             ``model.uses_defaults`` tells whether the callables are the default ones.
         """
+        rest |= {"loss": loss, "by_differences": by_differences}
         if forward is None and all(form is None for form in forms.values()):
-            chosen = {form: default.get(form) for form in GRADIENT_FORMS}
+            of_its_loss = loss is None or not by_differences  # else a loss of the user's is differenced
+            chosen = {form: default.get(form) for form in GRADIENT_FORMS if of_its_loss}
             model = cls(
                 forward=default["forward"], forms=chosen, init=default["init"] if init is None else init, **rest
             )
@@ -341,12 +382,15 @@ class Model:
         return start
 
 
-def _only_form(forms: Mapping[str, object]) -> str:
+def _only_form(forms: Mapping[str, object], by_differences: bool) -> str:
     given = [name for name in GRADIENT_FORMS if forms.get(name) is not None]
     if len(given) == 1:
         return given[0]
+    if not given and by_differences:
+        return DIFFERENCES.name
     came = f"got {' and '.join(given)}" if given else "got none"
-    raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.")
+    hint = "" if given else " To do without one at first, name all blocks in numerical: differences of the loss serve."
+    raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.{hint}")
 
 
 def _checked_model_params(model_params: object, columns: Iterable[str]) -> dict[str, Any]:

@@ -130,7 +130,22 @@ class Jacobian(GradientForm):
         return loss, problem.jacobian_gradient(params, batch, derivative)
 
 
+class Differences(GradientForm):
+    """No gradient of the user's: every block that is trained is in ``numerical``."""
+
+    name = "numerical"
+    gives_value = False
+    is_matrix = True  # predictions can be differenced as well as the loss
+
+    def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float | Any, Any]:
+        """Return None, or the loss if it is needed, and a gradient without leaves."""
+        loss = problem.loss_of(params, batch) if problem.needs_value else None
+        return loss, problem.layout.unflatten([None] * len(problem.layout.names))
+
+
 GRADIENT_FORMS: dict[str, GradientForm] = {
     form.name: form for form in (Gradient(), LossAndGradient(), Vjp(), Jacobian())
 }
 """By name, in the order in which they are listed."""
+
+DIFFERENCES = Differences()

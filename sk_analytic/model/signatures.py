@@ -41,12 +41,19 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
     Raises
     ------
     ReceivedArgumentError
-        If its signature cannot be read, has no room for what comes by position, or needs more than that by position.
+        If its signature cannot be read, hides what it receives behind ``*args, **kwargs``, has no room for what comes
+        by position, or needs more than that by position.
     """
     parameters = _signature(role, function)
     expected = by_position(role)
     positional = [p for p in parameters if p.is_positional]
     is_variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if is_variadic and takes_any_name(role, function) and len(positional) < max(len(expected), 1):
+        raise ReceivedArgumentError(
+            f"{role} has the signature {inspect.signature(function)}, which does not say what it receives: "
+            f"{describe(function)}. A decorator hides the names of what it decorates unless it is made with "
+            f"functools.wraps: add that, or name the arguments, {role}({', '.join(expected) or 'n_features'}, ...)."
+        )
     if len(positional) < len(expected) and not is_variadic:
         raise ReceivedArgumentError(
             f"{role} is called as {role}(params, X, ...); {describe(function)} takes {len(positional)} "
@@ -60,6 +67,11 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
             )
     taken = positional[: len(expected)]
     return {p.name: p for p in parameters if p.is_nameable and p not in taken}
+
+
+def takes_any_name(role: str, function: Any) -> bool:
+    """Whether a callable has ``**kwargs``."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _signature(role, function))
 
 
 def _signature(role: str, function: Any) -> tuple[Argument, ...]:

@@ -106,9 +106,9 @@ class Monitor:
     ----------
     history : History
         Is appended to.
-    tol : float
+    tol : float or None
         An epoch improves if it gains more than this share of the best value so far, or of all that was gained before
-        if that is less.
+        if that is less. None is 0.
     rounding : float, default=0.0
         Share of the best value that no gain counts below: what the precision of θ does not resolve.
     largest_score : float, default=inf
@@ -130,7 +130,7 @@ class Monitor:
         self,
         history: History,
         *,
-        tol: float,
+        tol: float | None,
         score: Callable[[Parameters], float] | Any = None,
         verbose: bool | int = False,
         stopping: StoppingState | None = None,
@@ -280,7 +280,7 @@ class Monitor:
         It does not depend on the unit of the loss, nor does it grow with a constant that is added to it.
         """
         best, size = self.stopping.best, abs(self.stopping.best)
-        return max(self.tol * min(size, self.stopping.first - best), self.rounding * size)
+        return max((self.tol or 0.0) * min(size, self.stopping.first - best), self.rounding * size)
 
     def _print(self, loss: float | None, gradient_norm: float) -> None:
         shown = f"gradient norm = {gradient_norm:.8f}" if loss is None else f"loss = {loss:.8f}"

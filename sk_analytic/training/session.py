@@ -30,6 +30,7 @@ from .full_batch import failure, minimize
 from .minibatches import eval_params, train
 from .progress import History, Monitor, StoppingState
 
+SMALL_GRADIENT = 1e-4  # the default of tol, by which a full-batch method without one is judged where it ends early
 MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
 
 
@@ -283,7 +284,8 @@ class Training:
         """Train by one method; return why it has not converged, or None."""
         method, max_iter = self.phases[0]
         full_batch = isinstance(method, FullBatch)
-        monitor.n_iter_no_change = math.inf if full_batch and monitor.score is None else n_iter_no_change
+        unlimited = monitor.tol is None or (full_batch and monitor.score is None)
+        monitor.n_iter_no_change = math.inf if unlimited else n_iter_no_change
         if monitor.stopped:  # an unfinished run that goes on had come to the end of this phase
             return None
         self.history.begin_phase(type(method).__name__)
@@ -292,7 +294,7 @@ class Training:
 
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
-        theta, tol = self.theta, monitor.tol
+        theta, tol = self.theta, monitor.tol or 0.0
         if monitor.verbose and self.history.n_iter:
             print(f"{type(self.method).__name__} begins anew at the parameters so far.")
         result = minimize(self.objective, theta, self.method, self.rows, monitor, max_iter=max_iter, tol=tol)
@@ -301,6 +303,8 @@ class Training:
         stayed = np.array_equal(theta.vector, self.phase_start.vector) and np.abs(result.jac).max() > tol
         if (result.success and not stayed) or monitor.stopped:
             return None
+        if monitor.tol is None and (result.nit >= max_iter or np.abs(result.jac).max() <= SMALL_GRADIENT):
+            return None  # as many iterations as were the plan, or as rounding allows
         return NotConverged(failure(result), is_suspicious=result.get("nit", max_iter) < max_iter)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
