@@ -199,9 +199,17 @@ class State:
         self._drop_scratch()
 
     @property
-    def n_updates(self) -> int:
-        """Steps of the rules so far; calls of ``update`` in which a link let nothing pass have none."""
-        return max((now.t for link in self.links if link.is_rule for now, _ in link.records), default=0)
+    def largest_rate(self) -> float:
+        """The largest rate by which the last update moved a block; 0.0 before the first."""
+        return max((abs(now.rate) for link in self.links if link.is_rule for now, _ in link.records), default=0.0)
+
+    @property
+    def n_updates(self) -> int | None:
+        """Steps of the rules so far, in which calls of ``update`` that a link holds back do not count; None if unknown.
+
+        An optimizer of the user's own may keep no records.
+        """
+        return max((now.t for link in self.links if link.is_rule for now, _ in link.records), default=None)
 
     def not_finite(self) -> tuple[str, list[str]]:
         """Name the first array, or number, of a link that is not finite, and its blocks; empty if all are."""

@@ -69,10 +69,10 @@ def train(
     """
     with Interrupts() as interrupts:
         loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
+        n_updates = state.n_updates
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
             monitor.epoch_begins()
-            n_updates = state.n_updates
             loss, gradient_norm, slope = loop.epoch(epoch)
             loop.require_finite(epoch)
             state.epoch += 1
@@ -82,10 +82,11 @@ def train(
                 if sample:
                     loss = objective.mean_value(predicting, sample)
                 loop.keep(epoch, loss)
-                rates = monitor.history.learning_rates[epoch] = state.learning_rates
-                if optimizer.is_growing(state, theta.vector) or monitor.rises(max(rates.values(), default=0.0)):
+                monitor.history.learning_rates[epoch] = state.learning_rates
+                if optimizer.is_growing(state, theta.vector) or monitor.rises(state.largest_rate):
                     monitor.wait()
-                counts = state.n_updates != n_updates or not rates
+                n_updates, before = state.n_updates, n_updates
+                counts = n_updates is None or n_updates != before
                 if monitor.epoch_ended(predicting, loss, gradient_norm, slope, state.loss_curve, counts):
                     return True
     return False
@@ -194,8 +195,7 @@ class _Loop:
     def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
         """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
         calm = math.sqrt(self.huge)
-        rates = self.state.learning_rates.values()
-        is_calm = self.history.n_steps and all(0.0 < abs(rate) < calm for rate in rates)
+        is_calm = self.history.n_steps and 0.0 < self.state.largest_rate < calm
         return (self.update, self.update_parts) if is_calm else self._quiet()
 
     def _quiet(self) -> tuple[Callable[..., None], Callable[..., None]]:
