@@ -24,7 +24,7 @@ from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Parameters
 from ..trust import trusted
-from .full_batch import failure, minimize
+from .full_batch import minimize
 from .minibatches import eval_params, train
 from .progress import History, Monitor, StoppingState
 
@@ -271,16 +271,11 @@ class Training:
 
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
-        theta, tol = self.theta, monitor.tol
         if monitor.verbose and self.history.n_iter:
             print(f"{type(self.method).__name__} begins anew at the parameters so far.")
-        result = minimize(self.objective, theta, self.method, self.rows, monitor, max_iter=max_iter, tol=tol)
-        self.result = result
-        # "Converged" where it started, in a slope: every step was refused.
-        stayed = np.array_equal(theta.vector, self.phase_start.vector) and np.abs(result.jac).max() > tol
-        if (result.success and not stayed) or monitor.stopped:
-            return None
-        return NotConverged(failure(result), is_suspicious=result.get("nit", max_iter) < max_iter)
+        arguments = self.objective, self.theta, self.method, self.rows, monitor
+        self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol)
+        return None if failed is None else NotConverged(failed, is_suspicious=self.result.nit < max_iter)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run epochs of a minibatch rule."""
