@@ -40,48 +40,65 @@ class Residuals:
 
         def of_batch(batch: Batch) -> Array:
             y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-            residuals: Array = (prediction - y) * self._root_weights(batch, rows.n_samples, prediction.ndim)
+            residuals: Array = (prediction - y) * self._root_weights(batch, rows.n_samples, prediction)
             return residuals.ravel()
 
         blocks = objective.layout.blocks(theta.vector)
         return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
 
-    def jacobian(self, theta: Parameters, rows: Rows) -> Array:
-        """Return the derivative of the residuals, a matrix with a column for each entry of θ."""
-        parts = rows.map(lambda batch: self._jacobian(theta, batch, rows.n_samples))
-        trained = [any(part) for part in zip(*(trained for _, trained in parts), strict=True)]
-        diagonals = [self._penalty_rows(index, alpha, trained[index]) for index, alpha in self.objective.penalties]
-        return np.concatenate([*(matrix for matrix, _ in parts), *diagonals])
+    def jacobian(self, theta: Parameters, rows: Rows) -> tuple[Array, tuple[int, ...]]:
+        """Return the derivative of the residuals, and the blocks that have none.
 
-    def _jacobian(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[Array, list[bool]]:
-        """The rows of a batch in the Jacobian, and which blocks are trained."""
+        Parameters
+        ----------
+        theta : Parameters
+        rows : Rows
+
+        Returns
+        -------
+        matrix : ndarray of shape (n_residuals, n_columns)
+            With columns for the blocks that have a derivative only, in their order.
+        missing : tuple of int
+            The others: fixed, or None in every batch.
+        """
+        parts = rows.map(lambda batch: self._leaves(theta, batch, rows.n_samples))
+        layout, penalties = self.objective.layout, self.objective.penalties
+        sizes = [where.stop - where.start for where in layout.slices]
+        columns, n_columns = {}, 0
+        for index, size in enumerate(sizes):
+            if any(leaves[index] is not None for _, leaves in parts):
+                columns[index] = slice(n_columns, n_columns + size)
+                n_columns += size
+        matrix = np.zeros((sum(n for n, _ in parts) + sum(sizes[index] for index, _ in penalties), n_columns))
+        top = 0
+        for n, leaves in parts:
+            for index, where in columns.items():
+                if leaves[index] is not None:
+                    matrix[top : top + n, where] = leaves[index]
+            top += n
+        for index, alpha in penalties:
+            if index in columns:
+                matrix[top : top + sizes[index], columns[index]] = alpha**0.5 * np.eye(sizes[index])
+            top += sizes[index]
+        return matrix, tuple(index for index in range(len(sizes)) if index not in columns)
+
+    def _leaves(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[int, list[Array | None]]:
+        """The number of residuals of a batch, and their derivatives by each block; None for one without."""
         objective = self.objective
         prediction = objective.predictions(theta.structure, batch)
-        weights = self._root_weights(batch, n_samples, prediction.ndim)
+        weights = self._root_weights(batch, n_samples, prediction)
         weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
-        matrix = np.zeros((prediction.size, objective.layout.size))
         leaves = objective.jacobian(theta.structure, batch, prediction.shape)
-        trained = [
-            (leaf is not None or index in objective.numerical) and index not in objective.fixed
-            for index, leaf in enumerate(leaves)
-        ]
-        for index, (leaf, where) in enumerate(zip(leaves, objective.layout.slices, strict=True)):
-            if trained[index] and index in objective.numerical:
+        for index in objective.numerical:
+            if index not in objective.fixed:
                 columns = objective.differences(objective.predictions, theta, batch, index)
-                matrix[:, where] = weights * columns.reshape(len(columns), -1).T
-            elif trained[index]:
-                matrix[:, where] = weights * leaf
-        return matrix, trained
-
-    def _penalty_rows(self, index: int, alpha: float, is_trained: bool) -> Array:
-        layout = self.objective.layout
-        where = layout.slices[index]
-        rows = np.zeros((where.stop - where.start, layout.size))
-        if is_trained:
-            rows[:, where] = alpha**0.5 * np.eye(len(rows))
-        return rows
+                leaves[index] = columns.reshape(len(columns), -1).T
+        return prediction.size, [
+            None if leaf is None or index in objective.fixed else weights * leaf for index, leaf in enumerate(leaves)
+        ]
 
     @staticmethod
-    def _root_weights(batch: Batch, n_samples: int, ndim: int) -> Array:
+    def _root_weights(batch: Batch, n_samples: int, prediction: Array) -> Array:
         share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
-        return np.sqrt(share) if ndim == 1 else np.sqrt(share)[:, None]
+        roots: Array = np.sqrt(share).astype(prediction.dtype)
+        return roots if prediction.ndim == 1 else roots[:, None]

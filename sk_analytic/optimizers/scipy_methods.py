@@ -1,12 +1,12 @@
 """Methods of scipy.optimize that take all rows at once, under the names of the other optimizers.
 
 A method is its class: scipy's name for it, scipy's own options as hyperparameters, and which of them is
-its tolerance on the gradient. Where scipy has no such option, or does not count iterations, the run is
-watched and ended from outside.
+its tolerance on the gradient. Where scipy has no such option, or does not count iterations, the `Run` that watches it
+ends it from outside.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -17,19 +17,14 @@ from scipy.optimize import OptimizeResult
 from ..hyperparameters import Hyperparameters
 from ..typing import Array
 from ..validation import Interval
+from .scipy_run import ResidualRun, Run
 
 COUNT = Interval(1, np.inf, closed="left", integral=True)
 POSITIVE = Interval(0, np.inf, closed="neither")
 SHARE = Interval(0, 1, closed="neither")
 SCIPY = tuple(int(part) for part in scipy.__version__.split(".")[:2])
+STOPPING = ("ftol", "xtol", "xrtol", "maxfun")  # options by which scipy ends, besides the gradient
 WOLFE_SINCE = {"c1": (1, 12), "c2": (1, 12)}
-
-ENDED = {
-    "gradient": (0, True, "No entry of the gradient is larger than tol."),
-    "iterations": (1, False, "Maximum number of iterations has been exceeded."),
-    "callback": (99, False, "The callback asked to end."),
-}
-
 
 Function: TypeAlias = Callable[[Array], tuple[float, Array]]  # value and gradient
 
@@ -65,12 +60,27 @@ class FullBatch(Hyperparameters):
         """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
         super().check()
         for name in self._too_young():
-            value, default = getattr(self, name), inspect.signature(type(self)).parameters[name].default
+            value, default = getattr(self, name), self._defaults()[name].default
             if value != default:
                 raise ValueError(
                     f"{type(self).__name__}: {name}={value!r} needs scipy {'.'.join(map(str, self.since[name]))} or "
                     f"later; this is {scipy.__version__}, where {name} is {default!r}."
                 )
+
+    @classmethod
+    def _defaults(cls) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(cls).parameters
+
+    def stopping_options(self) -> dict[str, Any]:
+        """Return the options by which scipy ends before the gradient is small, if they are not the defaults.
+
+        Returns
+        -------
+        options : dict
+        """
+        defaults = self._defaults()
+        chosen = {name: getattr(self, name) for name in STOPPING if name in defaults}
+        return {name: value for name, value in chosen.items() if value != defaults[name].default}
 
     def _too_young(self) -> list[str]:
         return [name for name, version in self.since.items() if version > SCIPY]
@@ -106,6 +116,9 @@ class FullBatch(Hyperparameters):
     ) -> OptimizeResult:
         """Minimise a function.
 
+        If the method ends before the gradient is small, it is begun anew from there while that makes progress. A trial
+        that is not finite is refused. A method of which an option such as ``ftol`` was set ends by that.
+
         Parameters
         ----------
         fun : callable
@@ -115,7 +128,8 @@ class FullBatch(Hyperparameters):
         max_iter : int, default=200
             Largest number of iterations.
         tol : float, default=1e-4
-            Tolerance on the gradient, in the method's own measure: the largest entry for most.
+            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` go on until its norm is
+            as small.
         callback : callable, default=None
             Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
             where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
@@ -124,24 +138,32 @@ class FullBatch(Hyperparameters):
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``.
+            Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``. ``success`` is
+            whether no entry of the gradient is larger than ``tol`` or than what rounding makes of it; how much that is,
+            at most, stands in ``rounding`` if it was looked at.
+
+        Raises
+        ------
+        DivergenceError
+            If the start is not finite, the values fall without bound, or the method's arithmetic overflows.
         """
         self.check()
-        watch = _Watch(
-            fun,
-            callback,
-            tol=tol if self.tolerance is None else None,
-            max_iter=max_iter if self.iterations is None else None,
-        )
-        limits = {self.iterations: max_iter, self.tolerance: tol}
+        return Run(self, fun, callback, tol=tol, max_iter=max_iter).minimize(x0)
+
+    def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy."""
+        limits = {self.iterations: max_iter, self.tolerance: run.tol * run.scale}
         options = self.options() | {name: value for name, value in limits.items() if name is not None}
-        products = {"hessp": watch.hessian_product} if self.hessian_products else {}
-        try:
-            return scipy.optimize.minimize(
-                watch, x0, jac=True, method=self.method, callback=watch.iterated, options=options, **products
-            )
-        except _Ended as ended:
-            return watch.result(ended)
+        products = {"hessp": run.hessian_product} if self.hessian_products else {}
+        return scipy.optimize.minimize(
+            run.value_and_gradient,
+            x0,
+            jac=True,
+            method=self.method,
+            callback=run.iterated,
+            options=options,
+            **products,
+        )
 
     def options(self) -> dict[str, Any]:
         """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
@@ -153,91 +175,6 @@ class FullBatch(Hyperparameters):
         too_young = self._too_young()
         values = self.get_params(deep=False).items()
         return {name: value for name, value in values if value is not None and name not in too_young}
-
-
-class _Ended(Exception):
-    """Carries out of scipy why a run was ended from outside, or an error; no method of scipy's catches it."""
-
-    def __init__(self, why: str = "", error: StopIteration | None = None) -> None:
-        super().__init__(why)
-        self.why, self.error = why, error
-
-
-class _Watch:
-    """A function under a method of scipy's: remembers its last values, looks at each iterate.
-
-    Parameters
-    ----------
-    fun : callable
-        ``fun(x) -> (value, gradient)``.
-    callback : callable or None
-    tol : float or None
-        End the run when no entry of the gradient is larger.
-    max_iter : int or None
-        End the run after so many iterations.
-    """
-
-    def __init__(
-        self,
-        fun: Any,
-        callback: Callable[[OptimizeResult], object] | None,
-        *,
-        tol: float | None = None,
-        max_iter: int | None = None,
-    ) -> None:
-        self.fun, self.callback, self.tol, self.max_iter = fun, callback, tol, max_iter
-        self.evaluated: Any = None
-        self.iterate: Any = None
-        self.nit = self.nfev = 0
-
-    def __call__(self, x: Array) -> tuple[float, Array]:
-        value, gradient = self.fun(x)
-        self.nfev += 1
-        self.evaluated = OptimizeResult(x=np.array(x), fun=value, jac=np.array(gradient))
-        return value, gradient
-
-    def hessian_product(self, x: Array, p: Array) -> Array:
-        """Return a product with the Hessian, from central differences of the gradient."""
-        norm = np.linalg.norm(p)
-        if not norm:
-            return np.zeros_like(p)
-        step = np.cbrt(np.finfo(float).eps) * max(1.0, np.linalg.norm(x)) / norm
-        above, below = (self.fun(x + sign * step * p)[1] for sign in (1, -1))
-        product: Array = (above - below) / (2 * step)
-        return product
-
-    def iterated(self, x: Any, *state: Any) -> None:
-        """Take in an iterate; end the run where scipy would not."""
-        x = getattr(x, "x", x)
-        # What was evaluated last is the iterate, unless a step was refused after it.
-        for known in (self.evaluated, self.iterate):
-            if known is not None and (known.x == x).all():
-                self.iterate = known
-                break
-        else:
-            self(x)
-            self.iterate = self.evaluated
-        self.nit += 1
-        if self.callback is not None:
-            try:
-                is_over = self.callback(OptimizeResult(self.iterate, nit=self.nit))
-            except StopIteration as error:  # it came from what the callback calls
-                raise _Ended(error=error) from None
-            if is_over is True:
-                raise _Ended("callback")
-        if self.tol is not None and np.abs(self.iterate.jac).max() <= self.tol:
-            raise _Ended("gradient")
-        if self.max_iter is not None and self.nit >= self.max_iter:
-            raise _Ended("iterations")
-
-    def result(self, ended: _Ended) -> OptimizeResult:
-        """Return the iterate as the result of a run that was ended; raise if by an error."""
-        if ended.error is not None:
-            raise ended.error from None
-        status, success, message = ENDED[ended.why]
-        return OptimizeResult(
-            self.iterate, nit=self.nit, nfev=self.nfev, njev=self.nfev, status=status, success=success, message=message
-        )
 
 
 class LBFGS(FullBatch):
@@ -426,6 +363,11 @@ class SLSQP(FullBatch):
     def __init__(self, ftol: float = 1e-30) -> None:
         self.ftol = ftol
 
+    def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy, whose callback comes at trial points: the derivative is what it asks for at iterates."""
+        options = self.options() | {"maxiter": max_iter}
+        return scipy.optimize.minimize(run.value, x0, jac=run.derivative, method=self.method, options=options)
+
 
 class _TrustRegion(FullBatch):
     """Newton steps inside a region in which the quadratic model is trusted."""
@@ -510,69 +452,11 @@ class TrustConstr(FullBatch):
         self.xtol = xtol
         self.initial_tr_radius = initial_tr_radius
 
-    def minimize(self, fun: Function, x0: Array, **settings: Any) -> OptimizeResult:
-        """Minimise a function, as the other methods do; ``jac`` is scipy's ``grad`` here too.
-
-        Parameters
-        ----------
-        fun : callable
-            ``fun(x) -> (value, gradient)``.
-        x0 : ndarray of shape (size,)
-            Where to start; is not written to.
-        **settings : dict
-            Further arguments of `FullBatch.minimize`.
-
-        Returns
-        -------
-        result : scipy.optimize.OptimizeResult
-            Of scipy.
-        """
-        result = super().minimize(fun, x0, **settings)
-        result.jac = result.get("grad", result.jac)
-        return result
-
-
-class _ResidualWatch(_Watch):
-    """A least-squares problem under a method of scipy's, which asks for the Jacobian once an iterate."""
-
-    def __init__(
-        self,
-        problem: Any,
-        callback: Callable[[OptimizeResult], object] | None,
-        *,
-        tol: float,
-        max_iter: int,
-    ) -> None:
-        super().__init__(None, callback, tol=tol, max_iter=max_iter)
-        self.problem = problem
-        self.latest: Any = None
-
-    def residuals(self, x: Array) -> Array:
-        """Return the residuals, whose squares are summed."""
-        self.nfev += 1
-        self.latest = np.array(x), self.problem.residuals(x)
-        residuals: Array = self.latest[1]
-        return residuals
-
-    def jacobian(self, x: Array) -> Array:
-        """Return the derivative of the residuals; look at the iterate before, the start too."""
-        r = self.latest[1] if np.array_equal(self.latest[0], x) else self.problem.residuals(x)
-        jacobian: Array = self.problem.residual_jacobian(x)
-        if self.evaluated is not None and np.array_equal(self.evaluated.x, x):
-            return jacobian  # scipy asks twice at the start, and some versions of it at the end
-        is_start = self.evaluated is None
-        self.evaluated = OptimizeResult(x=np.array(x), fun=0.5 * float(r @ r), jac=jacobian.T @ r)
-        if not is_start:
-            self.iterated(x)
-        elif np.abs(self.evaluated.jac).max() <= self.tol:
-            self.iterate = self.evaluated
-            raise _Ended("gradient")
-        return jacobian
-
 
 class _LeastSquares(FullBatch):
     """Base of the methods of scipy.optimize.least_squares: for the `jacobian` form and squared errors."""
 
+    tolerance = iterations = None
     residuals = True
     ranges = {"ftol": POSITIVE, "xtol": POSITIVE}
 
@@ -610,21 +494,13 @@ class _LeastSquares(FullBatch):
             Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient.
         """
         self.check()
-        watch = _ResidualWatch(fun, callback, tol=tol, max_iter=max_iter)
-        try:
-            result = scipy.optimize.least_squares(
-                watch.residuals,
-                x0,
-                jac=watch.jacobian,
-                method=self.method,
-                gtol=1e-15,
-                max_nfev=10**9,
-                **self.options(),
-            )
-        except _Ended as ended:
-            return watch.result(ended)
-        result.fun, result.jac, result.nit = result.cost, result.grad, watch.nit
-        return result
+        return ResidualRun(self, fun, callback, tol=tol, max_iter=max_iter).minimize(x0)
+
+    def _solve(self, run: Any, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy; its own tolerances are as small as it allows, and the run ends it."""
+        return scipy.optimize.least_squares(
+            run.residuals, x0, jac=run.jacobian, method=self.method, gtol=1e-15, max_nfev=10**9, **self.options()
+        )
 
 
 class LM(_LeastSquares):
@@ -644,6 +520,16 @@ class LM(_LeastSquares):
     """
 
     method = "lm"
+
+    def _solve(self, run: Any, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy, whose `lm` takes no more parameters than residuals."""
+        n_residuals = len(run.iterate.residuals)
+        if n_residuals < x0.size:
+            raise ValueError(
+                f"LM needs at least as many residuals as parameters to train; got {n_residuals} (one for each output "
+                f"of a sample and each penalised entry) for {x0.size} parameters. Use 'trf', or hold some with fixed=."
+            )
+        return super()._solve(run, x0, max_iter)
 
 
 class TRF(_LeastSquares):

@@ -11,14 +11,20 @@ from scipy.optimize import OptimizeResult
 
 from ..contribution import Contribution, merge
 from ..data.rows import Rows
-from ..exceptions import DivergenceError
+from ..exceptions import DivergenceError, ParameterStructureError
 from ..least_squares import Residuals
 from ..objective import Objective
 from ..optimizers.scipy_methods import FullBatch
+from ..optimizers.scipy_run import Point
 from ..parameters import Parameters
 from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
+
+KEPT = (
+    "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
+    "is bounded from below."
+)
 
 
 def minimize(
@@ -30,8 +36,10 @@ def minimize(
     *,
     max_iter: int,
     tol: float,
-) -> OptimizeResult:
+) -> tuple[OptimizeResult, str | None]:
     """Minimise over all rows by a full-batch method; θ is written in place.
+
+    The method sees the entries of θ that are trained only.
 
     Parameters
     ----------
@@ -45,90 +53,109 @@ def minimize(
     max_iter : int
         Iterations.
     tol : float
-        scipy's tolerance on the gradient.
+        Tolerance on the largest entry of the gradient.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        scipy's own; ``fun`` and ``jac`` are the objective and its gradient.
+        scipy's own; ``x``, ``fun`` and ``jac`` are θ, the objective and its gradient, with an entry for each of θ.
+    failed : str or None
+        Why it has not converged, and what may help.
 
     Raises
     ------
     DivergenceError
-        If the start or an iterate is not finite. θ then is the best point met.
+        If the start is not finite, or the method ends in numbers that are not. θ then is the last iterate.
     """
     evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor)
-    begun_at = monitor.history.n_iter
 
     def iterated(result: OptimizeResult) -> bool:
-        evaluation.require_finite(result)
-        theta.vector[...] = result.x
+        evaluation.accept(result.x)
         monitor.history.n_steps += 1
         return monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
 
-    start = theta.vector.astype(np.float64)
     try:
-        result = method.minimize(evaluation, start, max_iter=max_iter, tol=tol, callback=iterated)
-        evaluation.require_finite(result)
-        if monitor.history.n_iter == begun_at:  # it ended where it started
-            theta.vector[...] = result.x
+        begin = evaluation.begin()
+        try:
+            result = method.minimize(evaluation, begin, max_iter=max_iter, tol=tol, callback=iterated)
+        except DivergenceError as error:
+            error.args = (" ".join(filter(None, (str(error), evaluation.trouble, KEPT))),)
+            raise
+        if not result.nit:  # it ended where it started
+            evaluation.accept(result.x)
             monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
+        result.x, result.jac = evaluation.full(result.x), evaluation.full(result.jac, 0.0)
+        failed = None if result.success or monitor.stopped else evaluation.failure(result, method, max_iter, tol)
     finally:
-        theta.vector[...] = evaluation.best[1]
-    if not np.isfinite(result.fun):
-        raise DivergenceError(
-            f"{type(method).__name__} ended where the objective is {result.fun} ({result.message}). "
-            "The parameters are the best finite ones that it met."
-        )
-    if monitor.stopping.best_theta is None:
-        theta.vector[...] = result.x
+        evaluation.restore()
     monitor.epoch_broken_off()
-    return result
-
-
-def failure(result: OptimizeResult) -> str:
-    """Return in words why a full-batch method did not converge, with what is likely wrong."""
-    if any(word in str(result.message).lower() for word in ("exceeded", "limit")):
-        return f"{result.message} A larger max_iter or tol may help."
-    if result.nit <= 1:
-        return (
-            f"{result.message} A line search that fails at once is nearly always a wrong gradient: run check_gradient."
-        )
-    return (
-        f"{result.message} The gradient is {np.abs(result.jac).max():.2g} at most; a tol below what the precision of "
-        "the loss allows, a kink or a gradient that is wrong in places ends a line search like this."
-    )
+    return result, failed
 
 
 class _Evaluation:
-    """The objective over all rows as scipy calls it: value and gradient at a float64 vector."""
+    """The objective over all rows as scipy calls it: value and gradient at a float64 vector of the trained entries."""
 
     def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
         self.objective, self.theta, self.rows, self.monitor = objective, theta, rows, monitor
-        self.best = (math.inf, theta.vector.copy())
-        self.sent_back: Array | None = None  # the last trial whose loss was not finite
-        self.calls = 0
+        self.accepted = theta.vector.copy()  # θ of the last iterate
+        self.missing: tuple[int, ...] | None = None  # blocks that are not trained
+        self.free: Any = slice(None)  # where the entries of the others are
+        self.calls = self.n_accepted = 0
+        self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
+        self._start: Any = None  # what is known there, until the method asks for it
+
+    def begin(self) -> Array:
+        """Evaluate the start, learn which blocks are trained; return their entries."""
+        self.monitor.epoch_begins("iteration")
+        start = self.theta.vector.astype(np.float64)
+        self._start = self._evaluate(start)
+        self._require_finite_start(*self._start)
+        entries: Array = start[self.free]
+        return entries
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        theta = self.theta
+        self.monitor.epoch_begins("iteration")
+        known, self._start = self._start, None
+        loss, gradient = self._evaluate(self.full(x)) if known is None else known
+        self._look(loss, gradient)
+        return loss, gradient[self.free]
+
+    def _evaluate(self, x: Array) -> tuple[float, Array]:
+        """Value and gradient, with an entry for each of θ."""
         contribution = self._at(x, self._contribution)
-        loss, gradient = self.objective.finish(theta, contribution)
-        if self.calls == 1:
-            self._require_finite_start(loss, gradient)
-        self._keep(loss)
-        if not math.isfinite(loss):
-            return self._send_back(x)
-        return loss, gradient.astype(np.float64)
+        self._learn(contribution.missing)
+        return self.objective.finish(self.theta, contribution)
 
-    def _send_back(self, x: Array) -> tuple[float, Array]:
-        """Value and gradient for a trial whose loss is not finite.
+    def full(self, x: Array, other: float | None = None) -> Array:
+        """Return a vector with an entry for each of θ: those that are not trained as they are, or some number."""
+        whole: Array = self.accepted.astype(np.float64) if other is None else np.full(self.theta.layout.size, other)
+        whole[self.free] = x
+        return whole
 
-        The line searches of scipy interpolate the values of trials; an infinite one makes the next step NaN,
-        which some of them take for convergence. A finite value above the best makes them try a shorter step.
-        """
-        self.sent_back = np.array(x)
-        best = self.best[0]
-        return best + 10 * max(1.0, abs(best)), np.zeros(self.theta.layout.size)
+    def accept(self, x: Array) -> None:
+        """Put θ at an iterate."""
+        self.theta.vector[...] = self.full(x)
+        self.accepted = self.theta.vector.copy()
+        self.n_accepted += 1
+
+    def restore(self) -> None:
+        """Put θ back at the last iterate."""
+        self.theta.vector[...] = self.accepted
+
+    def _learn(self, missing: tuple[int, ...]) -> None:
+        """Learn at the start which blocks are not trained: fixed ones, and those without a gradient."""
+        layout = self.theta.layout
+        if self.missing is None:
+            self.missing, self.free = missing, np.ones(layout.size, dtype=bool)
+            for index in missing:
+                self.free[layout.slices[index]] = False
+        elif missing != self.missing:
+            names = ", ".join(repr(layout.names[index]) for index in sorted({*missing} ^ {*self.missing}))
+            raise ParameterStructureError(
+                f"{self.objective.model.form} returned None in block {names} in some evaluations and an array "
+                "in others. A full-batch method trains the same blocks throughout: return zeros if a block has no "
+                "influence."
+            )
 
     def _contribution(self) -> Contribution:
         """The contribution of all rows: of one batch, or a sum in their order."""
@@ -142,8 +169,8 @@ class _Evaluation:
 
     def _at(self, x: Array, evaluate: Callable[..., T], *arguments: Any) -> T:
         """Put θ at a point and evaluate something of the objective there; count it."""
-        self.monitor.epoch_begins("iteration")
-        self.theta.vector[...] = x
+        with np.errstate(over="ignore"):  # float32 may have no such number
+            self.theta.vector[...] = x
         try:
             evaluated = evaluate(*arguments)
         except Exception as error:
@@ -152,22 +179,71 @@ class _Evaluation:
         self.calls += 1
         return evaluated
 
-    def _keep(self, loss: float) -> None:
-        if -math.inf < loss < self.best[0]:
-            self.best = (loss, self.theta.vector.copy())
+    # What is not finite.
 
-    def _require_finite_start(self, loss: float | None, gradient: Array) -> None:
-        message = not_finite(self.theta, loss, gradient, "at the starting parameters")
+    def _look(self, loss: float, gradient: Array) -> None:
+        """Remember what is not finite at a trial."""
+        message = self._not_finite(loss, gradient, "at a trial")
+        if message is not None:
+            self._refused = self.n_accepted, message
+
+    @property
+    def trouble(self) -> str:
+        """What was not finite near the end: since the iterate before the last, at most."""
+        n_before, message = self._refused
+        return f"{message} The method tried shorter steps." if message and self.n_accepted - n_before <= 1 else ""
+
+    def _require_finite_start(self, loss: float, gradient: Array) -> None:
+        message = self._not_finite(loss, gradient, "at the starting parameters")
         if message is not None:
             raise DivergenceError(f"{message} {HINTS['start']}")
 
-    def require_finite(self, result: OptimizeResult) -> None:
-        """Raise if an iterate, not a mere trial of a line search, is not finite."""
-        message = not_finite(self.theta, result.fun, result.jac, "at an iterate")
-        if self.sent_back is not None and np.array_equal(self.sent_back, result.x):  # some methods take it all the same
-            message = "The loss is not finite at an iterate."
-        if message is not None:
-            raise DivergenceError(f"{message} The parameters are the best finite ones that were met.")
+    def _not_finite(self, loss: float, gradient: Array, where: str) -> str | None:
+        """Return a message that names what is not finite, or too large to calculate with; None if nothing is."""
+        gradient = gradient.astype(np.float64)
+        if Point(gradient, loss, gradient).is_finite:
+            return None
+        largest, block = self._largest(gradient)
+        return not_finite(self.theta, loss, gradient, where) or (
+            f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in block {block!r}, {where}: float64 has no "
+            "numbers for their squares."
+        )
+
+    # Why it has not converged.
+
+    def failure(self, result: OptimizeResult, method: FullBatch, max_iter: int, tol: float) -> str:
+        """Return in words why a method did not converge, with what is likely wrong."""
+        largest, block = self._largest(result.jac)
+        words = (
+            f"{type(method).__name__} ended with a gradient of {largest:.2g}, in block {block!r}, larger than "
+            f"tol={tol:g}: {str(result.message).strip(' .:')}."
+        )
+        chosen = ", ".join(f"{name}={value!r}" for name, value in method.stopping_options().items())
+        dtype = self.theta.layout.dtype
+        rounding = max(result.rounding, float(np.finfo(dtype).eps) * largest)
+        if self.trouble:
+            hint = self.trouble
+        elif rounding > tol:
+            hint = (
+                f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
+                f"{result.fun:.2g}: smaller differences are lost in it. Subtract large offsets from X and y and scale "
+                "them, or set a larger tol."
+            )
+        elif result.nit >= max_iter:
+            hint = "A larger max_iter or tol may help."
+        elif chosen:
+            hint = f"It may have ended by {chosen}; by default it goes on to tol."
+        elif result.nit <= 1:
+            hint = "A line search that fails at once is nearly always a wrong gradient: run check_gradient."
+        else:
+            hint = "Likely causes are a kink of the loss, a gradient that is wrong in places, and X on unequal scales."
+        return f"{words} {hint}"
+
+    def _largest(self, gradient: Array) -> tuple[float, str]:
+        """Return the largest entry of a gradient and the name of its block."""
+        layout = self.theta.layout
+        largest = [np.abs(block).max(initial=0.0) for block in layout.blocks(gradient)]
+        return float(np.max(largest)), layout.names[int(np.argmax(largest))]
 
 
 class _ResidualEvaluation(_Evaluation):
@@ -177,15 +253,45 @@ class _ResidualEvaluation(_Evaluation):
         super().__init__(objective, theta, rows, monitor)
         self.terms = Residuals(objective)
 
+    def begin(self) -> Array:
+        """Evaluate the start, learn which blocks are trained; return their entries."""
+        self.monitor.epoch_begins("iteration")
+        start = self.theta.vector.astype(np.float64)
+        residuals, jacobian = self._values(start), self._jacobian(start)
+        self._require_finite_start(_half_square(residuals), self._gradient(residuals, jacobian))
+        self._start = {"residuals": residuals, "jacobian": jacobian}
+        entries: Array = start[self.free]
+        return entries
+
     def residuals(self, x: Array) -> Array:
-        """Return the terms at a float64 vector."""
-        residuals = self._at(x, self.terms.values, self.theta, self.rows).astype(np.float64)
-        loss = 0.5 * float(residuals @ residuals)
-        if self.calls == 1:
-            self._require_finite_start(loss, np.zeros(self.theta.layout.size))
-        self._keep(loss)
-        return residuals
+        """Return the terms at a vector of the trained entries."""
+        self.monitor.epoch_begins("iteration")
+        known = self._start.pop("residuals", None)
+        self._latest = self._values(self.full(x)) if known is None else known
+        self._look(_half_square(self._latest), np.zeros(self.theta.layout.size))
+        return self._latest
 
     def residual_jacobian(self, x: Array) -> Array:
-        """Return their derivative."""
-        return self._at(x, self.terms.jacobian, self.theta, self.rows)
+        """Return their derivative; it is asked for where the terms were evaluated last."""
+        self.monitor.epoch_begins("iteration")
+        known = self._start.pop("jacobian", None)
+        jacobian = self._jacobian(self.full(x)) if known is None else known
+        self._look(_half_square(self._latest), self._gradient(self._latest, jacobian))
+        return jacobian
+
+    def _values(self, x: Array) -> Array:
+        return self._at(x, self.terms.values, self.theta, self.rows)
+
+    def _jacobian(self, x: Array) -> Array:
+        jacobian, missing = self._at(x, self.terms.jacobian, self.theta, self.rows)
+        self._learn(missing)
+        return jacobian
+
+    def _gradient(self, residuals: Array, jacobian: Array) -> Array:
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            return self.full(jacobian.T @ residuals.astype(np.float64), 0.0)
+
+
+def _half_square(residuals: Array) -> float:
+    residuals = residuals.astype(np.float64)
+    return 0.5 * float(np.vdot(residuals, residuals))  # which overflows without a warning

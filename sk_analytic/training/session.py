@@ -26,11 +26,10 @@ from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Parameters
 from ..trust import trusted
-from .full_batch import failure, minimize
+from .full_batch import minimize
 from .minibatches import eval_params, train
 from .progress import History, Monitor, StoppingState
 
-SMALL_GRADIENT = 1e-4  # the default of tol, by which a full-batch method without one is judged where it ends early
 MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
 
 
@@ -294,18 +293,14 @@ class Training:
 
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
-        theta, tol = self.theta, monitor.tol or 0.0
         if monitor.verbose and self.history.n_iter:
             print(f"{type(self.method).__name__} begins anew at the parameters so far.")
-        result = minimize(self.objective, theta, self.method, self.rows, monitor, max_iter=max_iter, tol=tol)
-        self.result = result
-        # "Converged" where it started, in a slope: every step was refused.
-        stayed = np.array_equal(theta.vector, self.phase_start.vector) and np.abs(result.jac).max() > tol
-        if (result.success and not stayed) or monitor.stopped:
+        arguments = self.objective, self.theta, self.method, self.rows, monitor
+        self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
+        ended_early = self.result.nit < max_iter
+        if failed is None or (monitor.tol is None and not ended_early):  # then so many iterations were the plan
             return None
-        if monitor.tol is None and (result.nit >= max_iter or np.abs(result.jac).max() <= SMALL_GRADIENT):
-            return None  # as many iterations as were the plan, or as rounding allows
-        return NotConverged(failure(result), is_suspicious=result.get("nit", max_iter) < max_iter)
+        return NotConverged(failed, is_suspicious=ended_early)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run epochs of a minibatch rule."""

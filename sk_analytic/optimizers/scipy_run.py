@@ -1,0 +1,440 @@
+"""A run of a scipy method, watched: what it is told of each trial, what counts as an iterate, how it ends.
+
+scipy's methods assume a finite function in exact arithmetic. A run keeps that promise to them: a trial that is not
+finite becomes a steep parabola, and differences of values that drown in rounding come from the gradient. It ends by the
+gradient alone, or says that it did not.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+
+from ..exceptions import DivergenceError
+from ..typing import Array
+
+ENDED = {
+    "gradient": (0, "No entry of the gradient is larger than tol."),
+    "rounding": (0, "No entry of the gradient is larger than what rounding makes of it."),
+    "iterations": (1, "Maximum number of iterations has been exceeded."),
+    "callback": (99, "The callback asked to end."),
+    "stalled": (2, "The method evaluated the function again and again without a step."),
+}
+TOLD = ("gradient", "iterations", "callback", "bottomless")  # ends that no other attempt follows
+LOST = ("lost", "not finite", "no curvature", "bottomless")  # ends in numbers that are not finite
+SAID = ("success", "status", "message")  # of scipy's last attempt; the rest, as `hess_inv`, is of the first
+PRECISION_LOSS = 2  # scipy's status of a line search that gave up
+
+LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
+FAR, BOTTOM = 1e8, 1e100  # a loss that fell so far below the start has no minimum: at the end, and on the way
+SHRINKAGE = 4  # the parabola of a trial that is not finite has its minimum at 1 / (2 SHRINKAGE + 2) of the step
+RESOLVED = 1e-3  # the relative change of a loss with the last digits of x that is none
+ROUNDING = 100  # units in the last place that a sum of losses is wrong by, at most
+
+
+class Ended(Exception):
+    """Carries out of scipy why a run was ended from outside, or an error of the user's: scipy catches neither."""
+
+    def __init__(self, why: str = "", error: Exception | None = None) -> None:
+        super().__init__(why)
+        self.why, self.error = why, error
+
+
+class Point(NamedTuple):
+    """A function at a point.
+
+    ``level`` is the value that scipy is told. Least squares have the residuals and, unless the point is
+    worse than the iterate, their Jacobian.
+    """
+
+    x: Array
+    fun: float
+    jac: Array
+    level: float = 0.0
+    residuals: Array | None = None
+    jacobian: Array | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether a method can calculate with its value and gradient."""
+        return abs(self.fun) < LARGEST and math.isfinite(np.vdot(self.jac, self.jac))
+
+    @property
+    def steepness(self) -> float:
+        """The largest entry of the gradient."""
+        return float(np.abs(self.jac).max(initial=0.0))
+
+
+class Run:
+    """A function under a method of scipy's.
+
+    Parameters
+    ----------
+    method : FullBatch
+    fun : callable
+        ``fun(x) -> (value, gradient)``.
+    callback : callable or None
+        Called with each iterate; ends the run where it returns True.
+    tol : float
+        Tolerance on the largest entry of the gradient.
+    max_iter : int
+        Largest number of iterations.
+    """
+
+    def __init__(
+        self,
+        method: Any,
+        fun: Any,
+        callback: Callable[[OptimizeResult], object] | None,
+        *,
+        tol: float,
+        max_iter: int,
+    ) -> None:
+        self.method, self.fun, self.callback, self.tol, self.max_iter = method, fun, callback, tol, max_iter
+        self.nit = self.nfev = self._n_asked = 0
+        self.eps = float(np.finfo(np.float64).eps)  # of the gradient's dtype
+        self.base: float | None = None  # the value where the method gave up
+        self.scale = 1.0  # of what scipy is told; then about the inverse of the gradient
+        self._trial: Point | None = None
+        self._unused = 0  # evaluations since the last iterate
+        self._errstate = np.geterr()
+        self._error: Exception | None = None
+        self._rounding: Any = np.zeros(1)
+        self._is_resolved = False
+
+    def minimize(self, x0: Array) -> OptimizeResult:
+        """Run; begin anew where the method gave up, as long as that makes progress.
+
+        Raises
+        ------
+        DivergenceError
+            If the start is not finite, or the method ends in numbers that are not.
+        """
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"scipy\.|sk_analytic\.optimizers\.scipy_")
+            first = self._evaluated(np.array(x0, dtype=np.float64))
+            self.first = self.start = self.iterate = first._replace(level=first.fun)
+            if not self.first.is_finite:
+                raise DivergenceError(f"{self._name}: {_not_finite(self.first)} at the start.")
+            if self.first.steepness <= self.tol:
+                return self._result("gradient", OptimizeResult())
+            why, result = self._attempt(self._solve)
+            goes_on = not self._is_over(why)
+            while goes_on:
+                self.base, self.scale = self.iterate.fun, 2.0 ** -math.frexp(self.iterate.steepness)[1]
+                self.start = self.iterate = self.iterate._replace(level=0.0)
+                again = self._attempt(self._solve_again)
+                goes_on = not self._is_over(again[0]) and self._has_progressed()
+                if goes_on or self._is_over(again[0]):
+                    why = again[0]
+                    result.update({name: again[1][name] for name in SAID if name in again[1]})
+            return self._result(why, result)
+
+    def _is_over(self, why: str) -> bool:
+        """Whether nothing is left to do: it has converged, was told to end, or ended as the user's options say."""
+        if why in TOLD or self.nit >= self.max_iter or self.iterate.steepness <= self.tol:
+            return True
+        return bool(self.method.stopping_options())
+
+    def _has_progressed(self) -> bool:
+        """Whether the last attempt halved the gradient, or lowered the loss by a thousandth."""
+        start, end = self.start, self.iterate
+        return end.steepness < 0.5 * start.steepness or start.fun - end.fun > 1e-3 * abs(start.fun)
+
+    def _attempt(self, solve: Callable[[], OptimizeResult]) -> tuple[str, OptimizeResult]:
+        """Run a method once; return why it was ended, "" if by itself, and its result.
+
+        Where it gave up, the lowest point that it has met since its last iterate is one too.
+        """
+        self._trial, self._lowest, self._unused, self._error = None, self.iterate, 0, None
+        result = OptimizeResult()
+        why = self._ended(lambda: result.update(solve()))
+        if why not in TOLD and self._lowest.level < self.iterate.level:
+            why = self._ended(lambda: self._take(self._lowest)) or why
+        return why, result
+
+    def _ended(self, work: Callable[[], object]) -> str:
+        """Do some work; return why the run was ended in it, or "". Errors of the user's go on unchanged."""
+        n_before = self._n_asked
+        try:
+            work()
+            return ""
+        except Ended as ended:
+            why, of_the_user = ended.why, ended.error
+        except Exception as error:  # of scipy's own
+            is_refusal = isinstance(error, ValueError | TypeError) and not isinstance(error, np.linalg.LinAlgError)
+            if is_refusal and self._n_asked == n_before:
+                raise  # an option that it does not take
+            why, of_the_user, self._error = "lost", None, error
+        if of_the_user is not None:
+            raise of_the_user
+        return why
+
+    def _solve(self) -> OptimizeResult:
+        return self.method._solve(self, self.iterate.x.copy(), self.max_iter - self.nit)
+
+    _solve_again = _solve
+
+    # What scipy calls.
+
+    def value(self, x: Array) -> float:
+        """Return the value at a point, as scipy is told it."""
+        return self.at(x).level * self.scale
+
+    def value_and_gradient(self, x: Array) -> tuple[float, Array]:
+        """Return value and gradient at a point, as scipy is told them."""
+        point = self.at(x)
+        gradient = point.jac if point.is_finite else self._parabola(point.x)[1]
+        return point.level * self.scale, gradient * self.scale
+
+    def derivative(self, x: Array) -> Array:
+        """Return the gradient, which SLSQP asks for at the start and at iterates only."""
+        point = self.at(x)
+        if point is not self.iterate:
+            self._take(point)
+        return point.jac * self.scale
+
+    def hessian_product(self, x: Array, p: Array) -> Array:
+        """Return a product with the Hessian, from differences of the gradient: central ones where it is finite."""
+        if not p.any():
+            return np.zeros_like(p)
+        step = float(np.cbrt(self.eps) * np.min(np.maximum(1.0, np.abs(x)) / np.abs(p)))
+        ends = [(t, self._evaluated(x + t * p)) for t in (step, -step)]
+        finite = [(t, point.jac) for t, point in ends if point.is_finite]
+        if len(finite) < 2:
+            finite.append((0.0, self.at(x).jac))
+        (above, high), (below, low) = finite[0], finite[-1]
+        if above == below:
+            raise Ended("no curvature")
+        product: Array = (high - low) * (self.scale / (above - below))
+        return product
+
+    def iterated(self, x: Any, *state: Any) -> None:
+        """Take in an iterate that a method reports to its callback."""
+        self._take(self.at(getattr(x, "x", x)))
+
+    # Points.
+
+    def at(self, x: Array) -> Point:
+        """Return the function at a point; what was evaluated last is most often the next iterate."""
+        self._n_asked += 1
+        for known in (self._trial, self.iterate):
+            if known is not None and np.array_equal(known.x, x):
+                return known
+        trial = self._evaluated(x)
+        self._trial = trial = trial._replace(level=self._level(trial))
+        if trial.level < self._lowest.level:
+            self._lowest = trial
+        return trial
+
+    def _evaluated(self, x: Array) -> Point:
+        fun, jac = self._call(self.fun, x)
+        self.eps = float(np.finfo(jac.dtype).eps)
+        return Point(np.array(x), float(fun), np.array(jac, dtype=np.float64))
+
+    def _call(self, function: Callable[[Array], Any], x: Array) -> Any:
+        """Evaluate a function of the user's: count it, let its errors and warnings through."""
+        if not np.isfinite(x).all():
+            raise Ended("lost")
+        self.nfev += 1
+        self._unused += 1
+        if self._unused > 1000 + 100 * x.size:
+            raise Ended("stalled")
+        try:
+            with np.errstate(**self._errstate):
+                return function(x)
+        except Exception as error:
+            raise Ended(error=error) from None
+
+    def _level(self, trial: Point) -> float:
+        """Return the value to tell scipy: the value itself, until it gave up; then that relative to where it did.
+
+        Near a minimum the values of two points differ by less than their rounding, while their gradients are known to
+        many digits still. If the change that the gradients say, exact for a parabola, agrees with that of the values up
+        to rounding, it is the better one: line searches go on with it to the precision of the gradient.
+        """
+        if not trial.is_finite:
+            return self._parabola(trial.x)[0]
+        if self.base is None:
+            return trial.fun
+        iterate, level = self.iterate, trial.fun - self.base
+        by_gradients = iterate.level + 0.5 * float((iterate.jac + trial.jac) @ (trial.x - iterate.x))
+        rounding = ROUNDING * self.eps * min(abs(iterate.fun), abs(trial.fun))
+        return by_gradients if abs(by_gradients - level) <= rounding else level
+
+    def _parabola(self, x: Array) -> tuple[float, Array]:
+        """Return value and gradient for a trial that is not finite: of a parabola through the iterate, along the step.
+
+        A line search that interpolates finds its minimum, at a tenth of the step. An infinite value would make that
+        NaN, and a gradient of zero would look like convergence.
+        """
+        iterate = self.iterate
+        step = x - iterate.x
+        length = float(np.abs(step).max())
+        unit = step / length
+        fall = min(abs(float(iterate.jac @ unit)) * length, LARGEST)
+        fall = max(fall, 4 * self.eps * abs(iterate.level), np.finfo(float).tiny)
+        slope = (2 * SHRINKAGE + 1) * fall / length
+        return iterate.level + SHRINKAGE * fall, slope / float(unit @ unit) * unit
+
+    def _take(self, point: Point) -> None:
+        """Take in an iterate; end the run where scipy would not."""
+        if not point.is_finite:
+            self._trial = point
+            raise Ended("not finite")
+        self.iterate = self._lowest = point
+        self._unused = 0
+        self.nit += 1
+        if self.callback is not None:
+            told = OptimizeResult(x=point.x, fun=point.fun, jac=point.jac, nit=self.nit)
+            try:
+                with np.errstate(**self._errstate):
+                    is_over = self.callback(told)
+            except Exception as error:
+                raise Ended(error=error) from None
+            if is_over is True:
+                raise Ended("callback")
+        if self._has_fallen(BOTTOM):
+            raise Ended("bottomless")
+        if self.method.tolerance is None and point.steepness <= self.tol:
+            raise Ended("gradient")
+        if self.method.iterations is None and self.nit >= self.max_iter:
+            raise Ended("iterations")
+
+    # The end.
+
+    def _has_fallen(self, far: float) -> bool:
+        """Whether the loss is that far below the start, and falls more steeply than there."""
+        first, end = self.first, self.iterate
+        return end.fun < -far * max(1.0, abs(first.fun)) and end.steepness >= first.steepness
+
+    @property
+    def _name(self) -> str:
+        return type(self.method).__name__
+
+    def _result(self, why: str, result: OptimizeResult) -> OptimizeResult:
+        """Return scipy's result with the iterate as its end; success is a small gradient, and nothing else."""
+        end = self.iterate
+        if why != "callback" and self._has_fallen(FAR):
+            why = "bottomless"
+        success = end.steepness <= self.tol
+        if success and not result.get("success") and why != "callback":
+            why = "gradient"
+        elif not success and why not in TOLD and self.nit < self.max_iter:
+            self._ended(self._look_at_rounding)
+            small = np.abs(end.jac) <= np.maximum(self.tol, self._rounding)
+            success = self._is_resolved and bool(small.all())
+            why = "rounding" if success else why
+        if not success and why in LOST:
+            raise DivergenceError(f"{self._name}: {self._lost(why)}") from self._error
+        if why in ENDED:
+            result.status, result.message = ENDED[why]
+        elif not success and result.get("success"):
+            result.status = PRECISION_LOSS
+        result.update(x=end.x, fun=end.fun, jac=end.jac, nit=self.nit, nfev=self.nfev, njev=self.nfev, success=success)
+        result.rounding = float(np.max(self._rounding, initial=0.0))
+        return result
+
+    def _look_at_rounding(self) -> None:
+        """Learn how much each entry of the gradient changes with the last digits of x: so much of it means nothing.
+
+        If the loss changes with them as well, x itself is not resolved, and nothing is known to be small; nor if the
+        gradient is another one when it is evaluated again.
+        """
+        self._unused = 0
+        end, alternating = self.iterate, np.where(np.arange(self.iterate.x.size) % 2, 1.0, -1.0)
+        steps = [8 * self.eps * sign * end.x for sign in (1.0, alternating)]
+        changes = [self._gradient(end.x + step) - end.jac for step in steps]
+        self._rounding = np.abs(changes).max(axis=0)
+        change = max(abs(float(step @ change)) for step, change in zip(steps, changes, strict=True))
+        is_repeatable = np.array_equal(self._gradient(end.x), end.jac)
+        self._is_resolved = is_repeatable and change <= RESOLVED * abs(end.fun)
+
+    def _gradient(self, x: Array) -> Array:
+        return self._evaluated(x).jac
+
+    def _lost(self, why: str) -> str:
+        """Return in words how a method ended in numbers that are not finite."""
+        when = f"after {self.nit} iterations" if self.nit != 1 else "after 1 iteration"
+        if why == "bottomless":
+            return f"the loss falls without bound: it is {self.iterate.fun:.3g} {when}."
+        if why == "no curvature":
+            return f"the gradient around the iterate, whose differences the method needs, is not finite {when}."
+        if why == "not finite" and self._trial is not None:
+            return f"{_not_finite(self._trial)} at an iterate, {when}."
+        if self._error is not None:
+            return f"scipy's arithmetic failed {when} with {type(self._error).__name__}: {self._error}."
+        return f"scipy's arithmetic overflowed {when}: the next parameters would not be finite."
+
+
+class ResidualRun(Run):
+    """A least-squares problem under a method of scipy's, which asks for the Jacobian once an iterate.
+
+    ``fun`` has ``residuals(x)`` and ``residual_jacobian(x)``.
+    """
+
+    def residuals(self, x: Array) -> Array:
+        """Return the residuals, as scipy is told them: of twice the cost if they or their Jacobian are not finite."""
+        point = self.at(x)
+        far = point if point.is_finite else self.iterate
+        assert far.residuals is not None  # for mypy
+        return far.residuals if far is point else 2**0.5 * far.residuals
+
+    def jacobian(self, x: Array) -> Array:
+        """Return their derivative, at the start or an iterate."""
+        point = self.at(x)
+        if point.jacobian is None:
+            point = self._with_jacobian(point)
+        if not np.array_equal(point.x, self.iterate.x):
+            self._take(point)
+        assert point.jacobian is not None
+        return point.jacobian
+
+    def _evaluated(self, x: Array) -> Point:
+        residuals = self._call(self.fun.residuals, x)
+        self.eps = float(np.finfo(residuals.dtype).eps)
+        residuals = residuals.astype(np.float64)
+        fun = 0.5 * float(residuals @ residuals)
+        point = Point(np.array(x), fun, np.zeros(x.size), fun, residuals)
+        return self._with_jacobian(point) if self._is_acceptable(fun) else point
+
+    def _is_acceptable(self, fun: float) -> bool:
+        """Whether the Jacobian will be asked for next: the value is finite and no worse than the iterate's."""
+        iterate = getattr(self, "iterate", None)
+        return fun < LARGEST and (iterate is None or fun <= iterate.fun * (1 + ROUNDING * self.eps))
+
+    def _with_jacobian(self, point: Point) -> Point:
+        jacobian: Array = self._call(self.fun.residual_jacobian, point.x)
+        return point._replace(jac=jacobian.T @ point.residuals, jacobian=jacobian)
+
+    def _gradient(self, x: Array) -> Array:
+        point = self._evaluated(x)
+        return self._with_jacobian(point).jac if point.jacobian is None else point.jac
+
+    def _level(self, trial: Point) -> float:
+        return trial.fun if trial.is_finite else math.inf
+
+    def _solve_again(self) -> OptimizeResult:
+        """Take Gauss-Newton steps as long as they halve the gradient, which is known to more digits than the value."""
+        while True:
+            here = self.iterate
+            step = np.linalg.lstsq(here.jacobian, -here.residuals, rcond=None)[0]  # type: ignore[arg-type, operator]
+            there = self.at(here.x + step)
+            is_better = there.jacobian is not None and there.is_finite and there.steepness < 0.5 * here.steepness
+            if not is_better:
+                return OptimizeResult(
+                    message="Gauss-Newton steps reduce the gradient no further.", status=PRECISION_LOSS
+                )
+            self._take(there)
+
+
+def _not_finite(point: Point) -> str:
+    """Say what is not finite at a point."""
+    if not abs(point.fun) < LARGEST:
+        return f"the value is {point.fun}"
+    return f"the gradient is not finite, or too large, and the value is {point.fun:.6g}"
