@@ -161,6 +161,7 @@ class FitTasks:
     ) -> None:
         self._estimator, self._publish, self._snapshot, self.gradient = estimator, publish, snapshot, gradient
         self._data = {"X": lambda: given.X, "y": lambda: given.y, "metadata": lambda: given.metadata}
+        estimator._skl_callbacks_to_teardown = []  # scikit-learn expects it also if an interrupt comes before it is set
         self._root = estimator._init_callback_context(max_subtasks=max_epochs)
         self._epoch: Any = None
 

@@ -554,7 +554,9 @@ class GradientMonitor(_Log):
         """
         if not _is_ours(estimator) or not _is_epoch(context):
             return
-        layout, before = self._before.pop(_key(context))
+        layout, before = self._before.pop(_key(context), (None, None))
+        if layout is None:  # an interrupt came before the epoch could begin
+            return
         now = layout.flatten(estimator.params_)
         leaves = zip(layout.names, layout.leaves(estimator.gradient_), strict=True)
         norms = {name: float(np.linalg.norm(np.ravel(leaf))) for name, leaf in leaves if leaf is not None}

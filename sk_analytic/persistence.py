@@ -337,8 +337,9 @@ def temporary(path: PathLike) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     require_place(path)
     _remove_left_over(path)
-    unfinished, lock = _create_beside(path)
+    unfinished, lock = path.with_name(f".{path.name}-{uuid.uuid4().hex}"), None
     try:
+        lock = _create(unfinished, like=path)
         yield unfinished
     finally:
         unfinished.unlink(missing_ok=True)
@@ -346,18 +347,19 @@ def temporary(path: PathLike) -> Iterator[Path]:
             os.close(lock)
 
 
-def _create_beside(path: Path) -> tuple[Path, int | None]:
-    """Create a temporary file, and lock it as long as the returned descriptor is open; never with more permissions."""
-    mode = stat.S_IMODE(path.stat().st_mode) | stat.S_IWUSR if path.exists() else 0o666
-    while True:
-        unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-        lock = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+def _create(unfinished: Path, like: Path) -> int | None:
+    """Create a file, and lock it as long as the returned descriptor is open; with no more permissions than another."""
+    mode = stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR if like.exists() else 0o666
+    lock = None
+    while not unfinished.exists():  # another process may take it for left over, before it is locked
+        if lock is not None:
+            os.close(lock)
+        lock = os.open(unfinished, os.O_RDWR | os.O_CREAT, mode)
         if fcntl is None:
             os.close(lock)
-            return unfinished, None
-        if _is_abandoned(lock) is not False and unfinished.exists():
-            return unfinished, lock
-        os.close(lock)  # another process has taken it for left over, before it was locked
+            return None
+        _is_abandoned(lock)
+    return lock
 
 
 def _remove_left_over(path: Path) -> None:

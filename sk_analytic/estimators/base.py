@@ -351,6 +351,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             finally:
                 for name in OF_A_FIT[1:]:
                     self.__dict__.pop(name, None)
+                if "_training" in self.__dict__:
+                    self._training.release()
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
         return self
@@ -503,28 +505,23 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             if incremental or interrupts.held is not None or not callers.is_users_own():
                 raise
             warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
-        finally:
-            if tasks is None:
-                training.release()
         interrupts.release()
         if tasks is not None:
-            try:
-                tasks.finish()
-            finally:
-                self.__dict__.pop("_tasks", None)
-                training.release()
+            tasks.finish()
         return warning
 
     def _run_and_publish(
         self, training: Training, rows: list[Any], monitor: Monitor, incremental: bool, interrupts: Interrupts
     ) -> NotConverged | None:
         """Train, and publish; interrupts are held back from the end of training on."""
+        training.history.mark()
         try:
             try:
                 return training.run(rows, monitor, self.n_iter_no_change, incremental)
             finally:
                 interrupts.hold()
         finally:  # also if an interrupt came in the line before
+            training.history.cut()
             params = training.publish()
             self._publish(training, params.layout.to_structure(params.vector))
 

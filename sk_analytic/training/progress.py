@@ -44,6 +44,18 @@ class History:
         if not self.phases or self.phases[-1][1] != name:
             self.phases.append((self.n_iter, name))
 
+    def mark(self) -> None:
+        """Take note that all figures of the epochs so far are there."""
+        self._whole = self.n_iter, len(self.loss_curve), len(self.validation_scores), len(self.gradient_norms)
+
+    def cut(self) -> None:
+        """Drop the figures of an epoch that was broken off before all of them were there."""
+        n_iter, *lengths = self._whole
+        for curve, length in zip((self.loss_curve, self.validation_scores, self.gradient_norms), lengths, strict=True):
+            del curve[length:]
+        self.n_iter = n_iter
+        self.learning_rates.pop(n_iter, None)
+
     def copy(self) -> History:
         """Return the same history, to which a fit that goes on does not add."""
         return dataclasses.replace(
@@ -182,6 +194,7 @@ class Monitor:
         if judged is not None and curve is not None:
             curve.append(judged)
         self._judge(gradient_norm if judged is None else judged, theta)
+        history.mark()
         if self.watch is not None:
             self.watch(theta)
         if self.tasks is not None:
