@@ -88,7 +88,10 @@ def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> 
 
 
 OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")
-"""Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep; the first is another's."""
+"""Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep.
+
+The first is set and removed by the search or pipeline around the fit.
+"""
 
 
 class GivenRows:

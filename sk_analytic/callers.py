@@ -44,9 +44,9 @@ def _loops() -> Iterator[FrameType]:
     """The frames around this one that fit several models, from the innermost."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _is_in(frame, _FIT_MANY) and not _is_in(frame, _HAND_ON):
-            if (_module(frame), frame.f_code.co_qualname) not in _HAND_ON_THE_LAST:
-                yield frame
+        hands_on = _is_in(frame, _HAND_ON) or (_module(frame), frame.f_code.co_qualname) in _HAND_ON_THE_LAST
+        if _is_in(frame, _FIT_MANY) and not hands_on:
+            yield frame
         frame = frame.f_back
 
 

@@ -493,6 +493,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         has_callbacks = getattr(self, "_skl_callbacks", None) and not incremental
         tasks = monitor.tasks = self._tell(training, given) if has_callbacks else None
         warning: Warning | None = None
+        interrupts.hold()
         try:
             failed = self._run_and_publish(training, rows, monitor, incremental, interrupts)
             interrupts.release()
@@ -513,10 +514,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _run_and_publish(
         self, training: Training, rows: list[Any], monitor: Monitor, incremental: bool, interrupts: Interrupts
     ) -> NotConverged | None:
-        """Train, and publish; interrupts are held back from the end of training on."""
+        """Train, and publish; interrupts, which are held back before, are so again from the end of training on."""
         training.history.mark()
         try:
             try:
+                interrupts.release()
                 return training.run(rows, monitor, self.n_iter_no_change, incremental)
             finally:
                 interrupts.hold()
