@@ -1,5 +1,6 @@
 """Callbacks: how estimators tell them of a fit, those of scikit-learn, and ours."""
 
+import copy
 import functools
 import importlib.util
 import os
@@ -41,6 +42,7 @@ from sk_analytic.callbacks import Checkpoint, GradientMonitor, LearningRateLog
 from sk_analytic.optimizers import SGD, Adam, Exponential, PerBlock, Phases, ReduceOnPlateau, Step
 from sk_analytic.optimizers.scipy_methods import FullBatch
 from sk_analytic.parameters import Layout
+from sk_analytic.training.progress import CURVES
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on")
@@ -748,6 +750,33 @@ def test_checkpoints_of_every_few_epochs_hold_no_rows(tmp_path):
     assert written.found == [False, 2, 2, 4, 4]
     assert path.stat().st_size < many.nbytes / 20
     assert joblib.load(path).n_iter_ == 5
+
+
+@needs_callbacks
+@pytest.mark.parametrize("duplicate", [lambda model: pickle.loads(pickle.dumps(model)), copy.copy, copy.deepcopy])
+def test_a_checkpoint_after_many_epochs_converts_only_the_latest(duplicate):
+    """The curves are written as arrays, to which each epoch adds a number, and read as the lists that they were."""
+    kept = []
+
+    def look(estimator, context):
+        if context.max_subtasks == 0:
+            fitted = recorder.calls[-1][2]["fitted"]
+            packed = fitted._training.history.__getstate__()
+            for curve in CURVES:
+                assert isinstance(packed[curve], np.ndarray)
+                assert packed[curve].tolist() == getattr(fitted._training.history, curve)
+            assert not {"loss_curve_", "validation_scores_", "gradient_norm_curve_"} & fitted.__getstate__().keys()
+            kept.append(duplicate(fitted.set_callbacks()))
+
+    recorder = Recorder(look=look)
+    model = make(early_stopping=True).set_callbacks(recorder).fit(X, Y)
+    for epochs, fitted in enumerate(kept, 1):
+        for name in ("loss_curve_", "validation_scores_", "gradient_norm_curve_"):
+            curve = getattr(fitted, name)
+            assert curve == getattr(model, name)[:epochs]
+            assert {type(curve), *map(type, curve)} == {list, float}
+    model.loss_curve_[0] = 7.0  # after the fit, what the user has changed is written
+    assert duplicate(model.set_callbacks()).loss_curve_[0] == 7.0
 
 
 @needs_callbacks

@@ -353,6 +353,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     self.__dict__.pop(name, None)
                 if "_training" in self.__dict__:
                     self._training.release()
+                    self._training.history.unpack()
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
         return self
@@ -700,8 +701,19 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "_training" in state:  # whose history has the curves, and writes them faster
+            history = state["_training"].history
+            for name, curve in _CURVES.items():
+                if state.get(name) is getattr(history, curve):
+                    del state[name]
         return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_training" in state:
+            for name, curve in _CURVES.items():
+                self.__dict__.setdefault(name, getattr(self._training.history, curve))
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
     # second.
@@ -714,6 +726,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return self.__reduce_ex__(2)
 
 
+_CURVES = {
+    "loss_curve_": "loss_curve",
+    "validation_scores_": "validation_scores",
+    "gradient_norm_curve_": "gradient_norms",
+}
 _SOMETIMES_PUBLISHED = ("gradient_report_", "optimizer_result_", "feature_names_in_")
 
 
