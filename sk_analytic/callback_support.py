@@ -4,6 +4,7 @@
 error.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -12,7 +13,16 @@ from sklearn.utils import _safe_indexing
 
 from .typing import F
 
-__all__ = ["OF_A_FIT", "CallbackSupport", "FitTasks", "GivenRows", "require_callbacks", "resumable", "with_callbacks"]
+__all__ = [
+    "OF_A_FIT",
+    "CallbackSupport",
+    "FitTasks",
+    "GivenRows",
+    "checkpoints",
+    "member_of",
+    "require_callbacks",
+    "with_callbacks",
+]
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -58,14 +68,30 @@ def require_callbacks() -> None:
         WithoutCallbacks().set_callbacks()
 
 
-def resumable(estimator: Any) -> Any:
-    """Return the callback of an estimator that resumes a fit from a file, or None."""
-    callbacks = getattr(estimator, "_skl_callbacks", [])
-    return next((callback for callback in callbacks if getattr(callback, "resume", False)), None)
+def checkpoints(estimator: Any) -> list[Any]:
+    """Return the callbacks of an estimator that write its fit to a file."""
+    return [callback for callback in getattr(estimator, "_skl_callbacks", []) if hasattr(callback, "resumed")]
 
 
-OF_A_FIT = ("_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_teardown", "_tasks")
-"""Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep."""
+def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> str:
+    """Return a short name for one of many fits, the same whenever the same program is run again."""
+    settings = estimator.get_params()
+    for name in ("random_state", "verbose", "warm_start"):
+        del settings[name]
+    plain = {
+        name: value
+        if isinstance(value, bool | int | float | str | None)
+        else getattr(value, "__qualname__", type(value).__name__)
+        for name, value in settings.items()
+    }
+    return f"{zlib.crc32(repr((plain, seed, sorted(fingerprint.items()))).encode()):08x}"
+
+
+OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")
+"""Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep.
+
+The first is set and removed by the search or pipeline around the fit.
+"""
 
 
 class GivenRows:
@@ -138,6 +164,7 @@ class FitTasks:
     ) -> None:
         self._estimator, self._publish, self._snapshot, self.gradient = estimator, publish, snapshot, gradient
         self._data = {"X": lambda: given.X, "y": lambda: given.y, "metadata": lambda: given.metadata}
+        estimator._skl_callbacks_to_teardown = []  # scikit-learn expects it also if an interrupt comes before it is set
         self._root = estimator._init_callback_context(max_subtasks=max_epochs)
         self._epoch: Any = None
 

@@ -6,12 +6,14 @@ kept under the path of the fit's tasks.
 """
 
 import copy
+import functools
+import itertools
 import json
 import os
 import pickle
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +23,28 @@ from .callback_support import require_callbacks
 from .equality import is_same
 from .exceptions import noted
 from .parameters import Layout
-from .persistence import replacing, require_place
+from .persistence import replacing, temporary
 from .typing import Array
 from .validation import Interval, check_range
 
 __all__ = ["Checkpoint", "GradientMonitor", "LearningRateLog"]
 
 COUNT = Interval(1, np.inf, integral=True)
+DUMPED_BY = ("pickle", "_pickle", "cloudpickle", "dill", "joblib", "skops")
 
 
 class _Callback:
-    """The protocol's four hooks, with nothing to do."""
+    """The protocol's four hooks, with nothing to do.
+
+    scikit-learn passes a callback on to the estimators inside of another if it has ``max_propagation_depth``, and then
+    refuses it on these themselves. Ours may be set on either, so they have it as long as the other is fitted.
+    """
 
     def __init__(self) -> None:
         require_callbacks()
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Do nothing: an instance serves many fits.
+        """See to it that a search or a pipeline passes this on to the estimators of this package inside of it.
 
         Parameters
         ----------
@@ -45,10 +52,22 @@ class _Callback:
             That is being fitted.
         context : CallbackContext
             Of the fit.
+
+        Raises
+        ------
+        TypeError
+            If there is no estimator of this package inside of it.
         """
+        if not _is_ours(estimator):
+            if next(_ours_in(estimator), None) is None:
+                raise TypeError(
+                    f"{type(self).__name__} follows the fits of estimators of sk_analytic; there is none in "
+                    f"{type(estimator).__name__}."
+                )
+            self.max_propagation_depth = None
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing, likewise.
+        """End what `setup` has begun.
 
         Parameters
         ----------
@@ -57,6 +76,7 @@ class _Callback:
         context : CallbackContext
             Of the fit.
         """
+        vars(self).pop("max_propagation_depth", None)
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing.
@@ -87,14 +107,16 @@ class Checkpoint(_Callback):
     The file always holds a whole estimator: it is written under another name and then renamed. What it holds is as if
     the fit had ended at that epoch, so it predicts; it has no samples and no callbacks. With ``resume=True`` the same
     program, run again, resumes the fit from the file, bit for bit; only a full-batch method starts again from the
-    parameters that it had reached. After Ctrl-C the file then holds the last whole epoch. If the fit had ended, `fit`
-    returns at once, as it had ended.
+    parameters that it had reached. If the fit had ended, `fit` returns at once, as it had ended. A fit that is ended by
+    Ctrl-C or an error leaves the file of the last epoch that was written, as one that is killed does.
 
     Parameters
     ----------
     path : str or path
-        Where to write. The fits of a search or a pipeline have the ids of their task in the file's name:
-        ``model.pkl`` becomes ``model-0-3.pkl`` in the fourth fit of a grid search.
+        Where to write. The permissions of an older file are kept; of a link, the file that it leads to is replaced. The
+        fits of a search or a pipeline have the ids of their task in the file's name: ``model.pkl`` becomes
+        ``model-0-3.pkl`` in the fourth fit of a grid search. Fits that scikit-learn does not number, of an ensemble
+        or of `cross_val_score`, have a checksum of their parameters, seed and data there, as ``model-1f0c93e2.pkl``.
     every : int, default=1
         Write after so many epochs, again and again, and at the end of the fit.
     dump : callable, default=pickle.dump
@@ -113,6 +135,8 @@ class Checkpoint(_Callback):
     ------
     ValueError
         In `fit`, if the file holds a fit of other parameters or other data, or one that cannot be resumed.
+    OSError, PicklingError, TypeError, ...
+        In `fit`, before the first epoch, if the file cannot be written, or ``dump`` cannot write the estimator.
 
     Examples
     --------
@@ -167,7 +191,7 @@ class Checkpoint(_Callback):
             None if there is no file.
         """
         context = getattr(estimator, "_parent_callback_ctx", None)
-        path = self._path_of_ids([] if context is None else _path(context)[1:])
+        path = _of_member(estimator, self._path_of_ids([] if context is None else _path(context)[1:]))
         if not path.exists():
             return None
         reading = f"Checkpoint was reading {path} to resume from it. Remove the file to train from the start."
@@ -177,7 +201,7 @@ class Checkpoint(_Callback):
         return earlier
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Raise if the folder of the file does not exist, or the file is a folder.
+        """Write the estimators inside of a search or a pipeline once, to raise now if that is not possible.
 
         Parameters
         ----------
@@ -186,7 +210,10 @@ class Checkpoint(_Callback):
         context : CallbackContext
             Of the fit.
         """
-        require_place(self.path_of(context))
+        super().setup(estimator, context)
+        if not _is_ours(estimator):
+            for inside in _ours_in(estimator):
+                self._try_to_write(inside, self.path)
 
     def path_of(self, context: Any) -> Path:
         """Return where the fit of a task is written.
@@ -204,7 +231,36 @@ class Checkpoint(_Callback):
         return self._path_of_ids(_path(context)[1 : -1 if _is_epoch(context) else None])
 
     def _path_of_ids(self, ids: list[int]) -> Path:
-        return self.path.with_stem("-".join([self.path.stem, *map(str, ids)]))
+        return _extended(self.path, *map(str, ids))
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Write the estimator once before its first epoch, to raise now if that is not possible.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That is being fitted.
+        context : CallbackContext
+            Of the fit or the epoch that begins.
+        """
+        if _is_ours(estimator) and not _is_epoch(context):
+            self._try_to_write(estimator, _of_member(estimator, self.path_of(context)))
+
+    def _try_to_write(self, estimator: Any, path: Path) -> None:
+        """Write an estimator as it is before it is fitted, to a file that is removed at once.
+
+        A ``dump`` of the user's own may do more than write, so it is not called for this.
+        """
+        dump = self.dump.func if isinstance(self.dump, functools.partial) else self.dump
+        if str(getattr(dump, "__module__", "")).partition(".")[0] not in DUMPED_BY:
+            with temporary(path):
+                return
+        bare = copy.copy(estimator).set_callbacks()
+        parameters = bare.get_params(deep=False)
+        for name in [name for name in vars(bare) if name not in parameters]:
+            delattr(bare, name)
+        with temporary(path) as unfinished:
+            self._dump(bare, unfinished, f"Checkpoint tried to write {path}, as it will after the first epochs.")
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
         """Write the estimator, if it is time to.
@@ -218,22 +274,35 @@ class Checkpoint(_Callback):
         fitted_estimator : estimator, default=None
             What is written.
         """
-        if fitted_estimator is None or (_is_epoch(context) and (context.task_id + 1) % self.every):
+        if fitted_estimator is None or not _is_ours(estimator):
             return
-        if self.resume and not _is_epoch(context) and not fitted_estimator._training.finished:
-            return  # Ctrl-C in the middle of an epoch: the file of the last whole one resumes exactly
+        if (context.task_id + 1) % self.every if _is_epoch(context) else not fitted_estimator._training.finished:
+            return  # after Ctrl-C in the middle of an epoch, the file of the last whole one resumes exactly
+        path = _of_member(estimator, self.path_of(context))
         # Other callbacks have the same object, so that a copy must do without them.
-        self._write(copy.copy(fitted_estimator).set_callbacks(), self.path_of(context))
+        bare = copy.copy(fitted_estimator).set_callbacks()
+        with replacing(path) as unfinished:
+            self._dump(bare, unfinished, f"Checkpoint was writing {path}; what stood there before is untouched.")
 
-    def _write(self, estimator: Any, path: Path) -> None:
+    def _dump(self, estimator: Any, path: Path, note: str) -> None:
         try:
-            with replacing(path) as unfinished, open(unfinished, "wb") as file:
+            with open(path, "wb") as file:
                 self.dump(estimator, file)
         except BaseException as error:
-            error.add_note(f"Checkpoint was writing {path}; what stood there before is untouched.")
+            error.add_note(note)
             if self.dump is pickle.dump and isinstance(error, pickle.PicklingError | AttributeError | TypeError):
                 error.add_note("Lambdas and functions inside functions can be written by dump=cloudpickle.dump.")
             raise
+
+
+def _of_member(estimator: Any, path: Path) -> Path:
+    """The path of a fit, with its name among many if scikit-learn has no number for it."""
+    member = vars(estimator).get("_member")
+    return path if member is None else _extended(path, member)
+
+
+def _extended(path: Path, *parts: str) -> Path:
+    return path.with_stem("-".join([path.stem, *parts]))
 
 
 def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], seed: int | None, path: Path) -> None:
@@ -298,6 +367,7 @@ class _Log(_Callback):
         context : CallbackContext
             Of the fit.
         """
+        super().setup(estimator, context)
         self._append({"run_id": str(context.root_uuid)})
 
     def _write(self, estimator: Any, context: Any, **values: Any) -> None:
@@ -379,7 +449,7 @@ class LearningRateLog(_Log):
         context : CallbackContext
             Of the fit or the epoch that ends.
         """
-        if _is_epoch(context) and estimator.optimizer_state_ is not None:
+        if _is_ours(estimator) and _is_epoch(context) and estimator.optimizer_state_ is not None:
             self._write(estimator, context, learning_rate=estimator.optimizer_state_.learning_rates)
 
 
@@ -432,7 +502,7 @@ class GradientMonitor(_Log):
         context : CallbackContext
             Of the fit or the epoch that begins.
         """
-        if _is_epoch(context):
+        if _is_ours(estimator) and _is_epoch(context):
             layout = Layout.of(estimator.params_)
             self._before[_key(context)] = layout, layout.flatten(estimator.params_)
 
@@ -446,9 +516,11 @@ class GradientMonitor(_Log):
         context : CallbackContext
             Of the fit or the epoch that ends.
         """
-        if not _is_epoch(context):
+        if not _is_ours(estimator) or not _is_epoch(context):
             return
-        layout, before = self._before.pop(_key(context))
+        layout, before = self._before.pop(_key(context), (None, None))
+        if layout is None:  # an interrupt came before the epoch could begin
+            return
         now = layout.flatten(estimator.params_)
         leaves = zip(layout.names, layout.leaves(estimator.gradient_), strict=True)
         norms = {name: float(np.linalg.norm(np.ravel(leaf))) for name, leaf in leaves if leaf is not None}
@@ -470,6 +542,7 @@ class GradientMonitor(_Log):
         context : CallbackContext
             Of the fit.
         """
+        super().teardown(estimator, context)
         fit = _key(context)
         for key in [key for key in self._before if key[: len(fit)] == fit]:
             del self._before[key]
@@ -488,6 +561,23 @@ def _path(context: Any) -> Any:
 
 def _key(context: Any) -> tuple[Any, ...]:
     return context.root_uuid, *_path(context)
+
+
+def _is_ours(estimator: Any) -> bool:
+    """Whether an estimator is one of this package, as callbacks that are passed on see others too."""
+    return hasattr(estimator, "_prepare_check")
+
+
+def _ours_in(value: Any) -> Iterator[Any]:
+    """The estimators of this package in the parameters of another, and in the grids of a search."""
+    if _is_ours(value):
+        yield value
+    elif isinstance(value, dict):
+        yield from itertools.chain.from_iterable(map(_ours_in, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from itertools.chain.from_iterable(map(_ours_in, value))
+    elif hasattr(value, "get_params") and not isinstance(value, type):
+        yield from _ours_in(value.get_params(deep=False))
 
 
 def _is_epoch(context: Any) -> bool:

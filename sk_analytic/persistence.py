@@ -5,14 +5,18 @@ saved by pickle, joblib, cloudpickle or `skops.io`. The last stores a function a
 that it is told to trust, which `trusted_types` lists.
 """
 
+import io
 import os
+import re
+import shutil
+import stat
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,6 +26,11 @@ from .parameters import Layout
 from .trust import trusted_items
 from .typing import Array, Params
 from .validation import nearest
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["load_params", "save_params", "trusted_types"]
 
@@ -36,7 +45,8 @@ def save_params(path: PathLike, params: Params | Any) -> None:
     ----------
     path : str or path-like
         A path that ends in ``.npz`` (NumPy's format, without pickles) or ``.safetensors``. The file is created, or
-        replaces an older one, only when it is complete.
+        replaces an older one, only when it is complete. The permissions of an older file are kept; of a link, the file
+        that it leads to is replaced.
     params : structure or fitted estimator
         Parameters in any structure that an estimator takes, or an estimator with ``params_``. Blocks have their usual
         names, such as ``"W"`` or ``"layers.0.W"``, and keep their dtype.
@@ -46,7 +56,7 @@ def save_params(path: PathLike, params: Params | Any) -> None:
     ValueError
         If the path has another ending.
     ParameterStructureError
-        If a leaf is not a real number or an array of real numbers.
+        If a leaf is not a real number or an array of real numbers, or the format cannot hold a block under its name.
     ImportError
         If safetensors is not installed; the message names the extra.
 
@@ -66,13 +76,16 @@ def save_params(path: PathLike, params: Params | Any) -> None:
     >>> list(by_name)
     ['layers.0', 'layers.1', 'scale']
     """
-    _, write = _format_of(path)
+    file_format = _format_of(path)
     structure = _structure_of(params)
     layout = Layout.of(structure)
     arrays = [np.ascontiguousarray(leaf) for leaf in layout.leaves(structure, "params")]
     blocks = zip(layout.names, layout.shapes, arrays, strict=True)
+    named = {name: array.reshape(shape) for name, shape, array in blocks}
+    for name, array in named.items():
+        _require_storable(file_format, name, array, named)
     with replacing(path) as unfinished:
-        write(unfinished, {name: array.reshape(shape) for name, shape, array in blocks})
+        file_format.write(unfinished, named)
 
 
 def load_params(path: PathLike, like: Params | Any = None) -> Any:
@@ -93,7 +106,7 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
     Raises
     ------
     ValueError
-        If the path has another ending, or the file is not in the format of its ending.
+        If the path has another ending, or the file is damaged or not in the format of its ending.
     ParameterStructureError
         If a block is missing from the file or from ``like``, has another shape, or is not an array of real numbers.
     ImportError
@@ -119,8 +132,7 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
     >>> other.predict([[4.0]]).round(3)
     array([9.])
     """
-    read, _ = _format_of(path)
-    blocks = read(path)
+    blocks = _read(path, _format_of(path))
     if like is None:
         Layout.of(blocks, role=os.fspath(path))  # for its errors
         return blocks
@@ -153,8 +165,17 @@ def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
     return layout.flatten(layout.unflatten([blocks[name] for name in layout.names]), os.fspath(path))
 
 
-def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[PathLike, Blocks], None]]:
-    """The reader and the writer of a path's format."""
+class _Format(NamedTuple):
+    """A format of files: how it is read and written, and what it cannot hold."""
+
+    ending: str
+    read: Callable[[PathLike], Blocks]
+    write: Callable[[PathLike, Blocks], None]
+    objection: Callable[[str, Array, Iterable[str]], str | None]
+
+
+def _format_of(path: PathLike) -> _Format:
+    """The format of a path, by its ending."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
             f"path must be a str or path-like; got one of type {type(path).__name__}. It comes first: "
@@ -168,17 +189,62 @@ def _format_of(path: PathLike) -> tuple[Callable[[PathLike], Blocks], Callable[[
     return _FORMATS[ending]
 
 
+def _require_storable(file_format: _Format, name: str, array: Array, names: Iterable[str]) -> None:
+    """Raise if a file of the format would not give a block back as it is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        objection: str | None = "it is not valid Unicode"
+    else:
+        objection = file_format.objection(name, array, names)
+    if objection is not None:
+        shown = repr(name if len(name) <= 40 else f"{name[:40]}...")
+        raise ParameterStructureError(f"Block {shown} cannot be saved in a {file_format.ending} file: {objection}.")
+
+
+def _read(path: PathLike, file_format: _Format) -> Blocks:
+    """Read a file; whatever is wrong with what is in it is a ValueError that names the file."""
+    with open(path, "rb"):  # an error of the file system stays what it is
+        pass
+    try:
+        blocks = file_format.read(path)
+        if not blocks:
+            raise ValueError("it has no blocks.")
+        return blocks
+    except ImportError:
+        raise
+    except Exception as error:
+        what = "plain arrays" if file_format.ending == ".npz" else "tensors"
+        raise ValueError(
+            f"{os.fspath(path)} is no {file_format.ending} file of {what}, or it is damaged: "
+            f"{str(error) or type(error).__name__}"
+        ) from error
+
+
 def _read_npz(path: PathLike) -> Blocks:
-    refusal = f"{os.fspath(path)} is no .npz file of plain arrays"
-    with open(path, "rb") as file:
-        if not zipfile.is_zipfile(file):  # np.load would take a pickle for one, and advise to load it
-            raise ValueError(f"{refusal}: those are zip archives.")
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"{refusal}: {error}") from error
+    # Not by np.load, which takes the block "x" for "x.npy", and a pickle for an array.
+    blocks: Blocks = {}
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        _require_all_members(file, len(archive.infolist()))
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if name == member.filename or name in blocks:
+                raise ValueError(f"its member {member.filename!r} is no array, or there twice.")
+            content = io.BytesIO(archive.read(member))
+            blocks[name] = np.lib.format.read_array(content, allow_pickle=False)
+            if content.read(1):
+                raise ValueError(f"its member {member.filename!r} has bytes after the array.")
+    return blocks
+
+
+def _require_all_members(file: Any, found: int) -> None:
+    """Raise if a zip archive was written with another number of members; `zipfile` does not look."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - 0x10000 - 22))
+    end = file.read().rpartition(b"PK\x05\x06")[2]
+    expected = int.from_bytes(end[6:8], "little")
+    if expected not in (found, 0xFFFF):  # which stands for more
+        raise ValueError(f"it was written with {expected} blocks and has {found}.")
 
 
 def _write_npz(path: PathLike, blocks: Blocks) -> None:
@@ -187,6 +253,17 @@ def _write_npz(path: PathLike, blocks: Blocks) -> None:
         for name, array in blocks.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _objection_of_npz(name: str, array: Array, names: Iterable[str]) -> str | None:
+    member = f"{name}.npy"
+    if zipfile.ZipInfo(member).filename != member:
+        return "zip archives do not keep such a name"
+    if len(member.encode()) > 0xFFFF:
+        return f"its name is longer than {0xFFFF - len('.npy')} bytes"
+    if member in names:
+        return f"there is a block {member!r} too, and NumPy would read one for the other"
+    return None
 
 
 def _safetensors() -> Any:
@@ -201,19 +278,29 @@ def _safetensors() -> Any:
 
 
 def _read_safetensors(path: PathLike) -> Blocks:
-    safetensors = _safetensors()
-    try:
-        blocks: Blocks = safetensors.numpy.load_file(path)
-        return blocks
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is no .safetensors file: {error}") from error
+    blocks: Blocks = _safetensors().numpy.load_file(path)
+    return blocks
 
 
 def _write_safetensors(path: PathLike, blocks: Blocks) -> None:
     Path(path).write_bytes(_safetensors().numpy.save(blocks))
 
 
-_FORMATS = {".npz": (_read_npz, _write_npz), ".safetensors": (_read_safetensors, _write_safetensors)}
+def _objection_of_safetensors(name: str, array: Array, names: Iterable[str]) -> str | None:
+    if name == "__metadata__":
+        return "the format uses that name itself. Rename the block, or save to a path that ends in .npz"
+    if array.dtype.itemsize > 8:
+        return f"the format has no dtype {array.dtype}. Save to a path that ends in .npz"
+    return None
+
+
+_FORMATS = {
+    ".npz": _Format(".npz", _read_npz, _write_npz, _objection_of_npz),
+    ".safetensors": _Format(".safetensors", _read_safetensors, _write_safetensors, _objection_of_safetensors),
+}
+
+
+# Files that are replaced at once.
 
 
 def require_place(path: Path) -> None:
@@ -222,22 +309,85 @@ def require_place(path: Path) -> None:
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.")
     if path.is_dir():
         raise IsADirectoryError(f"{path} cannot be written: it is a folder. Name a file in it.")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} cannot be written: it is a device or a pipe, which cannot be replaced. Name a file.")
 
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to, which replaces ``path`` in one step, and only if writing succeeds."""
-    path = Path(path)
-    require_place(path)
-    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
+    """Give a temporary path to write to, which replaces ``path`` in one step, and only if writing succeeds.
+
+    The permissions of what is replaced are kept. A link stays, and the file behind it is replaced. Temporary files that
+    a killed write to the same path has left are removed.
+    """
+    with temporary(path) as unfinished:
         yield unfinished
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
+        path = os.path.realpath(path)
+        if os.path.exists(path):
+            with suppress(PermissionError):  # of a file system that has no permissions
+                shutil.copymode(path, unfinished)
         os.replace(unfinished, path)
-    except BaseException:
+
+
+@contextmanager
+def temporary(path: PathLike) -> Iterator[Path]:
+    """Give the path of a new file beside the one that a path leads to; whatever happens, it is gone in the end."""
+    path = Path(os.path.realpath(path))
+    require_place(path)
+    _remove_left_over(path)
+    unfinished, lock = path.with_name(f".{path.name}-{uuid.uuid4().hex}"), None
+    try:
+        lock = _create(unfinished, like=path)
+        yield unfinished
+    finally:
         unfinished.unlink(missing_ok=True)
-        raise
+        if lock is not None:
+            os.close(lock)
+
+
+def _create(unfinished: Path, like: Path) -> int | None:
+    """Create a file, and lock it as long as the returned descriptor is open; with no more permissions than another."""
+    mode = stat.S_IMODE(like.stat().st_mode) | stat.S_IWUSR if like.exists() else 0o666
+    lock = None
+    while not unfinished.exists():  # another process may take it for left over, before it is locked
+        if lock is not None:
+            os.close(lock)
+        lock = os.open(unfinished, os.O_RDWR | os.O_CREAT, mode)
+        if fcntl is None:
+            os.close(lock)
+            return None
+        _is_abandoned(lock)
+    return lock
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the temporary files of writes to a path whose process was killed."""
+    pattern = re.compile(re.escape(f".{path.name}-") + "[0-9a-f]{32}")
+    for name in filter(pattern.fullmatch, os.listdir(path.parent)):
+        left_over = path.with_name(name)
+        with suppress(OSError):  # another process has finished or removed it
+            if fcntl is None:
+                left_over.unlink()  # fails while it is open
+                continue
+            descriptor = os.open(left_over, os.O_RDWR)
+            try:
+                if _is_abandoned(descriptor):
+                    left_over.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _is_abandoned(descriptor: int) -> bool | None:
+    """Lock a file as long as it is open, if nobody else has; None if the file system cannot tell."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 # Files of whole estimators by skops.

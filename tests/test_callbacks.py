@@ -1,6 +1,9 @@
 """Callbacks: how estimators tell them of a fit, those of scikit-learn, and ours."""
 
+import copy
+import functools
 import importlib.util
+import os
 import pickle
 import re
 import subprocess
@@ -15,9 +18,14 @@ import pandas as pd
 import pytest
 from models import USER_MODELS, linear_forward, linear_gradient, linear_init, linear_squared_error
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.ensemble import BaggingRegressor, VotingRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_analytic import (
@@ -34,6 +42,7 @@ from sk_analytic.callbacks import Checkpoint, GradientMonitor, LearningRateLog
 from sk_analytic.optimizers import SGD, Adam, Exponential, PerBlock, Phases, ReduceOnPlateau, Step
 from sk_analytic.optimizers.scipy_methods import FullBatch
 from sk_analytic.parameters import Layout
+from sk_analytic.training.progress import CURVES
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on")
@@ -668,6 +677,71 @@ def test_checkpoint_points_at_the_way_out(tmp_path):
 
 
 @needs_callbacks
+@pytest.mark.parametrize(
+    "dump", [pickle.dump, functools.partial(pickle.dump, protocol=5), joblib.dump], ids=["pickle", "partial", "joblib"]
+)
+def test_what_cannot_be_written_is_found_out_before_the_first_epoch(dump, tmp_path):
+    """A lambda, a folder that is missing or gone: no step is taken, and nothing is left."""
+    steps = []
+
+    def gradient(params, X, y):
+        steps.append(None)
+        return linear_gradient(params, X, y)
+
+    settings = {"forward": linear_forward, "gradient": gradient, "init": linear_init, "check_gradient": False}
+    model = make(**settings).set_callbacks(Checkpoint(tmp_path / "model.pkl", every=100, dump=dump))
+    with pytest.raises((AttributeError, pickle.PicklingError)) as raised:
+        model.fit(X, Y)
+    assert f"Checkpoint tried to write {tmp_path / 'model.pkl'}" in raised.value.__notes__[0]
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        GridSearchCV(make(**settings), {}, cv=2).set_callbacks(*model._skl_callbacks).fit(X, Y)
+    for wrong in (tmp_path / "nowhere" / "model.pkl", tmp_path):
+        with pytest.raises(OSError, match="cannot be written"):
+            make(**settings).set_callbacks(Checkpoint(wrong, every=100)).fit(X, Y)
+    assert (steps, list(tmp_path.iterdir())) == ([], [])
+    assert not hasattr(model, "params_")
+
+
+@needs_callbacks
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions as POSIX has them")
+def test_a_read_only_folder_is_found_out_before_the_first_epoch(tmp_path, monkeypatch):
+    """Whatever keeps a file from being made there."""
+    if os.geteuid() == 0:  # who may write everywhere
+
+        def refused(*args, **kwargs):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(os, "open", refused)
+    tmp_path.chmod(0o500)
+    model = make().set_callbacks(Checkpoint(tmp_path / "model.pkl", every=100))
+    with pytest.raises(PermissionError):
+        model.fit(X, Y)
+    tmp_path.chmod(0o700)
+    assert not hasattr(model, "params_")
+
+
+@needs_callbacks
+def test_a_dump_of_ones_own_is_called_for_epochs_only(tmp_path):
+    """It may do more than write."""
+    dumped = []
+    checkpoint = Checkpoint(tmp_path / "model.pkl", dump=lambda model, file: dumped.append(model.n_iter_))
+    make(max_iter=2).set_callbacks(checkpoint).fit(X, Y)
+    assert dumped == [1, 2, 2]
+
+
+@needs_callbacks
+def test_a_checkpoint_keeps_the_mode_and_the_link_of_its_file(tmp_path):
+    """As files of parameters do."""
+    target, link = tmp_path / "real.pkl", tmp_path / "model.pkl"
+    target.touch(mode=0o600)
+    link.symlink_to(target)
+    make().set_callbacks(Checkpoint(link)).fit(X, Y)
+    assert link.is_symlink()
+    assert pickle.loads(target.read_bytes()).n_iter_ == 4
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+@needs_callbacks
 def test_checkpoints_of_every_few_epochs_hold_no_rows(tmp_path):
     """Written at 2, 4 and the end, joblib can load them, and they are small."""
     path = tmp_path / "model.joblib"
@@ -681,6 +755,33 @@ def test_checkpoints_of_every_few_epochs_hold_no_rows(tmp_path):
 
 
 @needs_callbacks
+@pytest.mark.parametrize("duplicate", [lambda model: pickle.loads(pickle.dumps(model)), copy.copy, copy.deepcopy])
+def test_a_checkpoint_after_many_epochs_converts_only_the_latest(duplicate):
+    """The curves are written as arrays, to which each epoch adds a number, and read as the lists that they were."""
+    kept = []
+
+    def look(estimator, context):
+        if context.max_subtasks == 0:
+            fitted = recorder.calls[-1][2]["fitted"]
+            packed = fitted._training.history.__getstate__()
+            for curve in CURVES:
+                assert isinstance(packed[curve], np.ndarray)
+                assert packed[curve].tolist() == getattr(fitted._training.history, curve)
+            assert not {"loss_curve_", "validation_scores_", "gradient_norm_curve_"} & fitted.__getstate__().keys()
+            kept.append(duplicate(fitted.set_callbacks()))
+
+    recorder = Recorder(look=look)
+    model = make(early_stopping=True).set_callbacks(recorder).fit(X, Y)
+    for epochs, fitted in enumerate(kept, 1):
+        for name in ("loss_curve_", "validation_scores_", "gradient_norm_curve_"):
+            curve = getattr(fitted, name)
+            assert curve == getattr(model, name)[:epochs]
+            assert {type(curve), *map(type, curve)} == {list, float}
+    model.loss_curve_[0] = 7.0  # after the fit, what the user has changed is written
+    assert duplicate(model.set_callbacks()).loss_curve_[0] == 7.0
+
+
+@needs_callbacks
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_fits_of_a_search_have_files_of_their_own(n_jobs, tmp_path):
     """Named by the task; the refit's is the best estimator."""
@@ -689,6 +790,86 @@ def test_fits_of_a_search_have_files_of_their_own(n_jobs, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {f"model-0-{i}.pkl" for i in range(4)} | {"model-1.pkl"}
     refit = pickle.loads((tmp_path / "model-1.pkl").read_bytes())
     assert_array_equal(refit.predict(X), search.predict(X))
+
+
+SEARCHED = {"alpha": [0.0, 1.0]}
+PASSED_ON = {
+    "grid": (lambda model: GridSearchCV(model, SEARCHED, cv=2), [f"-0-{i}" for i in range(4)] + ["-1"]),
+    "workers": (lambda model: GridSearchCV(model, SEARCHED, cv=2, n_jobs=2), [f"-0-{i}" for i in range(4)] + ["-1"]),
+    "halving": (
+        lambda model: HalvingGridSearchCV(model, SEARCHED, cv=2, random_state=0),
+        [f"-0-0-{i}" for i in range(4)] + ["-1"],
+    ),
+    "pipeline": (lambda model: make_pipeline(StandardScaler(), model), ["-1"]),
+    "grid of pipelines": (
+        lambda model: GridSearchCV(make_pipeline(StandardScaler(), model), {}, cv=2),
+        ["-0-0-1", "-0-1-1", "-1-1"],
+    ),
+    "in the grid": (lambda model: GridSearchCV(Pipeline([("a", Ridge())]), {"a": [Ridge(), model]}, cv=2), None),
+}
+
+
+@needs_callbacks
+@pytest.mark.filterwarnings("ignore:The estimator Ridge does not support callbacks")
+@pytest.mark.parametrize(("around", "stems"), PASSED_ON.values(), ids=PASSED_ON)
+def test_set_on_a_search_or_a_pipeline_ours_are_passed_on(around, stems, tmp_path):
+    """Files and rows are those of callbacks that are set on the estimator inside; again resumes them all."""
+    checkpoint = Checkpoint(tmp_path / "model.pkl", resume=True)
+    logs = {LearningRateLog(): LearningRateLog(), GradientMonitor(): GradientMonitor()}
+    outer = around(make()).set_callbacks(checkpoint, *logs).fit(X, Y)
+    files = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    if stems is not None:
+        assert set(files) == {f"model{stem}.pkl" for stem in stems}
+    assert files
+    for callback in (checkpoint, *logs):
+        assert not hasattr(callback, "max_propagation_depth")
+    inner = around(make().set_callbacks(*logs.values())).fit(X, Y)
+    for passed_on, own in logs.items():
+        ours, theirs = ([row | {"run_id": ""} for row in log.get_logs()] for log in (passed_on, own))
+        assert ours == theirs
+        assert ours
+    again = around(make()).set_callbacks(checkpoint).fit(X, Y)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
+    for one in (outer, again):
+        assert_array_equal(one.predict(X), inner.predict(X))
+
+
+@needs_callbacks
+@pytest.mark.parametrize("kind", [LearningRateLog, GradientMonitor, lambda: Checkpoint("model.pkl")])
+@pytest.mark.parametrize(
+    "other",
+    [StandardScaler(), GridSearchCV(Ridge(), {"alpha": [1.0]}), make_pipeline(StandardScaler(), Ridge())],
+    ids=["scaler", "grid", "pipeline"],
+)
+def test_ours_are_refused_where_no_estimator_of_ours_is(kind, other):
+    """In words, before anything is fitted."""
+    with pytest.raises(TypeError, match=r"follows the fits of estimators of sk_analytic; there is none in [A-Z]\w+\.$"):
+        clone(other).set_callbacks(kind()).fit(X, Y)
+
+
+MEMBERS = {
+    "bagging": (lambda model: BaggingRegressor(model, n_estimators=3, random_state=0).fit(X, Y), 3),
+    "bagging in workers": (lambda m: BaggingRegressor(m, n_estimators=3, random_state=0, n_jobs=2).fit(X, Y), 3),
+    "pipelines": (lambda m: BaggingRegressor(make_pipeline(StandardScaler(), m), 3, random_state=0).fit(X, Y), 3),
+    "outputs": (lambda model: MultiOutputRegressor(model).fit(X, np.column_stack([Y, -Y])), 2),
+    "cross_val_score": (lambda model: cross_val_score(model, X, Y, cv=3), 3),
+    "nested": (lambda model: cross_val_score(GridSearchCV(model, SEARCHED, cv=2), X, Y, cv=2), 10),
+    "joblib": (lambda m: joblib.Parallel(1)(joblib.delayed(clone(m).fit)(X, y) for y in (Y, -Y)), 2),
+    "settings": (lambda m: VotingRegressor([("a", m), ("b", clone(m).set_params(alpha=1.0))]).fit(X, Y), 2),
+}
+
+
+@needs_callbacks
+@pytest.mark.parametrize(("fit", "n_files"), MEMBERS.values(), ids=MEMBERS)
+def test_fits_that_scikit_learn_does_not_number_have_files_of_their_own(fit, n_files, tmp_path):
+    """Named by what they are, so that the same program resumes each of them."""
+    model = make().set_callbacks(Checkpoint(tmp_path / "model.pkl", resume=True))
+    fit(model)
+    files = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert len(files) == n_files
+    assert all(re.fullmatch(r"model(-\d+)*-[0-9a-f]{8}\.pkl", name) for name in files)
+    fit(model)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
 
 
 @needs_callbacks
@@ -1076,14 +1257,18 @@ def interrupting(params, X, y):
 
 
 @needs_callbacks
-def test_ctrl_c_in_the_middle_of_an_epoch_resumes_to_the_bit(tmp_path):
-    """The file is that of the last whole epoch: no step is taken twice."""
+@pytest.mark.parametrize("resume", [True, False])
+def test_ctrl_c_in_the_middle_of_an_epoch_resumes_to_the_bit(resume, tmp_path):
+    """The file is that of the last whole epoch, whoever loads it: no step is taken twice."""
     CALLS.clear()
     settings = {"forward": linear_forward, "gradient": interrupting, "init": linear_init, "check_gradient": False}
-    checkpoint = Checkpoint(tmp_path / "model.pkl", resume=True)
+    path = tmp_path / "model.pkl"
+    checkpoint = Checkpoint(path, resume=resume)
     with pytest.warns(UserWarning, match="Training was interrupted"):
         make(**settings).set_callbacks(checkpoint).fit(X, Y)
-    resumed, whole = make(**settings).set_callbacks(checkpoint).fit(X, Y), make(**settings).fit(X, Y)
+    loaded = pickle.loads(path.read_bytes()).set_params(warm_start=True)
+    resumed = (make(**settings).set_callbacks(checkpoint) if resume else loaded).fit(X, Y)
+    whole = make(**settings).fit(X, Y)
     assert resumed.n_steps_ == whole.n_steps_
     assert_array_equal(resumed.predict(X), whole.predict(X))
 

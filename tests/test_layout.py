@@ -31,6 +31,7 @@ GROUND = {
     "importable": set(),
     "finite_differences": {"typing"},
     "display": set(),
+    "callers": set(),
     "equality": set(),
     "hyperparameters": {"display", "equality", "trust", "typing", "validation"},
     "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},

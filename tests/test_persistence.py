@@ -5,13 +5,17 @@ And parameters in files of their own.
 
 import copy
 import functools
+import io
 import math
 import os
 import pickle
+import re
 import signal
+import stat
 import subprocess
 import sys
 import traceback
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -59,6 +63,7 @@ from sk_analytic.optimizers import (
     WarmUp,
 )
 from sk_analytic.optimizers.scipy_methods import FullBatch
+from sk_analytic.persistence import replacing
 from sk_analytic.trust import trusted
 
 # Most fits here are cut short on purpose.
@@ -716,6 +721,134 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
         load_params(path)
 
 
+NAMES = [
+    "__metadata__",
+    "x\0y",
+    "\0",
+    "\ud800",
+    "",
+    " ",
+    "x\n",
+    "x.npy",
+    "x.npy.npy",
+    "/etc/x",
+    "../x",
+    "a/",
+    "a\\b",
+    "c:\\x",
+    "\u202e",
+    "é",
+    "日" * 30_000,
+    *("a" * n for n in (65_531, 65_532, 70_000)),
+]
+
+
+def outcome(function, *arguments):
+    """The error of a call in words, or nothing."""
+    try:
+        function(*arguments)
+    except Exception as error:  # whatever it is, a test says what it must be
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@every_format
+@pytest.mark.parametrize("beside", [(), ("x", "A")], ids=["alone", "beside others"])
+def test_a_name_is_refused_or_read_back(ending, beside, tmp_path):
+    """Whatever it is, alone and beside others: no block takes the place of another, and a refusal leaves no file."""
+    path = tmp_path / f"params.{ending}"
+    refused = set()
+    for name in NAMES:
+        params = {key: np.full(2, float(value)) for value, key in enumerate([name, *beside])}
+        message = outcome(save_params, path, params)
+        if message:
+            refused.add(name)
+            assert re.match(rf"ParameterStructureError: Block .* cannot be saved in a \.{ending} file: ", message)
+            assert len(message) < 300
+            assert os.listdir(tmp_path) == []
+            continue
+        loaded, found = load_params(path, like=params), load_params(path)
+        for key, value in params.items():
+            assert_array_equal(loaded[key], value)
+        assert set(found) == {key or "params" for key in params}
+        path.unlink()
+    long = {name for name in NAMES if len(name.encode(errors="replace")) > 65_531}
+    if ending == "npz":
+        assert refused == {"x\0y", "\0", "\ud800", *long, *(["x.npy"] if beside else [])}
+    else:
+        assert refused == {"__metadata__", "\ud800"}
+
+
+def test_dtypes_that_safetensors_lacks_are_refused(tmp_path):
+    """By the name of the block, with the format that has them."""
+    if np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("long double is double")
+    params = {"W": np.ones(2, np.longdouble)}
+    with pytest.raises(ParameterStructureError, match=r"Block 'W' cannot be saved .*has no dtype .* ends in \.npz\.$"):
+        save_params(tmp_path / "a.safetensors", params)
+    save_params(tmp_path / "a.npz", params)
+    assert load_params(tmp_path / "a.npz")["W"].dtype == np.longdouble
+
+
+def damages(whole):
+    """What may become of a file: cut, flipped, overwritten, with bytes too many or too few, and mere noise."""
+    n, noise = len(whole), np.random.default_rng(0)
+    yield from (whole[:i] for i in range(n))
+    yield from (whole[:i] + bytes([whole[i] ^ bits]) + whole[i + 1 :] for i in range(n) for bits in (1, 0xFF))
+    for i in range(0, n, 13):
+        for length in (2, 64):
+            part = len(whole[i : i + length])
+            for filled in (bytes(part), b"\xff" * part, b"", noise.bytes(part), noise.bytes(part + length)):
+                yield whole[:i] + filled + whole[i + part :]
+    yield from (noise.bytes(int(length)) for length in noise.integers(1, 400, 100))
+
+
+@every_format
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_every_damage_is_a_value_error_that_names_the_file(ending, tmp_path):
+    """Or nothing that matters; only the numbers of a safetensors file, which has no checksum, may change unseen."""
+    params = {"W": np.arange(4.0).reshape(2, 2), "b.c": 0.5}
+    path = tmp_path / f"params.{ending}"
+    save_params(path, params)
+    good, found = load_params(path), 0
+    for damaged in damages(path.read_bytes()):
+        path.write_bytes(damaged)
+        message = outcome(load_params, path)
+        if message:
+            assert message.startswith("ValueError: "), damaged
+            assert str(path) in message, damaged
+            found += 1
+        elif ending == "npz":
+            loaded = load_params(path)
+            assert loaded.keys() == good.keys(), damaged
+            for name, block in good.items():
+                assert_array_equal(loaded[name], block, strict=True)
+    assert found > 400
+
+
+def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
+    """Compressed members are read; members that are no arrays, or there twice, are not passed over."""
+    path = tmp_path / "params.npz"
+    np.savez_compressed(path, W=np.arange(3.0), n=np.arange(2))
+    assert {name: array.tolist() for name, array in load_params(path).items()} == {"W": [0.0, 1.0, 2.0], "n": [0, 1]}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme", "text")
+    with pytest.raises(ValueError, match=r"params\.npz is no \.npz file .*'readme' is no array"):
+        load_params(path)
+    content = io.BytesIO()
+    np.lib.format.write_array(content, np.ones(1))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("W.npy", content.getvalue())
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("W.npy", content.getvalue())
+    with pytest.raises(ValueError, match=r"'W\.npy' is no array, or there twice"):
+        load_params(path)
+    with zipfile.ZipFile(path, "w"):
+        pass
+    with pytest.raises(ValueError, match=r"params\.npz .*has no blocks"):
+        load_params(path)
+
+
 @pytest.mark.parametrize("path", ["params", "params.pt", "params.npz.gz", Path("params.npy")], ids=str)
 def test_only_known_formats_are_written(path):
     """The message has those that are known."""
@@ -761,3 +894,63 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path, monkeypatch):
         save_params(path, (3.0, 4.0))
     assert load_params(path, like=(0.0, 0.0)) == (1.0, 2.0)
     assert os.listdir(tmp_path) == ["params.npz"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions and links as POSIX has them")
+class TestReplacedFiles:
+    """What stays of a file that is replaced, and what does not stay of writes that were killed."""
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+    def test_permissions_are_kept(self, mode, tmp_path):
+        """Also while it is written: a private file is never readable for others."""
+        path = tmp_path / "params.npz"
+        save_params(path, 1.0)
+        path.chmod(mode)
+        with replacing(path) as unfinished:
+            assert not stat.S_IMODE(unfinished.stat().st_mode) & ~(mode | 0o200)
+            unfinished.write_bytes(b"new")
+        assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", mode)
+
+    @pytest.mark.parametrize("exists", [True, False])
+    def test_a_link_stays_a_link(self, exists, tmp_path):
+        """The file behind it is replaced, or created."""
+        (tmp_path / "disk").mkdir()
+        target, link = tmp_path / "disk" / "real.npz", tmp_path / "params.npz"
+        link.symlink_to(target)
+        if exists:
+            save_params(target, 1.0)
+        save_params(link, 2.0)
+        assert link.is_symlink()
+        assert load_params(target, like=0.0) == 2.0
+        assert os.listdir(tmp_path / "disk") == ["real.npz"]
+
+    def test_what_is_no_file_is_not_replaced(self, tmp_path):
+        """A pipe, or a device such as /dev/null."""
+        os.mkfifo(tmp_path / "params.npz")
+        with pytest.raises(OSError, match=r"params\.npz cannot be written: it is a device or a pipe"):
+            save_params(tmp_path / "params.npz", 1.0)
+
+    def test_what_a_killed_write_left_is_removed_by_the_next(self, tmp_path):
+        """Not what another write has not yet finished, nor files of other names."""
+        path = tmp_path / "params.npz"
+        script = (
+            "import os, signal, sys; from sk_analytic.persistence import replacing\n"
+            "with replacing(sys.argv[1]) as unfinished:\n"
+            "    unfinished.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        killed = subprocess.run([sys.executable, "-c", script, path], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        [left] = os.listdir(tmp_path)
+        others = [f".params.npz-{'0' * 31}", f".other.npz-{'0' * 32}", ".params.npz-backup"]
+        for name in others:
+            (tmp_path / name).touch()
+        with replacing(path) as unfinished:
+            assert sorted(os.listdir(tmp_path)) == sorted([*others, unfinished.name])
+            unfinished.write_bytes(b"first")
+            with replacing(path) as second:
+                assert unfinished.exists()
+                second.write_bytes(b"second")
+        assert path.read_bytes() == b"first"
+        assert sorted(os.listdir(tmp_path)) == sorted([*others, path.name])
+        assert re.fullmatch(r"\.params\.npz-[0-9a-f]{32}", left)

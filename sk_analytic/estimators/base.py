@@ -22,7 +22,8 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, resumable, with_callbacks
+from .. import callers
+from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.rows import Rows
@@ -40,6 +41,7 @@ from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters
+from ..training.interrupts import Interrupts
 from ..training.progress import Monitor
 from ..training.session import NotConverged, Training
 from ..typing import (
@@ -85,9 +87,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     params_: Any  # in the user's structure
     loss_curve_: list[float]
     loss_: float | None
-    best_loss_: float | None
     validation_scores_: list[float] | None
-    best_validation_score_: float | None
     n_iter_: int
     n_steps_: int
     gradient_report_: GradientReport
@@ -99,6 +99,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
     _training: Training
     _tasks: FitTasks
+    _member: str
 
     def __init__(
         self,
@@ -341,23 +342,49 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self, data: ArrayData | ChunkData, before: Before | None, *, incremental: bool = False, watch: Any = None
     ) -> Self:
         """Train on what was read, and publish; ``watch(theta)`` sees θ before and after each epoch."""
-        fingerprint = None if incremental else data.fingerprint()
-        checkpoint = None if incremental else resumable(self)
-        if checkpoint is not None:
-            seed = None if self.random_state is None else problem.draw_seed(copy.deepcopy(self.random_state))
-            earlier = checkpoint.resumed(self, fingerprint, seed)
-            if earlier is not None:
-                before = Before(earlier._training, earlier.params_, resume=True)
-                if before.training.finished:
-                    self._publish(before.training, earlier.params_)
-                    return self
-        prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
-        if before is None:
-            problem.look_at(self, prepared.training, prepared.rows[0])
-        warning = self._run(prepared, incremental, watch)
+        with Interrupts().hold() as interrupts:
+            try:
+                try:
+                    interrupts.release()
+                    warning = self._train(data, before, interrupts, incremental, watch)
+                finally:  # an interrupt may come here too
+                    interrupts.hold()
+            finally:
+                for name in OF_A_FIT[1:]:
+                    self.__dict__.pop(name, None)
+                if "_training" in self.__dict__:
+                    self._training.release()
+                    self._training.history.unpack()
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
         return self
+
+    def _train(
+        self, data: ArrayData | ChunkData, before: Before | None, interrupts: Interrupts, incremental: bool, watch: Any
+    ) -> Warning | None:
+        """Train from the start, after an earlier training, or from a checkpoint; return what `_run` does."""
+        fingerprint = None if incremental else data.fingerprint()
+        if fingerprint is not None and checkpoints(self):
+            resumed = self._resumed(fingerprint)
+            if resumed is not None:
+                before = resumed
+                if before.training.finished:
+                    interrupts.hold()
+                    self._publish(before.training, before.params)
+                    return None
+        prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
+        if before is None:
+            problem.look_at(self, prepared.training, prepared.rows[0])
+        return self._run(prepared, interrupts, incremental, watch)
+
+    def _resumed(self, fingerprint: dict[str, Any]) -> Before | None:
+        """Return what there is to resume from; before that, note which of several uncounted fits this is."""
+        seed = None if self.random_state is None else problem.draw_seed(copy.deepcopy(self.random_state))
+        if not callers.is_told_apart():
+            self._member = member_of(self, fingerprint, seed)
+        resuming = next((callback for callback in checkpoints(self) if callback.resume), None)
+        earlier = None if resuming is None else resuming.resumed(self, fingerprint, seed)
+        return None if earlier is None else Before(earlier._training, earlier.params_, resume=True)
 
     def _prepare(
         self,
@@ -456,7 +483,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
 
     @with_callbacks
-    def _run(self, prepared: Prepared, incremental: bool, watch: Any) -> Warning | None:
+    def _run(self, prepared: Prepared, interrupts: Interrupts, incremental: bool, watch: Any) -> Warning | None:
         """Train, and publish however that ends; return what kept training from its end, as a warning."""
         training, rows, held_out, given = prepared
         training.begin()
@@ -464,24 +491,39 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         has_callbacks = getattr(self, "_skl_callbacks", None) and not incremental
         tasks = monitor.tasks = self._tell(training, given) if has_callbacks else None
         warning: Warning | None = None
+        interrupts.hold()
+        try:
+            failed = self._run_and_publish(training, rows, monitor, incremental, interrupts)
+            interrupts.release()
+            warning = None if failed is None or incremental else self._not_converged(training, failed)
+        except DivergenceError as error:
+            interrupts.release()
+            error.args = (f"{error} {problem.second_opinion(training)}".rstrip(),)
+            raise
+        except KeyboardInterrupt:
+            if incremental or interrupts.held is not None or not callers.is_users_own():
+                raise
+            warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+        interrupts.release()
+        if tasks is not None:
+            tasks.finish()
+        return warning
+
+    def _run_and_publish(
+        self, training: Training, rows: list[Any], monitor: Monitor, incremental: bool, interrupts: Interrupts
+    ) -> NotConverged | None:
+        """Train, and publish; interrupts, which are held back before, are so again from the end of training on."""
+        training.history.mark()
         try:
             try:
-                failed = training.run(rows, monitor, self.n_iter_no_change, incremental)
-                warning = None if failed is None or incremental else self._not_converged(training, failed)
-            except DivergenceError as error:
-                error.args = (f"{error} {problem.second_opinion(training)}".rstrip(),)
-                raise
-            except KeyboardInterrupt:
-                warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+                interrupts.release()
+                return training.run(rows, monitor, self.n_iter_no_change, incremental)
             finally:
-                params = training.publish()
-                self._publish(training, params.layout.to_structure(params.vector))
-            if tasks is not None:
-                tasks.finish()
-        finally:
-            self.__dict__.pop("_tasks", None)
-            training.release()
-        return warning
+                interrupts.hold()
+        finally:  # also if an interrupt came in the line before
+            training.history.cut()
+            params = training.publish()
+            self._publish(training, params.layout.to_structure(params.vector))
 
     def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
@@ -531,6 +573,16 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Return the attributes of a copy as if the fit had ended now, which can also go on with it."""
         twin, params = training.snapshot()
         return _published(twin, params.layout.to_structure(params.vector))
+
+    @property
+    def best_loss_(self) -> float | None:
+        """Smallest of ``loss_curve_``; None if that is empty."""
+        return min(_numbers(self.loss_curve_), default=None)
+
+    @property
+    def best_validation_score_(self) -> float | None:
+        """Largest of ``validation_scores_``; None without early stopping."""
+        return max(_numbers(self.validation_scores_ or ()), default=None)
 
     # Callbacks.
 
@@ -648,10 +700,19 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        if "_callback_fit_ctx" not in state:
-            return state
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "_training" in state:  # whose history has the curves, and writes them faster
+            history = state["_training"].history
+            for name, curve in _CURVES.items():
+                if state.get(name) is getattr(history, curve):
+                    del state[name]
         return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_training" in state:
+            for name, curve in _CURVES.items():
+                self.__dict__.setdefault(name, getattr(self._training.history, curve))
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
     # second.
@@ -664,6 +725,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return self.__reduce_ex__(2)
 
 
+_CURVES = {
+    "loss_curve_": "loss_curve",
+    "validation_scores_": "validation_scores",
+    "gradient_norm_curve_": "gradient_norms",
+}
 _SOMETIMES_PUBLISHED = ("gradient_report_", "optimizer_result_", "feature_names_in_")
 
 
@@ -678,10 +744,8 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
         "optimizer_state_": training.state,
         "loss_curve_": history.loss_curve,
         "validation_scores_": history.validation_scores or None,
-        "best_validation_score_": max(_numbers(history.validation_scores), default=None),
         "gradient_norm_curve_": history.gradient_norms,
         "loss_": history.loss_curve[-1] if history.loss_curve else None,
-        "best_loss_": min(_numbers(history.loss_curve), default=None),
         "n_iter_": history.n_iter,
         "n_steps_": history.n_steps,
         **{name: value for name, value in known.items() if value is not None},

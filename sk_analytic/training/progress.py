@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 
 from ..parameters import Parameters
 from ..trust import trusted
+
+CURVES = ("loss_curve", "validation_scores", "gradient_norms")
 
 
 @trusted
@@ -39,14 +42,36 @@ class History:
     phases: list[tuple[int, str]] = field(default_factory=list)
     learning_rates: dict[int, dict[str, float]] = field(default_factory=dict)
 
+    _whole: tuple[int, ...] = field(default=(0, 0, 0, 0), init=False, repr=False, compare=False)
+    _packed: dict[str, array[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def begin_phase(self, name: str) -> None:
         """Take note of the optimizer that trains from now on; there is nothing new in one that goes on."""
         if not self.phases or self.phases[-1][1] != name:
             self.phases.append((self.n_iter, name))
 
+    def mark(self) -> None:
+        """Take note that all figures of the epochs so far are there."""
+        self._whole = self.n_iter, *(len(getattr(self, curve)) for curve in CURVES)
+
+    def cut(self) -> None:
+        """Drop the figures of an epoch that was broken off before all of them were there."""
+        n_iter, *lengths = self._whole
+        for curve, length in zip(CURVES, lengths, strict=True):
+            del getattr(self, curve)[length:]
+        self.n_iter = n_iter
+        self.learning_rates.pop(n_iter, None)
+
+    def unpack(self) -> None:
+        """Forget the packed curves, which only hold during a run: the user may change those that are published."""
+        self._packed = {}
+
     def copy(self) -> History:
-        """Return the same history, to which a fit that goes on does not add."""
-        return dataclasses.replace(
+        """Return the same history, to which a fit that goes on does not add.
+
+        Its curves are packed, so that it takes no longer to write it after many epochs: only what is new is converted.
+        """
+        twin = dataclasses.replace(
             self,
             loss_curve=list(self.loss_curve),
             validation_scores=list(self.validation_scores),
@@ -54,6 +79,25 @@ class History:
             phases=list(self.phases),
             learning_rates=dict(self.learning_rates),
         )
+        for curve in CURVES:
+            packed = self._packed.setdefault(curve, array("d"))
+            packed.extend(getattr(self, curve)[len(packed) :])
+            twin._packed[curve] = packed[:]
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        packed = {
+            curve: np.frombuffer(values)
+            for curve, values in self._packed.items()
+            if values and len(values) == len(getattr(self, curve))
+        }
+        return {**vars(self), **packed, "_packed": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for curve in CURVES:
+            if isinstance(state[curve], np.ndarray):
+                setattr(self, curve, state[curve].tolist())
 
 
 @trusted
@@ -215,6 +259,7 @@ class Monitor:
         if judged is None:
             judged = gradient_norm if slope is None else slope
         self._judge(judged, theta, counts)
+        history.mark()
         if self.watch is not None:
             self.watch(theta)
         if self.tasks is not None:
