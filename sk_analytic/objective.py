@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 
 from .contribution import Contribution
 from .data.batch import Batch
-from .data.rows import BatchedRows, Rows
+from .data.rows import BatchedRows, Rows, note_if_short
 from .exceptions import ParameterStructureError
 from .finite_differences import central, size_of
 from .losses import Loss
@@ -364,9 +364,22 @@ def evaluator(objective: Objective, theta: Parameters, rows: Rows) -> Callable[[
     Rows that come as batches into this process are evaluated by `Objective.bound`; others compute their contribution.
     """
     if isinstance(rows, BatchedRows) and type(rows).contribution is BatchedRows.contribution:
-        evaluate, batch = objective.bound(theta), rows.batch
-        return lambda epoch, step: evaluate(batch(epoch, step))
+        return _evaluator(objective.bound(theta), rows)
     return lambda epoch, step: objective.finished(theta, rows.contribution(objective, theta, epoch, step))
+
+
+def _evaluator(evaluate: Callable[[Batch], Contribution], rows: BatchedRows) -> Callable[[int, int], Contribution]:
+    batch_of = rows.batch
+
+    def evaluated(epoch: int, step: int) -> Contribution:
+        batch = batch_of(epoch, step)
+        try:
+            return evaluate(batch)
+        except Exception as error:
+            note_if_short(error, rows, epoch, step)
+            raise
+
+    return evaluated
 
 
 def read_prediction(prediction: Any, n: int) -> Array:

@@ -18,6 +18,7 @@ from ..losses import Loss, get_loss
 from ..model.callables import Model
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
+from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Layout, Parameters, listed_shapes
 from ..training.session import Training
@@ -156,7 +157,14 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     batch_size: int | str | None = settings.batch_size
     if batch_size == "auto":
         batch_size = None if full_batch else 200
-    return {"batch_size": batch_size, "shuffle": settings.shuffle and not full_batch, "seed": seed}
+    by_minibatches = {"shuffle": settings.shuffle, "drop_last": settings.drop_last}
+    return {"batch_size": batch_size, "seed": seed} | ({} if full_batch else by_minibatches)
+
+
+def no_step_takes_all(settings: Any, data: Any, optimizer: Any) -> bool:
+    """Whether each step of a training has some of the samples only, so that no model can need all at once."""
+    methods = [method for method, _ in phases_of(optimizer, settings.max_iter)]
+    return not any(data.is_a_step(batching(settings, method, 0)["batch_size"]) for method in methods)
 
 
 def look_at(settings: Any, training: Training, rows: Rows) -> None:

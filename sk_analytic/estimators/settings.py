@@ -23,6 +23,7 @@ RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
     "max_iter": Interval(1, np.inf, integral=True),
     "shuffle": bool,
+    "drop_last": bool,
     "tol": Interval(0, np.inf),
     "n_iter_no_change": Interval(1, np.inf, infinite=True),
     "early_stopping": bool,
@@ -114,7 +115,11 @@ SHARED_DOC = """
     max_iter : int, default=200
         Epochs; iterations of a full-batch optimizer.
     shuffle : bool, default=True
-        Whether to draw a new order of the rows for each epoch.
+        Whether to shuffle the rows before each epoch, and to draw those that `early_stopping` holds out. With False
+        everything keeps the order in which it was given, and the last rows are held out.
+    drop_last : bool, default=False
+        Whether to leave out the last minibatch of an epoch if it has fewer than `batch_size` rows; with
+        `shuffle`, other rows in each epoch. A full-batch optimizer sums all rows.
     tol : float, default=1e-4
         An epoch that does not gain more is no improvement. For full-batch optimizers the tolerance on the
         gradient.
@@ -124,7 +129,7 @@ SHARED_DOC = """
         With ``np.inf`` training takes ``max_iter`` epochs, as planned: there is no warning.
     early_stopping : bool, default=False
         Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
-        here (each class in its share), or the ``X_val`` of `fit`.
+        here (each class in its share; the last rows with ``shuffle=False``), or the ``X_val`` of `fit`.
     scoring : str or callable, default=None
         What scores them: a name (see :func:`sklearn.metrics.get_scorer_names`) or a callable
         ``scorer(estimator, X, y)``; larger is better. It receives weights and metadata of the rows if it names

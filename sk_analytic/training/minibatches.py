@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..data.batch import Batch
-from ..data.rows import Rows
+from ..data.rows import Rows, shortness
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective, evaluator
 from ..optimizers.base import Optimizer
@@ -170,7 +170,7 @@ class _Loop:
         where = f"in epoch {epoch}, batch {step} (both counted from 0)"
         message = not_finite(self.theta, loss, gradient, where)
         if message is not None:
-            self._diverged(message)
+            self._diverged(f"{message} {shortness(self.rows, epoch, step)}".rstrip())
 
     def _require_finite_theta(self, epoch: int) -> None:
         """Keep θ at the end of an epoch; raise if an update has overflowed, though its gradient was finite."""
