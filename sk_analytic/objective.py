@@ -55,6 +55,8 @@ class Objective:
         Blocks that are not trained.
     numerical : iterable of str, default=()
         Blocks without an analytic gradient: theirs is made of differences of the loss.
+    additive : {True, False, "auto"}, default="auto"
+        Whether the loss is a sum over rows, as far as that is known; a loss by name may know that it is none.
     needs_value : bool, default=False
         Whether each step needs the loss, at the cost of one more `forward` for the `gradient` form.
 
@@ -76,6 +78,7 @@ class Objective:
         reduction: str = "mean",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
+        additive: bool | str = "auto",
         needs_value: bool = False,
     ) -> None:
         composes_loss = model.gradient_form.composes_loss
@@ -90,6 +93,9 @@ class Objective:
                 "loss='squared_error', or pass a Loss object. A callable loss goes with the gradient form."
             )
         self.model, self.loss, self.layout = model, loss, layout
+        self.additive = additive if isinstance(additive, str) else bool(additive)
+        if loss is not None and not loss.additive:
+            self.additive = False
         self.reduction, self.needs_value = reduction, needs_value
         self.penalties = _penalties(layout, alpha, unpenalized)
         self.fixed = layout.indices(fixed, "fixed")

@@ -527,6 +527,7 @@ BAD_PARAMETERS = [
     ("model_params", {"y": 3}, "model_params has 'y', which is no free argument name"),
     ("model_params", {1: 3}, "model_params has 1, which is no free argument name"),
     ("reduction", "avg", "reduction must be one of 'mean', 'sum'; got 'avg'"),
+    ("additive", "no", "additive must be one of True, False, 'auto'; got 'no'"),
     ("reduction", "sum", "reduction='sum' goes with gradient and loss_and_gradient, not with vjp"),
     ("fixed", ("w",), "fixed names the block 'w', which does not exist.*There are: W, b"),
     ("fixed", 3, "fixed names the block 3, which does not exist"),

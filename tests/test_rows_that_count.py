@@ -171,6 +171,23 @@ def test_bagging_by_weights_holds_out_rows_that_count():
         scored.clear()
 
 
+def test_a_row_of_weight_0_reaches_a_model_of_all_rows():
+    """Where a step takes all rows, the model may need each: a graph, of which some nodes have labels."""
+    neighbours = np.eye(N) + np.eye(N, k=1) + np.eye(N, k=-1)
+
+    def forward(params, X):
+        return neighbours @ (X @ params)
+
+    def gradient(params, X, y, sample_weight):
+        return X.T @ neighbours.T @ (sample_weight * (forward(params, X) - y)) / len(X)
+
+    model = AnalyticRegressor(forward, gradient, np.zeros(3), optimizer="lbfgs", tol=1e-10, max_iter=500)
+    model.fit(X, Y, sample_weight=WEIGHT)
+    root = np.sqrt(WEIGHT)
+    exact = np.linalg.lstsq(root[:, None] * (neighbours @ X), root * Y, rcond=None)[0]
+    assert_allclose(model.params_, exact, rtol=1e-6)
+
+
 def test_callbacks_are_given_the_rows_that_train():
     """As the user gave them, without those held out and, in minibatches, without those of weight 0."""
     for settings in ({"early_stopping": True}, {"batch_size": 25}, {"optimizer": "lbfgs"}):

@@ -112,6 +112,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         loss: str | Loss | LossFunction | None = "squared_error",
         model_params: dict[str, Any] | None = None,
         reduction: str = "mean",
+        additive: bool | str = "auto",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
         alpha: float | dict[str, float] = 0.0,
@@ -139,6 +140,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.loss = loss
         self.model_params = model_params
         self.reduction = reduction
+        self.additive = additive
         self.fixed = fixed
         self.numerical = numerical
         self.alpha = alpha
@@ -360,7 +362,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         prepared = self._prepare(data, before, incremental=incremental)
         prepared.training.fingerprint = fingerprint
         if before is None:
-            problem.look_at(self, prepared.training, prepared.rows[0])
+            problem.look_at(self, prepared.training, prepared.rows)
         warning = self._run(prepared, incremental, watch)
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
@@ -421,7 +423,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """What `check_gradient` looks at: objective, θ, batch and seed."""
         seed = problem.draw_seed(random_state)
         training, rows = self._prepare_start(X, y, sample_weight, metadata, goes_on=True, seed=seed)
-        return training.objective, training.theta, problem.batch_to_check(rows[0]), seed
+        objective, theta = training.objective, training.theta
+        return objective, theta, problem.batch_to_check(objective, theta, rows[0].first), seed
 
     def _prepare_sweep(
         self, X: Any, y: Any, sample_weight: Any, random_state: RandomState, optimizer: Any, metadata: Mapping[str, Any]
@@ -432,7 +435,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         training, [rows] = self._prepare_start(
             X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
         )
-        problem.look_at(self, training, rows)
+        problem.look_at(self, training, [rows])
         return training.objective, training.theta, rows
 
     def _new_training(

@@ -22,6 +22,7 @@ from ..validation import Interval, Range, check_range
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
     "max_iter": Interval(1, np.inf, integral=True),
+    "additive": (True, False, "auto"),
     "shuffle": bool,
     "drop_last": bool,
     "tol": Interval(0, np.inf),
@@ -96,6 +97,11 @@ SHARED_DOC = """
         Further arguments of the callables, by name; in a grid ``model_params__n_hidden``.
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
+    additive : bool or "auto", default="auto"
+        Whether the loss is a sum over rows (or their mean), which training by minibatches takes for granted. With
+        False a fit takes all rows at once, or is refused. "auto" compares the gradient of some rows with those of
+        their halves before the first minibatch and warns if they disagree; True or ``check_gradient=False`` leave
+        that out.
     fixed : iterable of str, default=()
         Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
         dots where nested.
