@@ -112,7 +112,7 @@ class GivenRows:
 
     def __init__(self, X: Any = None, y: Any = None, beside: Mapping[str, Any] | None = None) -> None:
         self._X, self._y, self._beside = X, y, beside or {}
-        self.chosen = None
+        self.chosen: Any = None
 
     @property
     def X(self) -> Any:

@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 
 from .contribution import Contribution
 from .data.batch import Batch
-from .data.rows import BatchedRows, Rows
+from .data.rows import BatchedRows, Rows, note_if_short
 from .exceptions import ParameterStructureError
 from .finite_differences import difference, size_of
 from .losses import Loss
@@ -53,6 +53,8 @@ class Objective:
         Blocks that are not trained.
     numerical : iterable of str, default=()
         Blocks without an analytic gradient: theirs is made of differences of the loss.
+    additive : {True, False, "auto"}, default="auto"
+        Whether the loss is a sum over rows, as far as that is known; a loss by name may know that it is none.
     needs_value : bool, default=False
         Whether each step needs the loss, at the cost of one more `forward` for the `gradient` form.
 
@@ -74,6 +76,7 @@ class Objective:
         reduction: str = "mean",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
+        additive: bool | str = "auto",
         needs_value: bool = False,
     ) -> None:
         composes_loss = model.gradient_form.composes_loss
@@ -88,6 +91,9 @@ class Objective:
                 "loss='squared_error', or pass a Loss object. A callable loss goes with the gradient form."
             )
         self.model, self.loss, self.layout = model, loss, layout
+        self.additive = additive if isinstance(additive, str) else bool(additive)
+        if loss is not None and not loss.additive:
+            self.additive = False
         self.reduction, self.needs_value = reduction, needs_value
         self.penalties = _penalties(layout, alpha, unpenalized)
         self.fixed = layout.indices(fixed, "fixed")
@@ -387,9 +393,22 @@ def evaluator(objective: Objective, theta: Parameters, rows: Rows) -> Callable[[
     Rows that come as batches into this process are evaluated by `Objective.bound`; others compute their contribution.
     """
     if isinstance(rows, BatchedRows) and type(rows).contribution is BatchedRows.contribution:
-        evaluate, batch = objective.bound(theta), rows.batch
-        return lambda epoch, step: evaluate(batch(epoch, step))
+        return _evaluator(objective.bound(theta), rows)
     return lambda epoch, step: objective.finished(theta, rows.contribution(objective, theta, epoch, step))
+
+
+def _evaluator(evaluate: Callable[[Batch], Contribution], rows: BatchedRows) -> Callable[[int, int], Contribution]:
+    batch_of = rows.batch
+
+    def evaluated(epoch: int, step: int) -> Contribution:
+        batch = batch_of(epoch, step)
+        try:
+            return evaluate(batch)
+        except Exception as error:
+            note_if_short(error, rows, epoch, step)
+            raise
+
+    return evaluated
 
 
 def read_prediction(prediction: Any, n: int) -> Array:

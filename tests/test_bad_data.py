@@ -434,23 +434,13 @@ def test_a_loss_that_is_one_number_does_not_score_weighted_rows():
         model.fit(X, X_val=X, sample_weight_val=np.ones(40))
 
 
-def test_held_out_rows_need_a_weight():
-    """With early stopping, weights that are zero there leave nothing to score."""
+def test_held_out_rows_are_some_of_those_with_a_weight():
+    """With a single one there is nothing to hold out, and the error says so."""
     weight = np.r_[1.0, np.zeros(39)]
     for cls in (AnalyticRegressor, AnalyticDensity, AnalyticTransformer):
-        estimator = make(cls, early_stopping=True)
-        with pytest.raises(ValueError, match="sample_weight is zero in every row that early_stopping=True holds out"):
-            estimator.fit(X, Y, sample_weight=weight)
-
-
-def test_rows_that_are_left_need_a_weight():
-    """Where the only row with a weight is held out, the error is about the others."""
-    messages = []
-    for row in np.eye(40):
-        with pytest.raises(ValueError, match="sample_weight is zero in every row that early_stopping=True") as caught:
-            make(AnalyticRegressor, early_stopping=True, validation_fraction=0.25).fit(X, Y, sample_weight=row)
-        messages.append(str(caught.value))
-    assert sum("leaves to train on: there is nothing to learn" in message for message in messages) == 10
+        with pytest.raises(ValueError, match="With n_samples=1, .* the resulting train set will be empty") as caught:
+            make(cls, early_stopping=True).fit(X, Y, sample_weight=weight)
+        assert "holds out validation_fraction=0.1 of the 1 rows that have a weight." in caught.value.__notes__[0]
 
 
 # Shapes that callables return
@@ -537,6 +527,7 @@ BAD_PARAMETERS = [
     ("model_params", {"y": 3}, "model_params has 'y', which is no free argument name"),
     ("model_params", {1: 3}, "model_params has 1, which is no free argument name"),
     ("reduction", "avg", "reduction must be one of 'mean', 'sum'; got 'avg'"),
+    ("additive", "no", "additive must be one of True, False, 'auto'; got 'no'"),
     ("reduction", "sum", "reduction='sum' goes with gradient and loss_and_gradient, not with vjp"),
     ("fixed", ("w",), "fixed names the block 'w', which does not exist.*There are: W, b"),
     ("fixed", 3, "fixed names the block 3, which does not exist"),
@@ -557,6 +548,7 @@ BAD_PARAMETERS = [
     ("max_iter", 0, r"max_iter must be a whole number in \[1, inf\); got 0"),
     ("max_iter", 2.5, "max_iter must be a whole number in .*; got 2.5"),
     ("shuffle", "yes", "shuffle must be True or False; got 'yes'"),
+    ("drop_last", 1, "drop_last must be True or False; got 1"),
     ("tol", -1e-3, r"tol must be a number in \[0, inf\) or None; got -0.001"),
     ("tol", "none", "tol must be a number in .* or None; got 'none'"),
     ("n_iter_no_change", 0, r"n_iter_no_change must be a number in \[1, inf\]; got 0"),
@@ -577,7 +569,8 @@ BAD_PARAMETERS = [
 BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
     ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
-    ("class_weight", {7: 1.0}, "The classes, .* are not in class_weight"),
+    ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is no class. The classes are \[0 1\]"),
+    ("class_weight", {0: 1.0, 1: 2.0, "1": 1.0}, "class_weight has a weight for '1', which is no class"),
 ]
 
 

@@ -194,14 +194,14 @@ def test_float32_is_kept(model, X):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f[:, None], r"forward returned shape \(50, 1\); a density has one log-density a row, \(50,\)"),
-        (lambda f: np.stack([f, f], axis=1), r"forward returned shape \(50, 2\); a density has one"),
-        (lambda f: f.mean(), r"forward returned shape \(\) for 50 rows"),
-        (lambda f: f[:-1], r"forward returned shape \(49,\) for 50 rows"),
+        (lambda f: f[:, None], r"forward returned shape \(60, 1\); a density has one log-density a row, \(60,\)"),
+        (lambda f: np.stack([f, f], axis=1), r"forward returned shape \(60, 2\); a density has one"),
+        (lambda f: f.mean(), r"forward returned shape \(\) for 60 rows"),
+        (lambda f: f[:-1], r"forward returned shape \(59,\) for 60 rows"),
     ],
 )
 def test_a_log_density_is_one_number_a_row(change, message, X):
-    """Any other shape is an error before the first step, on the 50 rows of the first look."""
+    """Any other shape is an error before the first step, on the rows of a step."""
     settings = USER_MODELS[AnalyticDensity]["loss_and_gradient"]
     density = make_density(settings, forward=lambda params, X, smallest: change(logistic_forward(params, X, smallest)))
     with pytest.raises(ParameterStructureError, match=message):

@@ -319,7 +319,7 @@ REFUSED = {
         GIVEN | BESIDE | {"sample_weight_val": np.zeros(20)},
         "sample_weight_val is zero in every row",
     ),
-    "one row": ({}, {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]}, "X_val has 1 rows, and the score needs 2"),
+    "one row": ({}, {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]}, "X_val has 1 row, and the score needs 2"),
     "not a number": ({"scoring": lambda estimator, X, y: [1.0]}, {}, r"must return one number; got \[1.0\]"),
     "several numbers": ({"scoring": lambda estimator, X, y: np.ones(2)}, {}, "must return one number; got array"),
     "not for regressors": ({"scoring": "neg_log_loss"}, {}, "has none of the following attributes: predict_proba"),

@@ -248,3 +248,253 @@ def test_missing_values_are_refused_in_nullable_dtypes():
         AnalyticRegressor().fit(holes, Y)
     with pytest.raises(ValueError, match="contains NaN"):
         AnalyticRegressor().fit(X, pd.Series(Y, dtype="Float64").where(np.arange(N) != 5))
+
+
+# Dates and spans of time.
+
+DAYS = np.datetime64("2024-01-01") + np.arange(N)
+DATES = {
+    "datetime64": DAYS,
+    "nanoseconds": DAYS.astype("M8[ns]"),
+    "timedelta64": DAYS - DAYS[0],
+    "several": np.c_[DAYS, DAYS],
+    "series": pd.Series(DAYS.astype("M8[ns]")),
+    "series, with a zone": pd.Series(pd.date_range("2024-01-01", periods=N, tz="UTC")),
+    "series of spans": pd.Series((DAYS - DAYS[0]).astype("m8[s]")),
+    "series of periods": pd.Series(pd.period_range("2024-01", periods=N, freq="D")),
+    "frame": pd.DataFrame({"day": DAYS.astype("M8[ns]")}),
+    "polars": pl.Series(DAYS.astype("M8[ms]")),
+    "array-like": ArrayLike(DAYS),
+    "objects": DAYS.astype(object),
+    "list of objects": DAYS.astype(object).tolist(),
+    "list": list(DAYS),
+    "spans as objects": (DAYS - DAYS[0]).astype(object),
+}
+
+
+@pytest.mark.parametrize("kind", DATES)
+def test_dates_are_no_numbers(kind):
+    """As y, X or weights they are refused, as their unit is an accident; the error says how to choose one."""
+    values = DATES[kind]
+    model = AnalyticRegressor(max_iter=1)
+    fits = {
+        "y": lambda: model.fit(X, values),
+        "X": lambda: model.fit(pd.DataFrame({"day": np.asarray(values)}) if np.ndim(values) == 1 else values, Y),
+        "sample_weight": lambda: model.fit(X, Y, sample_weight=values),
+    }
+    for name, fit in fits.items():
+        with pytest.raises(ValueError, match=rf"{name} has dates or times .* \({name} - start\) / np.timedelta64"):
+            fit()
+    with pytest.raises(ValueError, match="y has dates or times") as caught:
+        model.set_params(early_stopping=True).fit(X, Y, X_val=X, y_val=values)
+    assert "This is about the validation set: X_val, y_val and what goes with them." in caught.value.__notes__
+    with pytest.raises(ValueError, match="y has dates or times"):
+        model.set_params(early_stopping=False).fit_chunks([(X, values)])
+
+
+def test_a_column_of_dates_is_no_feature():
+    """Beside numbers, in a frame."""
+    frame = pd.DataFrame({"a": X[:, 0], "day": DAYS.astype("M8[ns]")})
+    with pytest.raises(ValueError, match=r"X has dates or times \(datetime64\[ns\]\)"):
+        AnalyticRegressor().fit(frame, Y)
+    model = AnalyticRegressor(max_iter=1, tol=10, n_iter_no_change=np.inf).fit(X[:, :2], Y)
+    with pytest.raises(ValueError, match="X has dates or times"):
+        model.predict(frame)
+
+
+@pytest.mark.parametrize("unit", ["M8[D]", "M8[ns]", "m8[D]", "m8[ns]"])
+@pytest.mark.parametrize("container", [np.asarray, pd.Series], ids=["array", "series"])
+def test_labels_may_be_dates(unit, container):
+    """They come back as they were: of `fit`, `partial_fit` and chunks, whose labels are collected first."""
+    labels = DAYS[:3][np.digitize(Y, [-0.5, 0.5])]
+    labels = (labels - DAYS[0] if unit[0] == "m" else labels).astype(unit)
+    y = container(labels)
+    settings = {"random_state": 0, "max_iter": 3, "n_iter_no_change": np.inf, "class_weight": None}
+    halves = [(X[i::2], y[i::2]) for i in range(2)]
+    ours = AnalyticClassifier(**settings, optimizer="lbfgs", tol=10)
+    models = {
+        "fit": ours.fit(X, y),
+        "chunks": clone(ours).fit_chunks(halves),
+        "chunks, balanced": clone(ours).set_params(class_weight="balanced").fit_chunks(halves),
+        "partial_fit": AnalyticClassifier(**settings).partial_fit(X, y, classes=np.unique(y)),
+    }
+    for model in models.values():
+        stored = np.asarray(y).dtype
+        assert model.classes_.dtype == model.predict(X).dtype == stored
+        assert_array_equal(model.classes_, np.unique(labels))
+        assert model.score(X, y) > 0.3
+
+
+def test_dates_as_objects_are_no_labels():
+    """scikit-learn takes them for an unknown kind of target; a note says what to pass."""
+    with pytest.raises(ValueError, match="Unknown label type") as caught:
+        AnalyticClassifier().fit(X, DAYS[:2].astype(object)[np.arange(N) % 2])
+    assert "y has dates or times as objects. Pass them as datetime64 or timedelta64" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("labels", [["a", "bcd"], [1, 2], [True, False]], ids=["text", "numbers", "truth"])
+def test_labels_of_chunks_are_those_of_fit(labels, class_weight):
+    """In dtype and order, though a chunk may lack one, or has shorter text."""
+    y = np.array(labels)[(Y > 0).astype(int)]
+    order = np.argsort(Y > 0, kind="stable")
+    model = AnalyticClassifier(class_weight=class_weight, optimizer="lbfgs", tol=1e-8, max_iter=500)
+    ours = clone(model).fit_chunks([(X[c], y[c].tolist()) for c in np.array_split(order, 3)])
+    expected = model.fit(X, y)
+    assert ours.classes_.dtype == expected.classes_.dtype
+    assert_array_equal(ours.classes_, expected.classes_)
+    assert_allclose(ours.coef_, expected.coef_, rtol=1e-4)
+
+
+# Sparse matrices that point outside of themselves.
+
+
+def broken(kind, form):
+    matrix = getattr(sparse, f"{form}_{kind}")(np.where(X > 0, X, 0))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def spoiled(matrix, attribute, where, value):
+    getattr(matrix, attribute)[where] = value
+    return matrix
+
+
+BREAKS = {
+    "csr, too large": ("csr", "indices", 3, 7, "CSR matrix: it has the column index 7, but 3 columns"),
+    "csr, negative": ("csr", "indices", 3, -2, "CSR matrix: it has the column index -2, but 3 columns"),
+    "csr, indptr falls": ("csr", "indptr", 3, 10_000, "CSR matrix: indptr must rise from 0 to at most"),
+    "csr, indptr begins later": ("csr", "indptr", 0, 1, "CSR matrix: indptr must rise from 0"),
+    "csr, indptr too far": ("csr", "indptr", -1, 10_000, "CSR matrix: indptr must rise from 0"),
+    "csc, too large": ("csc", "indices", 3, 60, "CSC matrix: it has the row index 60, but 60 rows"),
+    "csc, indptr too far": ("csc", "indptr", -1, 10_000, "CSC matrix: indptr must rise from 0"),
+    "coo, row": ("coo", "row", 3, 61, "COO matrix: it has the row index 61, but 60 rows"),
+    "coo, column": ("coo", "col", 3, -1, "COO matrix: it has the column index -1, but 3 columns"),
+}
+
+
+@pytest.mark.parametrize("kind", ["matrix", "array"])
+@pytest.mark.parametrize("case", BREAKS)
+def test_broken_sparse_matrices_are_refused(case, kind):
+    """Compiled code would read memory that is not theirs: in every method, and in y where labels have columns."""
+    form, attribute, where, value, message = BREAKS[case]
+    X_broken = spoiled(broken(kind, form), attribute, where, value)
+    whole = broken(kind, "csr")
+    model = AnalyticRegressor(**SETTINGS)
+    model.fit(whole, Y)
+    for call in (
+        lambda: model.fit(X_broken, Y),
+        lambda: model.partial_fit(X_broken, Y),
+        lambda: model.fit_chunks([(X_broken, Y)]),
+        lambda: clone(model).set_params(early_stopping=True).fit(whole, Y, X_val=X_broken, y_val=Y),
+        lambda: model.predict(X_broken),
+        lambda: model.score(X_broken, Y),
+    ):
+        with pytest.raises(ValueError, match=f"X is a broken {message}"):
+            call()
+    labels = AnalyticClassifier(**SETTINGS)
+    tags = getattr(sparse, f"{form}_{kind}")(np.where(X > 0, 1, 0))
+    for call in (lambda y: labels.fit(X, y), lambda y: labels.fit_chunks([(X, y)])):
+        with pytest.raises(ValueError, match=f"y is a broken {message}"):
+            call(spoiled(tags.copy(), attribute, where, value))
+
+
+def test_sparse_matrices_that_are_whole_are_taken():
+    """Without rows of values at the ends, with more room than values, with repeated places; and none is changed."""
+    matrix = sparse.csr_matrix(np.where(X > 0, X, 0))
+    roomy = matrix.copy()
+    roomy.data = np.r_[roomy.data, np.zeros(5)]
+    roomy.indices = np.r_[roomy.indices, np.full(5, 99, roomy.indices.dtype)]
+    expected = AnalyticRegressor(**SETTINGS).fit(matrix, Y)
+    ours = AnalyticRegressor(**SETTINGS).fit(roomy, Y)
+    assert_array_equal(ours.coef_, expected.coef_)
+    assert len(roomy.indices) == matrix.nnz + 5
+    AnalyticRegressor(**SETTINGS).fit(sparse.csr_matrix((N, 3)), Y)
+
+
+# What X cannot be, and metadata can.
+
+
+def mean_of_images(params, X, images):
+    return np.nanmean(images, axis=(1, 2)) * params["scale"] + X @ params["w"]
+
+
+def images_vjp(params, X, images):
+    means = np.nanmean(images, axis=(1, 2))
+    return mean_of_images(params, X, images), lambda d: {"scale": means @ d, "w": X.T @ d}
+
+
+IMAGES = np.where(RNG.random((N, 4, 4)) < 0.1, np.nan, RNG.random((N, 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (IMAGES, "Found array with dim 3"),
+        (np.where(X > 1, np.nan, X), "Input X contains NaN"),
+        (np.where(X > 1, np.inf, X), "Input X contains infinity"),
+        (IMAGES.tolist(), "Found array with dim 3"),
+        (pd.DataFrame(np.where(X > 1, np.nan, X)), "Input X contains NaN"),
+    ],
+    ids=["three axes", "NaN", "infinity", "lists", "frame"],
+)
+def test_what_x_cannot_be_metadata_can(rows, message):
+    """A note says so in every method, in one line, with how it is passed and received; and so it works."""
+    model = AnalyticRegressor(mean_of_images, vjp=images_vjp, init={"scale": 0.0, "w": np.zeros(3)}, **SETTINGS)
+    model.fit(X, Y, images=IMAGES)
+    for call in (
+        lambda: model.fit(rows, Y, images=IMAGES),
+        lambda: model.partial_fit(rows, Y, images=IMAGES),
+        lambda: model.fit_chunks([{"X": rows, "y": Y, "images": IMAGES}]),
+        lambda: model.predict(rows, images=IMAGES),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            call()
+        [note] = [note for note in caught.value.__notes__ if "beside X" in note]
+        assert "fit(X, y, images=images)" in note
+        assert "forward(params, X, images)" in note
+        assert "\n" not in note
+    with pytest.raises(ValueError, match="Input y contains NaN") as caught:
+        model.fit(X, np.where(Y > 1, np.nan, Y), images=IMAGES)
+    assert not getattr(caught.value, "__notes__", [])
+
+
+# An estimator in its own fit.
+
+
+@pytest.mark.parametrize("inside", ["init", "forward", "gradient", "loss", "chunks", "scoring"])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_chunks"])
+def test_a_fit_cannot_be_begun_in_the_midst_of_itself(inside, method):
+    """What the inner one publishes the outer one would write over; a clone may be trained anywhere."""
+    model = AnalyticRegressor(max_iter=1, tol=10, n_iter_no_change=np.inf, random_state=0)
+    begin = {
+        "fit": lambda estimator: estimator.fit(X, Y),
+        "partial_fit": lambda estimator: estimator.partial_fit(X, Y),
+        "fit_chunks": lambda estimator: estimator.fit_chunks([(X, Y)]),
+    }[method]
+    inner = None
+
+    def also(place, returned):
+        if place == inside and inner is not None:
+            begin(inner)
+        return returned
+
+    callables = {
+        "forward": lambda params, X: also("forward", X @ params),
+        "gradient": lambda params, X, y: also("gradient", X.T @ (X @ params - y) / len(X)),
+        "loss": lambda params, X, y: also("loss", 0.5 * np.mean((X @ params - y) ** 2)),
+        "init": lambda n_features: also("init", np.zeros(n_features)),
+    }
+    if inside == "scoring" and method == "partial_fit":
+        return  # which knows no early stopping
+    model.set_params(**callables, early_stopping=inside == "scoring")
+    model.set_params(scoring=lambda estimator, X, y: also("scoring", 0.0))
+
+    def train():
+        return model.fit_chunks([lambda: also("chunks", (X, Y))] * 2) if inside == "chunks" else model.fit(X, Y)
+
+    inner = model
+    with pytest.raises(RuntimeError, match="This AnalyticRegressor is being fitted already: one of its functions"):
+        train()
+    inner = AnalyticRegressor(max_iter=1, tol=10, n_iter_no_change=np.inf)
+    assert train() is model

@@ -379,12 +379,6 @@ def test_everything_is_all_rows_in_order(n, batch_size, shuffle):
     assert_array_equal(everything.sample_weight, weight)
 
 
-def test_sum_of_weights_is_the_number_of_rows_without_weights():
-    """As a float."""
-    assert rows_of(10, 3).sum_of_weights == 55.0
-    assert rows_of(10, 3, weighted=False).sum_of_weights == 10.0
-
-
 def test_positions_of_batches_are_their_own():
     """Seed, purpose, epoch and step: no two batches of a fit draw the same numbers for a callable."""
     rows = rows_of(57, 10)
@@ -503,9 +497,9 @@ def test_a_simulator_repeats_to_the_bit():
 
 
 def test_what_follows_from_batches():
-    """Their number, their sum of weights, what is mapped over them, and a sample that is kept."""
+    """Their number, what is mapped over them, and a sample that is kept."""
     rows = Simulator(8, 5)
-    assert rows.n_samples == rows.sum_of_weights == 40
+    assert rows.n_samples == 40
     assert rows.first is rows
     assert rows.map(lambda batch: batch.n) == [8] * 5
     assert_array_equal(rows.everything.X, rows.batch(0, 0).X)

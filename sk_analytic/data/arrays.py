@@ -33,6 +33,8 @@ class ArrayRows(BatchedRows):
         Rows of a batch; all by default.
     shuffle : bool, default=False
         Whether each epoch draws a new order.
+    drop_last : bool, default=False
+        Whether to leave out the last batch of an epoch if it is shorter than the others.
     seed : int, default=0
         Seed of the fit.
     place : tuple of int, default=()
@@ -47,13 +49,15 @@ class ArrayRows(BatchedRows):
         *,
         batch_size: int | None = None,
         shuffle: bool = False,
+        drop_last: bool = False,
         seed: int = 0,
         place: tuple[int, ...] = (),
     ) -> None:
         self.n_samples = X.shape[0]
         self.batch_size = min(batch_size or self.n_samples, self.n_samples)
-        self.steps_per_epoch = -(-self.n_samples // self.batch_size) if self.n_samples else 0
-        self.shuffle = shuffle and self.steps_per_epoch > 1
+        self.steps_per_epoch = n_batches(self.n_samples, self.batch_size, drop_last) if self.n_samples else 0
+        self.shuffle = shuffle and self.batch_size < self.n_samples
+        self.drop_last = drop_last
         self.seed, self.place = seed, place
         self._names = tuple(columns)
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
@@ -67,11 +71,6 @@ class ArrayRows(BatchedRows):
         self._ready_epoch, self._ready_from = -1, 0  # from this step on
         self._only: Batch | None = None
 
-    @property
-    def sum_of_weights(self) -> float:
-        """Sum of the weights of all rows; their number where none are weighted."""
-        return float(self._arrays[-1].sum()) if self._weighted else float(self.n_samples)
-
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
         place = step - self._ready_from
@@ -81,6 +80,10 @@ class ArrayRows(BatchedRows):
             batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
         batch.position = (self.seed, CALLABLE, epoch, step)
         return batch
+
+    def n_of(self, epoch: int, step: int) -> int:
+        """Return the number of rows of a step."""
+        return min(self.batch_size, self.n_samples - step * self.batch_size)
 
     @property
     def everything(self) -> Batch:
@@ -110,11 +113,16 @@ class ArrayRows(BatchedRows):
         batches : list of Batch
             Copies, valid for good.
         """
-        chosen = self.eligible
-        share = len(chosen) / max(1, self.n_samples)
+        share = len(self.eligible) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)
-        chosen = chosen[draw(len(chosen), n_batches * size, self.seed, purpose)]
-        return sampled(self.take(chosen), size, share, (self.seed, purpose))
+        chosen = self.drawn(n_batches * size, purpose)
+        return sampled(self.take(chosen), size, share, (self.seed, purpose), self.drop_last)
+
+    def drawn(self, n: int, purpose: int) -> Array:
+        """Return the numbers of the rows of a sample; all that have a weight if there are no more."""
+        eligible = self.eligible
+        numbers: Array = eligible[draw(len(eligible), n, self.seed, purpose)]
+        return numbers
 
     @property
     def eligible(self) -> Array:
@@ -231,15 +239,9 @@ def stacked(parts: Iterable[_Parts]) -> ArrayRows:
     return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
 
 
-def scale_to_mean_one(n: int, sum_of_weights: float, after_holding_out: bool = False) -> float:
-    """Return what to multiply weights of n rows with, so that they count like repeated rows.
-
-    ``after_holding_out`` tells, for messages, that there were others.
-    """
-    if not sum_of_weights:
-        left = " that early_stopping=True leaves to train on" if after_holding_out else ""
-        raise ValueError(f"sample_weight is zero in every row{left}: there is nothing to learn from.")
-    return n / float(sum_of_weights)
+def n_batches(n: int, batch_size: int, drop_last: bool) -> int:
+    """Return how many batches rows make, with or without a last one that is shorter."""
+    return n // batch_size if drop_last else -(-n // batch_size)
 
 
 def draw(n: int, n_drawn: int, seed: int, purpose: int) -> Array:
@@ -247,8 +249,8 @@ def draw(n: int, n_drawn: int, seed: int, purpose: int) -> Array:
     return generator(seed, purpose).choice(n, n_drawn, replace=False) if n_drawn < n else np.arange(n)
 
 
-def sampled(parts: _Parts, size: int, share: float, position: tuple[int, ...]) -> list[Batch]:
-    """Return drawn rows as batches of a size.
+def sampled(parts: _Parts, size: int, share: float, position: tuple[int, ...], drop_last: bool = False) -> list[Batch]:
+    """Return drawn rows as batches of a size; with ``drop_last``, a shorter one only if there is no other.
 
     ``share`` is that of the rows which have a weight, and may be drawn, among all.
     """
@@ -262,7 +264,7 @@ def sampled(parts: _Parts, size: int, share: float, position: tuple[int, ...]) -
         named = {name: read_only(column[part]) for name, column in columns.items()}
         return Batch(read_only(X[part]), named, weight, (*position, 0, step))
 
-    return [batch(step) for step in range(max(1, -(-X.shape[0] // max(1, size))))]
+    return [batch(step) for step in range(max(1, n_batches(X.shape[0], max(1, size), drop_last)))]
 
 
 def _gather(array: Any, rows: Array, out: Any) -> None:

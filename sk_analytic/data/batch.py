@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from scipy.sparse import issparse
 
 from ..typing import Array
+from .weights import AS_GIVEN, Weights
 
 # Purposes of random numbers, the first entry of a position.
 INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
@@ -101,9 +102,10 @@ class Batch:
         return Batch(change(self.X), columns, weight, self.position)
 
 
-def identity(X: Any, columns: Mapping[str, Array], sample_weight: Array | None) -> dict[str, str]:
+def identity(X: Any, columns: Mapping[str, Array], sample_weight: Weights | None) -> dict[str, str]:
     """Return what identifies arrays, by name: shape, dtype and a checksum of the values."""
-    arrays = {"X": X, **columns, "sample_weight": sample_weight}
+    weight = None if sample_weight is None else sample_weight.scaled(AS_GIVEN, np.float64)
+    arrays = {"X": X, **columns, "sample_weight": weight}
     return {name: _identity_of(array) for name, array in arrays.items() if array is not None}
 
 

@@ -7,6 +7,7 @@ validated; `ChunkRows` are the rows of some of them, as training takes them.
 from __future__ import annotations
 
 import itertools
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -20,9 +21,10 @@ from ..contribution import Contribution
 from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
-from .arrays import ArrayRows, draw, sampled, stacked
+from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
-from .rows import BatchedRows, BatchObjective
+from .rows import BatchedRows, BatchObjective, note_if_short
+from .weights import AS_GIVEN, Extent, Scale, Weights
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -170,24 +172,6 @@ _ARGUMENTS = ("X", "y", "sample_weight")
 _WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
-class Extent(NamedTuple):
-    """What a chunk holds: rows, those that have a weight, the sum of weights, and what identifies its arrays."""
-
-    n: int
-    n_weighted: int
-    sum_of_weights: float
-    identity: dict[str, str]
-
-    @classmethod
-    def of(cls, X: Any, columns: Mapping[str, Array], sample_weight: Array | None) -> Extent:
-        """Measure the rows of a chunk."""
-        n = n_weighted = X.shape[0]
-        sum_of_weights = float(n)
-        if sample_weight is not None:
-            n_weighted, sum_of_weights = int(np.count_nonzero(sample_weight)), float(sample_weight.sum())
-        return cls(n, n_weighted, sum_of_weights, identity(X, columns, sample_weight))
-
-
 class Chunks:
     """The chunks of a fit, of which the one read last is held; each is validated whenever it is read.
 
@@ -200,6 +184,8 @@ class Chunks:
 
     Attributes
     ----------
+    identities : dict of int to dict
+        What identifies the arrays of each chunk.
     extents : dict of int to Extent
         By the number of the chunk; those without rows are left out.
     """
@@ -207,6 +193,7 @@ class Chunks:
     def __init__(self, source: Source, read: Callable[..., Any]) -> None:
         self.source, self._read = source, read
         self.extents: dict[int, Extent] = {}
+        self.identities: dict[int, dict[str, str]] = {}
         self._kind: tuple[Any, bool, bool, str] | None = None
         self._without_rows: list[int] = []
         # What is held at the moment, if anything: the number of a chunk, its arrays, and its rows under some settings.
@@ -239,7 +226,8 @@ class Chunks:
             arrays = self._read(*chunk, reset=not self.extents)
             look(arrays[1])
             self._require_alike(arrays)
-        self.extents[number] = Extent.of(*arrays)
+        self.extents[number] = Extent.of(arrays[0].shape[0], arrays[2])
+        self.identities[number] = identity(*arrays)
         self._number, self._arrays = number, arrays
 
     def arrays(self, number: int) -> Any:
@@ -319,15 +307,28 @@ class _Settings(NamedTuple):
 
     batch_size: int | None
     shuffle: bool
+    drop_last: bool
     seed: int
-    scale: float
+    scale: Scale
+    only_counted: bool
 
-    def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weight: Array | None) -> ArrayRows:
+    def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> ArrayRows:
         """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
-        weight = None if weight is None else weight * self.scale
+        if self.only_counted and weights is not None and not weights.values.all():
+            counted = weights.counted
+            X, columns = X[counted], {name: column[counted] for name, column in columns.items()}
+            weights = weights.take(counted)
+        weight = None if weights is None else weights.scaled(self.scale, X.dtype)
         place = (number,) if number else ()
         return ArrayRows(
-            X, columns, weight, batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed, place=place
+            X,
+            columns,
+            weight,
+            batch_size=self.batch_size,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            seed=self.seed,
+            place=place,
         )
 
 
@@ -340,12 +341,17 @@ class ChunkRows(BatchedRows):
         After their survey.
     numbers : list of int
         Which of them.
-    scale : float, default=1.0
+    scale : Scale, default=AS_GIVEN
         What weights are multiplied with.
+    only_counted : bool, default=False
+        Whether to leave out the rows of weight 0.
     batch_size : int, default=None
         Rows of a batch, but the last of a chunk; all of a chunk by default.
     shuffle : bool, default=False
         Whether each epoch draws new orders: of the rows in a chunk, and of the chunks if they are a sequence.
+    drop_last : bool, default=False
+        Whether to leave out the last batch of a chunk if it is shorter than the others, and with it any chunk that
+        has fewer rows than a batch.
     seed : int, default=0
         Seed of the fit.
     """
@@ -355,27 +361,27 @@ class ChunkRows(BatchedRows):
         chunks: Chunks,
         numbers: Sequence[int],
         *,
-        scale: float = 1.0,
+        scale: Scale = AS_GIVEN,
+        only_counted: bool = False,
         batch_size: int | None = None,
         shuffle: bool = False,
+        drop_last: bool = False,
         seed: int = 0,
     ) -> None:
-        self._chunks, self._numbers = chunks, numbers
-        self._extents = [chunks.extents[number] for number in numbers]
-        largest = max(extent.n for extent in self._extents)
-        self.n_samples = sum(extent.n for extent in self._extents)
+        extents = {number: chunks.extents[number] for number in numbers}
+        if only_counted:
+            extents = {number: extent.counted for number, extent in extents.items()}
+        largest = max(extent.n for extent in extents.values())
         self.batch_size = min(batch_size or largest, largest)
-        self._steps = [-(-extent.n // self.batch_size) for extent in self._extents]
+        self._chunks, self._numbers = chunks, _of_a_batch(extents, self.batch_size) if drop_last else numbers
+        self._extents = [extents[number] for number in self._numbers]
+        self.n_samples = sum(extent.n for extent in self._extents)
+        self._steps = [n_batches(extent.n, self.batch_size, drop_last) for extent in self._extents]
         self.steps_per_epoch = sum(self._steps)
         self.shuffle = shuffle and self.steps_per_epoch > 1
-        self.seed, self._scale = seed, scale
-        self._settings = _Settings(self.batch_size, shuffle, seed, scale)
+        self.seed = seed
+        self._settings = _Settings(self.batch_size, shuffle, drop_last, seed, scale, only_counted)
         self._planned: int | None = None  # epoch
-
-    @property
-    def sum_of_weights(self) -> float:
-        """Sum of the weights of all rows; their number where none are weighted."""
-        return self._scale * sum(extent.sum_of_weights for extent in self._extents)
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch."""
@@ -383,8 +389,16 @@ class ChunkRows(BatchedRows):
         try:
             return objective.contribution(theta, batch)
         except Exception as error:
+            note_if_short(error, self, epoch, step)
             error.add_note(f"In chunk {self._place(step)[0]} (counted from 0).")
             raise
+
+    def n_of(self, epoch: int, step: int) -> int:
+        """Return the number of rows of a step."""
+        if epoch != self._planned:
+            self._plan(epoch)
+        number, own_step = self._place(step)
+        return self._rows(number).n_of(epoch, own_step)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
@@ -454,8 +468,23 @@ class ChunkRows(BatchedRows):
                 parts.append(self._taken(number, drawn[here] - begin))
                 where.append(here)
         rows = stacked(parts).take(np.argsort(np.concatenate(where)))
-        return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose))
+        return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose), self._settings.drop_last)
 
     def _taken(self, number: int, drawn: Array) -> Any:
         rows = self._rows(number)
         return rows.take(rows.eligible[drawn])
+
+
+def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]:
+    """Return the chunks that have rows for a batch; warn of those that are left out in every epoch."""
+    too_small = [number for number, extent in extents.items() if extent.n < batch_size]
+    if too_small:
+        listed = ", ".join(map(str, too_small[:5])) + (", ..." if len(too_small) > 5 else "")
+        warnings.warn(
+            f"drop_last=True leaves out {len(too_small)} of {len(extents)} chunks in every epoch, as they have fewer "
+            f"rows than batch_size={batch_size}: number {listed} (counted from 0). Make larger chunks, or batch_size "
+            "smaller.",
+            UserWarning,
+            stacklevel=9,
+        )
+    return [number for number in extents if number not in too_small]

@@ -11,9 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+
 from ..contribution import Contribution
 from ..parameters import Parameters
-from ..typing import T
+from ..typing import Array, T
 from .batch import Batch
 
 
@@ -30,19 +32,15 @@ class Rows(Protocol):
     Attributes
     ----------
     n_samples : int
-        Rows of an epoch.
+        Rows there are.
     batch_size : int
-        Rows of a batch; the last of an epoch may have fewer.
+        Rows of a batch; the last of an epoch may have fewer, or may be left out.
     steps_per_epoch : int
     """
 
     n_samples: int
     batch_size: int
     steps_per_epoch: int
-
-    @property
-    def sum_of_weights(self) -> float:
-        """Sum of the weights of all rows; their number if none are weighted."""
 
     @property
     def first(self) -> BatchedRows:
@@ -103,10 +101,9 @@ class BatchedRows(ABC):
         ``(seed, CALLABLE, epoch, step)``.
         """
 
-    @property
-    def sum_of_weights(self) -> float:
-        """Sum of the weights of all rows; their number if none are weighted."""
-        return float(sum(self.map(_sum_of_weights)))
+    def n_of(self, epoch: int, step: int) -> int:
+        """Return the number of rows of a step."""
+        return self.batch_size
 
     @property
     def first(self) -> BatchedRows:
@@ -120,11 +117,20 @@ class BatchedRows(ABC):
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch; its gradient is valid until the next call."""
-        return objective.contribution(theta, self.batch(epoch, step))
+        batch = self.batch(epoch, step)
+        try:
+            return objective.contribution(theta, batch)
+        except Exception as error:
+            note_if_short(error, self, epoch, step)
+            raise
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of the batches of epoch 0."""
         return [function(self.batch(0, step)) for step in range(self.steps_per_epoch)]
+
+    def drawn(self, n: int, purpose: int) -> Array:
+        """Return the numbers of the rows of a sample: the first."""
+        return np.arange(min(n, self.n_samples))
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return the first batches of epoch 0, or the first rows of each.
@@ -147,8 +153,22 @@ class BatchedRows(ABC):
         return [_kept(self.batch(0, step), batch_size, purpose, step) for step in steps]
 
 
-def _sum_of_weights(batch: Batch) -> float:
-    return float(batch.n if batch.sample_weight is None else batch.sample_weight.sum())
+def shortness(rows: Rows, epoch: int, step: int) -> str:
+    """Say of a batch that it is shorter than the others, for messages; nothing of any other."""
+    n = rows.n_of(epoch, step) if isinstance(rows, BatchedRows) else rows.batch_size
+    if n == rows.batch_size:
+        return ""
+    return (
+        f"This batch has {n} row{'s' * (n > 1)}, the remainder after batches of {rows.batch_size}: choose another "
+        "batch_size; drop_last=True leaves it out of minibatches."
+    )
+
+
+def note_if_short(error: Exception, rows: Rows, epoch: int, step: int) -> None:
+    """Add to an error in a batch that it is shorter than the others, if it is."""
+    note = shortness(rows, epoch, step)
+    if note:
+        error.add_note(note)
 
 
 def _kept(batch: Batch, n: int | None, purpose: int, step: int) -> Batch:

@@ -13,8 +13,10 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +28,7 @@ from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
-from ..data.rows import Rows
+from ..data.weights import Weights
 from ..display import block, labelled
 from ..exceptions import DivergenceError, noted
 from ..gradient_check.report import GradientReport
@@ -59,7 +61,7 @@ from ..typing import (
 from . import problem, routing
 from .inputs import ArrayData, ChunkData, read_arrays, read_chunks
 from .samples import read_weight, read_X
-from .scoring import default_score, score_by
+from .scoring import HeldOut, default_score, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
@@ -77,7 +79,7 @@ class Prepared(NamedTuple):
 
     training: Training
     rows: list[Any]
-    held_out: Rows | None
+    held_out: HeldOut | None
     given: Any
 
 
@@ -113,6 +115,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         loss: str | Loss | LossFunction | None = "squared_error",
         model_params: dict[str, Any] | None = None,
         reduction: str = "mean",
+        additive: bool | str = "auto",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
         alpha: float | dict[str, float] = 0.0,
@@ -120,6 +123,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         batch_size: int | str = "auto",
         max_iter: int = 200,
         shuffle: bool = True,
+        drop_last: bool = False,
         tol: float | None = 1e-4,
         n_iter_no_change: float = 10,
         early_stopping: bool = False,
@@ -139,6 +143,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.loss = loss
         self.model_params = model_params
         self.reduction = reduction
+        self.additive = additive
         self.fixed = fixed
         self.numerical = numerical
         self.alpha = alpha
@@ -146,6 +151,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.shuffle = shuffle
+        self.drop_last = drop_last
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
@@ -316,23 +322,26 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, metadata: Any, validation: Any, watch: Any = None
     ) -> Self:
         check_settings(self)
-        before = self._before(self.warm_start)
-        data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
-        return self._fit(data, before, watch=watch)
+        with fitting(self):
+            before = self._before(self.warm_start)
+            data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
+            return self._fit(data, before, watch=watch)
 
     def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
         check_settings(self)
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
-        before = self._before(True)
-        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
-        return self._fit(data, before, incremental=True)
+        with fitting(self):
+            before = self._before(True)
+            data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
+            return self._fit(data, before, incremental=True)
 
     def _fit_chunks(self, chunks: Any, metadata: Any, validation: Any, **labels: Any) -> Self:
         check_settings(self)
-        before = self._before(self.warm_start)
-        data = read_chunks(self, chunks, metadata, validation=validation, known=_targets_of(before), **labels)
-        return self._fit(data, before)
+        with fitting(self):
+            before = self._before(self.warm_start)
+            data = read_chunks(self, chunks, metadata, validation=validation, known=_targets_of(before), **labels)
+            return self._fit(data, before)
 
     def _before(self, goes_on: bool) -> Before | None:
         """What a fit goes on from, if it does and there is something."""
@@ -374,7 +383,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     return None
         prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
         if before is None:
-            problem.look_at(self, prepared.training, prepared.rows[0])
+            problem.look_at(self, prepared.training, prepared.rows)
         return self._run(prepared, interrupts, incremental, watch)
 
     def _resumed(self, fingerprint: dict[str, Any]) -> Before | None:
@@ -404,13 +413,15 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         optimizer = problem.own(get_optimizer, self.optimizer) if optimizer is None else optimizer
         if seed is None:
             seed = problem.draw_seed(self.random_state) if before is None else before.training.seed
-        held_out: Rows | None = None
+        held_out: HeldOut | None = None
         if incremental:
             data = data.unscaled(is_first=before is None)  # type: ignore[union-attr]
         elif holds_out:
             data, held_out = data.split(self, seed)
         else:
             data = data.scaled()  # type: ignore[union-attr]
+        if not incremental and problem.no_step_takes_all(self, data, optimizer):
+            data = data.counted()
         first = data.first
         criterion = None if fingerprint is None else problem.criterion(self, fingerprint)
         training = self._new_training(data, first, before, seed, optimizer, criterion, incremental)
@@ -442,7 +453,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """What `check_gradient` looks at: objective, θ, batch and seed."""
         seed = problem.draw_seed(random_state)
         training, rows = self._prepare_start(X, y, sample_weight, metadata, goes_on=True, seed=seed)
-        return training.objective, training.theta, problem.batch_to_check(rows[0]), seed
+        objective, theta = training.objective, training.theta
+        return objective, theta, problem.batch_to_check(objective, theta, rows[0].first), seed
 
     def _prepare_sweep(
         self, X: Any, y: Any, sample_weight: Any, random_state: RandomState, optimizer: Any, metadata: Mapping[str, Any]
@@ -453,7 +465,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         training, [rows] = self._prepare_start(
             X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
         )
-        problem.look_at(self, training, rows)
+        problem.look_at(self, training, [rows])
         return training.objective, training.theta, rows
 
     def _new_training(
@@ -529,7 +541,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
         return ConvergenceWarning(f"{type(self).__name__} has not converged. {failed.reason} {opinion}".rstrip())
 
-    def _monitor(self, training: Training, held_out: Rows | None, watch: Any) -> Monitor:
+    def _monitor(self, training: Training, held_out: HeldOut | None, watch: Any) -> Monitor:
         score = None if held_out is None else self._scorer_on(training, held_out)
         if watch is not None:
             watch(training.theta)
@@ -544,7 +556,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             largest_score=training.targets.largest_score if self.scoring is None else math.inf,
         )
 
-    def _scorer_on(self, training: Training, held_out: Rows) -> Callable[[Parameters], float]:
+    def _scorer_on(self, training: Training, held_out: HeldOut) -> Callable[[Parameters], float]:
         """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
             return default_score(training.targets, training.objective, held_out)
@@ -616,7 +628,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
-    ) -> tuple[Any, dict[str, Array], Array | None, Targets]:
+    ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
         """Validate samples; return X, the columns that go with it, the weights or None, and what the targets are."""
         X = read_X(self, X, reset=reset)
         return X, {}, read_weight(sample_weight, X), self._new_targets() if known is None else known
@@ -730,6 +742,32 @@ _CURVES = {
     "validation_scores_": "validation_scores",
     "gradient_norm_curve_": "gradient_norms",
 }
+
+
+class _Fit:
+    """A fit under way; it goes with the call, however that ends."""
+
+
+_under_way: WeakValueDictionary[int, _Fit] = WeakValueDictionary()
+
+
+@contextmanager
+def fitting(estimator: AnalyticEstimator) -> Iterator[None]:
+    """Refuse a fit of an estimator in the midst of its own: what it has begun would be lost."""
+    me = id(estimator)
+    if me in _under_way:
+        name = type(estimator).__name__
+        raise RuntimeError(
+            f"This {name} is being fitted already: one of its functions, callbacks or chunks calls fit, partial_fit or "
+            "fit_chunks on it. Train a copy there: sklearn.base.clone(model).fit(...)."
+        )
+    _under_way[me] = fit = _Fit()
+    try:
+        yield
+    finally:
+        del fit
+
+
 _SOMETIMES_PUBLISHED = ("gradient_report_", "optimizer_result_", "feature_names_in_")
 
 

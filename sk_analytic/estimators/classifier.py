@@ -10,12 +10,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from ..data.chunks import Source
+from ..data.weights import Weights
 from ..losses import LogLoss, Loss
 from ..model.default_models import LINEAR
 from ..typing import Array, LossFunction, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
-from .samples import read_weight, read_X
+from .samples import read_weight, read_X, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import ClassTargets, Labels, Targets, is_balanced
 
@@ -259,13 +260,13 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         known: Any = None,
         classes: Any = None,
         totals: Any = None,
-    ) -> tuple[Any, dict[str, Array], Array | None, Targets]:
+    ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
         X, y = read_X(self, X, y, multi_output=True, reset=reset)
         targets, encoded = ClassTargets.read(y, known, X.dtype, classes)
         weight = read_weight(sample_weight, X)
         if self.class_weight is not None:
             by_class = read_weight(targets.weights(self.class_weight, y, encoded, weight, totals), X, "class_weight")
-            weight = by_class if weight is None else weight * by_class
+            weight = by_class if weight is None or by_class is None else weight.times(by_class)
         return X, {"y": encoded}, weight, targets
 
     def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
@@ -373,4 +374,5 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         score : float
             Share of the rows that are right; for multilabel targets, in every label.
         """
-        return float(accuracy_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
+        predicted = self.predict(X, **metadata)
+        return float(accuracy_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

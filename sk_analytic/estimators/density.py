@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from ..model.default_models import GAUSSIAN
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
-from .samples import read_weight
+from .samples import score_weight
 from .settings import shares_parameters
 from .targets import DensityTargets, Targets
 
@@ -87,7 +87,4 @@ class AnalyticDensity(AnalyticEstimator):
             Larger is better.
         """
         log_density = self.score_samples(X, **metadata)
-        weight = read_weight(sample_weight, log_density)
-        if weight is not None and not weight.any():
-            raise ValueError("sample_weight is zero in every row: there is nothing to average.")
-        return float(np.average(log_density, weights=weight))
+        return float(np.average(log_density, weights=score_weight(sample_weight, log_density)))

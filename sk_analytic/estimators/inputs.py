@@ -9,21 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
 from ..callback_support import GivenRows
-from ..data.arrays import ArrayRows, scale_to_mean_one
+from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import ChunkRows, Chunks, Source
 from ..data.rows import Rows
+from ..data.weights import AS_GIVEN, Extent, Scale, Weights
 from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata
 from ..typing import Array
-from .samples import scaled_weight
+from .scoring import HeldOut
 from .targets import Targets
 
 NOTHING_TO_VALIDATE = (None, None, None)  # X_val, y_val, sample_weight_val
@@ -38,7 +40,7 @@ class ArrayData:
     X : ndarray or CSR matrix
     columns : dict of str to ndarray
         ``y`` and metadata.
-    sample_weight : ndarray or None
+    sample_weight : Weights or None
     targets : Targets
         What y is.
     features : dict
@@ -47,62 +49,108 @@ class ArrayData:
         The same in the containers of the user.
     validation : ArrayData or None
         Samples to score that were passed.
+    scale : Scale
+        What weights are multiplied with.
     """
 
     X: Any
     columns: dict[str, Array]
-    sample_weight: Array | None
+    sample_weight: Weights | None
     targets: Targets
     features: dict[str, Any]
     given: GivenRows
     validation: ArrayData | None = None
+    scale: Scale = AS_GIVEN
 
     @property
     def first(self) -> Batch:
         """The samples that `init` sees: all."""
-        return ArrayRows(self.X, self.columns, self.sample_weight).everything
+        return self.rows().everything
 
     def rows(self, **batching: Any) -> ArrayRows:
         """Return them in batches; see `ArrayRows`."""
-        return ArrayRows(self.X, self.columns, self.sample_weight, **batching)
+        return ArrayRows(self.X, self.columns, self._weight, **batching)
 
-    def scaled(self, after_holding_out: bool = False) -> ArrayData:
+    @cached_property
+    def _weight(self) -> Array | None:
+        return None if self.sample_weight is None else self.sample_weight.scaled(self.scale, self.X.dtype)
+
+    @property
+    def extent(self) -> Extent:
+        """How many samples there are, and how much weight they have."""
+        return Extent.of(self.X.shape[0], self.sample_weight)
+
+    def scaled(self) -> ArrayData:
         """Return the same with weights of mean 1."""
-        return replace(self, sample_weight=scaled_weight(self.sample_weight, after_holding_out))
+        return replace(self, scale=self.extent.to_mean_one())
+
+    def is_a_step(self, batch_size: int | None) -> bool:
+        """Whether a batch of a size, or None for the largest, has all samples."""
+        return batch_size is None or batch_size >= self.X.shape[0]
+
+    def counted(self) -> ArrayData:
+        """Return the same without samples of weight 0."""
+        weights = self.sample_weight
+        if weights is None or weights.values.all():
+            return self
+        self.given.chosen = weights.counted
+        return self.take(weights.counted).scaled()
 
     def take(self, samples: Array) -> ArrayData:
         """Return some of the samples."""
         named = {name: column[samples] for name, column in self.columns.items()}
-        weight = None if self.sample_weight is None else self.sample_weight[samples]
+        weight = None if self.sample_weight is None else self.sample_weight.take(samples)
         return replace(self, X=self.X[samples], columns=named, sample_weight=weight)
 
-    def split(self, settings: Any, seed: int) -> tuple[ArrayData, Rows | None]:
-        """Return the samples to train on, with weights of mean 1, and those to be scored or None."""
+    def to_score(self, settings: Any, seed: int, *, given: bool) -> HeldOut:
+        """Return the samples as those that are scored; raise if there are too few."""
+        extent = self.extent
+        require_scorable(settings, self.targets, extent, given=given)
+        return HeldOut(replace(self, scale=extent.largest).rows(seed=seed), extent.exponent)
+
+    def split(self, settings: Any, seed: int) -> tuple[ArrayData, HeldOut | None]:
+        """Return the samples to train on, with weights of mean 1, and those to be scored or None.
+
+        What is held out is drawn from the samples that have a weight; those without are in neither part then.
+        """
+        scaled = self.scaled()
         if self.validation is not None:
-            return self.scaled(), _given_rows(settings, self.validation, seed)
+            return scaled, self.validation.to_score(settings, seed, given=True)
         if not settings.early_stopping:
-            return self.scaled(), None
+            return scaled, None
+        weights = self.sample_weight
+        counted = np.arange(self.X.shape[0]) if weights is None else weights.counted
+        strata = self.targets.strata(self.columns.get("y")) if settings.shuffle else None
         try:
             train, held = train_test_split(
-                np.arange(self.X.shape[0]),
+                counted,
                 test_size=settings.validation_fraction,
                 random_state=seed,
-                stratify=self.targets.strata(self.columns.get("y")),
+                shuffle=settings.shuffle,
+                stratify=None if strata is None else strata[counted],
             )
         except ValueError as error:
             error.add_note(
-                f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the rows."
+                f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the "
+                f"{len(counted)} rows{'' if weights is None else ' that have a weight'}."
             )
             raise
-        held_out = self.take(held).rows(seed=seed)
-        require_scorable(settings, self.targets, held_out)
+        held_out = self.take(held).to_score(settings, seed, given=False)
         self.given.chosen = train
-        return self.take(train).scaled(after_holding_out=True), held_out
+        return self.take(train).scaled(), held_out
 
     def unscaled(self, is_first: bool) -> ArrayData:
-        """Return the same for `partial_fit`, which takes weights as they are; raise if all are zero in the first."""
-        if is_first and self.sample_weight is not None:
-            scale_to_mean_one(len(self.sample_weight), self.sample_weight.sum())
+        """Return the same for `partial_fit`, which takes weights as they are; raise if that cannot be."""
+        weight = self._weight
+        if weight is None:
+            return self
+        if is_first:
+            self.scaled()  # raises if all are zero
+        if np.isinf(weight).any():
+            raise ValueError(
+                f"sample_weight is too large for {self.X.dtype}, in which partial_fit takes it as it is: divide it by "
+                "its mean over all rows."
+            )
         return self
 
     def fingerprint(self) -> dict[str, Any]:
@@ -130,9 +178,9 @@ class ChunkData:
     chunks : Chunks
     numbers : list of int
         Of the chunks to train on.
-    targets, features, validation : see `ArrayData`
-    scale : float
-        What weights are multiplied with.
+    targets, features, validation, scale : see `ArrayData`
+    only_counted : bool
+        Whether rows of weight 0 are left out.
     """
 
     chunks: Chunks
@@ -140,8 +188,9 @@ class ChunkData:
     targets: Targets
     features: dict[str, Any]
     validation: ArrayData | None = None
-    scale: float = 1.0
+    scale: Scale = AS_GIVEN
     given: GivenRows = GivenRows()
+    only_counted: bool = False
 
     @property
     def first(self) -> Batch:
@@ -150,42 +199,58 @@ class ChunkData:
 
     def rows(self, **batching: Any) -> Rows:
         """Return the chunks in batches; see `ChunkRows`."""
-        return ChunkRows(self.chunks, self.numbers, scale=self.scale, **batching)
+        return ChunkRows(self.chunks, self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
 
-    def split(self, settings: Any, seed: int) -> tuple[ArrayData | ChunkData, Rows | None]:
-        """Return the chunks to train on, with weights of mean 1 over all of them, and those to be scored or None."""
-        held_out: Rows | None = None
-        numbers = list(self.numbers)
+    def is_a_step(self, batch_size: int | None) -> bool:
+        """Whether a batch of a size, or None for the largest, has all samples: a batch lies within a chunk."""
+        return len(self.numbers) == 1 and (batch_size is None or batch_size >= self._extent(self.numbers).n)
+
+    def counted(self) -> ChunkData:
+        """Return the same without samples of weight 0."""
+        return replace(self, only_counted=True, scale=self._extent(self.numbers).counted.to_mean_one())
+
+    def split(self, settings: Any, seed: int) -> tuple[ArrayData | ChunkData, HeldOut | None]:
+        """Return the chunks to train on, with weights of mean 1 over all of them, and those to be scored or None.
+
+        Chunks without a row that has a weight are in neither part.
+        """
+        held_out: HeldOut | None = None
+        self._extent(self.numbers).to_mean_one()  # raises if all weights are zero
+        numbers = [number for number in self.numbers if self.chunks.extents[number].n_weighted]
         if self.validation is not None:
-            held_out = _given_rows(settings, self.validation, seed)
+            held_out = self.validation.to_score(settings, seed, given=True)
         elif settings.early_stopping and len(numbers) == 1:
             return self._as_arrays(numbers[0]).split(settings, seed)
         elif settings.early_stopping:
-            numbers, held_out = self._hold_out(settings, seed)
-        extents = [self.chunks.extents[number] for number in numbers]
-        after_holding_out = len(numbers) < len(self.numbers)
-        scale = scale_to_mean_one(sum(e.n for e in extents), sum(e.sum_of_weights for e in extents), after_holding_out)
-        return replace(self, numbers=numbers, scale=scale), held_out
+            numbers, held_out = self._hold_out(settings, numbers, seed)
+        return replace(self, numbers=numbers, scale=self._extent(numbers).to_mean_one()), held_out
 
-    def _hold_out(self, settings: Any, seed: int) -> tuple[list[int], ChunkRows]:
-        """Return the numbers of the chunks for training, and the others as rows."""
-        numbers = list(self.numbers)
+    def _extent(self, numbers: Sequence[int]) -> Extent:
+        return Extent.joined(self.chunks.extents[number] for number in numbers)
+
+    def _hold_out(self, settings: Any, numbers: list[int], seed: int) -> tuple[list[int], HeldOut]:
+        """Return the numbers of the chunks for training, and the others: drawn, or the last ones without shuffling."""
         n_held_out = math.ceil(settings.validation_fraction * len(numbers))
         if n_held_out == len(numbers):
             raise ValueError(
                 f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "
                 f"the {n_held_out} chunks. Make more, smaller chunks, or hold out less."
             )
-        held_out = set(generator(seed, HELD_OUT).choice(numbers, n_held_out, replace=False).tolist())
-        rows = ChunkRows(self.chunks, [number for number in numbers if number in held_out], seed=seed)
-        require_scorable(settings, self.targets, rows)
-        return [number for number in numbers if number not in held_out], rows
+        if settings.shuffle:
+            chosen = set(generator(seed, HELD_OUT).choice(numbers, n_held_out, replace=False).tolist())
+        else:
+            chosen = set(numbers[-n_held_out:])
+        held = [number for number in numbers if number in chosen]
+        extent = self._extent(held)
+        require_scorable(settings, self.targets, extent)
+        held_out = HeldOut(ChunkRows(self.chunks, held, scale=extent.largest, seed=seed), extent.exponent)
+        return [number for number in numbers if number not in chosen], held_out
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the data: what the first pass noted of every chunk."""
         found: dict[str, Any] = {}
         for number in self.numbers:
-            of_chunk = self.chunks.extents[number].identity
+            of_chunk = self.chunks.identities[number]
             found |= {f"{name} of chunk {number}": value for name, value in of_chunk.items()}
         return found | _identity_beside(self)
 
@@ -273,7 +338,7 @@ class _ChunkReader:
 
     def __call__(
         self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool
-    ) -> tuple[Any, dict[str, Array], Array | None]:
+    ) -> tuple[Any, dict[str, Array], Weights | None]:
         reset = reset and self.targets is None
         X, columns, weight, self.targets = self.reader._read(
             X, y, sample_weight, reset=reset, known=None if reset else self.targets, **self.labels
@@ -335,22 +400,16 @@ def _read_validation(
     return ArrayData(X_val.astype(X.dtype, copy=False), columns_val, weight, targets, {}, GivenRows())
 
 
-def _given_rows(settings: Any, validation: ArrayData, seed: int) -> ArrayRows:
-    rows = validation.rows(seed=seed)
-    require_scorable(settings, validation.targets, rows, given=True)
-    return rows
-
-
-def require_scorable(settings: Any, targets: Targets, held_out: Rows, given: bool = False) -> None:
-    """Raise if the samples to be scored are too few, or all of weight zero."""
-    n, needed = held_out.n_samples, targets.smallest_held_out if settings.scoring is None else 1
+def require_scorable(settings: Any, targets: Targets, extent: Extent, given: bool = False) -> None:
+    """Raise if the samples to be scored, of which those count that have a weight, are too few."""
+    n, needed = extent.n_weighted, targets.smallest_held_out if settings.scoring is None else 1
+    if not n:
+        weights = "sample_weight_val" if given else "sample_weight"
+        raise ValueError(f"{weights} is zero in every row to be scored.")
     if n < needed:
         held = (
             f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the rows: {n} of them"
         )
-        there = f"X_val has {n} rows" if given else held
-        raise ValueError(f"{there}, and the score needs {needed}. {'Pass' if given else 'Hold out'} more.")
-    if not held_out.sum_of_weights:
-        weights = "sample_weight_val" if given else "sample_weight"
-        rows = "row" if given else "row that early_stopping=True holds out"
-        raise ValueError(f"{weights} is zero in every {rows} to be scored.")
+        there = f"X_val has {n} row{'s' * (n > 1)}" if given else held
+        weighted = " with a weight" if n < extent.n else ""
+        raise ValueError(f"{there}{weighted}, and the score needs {needed}. {'Pass' if given else 'Hold out'} more.")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ..data.batch import CHECK, INIT, Batch
-from ..data.rows import Rows
+from ..data.rows import BatchedRows, Rows
 from ..exceptions import ParameterStructureError, noted
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
@@ -20,12 +21,13 @@ from ..model.argument_names import OF_VALIDATION
 from ..model.callables import Model
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
+from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Layout, Parameters, listed_shapes
 from ..training.session import Training
 from ..typing import Array, RandomState
 
-CHECKED_SAMPLES = 50  # for the gradient check if a batch is everything
+CHECKED_SAMPLES = 50  # for the gradient check if a batch is everything, and the model allows it
 
 
 def own(find: Callable[[Any], Any], given: Any) -> Any:
@@ -71,6 +73,7 @@ def make_objective(settings: Any, model: Model, columns: Mapping[str, Array], la
         reduction=settings.reduction,
         fixed=settings.fixed,
         numerical=settings.numerical,
+        additive=settings.additive,
     )
 
 
@@ -123,13 +126,14 @@ def require_suitable(objective: Objective, phases: Iterable[Any], rows: Iterable
                 Residuals(objective)  # raises for another form or loss
     if weighted:
         objective.require_weighable()
-    loss = objective.loss
-    if loss is None or loss.additive:
+    if objective.additive is not False:
         return
     for each in rows:
-        if each.steps_per_epoch > 1:
+        if each.batch_size < each.n_samples:
+            loss = objective.loss
+            declared = f"{type(loss).__name__}" if loss is not None and not loss.additive else "The loss"
             raise ValueError(
-                f"{type(loss).__name__} is no sum over rows, so it needs all of them at once: use a "
+                f"{declared} is no sum over rows (additive=False), so it needs all of them at once: use a "
                 f"full-batch optimizer such as 'lbfgs', or batch_size >= {each.n_samples}; of chunks, one chunk."
             )
 
@@ -171,17 +175,26 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     batch_size: int | str | None = settings.batch_size
     if batch_size == "auto":
         batch_size = None if full_batch else 200
-    return {"batch_size": batch_size, "shuffle": settings.shuffle and not full_batch, "seed": seed}
+    by_minibatches = {"shuffle": settings.shuffle, "drop_last": settings.drop_last}
+    return {"batch_size": batch_size, "seed": seed} | ({} if full_batch else by_minibatches)
 
 
-def look_at(settings: Any, training: Training, rows: Rows) -> None:
-    """Before the first step: does the prediction fit, is the gradient right?"""
+def no_step_takes_all(settings: Any, data: Any, optimizer: Any) -> bool:
+    """Whether each step of a training has some of the samples only, so that no model can need all at once."""
+    methods = [method for method, _ in phases_of(optimizer, settings.max_iter)]
+    return not any(data.is_a_step(batching(settings, method, 0)["batch_size"]) for method in methods)
+
+
+def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
+    """Before the first step: does the prediction fit, is the gradient right, is the loss a sum over rows?"""
     objective, theta, targets = training.objective, training.theta, training.targets
     check_gradient = settings.check_gradient
-    batch = rows.first.everything.head(CHECKED_SAMPLES).read_only() if check_gradient is False else batch_to_check(rows)
+    first = rows[0].first
+    step = rows_of_a_step(first)
+    prediction: Array | None = None
     try:
         with noted("In the first look at the callables, before the first step."):
-            prediction = objective.predictions(theta.structure, batch)
+            prediction = objective.predictions(theta.structure, step)
     except ValueError as error:
         if check_gradient is False or "read-only" not in str(error):
             raise  # else the check will say which of its arguments `forward` writes to
@@ -189,17 +202,43 @@ def look_at(settings: Any, training: Training, rows: Rows) -> None:
         targets.learn(prediction)
         targets.check_prediction(prediction)
     _warn_of_differencing(objective)
-    if check_gradient is False:
-        return
-    from ..gradient_check import require_right
+    if check_gradient is not False:
+        from ..gradient_check import require_right
 
-    training.report = require_right(
-        objective,
-        theta,
-        batch,
-        seed=training.seed,
-        preface=_preface(settings, objective),
-        only_warn=check_gradient == "warn",
+        training.report = require_right(
+            objective,
+            theta,
+            batch_to_check(objective, theta, first, step, prediction),
+            seed=training.seed,
+            preface=_preface(settings, objective),
+            only_warn=check_gradient == "warn",
+        )
+        _warn_of_coupling(training, rows)
+
+
+def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
+    """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
+    several = [each for each in rows if each.batch_size < each.n_samples]
+    if training.objective.additive != "auto" or not several:
+        return
+    from ..gradient_check import MOST_ROWS, coupling
+
+    first = several[0].first
+    batch = first.sample(1, CHECK, batch_size=2 * min(first.batch_size, MOST_ROWS))[0]
+    found = coupling(training.objective, training.theta, batch, seed=training.seed)
+    if found is None:
+        return
+    whole, halves = found.losses
+    of_loss = "" if math.isnan(whole) else f" (the loss is {whole:.4g}, the mean of theirs {halves:.4g})"
+    what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
+    warnings.warn(
+        f"The loss is no sum over rows: its {what} on {found.n} rows differs from the mean of those on their halves "
+        f"by {found.disagreement:.1%}{where}{of_loss}. Batches of {several[0].batch_size} therefore "
+        f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
+        "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
+        "additive=True leaves this comparison out.",
+        UserWarning,
+        stacklevel=7,
     )
 
 
@@ -218,13 +257,57 @@ def second_opinion(training: Training) -> str:
     from ..gradient_check import second_opinion as opinion_at
 
     thetas = (training.phase_start, training.theta)
-    return opinion_at(training.objective, thetas, batch_to_check(training.rows), seed=training.seed)
+    batch = batch_to_check(training.objective, training.phase_start, training.rows.first)
+    return opinion_at(training.objective, thetas, batch, seed=training.seed)
 
 
-def batch_to_check(rows: Rows) -> Batch:
-    """One batch of the training shape; a few samples if that is everything."""
-    first = rows.first
-    return first.sample(1, CHECK, batch_size=CHECKED_SAMPLES if first.steps_per_epoch == 1 else None)[0]
+def rows_of_a_step(first: BatchedRows) -> Batch:
+    """The rows of a step as training takes them: all of them, or a sample of its size."""
+    return first.everything if first.batch_size >= first.n_samples else first.sample(1, CHECK)[0]
+
+
+def batch_to_check(
+    objective: Objective,
+    theta: Parameters,
+    first: BatchedRows,
+    step: Batch | None = None,
+    prediction: Array | None = None,
+) -> Batch:
+    """The rows on which to check the gradient: those of a step, or a few of them if they can be looked at alone.
+
+    ``step`` and ``prediction`` are the rows of a step and what `forward` says of them, if that is known.
+    """
+    from ..gradient_check import is_known
+
+    step = rows_of_a_step(first) if step is None else step
+    if objective.additive is False or first.batch_size < first.n_samples:
+        return step
+    few: Batch = first.sample(1, CHECK, batch_size=CHECKED_SAMPLES)[0]
+    if few.n == step.n or is_known(objective, few):
+        return few
+    return few if _stand_alone(objective, theta, few, step, first.drawn(few.n, CHECK), prediction) else step
+
+
+def _stand_alone(
+    objective: Objective, theta: Parameters, few: Batch, step: Batch, chosen: Array, prediction: Array | None
+) -> bool:
+    """Whether a few rows of a step have the predictions alone that they have among the others, and a loss.
+
+    Not so where a model couples rows, or has a parameter for each.
+    """
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            if prediction is None:
+                prediction = objective.predictions(theta.structure, step)
+            among, alone = prediction[chosen], objective.predictions(theta.structure, few)
+            objective.value(theta, few)
+            objective.contribution(theta, few)
+        except Exception as error:
+            return "read-only" in str(error)  # what the check will say, of a few rows as well
+        size = np.abs(among).max(initial=0.0, where=np.isfinite(among))
+        rounding = np.finfo(theta.vector.dtype).eps ** 0.5
+        return alone.shape == among.shape and np.allclose(alone, among, rounding, rounding * size, equal_nan=True)
 
 
 def _warn_of_differencing(objective: Objective) -> None:
@@ -238,5 +321,5 @@ def _warn_of_differencing(objective: Objective) -> None:
             f"numerical: the gradient of {names} is made of differences, at {2 * n_entries} evaluations of the loss a "
             "step. Derive it when the rest is right.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

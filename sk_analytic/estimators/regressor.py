@@ -6,11 +6,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from ..data.weights import Weights
 from ..model.default_models import LINEAR
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
-from .samples import read_weight, read_X
+from .samples import read_weight, read_X, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import RegressionTargets, Targets
 
@@ -137,7 +138,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
-    ) -> tuple[Any, dict[str, Array], Array | None, Targets]:
+    ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
         X, y = read_X(self, X, y, multi_output=True, y_numeric=True, reset=reset)
         y = y.astype(X.dtype, copy=False)
         return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known)
@@ -181,4 +182,5 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         score : float
             1 for perfect predictions, 0 for those of the mean; the average over several outputs.
         """
-        return float(r2_score(y, self.predict(X, **metadata), sample_weight=sample_weight))
+        predicted = self.predict(X, **metadata)
+        return float(r2_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

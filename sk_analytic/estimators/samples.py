@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import numbers
+import re
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,18 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from ..data.arrays import scale_to_mean_one
+from ..data.weights import Weights
 from ..typing import Array, MatrixLike
 
 FLOATS = [np.float64, np.float32]
+
+AS_METADATA = (
+    "Data of more axes, and NaN where it means something, can come beside X: fit(X, y, images=images) hands them to "
+    "functions that name them, forward(params, X, images)."
+)
+DATES = re.compile("date|time|duration|period")  # how the names of their dtypes begin
+DATE_TYPES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
+_REBUILD = "Build it anew from (data, (rows, columns)) with the right shape."
 
 
 def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any) -> Any:
@@ -31,9 +41,83 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
             return X
         if len(args[0]) == len(plain):
             return X, *args
+    for name, values in zip(("X", "y"), (X, *args), strict=False):
+        require_inside(values, name)
+        if name == "X" or settings.get("y_numeric"):
+            _require_no_dates(values, name)
     sparse = "csr" if reader._takes_sparse() else False
-    read = validate_data(reader, X, *args, accept_sparse=sparse, dtype=_floats_of(X), reset=reset, **settings)
+    try:
+        read = validate_data(reader, X, *args, accept_sparse=sparse, dtype=_floats_of(X), reset=reset, **settings)
+    except ValueError as error:
+        if "Input X contains" in str(error) or _n_axes(X) > 2:
+            error.add_note(AS_METADATA)
+        raise
     return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
+
+
+def _n_axes(X: Any) -> int:
+    """The number of axes of what may be no array; of rows of several lengths 1."""
+    return 1 + _n_axes(X[0]) if isinstance(X, list | tuple) and len(X) else getattr(X, "ndim", 0)
+
+
+def require_inside(matrix: Any, name: str) -> None:
+    """Raise if a sparse matrix points outside of itself: compiled code reads there without looking."""
+    if not issparse(matrix) or matrix.ndim != 2 or matrix.format not in ("csr", "csc", "coo"):
+        return
+    if matrix.format == "coo":
+        pointers = {0: matrix.row, 1: matrix.col}
+    else:
+        axis = 1 if matrix.format == "csr" else 0
+        _require_rising(matrix, matrix.shape[1 - axis], name)
+        pointers = {axis: matrix.indices[: matrix.indptr[-1]]}
+    for axis, found in pointers.items():
+        least, most = (int(found.min()), int(found.max())) if len(found) else (0, -1)
+        if least < 0 or most >= matrix.shape[axis]:
+            kind = ("row", "column")[axis]
+            raise ValueError(
+                f"{name} is a broken {matrix.format.upper()} matrix: it has the {kind} index "
+                f"{least if least < 0 else most}, but {matrix.shape[axis]} {kind}s. {_REBUILD}"
+            )
+
+
+def _require_rising(matrix: Any, n: int, name: str) -> None:
+    """Raise unless the ``indptr`` of a matrix delimits its stored values."""
+    indptr, stored = matrix.indptr, min(len(matrix.indices), len(matrix.data))
+    if len(indptr) != n + 1 or indptr[0] or indptr[-1] > stored or (np.diff(indptr) < 0).any():
+        raise ValueError(
+            f"{name} is a broken {matrix.format.upper()} matrix: indptr must rise from 0 to at most {stored}, the "
+            f"number of stored values, in {n} steps. {_REBUILD}"
+        )
+
+
+def _require_no_dates(values: Any, name: str) -> None:
+    """Raise for dates and spans of time, which would become numbers of a unit that nobody chose."""
+    found = dates_in(values)
+    if found:
+        raise ValueError(
+            f"{name} has dates or times ({found[0]}), which are numbers only in a unit. Choose one: "
+            f"({name} - start) / np.timedelta64(1, 'D') for days since a start, {name} / np.timedelta64(1, 's') for "
+            "spans in seconds."
+        )
+
+
+def dates_in(values: Any) -> list[str]:
+    """Return the names of the types of dates and spans of time in an array-like; of objects, the first row is seen."""
+    if not isinstance(values, list | tuple) and not hasattr(values, "dtype") and not hasattr(values, "dtypes"):
+        values = np.asarray(values)
+    dtypes = getattr(values, "dtypes", getattr(values, "dtype", "object"))
+    several = hasattr(dtypes, "__iter__") and not isinstance(dtypes, str)
+    names = [str(dtype) for dtype in dict.fromkeys(dtypes if several else [dtypes])]
+    found = [name for name in names if DATES.match(name.lower())]
+    first = _first_row(values) if "object" in names else []
+    return found + [type(value).__name__ for value in first if isinstance(value, DATE_TYPES)]
+
+
+def _first_row(values: Any) -> list[Any]:
+    if not getattr(values, "ndim", 1) or issparse(values) or not len(values):
+        return []
+    row = values.iloc[0] if hasattr(values, "iloc") else values[0]
+    return list(row) if hasattr(row, "__len__") and not isinstance(row, str) else [row]
 
 
 def _is_plain(values: Any) -> bool:
@@ -57,20 +141,29 @@ def _floats_of(X: Any) -> list[Any]:
     return FLOATS[::-1] if {str(dtype) for dtype in getattr(X, "dtypes", ())} == {"Float32"} else FLOATS
 
 
-def read_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> Array | None:
+def read_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> Weights | None:
     """Validate the weights of samples; None if none are given."""
     if sample_weight is None:
         return None
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(X.shape[0], sample_weight)
-    weight: Array = check_array(sample_weight, ensure_2d=False, dtype=X.dtype, input_name=name)
+    _require_no_dates(sample_weight, name)
+    weight: Array = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name=name)
     if weight.ndim != 1:
         raise ValueError(f"{name} must be 1-d, one weight a row; got shape {weight.shape}.")
     check_consistent_length(X, weight)
     if (weight < 0).any():
         row = int(np.argmax(weight < 0))
         raise ValueError(f"Negative values in {name}: row {row} has {weight[row]}. Weights must be >= 0.")
-    return weight
+    return Weights.of(weight)
+
+
+def score_weight(sample_weight: Any, prediction: Array) -> Array | None:
+    """Validate the weights of samples to be scored, and scale them by the largest; None if none are given."""
+    weights = read_weight(sample_weight, prediction)
+    if weights is not None and not len(weights.counted):
+        raise ValueError("sample_weight is zero in every row: there is nothing to average.")
+    return None if weights is None else weights.values
 
 
 def _canonical(X: Any) -> Any:
@@ -79,8 +172,3 @@ def _canonical(X: Any) -> Any:
         X = X.copy()
         X.sum_duplicates()
     return X
-
-
-def scaled_weight(weight: Array | None, after_holding_out: bool = False) -> Array | None:
-    """Scale weights to mean 1, so that they count like repeated samples; see `scale_to_mean_one`."""
-    return None if weight is None else weight * scale_to_mean_one(len(weight), weight.sum(), after_holding_out)

@@ -5,7 +5,7 @@ import inspect
 import numbers
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn import get_config
@@ -14,36 +14,60 @@ from sklearn.metrics import check_scoring
 from ..data.arrays import ArrayRows
 from ..data.batch import Batch
 from ..data.rows import Rows
+from ..exceptions import noted
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array
 
 
-def default_score(targets: Any, objective: Objective, rows: Rows) -> Callable[[Parameters], float]:
+class HeldOut(NamedTuple):
+    """Samples to be scored, of which those count that have a weight.
+
+    ``2**exponent`` times the weights of the rows are those that the user gave.
+    """
+
+    rows: Rows
+    exponent: int = 0
+
+
+def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Callable[[Parameters], float]:
     """Return ``score(theta)`` of held-out rows: what the estimator's `score` would say, larger is better."""
+    rows = held_out.rows
 
     def by_loss(theta: Parameters) -> float:
         values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
         if values[0][0] is None:
             raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
-        mean_weight = rows.sum_of_weights / rows.n_samples  # weights of these rows are not scaled yet
+        weights = rows.map(lambda batch: batch.n if batch.sample_weight is None else float(batch.sample_weight.sum()))
+        mean_weight = sum(weights) / rows.n_samples  # weights of these rows are not scaled to mean 1
         loss: Any = objective.mean(theta, [(value / mean_weight, n) for value, n in values])
         return -float(loss)
 
     def by_predictions(theta: Parameters) -> float:
         def outcome(batch: Batch) -> list[Any]:
             prediction = targets.check_prediction(objective.predictions(theta.structure, batch))
-            return [None if array is None else array.copy() for array in (prediction, batch.y, batch.sample_weight)]
+            return [_counted(array, batch) for array in (prediction, batch.y, batch.sample_weight)]
 
         pooled: list[Any] = [
             None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)
         ]
         return float(targets.score(*pooled, objective.loss))
 
-    return by_loss if targets.scores_by_loss else by_predictions
+    def score(theta: Parameters) -> float:
+        with noted(f"In the score of the {rows.n_samples} rows that do not train, by early_stopping=True."):
+            return by_loss(theta) if targets.scores_by_loss else by_predictions(theta)
+
+    return score
 
 
-def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> Callable[[Parameters], float]:
+def _counted(array: Any, batch: Batch) -> Any:
+    """Return a copy of what belongs to the rows of a batch, without the rows whose weight is 0; None if it is None."""
+    if array is None or batch.sample_weight is None or batch.sample_weight.all():
+        return None if array is None else array.copy()
+    return array[batch.sample_weight > 0]
+
+
+def score_by(scoring: Any, estimator: Any, objective: Objective, held_out: HeldOut) -> Callable[[Parameters], float]:
     """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
 
     The scorer sees a copy of the estimator, with θ as its ``params_``. For the rows that it is given, which are
@@ -57,8 +81,8 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
     estimator : AnalyticEstimator
         Fitted, as far as training has come. Not changed.
     objective : Objective
-    rows : rows
-        The held-out rows. Those of chunks never come together: there X is a `HeldOutChunks`.
+    held_out : HeldOut
+        The rows of chunks never come together: there X is a `HeldOutChunks`.
 
     Returns
     -------
@@ -66,8 +90,12 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
         ``score(theta) -> float``. It raises a TypeError for a scorer that does not return a number.
     """
     scorer = check_scoring(estimator, scoring=scoring)
-    X = rows.first.everything.X if isinstance(rows, ArrayRows) else HeldOutChunks(rows)
-    columns, weight = _beside(rows)
+    rows = held_out.rows
+    columns, weight = _beside(held_out)
+    X: Any = HeldOutChunks(rows)
+    if isinstance(rows, ArrayRows):
+        everything = rows.everything
+        X = everything.X if weight is None or len(weight) == everything.n else _counted(everything.X, everything)
     targets = estimator._training.targets
     y = targets.original(columns.pop("y", None))
     arguments = _received(scorer, columns, weight)
@@ -76,8 +104,9 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, rows: Rows) -> 
 
     def score(theta: Parameters) -> float:
         def prediction(batch: Batch) -> Array:
-            checked: Array = targets.check_prediction(objective.predictions(theta.structure, batch))
-            return checked.copy()
+            checked = targets.check_prediction(objective.predictions(theta.structure, batch))
+            counted: Array = _counted(checked, batch)
+            return counted
 
         def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
             if asked is X and not metadata:
@@ -102,23 +131,25 @@ class HeldOutChunks:
     """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it."""
 
     def __init__(self, rows: Rows) -> None:
-        self.shape = (rows.n_samples, rows.first.everything.X.shape[1])
+        n_counted = sum(rows.map(lambda batch: len(_counted(batch.X, batch))))
+        self.shape = (n_counted, rows.first.everything.X.shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]
 
 
-def _beside(rows: Rows) -> tuple[dict[str, Array], Array | None]:
-    """What goes with all of the rows: columns by name, and weights or None."""
+def _beside(held_out: HeldOut) -> tuple[dict[str, Array], Array | None]:
+    """What goes with the rows that count: columns by name, and the weights that the user gave or None."""
 
     def copied(batch: Batch) -> tuple[dict[str, Array], Array | None]:  # a view would hold the whole chunk
-        weight = None if batch.sample_weight is None else batch.sample_weight.copy()
-        return {name: column.copy() for name, column in batch.columns.items()}, weight
+        columns = {name: _counted(column, batch) for name, column in batch.columns.items()}
+        return columns, _counted(batch.sample_weight, batch)
 
-    batches = rows.map(copied)
+    batches = held_out.rows.map(copied)
     columns = {name: np.concatenate([columns[name] for columns, _ in batches]) for name in batches[0][0]}
-    weighted = batches[0][1] is not None
-    return columns, np.concatenate([weight for _, weight in batches]) if weighted else None
+    if batches[0][1] is None:
+        return columns, None
+    return columns, np.ldexp(np.concatenate([weight for _, weight in batches]), held_out.exponent)
 
 
 def _received(scorer: Any, metadata: Mapping[str, Any], weight: Array | None) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from ..validation import Interval, Range, check_range
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
     "max_iter": Interval(1, np.inf, integral=True),
+    "additive": (True, False, "auto"),
     "shuffle": bool,
+    "drop_last": bool,
     "tol": (Interval(0, np.inf), None),
     "n_iter_no_change": Interval(1, np.inf, infinite=True),
     "early_stopping": bool,
@@ -96,6 +98,11 @@ SHARED_DOC = """
         ``model_params__n_hidden``.
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
+    additive : bool or "auto", default="auto"
+        Whether the loss is a sum over rows (or their mean), which training by minibatches takes for granted. With
+        False a fit takes all rows at once, or is refused. "auto" compares the gradient of some rows with those of
+        their halves before the first minibatch and warns if they disagree; True or ``check_gradient=False`` leave
+        that out.
     fixed : iterable of str, default=()
         Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
         dots where nested.
@@ -116,7 +123,11 @@ SHARED_DOC = """
     max_iter : int, default=200
         Epochs; iterations of a full-batch optimizer.
     shuffle : bool, default=True
-        Whether to draw a new order of the rows for each epoch.
+        Whether to shuffle the rows before each epoch, and to draw those that `early_stopping` holds out. With False
+        everything keeps the order in which it was given, and the last rows are held out.
+    drop_last : bool, default=False
+        Whether to leave out the last minibatch of an epoch if it has fewer than `batch_size` rows; with
+        `shuffle`, other rows in each epoch. A full-batch optimizer sums all rows.
     tol : float or None, default=1e-4
         Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
         first epoch if that is less. For full-batch optimizers the tolerance on the gradient.
@@ -129,7 +140,7 @@ SHARED_DOC = """
         With ``np.inf`` training takes ``max_iter`` epochs, as planned: there is no warning.
     early_stopping : bool, default=False
         Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
-        here (each class in its share), or the ``X_val`` of `fit`.
+        here (each class in its share; the last rows with ``shuffle=False``), or the ``X_val`` of `fit`.
     scoring : str or callable, default=None
         What scores them: a name (see :func:`sklearn.metrics.get_scorer_names`) or a callable
         ``scorer(estimator, X, y)``; larger is better. It receives weights and metadata of the rows if it names

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_array, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
 from ..data.chunks import Chunk
+from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
 from ..objective import match_target
 from ..trust import trusted
 from ..typing import Array
-from .samples import FLOATS, read_weight
+from ..validation import nearest
+from .samples import dates_in, read_weight, require_inside
 
 
 class Targets:
@@ -207,9 +209,12 @@ class ClassTargets(Targets):
         """Classes and the number of score columns."""
         return {"classes_": self.classes, "n_outputs_": self.n_outputs}
 
-    def weights(self, class_weight: Any, y: Any, encoded: Array, sample_weight: Array | None, totals: Any) -> Array:
+    def weights(
+        self, class_weight: Any, y: Any, encoded: Array, sample_weight: Weights | None, totals: Array | None
+    ) -> Array:
         """Return the weight of each sample by its class; for "balanced" a sample of weight w counts as w samples."""
         if not is_balanced(class_weight):
+            self._require_known(class_weight)
             # Every class is appended once: a chunk may lack one.
             every = np.repeat([[0], [1]], encoded.shape[1], axis=1) if self.multilabel else self.classes
             y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
@@ -218,10 +223,23 @@ class ClassTargets(Targets):
         columns = np.atleast_2d(encoded.T).astype(int)
         if totals is None:
             n = 2 if self.multilabel else len(self.classes)
-            totals = np.array([np.bincount(column, weights=sample_weight, minlength=n) for column in columns])
+            weights = None if sample_weight is None else sample_weight.values
+            totals = np.array([np.bincount(column, weights=weights, minlength=n) for column in columns])
         by_column = [_balanced(of_column)[column] for of_column, column in zip(totals, columns, strict=True)]
         product: Array = np.prod(by_column, axis=0)
         return product
+
+    def _require_known(self, class_weight: Any) -> None:
+        """Raise for weights of classes that do not exist."""
+        known = [0, 1] if self.multilabel else self.classes.tolist()
+        of_columns = class_weight if isinstance(class_weight, list) else [class_weight]
+        for label in (label for weights in of_columns if isinstance(weights, dict) for label in weights):
+            if label not in known and label not in list(self.classes):
+                words = [word for word in known if isinstance(word, str)]
+                raise ValueError(
+                    f"class_weight has a weight for {label!r}, which is no class.{nearest(label, words)} The classes "
+                    f"are {'0 and 1, for each label' if self.multilabel else self.classes}."
+                )
 
     def strata(self, y: Any) -> Any:
         """Return the classes, unless there are several labels."""
@@ -291,7 +309,7 @@ def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
 def _read_classes(y: Any, known: Any, kind: str) -> tuple[Array, Array]:
     """Return the classes and the index of each row's in them."""
     if kind not in ("binary", "multiclass"):
-        check_classification_targets(y)  # it would look at every label once more
+        require_labels(y)  # it would look at every label once more
     y = column_or_1d(y, warn=True)
     classes, indices = np.unique(y, return_inverse=True)
     if known is not None:
@@ -315,50 +333,73 @@ class Labels:
     """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's."""
 
     def __init__(self) -> None:
-        self._totals: Any = None
+        self._classes: Any = None  # for multilabel targets the indices of the columns
+        self._totals: Any = None  # a row for each column of targets
+        self._exponent = 0  # of the totals, like that of `Weights`
+        self._multilabel = False
 
     def add(self, chunk: Chunk, *, weighted: bool) -> None:
-        """Take in a chunk; its X is looked at only if weights have to be read in X's dtype."""
-        weight = None
-        if weighted and chunk.sample_weight is not None:
-            X = check_array(chunk.X, dtype=FLOATS, accept_sparse=True)
-            weight = read_weight(chunk.sample_weight, X)
+        """Take in a chunk; X is not read."""
         y = chunk.y
         if y is None:
             raise ValueError("There is no y: a chunk of a classifier is a tuple (X, y) or (X, y, sample_weight).")
-        if type_of_target(y, input_name="y").startswith("multilabel"):
-            columns = _read_labels(y, None, int)[1].T
-            self._add(np.array([np.bincount(column, weights=weight, minlength=2) for column in columns]))
+        require_inside(y, "y")
+        weights = read_weight(chunk.sample_weight, chunk.X) if weighted else None
+        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        if multilabel:
+            classes, labels = _read_labels(y, None, int)
+            columns, n = list(labels.T), 2
         else:
-            check_classification_targets(y)
-            labels, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-            self._add(dict(zip(labels.tolist(), np.bincount(indices, weights=weight), strict=True)))
-
-    def _add(self, totals: Any) -> None:
-        if self._totals is None:
-            self._totals = totals
-        elif isinstance(totals, dict) and isinstance(self._totals, dict):
-            for label, total in totals.items():
-                self._totals[label] = self._totals.get(label, 0) + total
-        elif np.shape(totals) == np.shape(self._totals) and not isinstance(totals, dict):
-            self._totals = self._totals + totals
-        else:
+            require_labels(y)
+            classes, indices = np.unique(column_or_1d(y, warn=True), return_inverse=True)
+            columns, n = [indices], len(classes)
+        values, exponent = (None, 0) if weights is None else (weights.values, weights.exponent)
+        totals = np.array([np.bincount(column, weights=values, minlength=n) for column in columns], float)
+        if self._classes is None:
+            self._classes, self._totals, self._exponent = classes, totals, exponent
+            self._multilabel = multilabel
+        elif multilabel != self._multilabel or (multilabel and len(classes) != len(self._classes)):
             raise ValueError(
                 "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
             )
+        else:
+            self._add(classes, totals, exponent)
+
+    def _add(self, classes: Array, totals: Array, exponent: int) -> None:
+        largest = max(self._exponent, exponent)
+        every = self._classes if self._multilabel else np.unique(np.concatenate([self._classes, classes]))
+        sums = np.zeros((len(totals), 2 if self._multilabel else len(every)))
+        for known, added, shift in (
+            (self._classes, self._totals, self._exponent - largest),
+            (classes, totals, exponent - largest),
+        ):
+            where = slice(None) if self._multilabel else np.searchsorted(every, known)
+            sums[:, where] += np.ldexp(added, shift)
+        self._classes, self._totals, self._exponent = every, sums, largest
 
     @property
     def classes(self) -> Any:
-        """All that were seen, in order; for multilabel targets the indices of the columns."""
-        if self._totals is None:
-            return None
-        return np.unique(list(self._totals)) if isinstance(self._totals, dict) else np.arange(len(self._totals))
+        """All that were seen, in order; for multilabel targets the indices of the columns; None without chunks."""
+        return self._classes
 
-    def totals(self, classes: Any) -> Any:
-        """Return a row for each column of targets, with the total of each class, or of 0 and 1."""
-        if isinstance(self._totals, dict):
-            return np.array([[self._totals.get(label, 0) for label in classes.tolist()]])
-        return self._totals
+    def totals(self, classes: Array) -> Any:
+        """Return a row for each column of targets, with the total of each class, or of 0 and 1, up to a factor."""
+        if self._multilabel or self._classes is None:
+            return self._totals
+        totals = np.zeros((1, len(classes)))
+        known = np.isin(self._classes, classes)  # another is refused when its chunk is read
+        totals[:, np.searchsorted(classes, self._classes[known])] = self._totals[:, known]
+        return totals
+
+
+def require_labels(y: Any) -> None:
+    """Raise unless y has labels of classes."""
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        if dates_in(y):
+            error.add_note("y has dates or times as objects. Pass them as datetime64 or timedelta64, or as text.")
+        raise
 
 
 def require_loss_fits(loss: Loss, given: Any, columns: Mapping[str, Array], owner: str) -> None:

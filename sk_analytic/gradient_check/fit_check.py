@@ -17,7 +17,7 @@ from .report import GradientReport
 MOST = 1000
 Key: TypeAlias = tuple[Any, ...]
 
-_found_right: OrderedDict[Key, GradientReport] = OrderedDict()
+_found_right: OrderedDict[Key, Any] = OrderedDict()
 
 
 def require_right(
@@ -45,11 +45,12 @@ def require_right(
     -------
     report : GradientReport
     """
-    key = _key_of(objective, batch)
-    report = _recall(key)
+    key = key_of(objective, batch)
+    report: GradientReport | None = None if key is None else recall(key)
     if report is None:
         report = examine(objective, theta, batch, n_directions=None, seed=seed)
-        _remember(key, report)
+        if key is not None and report.findings and all(finding.verdict == "right" for finding in report.findings):
+            keep(key, report)
     if report.ok:
         return report
     wrong = ", ".join(map(repr, report.wrong))
@@ -59,7 +60,7 @@ def require_right(
     )
     if not only_warn:
         raise GradientCheckError(f"{message}\ncheck_gradient='warn' or False trains all the same.", report)
-    warnings.warn(message, UserWarning, stacklevel=6)
+    warnings.warn(message, UserWarning, stacklevel=7)
     return report
 
 
@@ -81,7 +82,7 @@ def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Ba
     return "The check cannot tell whether the analytic gradient is right."
 
 
-def _key_of(objective: Objective, batch: Batch) -> Key | None:
+def key_of(objective: Objective, batch: Batch) -> Key | None:
     """Return everything that the result of a check depends on, or None if that is unknown.
 
     Functions are compared by identity. Every copy of an estimator creates new bound methods and partials, so results
@@ -108,16 +109,20 @@ def _key_of(objective: Objective, batch: Batch) -> Key | None:
     )
 
 
-def _recall(key: Key | None) -> GradientReport | None:
-    """Return the report of an earlier check in which every block was right, or None."""
-    return None if key is None else _found_right.get(key)
+def is_known(objective: Objective, batch: Batch) -> bool:
+    """Whether the gradient was found right before, on data of this shape."""
+    key = key_of(objective, batch)
+    return key is not None and recall(key) is not None
 
 
-def _remember(key: Key | None, report: GradientReport) -> None:
-    """Keep a report if every block in it is right."""
-    if key is None or not report.findings or any(finding.verdict != "right" for finding in report.findings):
-        return
-    _found_right[key] = report
+def recall(key: Key) -> Any:
+    """Return what was found of functions before, or None."""
+    return _found_right.get(key)
+
+
+def keep(key: Key, found: object) -> None:
+    """Keep what was found of functions that were right."""
+    _found_right[key] = found
     while len(_found_right) > MOST:
         _found_right.popitem(last=False)
 

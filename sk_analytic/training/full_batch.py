@@ -223,7 +223,7 @@ class _Evaluation:
         rounding = max(result.rounding, float(np.finfo(dtype).eps) * largest)
         if self.trouble:
             hint = self.trouble
-        elif rounding > tol:
+        elif rounding > (tol or 1e-3 * largest):
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
                 f"{result.fun:.2g}: smaller differences are lost in it. Subtract large offsets from X and y and scale "

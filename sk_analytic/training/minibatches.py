@@ -13,7 +13,7 @@ import scipy.linalg
 
 from ..contribution import Contribution
 from ..data.batch import Batch
-from ..data.rows import Rows
+from ..data.rows import Rows, shortness
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective, evaluator
 from ..optimizers.base import Optimizer
@@ -208,7 +208,7 @@ class _Loop:
         gradient = contribution.dense().gradient
         message = not_finite(self.theta, contribution.loss, gradient, f"in {_where(epoch, step)}")
         if message is not None:
-            message = f"{message} {self._cause()}"
+            message = " ".join(filter(None, (message, shortness(self.rows, epoch, step), self._cause())))
             self._diverge(message) if self._spoiled() else self._refuse(message)
         return self.theta.vector.copy(), self.state.copy()
 

@@ -32,6 +32,8 @@ from .progress import History, Monitor, StoppingState
 
 MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
 
+FLAT = 1e-6  # what is left of the largest gradient if a method without a tolerance has come as far as it can
+
 
 class NotConverged(NamedTuple):
     """Why a run ended without converging.
@@ -298,9 +300,11 @@ class Training:
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
-        if failed is None or (monitor.tol is None and not ended_early):  # then so many iterations were the plan
+        if monitor.tol is None and not ended_early:  # so many iterations were the plan
             return None
-        return NotConverged(failed, is_suspicious=ended_early)
+        if monitor.tol is None and np.abs(self.result.jac).max() <= FLAT * max(self.history.gradient_norms[-max_iter:]):
+            return None
+        return None if failed is None else NotConverged(failed, is_suspicious=ended_early)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run epochs of a minibatch rule."""
