@@ -392,11 +392,11 @@ def test_the_step_function_does_what_update_does(optimizer, engine, rng):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_step_function_takes_any_gradient_that_fits(engine):
-    """Read-only, strided, of another dtype or a list: as `update` takes it; of another shape: an error."""
+    """Read-only, strided, of another precision or a list: as `update` takes it; of another shape: an error."""
     g = np.arange(4.0)
     read_only = g.copy()
     read_only.flags.writeable = False
-    kinds = [g, read_only, np.repeat(g, 2)[::2], g[::-1].copy()[::-1], g.astype(np.float32), g.astype(int), list(g)]
+    kinds = [g, read_only, np.repeat(g, 2)[::2], g[::-1].copy()[::-1], g.astype(np.float32), g.astype(np.float16), list(g)]
     results = []
     for kind in kinds:
         theta, optimizer = np.ones(4), Adam()
@@ -407,7 +407,7 @@ def test_the_step_function_takes_any_gradient_that_fits(engine):
     for result in results:
         np.testing.assert_array_equal(result, results[0])
     for bad in (np.ones(5), np.ones(1), np.ones((4, 1)), 1.0):
-        with pytest.raises(ParameterStructureError, match="A gradient has the shape of its parameter"):
+        with pytest.raises(ParameterStructureError, match=r"gradient has shape .*; expected \(4,\)"):
             step(bad)
 
 

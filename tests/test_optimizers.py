@@ -1021,7 +1021,7 @@ def frozen(*shape):
         ),
         (frozen(2), "Block 'bad' .* it is a read-only array"),
         (np.ones(2, np.float32), "Block 'bad' .* its dtype is float32, and that of the parameters is float64"),
-        (np.ones(2, int), "Block 'bad' .* its dtype is int64"),
+        (np.ones(2, np.float16), "Block 'bad' .* its dtype is float16"),
     ],
 )
 def test_a_leaf_that_cannot_be_written(bad, message):
@@ -1060,7 +1060,7 @@ def test_vectors_are_looked_at_too():
     theta = np.ones(3)
     state = Adam().init(theta)
     with pytest.raises(
-        ParameterStructureError, match=r"The gradient is an array of shape \(1,\).*theta has shape \(3,\)"
+        ParameterStructureError, match=r"gradient has shape \(1,\); expected \(3,\)."
     ):
         Adam().update(state, theta, np.ones(1))
     with pytest.raises(ParameterStructureError, match=r"theta is an array of shape \(4,\)"):

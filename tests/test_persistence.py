@@ -709,7 +709,7 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in block 'W'"):
         load_params(path, like={"W": np.ones(2)})
     np.savez(path, W=np.array(["a"]))
-    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real numbers are needed"):
+    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real floats are needed"):
         load_params(path)
     np.savez(path, W=np.array([print, None]))
     with pytest.raises(ValueError, match="is no .npz file of plain arrays"):

@@ -272,18 +272,17 @@ class Optimizer:
     ) -> None:
         if theta is not state._theta:
             state.accept_theta(theta)
-        if type(grads) is not np.ndarray or grads.shape != state.shape:
-            grads, own = state.accept_gradient(grads)
-            sparse_grads = sparse_grads or own
+        g, own = state.accept_gradient(grads)
+        sparse_grads = own or tuple(map(state.accept_sparse, sparse_grads))
         run, missing = self._run(state, theta), tuple(missing)
         if missing or sparse_grads:
-            run.step_sparse(theta, grads, missing, sparse_grads)
-        elif written := run.written(theta, functools.partial(self._update_vector, state, theta)):
+            run.step_sparse(theta, g, missing, sparse_grads)
+        elif g is grads and (written := run.written(theta, functools.partial(self._update_vector, state, theta))):
             state._bound = self, theta, written
-            written(grads)
+            written(g)
             return
         else:
-            run.step(theta, grads, ())
+            run.step(theta, g, ())
         state.step += 1
 
     def _update_structure(

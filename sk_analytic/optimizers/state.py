@@ -7,6 +7,7 @@ scratch) is built again from it and the optimizer, when first needed.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..exceptions import ParameterStructureError
-from ..parameters import Layout
+from ..parameters import Layout, read_leaf, require_apart
+from ..shared_memory import overlaps_itself
 from ..sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from ..trust import trusted
 from ..typing import Array, Shape
@@ -155,7 +157,7 @@ class State:
             state = cls(names, slices, theta.size, theta.dtype)
             state.accept_theta(theta)
             return state, theta
-        layout = Layout.of(theta)
+        layout = Layout.of(theta, role="theta")
         state = cls(layout.names, layout.slices, layout.size, layout.dtype, layout)
         return state, state.read(theta)
 
@@ -223,20 +225,33 @@ class State:
             )
         if not theta.flags.writeable:
             raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
+        if overlaps_itself(theta):
+            raise ParameterStructureError("theta has several entries in one place of memory. Pass a copy.")
         self._theta: Any = theta
 
+    @property
+    def owner(self) -> Any:
+        """The array that has the memory in which θ, a vector, lies."""
+        return self._theta if self._theta.base is None else self._theta.base
+
     def accept_gradient(self, grads: Any) -> tuple[Array, tuple[SparseGradient, ...]]:
-        """Return a gradient for a vector θ as an array, and as sparse gradients; raise if it does not fit."""
+        """Return a gradient for a vector θ as an array of θ's dtype, and as sparse gradients; raise if it does not fit.
+
+        A gradient in the memory that θ lies in is copied: θ is written piece by piece. Nothing is written here.
+        """
         if len(self.names) == 1 and is_sparse_gradient(grads):
             sparse = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
             return np.zeros(self.shape, self.dtype), (sparse,)
-        array = np.asarray(grads)
-        if array.shape != self.shape or array.dtype.kind not in "fiu":
-            raise ParameterStructureError(
-                f"The gradient is {_describe(array)}; theta has shape {self.shape} and dtype {self.dtype}. "
-                "A gradient has the shape of its parameter."
-            )
-        return array, ()
+        if type(grads) is np.ndarray and grads.dtype is self.dtype and grads.shape == self.shape:
+            array = grads
+        else:
+            array = read_leaf(grads, "", self.shape, "gradient").astype(self.dtype, copy=False)
+        return (array.copy() if array is self._theta or array.base is self.owner else array), ()
+
+    def accept_sparse(self, gradient: SparseGradient) -> SparseGradient:
+        """Return a sparse gradient for a vector θ, as `read_sparse` reads it."""
+        block, where, shape, rows, values, _ = gradient
+        return read_sparse((rows, values), block, where, shape, self.dtype, self.names[block], "gradient")
 
     def read(self, theta: Any, apart: Collection[int] = ()) -> Array:
         """Return a structure as a vector, after a look at whether it can be written back.
@@ -246,6 +261,9 @@ class State:
         leaves = self.layout.leaves(theta, "theta")
         for name, shape, leaf in zip(self.names, self.layout.shapes, leaves, strict=True):
             self._require_writable(name, shape, leaf)
+        if len(leaves) != len(self._leaves) or not all(map(operator.is_, leaves, self._leaves)):
+            require_apart(self.names, leaves, "theta")
+            self._leaves = leaves
         vector, blocks = self._buffer("theta")
         _copy(leaves, blocks, apart)
         return vector
@@ -290,6 +308,7 @@ class State:
         self._engine: Any = None
         self.unbind()
         self._theta = None
+        self._leaves: list[Any] = []  # those that were found not to share memory
         self._buffers: dict[str, tuple[Array, list[Array]]] = {}
         self.notes: dict[Any, Any] = {}
 

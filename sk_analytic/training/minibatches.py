@@ -70,7 +70,7 @@ def train(
             loss, gradient_norm = loop.epoch(epoch)
             state.epoch += 1
             state.flush_denormals()
-            monitor.history.learning_rates[epoch] = state.learning_rates
+            monitor.history.note_rates(epoch, state.learning_rates)
             predicting = eval_params(theta, optimizer, state)
             with noted(f"After epoch {epoch} (counted from 0)."):
                 if sample:
