@@ -3,6 +3,7 @@
 import ast
 import copy
 import inspect
+import math
 import pickle
 import textwrap
 from collections import namedtuple
@@ -425,7 +426,8 @@ def separate(optimizer, theta, gradients):
             if link.measures:
                 scales = map(theta.dtype.type, link.scales(now))
                 entries = link.measures(flow, before, *own.values(), *scales)
-                sums = tuple(float(np.sum(each)) for each in trace.as_tuple(entries))
+                total = norm if link.norms else np.sum
+                sums = tuple(float(total(each)) for each in trace.as_tuple(entries))
                 now.sums = sums if len(sums) > 1 else sums[0]
             numbers = map(theta.dtype.type, link.coefficients(now))
             results = link.formula(flow, before, *own.values(), *numbers)
@@ -438,6 +440,11 @@ def separate(optimizer, theta, gradients):
             theta = theta - theta.dtype.type(rate) * flow if is_gradient else flow
         path.append(theta)
     return path
+
+
+def norm(entries):
+    """The root of the sum of squares, in one pass."""
+    return math.sqrt(float(np.einsum("i,i->", entries, entries)))
 
 
 class Moment:

@@ -61,6 +61,9 @@ class Link(Scheduled):
     measures : callable or None
         Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the
         link gets as ``now.sums``. It costs one more pass over θ.
+    norms : bool
+        Whether the link gets the Euclidean norms of these arrays in place of their sums. They are right also if
+        a square is too large or too small for θ's dtype.
     passes : callable or None
         Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
     accepts_sparse_grads : bool
@@ -83,6 +86,7 @@ class Link(Scheduled):
     grows: str | None = None
     formula: Any
     measures: Any = None
+    norms = False
     passes: ClassVar[Callable[..., bool] | None] = None
 
     @property

@@ -36,7 +36,7 @@ class StepInfo:
     memory : dict
         The floats that the link declares in its ``memory``; may be written.
     sums : float or tuple of float
-        Sums of what ``measures`` returned.
+        Sums of what ``measures`` returned; norms, if the link says so.
     rate : float
         Learning rate of the rule that these blocks pass.
     """
