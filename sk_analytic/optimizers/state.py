@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout, read_leaf, require_apart
 from ..shared_memory import overlaps_itself
-from ..sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
+from ..sparse_gradients import SparseGradient, are_rows, is_sparse_gradient, read_sparse
 from ..trust import trusted
 from ..typing import Array, Shape
 
@@ -249,8 +249,10 @@ class State:
         return (array.copy() if array is self._theta or array.base is self.owner else array), ()
 
     def accept_sparse(self, gradient: SparseGradient) -> SparseGradient:
-        """Return a sparse gradient for a vector θ, as `read_sparse` reads it."""
+        """Return a sparse gradient for a vector θ as `read_sparse` makes it; raise if it does not fit."""
         block, where, shape, rows, values, _ = gradient
+        if values.dtype is self.dtype and values.shape == (rows.size, shape[1]) and are_rows(rows, shape[0]):
+            return gradient
         return read_sparse((rows, values), block, where, shape, self.dtype, self.names[block], "gradient")
 
     def read(self, theta: Any, apart: Collection[int] = ()) -> Array:
