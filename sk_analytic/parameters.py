@@ -326,6 +326,10 @@ class Parameters:
     def __reduce__(self) -> tuple[type[Parameters], tuple[Layout, Array]]:
         return Parameters, (self.layout, self.vector)
 
+    def to_read(self) -> Any:
+        """Return the user's structure of read-only views anew: what is done to its containers stays there."""
+        return self.layout.views(self.vector)
+
     def copy(self) -> Parameters:
         """Return the same values on a vector of their own."""
         return Parameters(self.layout, self.vector.copy())

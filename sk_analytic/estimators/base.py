@@ -82,10 +82,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     """Base of the four estimators; by itself it has no targets."""
 
     params_: Any  # in the user's structure
-    loss_curve_: list[float]
     loss_: float | None
     best_loss_: float | None
-    validation_scores_: list[float] | None
     best_validation_score_: float | None
     n_iter_: int
     n_steps_: int
@@ -502,7 +500,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
             return default_score(training.targets, training.objective, held_out)
-        score = score_by(self.scoring, self._as_fitted(training), training.objective, held_out)
+        score = score_by(self.scoring, self, training, held_out)
         with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
             warnings.simplefilter("ignore")  # a metric may well be undefined there
             score(training.theta)
@@ -517,11 +515,15 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.__dict__.update(_published(training, params))
         self.n_iter_ = max(1, training.history.n_iter)  # an epoch that was interrupted is one too
 
-    def _as_fitted(self, training: Training) -> Self:
-        """Return a copy as if it were fitted as far as training has come."""
-        view = copy.copy(self)
-        view.__dict__.update(_published(training, training.theta.structure))
-        return view
+    def _as_fitted(self, training: Training, theta: Parameters) -> Self:
+        """Return a copy as if it were fitted as far as training has come, whose own parameters are these from now on.
+
+        It has no state of the optimizer: trained further, it begins anew at these parameters.
+        """
+        twin = self._twin()
+        params = theta.layout.to_structure(theta.vector)
+        twin.__dict__.update(_published(training.copy(with_state=False), params))
+        return twin
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the attributes of a copy as if the fit had ended now, which can also go on with it."""
@@ -537,13 +539,42 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             # A full-batch method may begin a line search after its last iteration.
             sum(max_iter + isinstance(method, FullBatch) for method, max_iter in training.phases),
             given,
-            publish=lambda: self.__dict__.update(_published(training, training.theta.structure)),
+            publish=lambda: self.__dict__.update(_published(training, training.theta.to_read())),
             snapshot=lambda: self._snapshot(training),
             gradient=lambda: training.gradient(self.params_),
         )
         tasks.begin_fit()  # where one may refuse, before anything is published
         self._tasks = tasks
         return tasks
+
+    # What is read of the training; what the caller gets is a copy, or cannot be written to.
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The objective of each epoch."""
+        return list(self._trained("loss_curve_").history.loss_curve)
+
+    @property
+    def gradient_norm_curve_(self) -> list[float]:
+        """The norm of the gradient in each epoch."""
+        return list(self._trained("gradient_norm_curve_").history.gradient_norms)
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The score of the held-out samples after each epoch, or None."""
+        return list(self._trained("validation_scores_").history.validation_scores) or None
+
+    @property
+    def optimizer_state_(self) -> Any:
+        """The state of the optimizer, read-only; None for a full-batch method."""
+        state = self._trained("optimizer_state_").state
+        return None if state is None else state.snapshot()
+
+    def _trained(self, name: str) -> Training:
+        """The training from which an attribute is read."""
+        if "_training" not in self.__dict__:
+            raise AttributeError(f"This {type(self).__name__} is not fitted, so it has no {name}.")
+        return self._training
 
     @property
     def gradient_(self) -> Any:
@@ -649,6 +680,20 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return state
         return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
 
+    def __copy__(self) -> Self:
+        """Return an estimator with the same parameters, and, if it is fitted, with a training of its own."""
+        twin = self._twin()
+        if "_training" in twin.__dict__:
+            twin._training = self._training.copy()
+            twin.params_ = copy.deepcopy(self.params_)
+        return twin
+
+    def _twin(self) -> Self:
+        """Return an estimator with the same attributes."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__getstate__())
+        return twin
+
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
     # second.
 
@@ -671,11 +716,7 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
         "_training": training,
         "params_": params,
         "optimizer_": training.optimizer,
-        "optimizer_state_": training.state,
-        "loss_curve_": history.loss_curve,
-        "validation_scores_": history.validation_scores or None,
         "best_validation_score_": max(_numbers(history.validation_scores), default=None),
-        "gradient_norm_curve_": history.gradient_norms,
         "loss_": history.loss_curve[-1] if history.loss_curve else None,
         "best_loss_": min(_numbers(history.loss_curve), default=None),
         "n_iter_": history.n_iter,

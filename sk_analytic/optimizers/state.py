@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,9 @@ class LinkState:
     ) -> None:
         self.kind, self.blocks, self.slots, self.records, self.is_rule = kind, blocks, slots, records, is_rule
 
-    def snapshot(self) -> LinkState:
-        """Return what it remembers now, with slots that are read-only views."""
-        slots = {name: slot.view() for name, slot in self.slots.items()}
-        for view in slots.values():
-            view.flags.writeable = False
+    def copy(self, change: Callable[[Array], Array] = np.copy) -> LinkState:
+        """Return what it remembers now; ``change`` is made to each slot."""
+        slots = {name: change(slot) for name, slot in self.slots.items()}
         return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
     def __repr__(self) -> str:
@@ -173,11 +171,18 @@ class State:
         rates = {block: float(now.rate) for now, blocks in records for block in blocks}
         return {self.names[block]: rates[block] for block in sorted(rates)}
 
+    def copy(self) -> State:
+        """Return the state as it is now, which shares nothing with this one that is written."""
+        return self._twin(np.copy)
+
     def snapshot(self) -> State:
-        """Return the state as it is now; its slots are not copied, but read-only views, which go on changing."""
+        """Return the state as it is now, to be read: its slots are read-only views, which go on changing."""
+        return self._twin(_read_only)
+
+    def _twin(self, change: Callable[[Array], Array]) -> State:
         twin = copy.copy(self)
         twin.loss_curve = list(self.loss_curve)
-        twin.links = [link.snapshot() for link in self.links]
+        twin.links = [link.copy(change) for link in self.links]
         return twin
 
     def flush_denormals(self) -> None:
@@ -330,6 +335,12 @@ def _copy(sources: Iterable[Any], targets: Iterable[Any], apart: Collection[int]
     for block, (source, target) in enumerate(zip(sources, targets, strict=True)):
         if block not in apart:
             target[...] = source
+
+
+def _read_only(slot: Array) -> Array:
+    view = slot.view()
+    view.flags.writeable = False
+    return view
 
 
 def is_vector(theta: Any) -> bool:
