@@ -640,9 +640,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         columns = read_metadata(metadata, model.predictor.nameable, X.shape[0], model_params=given)
         shown = {name: read_only(column) for name, column in columns.items()}
         batch = Batch(read_only(X), shown, position=(training.seed, CALLABLE, 0, 0))
-        returned = model.bound_to(columns).predictions(self._read_params().structure, batch)
+        bound = model.bound_to(columns)
+        returned = bound.predictions(self._read_params().structure, batch)
+        bound.forget()
         prediction = training.targets.check_prediction(read_prediction(returned, batch.n))
-        converted: Array = prediction.astype(X.dtype, copy=False)
+        converted: Array = prediction.astype(X.dtype)  # a copy: it may be a view of X or of a parameter
         return converted
 
     def _read_params(self) -> Parameters:

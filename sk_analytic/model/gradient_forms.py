@@ -113,6 +113,7 @@ class Vjp(GradientForm):
         except Exception as error:
             note(error, "the pullback returned by vjp", pullback)
             raise
+        problem.model.gradient.require_unchanged("The pullback returned by vjp")
         return loss, problem.layout.unwrap(grads) if type(grads) is tuple else grads
 
 

@@ -356,6 +356,7 @@ class Training:
 
     def release(self) -> None:
         """Drop what belongs to `run` alone, the rows above all."""
+        self.objective.model.forget()
         self.method = self.rows = self.phase_start = None
 
     def __getstate__(self) -> dict[str, Any]:
