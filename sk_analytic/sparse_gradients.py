@@ -148,14 +148,14 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
             f"{role} is sparse, of shape {matrix.shape} and dtype {matrix.dtype}, in block {name!r}; expected real "
             f"floats of shape {shape}."
         )
-    entries = matrix.tocoo()
+    try:
+        entries = matrix.tocoo()
+    except ValueError as error:
+        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {error}.") from error
     row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
     column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)
-    try:
-        compact = coo_array((entries.data, (place, column)), shape=(rows.size, math.prod(shape[1:])))
-    except ValueError as error:
-        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {error}.") from error
+    compact = coo_array((entries.data, (place, column)), shape=(rows.size, math.prod(shape[1:])))
     return rows.astype(np.intp, copy=False), compact.toarray()
 
 

@@ -38,7 +38,7 @@ from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
-from ..parameters import Parameters
+from ..parameters import Parameters, require_apart
 from ..training.progress import Monitor
 from ..training.session import NotConverged, Training
 from ..typing import (
@@ -447,6 +447,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
+        require_apart(layout.names, layout.leaves(before.params), "params_")
         objective = problem.make_objective(self, model, first.columns, layout)
         settings = {"scored": scored, "incremental": incremental, "resume": before.resume, **known}
         return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)

@@ -69,6 +69,8 @@ class Receiver:
         Every name in its signature.
     wanted : tuple of str
         What it receives from the batch at each call.
+    watch : Watch
+        The containers that it is handed.
     metadata, nameable : frozenset of str
         Of these, the row-wise data beside y; and those that it would receive if they were there.
 
@@ -108,7 +110,7 @@ class Receiver:
     def _prepare(self) -> None:
         """Make what neither a copy nor a pickle shares: what it gets of model_params, and the way to call it."""
         self._fixed = {name: shown(value) for name, value in self._given.items()}
-        self._watch = Watch(self._fixed)
+        self.watch = Watch(self._fixed)
         self.call: Callable[[Any, Batch], Any]
         if self.role == "init":
             self.call = self._call_init
@@ -118,7 +120,7 @@ class Receiver:
             self.call = self._with_y() if self.wanted else self._with_rows()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("call", "_fixed", "_watch")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("call", "_fixed", "watch")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -140,18 +142,18 @@ class Receiver:
 
     def require_unchanged(self, who: str = "") -> None:
         """Raise if a dict or a list that it was handed last was written to; by itself, unless it was another."""
-        if not self._watch.is_intact():
+        if not self.watch.is_intact():
             who = who or f"The callable given as {self.role}"
-            raise ParameterStructureError(f"{who} wrote to {self._watch.change()} It is {describe(self.function)}.")
+            raise ParameterStructureError(f"{who} wrote to {self.watch.change()} It is {describe(self.function)}.")
 
     def forget(self) -> None:
         """Let go of the parameters that it was handed last."""
-        self._watch.forget()
+        self.watch.forget()
 
     # The ways to call it: most callables receive nothing by name, or y alone, and need no dict in each call.
 
     def _with_rows(self) -> Callable[[Any, Batch], Any]:
-        function, explain, watch, require_unchanged = self.function, self._explain, self._watch, self.require_unchanged
+        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
             if params is not watch.seen:
@@ -169,7 +171,7 @@ class Receiver:
         return call
 
     def _with_y(self) -> Callable[[Any, Batch], Any]:
-        function, explain, watch, require_unchanged = self.function, self._explain, self._watch, self.require_unchanged
+        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
             y = batch.columns["y"]
@@ -189,8 +191,8 @@ class Receiver:
 
     def _call_by_name(self, params: Any, batch: Batch) -> Any:
         received = self._received(batch)
-        if params is not self._watch.seen:
-            self._watch.see(params)
+        if params is not self.watch.seen:
+            self.watch.see(params)
         try:
             returned = self.function(params, batch.X, **received)
         except Exception as error:

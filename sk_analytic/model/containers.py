@@ -64,7 +64,10 @@ class Watch:
 
     def is_intact(self) -> bool:
         """Whether each container holds what it held."""
-        return all([*map(id, items)] == who for items, who in self.held)
+        for items, who in self.held:
+            if [*map(id, items)] != who:
+                return False
+        return True
 
     def change(self) -> str:
         """Say which container was written to, and what to do instead."""
