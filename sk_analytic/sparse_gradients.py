@@ -100,7 +100,7 @@ def read_sparse(
 
 def are_rows(rows: Array, n: int) -> bool:
     """Whether these are rows of a block of n, if they are in ascending order."""
-    return not rows.size or (rows.dtype == np.intp and bool(0 <= rows[0] and rows[-1] < n))
+    return not rows.size or (rows.dtype == np.intp and bool(rows[0] >= 0 and rows[-1] < n))
 
 
 def spread(vector: Array, gradients: Iterable[SparseGradient]) -> None:

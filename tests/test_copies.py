@@ -73,7 +73,9 @@ def test_what_is_done_to_one_does_not_change_the_other(settings, change, which):
         spoil(one)
     elif change == "fit":
         one.fit(X, Y)
-    elif "optimizer" in settings and not hasattr(settings["optimizer"], "learning_rate") or "early_stopping" in settings:
+    elif (
+        "optimizer" in settings and not hasattr(settings["optimizer"], "learning_rate") or "early_stopping" in settings
+    ):
         pytest.skip("has no partial_fit")
     else:
         one.partial_fit(X, Y)
@@ -84,7 +86,12 @@ def test_what_is_done_to_one_does_not_change_the_other(settings, change, which):
 def test_a_copy_goes_on_as_the_original_does(settings):
     """To the bit, as one from a pickle does: nothing is lost in copying."""
     original = made(**settings).fit(X, Y)
-    twins = [copy.copy(original), copy.deepcopy(original), pickle.loads(pickle.dumps(original)), copy.copy(copy.copy(original))]
+    twins = [
+        copy.copy(original),
+        copy.deepcopy(original),
+        pickle.loads(pickle.dumps(original)),
+        copy.copy(copy.copy(original)),
+    ]
     for model in (original, *twins):
         model.fit(X, Y)
     assert all(seen(twin) == seen(original) for twin in twins)

@@ -10,8 +10,19 @@ from scipy.sparse import csr_array
 
 from sk_analytic import AnalyticRegressor
 from sk_analytic.exceptions import ParameterStructureError
-from sk_analytic.optimizers import LARS, SGD, Adam, Chain, ClipBlockNorm, ClipNorm, DivideByNorm, DoG, NovoGrad, TrustRatio
-from sk_analytic.optimizers import use_engine
+from sk_analytic.optimizers import (
+    LARS,
+    SGD,
+    Adam,
+    Chain,
+    ClipBlockNorm,
+    ClipNorm,
+    DivideByNorm,
+    DoG,
+    NovoGrad,
+    TrustRatio,
+    use_engine,
+)
 from sk_analytic.optimizers.engine import numba_kernel
 from sk_analytic.optimizers.engine.numpy_kernel import norm_of
 from sk_analytic.parameters import Layout
@@ -106,7 +117,9 @@ def test_what_is_no_gradient_is_refused_before_anything_is_written(way, engine, 
         state, update = way(optimizer, theta)
     for _ in range(3):
         before, values = kept_of(state), theta.copy()
-        with pytest.raises(ParameterStructureError, match="^gradient has .*" if way is as_array else f"^gradient has {message}"):
+        with pytest.raises(
+            ParameterStructureError, match="^gradient has .*" if way is as_array else f"^gradient has {message}"
+        ):
             update(bad)
         assert_kept(state, before)
         assert_array_equal(theta, values)

@@ -1044,6 +1044,15 @@ def test_a_leaf_that_cannot_be_written(bad, message):
     assert state.step == 0
 
 
+@pytest.mark.parametrize("leaf", [2, np.arange(2), np.ones(2, bool)], ids=repr)
+def test_a_leaf_that_is_no_float_is_refused_at_init(leaf):
+    """By name: it is no parameter."""
+    with pytest.raises(
+        ParameterStructureError, match="theta has dtype .* in block 'k'; .* keep it out of the parameters"
+    ):
+        Adam().init({"W": np.ones(2), "k": leaf})
+
+
 @pytest.mark.parametrize(
     ("grads", "message"),
     [
@@ -1066,9 +1075,7 @@ def test_vectors_are_looked_at_too():
     """Shape, dtype and writability of θ and the shape of the gradient, before anything has changed."""
     theta = np.ones(3)
     state = Adam().init(theta)
-    with pytest.raises(
-        ParameterStructureError, match=r"gradient has shape \(1,\); expected \(3,\)."
-    ):
+    with pytest.raises(ParameterStructureError, match=r"gradient has shape \(1,\); expected \(3,\)."):
         Adam().update(state, theta, np.ones(1))
     with pytest.raises(ParameterStructureError, match=r"theta is an array of shape \(4,\)"):
         Adam().update(state, np.ones(4), np.ones(4))

@@ -76,7 +76,9 @@ def test_what_cannot_be_tied_passes():
 
 
 @pytest.mark.parametrize(
-    "array", [as_strided(np.zeros(1), (3,), (0,)), sliding_window_view(np.zeros(5), 3, writeable=True)], ids=["0", "rolled"]
+    "array",
+    [as_strided(np.zeros(1), (3,), (0,)), sliding_window_view(np.zeros(5), 3, writeable=True)],
+    ids=["0", "rolled"],
 )
 def test_an_array_that_repeats_its_own_entries_is_found(array):
     """It is tied with itself, as long as it can be written to."""
@@ -107,7 +109,9 @@ def test_the_time_is_that_of_sorting(n):
 def test_init_of_an_optimizer_names_both_blocks(pick):
     """The message says what to do, copy or tie in the model."""
     a, b = tied(pick)
-    with pytest.raises(ParameterStructureError, match="theta has blocks 'a' and 'x.b' that share memory. .* a copy. To tie"):
+    with pytest.raises(
+        ParameterStructureError, match="theta has blocks 'a' and 'x.b' that share memory. .* a copy. To tie"
+    ):
         Adam().init({"a": a, "x": {"b": b}})
 
 
@@ -143,7 +147,9 @@ def test_parts_of_one_array_are_trained_each_by_its_gradient(pick):
         assert_array_equal(leaf, copied)
 
 
-@pytest.mark.parametrize("look", [lambda theta: theta, lambda theta: theta[::-1], lambda theta: theta[:]], ids=["θ", "turned", "view"])
+@pytest.mark.parametrize(
+    "look", [lambda theta: theta, lambda theta: theta[::-1], lambda theta: theta[:]], ids=["θ", "turned", "view"]
+)
 @pytest.mark.parametrize("n", [5, 40_000])
 def test_a_gradient_in_the_memory_of_theta_is_read_as_it_was(look, n):
     """x is the gradient of x²/2: a step of which a part is written does not change the rest of it."""
@@ -174,7 +180,9 @@ def test_init_of_an_estimator_names_both_blocks(make, optimizer):
     """It lays each block out for itself, so that the tie would be lost in silence."""
     w = np.zeros(3)
     model = AnalyticRegressor(forward, gradient, make({"a": w, "b": w}), optimizer=optimizer)
-    with pytest.raises(ParameterStructureError, match="init has blocks 'a' and 'b' that share memory. .*one of them a copy"):
+    with pytest.raises(
+        ParameterStructureError, match="init has blocks 'a' and 'b' that share memory. .*one of them a copy"
+    ):
         model.fit(X, Y)
 
 

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, DType
-from .numpy_kernel import PIECE, Kernel, NumpyEngine, norm_of, pieces_of, sum_of
 from .links import total
+from .numpy_kernel import PIECE, Kernel, NumpyEngine, norm_of, pieces_of, sum_of
 from .trace import Call, Operations, copied, where
 
 ENGINES = ("auto", "numpy", "numba")

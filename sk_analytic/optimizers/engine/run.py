@@ -165,7 +165,9 @@ class Run:
         """Make the program of the blocks that have a gradient, some of them in some rows only."""
         absent = frozenset(missing)
         if unknown := absent.difference(range(len(self._chains))):
-            raise ParameterStructureError(f"missing has block {min(unknown)}; theta has blocks 0 to {len(self._chains) - 1}.")
+            raise ParameterStructureError(
+                f"missing has block {min(unknown)}; theta has blocks 0 to {len(self._chains) - 1}."
+            )
         chains = {
             block: _until_closed(chain, closed, block) if closed else chain
             for block, chain in enumerate(self._chains)
