@@ -508,8 +508,8 @@ def _dtype_hint(kind: str, is_gradient: bool) -> str:
     """What to do about a dtype of some kind."""
     if kind in "iub" and not is_gradient:
         return (
-            " If it is trained, write a float: 0.0, or astype(float). If it is a setting, such as a degree or an index, "
-            "keep it out of the parameters: an estimator takes it as model_params."
+            " If it is trained, write a float: 0.0, or astype(float). If it is a setting, such as a degree or an "
+            "index, keep it out of the parameters: an estimator takes it as model_params."
         )
     return {
         "c": " Take the real part if the imaginary one is zero.",

@@ -266,7 +266,7 @@ def test_the_fitted_estimator_is_as_if_the_fit_had_ended_there(cls, settings):
 
 @needs_callbacks
 def test_the_snapshot_is_made_only_if_asked_for_and_shares_nothing(monkeypatch):
-    """Slots of the optimizer are copied too, and cannot be written to; training the snapshot leaves the fit as it is."""
+    """Slots of the optimizer are copied too and cannot be written to; training the snapshot leaves the fit as it is."""
     plain = make().fit(X, Y)
     monkeypatch.setattr(AnalyticRegressor, "_snapshot", None)
     log, monitor = LearningRateLog(), GradientMonitor()

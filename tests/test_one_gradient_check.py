@@ -247,7 +247,7 @@ SCALES = [
 @pytest.mark.parametrize(("dtype", "scale"), SCALES)
 @ENGINES
 def test_a_step_by_norm_does_not_depend_on_the_scale_of_the_gradient(make, clips, dtype, scale, engine):
-    """What divides by a norm takes the same step at any scale, though the squares overflow, or vanish; nobody is warned.
+    """What divides by a norm takes the same step at any scale, though squares overflow, or vanish; nobody is warned.
 
     Clipping does so for a norm above the bound; one below is left alone.
     """

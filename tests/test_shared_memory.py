@@ -39,7 +39,7 @@ TIED = {
 }
 APART = {
     "split": lambda W: np.split(W.reshape(-1), 3),
-    "rows": lambda W: tuple(W),
+    "rows": tuple,
     "columns": lambda W: tuple(W.T),
     "a checkerboard": lambda W: (W[::2, ::2], W[1::2, 1::2]),
     "odd and even": lambda W: (W.reshape(-1)[::2], W.reshape(-1)[1::2]),

@@ -162,7 +162,7 @@ class Optimizer:
         ----------
         theta : ndarray of shape (size,) or structure of arrays
             A dict, tuple, list, named tuple or nested structure of float arrays of one dtype, or one
-            array. Each leaf must be writable: `update` works in place.
+            array. Each leaf must be writable, and share no memory with another: `update` works in place.
         blocks : Layout, default=None
             ``names`` and ``slices`` of the blocks of a vector, which otherwise is one block.
 
@@ -177,7 +177,7 @@ class Optimizer:
         TypeError
             For a link whose ``formula`` or ``measures`` is a bound method.
         ParameterStructureError
-            For a leaf that cannot be updated in place.
+            For a leaf that cannot be updated in place, and for two that share memory.
         """
         state, vector = State.of(theta, blocks)
         state._run = Run(self, state, vector)
@@ -209,6 +209,11 @@ class Optimizer:
         sparse_grads : tuple of SparseGradient, default=()
             For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
             blocks is not read.
+
+        Raises
+        ------
+        ParameterStructureError
+            For a gradient that does not fit, and for leaves of ``theta`` that cannot be updated. Nothing is written then.
         """
         try:
             optimizer, bound_to, step = state._bound

@@ -135,6 +135,8 @@ class State:
         pickled nor needed.
     """
 
+    _leaves: list[Any]
+
     def __init__(
         self, names: Iterable[str], slices: Iterable[slice], size: int, dtype: DTypeLike, layout: Layout | Any = None
     ) -> None:
@@ -315,7 +317,7 @@ class State:
         self._engine: Any = None
         self.unbind()
         self._theta = None
-        self._leaves: list[Any] = []  # those that were found not to share memory
+        self._leaves = []  # those that were found not to share memory
         self._buffers: dict[str, tuple[Array, list[Array]]] = {}
         self.notes: dict[Any, Any] = {}
 

@@ -338,7 +338,7 @@ class Training:
         return twin
 
     def snapshot(self) -> tuple[Training, Parameters]:
-        """Return a copy as if the run had ended now, and could go on, with a copy of the parameters it would publish."""
+        """Return a copy as if the run had ended now and could go on, and a copy of the parameters it would publish."""
         evaluated = self.eval_params()
         twin = self.copy()
         twin._goes_on = True
