@@ -213,7 +213,8 @@ class Optimizer:
         Raises
         ------
         ParameterStructureError
-            For a gradient that does not fit, and for leaves of ``theta`` that cannot be updated. Nothing is written then.
+            For a gradient that does not fit, and for leaves of ``theta`` that cannot be updated. Then nothing is
+            written.
         """
         try:
             optimizer, bound_to, step = state._bound
