@@ -224,8 +224,9 @@ class Objective:
                 self._gradient[where] *= 1 / batch.n
             sparse_grads = tuple(gradient.times(1 / batch.n) for gradient in sparse_grads)
         if sparse_grads:
-            sparse_grads = tuple(g for g in sparse_grads if g.block not in self.fixed and g.block not in self.numerical)
-            penalized = [index for index, _ in self.penalties]
+            others = {*self.fixed, *self.numerical}
+            sparse_grads = tuple(g for g in sparse_grads if g.block not in others)
+            penalized = {index for index, _ in self.penalties}
             spread(self._gradient, (g for g in sparse_grads if g.block in penalized))
             sparse_grads = tuple(g for g in sparse_grads if g.block not in penalized)
         if self.numerical:
@@ -240,7 +241,8 @@ class Objective:
         """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
         for index in set(self.numerical).difference(self.fixed):
             self._gradient[self.layout.slices[index]] = self.differences(self.loss_of, theta, batch, index)
-        return tuple(index for index in missing if index not in self.numerical)
+        filled = set(self.numerical)
+        return tuple(index for index in missing if index not in filled)
 
     def differences(self, function: Callable[[Any, Batch], Any], theta: Parameters, batch: Batch, index: int) -> Array:
         """Return central differences of ``function(params, batch)`` by the entries of a block, a row for each."""
@@ -288,13 +290,13 @@ class Objective:
         loss, gradient, _, missing, _ = contribution
         if not self.penalties:
             return loss, gradient
-        penalty = 0.0
+        penalty, absent = 0.0, set(missing)
         for index, alpha in self.penalties:
             where = self.layout.slices[index]
             block = theta.vector[where]
             slope = alpha * block
             penalty += float(slope.dot(block))
-            if index not in missing:
+            if index not in absent:
                 gradient[where] += slope
         return None if loss is None else loss + 0.5 * penalty, gradient
 

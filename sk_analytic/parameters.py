@@ -11,6 +11,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from .exceptions import ParameterStructureError
 from .model.gradient_forms import GRADIENT_FORMS
+from .shared_memory import shared_by
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .trust import trusted
 from .typing import Array, Grads, Params, Shape
@@ -65,6 +67,9 @@ class Layout:
         branches = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, tuple | list) else [None]
         self._is_flat = all(type(branch) is int for branch in branches)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_by_prefix"}
+
     @classmethod
     def of(cls, structure: Params, dtype: DTypeLike | None = None, role: str = "params") -> Layout:
         """Return the layout of a parameter structure.
@@ -72,7 +77,7 @@ class Layout:
         Parameters
         ----------
         structure : dict, tuple, list, named tuple or array
-            Leaves are float arrays or numbers.
+            Leaves are float arrays or floats.
         dtype : dtype, default=None
             Of the vector; by default float32 if every leaf is, else float64.
         role : str, default="params"
@@ -85,15 +90,18 @@ class Layout:
         Raises
         ------
         ParameterStructureError
-            For a leaf that is no real number or array of them, and for a structure without any.
+            For a leaf that is no real float or array of them, for leaves that share memory, and for a structure
+            without any.
         """
-        found: list[tuple[str, np.ndarray, bool]] = []
+        found: list[tuple[str, np.ndarray, Any]] = []
         tree = _grow(structure, (), found, role)
         if not sum(array.size for _, array, _ in found):
             raise ParameterStructureError(f"The parameters hold no numbers at all; got {structure!r}.")
-        names, arrays, scalars = zip(*found, strict=True)
+        names, arrays, leaves = zip(*found, strict=True)
         if len(set(names)) < len(names):
             raise ParameterStructureError(f"Two blocks of the parameters have the same name: {', '.join(names)}.")
+        require_apart(names, leaves, role)
+        scalars = tuple(not hasattr(leaf, "shape") or isinstance(leaf, np.generic) for leaf in leaves)
         if dtype is None:
             narrow = all(array.dtype == np.float32 for array in arrays)
             dtype = np.float32 if narrow else np.float64
@@ -137,13 +145,13 @@ class Layout:
     def flatten(self, structure: Params, role: str = "params") -> Array:
         """Return a new vector with the values of a structure.
 
-        Whole numbers are accepted; a block that is missing or holds what is not finite is an error.
+        A block that is missing, or holds what is not a float or not finite, is an error.
         """
         vector = np.empty(self.size, self.dtype)
         blocks = self.blocks(vector)
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
             for index, leaf in enumerate(self.leaves(structure, role)):
-                blocks[index][...] = self._checked(leaf, index, role, kinds="fiub")
+                blocks[index][...] = self._checked(leaf, index, role)
         if not np.isfinite(vector).all():
             name = next(name for name, block in zip(self.names, blocks, strict=True) if not np.isfinite(block).all())
             raise ParameterStructureError(f"{role} has values that are not finite in block {name!r} (as {self.dtype}).")
@@ -214,39 +222,28 @@ class Layout:
         self, grads: Grads, blocks: Sequence[Array], role: str
     ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
         """Write a gradient leaf by leaf; return the blocks that have none, and those given by rows."""
-        missing: tuple[int, ...] = ()
-        sparse_grads: tuple[SparseGradient, ...] = ()
+        missing: list[int] = []
+        sparse_grads: list[SparseGradient] = []
         for index, leaf in enumerate(self.leaves(grads, role)):
             block = blocks[index]
             if leaf is None:
-                missing += (index,)
+                missing.append(index)
                 leaf = 0.0
             elif is_sparse_gradient(leaf):
-                sparse_grads += (self.read_sparse(leaf, index, role),)
+                sparse_grads.append(self.read_sparse(leaf, index, role))
                 continue
             else:
                 leaf = self._checked(leaf, index, role)
             block[...] = leaf
-        return missing, sparse_grads
+        return tuple(missing), tuple(sparse_grads)
 
     def read_sparse(self, leaf: Any, index: int, role: str = "gradient") -> SparseGradient:
         """Return a leaf of a gradient that speaks of some rows of its block."""
         return read_sparse(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
-    def _checked(self, leaf: object, index: int, role: str, kinds: str = "f", shape: Shape | None = None) -> Array:
+    def _checked(self, leaf: object, index: int, role: str, shape: Shape | None = None) -> Array:
         """Return a leaf as an array, or raise the error that names its block."""
-        name, shape = self.names[index], self.shapes[index] if shape is None else shape
-        array = _as_array(leaf, name, role)
-        if array.dtype.kind not in kinds:
-            raise ParameterStructureError(
-                f"{role} has dtype {array.dtype} in block {name!r}; real floats are needed.{_dtype_hint(array)}"
-            )
-        if array.shape != shape:
-            raise ParameterStructureError(
-                f"{role} has shape {array.shape} in block {name!r}; expected {shape}."
-                f"{_shape_hint(array.shape, shape, role)}"
-            )
-        return array
+        return read_leaf(leaf, self.names[index], self.shapes[index] if shape is None else shape, role)
 
     def stacked(self, structure: Grads, leading: Shape, role: str = "jacobian") -> list[Array | None]:
         """Return the leaves of a structure whose leaves have ``leading`` axes before their block's own."""
@@ -281,14 +278,18 @@ class Layout:
             raise TypeError(f"{argument} must be the name of a block or several of them; got {names!r}.")
         found = set()
         for name in names:
-            matching = [i for i, n in enumerate(self.names) if n == str(name) or n.startswith(f"{name}.")]
-            if not matching:
+            matching = self._by_prefix.get(str(name))
+            if matching is None:
                 raise ParameterStructureError(
                     f"{argument} names the block {name!r}, which does not exist."
                     f"{nearest(name, self.names)} There are: {', '.join(self.names)}."
                 )
             found.update(matching)
         return tuple(sorted(found))
+
+    @cached_property
+    def _by_prefix(self) -> dict[str, list[int]]:
+        return by_prefix(self.names)
 
     def unwrap(self, grads: Any) -> Any:
         """Undo the 1-tuple around a pullback's result, as ``jax.vjp`` returns it."""
@@ -325,6 +326,10 @@ class Parameters:
     def __reduce__(self) -> tuple[type[Parameters], tuple[Layout, Array]]:
         return Parameters, (self.layout, self.vector)
 
+    def to_read(self) -> Any:
+        """Return the user's structure of read-only views anew: what is done to its containers stays there."""
+        return self.layout.views(self.vector)
+
     def copy(self) -> Parameters:
         """Return the same values on a vector of their own."""
         return Parameters(self.layout, self.vector.copy())
@@ -348,7 +353,17 @@ def _keys(node: Any) -> Iterable[Any]:
     return node._fields if _is_namedtuple(node) else range(len(node))
 
 
-def _grow(node: Any, path: tuple[Any, ...], found: list[tuple[str, Array, bool]], role: str) -> Tree:
+def by_prefix(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the positions of the blocks for which a name stands: its own, or what precedes a dot in theirs."""
+    found: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        dots = [place for place, character in enumerate(name) if character == "."]
+        for end in (*dots, len(name)):
+            found.setdefault(name[:end], []).append(position)
+    return found
+
+
+def _grow(node: Any, path: tuple[Any, ...], found: list[tuple[str, Array, Any]], role: str) -> Tree:
     """Build the tree of block indices; what is met at the leaves goes to ``found``."""
     if isinstance(node, Mapping):
         return {key: _grow(child, (*path, key), found, role) for key, child in node.items()}
@@ -356,11 +371,8 @@ def _grow(node: Any, path: tuple[Any, ...], found: list[tuple[str, Array, bool]]
         return _rebuild(node, [_grow(c, (*path, k), found, role) for k, c in zip(_keys(node), node, strict=True)])
     name = ".".join(map(str, path)) or ROOT
     array = _as_array(node, name, role)
-    if array.dtype.kind not in "fiub":
-        raise ParameterStructureError(
-            f"{role} has dtype {array.dtype} in block {name!r}; real numbers are needed.{_dtype_hint(array)}"
-        )
-    found.append((name, array, not hasattr(node, "shape") or isinstance(node, np.generic)))
+    _require_floats(array, name, role)
+    found.append((name, array, node))
     return len(found) - 1
 
 
@@ -434,34 +446,90 @@ def _kind(node: Any) -> str:
     return "None" if node is None else f"of type {type(node).__name__}"
 
 
-def _as_array(leaf: object, name: str, role: str) -> Array:
-    if leaf is None:
-        raise ParameterStructureError(f"{role} has None in block {name!r}; a float array or a float is needed.")
-    if isinstance(leaf, Mapping | tuple | list):
+def read_leaf(leaf: object, name: str, shape: Shape, role: str) -> Array:
+    """Return a leaf of a gradient, or of θ, as an array of real floats of the block's shape.
+
+    Parameters
+    ----------
+    leaf : object
+    name : str
+        Of the block, for messages; empty where θ is a vector.
+    shape : tuple of int
+        Of the block.
+    role : str
+        Whose leaf it is, for messages.
+
+    Returns
+    -------
+    array : ndarray
+        Of any precision.
+
+    Raises
+    ------
+    ParameterStructureError
+        For whole numbers, truth values, complex numbers, objects, None, and another shape.
+    """
+    array = _as_array(leaf, name, role)
+    _require_floats(array, name, role)
+    if array.shape != shape:
         raise ParameterStructureError(
-            f"{role} has a {type(leaf).__name__} in block {name!r}; a float array or a float is needed."
-        )
-    try:
-        array = np.asarray(leaf)
-    except Exception as error:
-        raise ParameterStructureError(
-            f"{role} has a {type(leaf).__name__} in block {name!r} that is no array: {error}"
-        ) from error
-    if array.dtype.kind == "O" and not isinstance(leaf, np.ndarray):
-        raise ParameterStructureError(
-            f"{role} has a {type(leaf).__name__} in block {name!r}; a float array or a float is needed."
+            f"{role} has shape {array.shape}{_in_block(name)}; expected {shape}.{_shape_hint(array.shape, shape, role)}"
         )
     return array
 
 
-def _dtype_hint(array: Array) -> str:
+def _as_array(leaf: object, name: str, role: str) -> Array:
+    kind = "None" if leaf is None else f"a {type(leaf).__name__}"
+    is_structure = isinstance(leaf, Mapping | tuple | list if name else Mapping)  # a vector may be a list
+    if leaf is None or is_structure:
+        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)}; a float array or a float is needed.")
+    try:
+        array = np.asarray(leaf)
+    except Exception as error:
+        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)} that is no array: {error}") from error
+    if array.dtype.kind == "O" and not isinstance(leaf, np.ndarray):
+        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)}; a float array or a float is needed.")
+    return array
+
+
+def _require_floats(array: Array, name: str, role: str) -> None:
+    if array.dtype.kind != "f":
+        raise ParameterStructureError(
+            f"{role} has dtype {array.dtype}{_in_block(name)}; real floats are needed."
+            f"{_dtype_hint(array.dtype.kind, role in GRADIENT_FORMS)}"
+        )
+
+
+def _in_block(name: str) -> str:
+    return f" in block {name!r}" if name else ""
+
+
+def _dtype_hint(kind: str, is_gradient: bool) -> str:
+    """What to do about a dtype of some kind."""
+    if kind in "iub" and not is_gradient:
+        return (
+            " If it is trained, write a float: 0.0, or astype(float). If it is a setting, such as a degree or an "
+            "index, keep it out of the parameters: an estimator takes it as model_params."
+        )
     return {
         "c": " Take the real part if the imaginary one is zero.",
         "O": " An object array often comes from rows of different lengths.",
         "i": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
         "u": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
         "b": " Convert it with astype(float) if True stands for 1.",
-    }.get(array.dtype.kind, "")
+    }.get(kind, "")
+
+
+def require_apart(names: Sequence[str], leaves: Iterable[Any], role: str) -> None:
+    """Raise if two blocks share memory: a step of one would be lost in that of the other."""
+    pair = shared_by(leaves)
+    if pair is None:
+        return
+    a, b = (names[position] for position in pair)
+    cure = "Give one of them a copy. To tie weights, keep one block and use it in both places: its gradient is the sum."
+    if a == b:
+        raise ParameterStructureError(f"{role} has several entries in one place of memory{_in_block(a)}. Pass a copy.")
+    raise ParameterStructureError(f"{role} has blocks {a!r} and {b!r} that share memory. {cure}")
 
 
 def listed_shapes(shapes: Mapping[str, Shape]) -> str:

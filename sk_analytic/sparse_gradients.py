@@ -98,6 +98,11 @@ def read_sparse(
     return SparseGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
 
 
+def are_rows(rows: Array, n: int) -> bool:
+    """Whether these are rows of a block of n, if they are in ascending order."""
+    return not rows.size or (rows.dtype == np.intp and bool(rows[0] >= 0 and rows[-1] < n))
+
+
 def spread(vector: Array, gradients: Iterable[SparseGradient]) -> None:
     """Write row gradients into a gradient of all of θ: zeros in their blocks, but in these rows."""
     for gradient in gradients:
@@ -143,7 +148,10 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
             f"{role} is sparse, of shape {matrix.shape} and dtype {matrix.dtype}, in block {name!r}; expected real "
             f"floats of shape {shape}."
         )
-    entries = matrix.tocoo()
+    try:
+        entries = matrix.tocoo()
+    except ValueError as error:
+        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {error}.") from error
     row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
     column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)

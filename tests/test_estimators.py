@@ -683,7 +683,7 @@ def test_python_floats_stay_python_floats(optimizer):
         residual = forward(params, X) - y
         return float(residual @ X[:, 0] / len(X)), float(residual.mean())
 
-    fitted = begun(AnalyticRegressor(forward, gradient, init=(1.0, 0)), X, Y, optimizer=optimizer)
+    fitted = begun(AnalyticRegressor(forward, gradient, init=(1.0, 0.0)), X, Y, optimizer=optimizer)
     assert {type(leaf) for leaf in fitted.params_} == {float}
 
 

@@ -105,7 +105,10 @@ def test_model_parameters_reach_those_who_name_them(role):
     def function(*_, n_hidden=3, table, other="default"):
         return n_hidden, table, other
 
-    assert receive(role, function, model_params={"n_hidden": 5, "table": table, "unknown": 1}) == (5, table, "default")
+    n_hidden, got, other = receive(role, function, model_params={"n_hidden": 5, "table": table, "unknown": 1})
+    assert (n_hidden, other) == (5, "default")
+    assert np.shares_memory(got, table)
+    assert not got.flags.writeable
 
 
 @EVERY_FORM

@@ -35,7 +35,6 @@ STRUCTURES = {
     "dict of floats": ({"height": 1.5, "rate": -2.0}, ["height", "rate"]),
     "dict with a float": ({"coef": arange(4), "intercept": 0.5}, ["coef", "intercept"]),
     "dict with numpy scalars": ({"a": np.float64(2.5), "b": np.array(3.5)}, ["a", "b"]),
-    "dict with whole numbers": ({"a": 2, "b": np.arange(3)}, ["a", "b"]),
     "dict with keys that are numbers": ({0: arange(2), 1: 0.5}, ["0", "1"]),
     "ordered dict": (collections.OrderedDict(b=arange(2), a=arange(3)), ["b", "a"]),
     "read-only mapping": (types.MappingProxyType({"b": arange(2), "a": 1.0}), ["b", "a"]),
@@ -194,7 +193,7 @@ def test_the_users_structure_is_not_written(structure, names):
         ({"a": np.ones(2, np.float32), "b": 1.0}, np.float64),
         (np.float32(1), np.float32),
         ({"a": np.ones(2, np.float16)}, np.float64),
-        ({"a": 1}, np.float64),
+        ({"a": 1.0}, np.float64),
     ],
 )
 def test_dtype_is_single_only_if_every_leaf_is(structure, dtype):
@@ -507,8 +506,20 @@ WRONG_STARTS = {
     "None": (None, "params has None in block 'params'"),
     "a block None": ({"W": arange(2), "b": None}, "params has None in block 'b'; a float array or a float is needed"),
     "nested None": ({"x": [1.0, None]}, "params has None in block 'x.1'"),
-    "a string": ({"W": "uniform"}, "params has dtype <U7 in block 'W'; real numbers are needed.$"),
+    "a string": ({"W": "uniform"}, "params has dtype <U7 in block 'W'; real floats are needed.$"),
     "complex": ({"W": 1j * arange(2)}, "params has dtype complex128 in block 'W'; .* Take the real part"),
+    "a whole number": (
+        {"W": arange(2), "degree": 2},
+        "dtype int64 in block 'degree'; .* write a float: 0.0, .* model_params",
+    ),
+    "a zero": (
+        {"x": [{"b": 0}]},
+        "dtype int64 in block 'x.0.b'; real floats are needed. If it is trained, write a float",
+    ),
+    "an index": (np.arange(3), "dtype int64 in block 'params'; .* a degree or an index, keep it out of the parameters"),
+    "small numbers": ({"W": np.ones(2, np.uint8)}, "dtype uint8 in block 'W'; .* astype"),
+    "a truth value": ({"W": arange(2), "bias": True}, "dtype bool in block 'bias'; real floats are needed. If it is"),
+    "a mask": ({"mask": np.ones(2, bool)}, "dtype bool in block 'mask'; real floats are needed. If it is trained"),
     "ragged": ({"W": np.array([[1.0], [1.0, 2.0]], object)}, "dtype object in block 'W'; .* rows of different lengths"),
     "a function": ({"W": np.zeros}, "params has a builtin_function_or_method in block 'W'; a float array or"),
     "an object": (object(), "params has a object in block 'params'; a float array or a float is needed"),
@@ -538,6 +549,16 @@ def test_starting_values_that_are_not_finite_are_refused_by_block(value, block):
     layout.blocks(vector)[layout.names.index(block)][...] = value
     with pytest.raises(ParameterStructureError, match=f"^init has values that are not finite in block '{block}'"):
         layout.flatten(layout.views(vector), "init")
+
+
+@pytest.mark.parametrize("leaf", [2, True, np.int8(2), np.arange(2), np.ones(2, bool)], ids=repr)
+def test_whole_numbers_and_truth_values_never_become_floats(leaf):
+    """Neither where a structure begins nor where its values are read later; the message names who, block and cure."""
+    good = np.ones(np.shape(leaf))
+    layout = Layout.of({"a": 1.0, "b": good})
+    for read in (lambda s: Layout.of(s, role="params_"), lambda s: layout.flatten(s, "params_")):
+        with pytest.raises(ParameterStructureError, match=r"^params_ has dtype \w+ in block 'b'; .* astype\(float\)"):
+            read({"a": 1.0, "b": leaf})
 
 
 def test_starting_values_too_large_for_the_dtype_are_refused():
@@ -577,8 +598,8 @@ def test_stacked_leaves_have_leading_axes():
 )
 def test_a_name_or_a_dotted_prefix_finds_its_blocks(names, indices):
     """Indices come in block order and once each, however the names are given."""
-    layer = Dense(arange(2, 2), arange(2))
-    assert Layout.of({"layers": [layer, layer], "scale": 1.0}).indices(names, "fixed") == indices
+    layers = [Dense(arange(2, 2), arange(2)) for _ in range(2)]
+    assert Layout.of({"layers": layers, "scale": 1.0}).indices(names, "fixed") == indices
 
 
 @pytest.mark.parametrize("name", [1, "1", [1], [np.int64(1)], np.int64(1)], ids=repr)

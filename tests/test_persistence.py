@@ -714,7 +714,7 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in block 'W'"):
         load_params(path, like={"W": np.ones(2)})
     np.savez(path, W=np.array(["a"]))
-    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real numbers are needed"):
+    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real floats are needed"):
         load_params(path)
     np.savez(path, W=np.array([print, None]))
     with pytest.raises(ValueError, match="is no .npz file of plain arrays"):
@@ -829,8 +829,11 @@ def test_every_damage_is_a_value_error_that_names_the_file(ending, tmp_path):
 def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
     """Compressed members are read; members that are no arrays, or there twice, are not passed over."""
     path = tmp_path / "params.npz"
-    np.savez_compressed(path, W=np.arange(3.0), n=np.arange(2))
-    assert {name: array.tolist() for name, array in load_params(path).items()} == {"W": [0.0, 1.0, 2.0], "n": [0, 1]}
+    np.savez_compressed(path, W=np.arange(3.0), n=np.arange(2.0))
+    assert {name: array.tolist() for name, array in load_params(path).items()} == {
+        "W": [0.0, 1.0, 2.0],
+        "n": [0.0, 1.0],
+    }
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("readme", "text")
     with pytest.raises(ValueError, match=r"params\.npz is no \.npz file .*'readme' is no array"):

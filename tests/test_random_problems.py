@@ -485,7 +485,7 @@ class Problem:
         y = self.case.draw(rng, self.model.predict(self.start, X))
         self.y = y if y is None or y.dtype.kind == "i" else y.astype(dtype)
         self.offset = rng.normal(size=self.n) if self.model in (Line, Net) and not self.k and rng.integers(2) else None
-        weights = [None, None, rng.uniform(0.2, 2, self.n), rng.integers(0, 3, self.n).astype(float)]
+        weights = [None, None, rng.uniform(0.2, 2, self.n), rng.integers(1, 4, self.n).astype(float)]
         self.weight = weights[rng.integers(4)]
 
     def draw_blocks(self):

@@ -42,7 +42,7 @@ from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
-from ..parameters import Parameters
+from ..parameters import Parameters, require_apart
 from ..training.interrupts import Interrupts
 from ..training.progress import Monitor
 from ..training.session import NotConverged, Training
@@ -87,9 +87,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     """Base of the four estimators; by itself it has no targets."""
 
     params_: Any  # in the user's structure
-    loss_curve_: list[float]
     loss_: float | None
-    validation_scores_: list[float] | None
     n_iter_: int
     n_steps_: int
     gradient_report_: GradientReport
@@ -363,7 +361,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     self.__dict__.pop(name, None)
                 if "_training" in self.__dict__:
                     self._training.release()
-                    self._training.history.unpack()
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
         return self
@@ -490,6 +487,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
+        require_apart(layout.names, layout.leaves(before.params), "params_")
         objective = problem.make_objective(self, model, first.columns, layout)
         settings = {"incremental": incremental, "resume": before.resume, **known}
         return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
@@ -560,7 +558,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
             return default_score(training.targets, training.objective, held_out)
-        score = score_by(self.scoring, self._as_fitted(training), training.objective, held_out)
+        score = score_by(self.scoring, self, training, held_out)
         with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
             warnings.simplefilter("ignore")  # a metric may well be undefined there
             score(training.theta)
@@ -575,26 +573,20 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.__dict__.update(_published(training, params))
         self.n_iter_ = max(1, training.history.n_iter)  # an epoch that was interrupted is one too
 
-    def _as_fitted(self, training: Training) -> Self:
-        """Return a copy as if it were fitted as far as training has come."""
-        view = copy.copy(self)
-        view.__dict__.update(_published(training, training.theta.structure))
-        return view
+    def _as_fitted(self, training: Training, theta: Parameters) -> Self:
+        """Return a copy as if it were fitted as far as training has come, whose own parameters are these from now on.
+
+        It has no state of the optimizer: trained further, it begins anew at these parameters.
+        """
+        twin = self._twin()
+        params = theta.layout.to_structure(theta.vector)
+        twin.__dict__.update(_published(training.copy(with_state=False), params))
+        return twin
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the attributes of a copy as if the fit had ended now, which can also go on with it."""
         twin, params = training.snapshot()
         return _published(twin, params.layout.to_structure(params.vector))
-
-    @property
-    def best_loss_(self) -> float | None:
-        """Smallest of ``loss_curve_``; None if that is empty."""
-        return min(_numbers(self.loss_curve_), default=None)
-
-    @property
-    def best_validation_score_(self) -> float | None:
-        """Largest of ``validation_scores_``; None without early stopping."""
-        return max(_numbers(self.validation_scores_ or ()), default=None)
 
     # Callbacks.
 
@@ -605,13 +597,52 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             # A full-batch method may begin a line search after its last iteration.
             sum(max_iter + isinstance(method, FullBatch) for method, max_iter in training.phases),
             given,
-            publish=lambda: self.__dict__.update(_published(training, training.theta.structure)),
+            publish=lambda: self.__dict__.update(_published(training, training.theta.to_read())),
             snapshot=lambda: self._snapshot(training),
             gradient=lambda: training.gradient(self.params_),
         )
         tasks.begin_fit()  # where one may refuse, before anything is published
         self._tasks = tasks
         return tasks
+
+    # What is read of the training; what the caller gets is a copy, or cannot be written to.
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The objective of each epoch."""
+        return list(self._trained("loss_curve_").history.loss_curve)
+
+    @property
+    def gradient_norm_curve_(self) -> list[float]:
+        """The norm of the gradient in each epoch."""
+        return list(self._trained("gradient_norm_curve_").history.gradient_norms)
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The score of the held-out samples after each epoch, or None."""
+        return list(self._trained("validation_scores_").history.validation_scores) or None
+
+    @property
+    def optimizer_state_(self) -> Any:
+        """The state of the optimizer, read-only; None for a full-batch method."""
+        state = self._trained("optimizer_state_").state
+        return None if state is None else state.snapshot()
+
+    @property
+    def best_loss_(self) -> float | None:
+        """Smallest of ``loss_curve_``; None if that is empty."""
+        return min(_numbers(self._trained("best_loss_").history.loss_curve), default=None)
+
+    @property
+    def best_validation_score_(self) -> float | None:
+        """Largest of ``validation_scores_``; None without early stopping."""
+        return max(_numbers(self._trained("best_validation_score_").history.validation_scores), default=None)
+
+    def _trained(self, name: str) -> Training:
+        """The training from which an attribute is read."""
+        if "_training" not in self.__dict__:
+            raise AttributeError(f"This {type(self).__name__} is not fitted, so it has no {name}.")
+        return self._training
 
     @property
     def gradient_(self) -> Any:
@@ -677,9 +708,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         columns = read_metadata(metadata, model.predictor.nameable, X.shape[0], model_params=given)
         shown = {name: read_only(column) for name, column in columns.items()}
         batch = Batch(read_only(X), shown, position=(training.seed, CALLABLE, 0, 0))
-        returned = model.bound_to(columns).predictions(self._read_params().structure, batch)
+        bound = model.bound_to(columns)
+        returned = bound.predictions(self._read_params().structure, batch)
+        bound.forget()
         prediction = training.targets.check_prediction(read_prediction(returned, batch.n))
-        converted: Array = prediction.astype(X.dtype, copy=False)
+        converted: Array = prediction.astype(X.dtype)  # a copy: it may be a view of X or of a parameter
         return converted
 
     def _read_params(self) -> Parameters:
@@ -712,19 +745,22 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = dict(super().__getstate__())
-        if "_training" in state:  # whose history has the curves, and writes them faster
-            history = state["_training"].history
-            for name, curve in _CURVES.items():
-                if state.get(name) is getattr(history, curve):
-                    del state[name]
+        state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name not in OF_A_FIT}  # a copy is in no fit
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "_training" in state:
-            for name, curve in _CURVES.items():
-                self.__dict__.setdefault(name, getattr(self._training.history, curve))
+    def __copy__(self) -> Self:
+        """Return an estimator with the same parameters, and, if it is fitted, with a training of its own."""
+        twin = self._twin()
+        if "_training" in twin.__dict__:
+            twin._training = self._training.copy()
+            twin.params_ = copy.deepcopy(self.params_)
+        return twin
+
+    def _twin(self) -> Self:
+        """Return an estimator with the same attributes."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__getstate__())
+        return twin
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
     # second.
@@ -735,13 +771,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __reduce__(self) -> tuple[Any, ...]:
         require_importable(self)
         return self.__reduce_ex__(2)
-
-
-_CURVES = {
-    "loss_curve_": "loss_curve",
-    "validation_scores_": "validation_scores",
-    "gradient_norm_curve_": "gradient_norms",
-}
 
 
 class _Fit:
@@ -779,10 +808,6 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
         "_training": training,
         "params_": params,
         "optimizer_": training.optimizer,
-        "optimizer_state_": training.state,
-        "loss_curve_": history.loss_curve,
-        "validation_scores_": history.validation_scores or None,
-        "gradient_norm_curve_": history.gradient_norms,
         "loss_": history.loss_curve[-1] if history.loss_curve else None,
         "n_iter_": history.n_iter,
         "n_steps_": history.n_steps,

@@ -1,8 +1,8 @@
 """A scorer of scikit-learn's on held-out rows, while the estimator is still being trained."""
 
-import copy
 import inspect
 import numbers
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -67,20 +67,21 @@ def _counted(array: Any, batch: Batch) -> Any:
     return array[batch.sample_weight > 0]
 
 
-def score_by(scoring: Any, estimator: Any, objective: Objective, held_out: HeldOut) -> Callable[[Parameters], float]:
+def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> Callable[[Parameters], float]:
     """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
 
-    The scorer sees a copy of the estimator, with θ as its ``params_``. For the rows that it is given, which are
-    validated already, the copy predicts with all that belongs to them: a scorer calls ``predict(X)``, without
-    metadata.
+    In each call the scorer gets a copy of the estimator of its own, with a copy of θ as its ``params_``. For the rows
+    that it is given, which are validated already, the copy predicts with all that belongs to them: a scorer calls
+    ``predict(X)``, without metadata.
 
     Parameters
     ----------
     scoring : str or callable
         Name of a scorer, or ``scorer(estimator, X, y)``.
     estimator : AnalyticEstimator
-        Fitted, as far as training has come. Not changed.
-    objective : Objective
+        That is being trained. Not changed.
+    training : Training
+        Its run, of which the copy knows as far as it has come.
     held_out : HeldOut
         The rows of chunks never come together: there X is a `HeldOutChunks`.
 
@@ -96,27 +97,35 @@ def score_by(scoring: Any, estimator: Any, objective: Objective, held_out: HeldO
     if isinstance(rows, ArrayRows):
         everything = rows.everything
         X = everything.X if weight is None or len(weight) == everything.n else _counted(everything.X, everything)
-    targets = estimator._training.targets
+    objective, targets = training.objective, training.targets
     y = targets.original(columns.pop("y", None))
     arguments = _received(scorer, columns, weight)
-    view = copy.copy(estimator)
-    view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
 
     def score(theta: Parameters) -> float:
-        def prediction(batch: Batch) -> Array:
-            checked = targets.check_prediction(objective.predictions(theta.structure, batch))
-            counted: Array = _counted(checked, batch)
-            return counted
+        own = theta.copy()
+        view = estimator._as_fitted(training, own)
+        published = own.layout.leaves(view.params_)
+        view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
 
         def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
+            is_own = all(map(operator.is_, own.layout.leaves(view.params_, "params_"), published))
+            params = own.structure if is_own else view._read_params().structure
+
+            def prediction(batch: Batch) -> Array:
+                checked = targets.check_prediction(objective.predictions(params, batch))
+                counted: Array = _counted(checked, batch)
+                return counted
+
             if asked is X and not metadata:
                 return np.concatenate(rows.map(prediction))
             predicted: Array = type(view)._predictions(view, asked, metadata)
             return predicted
 
-        view.params_ = theta.layout.to_structure(theta.vector)
         view._predictions = predictions
-        value = scorer(view, X, y, **arguments)
+        try:
+            value = scorer(view, X, y, **arguments)
+        finally:
+            del view._predictions  # a copy that the scorer keeps holds no rows, and one that it drops is gone at once
         if hasattr(value, "item"):  # an array of one number is one, as in scikit-learn's own scoring
             with suppress(ValueError):
                 value = value.item()

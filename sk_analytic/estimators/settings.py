@@ -95,7 +95,7 @@ SHARED_DOC = """
         composed with it; for `gradient` it serves monitoring and the gradient check.
     model_params : dict, default=None
         Further arguments of the callables that name them; those that none names go to every ``**kwargs``. In a grid,
-        ``model_params__n_hidden``.
+        ``model_params__n_hidden``. Arrays arrive read-only.
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
     additive : bool or "auto", default="auto"
@@ -184,7 +184,7 @@ SHARED_DOC = """
     optimizer_ : Optimizer
         The optimizer used.
     optimizer_state_ : object or None
-        Its state; None for a full-batch optimizer.
+        Its state, to be read; None for a full-batch optimizer.
     optimizer_result_ : scipy.optimize.OptimizeResult
         What a full-batch optimizer returned.
     gradient_report_ : GradientReport

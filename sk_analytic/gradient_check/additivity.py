@@ -117,7 +117,7 @@ def _disagreement(whole: Situation, halves: list[Situation], slopes: list[Array]
         mean = sum(share * half for share, half in zip(shares, of_halves, strict=True))
         blocks = _disagreements(whole, mean, slope)
         worst = max(blocks, key=blocks.__getitem__)
-        if _relative(mean, slope) <= NOTICED or blocks[worst] <= LARGEST:
+        if not (_relative(mean, slope) > NOTICED and blocks[worst] > LARGEST):  # NaN is neither
             return None
         found.append(Coupling(whole.n, worst, blocks[worst], _losses(whole, halves, shares)))
     return found[0]

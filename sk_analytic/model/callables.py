@@ -16,13 +16,14 @@ from typing import Any
 from scipy.sparse import issparse
 
 from ..data.batch import Batch
-from ..exceptions import ReceivedArgumentError
+from ..exceptions import ParameterStructureError, ReceivedArgumentError
 from ..trust import trusted
 from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
 from .argument_names import IN_PLACE_OF_FORWARD, RECEIVABLE, by_position, meaning_of, remedy, require_free
+from .containers import Watch, shown
 from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
-from .messages import note, pair, shape_of
+from .messages import describe, note, pair, shape_of
 from .signatures import Argument, arguments, takes_any_name
 
 
@@ -80,6 +81,8 @@ class Receiver:
         What it receives from the batch at each call.
     takes_any_name : bool
         Whether it has ``**kwargs``.
+    watch : Watch
+        The containers that it is handed.
     metadata, nameable : frozenset of str
         Of these, the row-wise data beside y; and those that it would receive if they were there.
 
@@ -106,10 +109,10 @@ class Receiver:
         there = [n for n in RECEIVABLE[role] if n != "y" or "y" in columns] + extra
         self.takes_any_name = takes_any_name(role, function)
         received = {*named, *unnamed} if self.takes_any_name else named
-        self._fixed = {name: value for name, value in model_params.items() if name in received}
+        self._given = {name: value for name, value in model_params.items() if name in received}
         self.wanted = tuple(name for name in there if name in named)
         self.metadata = frozenset(extra).intersection(named)
-        self.nameable = frozenset(n for n in self.accepts if n not in self._fixed and not meaning_of(n))
+        self.nameable = frozenset(n for n in self.accepts if n not in self._given and not meaning_of(n))
         self._require_provided(named, [*there, *model_params])
         weight = named.get("sample_weight")
         self._weight_defaults_to_none = weight is not None and weight.defaults_to_none
@@ -118,7 +121,7 @@ class Receiver:
     def _require_provided(self, named: Mapping[str, Argument], there: list[str]) -> None:
         """Raise if an argument has no default and nothing provides it; ``there`` is what is provided."""
         for name, argument in named.items():
-            if not argument.has_default and name not in (*self.wanted, *self._fixed):
+            if not argument.has_default and name not in (*self.wanted, *self._given):
                 raise ReceivedArgumentError(
                     f"{self.role} asks for an argument {name!r} that nothing provides.{nearest(name, there)} "
                     f"There is, by name: {', '.join([*by_position(self.role), *there]) or 'nothing'}. "
@@ -126,7 +129,9 @@ class Receiver:
                 )
 
     def _prepare(self) -> None:
-        """Choose the way to call it, which neither a copy nor a pickle shares."""
+        """Make what neither a copy nor a pickle shares: what it gets of model_params, and the way to call it."""
+        self._fixed = {name: shown(value) for name, value in self._given.items()}
+        self.watch = Watch(self._fixed)
         self.call: Callable[[Any, Batch], Any]
         if self.role == "init":
             self.call = self._call_init
@@ -136,7 +141,7 @@ class Receiver:
             self.call = self._with_y() if self.wanted else self._with_rows()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "call"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("call", "_fixed", "watch")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -145,64 +150,92 @@ class Receiver:
     @property
     def settings(self) -> dict[str, Any]:
         """The model parameters that it receives, by name."""
-        return self._fixed
+        return self._given
 
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == columns.keys():
             return self
-        return Receiver(self.role, self.function, columns, self._fixed, self._fixed)
+        return Receiver(self.role, self.function, columns, self._given, self._given)
 
     def __call__(self, params: Any, batch: Batch) -> Any:
         """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
 
         An exception of its own goes on unchanged, with a note saying who was called. `call`, an attribute, does the
-        same in one frame less.
+        same in one frame less. If it writes to a dict or a list that it was handed, an error says so.
         """
         return self.call(params, batch)
+
+    def require_unchanged(self, who: str = "") -> None:
+        """Raise if a dict or a list that it was handed last was written to; by itself, unless it was another."""
+        if not self.watch.is_intact():
+            who = who or f"The callable given as {self.role}"
+            raise ParameterStructureError(f"{who} wrote to {self.watch.change()} It is {describe(self.function)}.")
+
+    def forget(self) -> None:
+        """Let go of the parameters that it was handed last."""
+        self.watch.forget()
 
     # The ways to call it: most callables receive nothing by name, or y alone, and need no dict in each call.
 
     def _with_rows(self) -> Callable[[Any, Batch], Any]:
-        function, explain = self.function, self._explain
+        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
+            if params is not watch.seen:
+                watch.see(params)
             try:
-                return function(params, batch.X)
+                returned = function(params, batch.X)
             except Exception as error:
                 explain(error, params, batch)
                 raise
+            for items, who in watch.held:
+                if [*map(id, items)] != who:
+                    require_unchanged()
+            return returned
 
         return call
 
     def _with_y(self) -> Callable[[Any, Batch], Any]:
-        function, explain = self.function, self._explain
+        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
             y = batch.columns["y"]
+            if params is not watch.seen:
+                watch.see(params)
             try:
-                return function(params, batch.X, y=y)
+                returned = function(params, batch.X, y=y)
             except Exception as error:
                 explain(error, params, batch)
                 raise
+            for items, who in watch.held:
+                if [*map(id, items)] != who:
+                    require_unchanged()
+            return returned
 
         return call
 
     def _call_by_name(self, params: Any, batch: Batch) -> Any:
         received = self._received(batch)
+        if params is not self.watch.seen:
+            self.watch.see(params)
         try:
-            return self.function(params, batch.X, **received)
+            returned = self.function(params, batch.X, **received)
         except Exception as error:
             self._explain(error, params, batch)
             raise
+        self.require_unchanged()
+        return returned
 
     def _call_init(self, params: Any, batch: Batch) -> Any:
         received = self._received(batch)
         try:
-            return self.function(**received)
+            returned = self.function(**received)
         except Exception as error:
             self._explain(error, params, batch)
             raise
+        self.require_unchanged()
+        return returned
 
     def _explain(self, error: Exception, params: Any, batch: Batch) -> None:
         """Say who was called, with which shapes, and what a sparse X is."""
@@ -361,6 +394,12 @@ class Model:
         if forward is None and not model.gradient_form.predicts:
             raise TypeError(f"forward is needed beside {model.form}: it makes the predictions.")
         return model
+
+    def forget(self) -> None:
+        """Let go of the parameters that the callables were handed last."""
+        for receiver in (self.gradient, self.forward, self.loss, self.predictor):
+            if receiver is not None:
+                receiver.forget()
 
     def predictions(self, params: Any, batch: Batch) -> Any:
         """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""

@@ -104,7 +104,8 @@ class Vjp(GradientForm):
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float, Any]:
         """Return the loss by name of the prediction, and the pullback of its derivative."""
-        prediction, pullback = pair(problem.model.gradient.call(params, batch), self.name, "(prediction, pullback)")
+        vjp = problem.model.gradient
+        prediction, pullback = pair(vjp.call(params, batch), self.name, "(prediction, pullback)")
         if not callable(pullback):
             raise TypeError(f"vjp must return (prediction, pullback) with a callable pullback; got {pullback!r}.")
         loss, derivative = problem.named_loss(prediction, batch)
@@ -113,6 +114,8 @@ class Vjp(GradientForm):
         except Exception as error:
             note(error, "the pullback returned by vjp", pullback)
             raise
+        if not vjp.watch.is_intact():
+            vjp.require_unchanged("The pullback returned by vjp")
         return loss, problem.layout.unwrap(grads) if type(grads) is tuple else grads
 
 

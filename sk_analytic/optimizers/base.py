@@ -61,6 +61,9 @@ class Link(Scheduled):
     measures : callable or None
         Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the
         link gets as ``now.sums``. It costs one more pass over θ.
+    norms : bool
+        Whether the link gets the Euclidean norms of these arrays in place of their sums. They are right also if
+        a square is too large or too small for θ's dtype.
     passes : callable or None
         Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
     accepts_sparse_grads : bool
@@ -83,6 +86,7 @@ class Link(Scheduled):
     grows: str | None = None
     formula: Any
     measures: Any = None
+    norms = False
     passes: ClassVar[Callable[..., bool] | None] = None
 
     @property
@@ -158,7 +162,7 @@ class Optimizer:
         ----------
         theta : ndarray of shape (size,) or structure of arrays
             A dict, tuple, list, named tuple or nested structure of float arrays of one dtype, or one
-            array. Each leaf must be writable: `update` works in place.
+            array. Each leaf must be writable, and share no memory with another: `update` works in place.
         blocks : Layout, default=None
             ``names`` and ``slices`` of the blocks of a vector, which otherwise is one block.
 
@@ -173,7 +177,7 @@ class Optimizer:
         TypeError
             For a link whose ``formula`` or ``measures`` is a bound method.
         ParameterStructureError
-            For a leaf that cannot be updated in place.
+            For a leaf that cannot be updated in place, and for two that share memory.
         """
         state, vector = State.of(theta, blocks)
         state._run = Run(self, state, vector)
@@ -205,6 +209,12 @@ class Optimizer:
         sparse_grads : tuple of SparseGradient, default=()
             For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
             blocks is not read.
+
+        Raises
+        ------
+        ParameterStructureError
+            For a gradient that does not fit, and for leaves of ``theta`` that cannot be updated. Then nothing is
+            written.
         """
         try:
             optimizer, bound_to, step = state._bound
@@ -272,18 +282,17 @@ class Optimizer:
     ) -> None:
         if theta is not state._theta:
             state.accept_theta(theta)
-        if type(grads) is not np.ndarray or grads.shape != state.shape:
-            grads, own = state.accept_gradient(grads)
-            sparse_grads = sparse_grads or own
+        g, own = state.accept_gradient(grads)
+        sparse_grads = own or tuple(map(state.accept_sparse, sparse_grads))
         run, missing = self._run(state, theta), tuple(missing)
         if missing or sparse_grads:
-            run.step_sparse(theta, grads, missing, sparse_grads)
-        elif written := run.written(theta, functools.partial(self._update_vector, state, theta)):
+            run.step_sparse(theta, g, missing, sparse_grads)
+        elif g is grads and (written := run.written(theta, functools.partial(self._update_vector, state, theta))):
             state._bound = self, theta, written
-            written(grads)
+            written(g)
             return
         else:
-            run.step(theta, grads, ())
+            run.step(theta, g, ())
         state.step += 1
 
     def _update_structure(

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterable
+import operator
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..exceptions import ParameterStructureError
-from ..parameters import Layout
-from ..sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
+from ..parameters import Layout, read_leaf, require_apart
+from ..shared_memory import overlaps_itself
+from ..sparse_gradients import SparseGradient, are_rows, is_sparse_gradient, read_sparse
 from ..trust import trusted
 from ..typing import Array, Shape
 
@@ -35,7 +37,7 @@ class StepInfo:
     memory : dict
         The floats that the link declares in its ``memory``; may be written.
     sums : float or tuple of float
-        Sums of what ``measures`` returned.
+        Sums of what ``measures`` returned; norms, if the link says so.
     rate : float
         Learning rate of the rule that these blocks pass.
     """
@@ -93,16 +95,9 @@ class LinkState:
     ) -> None:
         self.kind, self.blocks, self.slots, self.records, self.is_rule = kind, blocks, slots, records, is_rule
 
-    def snapshot(self) -> LinkState:
-        """Return what it remembers now, with slots that are read-only views."""
-        slots = {name: slot.view() for name, slot in self.slots.items()}
-        for view in slots.values():
-            view.flags.writeable = False
-        return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
-
-    def copy(self) -> LinkState:
-        """Return a copy with slots of its own."""
-        slots = {name: slot.copy() for name, slot in self.slots.items()}
+    def copy(self, change: Callable[[Array], Array] = np.copy) -> LinkState:
+        """Return what it remembers now; ``change`` is made to each slot."""
+        slots = {name: change(slot) for name, slot in self.slots.items()}
         return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
     def __repr__(self) -> str:
@@ -141,6 +136,8 @@ class State:
         pickled nor needed.
     """
 
+    _leaves: list[Any]
+
     def __init__(
         self, names: Iterable[str], slices: Iterable[slice], size: int, dtype: DTypeLike, layout: Layout | Any = None
     ) -> None:
@@ -161,7 +158,7 @@ class State:
             state = cls(names, slices, theta.size, theta.dtype)
             state.accept_theta(theta)
             return state, theta
-        layout = Layout.of(theta)
+        layout = Layout.of(theta, role="theta")
         state = cls(layout.names, layout.slices, layout.size, layout.dtype, layout)
         return state, state.read(theta)
 
@@ -177,19 +174,18 @@ class State:
         rates = {block: float(now.rate) for now, blocks in records for block in blocks}
         return {self.names[block]: rates[block] for block in sorted(rates)}
 
+    def copy(self) -> State:
+        """Return the state as it is now, which shares nothing with this one that is written."""
+        return self._twin(np.copy)
+
     def snapshot(self) -> State:
-        """Return the state as it is now; its slots are not copied, but read-only views, which go on changing."""
+        """Return the state as it is now, to be read: its slots are read-only views, which go on changing."""
+        return self._twin(_read_only)
+
+    def _twin(self, change: Callable[[Array], Array]) -> State:
         twin = copy.copy(self)
         twin.loss_curve = list(self.loss_curve)
-        twin.links = [link.snapshot() for link in self.links]
-        return twin
-
-    def copy(self) -> State:
-        """Return a copy with slots of its own."""
-        twin = copy.copy(self)
-        twin._drop_scratch()
-        twin.loss_curve, twin.grown = list(self.loss_curve), copy.copy(self.grown)
-        twin.links = [link.copy() for link in self.links]
+        twin.links = [link.copy(change) for link in self.links]
         return twin
 
     def return_to(self, other: State) -> None:
@@ -274,20 +270,35 @@ class State:
             )
         if not theta.flags.writeable:
             raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
+        if overlaps_itself(theta):
+            raise ParameterStructureError("theta has several entries in one place of memory. Pass a copy.")
         self._theta: Any = theta
 
+    @property
+    def owner(self) -> Any:
+        """The array that has the memory in which θ, a vector, lies."""
+        return self._theta if self._theta.base is None else self._theta.base
+
     def accept_gradient(self, grads: Any) -> tuple[Array, tuple[SparseGradient, ...]]:
-        """Return a gradient for a vector θ as an array, and as sparse gradients; raise if it does not fit."""
+        """Return a gradient for a vector θ as an array of θ's dtype, and as sparse gradients; raise if it does not fit.
+
+        A gradient in the memory that θ lies in is copied: θ is written piece by piece. Nothing is written here.
+        """
         if len(self.names) == 1 and is_sparse_gradient(grads):
             sparse = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
             return np.zeros(self.shape, self.dtype), (sparse,)
-        array = np.asarray(grads)
-        if array.shape != self.shape or array.dtype.kind not in "fiu":
-            raise ParameterStructureError(
-                f"The gradient is {_describe(array)}; theta has shape {self.shape} and dtype {self.dtype}. "
-                "A gradient has the shape of its parameter."
-            )
-        return array, ()
+        if type(grads) is np.ndarray and grads.dtype is self.dtype and grads.shape == self.shape:
+            array = grads
+        else:
+            array = read_leaf(grads, "", self.shape, "gradient").astype(self.dtype, copy=False)
+        return (array.copy() if array is self._theta or array.base is self.owner else array), ()
+
+    def accept_sparse(self, gradient: SparseGradient) -> SparseGradient:
+        """Return a sparse gradient for a vector θ as `read_sparse` makes it; raise if it does not fit."""
+        block, where, shape, rows, values, _ = gradient
+        if values.dtype is self.dtype and values.shape == (rows.size, shape[1]) and are_rows(rows, shape[0]):
+            return gradient
+        return read_sparse((rows, values), block, where, shape, self.dtype, self.names[block], "gradient")
 
     def read(self, theta: Any, apart: Collection[int] = ()) -> Array:
         """Return a structure as a vector, after a look at whether it can be written back.
@@ -297,6 +308,9 @@ class State:
         leaves = self.layout.leaves(theta, "theta")
         for name, shape, leaf in zip(self.names, self.layout.shapes, leaves, strict=True):
             self._require_writable(name, shape, leaf)
+        if len(leaves) != len(self._leaves) or not all(map(operator.is_, leaves, self._leaves)):
+            require_apart(self.names, leaves, "theta")
+            self._leaves = leaves
         vector, blocks = self._buffer("theta")
         _copy(leaves, blocks, apart)
         return vector
@@ -341,6 +355,7 @@ class State:
         self._engine: Any = None
         self.unbind()
         self._theta = None
+        self._leaves = []  # those that were found not to share memory
         self._buffers: dict[str, tuple[Array, list[Array]]] = {}
         self.notes: dict[Any, Any] = {}
 
@@ -365,6 +380,12 @@ def _copy(sources: Iterable[Any], targets: Iterable[Any], apart: Collection[int]
 def is_finite(vector: Array) -> bool:
     """Whether all entries are finite; the square, which is faster, may overflow where none is infinite."""
     return math.isfinite(np.vdot(vector, vector)) or bool(np.isfinite(vector).all())
+
+
+def _read_only(slot: Array) -> Array:
+    view = slot.view()
+    view.flags.writeable = False
+    return view
 
 
 def is_vector(theta: Any) -> bool:

@@ -1,5 +1,6 @@
 """Links that are no rules: they clip, scale, turn, decay or accumulate what flows past them."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,15 @@ from .base import AMOUNT, POSITIVE, UNIT, Link
 from .state import StepInfo
 
 COUNT = Interval(1, float("inf"), integral=True)
+
+
+def in_two(over: float, under: float) -> tuple[float, float]:
+    """Return two numbers whose product is a ratio: each is within reach where the ratio is too large or too small."""
+    ratio = over / under
+    if 1e-30 < ratio < 1e30:
+        return 1.0, ratio
+    part = math.ldexp(1.0, -math.frexp(under)[1] // 2)
+    return part, over / (under * part)
 
 
 class ClipValue(Link):
@@ -68,6 +78,7 @@ class ClipBlockNorm(Link):
     """
 
     accepts_sparse_grads = True
+    norms = True
     ranges = {"max_norm": POSITIVE}
 
     def __init__(self, max_norm: Number = 1.0) -> None:
@@ -75,18 +86,17 @@ class ClipBlockNorm(Link):
 
     @staticmethod
     def measures(g: Array, theta: Array) -> Array:
-        """Measure the square of the norm."""
-        return g * g
+        """Measure the norm."""
+        return g
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the factor: 1 for a gradient that is short enough."""
-        norm = now.sums**0.5
-        return (self.max_norm / norm if norm > self.max_norm else 1.0,)
+        """Return the factor, in two parts: 1 for a gradient that is short enough."""
+        return in_two(self.max_norm, now.sums) if now.sums > self.max_norm else (1.0, 1.0)
 
     @staticmethod
-    def formula(g: Array, theta: Array, factor: float) -> Array:
+    def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
         """Shorten."""
-        return factor * g
+        return rest * (factor * g)
 
 
 class ClipNorm(ClipBlockNorm):
@@ -272,7 +282,8 @@ class DivideByNorm(Link):
     Chain(links=[DivideByNorm(), SGD()])
     """
 
-    memory = {"square": 0.0}
+    memory = {"root": 0.0}
+    norms = True
     accepts_sparse_grads = True
     ranges = {"rho": UNIT, "epsilon": AMOUNT}
 
@@ -282,19 +293,20 @@ class DivideByNorm(Link):
 
     @staticmethod
     def measures(g: Array, theta: Array) -> Array:
-        """Measure the square of the norm."""
-        return g * g
+        """Measure the norm."""
+        return g
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the divisor."""
+        """Return what to multiply by, in two parts; a gradient that has always been zero stays so."""
         keep = 0.0 if now.t == 1 else self.rho
-        now.memory["square"] = keep * now.memory["square"] + (1.0 - keep) * now.sums
-        return (now.memory["square"] ** 0.5 + self.epsilon,)
+        now.memory["root"] = math.hypot(keep**0.5 * now.memory["root"], (1.0 - keep) ** 0.5 * now.sums)
+        divisor = now.memory["root"] + self.epsilon
+        return in_two(1.0, divisor) if divisor else (0.0, 0.0)
 
     @staticmethod
-    def formula(g: Array, theta: Array, divisor: float) -> Array:
+    def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
         """Divide."""
-        return g / divisor
+        return rest * (factor * g)
 
 
 class TrustRatio(Link):
@@ -323,6 +335,7 @@ class TrustRatio(Link):
     array([3. , 3.5])
     """
 
+    norms = True
     ranges = {"trust_coefficient": AMOUNT}
 
     def __init__(self, trust_coefficient: Number = 1.0) -> None:
@@ -330,18 +343,18 @@ class TrustRatio(Link):
 
     @staticmethod
     def measures(g: Array, theta: Array) -> Arrays:
-        """Measure the squares of both norms."""
-        return theta * theta, g * g
+        """Measure both norms."""
+        return theta, g
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the factor."""
+        """Return the factor, in two parts."""
         size, flow = now.sums
-        return (self.trust_coefficient * (size / flow) ** 0.5 if size and flow else 1.0,)
+        return in_two(self.trust_coefficient * size, flow) if size and flow else (1.0, 1.0)
 
     @staticmethod
-    def formula(g: Array, theta: Array, factor: float) -> Array:
+    def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
         """Scale."""
-        return factor * g
+        return rest * (factor * g)
 
 
 class Sign(Link):

@@ -82,7 +82,7 @@ def train(
                 if sample:
                     loss = objective.mean_value(predicting, sample)
                 loop.keep(epoch, loss)
-                monitor.history.learning_rates[epoch] = state.learning_rates
+                monitor.history.note_rates(epoch, state.learning_rates)
                 if optimizer.is_growing(state, theta.vector) or monitor.rises(state.largest_rate):
                     monitor.wait()
                 n_updates, before = state.n_updates, n_updates

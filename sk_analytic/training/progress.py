@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..parameters import Parameters
 from ..trust import trusted
 
 CURVES = ("loss_curve", "validation_scores", "gradient_norms")
+Rates: TypeAlias = tuple[tuple[tuple[str, ...], ...], tuple[float, ...]]  # blocks that share a rate, and the rates
 
 
 @trusted
@@ -30,8 +31,9 @@ class History:
         Epochs (iterations of a full-batch method), and updates of θ.
     phases : list of tuple (int, str)
         For each optimizer that has trained the epochs before it, and its class.
-    learning_rates : dict of int to dict of str to float
-        By epoch, from 0, the rate of each block; iterations of a full-batch method have none.
+    rates : dict of int to tuple
+        By epoch, from 0: names of the blocks that share a rate, and those rates. Epochs that are alike share them too,
+        so that what is kept does not grow with the blocks. Iterations of a full-batch method have none.
     """
 
     loss_curve: list[float] = field(default_factory=list)
@@ -40,7 +42,7 @@ class History:
     n_iter: int = 0
     n_steps: int = 0
     phases: list[tuple[int, str]] = field(default_factory=list)
-    learning_rates: dict[int, dict[str, float]] = field(default_factory=dict)
+    rates: dict[int, Rates] = field(default_factory=dict)
 
     _whole: tuple[int, ...] = field(default=(0, 0, 0, 0), init=False, repr=False, compare=False)
     _packed: dict[str, array[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -60,11 +62,25 @@ class History:
         for curve, length in zip(CURVES, lengths, strict=True):
             del getattr(self, curve)[length:]
         self.n_iter = n_iter
-        self.learning_rates.pop(n_iter, None)
+        self.rates.pop(n_iter, None)
 
-    def unpack(self) -> None:
-        """Forget the packed curves, which only hold during a run: the user may change those that are published."""
-        self._packed = {}
+    def note_rates(self, epoch: int, learning_rates: Mapping[str, float]) -> None:
+        """Take note of the rate of each block in an epoch."""
+        together: dict[float, list[str]] = {}
+        for name, rate in learning_rates.items():
+            together.setdefault(rate, []).append(name)
+        groups = tuple(map(tuple, together.values()))
+        before = next(reversed(self.rates.values()), ((), ()))
+        found = (before[0] if before[0] == groups else groups), tuple(together)
+        self.rates[epoch] = before if before == found else found
+
+    @property
+    def learning_rates(self) -> dict[int, dict[str, float]]:
+        """By epoch, from 0, the rate of each block by name."""
+        return {
+            epoch: {name: rate for names, rate in zip(*found, strict=True) for name in names}
+            for epoch, found in self.rates.items()
+        }
 
     def copy(self) -> History:
         """Return the same history, to which a fit that goes on does not add.
@@ -77,7 +93,7 @@ class History:
             validation_scores=list(self.validation_scores),
             gradient_norms=list(self.gradient_norms),
             phases=list(self.phases),
-            learning_rates=dict(self.learning_rates),
+            rates=dict(self.rates),
         )
         for curve in CURVES:
             packed = self._packed.setdefault(curve, array("d"))

@@ -145,7 +145,8 @@ class Training:
         Parameters
         ----------
         before : Training
-            Is not changed; its history and state are those of the new run from then on.
+            Is not changed; its history and state are those of the new run from then on, or copies if it has not ended:
+            then it is being run, or a snapshot of such a one.
         objective : Objective
         params : Parameters
             The ``params_`` of the estimator, which the user may have set.
@@ -166,6 +167,8 @@ class Training:
         -----
         What was judged by something else is forgotten: another objective, other samples, another score.
         """
+        if not before.ended:
+            before = before.copy()
         theta, state = before._where_it_is(params)
         training = cls(objective, theta, optimizer, max_iter=max_iter, seed=before.seed, **settings)
         training.history, training.result, training.report = before.history, before.result, before.report
@@ -377,22 +380,26 @@ class Training:
             return evaluated.copy()
         return evaluated
 
-    def snapshot(self) -> tuple[Training, Parameters]:
-        """Return a run that stands where this one does, and the parameters it would publish.
+    def copy(self, with_state: bool = True) -> Training:
+        """Return a run that stands where this one does, and shares nothing with it that a run writes.
 
-        θ is copied; the slots of the optimizer are read-only views, which go on changing.
+        As in a pickle, there is no θ if it is what the estimator has as ``params_``.
         """
-        evaluated = self.eval_params()
         twin = object.__new__(Training)
-        twin.__dict__.update(self.__dict__)
+        twin.__setstate__(self.__getstate__())
         twin.history, twin.stopping = self.history.copy(), dataclasses.replace(self.stopping)
-        twin.state = None if self.state is None else self.state.snapshot()
-        twin.theta = self.theta.copy()
-        twin.release()
+        twin.state = self.state.copy() if with_state and self.state is not None else None
+        if self.published is not None:
+            twin.theta = self.theta.copy()
+        return twin
+
+    def snapshot(self) -> tuple[Training, Parameters]:
+        """Return a copy as if the run had ended now and could go on, and a copy of the parameters it would publish."""
+        evaluated = self.eval_params()
+        twin = self.copy()
         twin._goes_on = True
-        if evaluated is self.theta:
-            return twin, twin.theta
-        twin.published = checksum(evaluated.vector)
+        if evaluated is not self.theta:
+            twin.published, twin.theta = checksum(evaluated.vector), self.theta.copy()
         return twin, evaluated.copy()
 
     def gradient(self, params: Any) -> Any:
@@ -405,6 +412,7 @@ class Training:
 
     def release(self) -> None:
         """Drop what belongs to `run` alone, the rows above all."""
+        self.objective.model.forget()
         self.method = self.rows = self.phase_start = None
 
     def __getstate__(self) -> dict[str, Any]:

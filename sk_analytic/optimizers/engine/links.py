@@ -6,6 +6,7 @@ The links that a block passes, in their order, are its *chain*.
 from __future__ import annotations
 
 import copy
+import math
 import numbers
 import types
 from collections.abc import Collection, Iterable, Sequence
@@ -32,6 +33,7 @@ class Step:
 
     slots: dict[str, float] = {}
     measures = None
+    norms = False
     accepts_sparse_grads = True
 
     @staticmethod
@@ -68,7 +70,7 @@ class BoundLink:
         self.schedules = {name: value for name, value in vars(link).items() if isinstance(value, Schedule)}
         self.measures = link.measures is not None
         self.link = copy.copy(link) if self.schedules else link
-        self.key = link.formula, link.measures, tuple(link.slots)
+        self.key = link.formula, link.measures, link.norms, tuple(link.slots)
 
     def arrays(self) -> list[Array]:
         """Return the slots in the order in which the formula takes them."""
@@ -115,6 +117,11 @@ class BoundLink:
 
     def _number(self, start: Any) -> float:
         return float(getattr(self.link, start) if isinstance(start, str) else start)
+
+
+def total(parts: Iterable[float], norms: bool) -> float:
+    """Return what was measured in parts, sums or norms, as one number."""
+    return math.hypot(*parts) if norms else sum(parts)
 
 
 def _require_static(link: Any) -> None:
@@ -296,6 +303,11 @@ class Fused(NamedTuple):
     def key(self) -> tuple[Any, ...]:
         """Equal if the operations are equal."""
         return tuple(link.key for link in self.links), self.measures, self.source, self.target
+
+    @property
+    def norms(self) -> bool:
+        """Whether norms are measured, in place of sums."""
+        return bool(self.links[-1].declared.norms)
 
     @property
     def uses_flow(self) -> bool:

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, DType
-from .numpy_kernel import PIECE, Kernel, NumpyEngine, pieces_of
+from .links import total
+from .numpy_kernel import PIECE, Kernel, NumpyEngine, norm_of, pieces_of, sum_of
 from .trace import Call, Operations, copied, where
 
 ENGINES = ("auto", "numpy", "numba")
@@ -291,9 +292,10 @@ class TieredKernel(Kernel):
         key = start, stop, theta.flags.carray
         if key not in self._compiled_launches:
             sums = self._sums
+            measure = norm_of if self.operations.norms else sum_of
             arguments = [*self.arrays, *sums, self.coefficients, start, stop]
             function = _entry(self._compiled, [theta, theta, *arguments])
-            with_sums = self._summed, [function, arguments[:-2], sums, start, stop]
+            with_sums = self._summed, [function, arguments[:-2], sums, measure, start, stop]
             self._compiled_launches[key] = with_sums if sums else (function, arguments)
         found: tuple[Any, list[Any]] = self._compiled_launches[key]
         return found
@@ -302,16 +304,23 @@ class TieredKernel(Kernel):
     def _sums(self) -> list[Array]:
         return [np.empty(PIECE, self.operations.dtype) for _ in self.operations.sums]
 
-    @staticmethod
     def _summed(
-        g: Array, theta: Array, function: Any, arguments: list[Any], sums: list[Array], start: int, stop: int
+        self,
+        g: Array,
+        theta: Array,
+        function: Any,
+        arguments: list[Any],
+        sums: list[Array],
+        measure: Callable[[Array], float],
+        start: int,
+        stop: int,
     ) -> list[float]:
-        totals = [0.0] * len(sums)
+        measured = []
         for piece in pieces_of(start, stop):
             function(g, theta, *arguments, piece.start, piece.stop)
             n = piece.stop - piece.start
-            totals = [total + float(np.add.reduce(entries[:n])) for total, entries in zip(totals, sums, strict=True)]
-        return totals
+            measured.append([measure(entries[:n]) for entries in sums])
+        return [total(column, self.operations.norms) for column in zip(*measured, strict=True)]
 
     def _consider(self) -> None:
         """Go over to the compiled loop, or go on with NumPy: for good if there is none, or if numba fails."""

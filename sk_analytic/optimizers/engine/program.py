@@ -16,7 +16,7 @@ import numpy as np
 from ...sparse_gradients import SparseGradient
 from ...typing import Array
 from ..state import StepInfo
-from .links import BoundLink, Fused, Step
+from .links import BoundLink, Fused, Step, total
 from .numpy_kernel import NumpyEngine, compiled
 
 Chains = Mapping[int, Sequence[BoundLink]]
@@ -63,7 +63,8 @@ class Job:
         sums = self._launch(theta, g, coefficients)
         if self.fused.measures:
             now = self.terms[-1].now
-            now.sums = [a + b for a, b in zip(now.sums, sums, strict=True)] if now.sums else sums
+            parts = zip(now.sums, sums, strict=True) if now.sums else None
+            now.sums = [total(part, self.fused.norms) for part in parts] if parts else sums
 
     def _launch(self, theta: Array, g: Array, coefficients: list[float]) -> Any:
         return self.kernel.run(g, theta, self.start, self.stop, coefficients)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...exceptions import ParameterStructureError
 from ...hyperparameters import Hyperparameters
 from ...sparse_gradients import SparseGradient, spread
 from ...typing import Array
@@ -110,6 +111,8 @@ class Run:
         conditions = [
             f"type(g) is not {name('ndarray', np.ndarray)}",
             f"g.shape != {name('shape', self.state.shape)}",
+            f"g.dtype is not {name('dtype', self.state.dtype)} and g.dtype != {name('dtype', self.state.dtype)}",
+            f"g is {name('theta', theta)} or g.base is {name('owner', self.state.owner)}",
             *self._changes(writer),
         ]
         if (limit := program.limit) < np.inf:
@@ -161,6 +164,10 @@ class Run:
     ) -> Program:
         """Make the program of the blocks that have a gradient, some of them in some rows only."""
         absent = frozenset(missing)
+        if unknown := absent.difference(range(len(self._chains))):
+            raise ParameterStructureError(
+                f"missing has block {min(unknown)}; theta has blocks 0 to {len(self._chains) - 1}."
+            )
         chains = {
             block: _until_closed(chain, closed, block) if closed else chain
             for block, chain in enumerate(self._chains)

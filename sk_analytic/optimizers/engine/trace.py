@@ -158,7 +158,9 @@ class Operations:
     bound : dict of {str: str}
         Maps a result to the argument whose new value it is.
     sums : list of str
-        Names of the values whose entries are summed.
+        Names of the values that are measured.
+    norms : bool
+        Whether the norms of the values are measured, or the sums of their entries.
     dtypes : dict
         Of every name.
     """
@@ -169,6 +171,7 @@ class Operations:
     calls: list[Call]
     bound: dict[str, str]
     sums: list[str]
+    norms: bool
     dtypes: dict[str, DType]
 
     @property
@@ -188,9 +191,9 @@ def trace(fused: Fused, counts: Sequence[int], dtype: DType) -> Operations:
     for bound, count in zip(fused.links, counts, strict=True):
         own = [f"s{len(names) + i}" for i in range(len(bound.key[-1]))]
         names += own
-        coefficients = [record.symbol(f"c{i}", entrywise=False) for i in range(first, first + count)]
+        numbers = [record.symbol(f"c{i}", entrywise=False) for i in range(first, first + count)]
         first += count
-        values = flow, theta, [record.symbol(name) for name in own], coefficients
+        values = flow, theta, [record.symbol(name) for name in own], numbers
         if fused.measures and bound is fused.links[-1]:
             sums = record.measures(bound.declared, *values)
         else:
@@ -200,7 +203,8 @@ def trace(fused: Fused, counts: Sequence[int], dtype: DType) -> Operations:
         outputs[fused.target] = flow.name
     calls, bound_results = _with_copies(record, outputs)
     calls = _needed(calls, {*bound_results, *sums})
-    return Operations(dtype, names, [f"c{i}" for i in range(first)], calls, bound_results, sums, record.dtypes)
+    coefficients = [f"c{i}" for i in range(first)]
+    return Operations(dtype, names, coefficients, calls, bound_results, sums, fused.norms, record.dtypes)
 
 
 def _with_copies(record: Trace, outputs: Mapping[str, str]) -> tuple[list[Call], dict[str, str]]:

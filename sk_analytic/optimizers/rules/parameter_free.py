@@ -1,10 +1,13 @@
 """Rules that find the size of their steps from how far θ has come; a rate of 1 is meant to do."""
 
+import math
+
 import numpy as np
 
 from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, POSITIVE, UNIT, Rule
 from ..state import StepInfo
+from ..transforms import in_two
 
 
 class DoG(Rule):
@@ -48,7 +51,8 @@ class DoG(Rule):
 
     scope = "all"
     slots = {"start": "theta"}
-    memory = {"distance": 0.0, "squares": 0.0}
+    memory = {"distance": 0.0, "root": 0.0}
+    norms = True
     grows = "distance"
     ranges = Rule.ranges | {"initial_distance": POSITIVE, "relative": bool, "epsilon": AMOUNT}
 
@@ -70,24 +74,23 @@ class DoG(Rule):
 
     @staticmethod
     def measures(g: Array, theta: Array, start: Array, from_start: float) -> Arrays:
-        """Measure the squares of the gradient's norm and of the distance."""
-        away = theta - from_start * start
-        return g * g, away * away
+        """Measure the gradient's norm and the distance."""
+        return g, theta - from_start * start
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return distance over gradients."""
-        square, away = now.sums
+        """Return distance over gradients, in two parts."""
+        norm, away = now.sums
         if now.t == 1:
-            away = (self.initial_distance * (1.0 + away**0.5 if self.relative else 1.0)) ** 2
-        now.memory["squares"] += square
-        now.memory["distance"] = max(now.memory["distance"], away**0.5)
-        size = (now.memory["squares"] + self.epsilon) ** 0.5
-        return (now.memory["distance"] / size if size else 0.0,)
+            away = self.initial_distance * (1.0 + away if self.relative else 1.0)
+        now.memory["root"] = math.hypot(now.memory["root"], norm)
+        now.memory["distance"] = max(now.memory["distance"], away)
+        size = math.hypot(now.memory["root"], self.epsilon**0.5)
+        return in_two(now.memory["distance"], size) if size else (0.0, 0.0)
 
     @staticmethod
-    def formula(g: Array, theta: Array, start: Array, factor: float) -> Arrays:
+    def formula(g: Array, theta: Array, start: Array, factor: float, rest: float) -> Arrays:
         """Scale."""
-        return factor * g, start
+        return rest * (factor * g), start
 
 
 class Prodigy(Rule):
