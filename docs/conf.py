@@ -1,12 +1,14 @@
 """How Sphinx builds the documentation. Nothing is fetched from anywhere during a build."""
 
 import inspect
+import re
 from pathlib import Path
 
 import sk_analytic
 from sk_analytic import get_optimizer, get_optimizer_names
 from sk_analytic.display import DOCUMENTATION
 from sk_analytic.gradient_check import Cause
+from sk_analytic.losses import get_loss, get_loss_names
 
 project = "sk_analytic"
 author = "sk_analytic developers"
@@ -81,11 +83,19 @@ def skip_foreign_members(app, what, name, member, skip, options):
 
 
 def table(rows, *options):
-    """Lines of a table in reStructuredText, its first row the head."""
+    """Lines of a table in reStructuredText, its first row the head; a cell may have several lines."""
     lines = [".. list-table::", "   :header-rows: 1", *options, ""]
     for cells in rows:
-        lines += [f"   {'* -' if index == 0 else '  -'} {cell}" for index, cell in enumerate(cells)]
+        for index, cell in enumerate(cells):
+            first, *rest = cell.splitlines()
+            lines += [f"   {'* -' if index == 0 else '  -'} {first}", *(f"       {line}".rstrip() for line in rest)]
     return "\n".join(lines) + "\n"
+
+
+def with_defaults(cls):
+    """The hyperparameters of a class, with defaults."""
+    settings = inspect.signature(cls).parameters.values()
+    return ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings) or "none"
 
 
 def table_of_optimizers():
@@ -93,10 +103,20 @@ def table_of_optimizers():
     rows = [("name", "class", "hyperparameters, with defaults")]
     for name in get_optimizer_names():
         cls = type(get_optimizer(name))
-        settings = inspect.signature(cls).parameters.values()
-        shown = ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings)
-        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", shown or "none"))
+        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", with_defaults(cls)))
     return table(rows)
+
+
+def table_of_losses():
+    """The losses that have a name, from their classes: the body of the docstring is the value of a row."""
+    rows = [("name and class", "value of a row, domain of y, the same in scikit-learn", "parameters", "link")]
+    for name in get_loss_names():
+        loss = get_loss(name)
+        cls = type(loss)
+        body = re.split(r"\n(?:Parameters|Examples)\n---", inspect.getdoc(cls))[0].partition("\n\n")[2].strip()
+        heading = f'``"{name}"`` :class:`~sk_analytic.losses.{cls.__name__}`'
+        rows.append((heading, body, with_defaults(cls), loss.link))
+    return table(rows, "   :widths: 20 56 16 8")
 
 
 def table_of_causes(verdict):
@@ -112,6 +132,8 @@ def write_tables(app):
     (GENERATED / "optimizers.inc").write_text(table_of_optimizers(), encoding="utf-8")
     (GENERATED / "faults.inc").write_text(table_of_causes("wrong"), encoding="utf-8")
     (GENERATED / "doubts.inc").write_text(table_of_causes("cannot tell"), encoding="utf-8")
+    (GENERATED / "remarks.inc").write_text(table_of_causes("right"), encoding="utf-8")
+    (GENERATED / "losses.inc").write_text(table_of_losses(), encoding="utf-8")
 
 
 def setup(app):

@@ -1,7 +1,7 @@
 r"""
-==============================================
-Three faults that train, found one by one
-==============================================
+=========================================
+Faults that train, found one by one
+=========================================
 
 A wrong gradient that was derived by hand usually still trains: the loss falls, only not as far. A published
 NADE code with the very parameters ``(b, c, U, W)`` of :doc:`nade_digits` has three faults that nobody noticed.
@@ -12,6 +12,8 @@ wrong; what it names is repaired, and it is asked again, until it finds nothing.
 2. The running sum over pixels in the gradient of W goes forwards; it must go backwards.
 3. The first hidden layer is :math:`\sigma(c)` in the gradient, and ones in the model that is evaluated.
 
+Two slips in smaller models follow: a factor that is missing in a Jacobian, and a ``forward`` on the wrong scale.
+
 Run it with ``python gradient_doctor.py``.
 """
 
@@ -21,7 +23,7 @@ import numpy as np
 from scipy.special import expit, log_expit
 from sklearn.datasets import load_digits
 
-from sk_analytic import AnalyticDensity, check_gradient
+from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, check_gradient
 
 # %%
 # The model, with its faults
@@ -97,6 +99,48 @@ REPAIRS = {
 }
 
 
+# %%
+# Two more slips
+# --------------
+# A decay curve by its Jacobian, whose column of the rate lacks the factor x, and a logistic regression whose
+# ``forward`` returns probabilities, where the log loss expects the log-odds.
+
+
+def decay(params, X):
+    """Amplitude times exp(-rate * x)."""
+    return params["amplitude"] * np.exp(-params["rate"] * X[:, 0])
+
+
+def decay_jacobian(params, X):
+    """Derivatives of `decay`; the second lacks a factor."""
+    e = np.exp(-params["rate"] * X[:, 0])
+    return {"amplitude": e, "rate": -params["amplitude"] * e}  # * X[:, 0] belongs here
+
+
+def probability(params, X):
+    """What ``predict_proba`` returns, and not what the loss expects."""
+    return expit(X @ params["coef"] + params["intercept"])
+
+
+def logistic_gradient(params, X, y):
+    """The gradient of the log loss, as in every textbook."""
+    residual = (probability(params, X) - y) / len(X)
+    return {"coef": X.T @ residual, "intercept": residual.sum()}
+
+
+def examine_slips():
+    """Return the reports on both."""
+    x = np.linspace(0.1, 4, 30)[:, None]
+    curve = AnalyticRegressor(decay, jacobian=decay_jacobian, init={"amplitude": 2.0, "rate": 0.7})
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    coef = {"coef": np.array([0.5, -1.0, 0.3]), "intercept": 0.2}
+    classifier = AnalyticClassifier(probability, logistic_gradient, coef)
+    return (
+        check_gradient(curve, x, 2 * np.exp(-0.8 * x[:, 0]), random_state=0),
+        check_gradient(classifier, X, (X[:, 0] > 0).astype(int), random_state=0),
+    )
+
+
 def main(argv=None):
     """Ask, repair what is named, and ask again."""
     parser = argparse.ArgumentParser(description="The gradient doctor on a NADE with three faults.")
@@ -119,6 +163,8 @@ def main(argv=None):
         print(f"-> {cause}: {repair}")
         faults.remove(fault)
     print("The gradient is right.")
+    for report in examine_slips():
+        print(f"\n{report}\n\n-> {next(finding.cause for finding in report.findings if finding.cause)}")
 
 
 if __name__ == "__main__":

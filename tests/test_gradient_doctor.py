@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 import warnings
+from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gradient_zoo.faults import FAULTS
 from gradient_zoo.healthy import HEALTHY
 from gradient_zoo.patients import Curve, Gaussian, Hidden, Nade, Poisson, Relu, Softmax
+from gradient_zoo.registry import FAULTS
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -25,8 +26,9 @@ from sk_analytic import (
     GradientCheckError,
     check_gradient,
 )
-from sk_analytic.gradient_check import Cause, compare_entries, examine, faults, forget
+from sk_analytic.gradient_check import Cause, check, compare_entries, diagnose, examine, faults, forget
 from sk_analytic.gradient_check.check import of_callables
+from sk_analytic.gradient_check.evidence import Way
 from sk_analytic.gradient_check.hypotheses import Doubt, Hypothesis
 from sk_analytic.gradient_check.verdict import QUICK
 
@@ -34,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 SAYS_SIGN = r"(?s)analytic gradient is wrong.*sign is flipped"
 DOUBTS = {name for name, cause in Cause.table.items() if issubclass(cause, Doubt)}
 UNNAMED = {"nade_logistic_derivative_missing"}  # wrong, found in its blocks, and honestly not explained
+SMALL = {"hazards_rounded_to_two_decimals", "softmax_rounded_to_four_decimals"}  # faults of a few in 10,000
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +49,19 @@ def quick_report(seed=0, **arguments):
     """The report of the check before a fit."""
     if "estimator" in arguments:
         estimator = arguments.pop("estimator")
-        prepared = estimator._prepare_check(
-            arguments["X"], arguments.get("y"), arguments.get("sample_weight"), random_state=seed, metadata={}
-        )
+        columns = {name: arguments.pop(name, None) for name in ("X", "y", "sample_weight")}
+        prepared = estimator._prepare_check(*columns.values(), random_state=seed, metadata=arguments)
         objective, theta, batch, seed = prepared
     else:
         names = ("loss", "gradient", "params", "X", "y", "sample_weight")
         objective, theta, batch = of_callables(*(arguments.get(name) for name in names), metadata={})
     return examine(objective, theta, batch, seed=seed)
+
+
+@cache
+def report_on(name):
+    """The report on a planted fault."""
+    return check_gradient(**FAULTS[name].plant(), random_state=0)
 
 
 def module_of(path):
@@ -67,30 +75,51 @@ def module_of(path):
 # The zoo of faults.
 
 
+@pytest.fixture(autouse=True)
+def strict(monkeypatch):
+    """A hypothesis that fails with an error is an error here; in a user's fit it is noted and passed over."""
+    monkeypatch.setattr(diagnose, "STRICT", True)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found_in_its_blocks_and_named(name):
     """Exactly the faulty blocks are wrong (or doubted for the reason planted), and the cause is the one planted."""
-    fault = FAULTS[name]
-    report = check_gradient(**fault.plant(), random_state=0)
+    fault, report = FAULTS[name], report_on(name)
     planted_doubts = fault.causes & DOUBTS
     found = {f.block for f in report.findings if f.verdict == "wrong" or f.cause in planted_doubts}
     assert found == fault.blocks
     causes = {f.block: f.cause for f in report.findings if f.block in fault.blocks}
     if name not in UNNAMED:
         assert set(causes.values()) <= fault.causes, causes
-    assert all(f.explanation for f in report.findings if f.block in fault.blocks)
+    explanations = [f.explanation for f in report.findings if f.block in fault.blocks]
+    assert all(explanations)
+    assert any(fault.says in explanation for explanation in explanations), explanations
 
 
 def test_the_zoo_is_as_large_as_it_should_be():
-    """At least 40 faults; at least nine in ten are to be named; at least 20 right gradients."""
-    assert len(FAULTS) >= 40
-    assert len(UNNAMED) <= 0.1 * len(FAULTS)
+    """160 faults in 20 models, a third by Jacobian or vjp, a third with weights or outputs; nearly all named."""
+    faults = FAULTS.values()
+    assert len(faults) >= 160
+    assert len({fault.model for fault in faults}) >= 20
+    assert 3 * sum(fault.form in {"vjp", "jacobian"} for fault in faults) >= len(faults)
+    assert 3 * sum(fault.has_weights_or_outputs for fault in faults) >= len(faults)
+    assert len(UNNAMED) <= 0.01 * len(faults)
     assert len(HEALTHY) >= 20
 
 
-@pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if not f.causes & DOUBTS])
-def test_the_check_before_a_fit_finds_the_same_blocks(name):
+def test_every_fault_of_the_table_is_planted_and_wins_in_two_models():
+    """A cause that names nothing in the zoo would be one that nobody knows to be right."""
+    won = {(f.cause, fault.model) for name, fault in FAULTS.items() for f in report_on(name).findings}
+    for name in (name for name, cause in Cause.table.items() if cause.verdict == "wrong"):
+        planted = {fault.model for fault in FAULTS.values() if name in fault.causes}
+        assert len(planted) >= 2, name
+        assert len({model for cause, model in won if cause == name}) >= 2, name
+
+
+@pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if not f.causes & DOUBTS and n not in SMALL])
+def test_the_check_before_a_fit_finds_the_same_blocks(name, monkeypatch):
     """Looking at all blocks at once misses no fault and blames no right block, whatever the seed."""
+    monkeypatch.setattr(check.Diagnoses, "findings", lambda self: {})  # the verdicts alone are compared
     fault = FAULTS[name]
     report = quick_report(seed=3, **fault.plant())
     assert set(report.wrong) == fault.blocks
@@ -307,9 +336,9 @@ def test_every_kind_of_finding_survives_json():
 def test_every_cause_is_in_the_docs_and_no_other():
     """The tables that the documentation includes have every identifier once, with its verdict."""
     page = (ROOT / "docs" / "gradient_causes.rst").read_text("utf-8")
-    assert re.findall(r"^\.\. include:: generated/(\w+)\.inc$", page, re.MULTILINE) == ["faults", "doubts"]
+    assert re.findall(r"^\.\. include:: generated/(\w+)\.inc$", page, re.MULTILINE) == ["faults", "doubts", "remarks"]
     conf = module_of(ROOT / "docs" / "conf.py")
-    text = conf.table_of_causes("wrong") + conf.table_of_causes("cannot tell")
+    text = "".join(conf.table_of_causes(verdict) for verdict in ("wrong", "cannot tell", "right"))
     documented = re.findall(r"^   \* - ``(\w+)``\n     - ([a-z ]+)$", text, re.MULTILINE)
     assert sorted(documented) == sorted((name, cause.verdict) for name, cause in Cause.table.items())
 
@@ -340,9 +369,8 @@ def test_a_new_hypothesis_is_its_class_and_no_other_line():
         template = "Seven times ({agreement:.1g})."
         rank = -5
 
-        def test(self, case):
-            fit = case.explain(lambda s: case.analytic(s) / 7)
-            return fit and self.explain(agreement=fit.agreement, evidence=fit.evidence)
+        def ways(self, case):
+            yield Way({}, case.repaired(lambda s: case.analytic(s) / 7))
 
     try:
         report = check_gradient(
@@ -653,11 +681,14 @@ def test_one_wrong_entry_among_many_is_found_cheaply():
 
 
 def test_the_published_faults_are_found_one_after_the_other(capsys):
-    """The example names the missing logarithm, the sum that runs forwards, and the first step, and ends clean."""
+    """The example names the three faults of a NADE, two slips in smaller models, and ends clean."""
     module_of(ROOT / "examples" / "gradient_doctor.py").main(["--pixels", "16", "--hidden", "5"])
     said = capsys.readouterr().out
-    assert re.findall(r"^-> (\w+)", said, re.MULTILINE) == ["log_forgotten", "cumulative_sum", "first_step"]
-    assert said.rstrip().endswith("The gradient is right.")
+    nade, slips = ["log_forgotten", "cumulative_sum", "first_step"], ["missing_factor", "forward_applies_link"]
+    assert re.findall(r"^-> (\w+)", said, re.MULTILINE) == nade + slips
+    assert "A factor X[:, 0] is missing" in said
+    assert "forward returns probabilities" in said
+    assert "\nThe gradient is right.\n" in said
 
 
 def test_weights_reach_the_check():

@@ -20,7 +20,7 @@ from ..typing import Array, Params, RandomState
 from ..validation import Interval, check_range
 from .diagnose import MANY, Diagnoses
 from .evaluation import Situation, SpentError, Subject, nearby
-from .faults.side_effects import depends_on_calls, is_stochastic, written_to
+from .faults.side_effects import depends_on_calls, is_stochastic, remark_on_buffers, written_to
 from .hypotheses import NotFinite
 from .report import Finding, GradientReport
 from .verdict import QUICK, Checker, Judgement, repeats
@@ -228,7 +228,7 @@ class _Examination:
     def findings(self, n_directions: int | None) -> list[Finding]:
         """Findings on arrays that a callable wrote to, and one on each block with a gradient."""
         indices = self._open()
-        if not indices:
+        if self.about_inputs or not indices:  # what follows from a callable that writes to its arguments is no news
             return self.about_inputs
         if not np.isfinite(self.situation.value):
             text = NotFinite.template.format("at the parameters of the check")
@@ -237,11 +237,12 @@ class _Examination:
         else:
             judgements = self._judge(indices, n_directions)
         found = {index: j.finding(self.layout, index) for index, j in judgements.items()}
+        if n_directions is not None:
+            remark_on_buffers(self.situation, found)
         failed = [i for i in indices if found[i].verdict == "wrong" and judgements[i].cause != "hidden_state"]
         if failed:
             found.update(Diagnoses(self.situation, self.start, failed, judgements).findings())
-        written = {finding.block for finding in self.about_inputs}
-        return [*self.about_inputs, *(found[i] for i in indices if found[i].block not in written)]
+        return [found[i] for i in indices]
 
     def _open(self) -> list[int]:
         """Evaluate the gradient for the first time; return the blocks that it has."""
@@ -255,12 +256,7 @@ class _Examination:
             if not _is_about_writing(error):
                 raise
             self.about_inputs = written_to(subject, self.at_start, error)
-            subject.writable = True
-            self.situation = situation = self.at_start.at(self.start)
-            situation.__dict__["value"] = subject.value(self.start, situation.batch)
-            contribution = subject.objective.contribution(
-                subject.parameters(situation.vector), subject.rows(situation.batch)
-            )
+            return []
         if contribution.gradient is None:
             return []
         situation.__dict__["gradient"] = contribution.dense().gradient.copy()

@@ -42,7 +42,6 @@ class Subject:
     def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
         self.objective, self.layout, self.rng = objective, objective.layout, rng
         self.n_evaluations = 0
-        self.writable = False
         self.limits = (np.inf, np.inf)
         self.notes: dict[Any, Any] = {}  # evidence from one case that others may use
 
@@ -63,21 +62,14 @@ class Subject:
         self.n_evaluations += 1
 
     def parameters(self, vector: Array) -> Parameters:
-        """Return θ as callables get it: read-only views, or writable copies if `writable` is set."""
-        theta = Parameters(self.layout, vector)
-        if self.writable:
-            theta.structure = self.layout.views(vector.copy(), writeable=True)
-        return theta
-
-    def rows(self, batch: Batch) -> Batch:
-        """Return a batch as callables get it."""
-        return batch.copy() if self.writable else batch
+        """Return θ as callables get it: read-only views."""
+        return Parameters(self.layout, vector)
 
     def value(self, vector: Array, batch: Batch) -> float:
         """Return the loss; NaN if it cannot be evaluated."""
         self.spend()
         try:
-            return self.objective.value(self.parameters(vector), self.rows(batch))
+            return self.objective.value(self.parameters(vector), batch)
         except SpentError:
             raise
         except Exception:
@@ -87,7 +79,7 @@ class Subject:
         """Return the analytic gradient as a new vector; None if it cannot be evaluated."""
         self.spend()
         try:
-            contribution = self.objective.contribution(self.parameters(vector), self.rows(batch))
+            contribution = self.objective.contribution(self.parameters(vector), batch)
         except SpentError:
             raise
         except Exception:
@@ -98,7 +90,7 @@ class Subject:
         """Return the predictions of `forward` as an array (n, k); None if they cannot be evaluated."""
         self.spend()
         try:
-            prediction = self.objective.predictions(self.parameters(vector).structure, self.rows(batch))
+            prediction = self.objective.predictions(self.parameters(vector).structure, batch)
         except SpentError:
             raise
         except Exception:

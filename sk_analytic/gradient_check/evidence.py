@@ -1,35 +1,59 @@
-"""One failed block under diagnosis: sketches of its true derivative, and what explains them.
+"""One failed block under diagnosis: sketches of its true derivative, and the engine that weighs an explanation.
 
 The derivative is never computed entry by entry: a handful of random directions in the block, the same for every
-hypothesis, distinguish a right explanation from a wrong one whatever the number of entries. A hypothesis is chosen on
-some directions and must hold on others, on other samples and at another θ.
+hypothesis, distinguish a right explanation from a wrong one whatever the number of entries. An explanation is accepted
+only if it predicts more numbers than it has free ones: a factor is fitted on some directions, and must hold on others,
+on other samples and at another θ.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..finite_differences import size_of
 from ..typing import Array
-from .evaluation import Situation
+from .evaluation import Situation, SpentError
 
 CHOSEN_ON, VERIFIED_ON, ELSEWHERE = 6, 4, 4  # directions
 EXPLAINS = 2e-5  # relative difference up to which a hypothesis explains the numbers
 LEFT_OVER = 0.05  # and no more than this share of the fault may be left over
 
+Numbers: TypeAlias = Callable[..., Any]
 
-class Fit:
-    """How well a hypothesis fits: its factor, and the largest relative difference left over."""
 
-    def __init__(self, factor: float, agreement: float) -> None:
-        self.factor, self.agreement = factor, agreement
+class Way(NamedTuple):
+    """One way in which a hypothesis may hold.
+
+    Attributes
+    ----------
+    words : dict
+        What fills in the template of the explanation; evidence too.
+    numbers : callable
+        ``numbers(situation, count) -> (expected, errors, claimed)`` along up to ``count`` directions, or None if it
+        does not apply there: what differences of the loss give, their errors, and what should be equal to it by the
+        analytic gradient.
+    n_free : int
+        Free numbers: 1 if ``claimed`` may be ``expected`` times a constant.
+    """
+
+    words: dict[str, Any]
+    numbers: Numbers
+    n_free: int = 0
+
+
+class Fit(NamedTuple):
+    """How well a way fits: claimed over expected, the largest relative difference, and how many numbers agree."""
+
+    factor: float
+    agreement: float
+    n_numbers: int
 
     @property
-    def evidence(self) -> dict[str, float]:
+    def evidence(self) -> dict[str, Any]:
         """The numbers, for a finding."""
-        return {"factor": self.factor, "agreement": self.agreement}
+        return self._asdict()
 
 
 class Case:
@@ -63,6 +87,11 @@ class Case:
         """Indices of the other blocks."""
         return [i for i in range(len(self.subject.layout.names)) if i != self.index]
 
+    @property
+    def situations(self) -> list[Situation]:
+        """Its own situation, then those elsewhere."""
+        return [self.situation, *self.elsewhere]
+
     def theta(self, situation: Situation | None = None) -> Array:
         """Return this block's parameters."""
         situation = situation or self.situation
@@ -76,28 +105,32 @@ class Case:
         """Return this block of a gradient vector."""
         return self.situation.block(self.index, gradient)
 
+    def directions_at(self, situation: Situation) -> Array:
+        """Return the directions of a situation: fewer elsewhere than at the case's own."""
+        return self.directions if situation is self.situation else self.directions[:ELSEWHERE]
+
     def project(self, array: Array, directions: Array | None = None) -> Array:
         """Return the derivatives along the directions if the gradient were this array."""
         directions = self.directions if directions is None else directions
         slopes: Array = directions.reshape(len(directions), -1) @ np.ravel(array)
         return slopes
 
-    def sketch(self, situation: Situation | None = None, directions: Array | None = None) -> Any:
-        """Return the derivatives of the loss along the directions, and their errors.
-
-        Fewer directions elsewhere than at the case's own situation.
-        """
+    def sketch(self, situation: Situation | None = None) -> tuple[Array, Array]:
+        """Return the derivatives of the loss along a situation's directions, and their errors; computed once."""
         situation = situation or self.situation
-        if directions is None:
-            if id(situation) not in self._sketches:
-                chosen = self.directions if situation is self.situation else self.directions[:ELSEWHERE]
-                self._sketches[id(situation)] = (situation, *self._slopes(situation, chosen))
-            return self._sketches[id(situation)][1:]
-        return self._slopes(situation, directions)
+        if id(situation) not in self._sketches:
+            self._sketches[id(situation)] = (situation, *self.slopes(situation, self.directions_at(situation)))
+        _, slopes, errors = self._sketches[id(situation)]
+        return slopes, errors
 
-    def _slopes(self, situation: Situation, directions: Array) -> tuple[Array, Array]:
-        slopes = [situation.slope(self.index, direction) for direction in directions]
-        return np.array([s for s, _ in slopes]), np.array([e for _, e in slopes])
+    def slopes(self, situation: Situation, directions: Array) -> tuple[Array, Array]:
+        """Return the derivatives of the loss along directions of the block, and their errors."""
+        if self.size > 1:
+            slopes, errors = np.array([situation.slope(self.index, d) for d in directions]).T
+            return slopes, errors
+        slope, error = situation.slope(self.index, np.full(self.shape, self.scale))  # one serves all directions
+        lengths = directions.reshape(-1) / self.scale
+        return slope * lengths, error * np.abs(lengths)
 
     @cached_property
     def mismatch(self) -> float:
@@ -105,112 +138,98 @@ class Case:
         true, _ = self.sketch()
         return float(np.linalg.norm(self.project(self.analytic()) - true))
 
-    def explain(
-        self,
-        predict: Callable[..., Any],
-        free: bool = False,
-        everywhere: bool = True,
-        directions: Array | None = None,
-        at: Situation | None = None,
-    ) -> Fit | None:
-        """Test a prediction of the true derivative.
+    # The kinds of prediction.
+
+    def repaired(self, function: Callable[..., Any]) -> Numbers:
+        """Return the numbers of the claim that ``function(situation)`` is the true derivative."""
+
+        def numbers(situation: Situation, count: int) -> Any:
+            repaired = function(situation)
+            if repaired is None:
+                return None
+            true, errors = self.sketch(situation)
+            return true[:count], errors[:count], self.project(repaired, self.directions_at(situation))[:count]
+
+        return numbers
+
+    def derivative_at(self, change: Callable[..., Any]) -> Numbers:
+        """Return the numbers of the claim that the analytic gradient is the derivative at ``change(situation)``."""
+
+        def numbers(situation: Situation, count: int) -> Any:
+            there, directions = change(situation), self.directions_at(situation)[:count]
+            if there is None:
+                return None
+            return *self.slopes(there, directions), self.project(self.analytic(situation), directions)
+
+        return numbers
+
+    # Their evidence.
+
+    def compare(self, way: Way, at: Sequence[Situation] | None = None) -> Fit | None:
+        """Weigh a way: None if its predictions fail, or if they are no more than its free numbers.
 
         Parameters
         ----------
-        predict : callable
-            ``predict(situation) -> array`` of the block's shape, or None if it does not apply.
-        free : bool, default=False
-            Whether a constant factor may be chosen.
-        everywhere : bool, default=True
-            Whether it must also hold on other samples and at another θ.
-        directions : ndarray, default=None
-            Instead of the case's own; then only at its own situation, or at another.
-        at : Situation, default=None
-            That other one.
+        way : Way
+        at : sequence of Situation, default=None
+            Where it must hold; at the case's own situation and elsewhere by default.
 
         Returns
         -------
         fit : Fit or None
-            None if it does not explain the derivative.
         """
-
-        def sketch(situation: Situation) -> Any:
-            predicted = predict(situation)
-            if predicted is None or not np.isfinite(predicted).all():
-                return None
-            true, error = self.sketch(situation, directions)
-            chosen = self.directions if directions is None else directions
-            return self.project(predicted, chosen[: len(true)]), true, error
-
-        if directions is None:
-            return self.compare(sketch, free, everywhere)
-        situation = at or self.situation
-        predicted = predict(situation)
-        if predicted is None or not np.isfinite(predicted).all():
+        first, *others = self.situations if at is None else at
+        if not way.n_free and self._agreement(way.numbers(first, 2)) is None:
             return None
-        claimed = self.project(self.analytic(situation), directions)
-        return self.match(self.project(predicted, directions), situation, directions, free, claimed)
-
-    def match(
-        self,
-        predicted: Array,
-        situation: Situation,
-        directions: Array,
-        free: bool = False,
-        claimed: Array | None = None,
-    ) -> Fit | None:
-        """Test predicted numbers against the true ones along directions of a situation; two of them may refute it.
-
-        ``claimed`` are the numbers of the fault that is to be explained, if not the case's own.
-        """
-        for few in (slice(0, 2), slice(None)):
-            true, error = self.sketch(situation, directions[few])
-            if not np.isfinite(true).all():
-                return None
-            mismatch = None if claimed is None else float(np.linalg.norm(claimed[few] - true))
-            numbers = predicted[few], true, error
-            fit = self.compare(lambda _, n=numbers: n, free, False, mismatch)
-            if fit is None:
-                return None
-        return fit
-
-    def compare(
-        self, sketch: Callable[..., Any], free: bool = False, everywhere: bool = True, mismatch: float | None = None
-    ) -> Fit | None:
-        """Test predicted against true numbers: ``sketch(situation) -> (predicted, true, error)`` or None."""
-        numbers = sketch(self.situation)
-        if numbers is None:
+        numbers = _sound(way.numbers(first, len(self.directions)))
+        factor = self._factor(numbers) if way.n_free else 1.0
+        worst = self._agreement(numbers, factor) if factor else None
+        if worst is None or np.linalg.norm(factor * numbers[0] - numbers[2]) > LEFT_OVER * self.mismatch:
             return None
-        predicted, true, error = numbers
-        factor = 1.0
-        if free:
-            half = slice(0, CHOSEN_ON)
-            square = float(predicted[half] @ predicted[half])
-            if not square:
+        n_numbers = min(len(numbers[0]), self.size)
+        for situation in others:
+            numbers = way.numbers(situation, ELSEWHERE)
+            agreement = self._agreement(numbers, factor, may_vanish=True)
+            if agreement is None:
                 return None
-            factor = float(predicted[half] @ true[half]) / square
-        if np.linalg.norm(true) <= 10 * np.linalg.norm(error):  # the derivative is zero to rounding
-            return None
-        left = np.linalg.norm(factor * predicted - true)
-        mismatch = self.mismatch if mismatch is None else mismatch
-        worst = self._share(factor * predicted, true, error)
-        if worst is None or left > LEFT_OVER * mismatch:
-            return None
-        if everywhere:
-            if not self.elsewhere and free and self.size < 2:
-                return None
-            for situation in self.elsewhere:
-                numbers = sketch(situation)
-                share = None if numbers is None else self._share(factor * numbers[0], *numbers[1:])
-                if share is None:
-                    return None
-                worst = max(worst, share)
-        return Fit(factor, worst)
+            worst = max(worst, agreement)
+            n_numbers += min(len(numbers[0]), self.size)
+        return Fit(float(factor), worst, n_numbers) if n_numbers > 2 * way.n_free else None
 
     @staticmethod
-    def _share(predicted: Array, true: Array, error: Array) -> float | None:
-        """The relative difference left over, or None if that is too much."""
-        left, scale = np.linalg.norm(predicted - true), np.linalg.norm(true)
-        if not np.isfinite(left) or left > EXPLAINS * max(scale, np.linalg.norm(predicted)) + 5 * np.linalg.norm(error):
+    def _factor(numbers: Any) -> float | Any:
+        """The factor that fits best on the first directions, or None."""
+        if numbers is None:
             return None
-        return float(left / scale) if scale else float(left)
+        expected, _, claimed = (part[:CHOSEN_ON] for part in numbers)
+        square = float(expected @ expected)
+        return float(expected @ claimed) / square if square else None
+
+    @staticmethod
+    def _agreement(numbers: Any, factor: float = 1.0, may_vanish: bool = False) -> float | None:
+        """The relative difference between claimed and expected numbers, or None if that is too much."""
+        numbers = _sound(numbers)
+        if numbers is None:
+            return None
+        expected, errors, claimed = factor * numbers[0], factor * numbers[1], numbers[2]
+        left, scale, error = (float(np.linalg.norm(a)) for a in (claimed - expected, expected, errors))
+        if scale <= 10 * error and not may_vanish:  # the derivative is zero to rounding
+            return None
+        if left > EXPLAINS * max(scale, float(np.linalg.norm(claimed))) + 5 * error:
+            return None
+        return left / scale if scale else left
+
+
+def quietly(function: Callable[[], Any]) -> Any:
+    """Return what a function that calls the user's returns; None if theirs fails, as it may on inputs of our making."""
+    try:
+        return function()
+    except SpentError:
+        raise
+    except Exception:
+        return None
+
+
+def _sound(numbers: Any) -> Any:
+    """The numbers, or None if there are none or one is not finite."""
+    return numbers if numbers is not None and all(np.isfinite(part).all() for part in numbers) else None

@@ -1,16 +1,24 @@
 """The table of causes: every identifier that a finding may carry, with its meaning.
 
 A cause is a class, and defining the class enters it into the table. A `Doubt` is a reason why the check cannot tell. A
-`Hypothesis` is a fault that can be tested for: it gets a `Case` (see ``evidence.py``) and returns a `Diagnosis` if it
-explains the numbers, else None.
+`Hypothesis` is a fault that can be tested for. Most are data: the ways in which they may hold, each a prediction of
+numbers with its count of free ones, which a `Case` (see ``evidence.py``) weighs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from .evidence import Case
+    from .evidence import Case, Fit, Way
+
+NICE = 1e-6  # how close a factor must be to a number to be called that
+
+
+def is_near(factor: float, number: float) -> bool:
+    """Whether a factor is a number, to the accuracy of differences."""
+    return abs(factor - number) <= NICE * abs(number) + 1e-12
 
 
 class Diagnosis(NamedTuple):
@@ -42,8 +50,8 @@ class Cause:
         One sentence for the documentation.
     template : str
         The explanation, with placeholders for the evidence.
-    verdict : {"wrong", "cannot tell"}
-        The verdict of a finding with this cause.
+    verdict : {"wrong", "cannot tell", "right"}
+        The verdict of a finding with this cause; if right, it is a remark.
     rank : int
         Lower ones come first in the table. Faults of the callables themselves, which are looked for before any
         hypothesis, keep the default.
@@ -59,8 +67,11 @@ class Cause:
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         if cls.identifier:
-            known = cls.table.setdefault(cls.identifier, cls)
-            cls.table[cls.identifier] = min(known, cls, key=lambda cause: cause.rank)
+            if cls.identifier in cls.table:
+                raise TypeError(
+                    f"{cls.__name__}: {cls.identifier!r} is {cls.table[cls.identifier].__name__}'s already."
+                )
+            cls.table[cls.identifier] = cls
 
     @classmethod
     def explain(cls, *places: Any, evidence: dict[str, Any] | None = None, **named: Any) -> Diagnosis:
@@ -92,9 +103,24 @@ class Hypothesis(Cause):
             cls.all_of_them.append(cls)
             cls.all_of_them.sort(key=lambda hypothesis: hypothesis.rank)
 
-    def test(self, case: Case) -> Diagnosis | None:
-        """Return a `Diagnosis` if this explains the case, else None."""
+    def ways(self, case: Case) -> Iterator[Way]:
+        """Ways in which it may hold, the most likely first."""
         raise NotImplementedError
+
+    def test(self, case: Case) -> Diagnosis | None:
+        """Return a `Diagnosis` if this explains the case, else None: by the first way that fits."""
+        for way in self.ways(case):
+            fit = case.compare(way)
+            if fit is not None:
+                return self.found(case, fit, way.words)
+        return None
+
+    def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
+        """Return the diagnosis for a way that fits: its words and numbers in the template."""
+        diagnosis = self.explain(**{"hint": "", **fit.evidence, **words}, evidence={**fit.evidence, **words})
+        if is_near(abs(fit.factor), 1) or "{factor" in self.template:
+            return diagnosis
+        return diagnosis._replace(explanation=f"{diagnosis.explanation} It is also off by the factor {fit.factor:.6g}.")
 
 
 class Doubt(Cause):
@@ -156,8 +182,8 @@ class LowPrecision(Doubt):
     identifier = "low_precision"
     meaning = "The loss or the gradient is computed in lower precision (float32, float16) inside the callable."
     template = (
-        "The {what} carries only {digits} digits or so, as if computed in {dtype} inside the callable; up to that "
-        "it agrees. Look for a cast, or a buffer of that type."
+        "The {what} carries only {digits} digits or so{where}; up to that it agrees. Look for a cast, a buffer of "
+        "another dtype, or rounding."
     )
 
 

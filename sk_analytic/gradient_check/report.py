@@ -27,7 +27,8 @@ class Finding:
     verdict : {"right", "wrong", "cannot tell"}
         "Cannot tell" does not mean that something is wrong: ``cause`` names the obstacle.
     cause : str or None
-        Identifier from the :ref:`table of causes <gradient-causes>`; None if the gradient is right.
+        Identifier from the :ref:`table of causes <gradient-causes>`; None if the gradient is right, unless there is a
+        remark.
     evidence : dict
         The numbers: the ``analytic`` and ``numerical`` derivatives along the direction that disagreed most, the
         estimated ``error`` of the numerical one, their ``relative_error``, and numbers that depend on the cause, such

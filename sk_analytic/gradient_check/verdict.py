@@ -124,20 +124,24 @@ def _doubt(
 ) -> Diagnosis | None:
     """Return the first imprecision that explains a difference, on either side; None if it is a fault."""
     if differences.resolution > 1e-10 and difference <= ROUGH * scale:
-        digits, dtype = _precision(differences.resolution)
-        return LowPrecision.explain(what="loss", digits=digits, dtype=dtype)
+        digits, where = _precision(differences.resolution)
+        return LowPrecision.explain(what="loss", digits=digits, where=where)
     if difference <= 10 * error:
         return Noise.explain(error=error / scale)
     if not differences.settle(difference):
         return Unsettled.explain()
     if difference <= ROUGH * scale and (resolution := gradient_resolution(situation, direction, scale, difference)):
-        digits, dtype = _precision(resolution)
-        return LowPrecision.explain(what="gradient", digits=digits, dtype=dtype)
+        digits, where = _precision(resolution)
+        return LowPrecision.explain(what="gradient", digits=digits, where=where)
     return Slight.explain(share=difference / scale) if difference <= WRONG * scale else None
 
 
 def _precision(resolution: float) -> tuple[int, str]:
-    return (3, "float16") if resolution > 1e-5 else (7, "float32")
+    """Digits, and words for where they are lost: a dtype is named if the numbers have its own spacing."""
+    for dtype in (np.float16, np.float32):
+        if resolution == np.finfo(dtype).eps:
+            return np.finfo(dtype).precision, f", as if computed in {np.dtype(dtype).name} inside the callable"
+    return max(1, round(-float(np.log10(resolution)))), ""
 
 
 def complex_slope(situation: Situation, direction: Array) -> float | None:
@@ -170,6 +174,8 @@ def complex_slope(situation: Situation, direction: Array) -> float | None:
 def gradient_resolution(situation: Situation, direction: Array, scale: float, difference: float) -> float:
     """Return the relative spacing of the analytic gradient's numbers if that explains a difference, else 0."""
     gradient = situation.gradient[direction != 0]
+    if decimals_of(gradient) is not None:
+        return 0.0
     gradient = gradient[gradient != 0]
     for dtype in (np.float16, np.float32):
         if gradient.size and np.array_equal(gradient, gradient.astype(dtype)):
@@ -188,6 +194,12 @@ def gradient_resolution(situation: Situation, direction: Array, scale: float, di
         if 1e-9 * scale < sigma and difference <= 10 * sigma:
             return sigma / scale
     return 0.0
+
+
+def decimals_of(entries: Array) -> int | None:
+    """Return the number of decimals to which all entries are rounded, if that is no chance; None otherwise."""
+    few = np.unique(np.abs(entries[entries != 0])).size < 2
+    return None if few else next((k for k in range(7) if np.array_equal(np.round(entries, k), entries)), None)
 
 
 class Checker:

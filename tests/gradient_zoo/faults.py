@@ -1,96 +1,14 @@
-"""Realistic faults: for each, how it is planted, the blocks that are wrong, and the causes that name it."""
+"""Realistic faults of softmax regression, nets, NADE, counts, survival and curves."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from scipy.special import expit, softmax
 
-from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor
+from sk_analytic import AnalyticRegressor
 
 from .patients import Curve, Gaussian, Hidden, Nade, Poisson, Recurrent, Relu, Sigmoid, Softmax, Survival, TwoOutputs
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault and its truth.
-
-    Attributes
-    ----------
-    name : str
-    plant : callable
-        ``plant() -> dict`` of arguments of `check_gradient`.
-    blocks : set of str
-        The blocks that are wrong.
-    causes : set of str
-        Identifiers that name the fault.
-    """
-
-    name: str
-    plant: object
-    blocks: frozenset
-    causes: frozenset
-
-
-FAULTS = {}
-
-
-def fault(blocks, causes):
-    """Register a planter under its name."""
-
-    def register(plant):
-        name = plant.__name__
-        FAULTS[name] = Fault(name, plant, frozenset(blocks.split()), frozenset(causes.split()))
-        return plant
-
-    return register
-
-
-def classifier(model=Softmax, **callables):
-    """Arguments for a classifier."""
-    callables.setdefault("forward", model.forward)
-    return {"estimator": AnalyticClassifier(init=model.params, **callables), "X": model.X, "y": model.y}
-
-
-def regressor(model=Hidden, sample_weight=None, **callables):
-    """Arguments for a regressor."""
-    callables.setdefault("forward", model.forward)
-    estimator = AnalyticRegressor(init=model.params, **callables)
-    return {"estimator": estimator, "X": model.X, "y": model.y, "sample_weight": sample_weight}
-
-
-def density(model=Nade, **callables):
-    """Arguments for a density."""
-    callables.setdefault("forward", model.forward)
-    return {"estimator": AnalyticDensity(init=model.params, **callables), "X": model.X}
-
-
-def plain(model=Survival, **callables):
-    """Arguments for plain functions."""
-    return {"loss": model.loss, "params": model.params, "X": model.X, "y": model.y, **callables}
-
-
-def altered(function, **changes):
-    """A gradient with some blocks changed: ``changes[block](its gradient, params)``."""
-
-    def gradient(params, X, y):
-        grads = dict(function(params, X, y))
-        for block, change in changes.items():
-            grads[block] = change(grads[block], params)
-        return grads
-
-    return gradient
-
-
-def altered_vjp(function, change):
-    """A vjp whose pullback's result goes through ``change(grads, params, X)``."""
-
-    def vjp(params, X):
-        prediction, pullback = function(params, X)
-        return prediction, lambda d: change(dict(pullback(d)), params, X)
-
-    return vjp
-
+from .registry import altered, classifier, density, fault, plain, regressor
 
 # Softmax regression.
 
@@ -344,7 +262,7 @@ def hidden_old_output_weights():
     return regressor(gradient=gradient)
 
 
-@fault("W1 b1", "block_ignored through_block")
+@fault("W1 b1", "missing_factor block_ignored")
 def hidden_output_weights_left_out():
     def change(params, X, y):
         z, h, out = Hidden.layers(params, X)
@@ -904,7 +822,7 @@ def curve_rate_in_decades():
     return regressor(Curve, jacobian=jacobian)
 
 
-@fault("amplitude", "block_ignored through_block output_derivative unexplained")
+@fault("amplitude", "missing_term")
 def curve_offset_in_the_amplitude():
     def jacobian(params, X):
         J = Curve.jacobian(params, X)

@@ -19,6 +19,7 @@ from ..hypotheses import Diagnosis, Hypothesis
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4
+TOLD = 0.4  # share of samples and units that a mask must leave something of
 
 
 class Ratios:
@@ -32,10 +33,12 @@ class Ratios:
         The compared units.
     table, errors : ndarray of shape (n_rows, n_units)
         Ratios and their errors; infinite where the gradient alone is zero, NaN where both are.
+    spare : int
+        Number of ratios that explain more than one entry, so that another entry could have spoken against them.
     """
 
-    def __init__(self, axis: int, units: Array, table: Array, errors: Array) -> None:
-        self.axis, self.units, self.table, self.errors = axis, units, table, errors
+    def __init__(self, axis: int, units: Array, table: Array, errors: Array, spare: int) -> None:
+        self.axis, self.units, self.table, self.errors, self.spare = axis, units, table, errors, spare
 
     @property
     def told(self) -> Array:
@@ -56,8 +59,35 @@ class Ratios:
         """Whether a unit's ratio is not the same in all rows."""
         finite = np.isfinite(self.told)
         largest = np.abs(self.told[finite]).max(initial=0.0)
-        columns = (column[~np.isnan(column)] for column in self.table.T)
-        return any(len(c) and not c.max() - c.min() <= 1e-3 * largest for c in columns)
+        return self._varies(self.table.T, largest)
+
+    @property
+    def varies_with_units(self) -> bool:
+        """Whether the ratios of a row are not the same in all units."""
+        return self._varies(self.table, np.abs(self.told[np.isfinite(self.told)]).max(initial=0.0))
+
+    @staticmethod
+    def _varies(lines: Array, largest: float) -> bool:
+        told = (line[~np.isnan(line)] for line in lines)
+        return any(len(line) and not line.max() - line.min() <= 1e-3 * largest for line in told)
+
+    def show(self, case: Case) -> None:
+        """Note the ratios of a block for others of the same units, a bias say."""
+        case.subject.notes.setdefault("unit ratios", []).append((case.name, case.shape[self.axis], self))
+
+    def shown_by(self, case: Case) -> str:
+        """Return the name of another block that has shown the same ratios; empty if there is none."""
+        for name, n_units, other in case.subject.notes.get("unit ratios", []):
+            if name == case.name or n_units != case.shape[self.axis] or other.table.shape != self.table.shape:
+                continue
+            both = ~np.isnan(other.table) & ~np.isnan(self.table)
+            with np.errstate(invalid="ignore"):
+                left = np.abs(other.table - self.table)[both]
+            tolerance = (SAME * np.abs(self.table) + self.errors + other.errors)[both]
+            alike = (left <= tolerance) | (other.table[both] == self.table[both])
+            if np.array_equal(other.units, self.units) and both.sum() > 3 and alike.all():
+                return str(name)
+        return ""
 
     @classmethod
     def of(cls, case: Case) -> list[Ratios]:
@@ -76,7 +106,7 @@ class Ratios:
         rng = case.subject.rng
         units = np.sort(rng.choice(length, min(MOST_UNITS, length), replace=False))
         rows = np.arange(min(MOST_ROWS, batch.n))
-        table = np.full((2, len(rows), len(units)), np.nan)
+        table, spare = np.full((2, len(rows), len(units)), np.nan), 0
         for i, row in enumerate(rows):
             one = case.situation.of(take(batch, [row]))
             if one.gradient is None:
@@ -87,7 +117,9 @@ class Ratios:
                 if ratio is None:
                     return None
                 table[:, i, j] = ratio
-        return cls(axis, units, *table) if np.isfinite(table[0]).sum() > 3 else None
+                slab = np.take(case.analytic(one), unit, axis)
+                spare += int(np.isfinite(ratio[0]) and np.count_nonzero(np.abs(slab) * case.scale > floor) > 1)
+        return cls(axis, units, table[0], table[1], spare) if np.isfinite(table[0]).sum() > 3 else None
 
     @staticmethod
     def _ratio(case: Case, one: Situation, axis: int, unit: int, floor: float) -> tuple[float, float] | None:
@@ -100,10 +132,26 @@ class Ratios:
             claimed = float((case.analytic(one) * part).sum())
             true, error = one.slope(case.index, part)
             if abs(claimed) <= floor:
-                return (np.nan, np.nan) if abs(true) <= floor + 10 * error else (np.inf, 0.0)
+                return (np.nan, np.nan) if abs(true) <= 1e4 * floor + 10 * error else (np.inf, 0.0)
             ratios.append((true / claimed, (3 * error + floor) / abs(claimed)))
         (first, error), (second, other) = ratios[0], ratios[-1]
         return ratios[0] if abs(first - second) <= SAME * abs(first) + error + other else None
+
+
+def unit_inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
+    """Possible inputs of the units of a first layer: X times a block, plus another block or nothing."""
+    layout, situation = case.subject.layout, case.situation
+    X = dense(situation.batch)[: len(ratios.table)]
+    if X.ndim != 2:
+        return
+    n_units = case.shape[ratios.axis]
+    blocks = [situation.block(i, situation.vector) for i in range(len(layout.names))]
+    biases = [np.zeros(n_units), *(b for b in blocks if b.shape == (n_units,))]
+    for weights in (b for b in blocks if b.ndim == 2):
+        for matrix in (weights, weights.T):
+            if matrix.shape == (X.shape[1], n_units):
+                for bias in biases:
+                    yield (X @ matrix + bias)[:, ratios.units]
 
 
 class UnitSign(Hypothesis):
@@ -114,14 +162,16 @@ class UnitSign(Hypothesis):
         "the unit's input is treated wrongly. Look at the mask that the activation (ReLU) puts on the gradient."
     )
     rank = 48
+    again = True  # the mask found in the weights serves the bias
 
     def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
             wrong = ratios.told[~ratios.agree(1.0)]
-            if not 0 < len(wrong) < len(ratios.told) or len(wrong) < 2:
+            if not 2 <= len(wrong) < len(ratios.told) or not self._is_mask(case, ratios):
                 continue
             ratio = float(np.median(wrong))
-            if (ratios.agree(1.0) | ratios.agree(ratio)).all() and ratios.varies_with_rows:
+            if (ratios.agree(1.0) | ratios.agree(ratio)).all():
+                ratios.show(case)
                 evidence = {"ratio": ratio, "n_wrong": len(wrong), "axis": ratios.axis}
                 return self.explain(
                     what=self._words(0.0 if ratios.agree(0.0).sum() == len(wrong) else ratio),
@@ -131,6 +181,17 @@ class UnitSign(Hypothesis):
                     evidence=evidence,
                 )
         return None
+
+    @staticmethod
+    def _is_mask(case: Case, ratios: Ratios) -> bool:
+        """Whether what is wrong may be one side of the units' inputs: of those, where X tells them, it must be."""
+        if not ratios.varies_with_rows or not ratios.varies_with_units or len(ratios.told) < TOLD * ratios.table.size:
+            return False
+        wrong, told = ~ratios.agree(1.0), ~np.isnan(ratios.table)
+        sides = [(z > 0)[told] for z in unit_inputs(case, ratios)]
+        if sides:
+            return any((side == wrong).all() or (side != wrong).all() for side in sides)
+        return 2 * ratios.spare > len(ratios.told) or bool(ratios.shown_by(case))
 
     @staticmethod
     def _words(ratio: float) -> str:
@@ -150,6 +211,8 @@ def _slopes(z: Array) -> dict[str, Array]:
             "relu'(z)": (z > 0).astype(float),
             "σ(z)": sigma,
             "tanh(z)": np.tanh(z),
+            "h(1 - h) with h = tanh(z)": np.tanh(z) * (1 - np.tanh(z)),
+            "1 - h² with h = relu(z)": 1 - np.maximum(z, 0) ** 2,
             "exp(z)": np.exp(z),
             "cos(z)": np.cos(z),
             "1 - z²": 1 - z**2,
@@ -165,12 +228,14 @@ def _slopes(z: Array) -> dict[str, Array]:
         }
 
 
-class InputFactor(Hypothesis):
-    identifier = "other_inputs"
-    meaning = "The gradient belongs to another X: shifted, reversed, centred or scaled features."
+class FeatureScaling(Hypothesis):
+    identifier = "feature_scaling"
+    meaning = (
+        "Loss and gradient multiply by features on different scales: shifted or scaled by constants in one of them."
+    )
     template = (
-        "True and analytic gradient have one ratio per sample and feature, and it turns X into {slope}: loss and "
-        "gradient do not multiply by the same X. Is it centred or scaled in one of them only?"
+        "On each sample it multiplies by other features than the loss does: {who} sees {line} where the other sees x, "
+        "one line for each feature along axis {axis}. Is X centred or scaled in one of them only?"
     )
     rank = 48
 
@@ -180,14 +245,16 @@ class InputFactor(Hypothesis):
             if X.ndim != 2 or case.shape[ratios.axis] != X.shape[1] or not ratios.varies_with_rows:
                 continue
             seen = X[: len(ratios.table), ratios.units]
-            fits = [
-                self._line(x, r * x) for x, r in zip(seen.T, ratios.table.T, strict=True) if np.isfinite(r * x).all()
-            ]
-            if fits and all(fits):
-                slopes, shifts = np.array(fits).T
-                evidence = {"slopes": slopes.tolist(), "shifts": shifts.tolist()}
-                listed = ", ".join(f"{a:.4g} x {b:+.4g}" for a, b in fits[:3]) + (", ..." if len(fits) > 3 else "")
-                return self.explain(slope=listed, evidence=evidence)
+            with np.errstate(all="ignore"):
+                both = (("the loss", seen * ratios.table), ("the gradient", seen / ratios.table))
+            for who, other in both:
+                told = ~np.isnan(other)
+                lines = [self._line(x[t], o[t]) for x, o, t in zip(seen.T, other.T, told.T, strict=True) if t.any()]
+                if lines and all(lines):
+                    slopes, shifts = np.array(lines).T
+                    shown = ", ".join(f"{a:.4g} x {b:+.4g}" for a, b in lines[:3]) + (", ..." if len(lines) > 3 else "")
+                    evidence = {"slopes": slopes.tolist(), "shifts": shifts.tolist()}
+                    return self.explain(who=who, line=shown, axis=ratios.axis, evidence=evidence)
         return None
 
     @staticmethod
@@ -207,29 +274,44 @@ class Activation(Hypothesis):
     )
     template = "True and analytic gradient have one ratio per sample and unit along axis {axis}{what}.{hint}"
     rank = 49
+    again = True  # the ratios found in the weights serve the bias
 
     def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
-            told = ratios.told
-            if len(told) < 4 or not np.isfinite(told).all() or not ratios.varies_with_rows:
+            if len(ratios.told) < 4 or not ratios.varies_with_rows:
                 continue
-            named = self._named(case, ratios)
-            if named is not None:
-                return named
-            if len(case.shape) > 1:
-                low, high = float(told.min()), float(told.max())
-                what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
-                hint = (
-                    " The gradient that reaches the unit from the output is off: the derivative of its activation, of "
-                    "the loss or link after it, or a path that was left out."
-                )
-                evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
-                return self.explain(axis=ratios.axis, what=what, hint=hint, evidence=evidence)
+            diagnosis = self._named(case, ratios)
+            if diagnosis is None and np.isfinite(ratios.told).all():
+                diagnosis = self._noted(case, ratios) or self._unnamed(case, ratios)
+            if diagnosis is not None:
+                return diagnosis
         return None
+
+    def _unnamed(self, case: Case, ratios: Ratios) -> Diagnosis | None:
+        """One ratio for all inputs of a unit, whatever it comes from: only if most explain more than one entry."""
+        if 2 * ratios.spare <= len(ratios.told) or not ratios.varies_with_units:
+            return None
+        low, high = float(ratios.told.min()), float(ratios.told.max())
+        what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
+        hint = (
+            " The gradient that reaches the unit from the output is off: the derivative of its activation, of "
+            "the loss or link after it, or a path that was left out."
+        )
+        ratios.show(case)
+        evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
+        return self.explain(axis=ratios.axis, what=what, hint=hint, evidence=evidence)
+
+    def _noted(self, case: Case, ratios: Ratios) -> Diagnosis | None:
+        """The ratios that another block of the same units has shown."""
+        name = ratios.shown_by(case)
+        if not name:
+            return None
+        what = f", the same ratios as in block {name!r}"
+        return self.explain(axis=ratios.axis, what=what, hint="", evidence={"axis": ratios.axis, "as": name})
 
     def _named(self, case: Case, ratios: Ratios) -> Diagnosis | None:
         """The two activations' derivatives whose ratio it is, for units that see X."""
-        for z in self._inputs(case, ratios):
+        for z in unit_inputs(case, ratios):
             slopes = _slopes(z)
             for (used, has), (wanted, needs) in itertools.permutations(slopes.items(), 2):
                 with np.errstate(all="ignore"):
@@ -239,19 +321,3 @@ class Activation(Hypothesis):
                     evidence = {"axis": ratios.axis, "used": used, "wanted": wanted}
                     return self.explain(axis=ratios.axis, what=what, hint="", evidence=evidence)
         return None
-
-    @staticmethod
-    def _inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
-        """Possible inputs of the units of a first layer: X times a block, plus another block or nothing."""
-        layout, situation = case.subject.layout, case.situation
-        X = dense(situation.batch)[: len(ratios.table)]
-        if X.ndim != 2:
-            return
-        n_units = case.shape[ratios.axis]
-        blocks = [situation.block(i, situation.vector) for i in range(len(layout.names))]
-        biases = [np.zeros(n_units), *(b for b in blocks if b.shape == (n_units,))]
-        for weights in (b for b in blocks if b.ndim == 2):
-            for matrix in (weights, weights.T):
-                if matrix.shape == (X.shape[1], n_units):
-                    for bias in biases:
-                        yield (X @ matrix + bias)[:, ratios.units]

@@ -7,20 +7,20 @@ ones among a million entries are found in a few dozen evaluations.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...typing import Array, Shape
 from ..evaluation import Situation, SpentError, dense, replaced
-from ..evidence import Case
-from ..hypotheses import Diagnosis, Hypothesis
-from .transformed import is_near
+from ..evidence import Case, Way
+from ..hypotheses import Diagnosis, Hypothesis, is_near
 
 SMALL = 48  # entries that are compared one by one
 SAMPLE = 6  # slices that are tried first: if all are wrong, the search ends
 MOST_PARTS = 200  # directions spent on one axis
+MOST_COLUMNS = 12
 AGREES = 3e-6
 
 
@@ -128,7 +128,7 @@ class Places:
         if not analytic.any():
             return "zero there", 0.0
         draws = case.subject.rng.standard_normal((4, *case.shape)) * case.scale * mask
-        true, error = case.sketch(case.situation, draws)
+        true, error = case.slopes(case.situation, draws)
         claimed = case.project(analytic, draws)
         if np.linalg.norm(true) <= 1e-6 * np.linalg.norm(claimed) + 5 * np.linalg.norm(error):
             return "not zero there, though the derivative is", np.inf
@@ -168,23 +168,23 @@ class OnlySomePlaces(Hypothesis):
         if words is None:
             return None
         what, factor = places.relation()
+        end, hint = _end(places, case.shape)
         evidence = {
             "indices": [list(map(int, i)) for i in places.indices],
             "n_entries": int(places.mask.sum()),
             "factor": factor,
+            "end": end,
         }
-        return self.explain(words=words, what=what, hint=_ends_hint(places, case.shape), evidence=evidence)
+        return self.explain(words=words, what=what, hint=hint, evidence=evidence)
 
 
-def _ends_hint(places: Places, shape: Shape) -> str:
-    """A hint for places at an end of an axis, at which recursions and loops start or stop."""
+def _end(places: Places, shape: Shape) -> tuple[str, str]:
+    """Which end of an axis the places are at, "first" or "last", and a hint: slices, loops and recursions end there."""
     for axis, (chosen, length) in enumerate(zip(places.indices, shape, strict=True)):
-        if len(chosen) == 1 and length > 2:
-            if chosen[0] == 0:
-                return f" It is the first along axis {axis}: look at how a recursion starts, or at a loop's bounds."
-            if chosen[0] == length - 1:
-                return f" It is the last along axis {axis}: look at how a recursion ends, or at a loop's bounds."
-    return ""
+        if len(chosen) == 1 and length > 2 and chosen[0] in (0, length - 1):
+            end = "last" if chosen[0] else "first"
+            return end, f" It is the {end} along axis {axis}: look at the bounds of a slice or a loop."
+    return "", ""
 
 
 class OneEntry(OnlySomePlaces):
@@ -262,66 +262,82 @@ def _listed(indices: Sequence[int], most: int = 6) -> str:
     return f"{shown}, ..." if len(indices) > most else shown
 
 
+def heals(case: Case, situation: Situation | None) -> bool:
+    """Whether the block is right in a changed situation, though its gradient is not gone there."""
+    if situation is None or situation.gradient is None or not np.isfinite(situation.gradient).all():
+        return False
+    directions = case.directions[:3]
+    claimed = case.project(case.analytic(situation), directions)
+    if not np.linalg.norm(claimed) > 1e-3 * np.linalg.norm(case.project(case.analytic(), directions)):
+        return False
+    true, error = case.slopes(situation, directions)
+    return bool(np.linalg.norm(claimed - true) <= AGREES * np.linalg.norm(true) + 5 * np.linalg.norm(error))
+
+
+def without_block(situation: Situation, index: int, place: Any = slice(None), axis: int = 0) -> Situation:
+    """Return the situation with a block, or a slice of it, at zero."""
+    vector = situation.vector.copy()
+    situation.block(index, vector)[(slice(None),) * axis + (place,) if place != slice(None) else ...] = 0
+    return situation.at(vector)
+
+
+def without_column(situation: Situation, place: int) -> Situation:
+    """Return the situation with a column of X at zero."""
+    X = dense(situation.batch).copy()
+    X[:, place] = 0
+    return situation.of(replaced(situation.batch, X=X))
+
+
 class Through(Hypothesis):
-    """Base of the causes where the fault enters through the end of another block, or of X."""
+    """Base of the causes where the fault enters through the end of another block, or of X.
+
+    The first step is named only if the gradient is right without it at two θ, and not without the second or a middle
+    one. What has weights of its own by feature is no step, but a feature.
+    """
 
     rank = 45
     again = True
     first = True
 
     def test(self, case: Case) -> Diagnosis | None:
-        for words, change in self._changes(case):
-            situation = change(case.situation)
-            if situation is not None and self._heals(case, situation):
-                return self.explain(words, evidence={"through": words})
+        for words, length, without in self._axes(case):
+            end, *others = (0, 1, length // 2) if self.first else (length - 1, length - 2, length // 2)
+            if (
+                heals(case, without(case.situation, end))
+                and not any(heals(case, without(case.situation, other)) for other in others)
+                and all(heals(case, without(there, end)) for there in case.elsewhere[:1])
+            ):
+                return self.explain(words.format(end), evidence={"through": words.format(end)})
         return None
 
-    def _changes(self, case: Case) -> Iterator[Any]:
-        """Words, and what sets the end of an axis of another block or of X to zero."""
+    @staticmethod
+    def _axes(case: Case) -> Iterator[tuple[str, int, Callable[..., Situation]]]:
+        """Words for a place on an axis, its length, and what sets a place to zero: in other blocks, and in X."""
         layout = case.subject.layout
         for index in case.others:
             for axis, length in enumerate(layout.shapes[index]):
-                if length > 2:
-                    place = 0 if self.first else length - 1
-                    middle = length // 2
-                    words = f"{layout.names[index]}[{', '.join([':'] * axis + [str(place)])}]"
-                    yield words, lambda s, i=index, a=axis, p=place, m=middle: self._zeroed(case, s, i, a, p, m)
+                if length > 2 and not _weighs_features(case.situation, index, axis):
+                    words = f"{layout.names[index]}[{', '.join([':'] * axis + ['{}'])}]"
+                    yield words, length, lambda s, place, i=index, a=axis: without_block(s, i, place, a)
         X = dense(case.situation.batch)
-        if X.ndim == 2 and X.shape[1] > 2:
-            place = 0 if self.first else X.shape[1] - 1
-            yield f"X[:, {place}]", lambda s: self._without_column(case, s, place, X.shape[1] // 2)
+        weights = ((i, axis) for i, shape in enumerate(layout.shapes) for axis in range(len(shape)))
+        if X.ndim == 2 and X.shape[1] > 2 and not any(_weighs_features(case.situation, *place) for place in weights):
+            yield "X[:, {}]", X.shape[1], without_column
 
-    def _zeroed(
-        self, case: Case, situation: Situation, index: int, axis: int, place: int, middle: int
-    ) -> Situation | None:
-        """The situation with one slice of a block at zero; None if zeroing a middle one heals as well."""
 
-        def at(where: int) -> Situation:
-            vector = situation.vector.copy()
-            situation.block(index, vector)[(slice(None),) * axis + (where,)] = 0
-            return situation.at(vector)
-
-        return None if self._heals(case, at(middle)) else at(place)
-
-    def _without_column(self, case: Case, situation: Situation, place: int, middle: int) -> Situation | None:
-        def at(where: int) -> Situation:
-            X = dense(situation.batch).copy()
-            X[:, where] = 0
-            return situation.of(replaced(situation.batch, X=X))
-
-        return None if self._heals(case, at(middle)) else at(place)
-
-    @staticmethod
-    def _heals(case: Case, situation: Situation) -> bool:
-        """Whether the block is right there."""
-        if situation.gradient is None or not np.isfinite(situation.gradient).all():
+def _weighs_features(situation: Situation, index: int, axis: int) -> bool:
+    """Whether the slices of a block along an axis are weights of features, which do not matter where those are zero."""
+    shape, X = situation.subject.layout.shapes[index], dense(situation.batch)
+    if X.ndim != 2 or shape[axis] != X.shape[1]:
+        return False
+    for place in (0, shape[axis] // 2):
+        array = np.zeros(shape)
+        array[(slice(None),) * axis + (place,)] = 1.0
+        slope, _ = situation.slope(index, array)
+        gone, error = without_column(situation, place).slope(index, array)
+        if abs(gone) > 1e-6 * abs(slope) + 10 * error:
             return False
-        directions = case.directions[:3]
-        claimed = case.project(case.analytic(situation), directions)
-        if not np.linalg.norm(claimed) > 1e-3 * np.linalg.norm(case.project(case.analytic(), directions)):
-            return False
-        true, error = case.sketch(situation, directions)
-        return bool(np.linalg.norm(claimed - true) <= AGREES * np.linalg.norm(true) + 5 * np.linalg.norm(error))
+    return True
 
 
 class FirstStep(Through):
@@ -345,42 +361,43 @@ class LastStep(Through):
 
 class ThroughBlock(Hypothesis):
     identifier = "through_block"
-    meaning = "The fault enters through another block: with that block at zero the gradient is right."
+    meaning = "The fault enters through another block, or a column of X: with it at zero the gradient is right."
     template = "The gradient is right as soon as {} is zero: the part that comes through it is wrong or missing."
     rank = 47
+    again = True  # what heals one block may be the block that is wrong itself
 
     def test(self, case: Case) -> Diagnosis | None:
-        layout = case.subject.layout
-        healing = []
-        for index in case.others:
-            vector = case.situation.vector.copy()
-            vector[layout.slices[index]] = 0
-            if Through._heals(case, case.situation.at(vector)):
-                healing.append(layout.names[index])
-        if len(healing) != 1:
-            return None
-        return self.explain(healing[0], evidence={"through": healing[0]})
+        """One feature alone, or else one block, whose zeros heal the block; its own count if they heal another."""
+        layout, noted = case.subject.layout, case.subject.notes.setdefault("through", set())
+        blocks = [*case.others, *([case.index] if case.name in noted else [])]
+        X = dense(case.situation.batch)
+        columns = range(X.shape[1]) if X.ndim == 2 and 1 < X.shape[1] <= MOST_COLUMNS else ()
+        for places in (
+            [(f"X[:, {j}]", without_column(case.situation, j)) for j in columns],
+            [(layout.names[index], without_block(case.situation, index)) for index in blocks],
+        ):
+            healing = [words for words, situation in places if heals(case, situation)]
+            if len(healing) == 1:
+                noted.add(healing[0])
+                return self.explain(healing[0], evidence={"through": healing[0]})
+        return None
 
 
 class Permuted(Hypothesis):
     identifier = "permuted"
     meaning = "The slices of the block along an axis are in another order."
     template = (
-        "Its slices along axis {axis} are in another order (agreement {agreement:.1g} after sorting them): {order}."
+        "Its slices along axis {axis} are in another order (agreement {agreement:.1g} after sorting them): {listed}."
     )
     rank = 39
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         for axis, length in enumerate(case.shape):
-            if 2 < length <= 64:
-                order = self._order(case, axis, length)
-                if order is not None:
-                    fit = case.explain(lambda s, a=axis, o=order: np.take(case.analytic(s), o, axis=a))
-                    if fit is not None:
-                        words = f"slice {order[0]} belongs at 0, {order[1]} at 1, {order[2]} at 2 ..."
-                        evidence = {**fit.evidence, "axis": axis, "order": order}
-                        return self.explain(axis=axis, agreement=fit.agreement, order=words, evidence=evidence)
-        return None
+            order = self._order(case, axis, length) if 2 < length <= 64 else None
+            if order is not None:
+                listed = f"slice {order[0]} belongs at 0, {order[1]} at 1, {order[2]} at 2 ..."
+                words = {"axis": axis, "order": order, "listed": listed}
+                yield Way(words, case.repaired(lambda s, a=axis, o=order: np.take(case.analytic(s), o, axis=a)))
 
     @staticmethod
     def _order(case: Case, axis: int, length: int) -> list[int] | None:
@@ -400,7 +417,7 @@ class Permuted(Hypothesis):
         return order if sorted(order) == list(range(length)) and order != sorted(order) else None
 
 
-def pattern(case: Case) -> tuple[str, dict[str, float]]:
+def pattern(case: Case) -> tuple[str, dict[str, Any]]:
     """Describe a fault that nothing explains: where it is, and how the ratio of the derivatives is spread."""
     places = None
     with contextlib.suppress(SpentError):

@@ -9,9 +9,10 @@ from ...data.batch import Batch
 from ...finite_differences import extrapolated, size_of
 from ...typing import Array
 from ..evaluation import Situation, dense, replaced, take
-from ..evidence import Case, Fit
+from ..evidence import Case, Fit, Way, quietly
 from ..hypotheses import Diagnosis, Hypothesis
-from .contributions import Contributions
+from .contributions import Contributions, of_contributions
+from .factors import as_factor
 
 INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 
@@ -19,34 +20,35 @@ INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 class Stale(Hypothesis):
     identifier = "stale_parameters"
     meaning = "The gradient belongs to another θ: it uses old parameters, in a closure or a cache."
-    template = "It is the derivative at another θ: {where} (agreement {agreement:.1g}).{hint}"
+    template = "{what} (agreement {agreement:.1g}). Are old {names} kept in a closure, a cache or an object?"
     rank = 30
 
-    def test(self, case: Case) -> Diagnosis | None:
-        for words, vector, names in self._places(case):
-            if np.array_equal(vector, case.situation.vector):
-                continue
-            fit = self._fit(case, vector)
-            if fit is not None:
-                hint = f" Are old {names} kept in a closure, a cache or an object?"
-                evidence = {**fit.evidence, "where": words}
-                return self.explain(where=words, agreement=fit.agreement, hint=hint, evidence=evidence)
-        return None
+    def ways(self, case: Case) -> Iterator[Way]:
+        layout, start = case.subject.layout, case.start
+        if np.array_equal(start, case.situation.vector):
+            return
+        words = {"what": "It is the derivative at another θ, the starting parameters", "names": "parameters"}
+        yield Way(words, case.derivative_at(lambda s: s.at(start)))
+        for index, name in enumerate(layout.names) if len(layout.names) > 1 else ():
+            words = {"what": f"It is the derivative for {name} as it was at the start", "names": f"values of {name}"}
+            yield Way(words, case.derivative_at(lambda s, i=index: _with_block(s, i, s.block(i, start))))
+        for index in case.others:
+            name = layout.names[index]
+            for axis, spread in as_factor(case.shape, layout.shapes[index]):
+                words = {"what": f"It has old values of {name} as a factor{axis}", "names": f"values of {name}"}
 
-    @staticmethod
-    def _places(case: Case) -> Iterator[Any]:
-        layout, here = case.subject.layout, case.situation.vector
-        yield "the starting parameters", case.start, "parameters"
-        for index, name in enumerate(layout.names):
-            vector = here.copy()
-            vector[layout.slices[index]] = case.start[layout.slices[index]]
-            if len(layout.names) > 1:
-                yield f"{name} as it was at the start", vector, f"values of {name}"
+                def repaired(s: Situation, i: int = index, spread: Any = spread) -> Any:
+                    with np.errstate(all="ignore"):
+                        return case.analytic(s) * spread(s.block(i, s.vector) / s.block(i, start))
 
-    @staticmethod
-    def _fit(case: Case, vector: Array) -> Fit | None:
-        """The analytic gradient here against the true one there."""
-        return case.match(case.project(case.analytic()), case.situation.at(vector), case.directions)
+                yield Way(words, case.repaired(repaired))
+
+
+def _with_block(situation: Situation, index: int, values: Any) -> Situation:
+    """The situation with other values in a block."""
+    vector = situation.vector.copy()
+    situation.block(index, vector)[...] = values
+    return situation.at(vector)
 
 
 class Constant(Hypothesis):
@@ -75,58 +77,116 @@ class BlockIgnored(Hypothesis):
     )
     rank = 32
 
-    def test(self, case: Case) -> Diagnosis | None:
-        layout, here = case.subject.layout, case.situation.vector
+    def ways(self, case: Case) -> Iterator[Way]:
         for index in [*case.others, case.index]:
             for value in (0.0, 1.0):
-                vector = here.copy()
-                vector[layout.slices[index]] = value
-                fit = Stale._fit(case, vector)
-                if fit is not None:
-                    name = layout.names[index]
-                    evidence = {**fit.evidence, "other": name}
-                    return self.explain(other=name, value=value, agreement=fit.agreement, evidence=evidence)
-        return None
+                words = {"other": case.subject.layout.names[index], "value": value}
+                yield Way(words, case.derivative_at(lambda s, i=index, v=value: _with_block(s, i, v)))
 
 
-class OtherInputs(Hypothesis):
-    identifier = "other_inputs"
-    meaning = "The gradient belongs to another X: shifted, reversed, centred or scaled features."
-    template = "It is the derivative for {words} (agreement {agreement:.1g}). Do loss and gradient see the same X?"
+class OfInputs(Hypothesis):
+    """Base of the causes where loss and gradient do not see the same data: one of them sees it changed.
+
+    With a change c, either the gradient is the derivative of the loss at c(data), or it would be the derivative of the
+    loss if it got c(data) itself.
+    """
+
+    name = "X"
     rank = 33
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+        """Words for what may be seen instead, and the change."""
+        raise NotImplementedError
+
+    def ways(self, case: Case) -> Iterator[Way]:
+        """Every change, in the gradient and in the loss."""
+        for shown, change in self.changes(case):
+
+            def changed(s: Situation, change: Callable[[Array], Array] = change) -> Situation | None:
+                with np.errstate(all="ignore"):
+                    data = change(dense(s.batch) if self.name == "X" else s.batch.y)
+                is_sound = data.dtype.kind not in "fc" or np.isfinite(data).all()
+                return s.of(replaced(s.batch, **{self.name: data})) if is_sound else None
+
+            def gradient(s: Situation, changed: Callable[[Situation], Any] = changed) -> Array | None:
+                there = changed(s)
+                return None if there is None or there.gradient is None else case.analytic(there)
+
+            yield Way({"what": f"It would be right if it got {shown}", self.name: shown}, case.repaired(gradient))
+            words = {"what": f"It is the derivative of the loss for {shown}", self.name: shown}
+            yield Way(words, case.derivative_at(changed))
+
+
+class OtherInputs(OfInputs):
+    identifier = "other_inputs"
+    meaning = "Loss and gradient do not see the same X: shifted, reversed, centred or scaled features."
+    template = "{what} (agreement {agreement:.1g}). Do loss and gradient see the same X?"
+
+    def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
         X = dense(case.situation.batch)
         if X.ndim != 2 or not X.size or X.dtype.kind != "f":
-            return None
-        for words, other in self._inputs(X):
-            if np.isfinite(other).all() and not np.array_equal(other, X):
-                there = case.situation.of(replaced(case.situation.batch, X=other))
-                fit = case.match(case.project(case.analytic()), there, case.directions)
-                if fit is not None:
-                    return self.explain(words=words, agreement=fit.agreement, evidence={**fit.evidence, "X": words})
-        return None
+            return
+        yield "features one place on", lambda X: np.roll(X, 1, axis=1)
+        yield "features one place back", lambda X: np.roll(X, -1, axis=1)
+        yield "features one place on, the first zero", lambda X: np.pad(X, ((0, 0), (1, 0)))[:, :-1]
+        yield "features one place back, the last zero", lambda X: np.pad(X, ((0, 0), (0, 1)))[:, 1:]
+        yield "features in the opposite order", lambda X: X[:, ::-1]
+        yield "centred X", lambda X: X - X.mean(axis=0)
+        yield "standardised X", lambda X: (X - X.mean(axis=0)) / X.std(axis=0)
+        yield "X divided by its standard deviations", lambda X: X / X.std(axis=0)
+        yield "rows of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
+        yield "X with its sign flipped", lambda X: -X
+        yield "1 - X", lambda X: 1 - X
+        yield "X at its first row only", lambda X: np.broadcast_to(X[:1], X.shape)
 
-    @staticmethod
-    def _inputs(X: Array) -> Iterator[Any]:
-        """Pairs of words and an X that may have been used instead."""
-        with np.errstate(all="ignore"):
-            yield "features one place on", np.roll(X, 1, axis=1)
-            yield "features one place back", np.roll(X, -1, axis=1)
-            shifted = np.zeros_like(X)
-            shifted[:, 1:] = X[:, :-1]
-            yield "features one place on, the first zero", shifted
-            shifted = np.zeros_like(X)
-            shifted[:, :-1] = X[:, 1:]
-            yield "features one place back, the last zero", shifted
-            yield "features in the opposite order", X[:, ::-1]
-            yield "centred X", X - X.mean(axis=0)
-            yield "standardised X", (X - X.mean(axis=0)) / X.std(axis=0)
-            yield "X divided by its standard deviations", X / X.std(axis=0)
-            yield "rows of X divided by their norm", X / np.linalg.norm(X, axis=1, keepdims=True)
-            yield "X with its sign flipped", -X
-            yield "1 - X", 1 - X
-            yield "X at its first row only", np.broadcast_to(X[:1], X.shape)
+
+class LabelCoding(OfInputs):
+    identifier = "label_coding"
+    meaning = "Loss and gradient read labels in different codes: -1/+1, 0/1, or classes from 1 on."
+    template = "{what} (agreement {agreement:.1g}). Read the labels in the same way in both."
+    name = "y"
+    rank = 19
+
+    def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+        y = case.situation.batch.y
+        levels = None if y is None or y.dtype.kind not in "fiu" else set(np.unique(y).tolist())
+        if levels == {0, 1}:
+            yield "labels -1/+1, and y has 0/1", lambda y: 2 * y - 1
+        if levels == {-1, 1}:
+            yield "labels 0/1, and y has -1/+1", lambda y: (y + 1) // 2
+        if levels and levels <= set(range(max(len(levels) + 1, 2))):
+            yield "classes counted from one more", lambda y: y + 1
+            yield "classes counted from one less", lambda y: y - 1
+        if levels in ({0, 1}, {-1, 1}):
+            yield "labels with the other sign", lambda y: -y if (y < 0).any() else 1 - y
+
+
+class OtherTargets(OfInputs):
+    identifier = "other_targets"
+    meaning = "Loss and gradient do not see the same y: another order of the samples, another shape, its mean."
+    template = "{what} (agreement {agreement:.1g}). Do loss and gradient see the same y?"
+    name = "y"
+
+    def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+        y = case.situation.batch.y
+        if y is None or y.dtype.kind not in "fiu":
+            return
+        if y.ndim == 2 and y.shape[1] == 1:
+            yield "y of shape (n,): a column (n, 1) is broadcast against (n,)", lambda y: y[:, 0]
+            yield "the mean of y, as if (n, 1) and (n,) had been broadcast", lambda y: np.full(y.shape, y.mean())
+        if y.ndim == 1:
+            yield "y of shape (n, 1)", lambda y: y[:, None]
+            yield "the mean of y, as if (n, 1) and (n,) had been broadcast", lambda y: np.full(y.shape, y.mean())
+        yield "y one sample on", lambda y: np.roll(y, 1, axis=0)
+        yield "y one sample back", lambda y: np.roll(y, -1, axis=0)
+        yield "y in the opposite order", lambda y: y[::-1]
+        yield "y with its sign flipped", lambda y: -y
+        yield "y of zeros", np.zeros_like
+        if y.dtype.kind == "f":
+            yield "centred y", lambda y: y - y.mean(axis=0)
+            yield "standardised y", lambda y: (y - y.mean(axis=0)) / y.std(axis=0)
+            yield "the logarithm of y", np.log
+            yield "exp(y)", np.exp
 
 
 class ForwardAndVjp(Hypothesis):
@@ -156,13 +216,10 @@ class ForwardAndVjp(Hypothesis):
         )
 
     @staticmethod
-    def _prediction(case: Case, vector: Array) -> Array | None:
+    def _prediction(case: Case, vector: Array) -> Array | Any:
         case.subject.spend()
-        try:
-            theta = case.subject.parameters(vector)
-            return np.asarray(case.subject.objective.model.gradient(theta.structure, case.situation.batch)[0], float)
-        except Exception:
-            return None
+        theta, model = case.subject.parameters(vector), case.subject.objective.model
+        return quietly(lambda: np.asarray(model.gradient(theta.structure, case.situation.batch)[0], float))
 
     def _value(self, case: Case, vector: Array, batch: Batch) -> float:
         prediction = self._prediction(case, vector)
@@ -196,10 +253,9 @@ class LossMismatch(Hypothesis):
     @staticmethod
     def _value(case: Case, vector: Array, batch: Batch) -> float:
         case.subject.spend()
-        try:
-            return case.subject.objective.contribution(case.subject.parameters(vector), batch).loss
-        except Exception:
-            return np.nan
+        subject = case.subject
+        loss = quietly(lambda: subject.objective.contribution(subject.parameters(vector), batch).loss)
+        return np.nan if loss is None else loss
 
 
 def _against(case: Case, value: Callable[..., Any]) -> Fit | None:
@@ -210,10 +266,8 @@ def _against(case: Case, value: Callable[..., Any]) -> Fit | None:
         direction = case.situation.direction(case.index, array)
         slopes.append(case.situation.along(direction, lambda vector: value(vector, batch)).refine(most=3))
     true, error = np.array(slopes).T
-    if not np.isfinite(true).all():
-        return None
-    predicted = case.project(case.analytic())
-    return case.compare(lambda s: (predicted, true, error), everywhere=False)
+    given = Way({}, lambda s, count: (true[:count], error[:count], case.project(case.analytic())[:count]))
+    return case.compare(given, at=[case.situation])
 
 
 class LogarithmForgotten(Hypothesis):
@@ -241,18 +295,16 @@ class LogarithmForgotten(Hypothesis):
         if objective.loss is None or case.situation.batch.y is not None:
             return None
 
-        def sketch(situation: Situation) -> Any:
-            c = Contributions.of(case, situation)
+        def predict(c: Contributions) -> Any:
             derivative = c.derivative()
             if derivative is None:
                 return None
             with np.errstate(all="ignore"):
-                predicted = c.combine(derivative / c.prediction.reshape(derivative.shape))
-            return (predicted, c.analytic, c.error) if np.isfinite(predicted).all() else None
+                return c.combine(derivative / c.prediction.reshape(derivative.shape))
 
-        fit = case.compare(sketch)
+        fit = case.compare(Way({}, of_contributions(case, predict)))
         how = "the logarithm of each sample's prediction is still to be taken"
-        return None if fit is None else self.explain(how=how, agreement=fit.agreement, evidence=fit.evidence)
+        return None if fit is None else self.found(case, fit, {"how": how})
 
     def _by_entry(self, case: Case) -> Diagnosis | None:
         """If the loss is -p(θ) and the gradient that of -log p(θ), their ratio is p, whose derivative is the loss's."""

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evidence import CHOSEN_ON, Case
+from ..evaluation import Situation
+from ..evidence import CHOSEN_ON, Case, Way
 from ..hypotheses import Diagnosis, Hypothesis
+from ..verdict import decimals_of
 
 MOST_SLICES = 64
 
@@ -20,13 +22,13 @@ class Rescaled(Hypothesis):
     template = (
         "The direction is right, the length is not, and not by a constant factor{norm}. Is it clipped or normalised?"
     )
-    rank = 4
+    rank = 35
 
     def test(self, case: Case) -> Diagnosis | None:
         if case.size < 3:
             return None
         factors = []
-        for situation in (case.situation, *case.elsewhere):
+        for situation in case.situations:
             true, error = case.sketch(situation)
             claimed = case.project(case.analytic(situation), case.directions[: len(true)])
             factor = float(claimed @ true) / float(true @ true)
@@ -36,7 +38,7 @@ class Rescaled(Hypothesis):
             factors.append(factor)
         if len(factors) < 2 or np.ptp(factors) < 1e-4 * max(factors):
             return None
-        lengths = [float(np.linalg.norm(case.analytic(s))) for s in (case.situation, *case.elsewhere)]
+        lengths = [float(np.linalg.norm(case.analytic(s))) for s in case.situations]
         norm = f": its norm is {lengths[0]:.6g} everywhere" if np.ptp(lengths) < 1e-6 * max(lengths) else ""
         return self.explain(norm=norm, evidence={"factors": factors, "norms": lengths})
 
@@ -51,34 +53,47 @@ class Clipped(Hypothesis):
         analytic = case.analytic()
         bound = float(np.abs(analytic).max())
         at_bound = np.abs(analytic) == bound
-        if not bound or not 1 < at_bound.sum() < case.size:
-            return None
-        free = case.directions * ~at_bound
-        true, error = case.sketch(case.situation, free)
-        left = np.linalg.norm(case.project(analytic, free) - true)
-        if left > 1e-5 * np.linalg.norm(true) + 5 * np.linalg.norm(error):
-            return None
         n = int(at_bound.sum())
+        if not bound or n < 2 or not self._right_elsewhere(case, at_bound) or not self._beyond(case, at_bound, bound):
+            return None
         return self.explain(n=n, of=case.size, bound=bound, evidence={"bound": bound, "n_entries": n})
+
+    @staticmethod
+    def _right_elsewhere(case: Case, at_bound: Array) -> bool:
+        free = case.directions * ~at_bound
+        true, error = case.slopes(case.situation, free)
+        left = np.linalg.norm(case.project(case.analytic(), free) - true)
+        return bool(left <= 1e-5 * np.linalg.norm(true) + 5 * np.linalg.norm(error))
+
+    @staticmethod
+    def _beyond(case: Case, at_bound: Array, bound: float) -> bool:
+        """Whether the derivative lies beyond the bound, on the same side, in a few entries that are at it."""
+        for entry in np.flatnonzero(at_bound)[:CHOSEN_ON]:
+            unit = np.zeros(case.size)
+            unit[entry] = case.scale
+            true, error = case.situation.slope(case.index, unit)
+            sign = np.sign(case.analytic().ravel()[entry])
+            if not sign * true >= bound * case.scale * (1 - 1e-5) - 5 * error:
+                return False
+        return True
 
 
 class Rounded(Hypothesis):
     identifier = "rounded"
     meaning = "The gradient is rounded to a few decimals."
     template = "Every entry is rounded to {decimals} decimals; otherwise it is right. Round only for printing."
-    rank = 37
+    rank = -3
 
     def test(self, case: Case) -> Diagnosis | None:
-        analytic = case.analytic()
-        decimals = next((k for k in range(9) if np.array_equal(np.round(analytic, k), analytic)), None)
-        if decimals is None or case.size < 2:
+        decimals = decimals_of(np.concatenate([np.ravel(case.analytic(s)) for s in case.situations]))
+        if decimals is None:
             return None
         true, error = case.sketch()
-        left = np.abs(case.project(analytic) - true)
+        left = np.abs(case.project(case.analytic()) - true)
         most = 0.5 * 10.0**-decimals * np.abs(case.directions).reshape(len(true), -1).sum(axis=1)
-        return (
-            self.explain(decimals=decimals, evidence={"decimals": decimals}) if (left <= most + error).all() else None
-        )
+        if not (left <= most + error).all():
+            return None
+        return self.explain(decimals=decimals, evidence={"decimals": decimals})
 
 
 class Projected(Hypothesis):
@@ -88,7 +103,7 @@ class Projected(Hypothesis):
     rank = 13
 
     @staticmethod
-    def ways(shape: Shape) -> Iterator[tuple[str, Any]]:
+    def projections(shape: Shape) -> Iterator[tuple[str, Any]]:
         """Words and symmetric projections of an array of the shape, or of a stack of them."""
         if len(shape) == 2 and shape[0] == shape[1] > 1:
             yield "made symmetric", lambda d: (d + d.swapaxes(-1, -2)) / 2
@@ -103,15 +118,21 @@ class Projected(Hypothesis):
                     f"averaged over {where}",
                     lambda d, c=chosen: np.broadcast_to(d.mean(axis=c, keepdims=True), d.shape),
                 )
+                yield (
+                    f"summed over {where}",
+                    lambda d, c=chosen: np.broadcast_to(d.sum(axis=c, keepdims=True), d.shape),
+                )
 
-    def test(self, case: Case) -> Diagnosis | None:
-        claimed = case.project(case.analytic())
-        for how, project in self.ways(case.shape):
-            directions = np.ascontiguousarray(project(case.directions))
-            fit = case.match(claimed, case.situation, directions)
-            if fit and case.size > 2:
-                return self.explain(how=how, agreement=fit.agreement, evidence={**fit.evidence, "how": how})
-        return None
+    def ways(self, case: Case) -> Iterator[Way]:
+        """A symmetric projection of the derivative has its slopes along projected directions."""
+        for how, project in self.projections(case.shape) if case.size > 2 else ():
+
+            def numbers(situation: Situation, count: int, project: Any = project) -> Any:
+                directions = case.directions_at(situation)[:count]
+                projected = np.ascontiguousarray(project(directions))
+                return *case.slopes(situation, projected), case.project(case.analytic(situation), directions)
+
+            yield Way({"how": how}, numbers)
 
 
 class SliceFactors(Hypothesis):
@@ -123,25 +144,20 @@ class SliceFactors(Hypothesis):
     )
     rank = 43
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
+        """The factors come from one slope each; all other directions, samples and θ speak for or against them."""
         for axis, length in enumerate(case.shape):
-            if not 1 < length <= MOST_SLICES or not case.elsewhere:
-                continue
-            factors = self._factors(case, axis, length)
+            factors = self._factors(case, axis, length) if 1 < length <= MOST_SLICES and case.elsewhere else None
             if factors is None:
                 continue
             spread = factors.reshape([-1 if a == axis else 1 for a in range(len(case.shape))])
-            fit = case.explain(lambda s, f=spread: case.analytic(s) * f)
-            if fit is not None:
-                ratios = 1 / factors
-                listed = ", ".join(f"{r:.4g}" for r in ratios[:5]) + (", ..." if length > 5 else "")
-                evidence = {"agreement": fit.agreement, "axis": axis, "factors": ratios.tolist()}
-                return self.explain(axis=axis, listed=listed, agreement=fit.agreement, evidence=evidence)
-        return None
+            listed = ", ".join(f"{r:.4g}" for r in factors[:5]) + (", ..." if length > 5 else "")
+            words = {"axis": axis, "listed": listed, "factors": factors.tolist()}
+            yield Way(words, case.repaired(lambda s, f=spread: case.analytic(s) / f))
 
     @staticmethod
     def _factors(case: Case, axis: int, length: int) -> Array | None:
-        """True over analytic derivative by slice."""
+        """Analytic over true derivative by slice."""
         factors = np.ones(length)
         for place in range(length):
             array = np.zeros(case.shape)
@@ -151,5 +167,5 @@ class SliceFactors(Hypothesis):
             true, _ = case.situation.slope(case.index, array)
             if not claimed or not np.isfinite(true) or not true:
                 return None
-            factors[place] = true / claimed
+            factors[place] = claimed / true
         return factors

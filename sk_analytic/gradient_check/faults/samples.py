@@ -1,7 +1,9 @@
 """Faults in the contributions of samples, classes, outputs and weights, and gradients of another loss."""
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,81 +11,71 @@ from sklearn.base import clone
 
 from ...losses import Loss, get_loss, get_loss_names
 from ...typing import Array
-from ..evaluation import Situation
-from ..evidence import Case, Fit
-from ..hypotheses import Diagnosis, Hypothesis
-from .contributions import Contributions
-from .transformed import is_near
+from ..evidence import Case, Fit, Way
+from ..hypotheses import Diagnosis, Hypothesis, is_near
+from .contributions import Contributions, Parts, of_contributions
 
 WORST_CONDITION = 1e6
 MOST_CLASSES = 30
+OTHERS = "the others"
 MOST_LEVELS = 6  # groups whose factors are fitted at once
 
 
-class OfContributions(Hypothesis):
-    """Base of the causes that predict the analytic gradient from the contributions."""
+class OfWeights(Hypothesis):
+    """Base of the causes that another convention of weights explains: the loss has one, the gradient another."""
 
-    def fit(self, case: Case, predict: Callable[..., Any], free: bool = False, everywhere: bool = True) -> Fit | None:
-        """Test a prediction of the analytic gradient, ``predict(contributions) -> numbers`` or None."""
+    rank = 20
+    ignores = False
 
-        def sketch(situation: Situation) -> Any:
-            contributions = Contributions.of(case, situation)
-            predicted = predict(contributions)
-            if predicted is None or not np.isfinite(predicted).all():
-                return None
-            return predicted, contributions.analytic, contributions.error
+    def ways(self, case: Case) -> Iterator[Way]:
+        """Every convention but the loss's own."""
+        c = Contributions.of(case, case.situation)
+        if case.situation.batch.sample_weight is None or c.rows is None:
+            return
+        for number, (how, _) in enumerate(c.conventions()):
+            if how != c.how and how.startswith("are ignored") == self.ignores:
+                words = {"how": how, "ours": c.how, "hint": self._hint(case)}
+                yield Way(words, of_contributions(case, partial(self._sum, number)))
 
-        return case.compare(sketch, free, everywhere)
+    @staticmethod
+    def _sum(number: int, c: Contributions) -> Array | None:
+        return None if c.rows is None else c.conventions()[number][1] @ c.rows
+
+    @staticmethod
+    def _hint(case: Case) -> str:
+        """Which of the callables does not take weights."""
+        model = case.subject.objective.model
+        takes = {
+            "loss": "sample_weight" in model.loss.wanted if model.loss is not None else True,
+            model.form: model.gradient_form.composes_loss or "sample_weight" in model.gradient.wanted,
+        }
+        without = [role for role, does in takes.items() if not does]
+        return f" {' and '.join(without)} does not take sample_weight: add it to the arguments." if without else ""
 
 
-class WeightsIgnored(OfContributions):
+class WeightsIgnored(OfWeights):
     identifier = "sample_weight_ignored"
     meaning = "The sample weights are not in the gradient."
-    template = "It is the gradient without the sample weights (agreement {:.1g}). Weight the samples as in the loss."
-    rank = 20
-
-    def test(self, case: Case) -> Diagnosis | None:
-        if case.situation.batch.sample_weight is None:
-            return None
-        fit = self.fit(case, lambda c: None if c.rows is None else c.rows.mean(axis=0))
-        return None if fit is None else self.explain(fit.agreement, evidence=fit.evidence)
+    template = (
+        "In the gradient the sample weights {how} (agreement {agreement:.1g}); in the loss they {ours}. Weight the "
+        "samples as in the loss.{hint}"
+    )
+    ignores = True
 
 
-class WeightsOtherwise(OfContributions):
+class WeightsOtherwise(OfWeights):
     identifier = "sample_weight_misused"
-    meaning = "The sample weights are applied twice, as their root, or divided by their sum instead of their number."
-    template = "The sample weights {how} (agreement {agreement:.1g}). Expected: the mean of weight times loss."
-    rank = 20
-    ways = (
-        ("are applied twice", lambda w, n: w * w / n),
-        ("come in as their square roots", lambda w, n: np.sqrt(w) / n),
-        ("divide instead of multiplying", lambda w, n: 1 / w / n),
-        ("are divided by their sum instead of the number of samples", lambda w, n: w / w.sum()),
-        ("are ignored, and the sum over the samples divided by the weights' sum", lambda w, n: np.ones(n) / w.sum()),
-        ("are applied twice, and divided by their sum", lambda w, n: w * w / w.sum()),
+    meaning = "The sample weights are in the gradient, but not as in the loss: twice, as their root, another divisor."
+    template = (
+        "In the gradient the sample weights {how} (agreement {agreement:.1g}); in the loss they {ours}. Use one "
+        "convention in both.{hint}"
     )
 
-    def test(self, case: Case) -> Diagnosis | None:
-        if case.situation.batch.sample_weight is None:
-            return None
-        for how, make in self.ways:
 
-            def predict(c: Contributions, make: Callable[..., Any] = make) -> Any:
-                with np.errstate(all="ignore"):
-                    return None if c.rows is None else make(c.batch.sample_weight, c.batch.n) @ c.rows
-
-            fit = self.fit(case, predict)
-            if fit is not None:
-                return self.explain(how=how, agreement=fit.agreement, evidence={**fit.evidence, "how": how})
-        return None
-
-
-class OtherLoss(OfContributions):
+class OtherLoss(Hypothesis):
     identifier = "other_loss"
     meaning = "The gradient is right for another loss than the one it is compared with."
-    template = (
-        "It is the gradient of the loss {name} (agreement {agreement:.1g}){factor}, compared here with {ours}.{hint}"
-    )
+    template = "It is the gradient of the loss {name} (agreement {agreement:.1g}), compared here with {ours}.{hint}"
     rank = 22
     settings = {
         "huber": [{"epsilon": e} for e in (1.0, 0.5, 1.5, 2.0)],
@@ -98,30 +90,73 @@ class OtherLoss(OfContributions):
             for setting in self.settings.get(name, []):
                 yield clone(get_loss(name)).set_params(**setting)
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         objective = case.subject.objective
+        if objective.model.gradient_form.composes_loss:  # which differentiates the loss itself
+            return
         ours = "a loss of your own" if objective.loss is None else repr(objective.loss)
         for loss in self._losses():
-            name = repr(loss.name) if repr(loss).endswith("()") else repr(loss)
             if repr(loss) == repr(objective.loss):
                 continue
+            name = repr(loss.name) if repr(loss).endswith("()") else repr(loss)
+            hint = f" Set loss={name} if you mean that one." if objective.loss is not None else ""
 
             def predict(c: Contributions, loss: Loss = loss) -> Any:
                 derivative = c.derivative(loss)
                 return None if derivative is None else c.combine(derivative)
 
-            fit = self.fit(case, predict, free=True)
-            if fit is not None and fit.factor:
-                factor = "" if is_near(fit.factor, 1) else f", times {fit.factor:.6g}"
-                hint = f" Set loss={name} if you mean that one." if objective.loss is not None else ""
-                evidence = {**fit.evidence, "loss": repr(loss)}
-                return self.explain(
-                    name=name, agreement=fit.agreement, factor=factor, ours=ours, hint=hint, evidence=evidence
-                )
-        return None
+            words = {"name": name, "ours": ours, "hint": hint, "loss": repr(loss)}
+            yield Way(words, of_contributions(case, predict), n_free=1)
 
 
-class OutputDerivative(OfContributions):
+def _sigma(s: Array) -> Array:
+    sigma: Array = 0.5 * (1 + np.tanh(s / 2))
+    return sigma
+
+
+class ForwardAppliesLink(Hypothesis):
+    identifier = "forward_applies_link"
+    about_loss = True
+    meaning = (
+        "`forward` returns probabilities or means where the loss expects scores; the gradient is right for scores."
+    )
+    template = (
+        "forward returns {what}, and the loss {loss} expects {expected}: the gradient is right for those (agreement "
+        "{agreement:.1g}). Return the scores from forward; predict applies the inverse link."
+    )
+    rank = 21
+    # What is returned, what is expected, the score by it, and the score's derivative by it.
+    links: tuple[tuple[str, str, Callable[..., Any], Callable[..., Any]], ...] = (
+        ("probabilities", "log-odds", lambda p: np.log(p / (1 - p)), lambda p: 1 / (p * (1 - p))),
+        ("probabilities", "scores", np.log, lambda p: 1 / p),
+        ("means", "their logarithms", np.log, lambda m: 1 / m),
+    )
+
+    def ways(self, case: Case) -> Iterator[Way]:
+        loss = case.subject.objective.loss
+        c = Contributions.of(case, case.situation)
+        if loss is None or c.prediction is None or not (c.prediction > 0).all():
+            return
+        is_softmax = c.prediction.ndim == 2 and np.allclose(c.prediction.sum(axis=1), 1)
+        number = {"logit": int(is_softmax), "log": 2}.get(loss.link)
+        if number is None or (loss.link == "logit" and not (c.prediction < 1).all()):
+            return
+        what, expected, score, slope = self.links[number]
+        words = {"what": what, "expected": expected, "loss": repr(loss.name)}
+        for at in (score, lambda p: p):  # the form vjp differentiates the loss at what it returned
+
+            def predict(c: Contributions, at: Any = at) -> Any:
+                if c.prediction is None:
+                    return None
+                with np.errstate(all="ignore"):
+                    derivative = c.derivative(prediction=at(c.prediction))
+                    slopes = c.slopes * slope(c.prediction).reshape(c.batch.n, -1)[:, :, None]
+                return None if derivative is None else c.combine(derivative, slopes)
+
+            yield Way(words, of_contributions(case, predict), n_free=1)
+
+
+class OutputDerivative(Hypothesis):
     identifier = "output_derivative"
     meaning = (
         "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or too much."
@@ -129,72 +164,91 @@ class OutputDerivative(OfContributions):
     template = "The loss is differentiated wrongly at the prediction s: {what} (agreement {agreement:.1g})."
     rank = 24
 
-    @staticmethod
-    def ways(c: Contributions) -> Iterator[tuple[str, Array]]:
-        """Pairs of words and derivative in the prediction."""
-        d, s = c.derivative(), c.prediction.reshape(c.batch.n, -1)
-        if d is None:
+    # By words, the derivative in the prediction, of: the right one d, the prediction s.
+    factors: tuple[tuple[str, Callable[[Array, Array], Array]], ...] = (
+        ("a factor σ(s)(1 - σ(s)) too much", lambda d, s: d * _sigma(s) * (1 - _sigma(s))),
+        ("a factor 1 - tanh²(s) too much", lambda d, s: d * (1 - np.tanh(s) ** 2)),
+        ("a factor 1 - s² too much", lambda d, s: d * (1 - s**2)),
+        ("a factor s(1 - s) too much", lambda d, s: d * s * (1 - s)),
+        ("a factor exp(s) too much", lambda d, s: d * np.exp(s)),
+        ("a factor exp(s) is missing", lambda d, s: d * np.exp(-s)),
+        ("a factor s too much", lambda d, s: d * s),
+        ("a factor s is missing", lambda d, s: d / s),
+        ("its sign alone is used", lambda d, s: np.sign(d)),
+        ("its square is used", lambda d, s: d * d),
+        ("there is no loss: it is the gradient of the mean prediction", lambda d, s: np.ones_like(s)),
+    )
+    # Of d, s, and y in the shape of s (one-hot for classes).
+    of_targets: tuple[tuple[str, Callable[[Array, Array, Array], Array]], ...] = (
+        ("P + Y stands where P - Y belongs: y is added instead of subtracted", lambda d, s, y: d + 2 * y),
+        ("y is left out", lambda d, s, y: d + y),
+        ("the prediction is left out, only y is there", lambda d, s, y: -y),
+        ("the scores s stand where their inverse link P belongs, s - Y", lambda d, s, y: s - y),
+        ("each output is treated by itself, σ(s) - Y instead of softmax", lambda d, s, y: _sigma(s) - y),
+        ("the outputs are treated as one softmax", lambda d, s, y: _softmax(s) - y),
+        ("softmax runs over the samples, along axis 0", lambda d, s, y: _softmax(s.T).T - y),
+        ("tanh(s) stands where its inverse link P belongs, tanh(s) - Y", lambda d, s, y: np.tanh(s) - y),
+        ("exp(s) stands where its inverse link P belongs, exp(s) - Y", lambda d, s, y: np.exp(s) - y),
+    )
+    # By words, another y, of: y, the number of outputs.
+    other_y: tuple[tuple[str, Callable[[Array, int], Any]], ...] = (
+        ("the index of the class is off by one", lambda y, k: (y + 1) % k if _is_classes(y, k) else None),
+        ("the index of the class is off by one", lambda y, k: (y - 1) % k if _is_classes(y, k) else None),
+        ("y is left out", lambda y, k: None if _is_classes(y, k) else np.zeros_like(y)),
+        ("y has the wrong sign", lambda y, k: None if _is_classes(y, k) else -y),
+        ("every sample is treated as y = 1", lambda y, k: None if _is_classes(y, k) else np.ones_like(y)),
+        (
+            "every sample has the mean of y, as if shapes (n, 1) and (n,) had been broadcast",
+            lambda y, k: None if _is_classes(y, k) else np.broadcast_to(y.mean(axis=0), y.shape),
+        ),
+        ("the rows of y are one place off those of X", lambda y, k: np.roll(y, 1, axis=0)),
+        ("the rows of y are one place off those of X", lambda y, k: np.roll(y, -1, axis=0)),
+        ("the rows of y are in the opposite order to those of X", lambda y, k: y[::-1]),
+    )
+
+    def ways(self, case: Case) -> Iterator[Way]:
+        objective = case.subject.objective
+        if objective.loss is None or objective.model.gradient_form.composes_loss:  # which differentiates it itself
             return
-        sigma = 0.5 * (1 + np.tanh(s / 2))
-        for what, factor in (
-            ("a factor σ(s)(1 - σ(s)) too much", sigma * (1 - sigma)),
-            ("a factor 1 - tanh²(s) too much", 1 - np.tanh(s) ** 2),
-            ("a factor 1 - s² too much", 1 - s**2),
-            ("a factor s(1 - s) too much", s * (1 - s)),
-            ("a factor exp(s) too much", np.exp(s)),
-            ("a factor exp(s) is missing", np.exp(-s)),
-            ("a factor s too much", s),
-            ("a factor s is missing", 1 / s),
-            ("its sign alone is used", 1 / np.abs(d)),
-            ("its square is used", d),
-        ):
-            yield what, d * factor
-        y = c.batch.y
-        if y is not None and y.dtype.kind in "iu" and s.shape[1] > 1:
-            for by in (1, -1):
-                derivative = c.derivative(y=(y + by) % s.shape[1])
-                if derivative is not None:
-                    yield "the index of the class is off by one", derivative
-        if y is not None:
-            means = np.broadcast_to(y.mean(axis=0), y.shape)
-            for what, other in (
-                ("y is left out", np.zeros_like(y)),
-                ("y has the wrong sign", -y),
-                ("every sample is treated as y = 1", np.ones_like(y)),
-                ("every sample has the mean of y, as if shapes (n, 1) and (n,) had been broadcast", means),
-            ):
-                binary = y.dtype.kind in "iu" and s.shape[1] == 1
-                derivative = c.derivative(y=other) if y.dtype.kind == "f" or binary else None
-                if derivative is not None:
-                    yield what, derivative
-            for by in (1, -1):
-                derivative = c.derivative(y=np.roll(y, by, axis=0))
-                if derivative is not None:
-                    yield "the rows of y are one place off those of X", derivative
-            derivative = c.derivative(y=y[::-1])
-            if derivative is not None:
-                yield "the rows of y are in the opposite order to those of X", derivative
-        yield "there is no loss: it is the gradient of the mean prediction", np.ones_like(s)
+        if Contributions.of(case, case.situation).derivative() is None:
+            return
+        for what, of in self.of_targets:
+            yield self._way(case, what, lambda c, d, s, of=of: None if c.targets is None else of(d, s, c.targets))
+        for what, by in self.factors:
+            yield self._way(case, what, lambda c, d, s, by=by: by(d, s))
+        if case.situation.batch.y is None:
+            return
+        for what, other in self.other_y:
+            yield self._way(case, what, lambda c, d, s, other=other: _at(c, other(c.batch.y, s.shape[1])))
 
-    def test(self, case: Case) -> Diagnosis | None:
-        first = Contributions.of(case, case.situation)
-        if first.prediction is None or case.subject.objective.loss is None:
-            return None
-        for number, (what, _) in enumerate(self.ways(first)):
+    @staticmethod
+    def _way(case: Case, what: str, derivative: Callable[..., Any]) -> Way:
+        def predict(c: Contributions) -> Any:
+            right = c.derivative()
+            if right is None:
+                return None
+            with np.errstate(all="ignore"):
+                wrong = derivative(c, right, c.prediction.reshape(c.batch.n, -1))
+            return None if wrong is None else c.combine(wrong)
 
-            def predict(c: Contributions, number: int = number) -> Any:
-                if c.prediction is None:
-                    return None
-                ways = list(self.ways(c))
-                return c.combine(ways[number][1]) if number < len(ways) else None
-
-            fit = self.fit(case, predict, free=True)
-            if fit is not None:
-                return self.explain(what=what, agreement=fit.agreement, evidence={**fit.evidence, "what": what})
-        return None
+        return Way({"what": what}, of_contributions(case, predict), n_free=1)
 
 
-class RowsLeftOut(OfContributions):
+def _is_classes(y: Array, n_outputs: int) -> bool:
+    return y.dtype.kind in "iu" and y.ndim == 1 and n_outputs > 1
+
+
+def _at(c: Contributions, y: Any) -> Any:
+    return None if y is None else c.derivative(y=y)
+
+
+def _softmax(s: Array) -> Array:
+    shifted = np.exp(s - s.max(axis=1, keepdims=True))
+    softmax: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    return softmax
+
+
+class RowsLeftOut(Hypothesis):
     identifier = "rows_left_out"
     meaning = "Only some of the batch's samples are in the gradient, by their position."
     template = (
@@ -206,15 +260,19 @@ class RowsLeftOut(OfContributions):
         c = Contributions.of(case, case.situation)
         if c.rows is None or c.batch.n < 3:
             return None
+        there = case.situation.moved(0.1, case.subject.rng.permutation(c.batch.n))  # others in the same positions
         for what, kept in self._choices(c.batch.n):
             chosen = np.zeros(c.batch.n)
             chosen[kept] = 1
             for divisor, words in ((1.0, ""), (chosen.sum() / c.batch.n, ", divided by their own number")):
-                predicted = ((c.row_weights * chosen) @ c.rows) / divisor
-                fit = case.compare(lambda s, p=predicted: (p, c.analytic, c.error), False, everywhere=False)
+
+                def predict(c: Contributions, kept: Array = chosen / divisor) -> Any:
+                    return None if c.rows is None else (c.shares * kept) @ c.rows
+
+                fit = case.compare(Way({}, of_contributions(case, predict)), at=[case.situation, there])
                 if fit is not None:
-                    evidence = {**fit.evidence, "rows": [int(i) for i in np.flatnonzero(chosen)]}
-                    return self.explain(what=what + words, agreement=fit.agreement, evidence=evidence)
+                    rows = [int(i) for i in np.flatnonzero(chosen)]
+                    return self.found(case, fit, {"what": what + words, "rows": rows})
         return None
 
     @staticmethod
@@ -230,7 +288,7 @@ class RowsLeftOut(OfContributions):
             yield f"Only every row at a multiple of {step} is in it", slice(None, None, step)
 
 
-class OfGroups(OfContributions):
+class OfGroups(Hypothesis):
     """Fits a factor for each of a few groups of contributions, and verifies them on other directions."""
 
     @abstractmethod
@@ -239,21 +297,21 @@ class OfGroups(OfContributions):
 
     def test(self, case: Case) -> Diagnosis | None:
         first = Contributions.of(case, case.situation)
-        for number, (what, groups) in enumerate(self.parts(first)):
+        for what, groups in self.parts(first):
             if not 2 <= len(groups) <= MOST_LEVELS:
                 continue
             for factors in self._guesses(first, groups):
-
-                def predict(c: Contributions, number: int = number, factors: dict[str, float] = factors) -> Any:
-                    parts = list(self.parts(c))
-                    if number >= len(parts) or not parts[number][1].keys() <= factors.keys():
-                        return None
-                    return sum(factors[name] * part for name, part in parts[number][1].items())
-
-                fit = self.fit(case, predict)
+                fit = case.compare(Way({}, of_contributions(case, partial(self._sum, what, factors))))
                 if fit is not None:
-                    return self._found(what, factors, fit)
+                    return self._named(case, what, factors, fit)
         return None
+
+    def _sum(self, what: str, factors: dict[Any, float], c: Contributions) -> Any:
+        """The groups of a name times their factors; a level that is not among a situation's samples adds nothing."""
+        for name, groups in self.parts(c):
+            if name == what and groups.keys() <= factors.keys():
+                return sum(factors[label] * part for label, part in groups.items())
+        return None if c.rows is None or OTHERS not in factors else factors[OTHERS] * (c.shares @ c.rows)
 
     def _guesses(self, c: Contributions, groups: dict[str, Array]) -> list[dict[str, float]]:
         """Factors by group: fitted, or where the block is too small for that, one group left out or turned round."""
@@ -274,14 +332,13 @@ class OfGroups(OfContributions):
         factors = np.linalg.lstsq(matrix[:half], c.analytic[:half], rcond=None)[0]
         return {name: float(f) for name, f in zip(groups, np.where(abs(factors) < 1e-6, 0.0, factors), strict=True)}
 
-    def _found(self, what: str, factors: dict[str, float], fit: Fit) -> Diagnosis:
+    def _named(self, case: Case, what: str, factors: dict[str, float], fit: Fit) -> Diagnosis:
         off = {name: f for name, f in factors.items() if abs(f - 1) > 1e-4}
         listed = "; ".join(
             f"{name} {'not at all' if f == 0 else 'with the sign flipped' if is_near(f, -1) else f'times {f:.6g}'}"
             for name, f in off.items()
         )
-        evidence = {**fit.evidence, "factors": {str(name): f for name, f in factors.items()}}
-        return self.explain(what=what, listed=listed, agreement=fit.agreement, evidence=evidence)
+        return self.found(case, fit, {"what": what, "listed": listed, "factors": factors})
 
 
 class ClassLeftOut(OfGroups):
@@ -296,14 +353,14 @@ class ClassLeftOut(OfGroups):
         """Rows grouped by classes, levels and signs."""
         if c.rows is None:
             return
-        weighted = c.row_weights[:, None] * c.rows
+        weighted = c.shares[:, None] * c.rows
         for what, labels in self._labels(c):
             levels = {label: labels == label for label in np.unique(labels).tolist()}
             if len(levels) <= MOST_LEVELS:
                 yield what, {f"{what} = {k}": m.astype(float) @ weighted for k, m in levels.items()}
             else:
                 for k, mask in levels.items():
-                    yield what, {f"{what} = {k}": mask.astype(float) @ weighted, "the others": ~mask @ weighted}
+                    yield what, {f"{what} = {k}": mask.astype(float) @ weighted, OTHERS: ~mask @ weighted}
 
     @staticmethod
     def _labels(c: Contributions) -> Iterator[tuple[str, Array]]:
@@ -337,8 +394,33 @@ class OutputLeftOut(OfGroups):
         derivative = None if c.prediction is None else c.derivative()
         if derivative is None or derivative.shape[1] < 2:
             return
-        outputs = np.einsum("n,nk,nkd->kd", c.row_weights, derivative, c.slopes)
+        outputs = np.einsum("n,nk,nkd->kd", c.shares, derivative, c.slopes)
         if len(outputs) <= MOST_LEVELS:
             yield "output", {f"output {k}": part for k, part in enumerate(outputs)}
         for k in range(len(outputs)):
-            yield "output", {f"output {k}": outputs[k], "the others": outputs.sum(axis=0) - outputs[k]}
+            yield "output", {f"output {k}": outputs[k], OTHERS: outputs.sum(axis=0) - outputs[k]}
+
+
+class OutputsSwapped(Hypothesis):
+    identifier = "outputs_swapped"
+    meaning = "The derivatives of the outputs are in another order than the outputs."
+    template = "The derivatives of the outputs are in another order: that of output {k} is under output {place}."
+    rank = 28
+
+    def test(self, case: Case) -> Diagnosis | None:
+        """Every output of every sample speaks for or against an order."""
+        tables = [Contributions.of(case, s).parts for s in case.situations]
+        if tables[0] is None or not 1 < tables[0].true.shape[1] <= MOST_LEVELS:
+            return None
+        for order in itertools.permutations(range(tables[0].true.shape[1])):
+            if list(order) != sorted(order) and all(self._holds(parts, order) for parts in tables):
+                place, k = next((place, k) for place, k in enumerate(order) if place != k)
+                return self.explain(k=k, place=place, evidence={"order": list(order)})
+        return None
+
+    @staticmethod
+    def _holds(parts: Parts | None, order: Sequence[int]) -> bool:
+        if parts is None:
+            return False
+        left = np.abs(parts.claimed - parts.true[:, order])
+        return bool((left <= 1e-5 * np.abs(parts.true).max() + parts.errors).all())

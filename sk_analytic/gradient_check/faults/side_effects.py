@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.sparse import issparse
 from ...data.batch import CALLABLE, Batch
 from ...typing import Array
 from ..evaluation import Situation, Subject, nearby, take
-from ..evidence import Case
+from ..evidence import Case, quietly
 from ..hypotheses import Cause, Diagnosis
 from ..report import Finding
 from ..verdict import Judgement, differs
@@ -41,6 +42,34 @@ class GradientNotFinite(Cause):
     meaning = "The gradient is NaN or infinite where the loss is finite: log 0, 0/0, an overflow of exp."
     template = "The gradient is not finite where the loss is ({value:.6g}): {where}.{rows}{warned} {hint}"
     hint = "Look for log(0), 0/0 or an overflowing exp; work with logarithms and shifted exponentials."
+
+
+class ReusedBuffer(Cause):
+    identifier = "reused_buffer"
+    verdict = "right"
+    meaning = (
+        "The gradient is right, and its array is written over by the next call. A fit copies it; keep no reference."
+    )
+    template = (
+        "Right, but the next call writes over the array that this one returned. A fit copies it first; code of your "
+        "own that keeps gradients, in a list say, must copy them too."
+    )
+
+
+def remark_on_buffers(situation: Situation, found: dict[int, Finding]) -> None:
+    """Add a remark to the findings on right blocks whose gradient the next call writes over."""
+    subject, layout = situation.subject, situation.subject.layout
+    theta = subject.parameters(situation.vector)
+    returned = quietly(lambda: subject.objective._evaluate(theta.structure, situation.batch)[1])
+    first, later = np.zeros(layout.size), np.zeros(layout.size)
+    if returned is None or quietly(lambda: layout.read_gradient(returned, first)) is None:
+        return
+    subject.gradient(nearby(layout, situation.vector, 0.3, subject.rng), situation.batch)
+    layout.read_gradient(returned, later)
+    for index, where in enumerate(layout.slices):
+        if index in found and found[index].verdict == "right" and not np.array_equal(first[where], later[where]):
+            cause, text = ReusedBuffer.identifier, ReusedBuffer.template
+            found[index] = replace(found[index], cause=cause, explanation=text)
 
 
 def written_to(subject: Subject, situation: Situation, original: Exception) -> list[Finding]:

@@ -1,32 +1,35 @@
 """Faults that are a transformation of the whole block: the true derivative is T(analytic gradient)."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ...typing import Array, Shape
+from ...typing import Array
 from ..evaluation import Situation, dense, replaced, take
-from ..evidence import Case, Fit
-from ..hypotheses import Diagnosis, Hypothesis
+from ..evidence import Case, Fit, Way
+from ..hypotheses import Diagnosis, Hypothesis, is_near
 
-NICE = 1e-6  # how close a factor must be to a number to be called that
-
-
-def is_near(factor: float, number: float) -> bool:
-    """Whether a factor is a number, to the accuracy of differences."""
-    return abs(factor - number) <= NICE * abs(number) + 1e-12
+NOTHING = 1e-10  # a block this much smaller than the whole gradient, and than its derivative, is rounding
 
 
 class LeftAtZero(Hypothesis):
     identifier = "left_at_zero"
     meaning = "The gradient of the block is zero everywhere; the derivative of the loss is not."
-    template = "The gradient of this block is zero everywhere. Was it left as it was initialised, or is it detached?"
+    template = "The gradient of this block is zero everywhere{how}"
     rank = 0
 
     def test(self, case: Case) -> Diagnosis | None:
-        return None if case.analytic().any() else self.explain()
+        size = float(np.abs(case.analytic()).max())
+        if size > NOTHING * np.abs(case.situation.gradient).max():
+            return None
+        how = ". Was it left as it was initialised, or is it detached?"
+        if size:
+            if np.linalg.norm(case.project(case.analytic())) > NOTHING * np.linalg.norm(case.sketch()[0]):
+                return None
+            how = ", up to rounding. Is it summed along the wrong axis, over outputs whose derivatives cancel?"
+        return self.explain(how=how)
 
 
 class NotInLoss(Hypothesis):
@@ -48,67 +51,80 @@ class NotInLoss(Hypothesis):
 class Sign(Hypothesis):
     identifier = "sign"
     meaning = "The sign is flipped."
-    template = "The sign is flipped (agreement {:.1g} after flipping it). Is it the gradient of minus the loss?"
+    template = (
+        "The sign is flipped (agreement {agreement:.1g} after flipping it). Is it the gradient of minus the loss?"
+    )
     rank = 1
 
+    def ways(self, case: Case) -> Iterator[Way]:
+        yield Way({}, case.repaired(lambda s: -case.analytic(s)))
+
+
+class OfRowCount(Hypothesis):
+    """Base of the causes that need several numbers of rows as evidence."""
+
+    rank = 2
+
     def test(self, case: Case) -> Diagnosis | None:
-        fit = case.explain(lambda s: -case.analytic(s))
-        return None if fit is None else self.explain(fit.agreement, evidence=fit.evidence)
+        return super().test(case) if len({s.n for s in case.situations}) > 1 else None
 
 
-class SumNotMean(Hypothesis):
+class SumNotMean(OfRowCount):
     identifier = "sum_not_mean"
     meaning = "It is the gradient of the sum over the samples of the batch instead of their mean."
     template = (
         "It is the gradient of the sum over the {n} samples of the batch, not of their mean (agreement {agreement:.1g} "
         "after dividing, on other numbers of samples too). Divide by the number of samples, or set reduction='sum'."
     )
-    rank = 2
 
-    def test(self, case: Case) -> Diagnosis | None:
-        if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
-            return None
-        fit = case.explain(lambda s: case.analytic(s) / s.n)
-        return None if fit is None else self.explain(n=case.situation.n, agreement=fit.agreement, evidence=fit.evidence)
+    def ways(self, case: Case) -> Iterator[Way]:
+        yield Way({"n": case.situation.n}, case.repaired(lambda s: case.analytic(s) / s.n))
 
 
-class MeanNotSum(Hypothesis):
+class MeanNotSum(OfRowCount):
     identifier = "mean_not_sum"
     meaning = "It is divided by the number of samples once too often."
     template = (
         "It is too small by the number of samples, {n} here (agreement {agreement:.1g} after multiplying, on other "
         "numbers of samples too). It is divided by that number once too often: by the callable and by {who}."
     )
-    rank = 2
 
-    def test(self, case: Case) -> Diagnosis | None:
-        if case.situation.n < 2 or len({s.n for s in (case.situation, *case.elsewhere)}) < 2:
-            return None
-        fit = case.explain(lambda s: case.analytic(s) * s.n)
+    def ways(self, case: Case) -> Iterator[Way]:
         objective = case.subject.objective
         who = {"mean": "a mean within", "sum": "reduction='sum'"}[objective.reduction]
         if objective.model.gradient_form.predicts:
             who = "the derivative of the loss that the pullback receives, which has the 1/n already"
-        return (
-            None
-            if fit is None
-            else self.explain(n=case.situation.n, agreement=fit.agreement, who=who, evidence=fit.evidence)
-        )
+        yield Way({"n": case.situation.n, "who": who}, case.repaired(lambda s: case.analytic(s) * s.n))
+
+
+class FixedDivisor(OfRowCount):
+    identifier = "fixed_divisor"
+    meaning = "It is divided by a constant instead of the number of samples: right for batches of one size at most."
+    template = (
+        "It is the sum over the samples divided by {divisor:.6g}, whatever their number (agreement {agreement:.1g}): "
+        "with other numbers of samples the factor changes. Divide by len(X)."
+    )
+
+    def ways(self, case: Case) -> Iterator[Way]:
+        yield Way({}, case.repaired(lambda s: case.analytic(s) / s.n), n_free=1)
+
+    def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
+        """The factor is that of the sum."""
+        return super().found(case, fit._replace(factor=1.0), {"divisor": 1 / fit.factor})
 
 
 class Factor(Hypothesis):
     identifier = "factor"
     meaning = "It is off by a constant factor."
-    template = "It is {ratio:.6g} times the derivative (agreement {agreement:.1g} after dividing).{hint}"
+    template = "It is {factor:.6g} times the derivative (agreement {agreement:.1g} after dividing).{hint}"
     rank = 3
 
-    def test(self, case: Case) -> Diagnosis | None:
-        fit = case.explain(case.analytic, free=True)
-        if not fit or not fit.factor:
-            return None
-        ratio = 1 / fit.factor
-        evidence = {**fit.evidence, "factor": ratio}
-        return self.explain(ratio=ratio, agreement=fit.agreement, hint=self._hint(case, ratio), evidence=evidence)
+    def ways(self, case: Case) -> Iterator[Way]:
+        yield Way({}, case.repaired(case.analytic), n_free=1)
+
+    def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
+        """With a hint at where such a factor comes from."""
+        return super().found(case, fit, {"hint": self._hint(case, fit.factor)})
 
     @staticmethod
     def _hint(case: Case, ratio: float) -> str:
@@ -130,50 +146,36 @@ class Transposed(Hypothesis):
     template = "It is the derivative with axes in the order {order} (agreement {agreement:.1g}).{hint}"
     rank = 5
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         shape = case.shape
         for order in itertools.permutations(range(len(shape))):
             if order != tuple(range(len(shape))) and tuple(shape[i] for i in order) == shape:
                 back = tuple(np.argsort(order))
-                fit = case.explain(lambda s, back=back: case.analytic(s).transpose(back), free=True)
-                if fit is not None:
-                    return self._found(order, fit, " Transpose it.")
-        if len(shape) > 1:
-            for came, wanted in (("F", "C"), ("C", "F")):
-                fit = case.explain(
-                    lambda s, came=came, wanted=wanted: case.analytic(s).ravel(wanted).reshape(shape, order=came),
-                    free=True,
-                )
-                if fit is not None:
-                    return self._found(
-                        "of another reshape", fit, " It was flattened in one order and shaped in another."
-                    )
-        return None
-
-    def _found(self, order: object, fit: Fit, hint: str) -> Diagnosis:
-        if not is_near(fit.factor, 1):
-            hint += f" It is also off by the factor {1 / fit.factor:.6g}."
-        return self.explain(order=order, agreement=fit.agreement, hint=hint, evidence=fit.evidence)
+                words = {"order": order, "hint": " Transpose it."}
+                yield Way(words, case.repaired(lambda s, back=back: case.analytic(s).transpose(back)), n_free=1)
+        words = {"order": "of another reshape", "hint": " It was flattened in one order and shaped in another."}
+        for came, wanted in (("F", "C"), ("C", "F")) if len(shape) > 1 else ():
+            yield Way(
+                words,
+                case.repaired(
+                    lambda s, came=came, wanted=wanted: case.analytic(s).ravel(wanted).reshape(shape, order=came)
+                ),
+                n_free=1,
+            )
 
 
 class Reversed(Hypothesis):
     identifier = "reversed"
     meaning = "The entries are in the opposite order along an axis."
-    template = "Its entries are in the opposite order along {axes} (agreement {agreement:.1g} after reversing them)."
+    template = "Its entries are in the opposite order along {where} (agreement {agreement:.1g} after reversing them)."
     rank = 6
 
-    def test(self, case: Case) -> Diagnosis | None:
-        axes = range(len(case.shape))
+    def ways(self, case: Case) -> Iterator[Way]:
         for count in (1, 2):
-            for chosen in itertools.combinations(axes, count):
-                if all(case.shape[axis] > 1 for axis in chosen):
-                    fit = case.explain(lambda s, chosen=chosen: np.flip(case.analytic(s), chosen), free=True)
-                    if fit is not None:
-                        where = " and ".join(f"axis {axis}" for axis in chosen)
-                        return self.explain(
-                            axes=where, agreement=fit.agreement, evidence={**fit.evidence, "axes": chosen}
-                        )
-        return None
+            for axes in itertools.combinations(range(len(case.shape)), count):
+                if all(case.shape[axis] > 1 for axis in axes):
+                    words = {"axes": axes, "where": " and ".join(f"axis {axis}" for axis in axes)}
+                    yield Way(words, case.repaired(lambda s, axes=axes: np.flip(case.analytic(s), axes)), n_free=1)
 
 
 class Shifted(Hypothesis):
@@ -182,50 +184,57 @@ class Shifted(Hypothesis):
     template = "Its entries are {by} place(s) off along axis {axis} (agreement {agreement:.1g}). An index off by one?"
     rank = 7
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         for axis, length in enumerate(case.shape):
             for by in (1, -1, 2, -2):
-                if length > 2:
-                    diagnosis = self._along(case, axis, by)
-                    if diagnosis:
-                        return diagnosis
-        return None
+                if length > 2 and (length - abs(by)) * (case.size // length) >= 3:
+                    yield Way({"axis": axis, "by": -by}, self._overlap(case, axis, by))
 
-    def _along(self, case: Case, axis: int, by: int) -> Diagnosis | None:
+    @staticmethod
+    def _overlap(case: Case, axis: int, by: int) -> Any:
         """Compare the entries that overlap after the shift; those shifted in at the end are unknown."""
-        if (case.shape[axis] - abs(by)) * (case.size // case.shape[axis]) < 3:
-            return None
-        directions = case.directions.copy()
         ends = [slice(None)] * (axis + 1) + [slice(by, None) if by < 0 else slice(0, by)]
-        directions[tuple(ends)] = 0
-        fit: Any = None
-        for situation in (*case.elsewhere, case.situation):
-            fit = case.explain(lambda s: np.roll(case.analytic(s), by, axis), directions=directions, at=situation)
-            if fit is None:
-                return None
-        evidence = {**fit.evidence, "axis": axis, "by": -by}
-        return self.explain(by=-by, axis=axis, agreement=fit.agreement, evidence=evidence)
+
+        def numbers(situation: Situation, count: int) -> Any:
+            directions = case.directions_at(situation)[:count].copy()
+            directions[tuple(ends)] = 0
+            moved = np.roll(case.analytic(situation), by, axis)
+            return *case.slopes(situation, directions), case.project(moved, directions)
+
+        return numbers
 
 
 class BlocksSwapped(Hypothesis):
     identifier = "blocks_swapped"
     meaning = "The gradient of another block is in the place of this one's."
-    template = (
-        "It is the derivative by another block; this block's own is under {other!r} (agreement {agreement:.1g}).{hint}"
-    )
+    template = "{what} (agreement {agreement:.1g}).{hint}"
     rank = 8
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         layout = case.subject.layout
-        same_size = [i for i in case.others if int(np.prod(layout.shapes[i])) == case.size]
-        for other in same_size:
-            for order, hint in (("C", ""), ("F", " It is also transposed.")):
-                fit = case.explain(lambda s, o=other, r=order: s.block(o).reshape(case.shape, order=r), free=True)
-                if fit is not None:
-                    name = layout.names[other]
-                    evidence = {**fit.evidence, "other": name}
-                    return self.explain(other=name, agreement=fit.agreement, hint=hint, evidence=evidence)
-        return None
+        for other in (i for i in case.others if int(np.prod(layout.shapes[i])) == case.size):
+            for hint, arrange in self._arrangements(case, layout.shapes[other]):
+                words = {"other": layout.names[other], "hint": hint, "what": self._words(case, other)}
+                yield Way(words, case.repaired(lambda s, o=other, a=arrange: a(s.block(o))), n_free=1)
+
+    @staticmethod
+    def _arrangements(case: Case, shape: tuple[int, ...]) -> Iterator[Any]:
+        yield "", lambda block: block.reshape(case.shape)
+        if len(shape) > 1 and shape[::-1] == case.shape:
+            yield " It is also transposed.", np.transpose
+
+    @staticmethod
+    def _words(case: Case, other: int) -> str:
+        """Whether the two stand in one another's place."""
+        situation, names = case.situation, case.subject.layout.names
+        shape = case.subject.layout.shapes[other]
+        here = case.analytic()
+        here = here.T if shape == here.T.shape else here.reshape(shape)
+        for array in case.subject.rng.standard_normal((2, *shape)):
+            true, error = situation.slope(other, array)
+            if abs(float((here * array).sum()) - true) > 1e-4 * abs(true) + 5 * error:
+                return f"It is the derivative by another block; this block's own is under {names[other]!r}"
+        return f"The gradients of {case.name!r} and {names[other]!r} are swapped: each is under the other's name"
 
 
 class CumulativeSum(Hypothesis):
@@ -233,9 +242,32 @@ class CumulativeSum(Hypothesis):
     meaning = "A cumulative sum that runs in the wrong direction, is missing, or does not belong there."
     template = "The analytic gradient equals the derivative {what} along axis {axis} (agreement {agreement:.1g}{hint}"
     rank = 9
-    hint = " after reversing). Look for a cumulative sum that should run {way}."
+
+    def ways(self, case: Case) -> Iterator[Way]:
+        """The derivative summed up, or before it is summed up, from either end."""
+        for axis, length in enumerate(case.shape):
+            for end, flip in (("first", False), ("last", True)) if length > 1 else ():
+
+                def turned(array: Array, axis: int = axis, flip: bool = flip) -> Array:
+                    return np.flip(array, axis) if flip else array
+
+                def summed(s: Situation, turn: Any = turned, axis: int = axis) -> Any:
+                    return turn(np.cumsum(turn(case.analytic(s)), axis))
+
+                def differenced(s: Situation, turn: Any = turned, axis: int = axis) -> Any:
+                    analytic = turn(case.analytic(s))
+                    return turn(np.diff(analytic, axis=axis, prepend=np.zeros_like(analytic.take([0], axis))))
+
+                hint = f" after taking differences). Take out the cumulative sum that runs from the {end} entry."
+                yield Way({"what": "summed up", "axis": axis, "hint": hint}, case.repaired(differenced), n_free=1)
+                hint = f"). Sum it up along the axis, from the {end} entry."
+                words = {"what": "before a cumulative sum", "axis": axis, "hint": hint}
+                yield Way(words, case.repaired(summed), n_free=1)
 
     def test(self, case: Case) -> Diagnosis | None:
+        whole = super().test(case)
+        if whole is not None:
+            return whole
         situations = [case.situation, *_rows_of_ones(case)]
         for axis, length in enumerate(case.shape):
             if length < 4:
@@ -258,51 +290,32 @@ class CumulativeSum(Hypothesis):
         padded = np.zeros((len(inner), length - 1, *inner.shape[2:]))
         padded[:, 1:-1] = inner
         directions = np.moveaxis(-np.diff(padded, axis=1, prepend=0, append=0), 1, axis + 1)
-        true, error = case.sketch(situation, directions)
+        true, errors = case.slopes(situation, directions)
         analytic = np.moveaxis(case.analytic(situation), axis, 0)
         steps = np.diff(analytic, axis=0)
         flat = inner.reshape(len(inner), -1)
         own = flat @ steps[1:-1].ravel()
-        mismatch = float(np.linalg.norm(own - true))
-        plain, _ = case.sketch(situation, case.directions[:2])
+        plain, _ = case.slopes(situation, case.directions[:2])
         flipped = np.linalg.norm(case.project(case.analytic(situation), case.directions[:2]) + plain)
-        if not mismatch > 1e-4 * np.linalg.norm(true) or flipped <= 1e-2 * np.linalg.norm(plain):
+        is_right = not np.linalg.norm(own - true) > 1e-4 * np.linalg.norm(true)
+        if is_right or flipped <= 1e-2 * np.linalg.norm(plain) or not steps.any():
             return None
-        for shift in (0, -1, 1):
-            part = steps[1 + shift : length - 2 + shift]
-            predicted = -(flat @ part.ravel())
-            fit = case.compare(lambda s, p=predicted: (p, true, error), True, False, mismatch)
-            if fit and abs(abs(fit.factor) - 1) < 1e-4 and fit.factor > 0 and self._is_sum(steps):
-                hint = " after reversing). Look for a cumulative sum that should run the other way, {}.".format(
-                    "backwards" if self._runs_forward(case, situation, axis) else "forwards"
-                )
-                evidence = {**fit.evidence, "axis": axis, "shift": shift}
-                return self.explain(
-                    what="summed in the opposite order",
-                    axis=axis,
-                    agreement=fit.agreement,
-                    hint=hint,
-                    evidence=evidence,
-                )
-        for what, hint, predicted in (
-            ("before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[1:-2].ravel()),
-            ("before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[2:-1].ravel()),
+        way = "backwards" if np.linalg.norm(analytic[0]) <= np.linalg.norm(analytic[-1]) else "forwards"
+        hint = f" after reversing). Look for a cumulative sum that should run the other way, {way}."
+        for shift, what, hint, claimed in (
+            *(
+                (shift, "summed in the opposite order", hint, -(flat @ steps[1 + shift : length - 2 + shift].ravel()))
+                for shift in (0, -1, 1)
+            ),
+            (1, "before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[1:-2].ravel()),
+            (2, "before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[2:-1].ravel()),
         ):
-            fit = case.compare(lambda s, p=predicted: (p, true, error), True, False, mismatch)
-            if fit and abs(abs(fit.factor) - 1) < 1e-4:
-                evidence = {**fit.evidence, "axis": axis}
-                return self.explain(what=what, axis=axis, agreement=fit.agreement, hint=hint, evidence=evidence)
+            words = {"what": what, "axis": axis, "hint": hint, "shift": shift}
+            given = Way(words, lambda s, count, c=claimed: (true[:count], errors[:count], c[:count]), n_free=1)
+            fit = case.compare(given, at=[situation])
+            if fit and abs(abs(fit.factor) - 1) < 1e-4 and (fit.factor > 0 or "opposite" not in what):
+                return self.found(case, fit, words)
         return None
-
-    @staticmethod
-    def _is_sum(steps: Array) -> bool:
-        return bool(steps.any())
-
-    @staticmethod
-    def _runs_forward(case: Case, situation: Situation, axis: int) -> bool:
-        """Whether the analytic gradient starts small and grows: the sum runs from the first entry."""
-        analytic = np.moveaxis(case.analytic(situation), axis, 0)
-        return bool(np.linalg.norm(analytic[0]) <= np.linalg.norm(analytic[-1]))
 
 
 def _rows_of_ones(case: Case) -> list[Situation]:
@@ -319,7 +332,8 @@ class Parametrisation(Hypothesis):
     identifier = "parametrisation"
     meaning = "The gradient is by a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
     template = (
-        "It is the gradient by {of} instead of θ (agreement {agreement:.1g} after the chain rule: times {times}).{hint}"
+        "It is the gradient by {of} instead of θ = {name} (agreement {agreement:.1g} after the chain rule: times "
+        "{times}).{hint}"
     )
     rank = 10
 
@@ -327,7 +341,7 @@ class Parametrisation(Hypothesis):
     chain = (
         ("log θ", "1/θ", lambda t: 1 / t),
         ("1/θ", "-1/θ²", lambda t: -1 / t**2),
-        ("θ²", "2 θ", lambda t: 2 * t),
+        ("θ²/2", "θ", lambda t: t),
         ("sqrt θ", "1/(2 sqrt θ)", lambda t: 0.5 / np.sqrt(t)),
         ("θ³", "3 θ²", lambda t: 3 * t**2),
         ("exp θ (θ is its logarithm)", "exp θ", np.exp),
@@ -335,74 +349,23 @@ class Parametrisation(Hypothesis):
         ("exp 2θ (θ is the logarithm of its root)", "2 exp 2θ", lambda t: 2 * np.exp(2 * t)),
         ("exp -2θ", "-2 exp -2θ", lambda t: -2 * np.exp(-2 * t)),
         ("exp θ/2", "exp(θ/2)/2", lambda t: 0.5 * np.exp(t / 2)),
-        ("log of a logarithm", "exp -θ", lambda t: np.exp(-t)),
         ("1/sqrt θ", "-θ^(-3/2)/2", lambda t: -0.5 * t**-1.5),
         ("1/θ²", "-2/θ³", lambda t: -2 / t**3),
         ("the logistic function of θ", "σ(θ) (1 - σ(θ))", lambda t: 0.25 / np.cosh(t / 2) ** 2),
         ("log(1 + exp θ)", "σ(θ)", lambda t: 0.5 * (1 + np.tanh(t / 2))),
         ("logit θ", "1/(θ (1 - θ))", lambda t: 1 / (t * (1 - t))),
         ("tanh θ", "1 - tanh² θ", lambda t: 1 - np.tanh(t) ** 2),
-        ("log10 θ or another constant times log θ", "1/θ", lambda t: 1 / t),
     )
 
-    def test(self, case: Case) -> Diagnosis | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         for of, times, slope in self.chain:
-            fit = case.explain(lambda s, f=slope: case.analytic(s) * f(case.theta(s)), free=True)
-            if fit is not None:
-                near = is_near(fit.factor, 1)
-                hint = "" if near else f" It is also off by the factor {1 / fit.factor:.6g}."
-                evidence = {**fit.evidence, "of": of}
-                return self.explain(of=of, times=times, agreement=fit.agreement, hint=hint, evidence=evidence)
-        return None
-
-
-class BlockFactor(Hypothesis):
-    identifier = "block_ignored"
-    meaning = "The gradient leaves a block (a bias, say) out of account, as if it were zero or one."
-    template = (
-        "{what} (agreement {agreement:.1g}): true over analytic derivative is {ratio}, by entry along axis {axis}."
-    )
-    rank = 12
-
-    def test(self, case: Case) -> Diagnosis | None:
-        layout, start = case.subject.layout, case.start
-        for index in case.others:
-            name = layout.names[index]
-            for axis in self._axes(case.shape, layout.shapes[index]):
-                for what, ratio, power, old in (
-                    (f"A factor {name} is missing", f"{name}", 1, 0),
-                    (f"A factor {name} is too much", f"1/{name}", -1, 0),
-                    (f"A factor {name}² is missing", f"{name}²", 2, 0),
-                    (f"It has old values of {name} as a factor", f"{name} now over {name} at the start", 1, -1),
-                ):
-
-                    def predict(s: Situation, i: int = index, a: int = axis, p: int = power, o: int = old) -> Any:
-                        with np.errstate(all="ignore"):
-                            factor = s.block(i, s.vector) ** p * s.block(i, start) ** o
-                        return case.analytic(s) * self._spread(factor, case.shape, a)
-
-                    fit = case.explain(predict, free=not old)
-                    if fit is not None:
-                        diagnosis = self.explain(
-                            what=what,
-                            ratio=ratio,
-                            axis=axis,
-                            agreement=fit.agreement,
-                            evidence={**fit.evidence, "other": name},
-                        )
-                        return diagnosis._replace(cause="stale_parameters") if old else diagnosis
-        return None
+            words = {"of": of, "times": times, "name": case.name, "hint": self._hint(case, times)}
+            yield Way(words, case.repaired(lambda s, f=slope: case.analytic(s) * f(case.theta(s))), n_free=1)
 
     @staticmethod
-    def _axes(shape: Shape, other: tuple[int, ...]) -> list[int]:
-        """Axes along which a block of another shape may be a factor, by entry."""
-        if len(other) != 1 or other[0] < 2:
-            return []
-        return [axis for axis, length in enumerate(shape) if length == other[0]]
-
-    @staticmethod
-    def _spread(factor: Array, shape: Shape, axis: int) -> Array:
-        return factor.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    def _hint(case: Case, times: str) -> str:
+        factors = {"1/θ": "is too much", "θ": "is missing"}
+        return f" In other words, a factor {case.name} {factors[times]}." if times in factors else ""
 
 
 class Penalty(Hypothesis):
@@ -416,27 +379,27 @@ class Penalty(Hypothesis):
         ("1 in every entry", "strength * sum", np.ones_like),
     )
 
-    def test(self, case: Case) -> Diagnosis | None:
-        for term, of, feature in self.terms:
-            fit = self._fit(case, feature)
-            if fit is not None:
-                lacks = fit.factor > 0
-                what = f"lacks {abs(fit.factor):.6g} times" if lacks else f"has {abs(fit.factor):.6g} times too much of"
-                where = f"{of} that is in the loss and not in the gradient" if lacks else f"{of} that the loss lacks"
-                alpha = " The estimator adds the derivative of its own alpha." if not lacks else ""
-                return self.explain(
-                    what=what, term=term, where=where, agreement=fit.agreement, hint=alpha, evidence=fit.evidence
-                )
-        return None
-
-    @staticmethod
-    def _fit(case: Case, feature: Callable[[Array], Any]) -> Fit | None:
+    def ways(self, case: Case) -> Iterator[Way]:
         """True derivative minus analytic one = strength times a function of θ, with one strength everywhere."""
+        for term, of, feature in self.terms:
 
-        def sketch(situation: Situation) -> Any:
-            true, error = case.sketch(situation)
-            directions = case.directions[: len(true)]
-            missing = true - case.project(case.analytic(situation), directions)
-            return case.project(feature(case.theta(situation)), directions), missing, error + 1e-9 * np.abs(true)
+            def numbers(situation: Situation, count: int, feature: Any = feature) -> Any:
+                true, errors = (part[:count] for part in case.sketch(situation))
+                directions = case.directions_at(situation)[:count]
+                missing = true - case.project(case.analytic(situation), directions)
+                features = case.project(feature(case.theta(situation)), directions)
+                return features, errors + 1e-9 * np.abs(true), missing
 
-        return case.compare(sketch, free=True)
+            yield Way({"term": term, "of": of}, numbers, n_free=1)
+
+    def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
+        """The factor is the strength."""
+        lacks, strength = fit.factor > 0, f"{abs(fit.factor):.6g}"
+        words |= {
+            "what": f"lacks {strength} times" if lacks else f"has {strength} times too much of",
+            "where": words["of"]
+            + (" that is in the loss and not in the gradient" if lacks else " that the loss lacks"),
+            "hint": "" if lacks else " The estimator adds the derivative of its own alpha.",
+            "strength": fit.factor,
+        }
+        return super().found(case, fit._replace(factor=1.0), words)
