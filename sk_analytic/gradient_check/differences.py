@@ -7,6 +7,7 @@ from steps as wide as θ down to those that noise hides, because a loss may hold
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -126,6 +127,10 @@ class Rung(NamedTuple):
     error: float
 
 
+def _error(rung: Rung) -> float:
+    return rung.error
+
+
 class Ladder:
     """Central differences at steps as wide as θ down to those that noise hides, beside a claimed derivative.
 
@@ -186,11 +191,15 @@ class Ladder:
             before, factor = slope, WIDE if step > NARROW_FROM else NARROW
             step /= factor
 
-    def agrees(self, tolerance: float, largest_error: float, times: float = 1) -> Rung | None:
-        """Return the best rung that meets the claim within a tolerance and its error, if that is small; or None."""
-        good = (rung for rung in self.rungs if rung.error <= largest_error)
-        met = [r for r in good if abs(self.claim - r.derivative) <= tolerance + times * r.error]
-        return min(met, key=lambda rung: rung.error, default=None)
+    def meets(self, rung: Rung, tolerance: float, largest_error: float, times: float = 1) -> bool:
+        """Whether a rung meets the claim within a tolerance and its error, if that is small."""
+        return rung.error <= largest_error and abs(self.claim - rung.derivative) <= tolerance + times * rung.error
+
+    def agrees(self, tolerance: float, largest_error: float) -> Rung | None:
+        """Return the better of two neighbouring rungs that meet the claim, the best such two; or None."""
+        met = [rung if self.meets(rung, tolerance, largest_error) else None for rung in self.rungs]
+        pairs = [min(pair, key=_error) for pair in pairwise(met) if None not in pair]
+        return min(pairs, key=_error, default=None)
 
     def plateau(self) -> tuple[Rung, ...]:
         """Return the narrowest three neighbouring rungs that agree in contradicting the claim; empty if none do."""
@@ -228,8 +237,9 @@ def noise_of(values: Callable[[float], float], at: Callable[[float], float], uni
     """
     spacing, found = 4 * unit, []
     while spacing < WIDEST / 10 and len(found) < 2:
-        places = [spacing * k for k in range(-3, 4)]
-        if found or len({values(t) for t in places}) > 2:
+        places = [spacing * k for k in (0, -3, 3, -2, -1, 1, 2)]
+        if found or (len({values(t) for t in places[:3]}) > 1 and len({values(t) for t in places}) > 2):
+            places.sort()
             fourth = np.diff([at(t) for t in places], n=4)
             found.append(float(np.sqrt(np.mean(fourth**2) / 70)))
         spacing *= 1000

@@ -13,7 +13,7 @@ import numpy as np
 from ..data.batch import CALLABLE, Batch
 from ..parameters import Layout
 from ..typing import Array
-from .differences import EPS, Differences, Ladder, Rung, spacing_of
+from .differences import EPS, FIRST_STEP, Differences, Ladder, Rung, spacing_of
 from .evaluation import LEAST_SIZE, Situation, SpentError, nearby, sizes_of
 from .hypotheses import (
     Cancellation,
@@ -34,7 +34,7 @@ ROUGHLY = 0.1  # and the same if no step gives a better one
 WRONG = 1e-4  # relative difference from which they plainly disagree
 ROUGH = 1e-2  # relative difference that low precision may explain
 KEPT = 0.1  # share of a disagreement that the error of a difference may have to speak for the gradient
-ROUGHNESS_SPACINGS = (1e-6, 1e-3)
+ROUGHNESS_SPACINGS = (4 * EPS, 1e-6, 1e-3)  # relative to each entry
 REPEATABLE = 1e-9  # relative difference between two evaluations that is rounding (threads, order of sums)
 QUICK = 30  # evaluations of the check before a fit of a right gradient
 ONE_BY_ONE = 300  # more evaluations if all blocks together cannot be told
@@ -86,7 +86,7 @@ def judge(situation: Situation, direction: Array, most: int = 4) -> Judgement:
     differences = situation.along(direction)
     numerical, error = differences.refine(analytic, scale, most=most)
     comparison = _Comparison(situation, direction, differences, analytic, scale)
-    if np.isinf(scale) > np.isinf(analytic):
+    if np.isinf(scale) > np.isinf(analytic) or not (np.isfinite(numerical) or np.isfinite(analytic)):
         return comparison.cannot_tell(NotFinite.explain("beside the parameters of the check"), numerical, error)
     if not np.isfinite(analytic):
         evidence = {**comparison.evidence(numerical, error), "relative_error": np.inf}
@@ -132,8 +132,9 @@ class _Comparison:
         if difference <= RIGHT * scale + error and (error <= CLOSE * scale or not scale):
             return self.right(numerical, error)
         better = complex_slope(self.situation, self.direction)
-        if better is not None and abs(better - self.analytic) <= RIGHT * scale and abs(better - numerical) <= 3 * error:
-            share = abs(better - self.analytic) / scale if scale else 0.0
+        near = better is not None and abs(better - self.analytic) <= RIGHT * self.terms
+        if near and abs(better - numerical) <= 3 * error:
+            share = abs(better - self.analytic) / self.terms if self.terms else 0.0
             return self.right(numerical, error, complex_step=better, relative_error=share)
         resolution = self.differences.resolution
         if resolution > 1e-10 and difference <= ROUGH * scale:
@@ -144,19 +145,20 @@ class _Comparison:
         """The judgement after steps of every size."""
         ladder = self._ladder()
         rungs = ladder.rungs
-        if not rungs:
+        if not rungs and not np.isfinite(numerical):
             return self.cannot_tell(NotFinite.explain("beside the parameters of the check"), numerical, error)
-        best = min(rungs, key=lambda rung: rung.error)
         plateau = ladder.plateau()
         if not plateau:
+            best = min(rungs, key=lambda rung: rung.error, default=Rung(FIRST_STEP, numerical, error))
             return self._without_plateau(ladder, best)
         found = min(plateau, key=lambda rung: rung.error)
         numerical, error = found.derivative, found.error
         scale, difference = self.scale(numerical), abs(self.analytic - numerical)
-        agreeing = ladder.agrees(RIGHT * self.terms, CLOSE * self.terms)
+        agreeing = ladder.agrees(RIGHT * self.terms, min(CLOSE * self.terms, KEPT * difference))
         if agreeing is not None:
             return self.right(agreeing.derivative, agreeing.error)
-        doubt = self._doubt(ladder, found.step, difference, scale)
+        alike = (r.step for r in rungs if abs(r.derivative - numerical) <= KEPT * difference)
+        doubt = self._doubt(ladder, max(alike), difference, scale)
         if doubt is not None:
             return self.cannot_tell(doubt, numerical, error)
         evidence = self.evidence(numerical, error) | {
@@ -201,13 +203,13 @@ class _Comparison:
             doubt = Unsettled.explain()
         return self.cannot_tell(doubt, numerical, error)
 
-    def _doubt(self, ladder: Ladder, step: float, difference: float, scale: float) -> Diagnosis | None:
-        """What may explain a difference that neighbouring steps agree on; None if it is a fault."""
+    def _doubt(self, ladder: Ladder, widest: float, difference: float, scale: float) -> Diagnosis | None:
+        """What may explain a difference that steps up to the widest agree on; None if it is a fault."""
         if ladder.has_kink(difference):
             return Kink.explain()
-        if ladder.agrees(RIGHT * self.terms, KEPT * difference, times=3):
+        if any(ladder.meets(rung, RIGHT * self.terms, KEPT * difference, times=3) for rung in ladder.rungs):
             return Unsettled.explain()
-        spacings = [4 * ladder.unit, *(spacing for spacing in ROUGHNESS_SPACINGS if spacing <= step)]
+        spacings = [spacing for spacing in ROUGHNESS_SPACINGS if spacing <= max(widest, ROUGHNESS_SPACINGS[0])]
         resolution = gradient_resolution(self.situation, self.direction, spacings, scale, difference)
         if resolution:
             return _low_precision("gradient", resolution)
@@ -271,10 +273,14 @@ def gradient_resolution(
 
 
 def _roughness(situation: Situation, direction: Array, spacing: float) -> float:
-    """The noise of the analytic derivative along a direction, at steps of some size."""
+    """The noise of the analytic derivative along a direction, at steps that move each entry by a share of its size."""
+    subject, vector = situation.subject, situation.vector
+    step = spacing * np.sign(direction)
+    for index, block in enumerate(subject.layout.blocks(vector)):
+        step[subject.layout.slices[index]] *= sizes_of(block, LEAST_SIZE).ravel()
     slopes = []
     for k in range(-3, 4):
-        there = situation.subject.gradient(situation.vector + spacing * k * direction, situation.batch)
+        there = subject.gradient(vector + k * step, situation.batch)
         if there is None or not np.isfinite(there).all():
             return 0.0
         slopes.append(float(there @ direction))
@@ -328,6 +334,8 @@ class Checker:
             return dict.fromkeys(self.indices, joint)
         judgements = dict.fromkeys(self.indices, joint)  # of blocks that the budget does not suffice for
         clear = joint.verdict == "right"
+        if not clear and len(self.indices) == 1:
+            return judgements
         self.subject.allow(QUICK - 1 - self.subject.n_evaluations if clear else ONE_BY_ONE, np.inf)
         with suppress(SpentError):
             for _, index in sorted(zip(shares, self.indices, strict=True)):
