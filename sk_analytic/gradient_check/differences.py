@@ -5,7 +5,7 @@ rounding balance. That settles a right gradient in a few evaluations. If it does
 from steps as wide as θ down to those that noise hides, because a loss may hold anything between two scales.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..finite_differences import central, richardson
+from ..typing import Array
 
 EPS = float(np.finfo(np.float64).eps)
 FIRST_STEP = 1e-3  # relative to the size of the entries
@@ -20,7 +21,7 @@ STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 PRECISE = 1e-7  # relative error at which no other step is tried
 
 WIDEST = 2.0  # step of the first rung of a ladder
-WIDE, NARROW, NARROW_FROM = 3.1, 9.7, 1e-2  # factors between rungs, and the step from which they are narrow
+WIDE, NARROW, NARROW_FROM = 1.8, 9.7, 1e-2  # factors between rungs, and the step from which they are narrow
 SHORTEST = 64  # rounding units of θ that a step has at least
 SETTLED = 0.25  # share of a disagreement that the rungs may differ by, and their errors have, if it is to be real
 RESOLVED = 20  # times its noise that the function varies by over the rungs, so that they show the function
@@ -171,7 +172,7 @@ class Ladder:
     @cached_property
     def noise(self) -> float:
         """The standard deviation of the function's noise, but at least its rounding."""
-        return max(noise_of(self.differences.at, self.at, self.unit), self._doubt, self.rounding)
+        return max(noise_of(self.differences.at, self.at, self.unit), self._doubt, self.rounding / 4)
 
     @cached_property
     def rungs(self) -> list[Rung]:
@@ -202,13 +203,18 @@ class Ladder:
         return min(pairs, key=_error, default=None)
 
     def plateau(self) -> tuple[Rung, ...]:
-        """Return the narrowest three neighbouring rungs that agree in contradicting the claim; empty if none do."""
+        """Return the narrowest three neighbouring rungs that agree in contradicting the claim; empty if none do.
+
+        No narrower rung may contradict them by more than its noise: they would not have converged.
+        """
         rungs = self.rungs
         for last in range(len(rungs), 2, -1):
             three = tuple(rungs[last - 3 : last])
             middle = three[1].derivative
             most = SETTLED * abs(self.claim - middle)
-            if all(abs(r.derivative - middle) <= most and r.error <= most for r in three) and self._resolves(three):
+            agree = all(abs(r.derivative - middle) <= most and r.error <= most for r in three)
+            last_word = all(abs(r.derivative - middle) <= most + 4 * self.noise / r.step for r in rungs[last:])
+            if agree and last_word and self._resolves(three):
                 return three
         return ()
 
@@ -222,25 +228,42 @@ class Ladder:
     def has_kink(self, difference: float) -> bool:
         """Whether the slope jumps at 0, by enough to explain a difference: the jump stays as the step shrinks."""
         steps = [r.step for r in self.rungs if 8 * self.noise / r.step <= KINKED * difference]
-        if len(steps) < 2:
+        wider = [step for step in steps if step > 8 * steps[-1]]
+        if not wider:
             return False
-        wide, narrow = (self.differences.jump(step) for step in steps[-2:])
+        wide, narrow = (self.differences.jump(step) for step in (wider[-1], steps[-1]))
         return narrow >= KINKED * difference and narrow >= 0.5 * wide
 
 
 def noise_of(values: Callable[[float], float], at: Callable[[float], float], unit: float) -> float:
     """Return the standard deviation of a function's noise along a line.
 
-    At tiny equal steps values differ by noise alone, and so do their fourth differences, of Hamming's table (Moré and
-    Wild, "Estimating computational noise", 2011). The steps grow until ``values(t)``, the numbers of which ``at(t)`` is
-    corrected, vary at all: before that, a function which moves in steps has no noise to show.
+    It is measured at tiny equal steps. They grow until ``values(t)``, the numbers of which ``at(t)`` is corrected, vary
+    at all: before that, a function which moves in steps has no noise to show.
     """
-    spacing, found = 4 * unit, []
+    spacing, found, moves_in_steps = 4 * unit, [], False
     while spacing < WIDEST / 10 and len(found) < 2:
         places = [spacing * k for k in (0, -3, 3, -2, -1, 1, 2)]
         if found or (len({values(t) for t in places[:3]}) > 1 and len({values(t) for t in places}) > 2):
-            places.sort()
-            fourth = np.diff([at(t) for t in places], n=4)
-            found.append(float(np.sqrt(np.mean(fourth**2) / 70)))
-        spacing *= 1000
+            quantum = np.diff(np.unique([values(t) for t in places])).min() if moves_in_steps else 0.0
+            found.append(max(noise_in([at(t) for t in sorted(places)]), float(quantum) / 2))
+        else:
+            moves_in_steps = True
+        spacing *= 1000 if found else 100
     return float(np.nanmax(found, initial=0.0))
+
+
+def noise_in(values: Sequence[float]) -> float:
+    """Return the standard deviation of the noise in values at equal steps.
+
+    The fourth differences of a smooth function at tiny steps are noise alone: a column of Hamming's table (Moré and
+    Wild, "Estimating computational noise", 2011).
+    """
+    fourth = np.diff(values, n=4)
+    return norm(fourth) / (70 * fourth.size) ** 0.5
+
+
+def norm(terms: Array) -> float:
+    """Return the Euclidean norm, which does not overflow unless the largest term does."""
+    largest = float(np.abs(terms).max(initial=0.0))
+    return largest * float(np.linalg.norm(terms / largest)) if 0 < largest < np.inf else largest

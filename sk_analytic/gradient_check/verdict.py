@@ -13,7 +13,7 @@ import numpy as np
 from ..data.batch import CALLABLE, Batch
 from ..parameters import Layout
 from ..typing import Array
-from .differences import EPS, FIRST_STEP, Differences, Ladder, Rung, spacing_of
+from .differences import EPS, FIRST_STEP, Differences, Ladder, Rung, noise_in, norm, spacing_of
 from .evaluation import LEAST_SIZE, Situation, SpentError, nearby, sizes_of
 from .hypotheses import (
     Cancellation,
@@ -34,12 +34,12 @@ ROUGHLY = 0.1  # and the same if no step gives a better one
 WRONG = 1e-4  # relative difference from which they plainly disagree
 ROUGH = 1e-2  # relative difference that low precision may explain
 KEPT = 0.1  # share of a disagreement that the error of a difference may have to speak for the gradient
-ROUGHNESS_SPACINGS = (4 * EPS, 1e-6, 1e-3)  # relative to each entry
+ROUGH_SHARES = (4 * EPS, 1e-6, 1e-3)  # of each entry, as steps at which the gradient may be rough
 REPEATABLE = 1e-9  # relative difference between two evaluations that is rounding (threads, order of sums)
 QUICK = 30  # evaluations of the check before a fit of a right gradient
 ONE_BY_ONE = 300  # more evaluations if all blocks together cannot be told
 COMPLEX_STEP = 1e-30
-FAINTEST, FAINT_GRADIENT = 1e-8, 1e4  # share of the largest slope that an entry is raised to; times its resolution
+FAINTEST, FAINT_GRADIENT = 1e-6, 1e4  # share of the largest slope that an entry is raised to; times its resolution
 FAINT_LOSS = 1e11  # the same relative to the loss, times its resolution
 IMPRECISE = {c.identifier for c in (Cancellation, LowPrecision, Noise, NotDeterministic, NotFinite, Unsettled)}
 
@@ -129,7 +129,8 @@ class _Comparison:
         if not np.isfinite(numerical):
             return None
         scale, difference = self.scale(numerical), abs(self.analytic - numerical)
-        if difference <= RIGHT * scale + error and (error <= CLOSE * scale or not scale):
+        zero = not scale and all(abs(slope) <= own_error for own_error, slope, _ in self.differences.estimates.values())
+        if difference <= RIGHT * scale + error and (error <= CLOSE * scale if scale else zero):
             return self.right(numerical, error)
         better = complex_slope(self.situation, self.direction)
         near = better is not None and abs(better - self.analytic) <= RIGHT * self.terms
@@ -180,8 +181,9 @@ class _Comparison:
         def shift(t: float) -> float:
             return float(slopes @ ((theta + t * along - theta) - t * along))
 
-        unit = EPS * norm(theta * slopes) / self.terms if self.terms else EPS
-        unit = unit if 0 < unit < np.inf else EPS
+        counting = np.nonzero(theta)
+        unit = norm(theta * slopes) / self.terms if self.terms else np.abs(theta / along)[counting].min(initial=1.0)
+        unit = EPS * unit if 0 < unit < np.inf else EPS
         return Ladder(self.differences, self.analytic, unit, shift, self.situation.subject.unrepeatable)
 
     def _without_plateau(self, ladder: Ladder, best: Rung) -> Judgement:
@@ -207,10 +209,10 @@ class _Comparison:
         """What may explain a difference that steps up to the widest agree on; None if it is a fault."""
         if ladder.has_kink(difference):
             return Kink.explain()
-        if any(ladder.meets(rung, RIGHT * self.terms, KEPT * difference, times=3) for rung in ladder.rungs):
+        most = min(KEPT * difference, ROUGHLY * self.terms)
+        if any(ladder.meets(rung, RIGHT * self.terms, most, times=3) for rung in ladder.rungs):
             return Unsettled.explain()
-        spacings = [spacing for spacing in ROUGHNESS_SPACINGS if spacing <= max(widest, ROUGHNESS_SPACINGS[0])]
-        resolution = gradient_resolution(self.situation, self.direction, spacings, scale, difference)
+        resolution = gradient_resolution(self.situation, self.direction, widest, scale, difference)
         if resolution:
             return _low_precision("gradient", resolution)
         return Slight.explain(share=difference / scale) if difference <= WRONG * scale else None
@@ -254,9 +256,12 @@ def complex_slope(situation: Situation, direction: Array) -> float | None:
 
 
 def gradient_resolution(
-    situation: Situation, direction: Array, spacings: Iterable[float], scale: float, difference: float
+    situation: Situation, direction: Array, widest: float, scale: float, difference: float
 ) -> float:
-    """Return the relative spacing of the analytic gradient's numbers if that explains a difference, else 0."""
+    """Return the relative spacing of the analytic gradient's numbers if that explains a difference, else 0.
+
+    ``widest`` is the step along the direction up to which the derivative stays the same.
+    """
     gradient = situation.gradient[direction != 0]
     gradient = gradient[gradient != 0]
     for dtype in (np.float16, np.float32):
@@ -265,26 +270,24 @@ def gradient_resolution(
             few = np.unique(gradient).size <= 3  # numbers that may be round by chance: no more than their own rounding
             if difference <= min((2 if few else 1e4) * eps, ROUGH) * scale:
                 return eps
-    for spacing in spacings:
-        sigma = _roughness(situation, direction, spacing)
+    sizes = [sizes_of(block, LEAST_SIZE).ravel() for block in situation.subject.layout.blocks(situation.vector)]
+    by_size, most = np.concatenate(sizes) * np.sign(direction), 0.1 * widest * np.abs(direction)
+    for share in ROUGH_SHARES if difference <= ROUGH * scale else ROUGH_SHARES[:-1]:
+        sigma = _roughness(situation, direction, np.clip(share * by_size, -most, most))
         if 1e-9 * scale < sigma and difference <= 10 * sigma:
             return sigma / scale
     return 0.0
 
 
-def _roughness(situation: Situation, direction: Array, spacing: float) -> float:
-    """The noise of the analytic derivative along a direction, at steps that move each entry by a share of its size."""
-    subject, vector = situation.subject, situation.vector
-    step = spacing * np.sign(direction)
-    for index, block in enumerate(subject.layout.blocks(vector)):
-        step[subject.layout.slices[index]] *= sizes_of(block, LEAST_SIZE).ravel()
+def _roughness(situation: Situation, direction: Array, step: Array) -> float:
+    """The noise of the analytic derivative along a direction, at equal steps of θ."""
     slopes = []
     for k in range(-3, 4):
-        there = subject.gradient(vector + k * step, situation.batch)
+        there = situation.subject.gradient(situation.vector + k * step, situation.batch)
         if there is None or not np.isfinite(there).all():
             return 0.0
         slopes.append(float(there @ direction))
-    return float(np.sqrt(np.mean(np.diff(slopes, n=4) ** 2) / 70))
+    return noise_in(slopes)
 
 
 class Checker:
@@ -311,10 +314,13 @@ class Checker:
     def one(self, index: int, n_directions: int) -> Judgement:
         """Return the most severe judgement on a block, along no more directions than it takes to find it wrong."""
         worst = self._along([index])[0]
-        for _ in range(n_directions - 1):
+        for turn in range(1, n_directions):
             if worst.verdict == "wrong":
                 break
-            worst = max(worst, self._along([index])[0], key=Judgement.severity)
+            faint = turn % 2 == 1
+            other = self._along([index], faint=faint)[0]
+            if other.verdict == "wrong" or not faint:  # what is too faint to be told is no doubt about the others
+                worst = max(worst, other, key=Judgement.severity)
         return worst
 
     def joint(self) -> Judgement:
@@ -333,27 +339,29 @@ class Checker:
         if joint.verdict == "wrong" or (joint.verdict == "right" and left <= WRONG * least):
             return dict.fromkeys(self.indices, joint)
         judgements = dict.fromkeys(self.indices, joint)  # of blocks that the budget does not suffice for
-        clear = joint.verdict == "right"
-        if not clear and len(self.indices) == 1:
+        if len(self.indices) == 1:
             return judgements
-        self.subject.allow(QUICK - 1 - self.subject.n_evaluations if clear else ONE_BY_ONE, np.inf)
+        left = QUICK - 1 - self.subject.n_evaluations
+        self.subject.allow(left if joint.verdict == "right" and left > 0 else ONE_BY_ONE, np.inf)
         with suppress(SpentError):
             for _, index in sorted(zip(shares, self.indices, strict=True)):
                 judgements[index] = self.one(index, 1)
         self.subject.allow(np.inf, np.inf)
         return judgements
 
-    def _along(self, indices: list[int], most: int = 4) -> tuple[Judgement, Array]:
-        """Judge some blocks along a direction in which all entries count alike; return it, too.
+    def _along(self, indices: list[int], most: int = 4, faint: bool = False) -> tuple[Judgement, Array]:
+        """Judge some blocks along a direction in which all entries, or the faint ones, count alike; return it, too.
 
-        If that is too fine for the loss, it is one in which each entry moves by its size.
+        If that is too fine for the loss, it is one in which each entry moves by its size; so it is if little is wrong,
+        because only there the steps of a gradient in low precision show.
         """
-        direction = self._direction(indices)
+        direction = self._direction(indices, faint)
         judgement = judge(self.situation, direction, most)
-        if judgement.cause in IMPRECISE:
-            wide = self._direction(indices, alike=False)
+        slight = judgement.verdict == "wrong" and judgement.evidence["relative_error"] <= ROUGH
+        if (judgement.cause in IMPRECISE or slight) and not faint:
+            wide = self._sized(indices)
             again = judge(self.situation, wide, most)
-            if again.verdict != "cannot tell":
+            if again.cause == LowPrecision.identifier if slight else again.verdict != "cannot tell":
                 return again, wide
         return judgement, direction
 
@@ -363,38 +371,41 @@ class Checker:
         part: Array = self.situation.gradient[where] * direction[where]
         return part
 
-    def _direction(self, indices: Iterable[int], alike: bool = True) -> Array:
-        """A random direction, in which entries move by at most their size.
-
-        If they are to count alike, those of a steep gradient move by less: each adds as much to the derivative as the
-        least of them if it moves by its size, but for what would be lost in the rounding of the loss or the gradient.
-        The entries of a block together count as much as those of another.
-        """
-        direction, slopes = np.zeros(self.layout.size), np.zeros(self.layout.size)
+    def _sized(self, indices: Iterable[int]) -> Array:
+        """A random direction, in which each entry moves by about its size, none of them by close to nothing."""
+        direction = np.zeros(self.layout.size)
         for index in indices:
-            where, sizes = self.layout.slices[index], self.sizes[index]
-            draw = self.rng.uniform(-1, 1, sizes.size)
-            direction[where] = (draw + np.copysign(0.5, draw)) * sizes  # none of them close to zero
-            slopes[where] = np.abs(self.situation.gradient[where]) * sizes * sizes.size**0.5
-        return direction * self._shares(slopes) if alike else direction
+            draw = self.rng.uniform(-1, 1, self.sizes[index].size)
+            direction[self.layout.slices[index]] = (draw + np.copysign(0.5, draw)) * self.sizes[index]
+        return direction
 
-    def _shares(self, slopes: Array) -> Array:
-        """By what to multiply the size of each entry, given what it adds to the derivative."""
-        some = slopes[(slopes > 0) & (slopes < np.inf)]
-        if not some.size:
-            return np.ones_like(slopes)
+    def _direction(self, indices: Iterable[int], faint: bool = False) -> Array:
+        """A random direction, in which entries of a steep gradient move by less than their size.
+
+        Each adds as much to the derivative as the least of them if it moves by its size, but for what would be lost in
+        the rounding of the loss or of the gradient; such faint ones have a direction of their own. The entries of a
+        block together count as much as those of another.
+        """
+        direction, slopes = self._sized(indices), np.abs(self.situation.gradient)
+        for index in indices:
+            where = self.layout.slices[index]
+            slopes[where] *= (where.stop - where.start) ** 0.5
+        own = slopes * np.concatenate([sizes_of(b).ravel() for b in self.layout.blocks(self.situation.vector)])
+        slopes = np.where(np.isfinite(slopes), slopes * np.concatenate(self.sizes), 0.0)
+        moved = (direction != 0) & np.isfinite(own)
+        level = self._level(own[moved])
+        if faint and (slopes[moved] < level).any():
+            direction[slopes >= level] = 0
+            level = self._level(own[moved & (slopes < level)])
+        return direction * (level / np.maximum(slopes, level)) if level else direction
+
+    def _level(self, slopes: Array) -> float:
+        """What an entry is to add to the derivative, given what each adds if it moves by its size."""
+        most = float(slopes.max(initial=0.0))
         gradient = self.situation.gradient
-        by_gradient = max(FAINTEST, FAINT_GRADIENT * spacing_of(gradient[:: 1 + gradient.size // 1000]))
+        by_gradient = max(FAINTEST, FAINT_GRADIENT * spacing_of(gradient[:: 1 + gradient.size // 1000])) * most
         by_loss = FAINT_LOSS * spacing_of(self.subject.seen) * abs(self.situation.value)
-        level = min(max(some.min(), by_gradient * some.max(), by_loss), some.max())
-        shares: Array = level / np.maximum(np.where(np.isfinite(slopes), slopes, 0.0), level)
-        return shares
-
-
-def norm(terms: Array) -> float:
-    """The Euclidean norm, which does not overflow unless the largest term does."""
-    largest = float(np.abs(terms).max(initial=0.0))
-    return largest * float(np.linalg.norm(terms / largest)) if 0 < largest < np.inf else largest
+        return min(most, max(float(slopes.min(initial=most)), by_gradient, by_loss))
 
 
 def repeats(situation: Situation) -> Array | None:
