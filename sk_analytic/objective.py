@@ -119,6 +119,15 @@ class Objective:
         other.__setstate__({**self.__getstate__(), "layout": self.layout.astype(dtype)})
         return other
 
+    def is_like(self, other: Objective) -> bool:
+        """Whether another computes loss and gradient by the same functions, over the same blocks."""
+        return (
+            self.model.is_like(other.model)
+            and (type(self.loss), repr(self.loss), self.reduction)
+            == (type(other.loss), repr(other.loss), other.reduction)
+            and {*other.fixed, *other.numerical} <= {*self.fixed, *self.numerical}
+        )
+
     @property
     def has_value(self) -> bool:
         """Whether the loss can be had at all, beside the gradient."""

@@ -23,6 +23,7 @@ from ..typing import Array, T
 from .arrays import ArrayRows, draw, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator
 from .rows import BatchedRows, BatchObjective
+from .telling import is_telling
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -414,6 +415,14 @@ class ChunkRows(BatchedRows):
     def first(self) -> ArrayRows:
         """The rows that `init` and the gradient check look at: those of the first chunk."""
         return self._rows(self._numbers[0])
+
+    @property
+    def telling(self) -> ArrayRows:
+        """The rows of the first chunk from which anything can be learned: with weights, and not zeros alone."""
+        for number, extent in zip(self._numbers, self._extents, strict=True):
+            if extent.n_weighted and is_telling(self._chunks.arrays(number)[0]):
+                return self._rows(number)
+        return self.first
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each chunk."""

@@ -353,7 +353,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     return self
         prepared = self._prepare(data, before, incremental=incremental)
         prepared.training.fingerprint = fingerprint
-        if before is None:
+        if before is None or (self.check_gradient is not False and not prepared.training.is_checked):
             problem.look_at(self, prepared.training, prepared.rows[0])
         warning = self._run(prepared, incremental, watch)
         if warning is not None:

@@ -12,7 +12,9 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from ..data.batch import CHECK, INIT, Batch
+from ..data.chunks import ChunkRows
 from ..data.rows import Rows
+from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
 from ..losses import Loss, get_loss
 from ..model.callables import Model
@@ -186,6 +188,7 @@ def look_at(settings: Any, training: Training, rows: Rows) -> None:
         preface=_preface(settings, objective),
         only_warn=check_gradient == "warn",
     )
+    training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
 
 
 def _preface(settings: Any, objective: Objective) -> str:
@@ -208,7 +211,7 @@ def second_opinion(training: Training) -> str:
 
 def batch_to_check(rows: Rows) -> Batch:
     """One batch of the training shape; a few samples if that is everything."""
-    first = rows.first
+    first = rows.telling if isinstance(rows, ChunkRows) else rows.first
     return first.sample(1, CHECK, batch_size=CHECKED_SAMPLES if first.steps_per_epoch == 1 else None)[0]
 
 

@@ -3,7 +3,7 @@
 ::
 
     check.py           the steps of a check: `check_gradient`, `examine`
-    fit_check.py       the check before a fit, and what was found right in this process
+    fit_check.py       the check before a fit, and a second opinion when training fails
     verdict.py         right, wrong, or "cannot tell, because"
     diagnose.py        hypotheses tested on the blocks that failed
     hypotheses.py      the table of causes, and the bases of its entries
@@ -17,7 +17,7 @@
 
 from .check import check_gradient, examine
 from .entries import compare_entries
-from .fit_check import forget, require_right, second_opinion
+from .fit_check import require_right, second_opinion
 from .hypotheses import Cause
 from .report import Finding, GradientReport
 
@@ -28,7 +28,6 @@ __all__ = [
     "check_gradient",
     "compare_entries",
     "examine",
-    "forget",
     "require_right",
     "second_opinion",
 ]

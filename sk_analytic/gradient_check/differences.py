@@ -128,10 +128,6 @@ class Rung(NamedTuple):
     error: float
 
 
-def _error(rung: Rung) -> float:
-    return rung.error
-
-
 class Ladder:
     """Central differences at steps as wide as θ down to those that noise hides, beside a claimed derivative.
 
@@ -198,9 +194,8 @@ class Ladder:
 
     def agrees(self, tolerance: float, largest_error: float) -> Rung | None:
         """Return the better of two neighbouring rungs that meet the claim, the best such two; or None."""
-        met = [rung if self.meets(rung, tolerance, largest_error) else None for rung in self.rungs]
-        pairs = [min(pair, key=_error) for pair in pairwise(met) if None not in pair]
-        return min(pairs, key=_error, default=None)
+        pairs = [p for p in pairwise(self.rungs) if all(self.meets(rung, tolerance, largest_error) for rung in p)]
+        return min((rung for pair in pairs for rung in pair), key=lambda rung: rung.error, default=None)
 
     def plateau(self) -> tuple[Rung, ...]:
         """Return the narrowest three neighbouring rungs that agree in contradicting the claim; empty if none do.
@@ -241,7 +236,8 @@ def noise_of(values: Callable[[float], float], at: Callable[[float], float], uni
     It is measured at tiny equal steps. They grow until ``values(t)``, the numbers of which ``at(t)`` is corrected, vary
     at all: before that, a function which moves in steps has no noise to show.
     """
-    spacing, found, moves_in_steps = 4 * unit, [], False
+    found: list[float] = []
+    spacing, moves_in_steps = 4 * unit, False
     while spacing < WIDEST / 10 and len(found) < 2:
         places = [spacing * k for k in (0, -3, 3, -2, -1, 1, 2)]
         if found or (len({values(t) for t in places[:3]}) > 1 and len({values(t) for t in places}) > 2):
@@ -260,7 +256,7 @@ def noise_in(values: Sequence[float]) -> float:
     Wild, "Estimating computational noise", 2011).
     """
     fourth = np.diff(values, n=4)
-    return norm(fourth) / (70 * fourth.size) ** 0.5
+    return norm(fourth) / float(np.sqrt(70 * fourth.size))
 
 
 def norm(terms: Array) -> float:

@@ -156,8 +156,8 @@ class LowPrecision(Doubt):
     identifier = "low_precision"
     meaning = "The loss or the gradient is computed in lower precision (float32, float16) inside the callable."
     template = (
-        "The {what} carries only {digits} digits or so, as if computed in {dtype} inside the callable; up to that "
-        "it agrees. Look for a cast, or a buffer of that type."
+        "The {what} carries only {digits} digits or so{where}; up to that it agrees. Look for a cast, a buffer of "
+        "another dtype, or rounding."
     )
 
 

@@ -5,7 +5,6 @@ evaluations whatever the number of blocks. If it does not, every block gets its 
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..data.batch import CALLABLE, Batch
 from ..parameters import Layout
 from ..typing import Array
 from .differences import EPS, FIRST_STEP, Differences, Ladder, Rung, noise_in, norm, spacing_of
-from .evaluation import LEAST_SIZE, Situation, SpentError, nearby, sizes_of
+from .evaluation import LEAST_SIZE, Situation, nearby, sizes_of
 from .hypotheses import (
     Cancellation,
     Diagnosis,
@@ -38,10 +37,11 @@ ROUGH_SHARES = (4 * EPS, 1e-6, 1e-3)  # of each entry, as steps at which the gra
 REPEATABLE = 1e-9  # relative difference between two evaluations that is rounding (threads, order of sums)
 QUICK = 30  # evaluations of the check before a fit of a right gradient
 ONE_BY_ONE = 300  # more evaluations if all blocks together cannot be told
+A_BLOCK = 9  # evaluations of a block that is right
 COMPLEX_STEP = 1e-30
-FAINTEST, FAINT_GRADIENT = 1e-6, 1e4  # share of the largest slope that an entry is raised to; times its resolution
+FAINTEST, FAINT_GRADIENT = 1e-3, 1e4  # share of the largest slope that an entry is raised to; times its resolution
 FAINT_LOSS = 1e11  # the same relative to the loss, times its resolution
-IMPRECISE = {c.identifier for c in (Cancellation, LowPrecision, Noise, NotDeterministic, NotFinite, Unsettled)}
+IMPRECISE = {c.identifier for c in (Cancellation, Noise, NotDeterministic, NotFinite, Unsettled)}
 
 
 class Judgement(NamedTuple):
@@ -133,10 +133,11 @@ class _Comparison:
         if difference <= RIGHT * scale + error and (error <= CLOSE * scale if scale else zero):
             return self.right(numerical, error)
         better = complex_slope(self.situation, self.direction)
-        near = better is not None and abs(better - self.analytic) <= RIGHT * self.terms
-        if near and abs(better - numerical) <= 3 * error:
-            share = abs(better - self.analytic) / self.terms if self.terms else 0.0
-            return self.right(numerical, error, complex_step=better, relative_error=share)
+        if better is not None and abs(better - numerical) <= 3 * error:
+            left = abs(better - self.analytic)
+            if left <= RIGHT * self.terms:
+                share = left / self.terms if self.terms else 0.0
+                return self.right(numerical, error, complex_step=better, relative_error=share)
         resolution = self.differences.resolution
         if resolution > 1e-10 and difference <= ROUGH * scale:
             return self.cannot_tell(_low_precision("loss", resolution), numerical, error)
@@ -219,8 +220,16 @@ class _Comparison:
 
 
 def _low_precision(what: str, resolution: float) -> Diagnosis:
-    digits, dtype = (3, "float16") if resolution > 1e-5 else (7, "float32")
-    return LowPrecision.explain(what=what, digits=digits, dtype=dtype)
+    digits, where = _precision(resolution)
+    return LowPrecision.explain(what=what, digits=digits, where=where)
+
+
+def _precision(resolution: float) -> tuple[int, str]:
+    """Digits, and words for where they are lost: a dtype is named if the numbers have its own spacing."""
+    for dtype in (np.float16, np.float32):
+        if resolution == np.finfo(dtype).eps:
+            return np.finfo(dtype).precision, f", as if computed in {np.dtype(dtype).name} inside the callable"
+    return max(1, round(-float(np.log10(resolution)))), ""
 
 
 def _unrepeatable(situation: Situation) -> Diagnosis:
@@ -263,6 +272,8 @@ def gradient_resolution(
     ``widest`` is the step along the direction up to which the derivative stays the same.
     """
     gradient = situation.gradient[direction != 0]
+    if decimals_of(gradient) is not None:
+        return 0.0
     gradient = gradient[gradient != 0]
     for dtype in (np.float16, np.float32):
         if gradient.size and np.array_equal(gradient, gradient.astype(dtype)):
@@ -288,6 +299,12 @@ def _roughness(situation: Situation, direction: Array, step: Array) -> float:
             return 0.0
         slopes.append(float(there @ direction))
     return noise_in(slopes)
+
+
+def decimals_of(entries: Array) -> int | None:
+    """Return the number of decimals to which all entries are rounded, if that is no chance; None otherwise."""
+    few = np.unique(np.abs(entries[entries != 0])).size < 2
+    return None if few else next((k for k in range(7) if np.array_equal(np.round(entries, k), entries)), None)
 
 
 class Checker:
@@ -332,21 +349,20 @@ class Checker:
 
         If all blocks together are plainly wrong, every block gets that judgement: check them one by one with `each`.
         """
-        joint, direction = self._along(self.indices, most=2)
+        joint, direction = self._along(self.indices, most=3)
         left = abs(joint.evidence["analytic"] - joint.evidence["numerical"]) + joint.evidence["error"]
         shares = [norm(self._part(index, direction)) for index in self.indices]
-        least = min((share for share in shares if share > 0), default=0.0)
-        if joint.verdict == "wrong" or (joint.verdict == "right" and left <= WRONG * least):
+        if joint.verdict == "wrong" or (joint.verdict == "right" and left <= WRONG * min(shares)):
             return dict.fromkeys(self.indices, joint)
         judgements = dict.fromkeys(self.indices, joint)  # of blocks that the budget does not suffice for
         if len(self.indices) == 1:
             return judgements
-        left = QUICK - 1 - self.subject.n_evaluations
-        self.subject.allow(left if joint.verdict == "right" and left > 0 else ONE_BY_ONE, np.inf)
-        with suppress(SpentError):
-            for _, index in sorted(zip(shares, self.indices, strict=True)):
-                judgements[index] = self.one(index, 1)
-        self.subject.allow(np.inf, np.inf)
+        n_evaluations = self.subject.n_evaluations
+        most = QUICK if joint.verdict == "right" and n_evaluations < QUICK else n_evaluations + ONE_BY_ONE
+        for _, index in sorted(zip(shares, self.indices, strict=True)):
+            if self.subject.n_evaluations + A_BLOCK > most:
+                break
+            judgements[index] = self._along([index], most=2)[0]
         return judgements
 
     def _along(self, indices: list[int], most: int = 4, faint: bool = False) -> tuple[Judgement, Array]:
@@ -358,12 +374,18 @@ class Checker:
         direction = self._direction(indices, faint)
         judgement = judge(self.situation, direction, most)
         slight = judgement.verdict == "wrong" and judgement.evidence["relative_error"] <= ROUGH
-        if (judgement.cause in IMPRECISE or slight) and not faint:
+        if slight or (self._too_fine(judgement) and not faint):
             wide = self._sized(indices)
             again = judge(self.situation, wide, most)
             if again.cause == LowPrecision.identifier if slight else again.verdict != "cannot tell":
                 return again, wide
         return judgement, direction
+
+    def _too_fine(self, judgement: Judgement) -> bool:
+        """Whether the loss is too inexact for the direction of a judgement."""
+        if judgement.cause == LowPrecision.identifier:
+            return spacing_of(self.subject.seen) > EPS
+        return judgement.cause in IMPRECISE
 
     def _part(self, index: int, direction: Array) -> Array:
         """What each entry of a block adds to the derivative along a direction."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MethodType
 from typing import Any
 
 from scipy.sparse import issparse
@@ -45,6 +46,9 @@ def metadata_names(functions: Mapping[str, Any], model_params: object) -> set[st
                 names |= arguments(role, function).keys()
     given = model_params if isinstance(model_params, dict) else {}
     return {name for name in names if name not in given and not meaning_of(name)}
+
+
+_COMPARABLE = (str, bool, int, float, MethodType)
 
 
 @trusted
@@ -120,6 +124,13 @@ class Receiver:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
+
+    def is_like(self, other: Receiver | None) -> bool:
+        """Whether another calls the same function with the same fixed arguments."""
+        if other is None or self._fixed.keys() != other._fixed.keys():
+            return False
+        pairs = [(self.function, other.function), *((v, other._fixed[k]) for k, v in self._fixed.items())]
+        return all(a is b or (isinstance(a, _COMPARABLE) and a == b) for a, b in pairs)
 
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
@@ -320,6 +331,12 @@ class Model:
         """Return `forward` on a batch; derived from `vjp` where there is no `forward`."""
         returned = self.predictor(params, batch)
         return returned if self.forward is not None else pair(returned, self.form, "(prediction, pullback)")[0]
+
+    def is_like(self, other: Model) -> bool:
+        """Whether another has the same functions for the loss and its gradient."""
+        ours, theirs = ((m.gradient, m.forward, m.loss) for m in (self, other))
+        pairs = zip(ours, theirs, strict=True)
+        return self.form == other.form and all(a is b if a is None else a.is_like(b) for a, b in pairs)
 
     def bound_to(self, columns: Mapping[str, Any]) -> Model:
         """Return the model that predicts with other row-wise data at hand than those of `fit`."""

@@ -77,6 +77,8 @@ class Training:
         What a full-batch method returned.
     report : GradientReport or None
         What the gradient check found.
+    is_checked : bool
+        Whether the callables that it has were checked, on rows that tell anything.
     rows : Rows
         Those of the present phase, during the run.
     ended : bool
@@ -92,6 +94,7 @@ class Training:
     method: Any
     rows: Any
     phase_start: Any
+    is_checked = False  # of a file that does not say
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Training:
         self.state: State | None = None
         self.result: Any = None
         self.report: Any = None
+        self.is_checked = False
         self.fingerprint: dict[str, Any] | None = None
         self.ended = self.finished = False
         self.published: int | None = None
@@ -159,6 +163,7 @@ class Training:
         theta, state = before._where_it_is(params)
         training = cls(objective, theta, optimizer, max_iter=max_iter, seed=before.seed, **settings)
         training.history, training.result, training.report = before.history, before.result, before.report
+        training.is_checked = resume or (before.is_checked and objective.is_like(before.objective))
         stopping = before.stopping if (before._goes_on or resume) and not incremental else None
         if stopping is not None and before.ended and not resume:
             stopping = stopping.restarted(before.history)

@@ -94,19 +94,27 @@ add(
 )
 
 
-def _signal(p, t=np.linspace(0, 1000, 200)):
-    return p[0] * np.sin(p[1] * t + p[2])
+TIMES = np.linspace(0, 1000, 200)
+
+
+def _signal(p):
+    return p[0] * np.sin(p[1] * TIMES + p[2])
 
 
 _SIGNAL = _signal(np.array([1.0, 6.28, 0.2]))
 
 
-def _signal_gradient(p, t=np.linspace(0, 1000, 200)):
-    r, inner = 2 * (_signal(p) - _SIGNAL) / t.size, p[1] * t + p[2]
-    return np.array([r @ np.sin(inner), r @ (p[0] * t * np.cos(inner)), r @ (p[0] * np.cos(inner))])
+def _signal_gradient(p):
+    r, inner = 2 * (_signal(p) - _SIGNAL) / TIMES.size, p[1] * TIMES + p[2]
+    return np.array([r @ np.sin(inner), r @ (p[0] * TIMES * np.cos(inner)), r @ (p[0] * np.cos(inner))])
 
 
-add("frequency of a long signal", lambda p: ((_signal(p) - _SIGNAL) ** 2).mean(), _signal_gradient, np.array([0.8, 6.3, 0.0]))
+add(
+    "frequency of a long signal",
+    lambda p: ((_signal(p) - _SIGNAL) ** 2).mean(),
+    _signal_gradient,
+    np.array([0.8, 6.3, 0.0]),
+)
 
 
 # ---- cancellation ----
@@ -123,7 +131,9 @@ def _negative_binomial(p, lgamma=gammaln):
 def _negative_binomial_gradient(p):
     mean, size = np.exp(p[0]), np.exp(p[1])
     by_mean = COUNTS / mean - (COUNTS + size) / (size + mean)
-    by_size = digamma(COUNTS + size) - digamma(size) + np.log(size / (size + mean)) + 1 - (size + COUNTS) / (size + mean)
+    by_size = (
+        digamma(COUNTS + size) - digamma(size) + np.log(size / (size + mean)) + 1 - (size + COUNTS) / (size + mean)
+    )
     return -np.array([by_mean.mean() * mean, by_size.mean() * size])
 
 
@@ -136,16 +146,22 @@ for _e, _accuracy in ((1, 1e-9), (3, 1e-8), (5, 1e-5), (7, 1e-1)):
         lambda p: _negative_binomial(p, special.loggamma),
         _accuracy,
     )
+
+
+def _beta(p, lgamma=gammaln):
+    of_counts = -(p[0] - 1) * np.log(0.3) - (p[1] - 1) * np.log(0.7)
+    return of_counts + lgamma(p[0]) + lgamma(p[1]) - lgamma(p.sum())
+
+
 for _a in (1e2, 1e6):
     add(
         f"beta distribution of parameters {_a:.0e}",
-        lambda p: -(p[0] - 1) * np.log(0.3) - (p[1] - 1) * np.log(0.7) + gammaln(p[0]) + gammaln(p[1]) - gammaln(p.sum()),
+        _beta,
         lambda p: digamma(p) - digamma(p.sum()) - np.log([0.3, 0.7]),
         np.array([_a, 2 * _a]),
-        lambda p: -(p[0] - 1) * np.log(0.3) - (p[1] - 1) * np.log(0.7) + special.loggamma(p[0]) + special.loggamma(p[1])
-        - special.loggamma(p.sum()),
+        lambda p: _beta(p, special.loggamma),
         1e-6,
-    )  # fmt: skip
+    )
 for _kappa in (1e1, 1e4, 1e6):
     add(
         f"von Mises of concentration {_kappa:.0e}",
@@ -268,18 +284,21 @@ for _mu, _sigma in ((1e3, 1e-2), (1e6, 1e-3)):
     )
 
 
-def _growth(p, t=np.linspace(1900, 2000, 20)):
-    return p[0] / (1 + np.exp(-p[1] * (t - p[2])))
+YEARS = np.linspace(1900, 2000, 20)
+
+
+def _growth(p):
+    return p[0] / (1 + np.exp(-p[1] * (YEARS - p[2])))
 
 
 _GROWN = _growth(np.array([1e6, 0.05, 1960.0]))
 
 
-def _growth_gradient(p, t=np.linspace(1900, 2000, 20)):
-    share = 1 / (1 + np.exp(-p[1] * (t - p[2])))
-    r = 2 * (_growth(p) - _GROWN) / t.size
+def _growth_gradient(p):
+    share = 1 / (1 + np.exp(-p[1] * (YEARS - p[2])))
+    r = 2 * (_growth(p) - _GROWN) / YEARS.size
     slope = p[0] * share * (1 - share)
-    return np.array([r @ share, r @ (slope * (t - p[2])), r @ (-slope * p[1])])
+    return np.array([r @ share, r @ (slope * (YEARS - p[2])), r @ (-slope * p[1])])
 
 
 add("logistic growth", lambda p: ((_growth(p) - _GROWN) ** 2).mean(), _growth_gradient, np.array([8e5, 0.06, 1955.0]))
@@ -350,7 +369,8 @@ def _rational_gradient(p):
     below = 1 + p[2] * GRID + p[3] * GRID**2
     value = (p[0] + p[1] * GRID) / below
     r = 2 * (value - np.sin(GRID)) / GRID.size
-    return np.array([(r / below).sum(), (r * GRID / below).sum(), -(r * value * GRID / below).sum(), -(r * value * GRID**2 / below).sum()])  # fmt: skip
+    by_value = [(r / below).sum(), (r * GRID / below).sum()]
+    return np.array([*by_value, -(r * value * GRID / below).sum(), -(r * value * GRID**2 / below).sum()])
 
 
 for _c in (-0.9, -1.02, -1.4):
@@ -361,7 +381,12 @@ for _c in (-0.9, -1.02, -1.4):
         np.array([0.1, 0.9, _c, 0.02]),
         accuracy=1e-9,
     )
-add("tangent beside its pole", lambda p: np.tan(p).sum(), lambda p: 1 / np.cos(p) ** 2, np.pi / 2 - np.array([1e-2, 1e-4, 0.5]))
+add(
+    "tangent beside its pole",
+    lambda p: np.tan(p).sum(),
+    lambda p: 1 / np.cos(p) ** 2,
+    np.pi / 2 - np.array([1e-2, 1e-4, 0.5]),
+)
 add("logarithm beside zero", lambda p: -np.log(p).sum(), lambda p: -1 / p, np.array([1e-12, 1e-6, 1.0]))
 add("square root beside zero", lambda p: np.sqrt(p).sum(), lambda p: 0.5 / np.sqrt(p), np.array([1e-14, 1e-5, 2.0]))
 add(
@@ -421,18 +446,26 @@ add(
     _net_loss,
     1e-5,
 )
+
+
+def _far_residual(p, X=X):
+    return _net(p, X) - (Y + 100).astype(X.dtype)
+
+
+def _far_gradient(p):
+    p = _cast(p, np.float32)
+    h, r = np.tanh(X32 @ p["W"]), 2 * _far_residual(p, X32) / 40
+    return {"W": X32.T @ (np.outer(r, p["v"]) * (1 - h * h)), "v": h.T @ r}
+
+
 add(
     "float32 in both, at a loss of 1e4",
-    lambda p: float(((_net(_cast(p, np.float32), X32) - (Y + 100).astype(np.float32)) ** 2).mean()),
-    lambda p: {
-        "W": X32.T @ (np.outer(2 * (_net(_cast(p, np.float32), X32) - (Y + 100).astype(np.float32)) / 40, np.float32(p["v"]))
-        * (1 - np.tanh(X32 @ np.float32(p["W"])) ** 2)),
-        "v": np.tanh(X32 @ np.float32(p["W"])).T @ (2 * (_net(_cast(p, np.float32), X32) - (Y + 100).astype(np.float32)) / 40),
-    },
+    lambda p: float((_far_residual(_cast(p, np.float32), X32) ** 2).mean()),
+    _far_gradient,
     NET,
-    lambda p: ((_net(p) - Y - 100) ** 2).mean(),
+    lambda p: (_far_residual(p) ** 2).mean(),
     1e-5,
-)  # fmt: skip
+)
 add("float16 in the gradient", _net_loss, lambda p: _cast(_net_gradient(p), np.float16), NET, accuracy=1e-2)
 add("float16 in the loss", lambda p: float(np.float16(_net_loss(p))), _net_gradient, NET, _net_loss)
 add(
@@ -450,8 +483,20 @@ X32_LONG = X_LONG.astype(np.float32)
 
 # ---- kinks ----
 
-add("absolute values", lambda p: np.abs(p).sum(), np.sign, np.array([1e-9, -1e-4, 0.3]), lambda p: (np.sign(p.real) * p).sum())
-add("absolute values at zero", lambda p: np.abs(p).sum(), lambda p: np.sign(p) + 0.0, np.array([0.0, 0.0, 0.3]), lambda p: p[2])
+add(
+    "absolute values",
+    lambda p: np.abs(p).sum(),
+    np.sign,
+    np.array([1e-9, -1e-4, 0.3]),
+    lambda p: (np.sign(p.real) * p).sum(),
+)
+add(
+    "absolute values at zero",
+    lambda p: np.abs(p).sum(),
+    lambda p: np.sign(p) + 0.0,
+    np.array([0.0, 0.0, 0.3]),
+    lambda p: p[2],
+)
 add(
     "rectifiers at zero",
     lambda p: np.maximum(p, 0).sum() + (p**2).sum(),
@@ -530,7 +575,11 @@ def _smooth_gradient(p):
 
 for _digits in (1, 2, 4, 7, 10):
     add(
-        f"loss rounded to {_digits} decimals", lambda p, d=_digits: np.round(_smooth(p), d), _smooth_gradient, P, _smooth
+        f"loss rounded to {_digits} decimals",
+        lambda p, d=_digits: np.round(_smooth(p), d),
+        _smooth_gradient,
+        P,
+        _smooth,
     )
 for _size in (1e-12, 1e-9, 1e-7, 1e-4, 1e-2):
     add(
@@ -557,7 +606,13 @@ add(
     _smooth,
     1e-5,
 )
-add("loss with noise of 1e-3 from a generator", lambda p: _smooth(p) + 1e-3 * _OWN.normal(), _smooth_gradient, P, _smooth)
+add(
+    "loss with noise of 1e-3 from a generator",
+    lambda p: _smooth(p) + 1e-3 * _OWN.normal(),
+    _smooth_gradient,
+    P,
+    _smooth,
+)
 for _k in (1e5, 1e8):
     add(
         f"loss with a ripple of 1e-7 and wave number {_k:.0e} that the gradient leaves out",

@@ -1,0 +1,97 @@
+"""Rows on which a fault would show: of every class, and the extremes of every column, among others at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..typing import Array
+
+MOST_ENTRIES = 50_000  # of X that are looked through for extremes,
+MOST_TARGETS = 1_000_000  # and of y for classes
+CLASSES = 0.5  # largest share of the rows that are drawn for the classes,
+EXTREMES = 0.75  # and for the classes and extremes
+
+
+def telling_rows(X: Any, columns: Mapping[str, Array], rows: Array, n: int, rng: np.random.Generator) -> Array:
+    """Draw some rows: one of every class, those with the extremes of every column, and others at random.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+    columns : dict of str to ndarray
+        ``y`` is a class if it has few values.
+    rows : ndarray of int
+        The numbers of those to draw from. Of very many, a random part is looked through.
+    n : int
+        How many to draw; all if there are no more.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numbers : ndarray of int
+        In ascending order.
+    """
+    if n >= len(rows):
+        return rows
+    y = columns.get("y")
+    seen = _some(rows, MOST_ENTRIES // max(1, X.shape[1]), n, rng)
+    chosen: dict[int, None] = {}
+    if y is not None:
+        _add(chosen, _of_classes(y, _some(rows, MOST_TARGETS, n, rng), n), CLASSES * n)
+        _add(chosen, _extremes(y.reshape(len(y), -1), seen), EXTREMES * n)
+    _add(chosen, _extremes(X, seen), EXTREMES * n)
+    _add(chosen, rng.permutation(rows), n)
+    return np.sort(np.array(list(chosen)))
+
+
+def is_telling(X: Any) -> bool:
+    """Whether X has anything but zeros; without columns it has nothing to tell by."""
+    return not X.shape[1] or bool(X.count_nonzero() if issparse(X) else X.any())
+
+
+def _some(rows: Array, most: int, least: int, rng: np.random.Generator) -> Array:
+    most = max(most, least)
+    return rows if len(rows) <= most else rng.choice(rows, most, replace=False)
+
+
+def _add(chosen: dict[int, None], rows: Iterable[int], most: float) -> None:
+    """Add rows to those chosen, up to a number."""
+    for row in rows:
+        if len(chosen) >= int(most):
+            return
+        chosen.setdefault(int(row))
+
+
+def _of_classes(y: Array, rows: Array, n: int) -> Array:
+    """A row of each value of y, the rarest first, if it has few."""
+    if y.ndim != 1 or y.dtype.kind not in "fiub" or len(np.unique(y[rows[: 4 * n]])) > n:
+        return rows[:0]
+    _, first, counts = np.unique(y[rows], return_index=True, return_counts=True)
+    return rows[first[np.argsort(counts, kind="stable")]]
+
+
+def _extremes(X: Any, rows: Array) -> Array:
+    """Rows with the largest and the smallest entry of each column, those farthest from its mean first."""
+    if issparse(X):
+        return _sparse_extremes(X[rows], rows)
+    values = X[rows]
+    if values.dtype.kind not in "fiub" or not values.size:
+        return rows[:0]
+    values = values.astype(float)
+    places = np.concatenate([values.argmax(axis=0), values.argmin(axis=0)])
+    spread = np.where(values.std(axis=0) > 0, values.std(axis=0), np.inf)
+    far = np.abs(values[places, np.tile(np.arange(values.shape[1]), 2)] - np.tile(values.mean(axis=0), 2))
+    return rows[places[np.argsort(-far / np.tile(spread, 2), kind="stable")]]
+
+
+def _sparse_extremes(X: Any, rows: Array) -> Array:
+    """Rows with the largest entry of each column in size, those of rare columns first."""
+    X = X.tocoo()
+    order = np.lexsort((-np.abs(X.data), X.col))
+    _, first, counts = np.unique(X.col[order], return_index=True, return_counts=True)
+    found: Array = rows[X.row[order][first[np.argsort(counts, kind="stable")]]]
+    return found
