@@ -85,7 +85,8 @@ def _extremes(X: Any, rows: Array) -> Array:
     places = np.concatenate([values.argmax(axis=0), values.argmin(axis=0)])
     spread = np.where(values.std(axis=0) > 0, values.std(axis=0), np.inf)
     far = np.abs(values[places, np.tile(np.arange(values.shape[1]), 2)] - np.tile(values.mean(axis=0), 2))
-    return rows[places[np.argsort(-far / np.tile(spread, 2), kind="stable")]]
+    found: Array = rows[places[np.argsort(-far / np.tile(spread, 2), kind="stable")]]
+    return found
 
 
 def _sparse_extremes(X: Any, rows: Array) -> Array:
