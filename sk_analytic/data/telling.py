@@ -10,8 +10,8 @@ from scipy.sparse import issparse
 
 from ..typing import Array
 
-MOST_ENTRIES = 50_000  # of X that are looked through for extremes,
-MOST_TARGETS = 1_000_000  # and of y for classes
+MOST_COLUMNS, MOST_ENTRIES = 500, 50_000  # of X that are looked through for extremes,
+MOST_TARGETS = 1_000_000  # and entries of y for classes
 CLASSES = 0.5  # largest share of the rows that are drawn for the classes,
 EXTREMES = 0.75  # and for the classes and extremes
 
@@ -25,7 +25,7 @@ def telling_rows(X: Any, columns: Mapping[str, Array], rows: Array, n: int, rng:
     columns : dict of str to ndarray
         ``y`` is a class if it has few values.
     rows : ndarray of int
-        The numbers of those to draw from. Of very many, a random part is looked through.
+        The numbers of those to draw from. Of very many rows or columns, a random part is looked through.
     n : int
         How many to draw; all if there are no more.
     rng : numpy.random.Generator
@@ -38,12 +38,13 @@ def telling_rows(X: Any, columns: Mapping[str, Array], rows: Array, n: int, rng:
     if n >= len(rows):
         return rows
     y = columns.get("y")
-    seen = _some(rows, MOST_ENTRIES // max(1, X.shape[1]), n, rng)
+    some = _some(np.arange(X.shape[1]), MOST_COLUMNS, 0, rng)
+    seen = _some(rows, MOST_ENTRIES // max(1, len(some)), n, rng)
     chosen: dict[int, None] = {}
     if y is not None:
         _add(chosen, _of_classes(y, _some(rows, MOST_TARGETS, n, rng), n), CLASSES * n)
         _add(chosen, _extremes(y.reshape(len(y), -1), seen), EXTREMES * n)
-    _add(chosen, _extremes(X, seen), EXTREMES * n)
+    _add(chosen, _extremes(X, seen, some), EXTREMES * n)
     _add(chosen, rng.permutation(rows), n)
     return np.sort(np.array(list(chosen)))
 
@@ -53,9 +54,9 @@ def is_telling(X: Any) -> bool:
     return not X.shape[1] or bool(X.count_nonzero() if issparse(X) else X.any())
 
 
-def _some(rows: Array, most: int, least: int, rng: np.random.Generator) -> Array:
+def _some(numbers: Array, most: int, least: int, rng: np.random.Generator) -> Array:
     most = max(most, least)
-    return rows if len(rows) <= most else rng.choice(rows, most, replace=False)
+    return numbers if len(numbers) <= most else np.sort(rng.choice(numbers, most, replace=False))
 
 
 def _add(chosen: dict[int, None], rows: Iterable[int], most: float) -> None:
@@ -74,14 +75,11 @@ def _of_classes(y: Array, rows: Array, n: int) -> Array:
     return rows[first[np.argsort(counts, kind="stable")]]
 
 
-def _extremes(X: Any, rows: Array) -> Array:
-    """Rows with the largest and the smallest entry of each column, those farthest from its mean first."""
-    if issparse(X):
-        return _sparse_extremes(X[rows], rows)
-    values = X[rows]
-    if values.dtype.kind not in "fiub" or not values.size:
+def _extremes(X: Any, rows: Array, some: Array | slice = slice(None)) -> Array:
+    """Rows with the largest and the smallest entry of some columns, those farthest from their means first."""
+    if X.dtype.kind not in "fiub" or not X.shape[1]:
         return rows[:0]
-    values = values.astype(float)
+    values = _dense(X[rows][:, some])
     places = np.concatenate([values.argmax(axis=0), values.argmin(axis=0)])
     spread = np.where(values.std(axis=0) > 0, values.std(axis=0), np.inf)
     far = np.abs(values[places, np.tile(np.arange(values.shape[1]), 2)] - np.tile(values.mean(axis=0), 2))
@@ -89,10 +87,10 @@ def _extremes(X: Any, rows: Array) -> Array:
     return found
 
 
-def _sparse_extremes(X: Any, rows: Array) -> Array:
-    """Rows with the largest entry of each column in size, those of rare columns first."""
-    X = X.tocoo()
-    order = np.lexsort((-np.abs(X.data), X.col))
-    _, first, counts = np.unique(X.col[order], return_index=True, return_counts=True)
-    found: Array = rows[X.row[order][first[np.argsort(counts, kind="stable")]]]
-    return found
+def _dense(X: Any) -> Array:
+    """A few rows and columns as an array of floats."""
+    if not issparse(X):
+        return np.asarray(X, float)
+    values, filled = np.zeros(X.shape), X.tocoo()
+    values[filled.row, filled.col] = filled.data
+    return values
