@@ -26,7 +26,7 @@ from .report import Finding, GradientReport
 from .verdict import QUICK, Checker, Judgement, estimated, repeats
 
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each entry
-ENOUGH = 8  # evaluations that a check at another θ needs
+ENOUGH = 10  # evaluations that a check at another θ needs
 FEWER = 6  # tenths of the rows to look at there
 REFUTED = "Here gradient and differences of the loss disagree, but nearer to the given parameters they agree."
 

@@ -25,6 +25,7 @@ WIDE, NARROW, NARROW_FROM = 1.8, 9.7, 1e-2  # factors between rungs, and the ste
 SHORTEST = 64  # rounding units of θ that a step has at least
 SETTLED = 0.25  # share of a disagreement that the rungs may differ by, and their errors have, if it is to be real
 RESOLVED = 20  # times its noise that the function varies by over the rungs, so that they show the function
+UNMOVED = 1e-3  # share of a change by which a function is said not to move
 KINKED = 0.1  # share of a disagreement that a jump of the slope must have to be its reason
 
 
@@ -166,9 +167,40 @@ class Ladder:
         return self.differences.resolution * abs(self.differences.here)
 
     @cached_property
+    def _measured(self) -> tuple[float, float]:
+        return noise_of(self.differences.at, self.at, self.unit)
+
+    @cached_property
+    def _flat(self) -> tuple[float, float, float]:
+        """The distance in which the function does not move, how far it moves then, and at twice that distance."""
+        near = self._measured[1]
+        if not near:
+            return 0.0, 0.0, 0.0
+        far = 2 * near
+        while far < WIDEST and not self._moved(far):
+            near, far = far, 2 * far
+        while far > 1.01 * near:
+            middle = (near * far) ** 0.5
+            near, far = (near, middle) if self._moved(middle) else (middle, far)
+        return near, self._moved(far), self._moved(2 * far)
+
+    @cached_property
     def noise(self) -> float:
-        """The standard deviation of the function's noise, but at least its rounding."""
-        return max(noise_of(self.differences.at, self.at, self.unit), self._doubt, self.rounding / 4)
+        """The standard deviation of the function's noise, but at least its rounding, and half of the steps it makes."""
+        return max(self._measured[0], self._flat[1] / 2, self._doubt, self.rounding / 4)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the function does not move beside 0, as the claim says, and begins to gently at some distance.
+
+        One that moves in steps begins with a whole one.
+        """
+        near, first, then = self._flat
+        return near > 0 and first <= 0.1 * then and abs(self.claim) * near <= UNMOVED * then
+
+    def _moved(self, t: float) -> float:
+        """How far the function moves at a distance to either side."""
+        return max(abs(self.differences.at(place) - self.differences.here) for place in (t, -t))
 
     @cached_property
     def rungs(self) -> list[Rung]:
@@ -210,15 +242,14 @@ class Ladder:
             agree = all(abs(r.derivative - middle) <= most and r.error <= most for r in three)
             last_word = all(abs(r.derivative - middle) <= most + 4 * self.noise / r.step for r in rungs[last:])
             if agree and last_word and self._resolves(three):
-                return three
+                return () if self.is_flat else three
         return ()
 
     def _resolves(self, rungs: tuple[Rung, ...]) -> bool:
         """Whether the function varies by more than its noise, or has none."""
         if self.noise <= RESOLVED * self.rounding:
             return True
-        here, step = self.differences.here, rungs[0].step
-        return max(abs(self.differences.at(t) - here) for t in (step, -step)) >= RESOLVED * self.noise
+        return self._moved(rungs[0].step) >= RESOLVED * self.noise
 
     def has_kink(self, difference: float) -> bool:
         """Whether the slope jumps at 0, by enough to explain a difference: the jump stays as the step shrinks."""
@@ -230,23 +261,23 @@ class Ladder:
         return narrow >= KINKED * difference and narrow >= 0.5 * wide
 
 
-def noise_of(values: Callable[[float], float], at: Callable[[float], float], unit: float) -> float:
-    """Return the standard deviation of a function's noise along a line.
+def noise_of(values: Callable[[float], float], at: Callable[[float], float], unit: float) -> tuple[float, float]:
+    """Return the standard deviation of a function's noise along a line, and the distance in which it does not move.
 
     It is measured at tiny equal steps. They grow until ``values(t)``, the numbers of which ``at(t)`` is corrected, vary
     at all: before that, a function which moves in steps has no noise to show.
     """
     found: list[float] = []
-    spacing, moves_in_steps = 4 * unit, False
+    spacing, flat = 4 * unit, 0.0
     while spacing < WIDEST / 10 and len(found) < 2:
         places = [spacing * k for k in (0, -3, 3, -2, -1, 1, 2)]
-        if found or (len({values(t) for t in places[:3]}) > 1 and len({values(t) for t in places}) > 2):
-            quantum = np.diff(np.unique([values(t) for t in places])).min() if moves_in_steps else 0.0
-            found.append(max(noise_in([at(t) for t in sorted(places)]), float(quantum) / 2))
-        else:
-            moves_in_steps = True
+        moves = len({values(t) for t in places[:3]}) > 1
+        if found or (moves and len({values(t) for t in places}) > 2):
+            found.append(noise_in([at(t) for t in sorted(places)]))
+        elif not moves:
+            flat = 3 * spacing
         spacing *= 1000 if found else 100
-    return float(np.nanmax(found, initial=0.0))
+    return float(np.nanmax(found, initial=0.0)), flat if found else 0.0
 
 
 def noise_in(values: Sequence[float]) -> float:
