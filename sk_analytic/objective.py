@@ -140,11 +140,16 @@ class Objective:
         return other
 
     @property
+    def functions(self) -> tuple[Any, ...]:
+        """What computes the loss and its gradient, for a comparison with another objective."""
+        receivers = (self.model.forward, self.model.gradient, self.model.loss)
+        callables = [None if r is None else (r.role, r.function, r.settings) for r in receivers]
+        return callables, self.loss, self.reduction
+
+    @property
     def meaning(self) -> tuple[Any, ...]:
         """What its value depends on beside θ and the samples, for a comparison with another objective."""
-        receivers = (self.model.forward, self.model.gradient, self.model.loss)
-        callables = [None if r is None else (r.function, r.settings) for r in receivers]
-        return callables, self.loss, self.penalties, self.reduction
+        return self.functions, self.penalties
 
     @property
     def has_value(self) -> bool:

@@ -6,12 +6,18 @@ import pickle
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from gradient_zoo.right import RIGHT, derivative
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array, csr_matrix
+from sklearn.base import clone
 
 from sk_analytic import AnalyticDensity, AnalyticRegressor, AnalyticTransformer, GradientReport, check_gradient
 from sk_analytic.data.batch import Batch
+from sk_analytic.data.telling import telling_rows
 from sk_analytic.exceptions import GradientCheckError
 from sk_analytic.gradient_check import examine, require_right
+from sk_analytic.gradient_check.check import of_callables
+from sk_analytic.gradient_check.verdict import QUICK
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
 from sk_analytic.model.callables import Model
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
@@ -595,3 +601,431 @@ def test_an_exception_of_the_users_at_the_start_goes_on(role):
     with pytest.raises(ZeroDivisionError, match="boom") as caught:
         check_gradient(AnalyticRegressor(**given), X, Y)
     assert f"given as {role}" in caught.value.__notes__[0]
+
+
+# ---- right gradients that differences of a fixed step cannot follow ----
+
+
+@pytest.fixture
+def quiet():
+    """A loss in a rough place may overflow beside it."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+def quick_report(loss, gradient, params, seed, rows=None):
+    """The report of the check before a fit."""
+    columns = {} if rows is None else {"X": rows}
+    objective, theta, batch = of_callables(loss, gradient, params, columns.get("X"), None, None, {})
+    return examine(objective, theta, batch, seed=seed)
+
+
+def only_real(loss):
+    """A loss that refuses complex numbers, so that no complex step can speak for the gradient."""
+
+    def of_floats(params):
+        leaves = params.values() if isinstance(params, dict) else [params]
+        if any(map(np.iscomplexobj, leaves)):
+            raise TypeError
+        return loss(params)
+
+    return of_floats
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_gradients_of_the_zoo_are_right(name, quiet):
+    """By a complex step in the loss, or in the smooth branch that the parameters lie on."""
+    case = RIGHT[name]
+    params = case.params if isinstance(case.params, dict) else {"": np.asarray(case.params, float)}
+    whole = case.params if isinstance(case.params, dict) else params[""]
+    true, ours = derivative(case.truth, whole), case.gradient(whole)
+    for block in params:
+        a, b = (true[block], ours[block]) if block else (true, ours)
+        assert_allclose(b, a, rtol=0, atol=case.accuracy * (np.abs(a).max() or 1))
+
+
+def test_the_zoo_of_right_gradients_is_as_large_as_it_should_be():
+    """At least 80, of eight kinds."""
+    assert len(RIGHT) >= 80
+
+
+@pytest.mark.parametrize("prepare", [lambda loss: loss, only_real], ids=["as it is", "real only"])
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_gradient_of_the_zoo_raises_no_alarm(name, prepare, quiet):
+    """Neither in `check_gradient` nor before a fit, whatever the seed."""
+    case = RIGHT[name]
+    loss = prepare(case.loss)
+    for seed in range(3):
+        report = check_gradient(loss=loss, gradient=case.gradient, params=case.params, random_state=seed)
+        assert report.ok, f"{seed}: {report}"
+        quick = quick_report(loss, case.gradient, case.params, seed)
+        assert quick.ok, f"{seed}: {quick}"
+
+
+PLAINLY_RIGHT = ["sine of 1e6 p", "ripple of wave number 1e6 on a parabola", "frequencies of 1 to 1e6 in one block"]
+PLAINLY_RIGHT += ["negative binomial of size 1e3", "von Mises of concentration 1e+06", "log-sum-exp at 1e6"]
+PLAINLY_RIGHT += ["cosines of scales over 1e12", "normal likelihood of mean 1e+06 and deviation 1e-03 in one array"]
+PLAINLY_RIGHT += [
+    "rational function 1e-07 beside its pole",
+    "logarithm beside zero",
+    "logistic growth",
+    "Arrhenius law",
+]
+
+
+@pytest.mark.parametrize("name", PLAINLY_RIGHT)
+def test_what_can_be_followed_is_right_and_not_only_no_alarm(name, quiet):
+    """Steps adapt to the scale of each entry, down to what rounding allows."""
+    case = RIGHT[name]
+    for seed in range(3):
+        report = check_gradient(
+            loss=only_real(case.loss), gradient=case.gradient, params=case.params, random_state=seed
+        )
+        assert set(verdicts(report).values()) == {"right"}, str(report)
+
+
+def changed(gradient, change):
+    """A gradient with a change of its first block."""
+
+    def wrong(params):
+        full = gradient(params)
+        if not isinstance(full, dict):
+            return change(np.array(full, float))
+        first = next(iter(full))
+        return full | {first: change(np.array(full[first], float))}
+
+    return wrong
+
+
+# Where even a flipped sign drowns in rounding or noise, or is one of two slopes at a kink.
+UNDECIDABLE = ("rectifiers at zero", "beside a constant of 1e+15", "scores of size 1e6", "rounded to 1 ", "1e-02")
+DECIDABLE = [name for name in RIGHT if not any(part in name for part in UNDECIDABLE)]
+
+
+@pytest.mark.parametrize("change", [flip, double, drop])
+@pytest.mark.parametrize("name", [n for n in DECIDABLE if "rounded to" not in n and "float16" not in n])
+def test_a_plain_fault_is_found_where_differences_are_hard(name, change, quiet, monkeypatch):
+    """A sign, a factor or a block left at zero, in the same losses: checked in full, one seed of two is enough."""
+    if change is drop and name == "negative binomial of size 1e7":
+        pytest.skip("its derivative is as small as its rounding")
+    monkeypatch.setattr("sk_analytic.gradient_check.check.Diagnoses", NoDiagnosis)
+    case = RIGHT[name]
+    gradient = changed(case.gradient, change)
+    reports = [
+        check_gradient(loss=case.loss, gradient=gradient, params=case.params, random_state=seed) for seed in range(2)
+    ]
+    assert not all(report.ok for report in reports), "\n".join(map(str, reports))
+
+
+class NoDiagnosis:
+    """Instead of the diagnosis, which is another matter than the verdict."""
+
+    def __init__(self, *args):
+        pass
+
+    def findings(self):
+        return {}
+
+
+@pytest.mark.parametrize("change", [flip, double])
+@pytest.mark.parametrize(
+    "name",
+    ["loss rounded to 2 decimals", "float16 in the loss", "float16 in the gradient", "loss with noise of 1e-07"]
+    + ["loss and gradient with noise of 1e-7", "loss and gradient with noise of 1e-7 from a generator"]
+    + ["float32 in both, at a loss of 1e4"],
+)
+def test_noise_hides_no_flipped_sign_and_no_factor(name, change, quiet, monkeypatch):
+    """Steps as large as the noise asks tell those, if a factor and a sign is all that they need to tell."""
+    monkeypatch.setattr("sk_analytic.gradient_check.check.Diagnoses", NoDiagnosis)
+    case = RIGHT[name]
+    for seed in range(3):
+        report = check_gradient(
+            loss=case.loss, gradient=changed(case.gradient, change), params=case.params, random_state=seed
+        )
+        assert not report.ok, f"{seed}: {report}"
+
+
+# ---- faults that are small or rare ----
+
+
+@EACH_FORM
+@pytest.mark.parametrize("block", START)
+@pytest.mark.parametrize("n_directions", [2, None], ids=["block by block", "all at once"])
+def test_one_percent_in_one_block_is_found(form, block, n_directions):
+    """Whatever the seed."""
+    function = form_of(form, lambda leaves: leaves | {block: 1.01 * leaves[block]})
+    for seed in range(5):
+        report = report_of(form, function, seed, n_directions=n_directions)
+        assert report.wrong == (block,)
+
+
+@pytest.mark.parametrize("check", ["full", "before a fit"])
+def test_ten_percent_in_one_entry_of_ten_thousand_is_found(check, monkeypatch):
+    """No entry of a direction is close to zero, so none escapes by chance."""
+    monkeypatch.setattr("sk_analytic.gradient_check.check.Diagnoses", NoDiagnosis)
+    rng = np.random.default_rng(0)
+    target, start, place = rng.normal(size=(100, 100)), rng.normal(size=(100, 100)), (17, 42)
+
+    def gradient(W):
+        full = np.sinh(W - target)
+        full[place] *= 1.1
+        return full
+
+    def loss(W):
+        return np.cosh(W - target).sum()
+
+    for seed in range(20):
+        if check == "full":
+            report = check_gradient(loss=loss, gradient=gradient, params=start, random_state=seed)
+        else:
+            report = quick_report(loss, gradient, start, seed)
+        assert report.wrong == ("params",), f"{seed}: {report}"
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("check", ["full", "before a fit"])
+def test_a_small_entry_beside_huge_ones_is_found(size, check):
+    """Of a small scale, or of a small slope: it is stepped, and compared, by its own."""
+    scales = np.array([size, 1.0, 1 / size])
+
+    def halved(gradient, place):
+        def wrong(p):
+            full = gradient(p)
+            full[place] /= 2
+            return full
+
+        return wrong
+
+    cases = [
+        (lambda p: np.cosh(p / scales).sum(), lambda p: np.sinh(p / scales) / scales, 0.7 * scales),
+        (lambda p: (scales**0.5 * np.cosh(p)).sum(), lambda p: scales**0.5 * np.sinh(p), np.array([0.7, -1.1, 0.9])),
+    ]
+    for loss, gradient, params in cases[: 2 if size < 1e9 else 1]:  # there, the second is lost in the loss's rounding
+        for place in range(3):
+            for seed in range(3):
+                wrong = halved(gradient, place)
+                if check == "full":
+                    report = check_gradient(loss=loss, gradient=wrong, params=params, random_state=seed)
+                else:
+                    report = quick_report(loss, wrong, params, seed)
+                assert report.wrong == ("params",), f"{place}, {seed}: {report}"
+
+
+@pytest.mark.parametrize("form", ["gradient", "loss_and_gradient"])
+@pytest.mark.parametrize("n_directions", [2, None])
+def test_division_by_a_constant_number_of_rows_is_found(form, n_directions):
+    """Right in batches of one size only: the check looks at another size as well."""
+
+    def gradient(params, X, y):
+        return adjoint(params, X, (forward(params, X) - y) / N)
+
+    def loss_and_gradient(params, X, y):
+        return 0.5 * np.mean((forward(params, X) - y) ** 2), gradient(params, X, y)
+
+    function = {"gradient": gradient, "loss_and_gradient": loss_and_gradient}[form]
+    assert set(report_of(form, function, n_directions=n_directions).wrong) == set(START)
+
+
+def test_a_model_for_a_fixed_number_of_rows_is_checked_on_those():
+    """One with a parameter for each row, say, which has no smaller batch."""
+    start = {"w": np.ones(3), "offset": RNG.normal(size=N)}
+
+    def vjp(params, X):
+        return X @ params["w"] + params["offset"], lambda d: {"w": X.T @ d, "offset": d}
+
+    assert verdicts(report_of("vjp", vjp, start=start, forward=None)) == dict.fromkeys(start, "right")
+
+
+def test_a_gradient_rounded_to_decimals_is_in_no_low_precision():
+    """Only numbers with the spacing of a dtype are said to be computed in it; decimals are a fault."""
+    rounded = form_of("gradient", lambda leaves: {name: np.round(leaf, 2) for name, leaf in leaves.items()})
+    report = report_of("gradient", rounded)
+    assert {finding.block for finding in report.findings if finding.cause == "low_precision"} == set()
+    assert "V" in report.wrong
+    half = form_of("gradient", lambda leaves: {k: np.float16(v).astype(float) for k, v in leaves.items()})
+    finding = report_of("gradient", half).findings[0]
+    assert (finding.verdict, finding.cause) == ("cannot tell", "low_precision")
+    assert "as if computed in float16" in finding.explanation
+
+
+@EACH_FORM
+def test_a_right_gradient_costs_between_15_and_29_evaluations(form):
+    """Before a fit; more are made only if something disagrees."""
+    for seed in range(10):
+        report = report_of(form, form_of(form), seed, n_directions=None)
+        assert 10 <= report.n_evaluations <= QUICK
+
+
+# ---- gradients that draw from `rng` ----
+
+
+def dropout(params, X, y, rng):
+    kept = X * (rng.random(X.shape) < 0.5)
+    residual = kept @ params["W"] + params["b"] - y
+    return 0.5 * np.mean(residual**2), {"W": kept.T @ residual / len(X), "b": residual.mean()}
+
+
+@SEEDS
+@pytest.mark.parametrize("n_directions", [2, None])
+def test_loss_and_gradient_of_one_draw_are_checked_as_ever(seed, n_directions):
+    """A flipped sign, or a factor, is wrong there as well."""
+    start = {"W": np.array([0.5, -1.0, 2.0]), "b": 0.1}
+    report = report_of("loss_and_gradient", dropout, seed, start=start, forward=None, n_directions=n_directions)
+    assert verdicts(report) == {"W": "right", "b": "right"}
+
+    def flipped(params, X, y, rng):
+        loss, gradient = dropout(params, X, y, rng)
+        return loss, gradient | {"W": -gradient["W"]}
+
+    report = report_of("loss_and_gradient", flipped, seed, start=start, forward=None, n_directions=n_directions)
+    assert verdicts(report) == {"W": "wrong", "b": "right"}
+
+
+@SEEDS
+def test_blocks_without_chance_are_checked_beside_random_ones(seed):
+    """The loss knows nothing of `rng`: only what the gradient draws cannot be told."""
+
+    def gradient(params, X, y, rng):
+        full = form_of("gradient")(params, X, y)
+        return full | {"V": full["V"] + rng.normal(size=full["V"].shape), "w": -full["w"]}
+
+    expected = dict.fromkeys(START, "right") | {"V": "cannot tell", "w": "wrong"}
+    assert verdicts(report_of("gradient", gradient, seed)) == expected
+
+
+def test_a_fit_says_if_nothing_could_be_checked():
+    """One warning, if the gradient is an estimate in every block; none otherwise."""
+
+    def estimate(params, X, y, rng):
+        rows = rng.integers(0, len(X), len(X) // 2)
+        return linear_gradient(params, X[rows], y[rows])
+
+    model = linear_model().set_params(gradient=estimate)
+    with pytest.warns(UserWarning, match=r"could not be checked in any block\. The gradient is random"):
+        model.fit(X, Y)
+    assert [finding.cause for finding in model.gradient_report_.findings] == ["not_deterministic"]
+    model.set_params(gradient=linear_gradient).fit(X, Y)
+
+
+# ---- which rows, and when ----
+
+
+def linear(params, X):
+    return X @ params["w"]
+
+
+def linear_gradient(params, X, y):
+    return {"w": X.T @ (X @ params["w"] - y) / len(X)}
+
+
+def wrong_for(rows_of):
+    """A gradient with a flipped sign for some rows."""
+
+    def gradient(params, X, y):
+        residual = X @ params["w"] - y
+        return {"w": X.T @ np.where(rows_of(X, y), -residual, residual) / len(X)}
+
+    return gradient
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 100])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fault_in_a_rare_class_is_found(batch_size, seed):
+    """One row in a thousand, at random among them; and an extreme of a column."""
+    rng = np.random.default_rng(seed)
+    many = rng.normal(size=(2000, 3))
+    y = rng.integers(0, 3, 2000).astype(float)
+    y[rng.choice(2000, 2, replace=False)] = 7
+    optimizer = "lbfgs" if batch_size == "auto" else "adam"
+    settings = {"optimizer": optimizer, "batch_size": batch_size, "max_iter": 1, "random_state": seed}
+    for fault in (wrong_for(lambda X, y: y == 7), wrong_for(lambda X, y: X[:, 1] >= many[:, 1].max())):
+        with pytest.raises(GradientCheckError, match="in block 'w'"):
+            AnalyticRegressor(linear, fault, {"w": np.ones(3)}, **settings).fit(many, y)
+
+
+def test_rows_to_check_are_of_every_class_with_the_extremes():
+    """And drawn from those with a weight, of which there are as many as asked for."""
+    rng = np.random.default_rng(0)
+    many = rng.normal(size=(5000, 4))
+    y = rng.integers(0, 5, 5000)
+    y[[17, 4000]] = 9
+    eligible = np.setdiff1d(np.arange(5000), [17])
+    for matrix in (many, csr_array(many), csr_matrix(many)):
+        rows = telling_rows(matrix, {"y": y}, eligible, 50, np.random.default_rng(1))
+        assert len(rows) == len(set(rows)) == 50
+        assert set(rows) <= set(eligible)
+        assert set(y[rows]) == {0, 1, 2, 3, 4, 9}
+        assert np.abs(many[rows]).max(axis=0) == pytest.approx(np.abs(many[eligible]).max(axis=0))
+    rows = telling_rows(many, {"y": many[:, 0]}, eligible, 50, np.random.default_rng(1))
+    assert {many[rows].min(), many[rows].max()} == {many[eligible].min(), many[eligible].max()}
+    assert_array_equal(telling_rows(many, {}, eligible[:30], 50, rng), eligible[:30])
+    wide = rng.normal(size=(60, 4000))
+    assert len(telling_rows(wide, {}, np.arange(60), 50, rng)) == 50
+    assert len(telling_rows(np.zeros((60, 0)), {}, np.arange(60), 50, rng)) == 50
+
+
+def test_a_redefined_helper_is_noticed():
+    """A gradient is checked in every fit: what it calls, or a global that it uses, may have changed."""
+    helpers = {"sign": 1}
+    model = linear_model().set_params(
+        gradient=lambda params, X, y: {"w": helpers["sign"] * linear_gradient(params, X, y)["w"]}
+    )
+    clone(model).fit(X, Y)
+    helpers["sign"] = -1
+    with pytest.raises(GradientCheckError, match="in block 'w'"):
+        clone(model).fit(X, Y)
+
+
+def flipped_gradient(params, X, y):
+    return {"w": -linear_gradient(params, X, y)["w"]}
+
+
+def linear_model(**settings):
+    settings = {"max_iter": 5, "tol": 10, "n_iter_no_change": 1, "random_state": 0} | settings
+    return AnalyticRegressor(linear, linear_gradient, {"w": np.ones(3)}, **settings)
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "fit_chunks"])
+def test_a_gradient_that_is_set_later_is_checked_like_a_first_one(way):
+    """Before a warm fit goes on; the last parameters are kept, and the same functions are not checked again."""
+
+    def go_on(model):
+        return model.fit_chunks([(X, Y)]) if way == "fit_chunks" else getattr(model, way)(X, Y)
+
+    calls = []
+
+    def counting(params, X, y):
+        calls.append(1)
+        return linear_gradient(params, X, y)
+
+    model = go_on(linear_model(warm_start=True))
+    kept = model.params_["w"].copy()
+    with pytest.raises(GradientCheckError, match="in block 'w'"):
+        go_on(model.set_params(gradient=flipped_gradient))
+    assert_array_equal(model.params_["w"], kept)
+    with pytest.warns(UserWarning, match="in block 'w'"):
+        assert not go_on(model.set_params(check_gradient="warn")).gradient_report_.ok
+    go_on(model.set_params(gradient=counting, check_gradient=True))
+    first = len(calls)
+    go_on(model)
+    assert len(calls) - first < first
+    with pytest.raises(GradientCheckError, match="in block 'w'"):
+        go_on(model.set_params(loss="absolute_error"))
+
+
+@pytest.mark.parametrize("nothing", ["weights", "zeros"])
+def test_a_first_chunk_that_tells_nothing_is_not_the_one_to_check_on(nothing):
+    """One whose weights, or whose features, are all zero: the next that tells something is."""
+
+    def weighted(params, X, y, sample_weight):
+        return {"w": -X.T @ (sample_weight * (X @ params["w"] - y)) / len(X)}
+
+    rows = [(0 * X, Y, np.ones(N)) if nothing == "zeros" else (X, Y, np.zeros(N)), (X, Y, np.ones(N))]
+    wrong = linear_model().set_params(gradient=weighted)
+    for chunks in (rows, [lambda part=part: part for part in rows], lambda: iter(rows)):
+        with pytest.raises(GradientCheckError, match="in block 'w'"):
+            clone(wrong).fit_chunks(chunks)
+    if nothing == "zeros":  # weights of zero are refused in a first call
+        model = clone(wrong).partial_fit(*rows[0])
+        with pytest.raises(GradientCheckError, match="in block 'w'"):
+            model.partial_fit(*rows[1])

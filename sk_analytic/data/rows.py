@@ -44,7 +44,11 @@ class Rows(Protocol):
 
     @property
     def first(self) -> BatchedRows:
-        """The rows that `init` and the gradient check look at."""
+        """The rows that `init` looks at."""
+
+    @property
+    def telling(self) -> BatchedRows:
+        """The rows that the gradient check looks at."""
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch; its gradient is valid until the next call."""
@@ -109,6 +113,11 @@ class BatchedRows(ABC):
     def first(self) -> BatchedRows:
         """The rows that `init` and the gradient check look at: these."""
         return self
+
+    @property
+    def telling(self) -> BatchedRows:
+        """The rows that the gradient check looks at, if the first would tell it nothing."""
+        return self.first
 
     @property
     def everything(self) -> Batch:

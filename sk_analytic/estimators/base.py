@@ -379,7 +379,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     self._publish(before.training, before.params)
                     return None
         prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
-        if before is None:
+        if before is None or (self.check_gradient is not False and not prepared.training.is_checked):
             problem.look_at(self, prepared.training, prepared.rows)
         return self._run(prepared, interrupts, incremental, watch)
 

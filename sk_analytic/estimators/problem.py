@@ -12,8 +12,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from ..data.batch import CHECK, INIT, Batch
+from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
+from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
@@ -189,7 +190,7 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     """Before the first step: does the prediction fit, is the gradient right, is the loss a sum over rows?"""
     objective, theta, targets = training.objective, training.theta, training.targets
     check_gradient = settings.check_gradient
-    first = rows[0].first
+    first = rows[0].telling
     step = rows_of_a_step(first)
     prediction: Array | None = None
     try:
@@ -205,14 +206,12 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     if check_gradient is not False:
         from ..gradient_check import require_right
 
+        batch = batch_to_check(objective, theta, first, step, prediction)
+        preface, only_warn = _preface(settings, objective), check_gradient == "warn"
         training.report = require_right(
-            objective,
-            theta,
-            batch_to_check(objective, theta, first, step, prediction),
-            seed=training.seed,
-            preface=_preface(settings, objective),
-            only_warn=check_gradient == "warn",
+            objective, theta, batch, seed=training.seed, preface=preface, only_warn=only_warn
         )
+        training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
         _warn_of_coupling(training, rows)
 
 
@@ -223,8 +222,8 @@ def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
         return
     from ..gradient_check import MOST_ROWS, coupling
 
-    first = several[0].first
-    batch = first.sample(1, CHECK, batch_size=2 * min(first.batch_size, MOST_ROWS))[0]
+    first = several[0].telling
+    batch = first.sample(1, MONITOR, batch_size=2 * min(first.batch_size, MOST_ROWS))[0]
     found = coupling(training.objective, training.theta, batch, seed=training.seed)
     if found is None:
         return
@@ -257,7 +256,7 @@ def second_opinion(training: Training) -> str:
     from ..gradient_check import second_opinion as opinion_at
 
     thetas = (training.phase_start, training.theta)
-    batch = batch_to_check(training.objective, training.phase_start, training.rows.first)
+    batch = batch_to_check(training.objective, training.phase_start, training.rows.telling)
     return opinion_at(training.objective, thetas, batch, seed=training.seed)
 
 
@@ -277,13 +276,11 @@ def batch_to_check(
 
     ``step`` and ``prediction`` are the rows of a step and what `forward` says of them, if that is known.
     """
-    from ..gradient_check import is_known
-
     step = rows_of_a_step(first) if step is None else step
     if objective.additive is False or first.batch_size < first.n_samples:
         return step
     few: Batch = first.sample(1, CHECK, batch_size=CHECKED_SAMPLES)[0]
-    if few.n == step.n or is_known(objective, few):
+    if few.n == step.n:
         return few
     return few if _stand_alone(objective, theta, few, step, first.drawn(few.n, CHECK), prediction) else step
 

@@ -148,8 +148,8 @@ SHARED_DOC = """
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     check_gradient : bool or "warn", default=True
-        Whether to compare the analytic gradient with differences of the loss before the first step. A wrong
-        one is an error, or a warning.
+        Whether to compare the analytic gradient with differences of the loss before the first step, and before a
+        warm fit or `partial_fit` if the functions have changed. A wrong one is an error, or a warning.
     random_state : int, RandomState instance or None, default=None
         Seed of the starting parameters, the orders, the split and the callables' ``rng``.
     warm_start : bool, default=False

@@ -3,8 +3,8 @@
 ::
 
     check.py           the steps of a check: `check_gradient`, `examine`
-    fit_check.py       the check before a fit, and what was found right in this process
     additivity.py      whether a loss is a sum over rows, before minibatches are made of it
+    fit_check.py       the check before a fit, and a second opinion when training fails
     verdict.py         right, wrong, or "cannot tell, because"
     diagnose.py        hypotheses tested on the blocks that failed
     hypotheses.py      the table of causes, and the bases of its entries
@@ -19,7 +19,7 @@
 from .additivity import MOST_ROWS, coupling
 from .check import check_gradient, examine
 from .entries import compare_entries
-from .fit_check import forget, is_known, require_right, second_opinion
+from .fit_check import require_right, second_opinion
 from .hypotheses import Cause
 from .report import Finding, GradientReport
 
@@ -32,8 +32,6 @@ __all__ = [
     "compare_entries",
     "coupling",
     "examine",
-    "forget",
-    "is_known",
     "require_right",
     "second_opinion",
 ]

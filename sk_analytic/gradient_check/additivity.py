@@ -18,7 +18,6 @@ from ..parameters import Parameters
 from ..typing import Array
 from .check import NEAR
 from .evaluation import Situation, Subject, nearby, take
-from .fit_check import keep, key_of, recall
 
 MOST_ROWS = 50  # of a half
 LARGEST = 1e-3  # disagreement, relative to the block; more than rounding in the callables explains
@@ -49,8 +48,7 @@ class Coupling(NamedTuple):
 def coupling(objective: Objective, theta: Parameters, batch: Batch, *, seed: int) -> Coupling | None:
     """Return what shows that the loss of a batch is not the mean of those of its halves; None if nothing does.
 
-    Nothing can for callables that draw random numbers, or that do not take such batches. Functions that were found
-    additive before, on data of the same shape, are not evaluated again.
+    Nothing can for callables that draw random numbers, or that do not take such batches.
 
     Parameters
     ----------
@@ -70,16 +68,6 @@ def coupling(objective: Objective, theta: Parameters, batch: Batch, *, seed: int
     receivers = [receiver for receiver in (model.gradient, model.forward, model.loss) if receiver is not None]
     if batch.n < 2 or model.uses_defaults or any("rng" in receiver.wanted for receiver in receivers):
         return None
-    key = ("additive", key_of(objective, batch))
-    if key[1] is not None and recall(key):
-        return None
-    found = _compared(objective, theta, batch, seed)
-    if found is None and key[1] is not None:
-        keep(key, True)
-    return found
-
-
-def _compared(objective: Objective, theta: Parameters, batch: Batch, seed: int) -> Coupling | None:
     double = objective.astype(np.float64)
     double.fixed = tuple(sorted({*double.fixed, *double.numerical}))
     subject = Subject(double, generator(seed, CHECK))

@@ -18,15 +18,17 @@ from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array, Params, RandomState
 from ..validation import Interval, check_range
-from .diagnose import MANY, Diagnoses
-from .evaluation import Situation, SpentError, Subject, nearby
-from .faults.side_effects import depends_on_calls, is_stochastic, remark_on_buffers, written_to
-from .hypotheses import NotFinite
+from .diagnose import Diagnoses
+from .evaluation import Situation, Subject, nearby
+from .faults.side_effects import depends_on_calls, remark_on_buffers, written_to
+from .hypotheses import NotFinite, Unsettled
 from .report import Finding, GradientReport
-from .verdict import QUICK, Checker, Judgement, repeats
+from .verdict import QUICK, Checker, Judgement, estimated, repeats
 
-NEAR = 0.05  # how far from the starting θ to look, relative to the size of each block
-ENOUGH = 8  # evaluations that a check at another θ needs
+NEAR = 0.05  # how far from the starting θ to look, relative to the size of each entry
+ENOUGH = 10  # evaluations that a check at another θ needs
+FEWER = 6  # tenths of the rows to look at there
+REFUTED = "Here gradient and differences of the loss disagree, but nearer to the given parameters they agree."
 
 
 def check_gradient(
@@ -268,69 +270,66 @@ class _Examination:
 
     def _judge(self, indices: Iterable[int], n_directions: int | None) -> dict[int, Judgement]:
         """The judgement on each block: first whether evaluations repeat, then whether the gradient is right."""
-        doubt, differing = repeats(self.situation)
-        if doubt is not None:
-            return dict.fromkeys(indices, doubt)
-        stochastic, changed = is_stochastic(self.situation), {}
+        differing, undecided = repeats(self.situation), {}
         if differing is not None:
-            changed = {i: j for i, j in depends_on_calls(self.situation, differing).items() if i in indices}
-        checker = Checker(self.situation, [index for index in indices if index not in changed])
+            undecided = {i: j for i, j in depends_on_calls(self.situation, differing).items() if i in indices}
+        undecided.update(estimated(self.situation, [index for index in indices if index not in undecided]))
+        checker = Checker(self.situation, [index for index in indices if index not in undecided])
         if not checker.indices:
-            return changed
-        if n_directions is None:
-            judgements = self._quick(checker)
-            if not stochastic and _any_wrong(judgements):
-                judgements = checker.each(2)
+            return undecided
+        judgements = checker.quick() if n_directions is None else checker.each(n_directions)
+        if n_directions is None and _any_wrong(judgements):
+            judgements = checker.each(2)
+        if _any_wrong(judgements):
+            judgements = self._confirmed(judgements)
         else:
-            judgements = checker.each(n_directions)
-        if not stochastic and not _any_wrong(judgements):
             judgements = self._elsewhere(checker, judgements, n_directions)
-        if stochastic:
-            text = "The gradient is random, an estimate of the derivative: a single draw cannot show that it is wrong."
-            judgements = {
-                index: j if j.verdict == "right" else Judgement("cannot tell", "not_deterministic", j.evidence, text)
-                for index, j in judgements.items()
-            }
-        return {**judgements, **changed}
+        return {**judgements, **undecided}
+
+    def _confirmed(self, judgements: dict[int, Judgement]) -> dict[int, Judgement]:
+        """The judgements, but that a block is wrong only if it is not right nearer to the start."""
+        nearer = self.at_start.at((self.start + self.situation.vector) / 2)
+        suspects = [index for index, judgement in judgements.items() if judgement.verdict == "wrong"]
+        if not nearer.is_sound or np.array_equal(nearer.vector, self.situation.vector):
+            return judgements
+        there = Checker(nearer, suspects).each(1)
+        cleared = {
+            index: Judgement("cannot tell", Unsettled.identifier, judgements[index].evidence, REFUTED)
+            for index in suspects
+            if there[index].verdict == "right"
+        }
+        return {**judgements, **cleared}
 
     def _elsewhere(
         self, checker: Checker, judgements: dict[int, Judgement], n_directions: int | None
     ) -> dict[int, Judgement]:
-        """The judgements at another θ if they are worse: a gradient kept from a first call is right at one θ only."""
-        left = QUICK - self.subject.n_evaluations
-        if n_directions is None and left < ENOUGH:
+        """The judgements at another θ, on fewer rows, if they are worse.
+
+        A gradient kept from a first call is right at one θ only, one divided by a constant in batches of one size.
+        """
+        if n_directions is None and (self.subject.n_evaluations > QUICK - ENOUGH or not _all_right(judgements)):
             return judgements
-        there = self.situation.moved(NEAR)
-        if not there.is_sound:
+        there = self._moved()
+        if not there.is_sound or Checker(there, checker.indices).joint().verdict != "wrong":
             return judgements
-        other = Checker(there, checker.indices)
-        self.subject.allow(left - 3 if n_directions is None else MANY, MANY)
-        try:
-            agrees = other.joint().verdict != "wrong"
-        except SpentError:
-            agrees = True
-        self.subject.allow(MANY, MANY)
-        if agrees:
-            return judgements
-        again = other.each(n_directions or 2)
+        again = Checker(there, checker.indices).each(n_directions or 2)
         if _any_wrong(again):
             self.situation = there
         return again
 
-    def _quick(self, checker: Checker) -> dict[int, Judgement]:
-        """Judge all blocks at once, within the budget; block by block if a disagreement needs more evaluations."""
-        self.subject.allow(QUICK - 1 - self.subject.n_evaluations, MANY)
-        try:
-            return checker.quick(n_directions=1)
-        except SpentError:
-            self.subject.allow(MANY, MANY)
-            return checker.each(1)
-        finally:
-            self.subject.allow(MANY, MANY)
+    def _moved(self) -> Situation:
+        """A situation at another θ, on the first of the rows if loss and gradient can be had on those alone."""
+        n = self.situation.n
+        fewer = self.situation.moved(NEAR, slice(0, -(-FEWER * n // 10)))
+        return fewer if n == 1 or fewer.is_sound else self.situation.moved(NEAR)
 
 
 def _any_wrong(judgements: dict[int, Judgement]) -> bool:
     return any(judgement.verdict == "wrong" for judgement in judgements.values())
+
+
+def _all_right(judgements: dict[int, Judgement]) -> bool:
+    return all(judgement.verdict == "right" for judgement in judgements.values())
 
 
 def _is_about_writing(error: Exception) -> bool:

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.batch import CHECK, Batch, generator
-from ..finite_differences import size_of
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array, Shape
-from .evaluation import Situation, Subject, nearby
+from .evaluation import LEAST_SIZE, Situation, Subject, nearby, sizes_of
 
 
 class Entries(NamedTuple):
@@ -93,12 +92,12 @@ def _block(situation: Situation, index: int, max_entries: int) -> Entries:
     layout = situation.subject.layout
     shape = layout.shapes[index]
     indices = _grid(shape, max_entries)
-    scale = size_of(situation.block(index, situation.vector))
+    sizes = sizes_of(situation.block(index, situation.vector), LEAST_SIZE)
     numerical = np.empty([len(i) for i in indices])
     for place in np.ndindex(numerical.shape):
-        unit = np.zeros(shape)
-        unit[tuple(i[p] for i, p in zip(indices, place, strict=True))] = scale
-        numerical[place] = situation.slope(index, unit)[0] / scale
+        entry, unit = tuple(i[p] for i, p in zip(indices, place, strict=True)), np.zeros(shape)
+        unit[entry] = sizes[entry]
+        numerical[place] = situation.slope(index, unit)[0] / sizes[entry]
     analytic = situation.block(index)[np.ix_(*indices)] if shape else situation.block(index)
     return Entries(layout.names[index], shape, np.array(analytic), numerical, indices)
 

@@ -7,6 +7,7 @@ starting point into NaN, and never lets a callable write to the user's data.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ from ..parameters import Layout, Parameters
 from ..typing import Array
 from .differences import Differences
 
+LEAST_SIZE = 1e-3  # of an entry as a step moves it, relative to the typical one of its block
 MOST_DENSE = 10_000_000  # entries of a sparse X that are written out for a diagnosis
 
 
@@ -44,8 +46,10 @@ class Subject:
         self.n_evaluations = 0
         self.limits = (np.inf, np.inf)
         self.notes: dict[Any, Any] = {}  # evidence from one case that others may use
+        self.seen: deque[float] = deque(maxlen=8)  # values of the loss
+        self.unrepeatable = 0.0  # by what two values of the loss at one θ were seen to differ
 
-    def allow(self, n_evaluations: int, seconds: float) -> None:
+    def allow(self, n_evaluations: float, seconds: float) -> None:
         """Set the budget from here on; the time is the processor's, so that a busy machine changes nothing."""
         self.limits = (self.n_evaluations + n_evaluations, time.process_time() + seconds)
 
@@ -69,11 +73,13 @@ class Subject:
         """Return the loss; NaN if it cannot be evaluated."""
         self.spend()
         try:
-            return self.objective.value(self.parameters(vector), batch)
+            value: float = self.objective.value(self.parameters(vector), batch)
         except SpentError:
             raise
         except Exception:
             return np.nan
+        self.seen.append(value)
+        return value
 
     def gradient(self, vector: Array, batch: Batch) -> Array | Any:
         """Return the analytic gradient as a new vector; None if it cannot be evaluated."""
@@ -171,11 +177,18 @@ class Situation:
 
 
 def nearby(layout: Layout, vector: Array, share: float, rng: np.random.Generator) -> Array:
-    """Return a vector near another: each block moved by a share of its size."""
+    """Return a vector near another: each entry moved by a share of its size."""
     moved = vector.copy()
     for block in layout.blocks(moved):
-        block += share * size_of(block) * rng.standard_normal(block.shape)
+        block += share * sizes_of(block) * rng.standard_normal(block.shape)
     return moved
+
+
+def sizes_of(block: Array, least: float = 0.0) -> Array:
+    """Return the size of each entry, but at least a share of the block's typical size, which zeros have."""
+    typical = size_of(block)
+    sizes = np.abs(block)
+    return np.where(sizes > 0, np.maximum(sizes, least * typical), typical)
 
 
 def take(batch: Batch, rows: Any) -> Batch:

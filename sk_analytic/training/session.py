@@ -81,6 +81,8 @@ class Training:
         What a full-batch method returned.
     report : GradientReport or None
         What the gradient check found.
+    is_checked : bool
+        Whether the callables that it has were checked, on rows that tell anything.
     rows : Rows
         Those of the present phase, during the run.
     ended : bool
@@ -98,6 +100,7 @@ class Training:
     method: Any
     rows: Any
     phase_start: Any
+    is_checked = False  # of a file that does not say
 
     def __init__(
         self,
@@ -119,6 +122,7 @@ class Training:
         self.state: State | None = None
         self.result: Any = None
         self.report: Any = None
+        self.is_checked = False
         self.fingerprint: dict[str, Any] | None = None
         self.criterion = criterion
         self.ended = self.finished = False
@@ -178,6 +182,9 @@ class Training:
         training._is_judged_anew = not (same or resume)
         counts_on = resume or (before._goes_on and same and not incremental)
         stopping = before.stopping if counts_on else None
+        unchecked = {*before.objective.fixed, *before.objective.numerical} - {*objective.fixed, *objective.numerical}
+        is_alike = not unchecked and is_same(before.objective.functions, objective.functions)
+        training.is_checked = resume or (before.is_checked and is_alike)
         if stopping is not None and before.ended and not resume:
             stopping = stopping.restarted(before.history)
         if stopping is not None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ...data.batch import CALLABLE, Batch
 from ...typing import Array
 from ..evaluation import Situation, Subject, nearby, take
 from ..evidence import Case, quietly
@@ -194,17 +193,6 @@ def _carried_over(steps: Array) -> bool:
             return False
         ratios.append(ratio)
     return abs(ratios[0] - ratios[1]) <= 1e-6 * abs(ratios[0])
-
-
-def is_stochastic(situation: Situation) -> bool:
-    """Whether the gradient uses the generator that it is given, so that another position gives other numbers."""
-    subject, batch = situation.subject, situation.batch
-    if "rng" not in subject.objective.model.gradient.wanted:
-        return False
-    seed, _, epoch, step = (*batch.position, 0, 0, 0)[:4]
-    elsewhere = Batch(batch.X, batch.columns, batch.sample_weight, (seed, CALLABLE, epoch, step + 1))
-    other = subject.gradient(situation.vector, elsewhere)
-    return other is None or differs(situation.gradient, other, subject.layout) is not None
 
 
 def not_finite(case: Case) -> Diagnosis:
