@@ -310,7 +310,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         >>> def chunks():
         ...     for number in range(5):
         ...         yield load(number)
-        >>> model = AnalyticRegressor(tol=1e-6, random_state=0).fit_chunks(chunks)
+        >>> model = AnalyticRegressor(tol=None, random_state=0).fit_chunks(chunks)
         >>> model.params_["coef"].round(2)
         array([ 1. , -2. ,  0.5])
         """
