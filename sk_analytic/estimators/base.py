@@ -513,7 +513,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         except KeyboardInterrupt:
             if incremental or interrupts.held is not None or not callers.is_users_own():
                 raise
-            warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+            warning = UserWarning("Training was interrupted; the estimator keeps the parameters of its last update.")
         interrupts.release()
         if tasks is not None:
             tasks.finish()
