@@ -44,7 +44,7 @@ class _Callback:
         require_callbacks()
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """See to it that a search or a pipeline passes this on to the estimators of this package inside of it.
+        """Make a search or a pipeline pass this on to the estimators of this package inside it.
 
         Parameters
         ----------

@@ -183,7 +183,7 @@ SHARED_DOC = """
     optimizer_ : Optimizer
         The optimizer used.
     optimizer_state_ : object or None
-        Its state, read-only; None for a full-batch optimizer.
+        Its state, read-only; ``copy.deepcopy`` of it can be trained further. None for a full-batch optimizer.
     optimizer_result_ : scipy.optimize.OptimizeResult
         What a full-batch optimizer returned.
     gradient_report_ : GradientReport

@@ -232,7 +232,7 @@ class _Evaluation:
         elif result.nit >= max_iter:
             hint = "Increase max_iter or tol."
         elif chosen:
-            hint = f"It may have ended by {chosen}; by default it goes on to tol."
+            hint = f"It may have ended by {chosen}; by default it continues to tol."
         elif result.nit <= 1:
             hint = "A line search that fails at once is nearly always a wrong gradient: run check_gradient."
         else:

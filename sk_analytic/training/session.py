@@ -299,7 +299,7 @@ class Training:
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
         if monitor.verbose and self.history.n_iter:
-            print(f"{type(self.method).__name__} begins anew at the parameters so far.")
+            print(f"{type(self.method).__name__} restarts from the parameters so far.")
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
