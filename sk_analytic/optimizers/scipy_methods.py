@@ -128,8 +128,8 @@ class FullBatch(Hyperparameters):
         max_iter : int, default=200
             Largest number of iterations.
         tol : float, default=1e-4
-            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` continue until its norm is
-            as small.
+            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` continue until the
+            norm is as small.
         callback : callable, default=None
             Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
             where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
