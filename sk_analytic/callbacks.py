@@ -44,7 +44,7 @@ class _Callback:
         require_callbacks()
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """See to it that a search or a pipeline passes this on to the estimators of this package inside of it.
+        """Make a search or a pipeline pass this on to the estimators of this package inside it.
 
         Parameters
         ----------
@@ -482,8 +482,8 @@ class GradientMonitor(_Log):
     >>> X = np.random.default_rng(0).normal(size=(100, 3))
     >>> start = {"W": np.full((3, 4), 0.1), "a": np.full(4, -5.0), "v": np.ones(4), "b": 0.0}
     >>> monitor = GradientMonitor()
-    >>> model = AnalyticRegressor(vjp=vjp, init=start, max_iter=30, n_iter_no_change=2, random_state=0)
-    >>> model = model.set_callbacks(monitor).fit(X, 0.01 * X[:, 0])
+    >>> model = AnalyticRegressor(vjp=vjp, init=start, max_iter=30, tol=None, random_state=0)
+    >>> model = model.set_callbacks(monitor).fit(X, X[:, 0] + 1)
     >>> monitor.get_logs()[-1]["dead"]
     ['W', 'a', 'v']
     """

@@ -467,7 +467,7 @@ def read_leaf(leaf: object, name: str, shape: Shape, role: str) -> Array:
     Raises
     ------
     ParameterStructureError
-        For whole numbers, truth values, complex numbers, objects, None, and another shape.
+        For integers, Booleans, complex numbers, objects, None, and another shape.
     """
     array = _as_array(leaf, name, role)
     _require_floats(array, name, role)

@@ -115,7 +115,7 @@ def test_a_gradient_that_is_noise_has_not_converged():
 def test_an_option_that_ends_it_early_is_named():
     """A choice of the user's is kept to, and the warning says which, as the gradient is not small."""
     X, y = rows(unit=1e3)
-    with pytest.warns(ConvergenceWarning, match=r"It may have ended by ftol=0\.5; by default it goes on to tol"):
+    with pytest.warns(ConvergenceWarning, match=r"It may have ended by ftol=0\.5; by default it continues to tol"):
         model = line(LBFGS(ftol=0.5), tol=1e-8).fit(X, y)
     assert model.n_iter_ < 10
 

@@ -152,7 +152,7 @@ def transformer():
 def test_one_interrupt_ends_a_fit_that_the_user_started(fit):
     """With a warning; what was fitted predicts, and so does what is around it."""
     CALLS.begin(5)
-    with pytest.warns(UserWarning, match="Training was interrupted; the estimator is fitted as far as it came"):
+    with pytest.warns(UserWarning, match="interrupted; the estimator keeps the parameters of its last update"):
         fitted = fit()
     assert CALLS.n == 5
     assert np.isfinite(fitted.predict(X)).all()

@@ -416,7 +416,7 @@ def test_a_full_batch_method_begins_anew_and_says_so(capsys):
     assert "anew" not in capsys.readouterr().out
     start = copy.deepcopy(estimator.params_)
     estimator.fit(X, Y)
-    assert "LBFGS begins anew at the parameters so far." in capsys.readouterr().out
+    assert "LBFGS restarts from the parameters so far." in capsys.readouterr().out
     fresh = unfinished("lbfgs", 2).set_params(init=start).fit(X, Y)
     assert_array_equal(estimator.params_["W"], fresh.params_["W"])
     assert estimator.n_iter_ == 2 + fresh.n_iter_

@@ -208,8 +208,9 @@ def test_the_step_that_overflows_is_undone_in_the_state_too():
     y = Y.astype(np.float32)
     model = make(batch_size=50, shuffle=False, check_gradient=False)
     message = (
-        "The Adam.square is not finite in block 'coef' after epoch 0, batch 5 .* The largest entry of the gradient is "
-        r".*e\+.., which this optimizer cannot take in float32: scale X and y, use float64, or clip the gradient"
+        "The optimizer's Adam.square is not finite in block 'coef' after epoch 0, batch 5 .* "
+        r"The largest entry of the gradient is .*e\+.., too large for this optimizer in float32: scale X and y, "
+        "use float64, or clip the gradient"
     )
     with pytest.raises(DivergenceError, match=message):
         model.fit(broken, y)

@@ -594,7 +594,7 @@ def test_ctrl_c_in_a_callable_leaves_a_fitted_estimator(optimizer, position):
     X, y = make_rows()
     recorded = Recorded(position, interrupt)
     model = linear(recorded, optimizer=optimizer, batch_size=20 if optimizer == "adam" else "auto")
-    with pytest.warns(UserWarning, match="Training was interrupted; the estimator is fitted as far as it came"):
+    with pytest.warns(UserWarning, match="interrupted; the estimator keeps the parameters of its last update"):
         model.fit(X, y)
     assert model.n_iter_ == {"adam": 2, "lbfgs": 3}[optimizer]
     assert linear_squared_error(model.params_, X, y)[0] < linear_squared_error(recorded.params[0], X, y)[0]

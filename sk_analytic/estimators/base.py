@@ -310,7 +310,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         >>> def chunks():
         ...     for number in range(5):
         ...         yield load(number)
-        >>> model = AnalyticRegressor(tol=1e-6, random_state=0).fit_chunks(chunks)
+        >>> model = AnalyticRegressor(tol=None, random_state=0).fit_chunks(chunks)
         >>> model.params_["coef"].round(2)
         array([ 1. , -2. ,  0.5])
         """
@@ -513,7 +513,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         except KeyboardInterrupt:
             if incremental or interrupts.held is not None or not callers.is_users_own():
                 raise
-            warning = UserWarning("Training was interrupted; the estimator is fitted as far as it came.")
+            warning = UserWarning("Training was interrupted; the estimator keeps the parameters of its last update.")
         interrupts.release()
         if tasks is not None:
             tasks.finish()

@@ -233,7 +233,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         >>> from sk_analytic import AnalyticClassifier
         >>> X, y = load_digits(return_X_y=True)
         >>> chunks = [(X[start : start + 600], y[start : start + 600]) for start in range(0, len(X), 600)]
-        >>> model = AnalyticClassifier(max_iter=20, tol=0.05, random_state=0)
+        >>> model = AnalyticClassifier(max_iter=20, tol=None, random_state=0)
         >>> model.fit_chunks(chunks, classes=range(10)).score(X, y) > 0.95
         True
         """

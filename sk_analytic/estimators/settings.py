@@ -99,10 +99,9 @@ SHARED_DOC = """
     reduction : {{"mean", "sum"}}, default="mean"
         What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
     additive : bool or "auto", default="auto"
-        Whether the loss is a sum over rows (or their mean), which training by minibatches takes for granted. With
-        False a fit takes all rows at once, or is refused. "auto" compares the gradient of some rows with those of
-        their halves before the first minibatch and warns if they disagree; True or ``check_gradient=False`` leave
-        that out.
+        Whether the loss is a sum over rows (or their mean), as minibatches require. With False, a fit that does not
+        take all rows in one step is refused. "auto" compares the gradient of some rows with those of their halves
+        before the first minibatch, and warns if they disagree; True and ``check_gradient=False`` skip this.
     fixed : iterable of str, default=()
         Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
         dots where nested.
@@ -115,8 +114,8 @@ SHARED_DOC = """
         default model), or by block name.
     optimizer : str or Optimizer, default="adam"
         A name (see :func:`~sk_analytic.get_optimizer_names`) or an object; its hyperparameters can be set
-        as ``optimizer__learning_rate``. The rate of "adam" is 0.01 here: the 0.001 usual elsewhere
-        undertrains in 200 epochs of a small data set.
+        as ``optimizer__learning_rate``. The rate of "adam" is 0.01: the 0.001 of other libraries undertrains small
+        data sets in the default 200 epochs.
     batch_size : int or "auto", default="auto"
         Rows of a minibatch; "auto" is min(200, n_samples). For a full-batch optimizer "auto" is one call
         with all rows, and a number the size of the parts that are summed.
@@ -127,17 +126,17 @@ SHARED_DOC = """
         everything keeps the order in which it was given, and the last rows are held out.
     drop_last : bool, default=False
         Whether to leave out the last minibatch of an epoch if it has fewer than `batch_size` rows; with
-        `shuffle`, other rows in each epoch. A full-batch optimizer sums all rows.
+        `shuffle`, these are other rows in each epoch. No effect on a full-batch optimizer, which sums all rows.
     tol : float or None, default=1e-4
         Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
         first epoch if that is less. For full-batch optimizers the tolerance on the gradient.
-        With None, training takes ``max_iter`` epochs, as planned, without a warning; a full-batch optimizer takes
-        ``max_iter`` iterations, or fewer if it can go no further.
+        With None, ``max_iter`` epochs are the plan, and there is no warning that they were not enough; a full-batch
+        optimizer takes ``max_iter`` iterations, or fewer if it can go no further.
     n_iter_no_change : int or inf, default=10
-        Training stops after more than so many epochs in a row without improvement of the training loss, of
-        the validation score, or of the gradient's norm if there is no loss. A score of NaN is no improvement,
-        and epochs without an update do not count.
-        With ``np.inf`` training takes ``max_iter`` epochs, as planned: there is no warning.
+        Number of epochs without improvement to wait before stopping: of the validation score with `early_stopping`,
+        else of the training loss, or of the gradient's norm if there is no loss. A score of NaN is no improvement,
+        and epochs without an update do not count. With ``np.inf``, as with ``tol=None``, ``max_iter``
+        epochs are the plan.
     early_stopping : bool, default=False
         Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
         here (each class in its share; the last rows with ``shuffle=False``), or the ``X_val`` of `fit`.
@@ -153,13 +152,13 @@ SHARED_DOC = """
     random_state : int, RandomState instance or None, default=None
         Seed of the starting parameters, the orders, the split and the callables' ``rng``.
     warm_start : bool, default=False
-        Whether `fit` goes on from where the last one ended: parameters, optimizer state, epochs, and the count of
-        epochs without improvement if that had not yet stopped it; the count begins anew if the loss, the penalty,
-        the samples or the scoring are others. Two fits of 50 epochs then are one of 100, to
-        the bit, also if the estimator was in a file meanwhile. A full-batch optimizer begins anew at the
-        parameters: what it knew of the curvature is not kept.
+        Whether `fit` continues from where the last one ended: parameters, optimizer state, epochs, and the count of
+        epochs without improvement if that had not yet stopped it. The count restarts if the loss, the penalty,
+        the samples or the scoring have changed. Two fits of 50 epochs are then one of 100, bit for bit, also if the
+        estimator was saved and loaded in between. A full-batch optimizer restarts from the parameters, without what
+        it knew of the curvature.
     verbose : int, default=0
-        Whether to print a line an epoch.{parameters}
+        Print progress after each epoch.{parameters}
 
     Attributes
     ----------
@@ -184,7 +183,7 @@ SHARED_DOC = """
     optimizer_ : Optimizer
         The optimizer used.
     optimizer_state_ : object or None
-        Its state, to be read; None for a full-batch optimizer.
+        Its state, read-only; ``copy.deepcopy`` of it can be trained further. None for a full-batch optimizer.
     optimizer_result_ : scipy.optimize.OptimizeResult
         What a full-batch optimizer returned.
     gradient_report_ : GradientReport

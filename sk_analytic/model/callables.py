@@ -428,7 +428,7 @@ def _only_form(forms: Mapping[str, object], by_differences: bool) -> str:
     if not given and by_differences:
         return DIFFERENCES.name
     came = f"got {' and '.join(given)}" if given else "got none"
-    hint = "" if given else " To do without one at first, name all blocks in numerical: differences of the loss serve."
+    hint = "" if given else " To begin without one, name all blocks in numerical: differences of the loss replace it."
     raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.{hint}")
 
 

@@ -116,8 +116,8 @@ class FullBatch(Hyperparameters):
     ) -> OptimizeResult:
         """Minimise a function.
 
-        If the method ends before the gradient is small, it is begun anew from there while that makes progress. A trial
-        that is not finite is refused. A method of which an option such as ``ftol`` was set ends by that.
+        If the method ends before the gradient is small, it is restarted from there as long as that makes progress. A
+        trial that is not finite is refused. If an option such as ``ftol`` was set, the method ends by it.
 
         Parameters
         ----------
@@ -128,8 +128,8 @@ class FullBatch(Hyperparameters):
         max_iter : int, default=200
             Largest number of iterations.
         tol : float, default=1e-4
-            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` go on until its norm is
-            as small.
+            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` continue until the
+            norm is as small.
         callback : callable, default=None
             Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
             where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
@@ -140,7 +140,7 @@ class FullBatch(Hyperparameters):
         result : scipy.optimize.OptimizeResult
             Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``. ``success`` is
             whether no entry of the gradient is larger than ``tol`` or than what rounding makes of it; how much that is,
-            at most, stands in ``rounding`` if it was looked at.
+            at most, is ``rounding`` if it was examined.
 
         Raises
         ------

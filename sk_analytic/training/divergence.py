@@ -12,7 +12,7 @@ from ..typing import Array
 HINTS = {
     "start": (
         "It is the first step, at the starting parameters: look for log(0), 0/0 or an overflowing exp in the "
-        "callable, and at the scale of X and of the starting values."
+        "callable, and at the scale of X, y and the starting values."
     ),
     "grown": (
         "The parameters had grown {growth:.2g} times over since the start: the learning rate is probably too "
@@ -31,7 +31,7 @@ def not_finite(theta: Parameters, loss: float | None, gradient: Array, where: st
         return None
     blocks = not_finite_blocks(theta.layout, gradient)
     if blocks:
-        value = "" if loss is None else f", the loss is {loss}"
+        value = "" if loss is None else f", the loss is {loss:.6g}"
         return f"The gradient is not finite {where}: block {blocks}{value}."
     if loss is not None and not math.isfinite(loss):
         return f"The loss is {loss} {where}, though the gradient is finite."

@@ -205,8 +205,8 @@ class _Evaluation:
             return None
         largest, block = self._largest(gradient)
         return not_finite(self.theta, loss, gradient, where) or (
-            f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in block {block!r}, {where}: float64 has no "
-            "numbers for their squares."
+            f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in block {block!r}, {where}: "
+            "their squares overflow float64."
         )
 
     # Why it has not converged.
@@ -216,7 +216,7 @@ class _Evaluation:
         largest, block = self._largest(result.jac)
         words = (
             f"{type(method).__name__} ended with a gradient of {largest:.2g}, in block {block!r}, larger than "
-            f"tol={tol:g}: {str(result.message).strip(' .:')}."
+            f"tol={tol:g}; the method says: {str(result.message).strip(' .:')}."
         )
         chosen = ", ".join(f"{name}={value!r}" for name, value in method.stopping_options().items())
         dtype = self.theta.layout.dtype
@@ -226,13 +226,13 @@ class _Evaluation:
         elif rounding > (tol or 1e-3 * largest):
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
-                f"{result.fun:.2g}: smaller differences are lost in it. Subtract large offsets from X and y and scale "
-                "them, or set a larger tol."
+                f"{result.fun:.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, scale "
+                "them, or increase tol."
             )
         elif result.nit >= max_iter:
-            hint = "A larger max_iter or tol may help."
+            hint = "Increase max_iter or tol."
         elif chosen:
-            hint = f"It may have ended by {chosen}; by default it goes on to tol."
+            hint = f"It may have ended by {chosen}; by default it continues to tol."
         elif result.nit <= 1:
             hint = "A line search that fails at once is nearly always a wrong gradient: run check_gradient."
         else:

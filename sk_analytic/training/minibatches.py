@@ -239,7 +239,7 @@ class _Loop:
         if not is_finite(vector):
             return f"The parameters are not finite in block {not_finite_blocks(self.theta.layout, vector)}"
         slot, blocks = self.state.not_finite()
-        return f"The {slot} is not finite in block {', '.join(map(repr, blocks))}" if slot else ""
+        return f"The optimizer's {slot} is not finite in block {', '.join(map(repr, blocks))}" if slot else ""
 
     def _diverge(self, message: str) -> NoReturn:
         """Raise, with θ as it was at the end of the last epoch; the optimizer begins there anew."""
@@ -274,6 +274,6 @@ def _too_large(gradient: Array) -> str:
     """Say how large a gradient is that made something overflow, and what to do."""
     wider = "" if gradient.dtype == np.float64 else " use float64,"
     return (
-        f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, which this optimizer cannot take in "
+        f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, too large for this optimizer in "
         f"{gradient.dtype}: scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
     )

@@ -306,7 +306,7 @@ class Training:
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
         if monitor.verbose and self.history.n_iter:
-            print(f"{type(self.method).__name__} begins anew at the parameters so far.")
+            print(f"{type(self.method).__name__} restarts from the parameters so far.")
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
@@ -329,7 +329,7 @@ class Training:
             )
         if stopped and monitor.judges_nan:
             return NotConverged(
-                f"The {monitor.judges} is nan after the last epoch, which is no improvement: look at what returns it."
+                f"The {monitor.judges} is nan after the last epoch, which is no improvement: check what returns it."
             )
         if stopped and not (monitor.asked_to_stop or stopping.has_improved or self._has_nothing_to_gain(monitor)):
             return NotConverged(
@@ -342,7 +342,8 @@ class Training:
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
-            f"The {n_epochs} epochs were not enough; a larger max_iter, another learning rate or tol may help."
+            f"The {n_epochs} epochs were not enough. Increase max_iter, or adjust the learning rate or tol. If a fixed "
+            "number of epochs is the plan, set tol=None."
         )
 
     def _risen(self, monitor: Monitor) -> str:

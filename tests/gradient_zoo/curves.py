@@ -241,7 +241,7 @@ for _number, _curve in enumerate(CURVES):
     _curve.y = noisy(_curve.forward, _curve.X, _curve.params, _number)
 
 
-# A factor is missing or too much.
+# A factor is missing or superfluous.
 
 
 @fault("k", "missing_factor", says="X[:, 0]")

@@ -156,7 +156,7 @@ def unit_inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
 
 class UnitSign(Hypothesis):
     identifier = "unit_sign"
-    meaning = "Wrong on one side of a unit's input: a mask as of ReLU is missing, too much, or has another slope."
+    meaning = "Wrong on one side of a unit's input: a mask as of ReLU is missing, superfluous, or has another slope."
     template = (
         "By sample and unit it is either right or {what} ({n_wrong} of {n} compared, along axis {axis}): one sign of "
         "the unit's input is treated wrongly. Look at the mask that the activation (ReLU) puts on the gradient."

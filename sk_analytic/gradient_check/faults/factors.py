@@ -1,4 +1,4 @@
-"""Factors and terms that are missing or too much: a parameter, a column of X, the prediction, their inverse or square.
+"""Missing or superfluous factors and terms: a parameter, a column of X, the prediction, their inverse or square.
 
 A factor that is another block shows in the block as a whole. One that depends on the sample shows where the parts of
 the samples stand side by side (see ``contributions.py``): claimed over true part is the factor, sample by sample.
@@ -198,25 +198,25 @@ def _power(tables: list[SampleParts], constants: Array) -> tuple[float, str] | N
 class MissingFactor(OfParts):
     identifier = "missing_factor"
     meaning = (
-        "A factor is missing or too much, inverted or squared: a parameter, a column of X, the prediction, or a simple "
-        "function of them."
+        "A factor is missing, superfluous, inverted or squared: a parameter, a column of X, the prediction, or a "
+        "simple function of them."
     )
     template = "{what}{where} ({support})."
     rank = 25
 
     functions: tuple[tuple[str, Callable[[Array], Array]], ...] = (
         ("A factor {} is missing", lambda b: b),
-        ("A factor {} is too much", lambda b: 1 / b),
+        ("A factor {} is superfluous", lambda b: 1 / b),
         ("A factor {}² is missing", lambda b: b * b),
-        ("A factor {}² is too much", lambda b: 1 / b**2),
+        ("A factor {}² is superfluous", lambda b: 1 / b**2),
         ("A factor exp({}) is missing", np.exp),
-        ("A factor exp({}) is too much", lambda b: np.exp(-b)),
+        ("A factor exp({}) is superfluous", lambda b: np.exp(-b)),
         ("A factor exp(2 {}) is missing", lambda b: np.exp(2 * b)),
-        ("A factor exp(2 {}) is too much", lambda b: np.exp(-2 * b)),
+        ("A factor exp(2 {}) is superfluous", lambda b: np.exp(-2 * b)),
         ("A factor exp({}/2) is missing", lambda b: np.exp(b / 2)),
-        ("A factor exp({}/2) is too much", lambda b: np.exp(-b / 2)),
+        ("A factor exp({}/2) is superfluous", lambda b: np.exp(-b / 2)),
         ("A factor √{} is missing", np.sqrt),
-        ("A factor √{} is too much", lambda b: 1 / np.sqrt(b)),
+        ("A factor √{} is superfluous", lambda b: 1 / np.sqrt(b)),
     )
 
     def ways(self, case: Case) -> Iterator[Way]:
@@ -262,7 +262,7 @@ class MissingFactor(OfParts):
             for power, sign in POWERS:
                 shown = f"{name}{sign}"
                 yield f"A factor {shown} is missing", values**-power
-                yield f"A factor {shown} is too much", values**power
+                yield f"A factor {shown} is superfluous", values**power
         for name, v, number, p in parts.pairs():
             for sign, both in (("+", v + p), ("-", v - p)):
                 yield f"{name} stands where {name} {sign} {number} belongs", v / both
@@ -277,8 +277,8 @@ class MissingFactor(OfParts):
         return constant if varies and constant and parts.agrees(constant * values) else None
 
     def named(self, words: str, constant: float, power: str, n: int) -> Diagnosis:
-        words += f", and a factor {power} is too much" if power else ""
-        where = "" if is_near(abs(constant), 1) else f", and another of {constant:.6g} is too much"
+        words += f", and a factor {power} is superfluous" if power else ""
+        where = "" if is_near(abs(constant), 1) else f", and another of {constant:.6g} is superfluous"
         where += ", and the sign is flipped" if is_near(constant, -1) else ""
         evidence = {"factor": constant, "n_numbers": n}
         return self.explain(what=words, where=where, support=f"{n} samples compared", evidence=evidence)
@@ -286,7 +286,7 @@ class MissingFactor(OfParts):
 
 class MissingTerm(OfParts):
     identifier = "missing_term"
-    meaning = "A term is missing or too much in the derivative of each sample: a constant, a column of X, a parameter."
+    meaning = "The derivative of each sample lacks a term or has one too many: a constant, a column of X, a parameter."
     template = "{what} in the derivative of each sample ({n} samples compared)."
     rank = 29
 
@@ -322,5 +322,5 @@ class MissingTerm(OfParts):
         term = " ".join(part for part in (power, words) if part)
         size = "" if is_near(abs(constant), 1) and term else f"{abs(constant):.6g}"
         shown = " times ".join(part for part in (size, term) if part)
-        what = f"A term {shown} is {'too much' if constant > 0 else 'missing'}"
+        what = f"A term {shown} is {'superfluous' if constant > 0 else 'missing'}"
         return self.explain(what=what, n=n, evidence={"factor": constant, "n_numbers": n})

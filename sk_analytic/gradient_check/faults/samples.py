@@ -159,20 +159,20 @@ class ForwardAppliesLink(Hypothesis):
 class OutputDerivative(Hypothesis):
     identifier = "output_derivative"
     meaning = (
-        "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or too much."
+        "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or superfluous."
     )
     template = "The loss is differentiated wrongly at the prediction s: {what} (agreement {agreement:.1g})."
     rank = 24
 
     # By words, the derivative in the prediction, of: the right one d, the prediction s.
     factors: tuple[tuple[str, Callable[[Array, Array], Array]], ...] = (
-        ("a factor σ(s)(1 - σ(s)) too much", lambda d, s: d * _sigma(s) * (1 - _sigma(s))),
-        ("a factor 1 - tanh²(s) too much", lambda d, s: d * (1 - np.tanh(s) ** 2)),
-        ("a factor 1 - s² too much", lambda d, s: d * (1 - s**2)),
-        ("a factor s(1 - s) too much", lambda d, s: d * s * (1 - s)),
-        ("a factor exp(s) too much", lambda d, s: d * np.exp(s)),
+        ("a factor σ(s)(1 - σ(s)) is superfluous", lambda d, s: d * _sigma(s) * (1 - _sigma(s))),
+        ("a factor 1 - tanh²(s) is superfluous", lambda d, s: d * (1 - np.tanh(s) ** 2)),
+        ("a factor 1 - s² is superfluous", lambda d, s: d * (1 - s**2)),
+        ("a factor s(1 - s) is superfluous", lambda d, s: d * s * (1 - s)),
+        ("a factor exp(s) is superfluous", lambda d, s: d * np.exp(s)),
         ("a factor exp(s) is missing", lambda d, s: d * np.exp(-s)),
-        ("a factor s too much", lambda d, s: d * s),
+        ("a factor s is superfluous", lambda d, s: d * s),
         ("a factor s is missing", lambda d, s: d / s),
         ("its sign alone is used", lambda d, s: np.sign(d)),
         ("its square is used", lambda d, s: d * d),

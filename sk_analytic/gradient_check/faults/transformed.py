@@ -364,7 +364,7 @@ class Parametrisation(Hypothesis):
 
     @staticmethod
     def _hint(case: Case, times: str) -> str:
-        factors = {"1/θ": "is too much", "θ": "is missing"}
+        factors = {"1/θ": "is superfluous", "θ": "is missing"}
         return f" In other words, a factor {case.name} {factors[times]}." if times in factors else ""
 
 
