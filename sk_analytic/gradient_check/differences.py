@@ -145,6 +145,8 @@ class Ladder:
         ``shift(t) -> float``: what the claim says that the rounding of θ changes the function by, at a distance.
     doubt : float, default=0.0
         Noise that is known already.
+    quantum : float, default=0.0
+        Unit to which the function is rounded.
     """
 
     def __init__(
@@ -154,8 +156,10 @@ class Ladder:
         unit: float,
         shift: Callable[[float], float],
         doubt: float = 0.0,
+        quantum: float = 0.0,
     ) -> None:
-        self.differences, self.claim, self.unit, self._shift, self._doubt = differences, claim, unit, shift, doubt
+        self.differences, self.claim, self.unit, self._shift = differences, claim, unit, shift
+        self._doubt, self._quantum = doubt, quantum
 
     def at(self, t: float) -> float:
         """Return the function at a distance, at the θ that is meant and not at the rounded one."""
@@ -165,7 +169,7 @@ class Ladder:
     def is_constant(self) -> bool:
         """Whether the function moves nowhere, though the claim says that it should, by more than it rounds."""
         moves = any(self._moved(t) for t in (WIDEST, WIDEST / WIDE, WIDEST / WIDE**2))
-        return not moves and abs(self.claim) * WIDEST > 100 * max(self.rounding, self._doubt)
+        return not moves and abs(self.claim) * WIDEST > 100 * max(self.rounding, self._doubt, self._quantum)
 
     @cached_property
     def rounding(self) -> float:

@@ -185,7 +185,8 @@ class _Comparison:
         counting = np.nonzero(theta)
         unit = norm(theta * slopes) / self.terms if self.terms else np.abs(theta / along)[counting].min(initial=1.0)
         unit = EPS * unit if 0 < unit < np.inf else EPS
-        return Ladder(self.differences, self.analytic, unit, shift, self.situation.subject.unrepeatable)
+        subject = self.situation.subject
+        return Ladder(self.differences, self.analytic, unit, shift, subject.unrepeatable, _quantum(subject.seen))
 
     def _without_plateau(self, ladder: Ladder, best: Rung) -> Judgement:
         """The judgement if no neighbouring steps contradict the gradient: right if one of them shows it."""
@@ -217,6 +218,12 @@ class _Comparison:
         if resolution:
             return _low_precision("gradient", resolution)
         return Slight.explain(share=difference / scale) if difference <= WRONG * scale else None
+
+
+def _quantum(values: Iterable[float]) -> float:
+    """The unit of decimals to which all values are rounded; 0.0 if there are none, or more than six."""
+    seen = np.array([value for value in values if np.isfinite(value)])
+    return next((10.0**-k for k in range(7) if seen.size and np.array_equal(np.round(seen, k), seen)), 0.0)
 
 
 def _low_precision(what: str, resolution: float) -> Diagnosis:
