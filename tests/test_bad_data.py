@@ -551,7 +551,7 @@ BAD_PARAMETERS = [
     ("drop_last", 1, "drop_last must be True or False; got 1"),
     ("tol", -1e-3, r"tol must be a number in \[0, inf\) or None; got -0.001"),
     ("tol", "none", "tol must be a number in .* or None; got 'none'"),
-    ("n_iter_no_change", 0, r"n_iter_no_change must be a number in \[1, inf\]; got 0"),
+    ("n_iter_no_change", 0, r"n_iter_no_change must be a whole number in \[1, inf\) or inf; got 0"),
     ("early_stopping", 1, "early_stopping must be True or False; got 1"),
     ("scoring", "r3", "The 'scoring' parameter of check_scoring must be a str among .* Got 'r3' instead"),
     ("scoring", 3, "scoring must be the name of a scorer, a callable or None; got 3"),

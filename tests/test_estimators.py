@@ -1242,5 +1242,5 @@ def test_a_fixed_number_of_epochs_is_a_plan(early_stopping):
     model = AnalyticRegressor(early_stopping=early_stopping, **settings).fit(X, X[:, 0])
     assert model.n_iter_ == 40
     assert model.best_validation_score_ == (max(model.validation_scores_) if early_stopping else None)
-    with pytest.raises(ValueError, match=r"n_iter_no_change must be a number in \[1, inf\]; got 0"):
+    with pytest.raises(ValueError, match=r"n_iter_no_change must be a whole number in \[1, inf\) or inf; got 0"):
         AnalyticRegressor(n_iter_no_change=0).fit(X, X[:, 0])

@@ -112,6 +112,26 @@ def test_an_optimum_is_left_in_silence():
         AnalyticClassifier(early_stopping=True, optimizer=Adam(0.1), random_state=0).fit(separable, labels)
 
 
+def test_an_optimum_after_the_first_epoch_is_no_fault():
+    """A gradient without its loss is monitored after each epoch: there the first may be perfect, or as good as noise."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(20_000, 2))
+    signs = np.tile([-1.0, 1.0], 25)[:, None]
+
+    def forward(params, X):
+        return X @ params
+
+    def gradient(params, X, y):
+        return X.T @ (X @ params - y) / len(X)
+
+    settings = {"forward": forward, "gradient": gradient, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AnalyticRegressor(init=np.zeros(1), optimizer=SGD(1.0), **settings).fit(signs, 2 * signs[:, 0])
+        noisy = AnalyticRegressor(init=np.zeros(2), optimizer=SGD(0.05), batch_size=10, **settings)
+        noisy.fit(rows, rows @ [1.0, -0.5] + rng.normal(size=len(rows)))
+
+
 # What was judged by another criterion is forgotten.
 
 OTHER = {

@@ -26,7 +26,7 @@ RANGES: Mapping[str, Range] = {
     "shuffle": bool,
     "drop_last": bool,
     "tol": (Interval(0, np.inf), None),
-    "n_iter_no_change": Interval(1, np.inf, infinite=True),
+    "n_iter_no_change": (Interval(1, np.inf, integral=True), np.inf),
     "early_stopping": bool,
     "validation_fraction": Interval(0, 1, closed="neither"),
     "check_gradient": (True, False, "warn"),

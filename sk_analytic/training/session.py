@@ -350,21 +350,30 @@ class Training:
         """Say that the loss rose, or the gradient if there is no loss; empty if it did not."""
         losses = self.history.loss_curve[monitor.stopping.n_losses :]
         if losses:
+            first, last = losses[0], losses[-1]
             # A start at the optimum, as the default density's, is left by a little: that is no fault.
-            rose = losses[-1] > losses[0] + 0.01 * max(abs(losses[0]), monitor.stopping.first - monitor.stopping.best)
-            return f"The loss rose from {losses[0]:.6g} to {losses[-1]:.6g}" if rose else ""
+            margin = 0.01 * max(abs(first), monitor.stopping.first - monitor.stopping.best)
+            if not last > first + margin:
+                return ""
+            before = self.objective.mean_value(self.phase_start, monitored(self.rows))
+            is_below = before is not None and last < before - margin  # at the noise of batches since the first epoch
+            return "" if is_below else f"The loss rose from {first:.6g} to {last:.6g}"
         norms = self.history.gradient_norms[monitor.stopping.n_iter :]
         # Between a flat start and a minimum a gradient may well be larger than at first.
         rose = bool(norms) and norms[-1] > 100 * norms[0] and norms[-1] == max(norms)
         return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}" if rose else ""
 
     def _has_nothing_to_gain(self, monitor: Monitor) -> bool:
-        """Whether training that did not improve was at an optimum when it began, as far as its samples can tell."""
-        if monitor.is_perfect:
-            return True
-        objective, start, rows = self.objective, self.phase_start, self.rows
-        total = merge(rows.contribution(objective, start, 0, step) for step in range(rows.steps_per_epoch))
-        loss, gradient = objective.finish(start, total)
+        """Whether training that did not improve was at an optimum, as far as its samples can tell.
+
+        It may have been there when it began, or after its first epoch, and so still be there at the end.
+        """
+        return monitor.is_perfect or any(self._is_optimum(theta, monitor) for theta in (self.phase_start, self.theta))
+
+    def _is_optimum(self, theta: Parameters, monitor: Monitor) -> bool:
+        objective, rows = self.objective, self.rows
+        total = merge(rows.contribution(objective, theta, 0, step) for step in range(rows.steps_per_epoch))
+        loss, gradient = objective.finish(theta, total)
         norm = math.sqrt(np.vdot(gradient, gradient))
         norms = self.history.gradient_norms[monitor.stopping.n_iter :]
         curve = self.history.loss_curve[monitor.stopping.n_losses :]
@@ -372,8 +381,8 @@ class Training:
             return norm <= 0.01 * max(norms)
         if max(curve) - min(curve) > monitor.rounding * max(map(abs, curve)):
             return norm <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
-        size = max(1.0, math.sqrt(np.vdot(start.vector, start.vector)))
-        return bool(norm * size <= monitor.rounding * abs(curve[0] if loss is None else loss))
+        size = max(1.0, math.sqrt(np.vdot(theta.vector, theta.vector)))
+        return bool(norm * size <= monitor.rounding * max(abs(curve[0] if loss is None else loss), max(norms)))
 
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""

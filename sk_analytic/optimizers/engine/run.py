@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...exceptions import ParameterStructureError
+from ...exceptions import ParameterStructureError
 from ...hyperparameters import Hyperparameters
 from ...sparse_gradients import SparseGradient, spread
 from ...typing import Array
@@ -163,6 +164,11 @@ class Run:
         self, missing: tuple[int, ...], closed: frozenset[tuple[int, int]], sparse_grads: tuple[int, ...]
     ) -> Program:
         """Make the program of the blocks that have a gradient, some of them in some rows only."""
+        if not all(slot.flags.writeable for link in self._links for slot in link.slots.values()):
+            raise ParameterStructureError(
+                "The state is read-only, as optimizer_state_ of an estimator is: take steps with a copy of it, "
+                "copy.deepcopy(state)."
+            )
         absent = frozenset(missing)
         if unknown := absent.difference(range(len(self._chains))):
             raise ParameterStructureError(
