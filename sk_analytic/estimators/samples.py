@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import numbers
 import re
@@ -62,21 +63,25 @@ def _n_axes(X: Any) -> int:
 
 def require_inside(matrix: Any, name: str) -> None:
     """Raise if a sparse matrix points outside of itself: compiled code reads there without looking."""
-    if not issparse(matrix) or matrix.ndim != 2 or matrix.format not in ("csr", "csc", "coo"):
+    if not issparse(matrix) or matrix.ndim != 2 or matrix.format not in ("csr", "csc", "bsr", "coo", "lil"):
         return
+    rows, columns = (n // size for n, size in zip(matrix.shape, getattr(matrix, "blocksize", (1, 1)), strict=True))
     if matrix.format == "coo":
         pointers = {0: matrix.row, 1: matrix.col}
+    elif matrix.format == "lil":
+        pointers = {1: np.fromiter(itertools.chain.from_iterable(matrix.rows), np.int64)}
     else:
-        axis = 1 if matrix.format == "csr" else 0
-        _require_rising(matrix, matrix.shape[1 - axis], name)
-        pointers = {axis: matrix.indices[: matrix.indptr[-1]]}
+        _require_rising(matrix, columns if matrix.format == "csc" else rows, name)
+        pointers = {0 if matrix.format == "csc" else 1: matrix.indices[: matrix.indptr[-1]]}
+    blocks = " of blocks" if matrix.format == "bsr" else ""
     for axis, found in pointers.items():
         least, most = (int(found.min()), int(found.max())) if len(found) else (0, -1)
-        if least < 0 or most >= matrix.shape[axis]:
+        n = (rows, columns)[axis]
+        if least < 0 or most >= n:
             kind = ("row", "column")[axis]
             raise ValueError(
                 f"{name} is a broken {matrix.format.upper()} matrix: it has the {kind} index "
-                f"{least if least < 0 else most}, but {matrix.shape[axis]} {kind}s. {_REBUILD}"
+                f"{least if least < 0 else most}, but {n} {kind}s{blocks}. {_REBUILD}"
             )
 
 
