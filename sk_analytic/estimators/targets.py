@@ -22,10 +22,11 @@ from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
 from ..objective import match_target
+from ..sparse_matrices import require_inside
 from ..trust import trusted
 from ..typing import Array
 from ..validation import nearest
-from .samples import dates_in, read_weight, require_inside
+from .samples import dates_in, read_weight
 
 
 class Targets:
