@@ -112,6 +112,23 @@ def test_an_optimum_is_left_in_silence():
         AnalyticClassifier(early_stopping=True, optimizer=Adam(0.1), random_state=0).fit(separable, labels)
 
 
+def test_a_first_epoch_that_scores_best_is_kept_in_silence():
+    """If the training loss falls: then it is early stopping's work. A score that stays what it was is a warning."""
+    scores = {"falls": lambda estimator, X, y: -estimator.n_iter_, "stays": lambda estimator, X, y: 0.5}
+    model = make(early_stopping=True, optimizer=SGD(0.1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(scoring=scores["falls"]).fit(X, Y)
+    assert model.n_iter_ == 12
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    with pytest.warns(
+        ConvergenceWarning, match="No epoch improved on the first: the validation score was 0.5 after it"
+    ):
+        model.set_params(scoring=scores["stays"]).fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match="No epoch improved on the first: the validation score was -1 after it"):
+        model.set_params(scoring=scores["falls"], optimizer=SGD(1e-30)).fit(X, Y)
+
+
 # What was judged by another criterion is forgotten.
 
 OTHER = {

@@ -324,7 +324,8 @@ class Training:
             return NotConverged(
                 f"The {monitor.judges} is nan after the last epoch, which is no improvement: look at what returns it."
             )
-        if stopped and not (monitor.asked_to_stop or stopping.has_improved or self._has_nothing_to_gain(monitor)):
+        is_fine = monitor.asked_to_stop or stopping.has_improved or self._learned(monitor)
+        if stopped and not (is_fine or self._has_nothing_to_gain(monitor)):
             return NotConverged(
                 f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
                 f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
@@ -349,6 +350,13 @@ class Training:
         # Between a flat start and a minimum a gradient may well be larger than at first.
         rose = bool(norms) and norms[-1] > 100 * norms[0] and norms[-1] == max(norms)
         return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}" if rose else ""
+
+    def _learned(self, monitor: Monitor) -> bool:
+        """Whether the training loss fell while scores did: then the first epoch is the one to keep."""
+        losses = self.history.loss_curve[monitor.stopping.n_losses :]
+        if monitor.score is None or not losses:
+            return False
+        return losses[-1] < losses[0] - 0.01 * abs(losses[0]) and min(self.history.validation_scores) < monitor.first
 
     def _has_nothing_to_gain(self, monitor: Monitor) -> bool:
         """Whether training that did not improve was at an optimum when it began, as far as its samples can tell."""
