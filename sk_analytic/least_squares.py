@@ -40,8 +40,8 @@ class Residuals:
 
         def of_batch(batch: Batch) -> Array:
             y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-            residuals: Array = (prediction - y) * self._root_weights(batch, rows.n_samples, prediction)
-            return residuals.ravel()
+            weights = self._root_weights(batch, rows.n_samples, prediction)
+            return _weighted(prediction - y, weights).ravel()
 
         blocks = objective.layout.blocks(theta.vector)
         return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
@@ -94,7 +94,8 @@ class Residuals:
                 columns = objective.differences(objective.predictions, theta, batch, index)
                 leaves[index] = columns.reshape(len(columns), -1).T
         return prediction.size, [
-            None if leaf is None or index in objective.fixed else weights * leaf for index, leaf in enumerate(leaves)
+            None if leaf is None or index in objective.fixed else _weighted(leaf, weights)
+            for index, leaf in enumerate(leaves)
         ]
 
     @staticmethod
@@ -102,3 +103,11 @@ class Residuals:
         share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
         roots: Array = np.sqrt(share).astype(prediction.dtype)
         return roots if prediction.ndim == 1 else roots[:, None]
+
+
+def _weighted(values: Array, weights: Array) -> Array:
+    """Return products with weights; 0 if the weight is 0, whatever the value is."""
+    with np.errstate(invalid="ignore"):
+        products: Array = values * weights
+    products[np.broadcast_to(weights == 0, products.shape)] = 0
+    return products

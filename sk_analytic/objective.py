@@ -378,8 +378,13 @@ class Objective:
         else:
             self.require_weighable()
             share = batch.sample_weight / batch.n
-            value = float(np.add.reduce(values * share))
-            derivative = derivative * (share if derivative.ndim == 1 else share[:, None])
+            with np.errstate(invalid="ignore"):
+                value = float(np.add.reduce(values * share))
+                derivative = derivative * (share if derivative.ndim == 1 else share[:, None])
+            if not math.isfinite(value):  # samples of weight 0 count for nothing, whatever their loss is
+                counts = share != 0
+                value = float(np.add.reduce(values[counts] * share[counts]))
+                derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
     def read_loss(self, loss: Any, role: str, batch: Batch) -> float:

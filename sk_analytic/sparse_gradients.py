@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array, issparse
 
 from .exceptions import ParameterStructureError
+from .sparse_matrices import require_inside
 from .typing import Array, DType, Shape
 
 
@@ -149,9 +150,11 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
             f"floats of shape {shape}."
         )
     try:
+        require_inside(matrix, "it")
         entries = matrix.tocoo()
     except ValueError as error:
-        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {error}.") from error
+        wrong = str(error).rstrip(".")
+        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {wrong}.") from error
     row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
     column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)

@@ -19,6 +19,7 @@ from models import (
     vector_forward,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
@@ -570,7 +571,7 @@ BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
     ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
     ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is no class. The classes are \[0 1\]"),
-    ("class_weight", {0: 1.0, 1: 2.0, "1": 1.0}, "class_weight has a weight for '1', which is no class"),
+    ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is no class"),
 ]
 
 
@@ -595,6 +596,36 @@ def test_wrong_class_weights_are_refused(name, value, message):
     """A word, a negative weight, a class that does not exist."""
     with pytest.raises(ValueError, match=message):
         AnalyticClassifier(**{name: value}).fit(X, LABELS)
+
+
+def test_a_class_that_is_absent_may_have_a_weight_if_all_others_have_one():
+    """A fold of data may lack a class: as in scikit-learn, with a warning; in `fit_chunks` one for all chunks."""
+    settings = {"max_iter": 2, "tol": None, "random_state": 0}
+    model = AnalyticClassifier(class_weight={0: 1.0, 1: 2.0, 7: 5.0}, **settings)
+    expected = AnalyticClassifier(class_weight={0: 1.0, 1: 2.0}, **settings)
+    chunks = [(X[:20], LABELS[:20]), (X[20:], LABELS[20:])]
+    for fit in (
+        lambda model: model.fit(X, LABELS),
+        lambda model: model.fit_chunks(chunks),
+        lambda model: model.partial_fit(X, LABELS, classes=[0, 1]).partial_fit(X, LABELS),
+    ):
+        with pytest.warns(UserWarning, match="a weight for 7, which is no class") as caught:
+            fit(model)
+        assert sum("no class" in str(warning.message) for warning in caught) == 1
+        assert_array_equal(model.coef_, fit(clone(expected)).coef_)
+        model = clone(model)
+
+
+@pytest.mark.parametrize("as_key", [lambda label: label, lambda label: label.item()], ids=["NumPy", "datetime"])
+@pytest.mark.parametrize("unit", ["datetime64[D]", "datetime64[us]", "timedelta64[D]"])
+def test_classes_that_are_dates_have_weights(unit, as_key):
+    """By the labels of NumPy, or the equal ones of `datetime`."""
+    y = LABELS.astype(int).astype(unit)
+    weights = {as_key(np.unique(y)[0]): 1.0, as_key(np.unique(y)[1]): 3.0}
+    settings = {"optimizer": "lbfgs", "max_iter": 500}
+    ours = AnalyticClassifier(class_weight=weights, **settings).fit(X, y)
+    expected = AnalyticClassifier(class_weight={0: 1.0, 1: 3.0}, **settings).fit(X, LABELS)
+    assert_array_equal(ours.coef_, expected.coef_)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -16,7 +16,7 @@ from sklearn.utils import estimator_html_repr
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.hyperparameters import Hyperparameters, NamedParametersMixin, lookup
 from sk_analytic.losses import Huber, Quantile, SquaredError, get_loss, get_loss_names
-from sk_analytic.optimizers import Adam, Chain, ClipNorm, PerBlock, get_optimizer, get_optimizer_names
+from sk_analytic.optimizers import SGD, Adam, Chain, ClipNorm, PerBlock, get_optimizer, get_optimizer_names
 from sk_analytic.validation import Interval
 
 ESTIMATORS = [AnalyticRegressor, AnalyticClassifier, AnalyticDensity, AnalyticTransformer]
@@ -475,7 +475,9 @@ MADE_WITH = {
     "epochs": "Did you mean 'max_iter'?",
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",
-    "loss__epsilon": "AnalyticClassifier().set_params(loss__epsilon=1) sets it, or pass an object as 'loss'.",
+    "optimizer__learning_rate": "AnalyticClassifier().set_params(optimizer__learning_rate=1) sets it, or pass",
+    "optimizer__lr": "optimizer='adam' has no hyperparameter 'lr'",
+    "loss__epsilon": "AnalyticClassifier takes no 'loss__epsilon' when it is made. loss='log_loss' has no",
 }
 
 
@@ -487,6 +489,18 @@ def test_a_parameter_that_does_not_exist_is_refused_by_the_class_that_was_called
     if "__" not in name:
         with pytest.raises(ValueError, match=f"AnalyticClassifier has no parameter {name!r}. Did you mean"):
             AnalyticClassifier().set_params(**{name: 1})
+
+
+def test_advice_on_a_hyperparameter_holds_for_the_object_beside_it():
+    """Which is not changed."""
+    sgd = SGD(momentum=0.5)
+    with pytest.raises(TypeError, match=r"AnalyticRegressor\(loss=...\).set_params\(loss__epsilon=2.0\) sets it"):
+        AnalyticRegressor(loss="huber", loss__epsilon=2.0)
+    with pytest.raises(
+        TypeError, match=r"AnalyticRegressor\(optimizer=...\).set_params\(optimizer__momentum=0.9\) sets"
+    ):
+        AnalyticRegressor(optimizer=sgd, optimizer__momentum=0.9)
+    assert sgd.momentum == 0.5
 
 
 def test_a_subclass_may_have_parameters_of_its_own():

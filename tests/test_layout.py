@@ -33,6 +33,7 @@ GROUND = {
     "display": set(),
     "callers": set(),
     "equality": set(),
+    "sparse_matrices": set(),
     "hyperparameters": {"display", "equality", "trust", "typing", "validation"},
     "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},
 }

@@ -188,12 +188,27 @@ def test_a_block_that_does_not_exist_cannot_be_missing():
     assert state.step == 0
 
 
-def test_a_sparse_leaf_with_wrong_indices_names_its_block():
-    """scipy does not look at the indices that it is given."""
-    wrong = csr_array((np.ones(1), np.array([0]), np.array([0, 1, 1])), shape=(2, 3))
-    wrong.indices[0] = 7
+@pytest.mark.parametrize(
+    ("form", "attribute", "where", "value"),
+    [
+        ("csr", "indices", 0, 7),
+        ("csr", "indptr", 1, 50),
+        ("csc", "indices", 0, 2),
+        ("csc", "indptr", -1, 50),
+        ("coo", "row", 0, 2),
+        ("coo", "col", 0, -1),
+        ("bsr", "indices", 0, 7),
+        ("lil", "rows", 0, [0, 1, 7]),
+    ],
+)
+def test_a_sparse_leaf_with_wrong_indices_names_its_block(form, attribute, where, value):
+    """scipy does not look at the indices that it is given, and would write outside of its arrays."""
+    wrong = csr_array(np.ones((2, 3))).asformat(form)
+    getattr(wrong, attribute)[where] = value
     theta = {"E": np.ones((2, 3))}
-    with pytest.raises(ParameterStructureError, match="gradient is sparse in block 'E', with wrong indices"):
+    with pytest.raises(
+        ParameterStructureError, match="gradient is sparse in block 'E', with wrong indices: it is a broken"
+    ):
         SGD().update(SGD().init(theta), theta, {"E": wrong})
 
 

@@ -467,3 +467,52 @@ def test_an_error_in_a_short_last_batch_says_so(how):
     with pytest.raises(ZeroDivisionError) as caught:
         model.set_params(gradient=short, optimizer="adam", batch_size=1, check_gradient=False).fit(X, Y)
     assert "This batch has" not in "\n".join(caught.value.__notes__)
+
+
+# What is wrong in rows that do not count.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_size": 25}, {"batch_size": N}, {"optimizer": "lbfgs"}, {"early_stopping": True}, {"chunked": True}],
+    ids=["minibatches", "one batch", "full batch", "held out", "chunks"],
+)
+def test_targets_of_rows_that_do_not_count_may_lie_outside_the_domain(settings):
+    """Weights of 0 mask what was not observed, whether the method sees such rows or not; others are still refused."""
+    chunked = "chunked" in settings
+    model = begun(AnalyticRegressor(loss="poisson"), {} if chunked else settings)
+    parts = slice(0, 50), slice(50, N)
+    masked = np.where(COUNTED, np.abs(Y), -1)
+
+    def fit(y):
+        if chunked:
+            return clone(model).fit_chunks([(X[part], y[part], WEIGHT[part]) for part in parts])
+        return clone(model).fit(X, y, WEIGHT)
+
+    assert_allclose(fit(masked).coef_, fit(np.abs(Y)).coef_, rtol=1e-9)
+    row = int(np.flatnonzero(COUNTED)[3])  # the number that the user knows it by
+    masked[row] = -3
+    with pytest.raises(ValueError, match=rf"poisson: y\[{row}\] is -3.0, outside the loss's domain"):
+        fit(masked)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "newton-cg", "trf"])
+def test_predictions_for_rows_that_do_not_count_may_be_anything(optimizer, value):
+    """A loss by name leaves them out, in minibatches, in one batch and in full batch."""
+    exposure = np.where(COUNTED, 0.5, value)
+
+    def forward(params, X, exposure):
+        return X @ params["w"] + exposure
+
+    if optimizer == "trf":
+        form = {"jacobian": lambda params, X: {"w": X}}
+    else:
+        form = {"vjp": lambda params, X, exposure: (forward(params, X, exposure), lambda d: {"w": X.T @ d})}
+    for batch_size in (25, N):
+        model = AnalyticRegressor(forward, init={"w": np.zeros(3)}, optimizer=optimizer, **form)
+        model = begun(model, {"batch_size": batch_size})
+        ours = clone(model).fit(X, Y, WEIGHT, exposure=exposure)
+        expected = clone(model).fit(X, Y, WEIGHT, exposure=np.full(N, 0.5))
+        assert_allclose(ours.params_["w"], expected.params_["w"], rtol=1e-9)
+        assert_allclose(ours.loss_curve_, expected.loss_curve_)

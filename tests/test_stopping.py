@@ -113,7 +113,7 @@ def test_an_optimum_is_left_in_silence():
 
 
 def test_an_optimum_after_the_first_epoch_is_no_fault():
-    """A gradient without its loss is monitored after each epoch: there the first may be perfect, or as good as noise."""
+    """A gradient alone is monitored after each epoch: the first may be perfect already, or as good as noise allows."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(20_000, 2))
     signs = np.tile([-1.0, 1.0], 25)[:, None]
@@ -130,6 +130,23 @@ def test_an_optimum_after_the_first_epoch_is_no_fault():
         AnalyticRegressor(init=np.zeros(1), optimizer=SGD(1.0), **settings).fit(signs, 2 * signs[:, 0])
         noisy = AnalyticRegressor(init=np.zeros(2), optimizer=SGD(0.05), batch_size=10, **settings)
         noisy.fit(rows, rows @ [1.0, -0.5] + rng.normal(size=len(rows)))
+
+
+def test_a_first_epoch_that_scores_best_is_kept_in_silence():
+    """If the training loss falls: then it is early stopping's work. A score that stays what it was is a warning."""
+    scores = {"falls": lambda estimator, X, y: -estimator.n_iter_, "stays": lambda estimator, X, y: 0.5}
+    model = make(early_stopping=True, optimizer=SGD(0.1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.set_params(scoring=scores["falls"]).fit(X, Y)
+    assert model.n_iter_ == 12
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    with pytest.warns(
+        ConvergenceWarning, match="No epoch improved on the first: the validation score was 0.5 after it"
+    ):
+        model.set_params(scoring=scores["stays"]).fit(X, Y)
+    with pytest.warns(ConvergenceWarning, match="No epoch improved on the first: the validation score was -1 after it"):
+        model.set_params(scoring=scores["falls"], optimizer=SGD(1e-30)).fit(X, Y)
 
 
 # What was judged by another criterion is forgotten.

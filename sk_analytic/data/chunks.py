@@ -25,7 +25,7 @@ from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
 from .rows import BatchedRows, BatchObjective, note_if_short
 from .telling import is_telling
-from .weights import AS_GIVEN, Extent, Scale, Weights
+from .weights import AS_GIVEN, Extent, Scale, Weights, y_that_counts
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -225,7 +225,7 @@ class Chunks:
             return
         with noted(_where(number, chunk)):
             arrays = self._read(*chunk, reset=not self.extents)
-            look(arrays[1])
+            look(y_that_counts(arrays[1], None if arrays[2] is None else arrays[2].values))
             self._require_alike(arrays)
         self.extents[number] = Extent.of(arrays[0].shape[0], arrays[2])
         self.identities[number] = identity(*arrays)

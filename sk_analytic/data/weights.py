@@ -5,7 +5,7 @@ Powers of two change no digit of a number: weights of usual size are what they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,6 +70,14 @@ def _kept(values: Array, before: Array) -> Array:
     """Make the smallest number of those that have become 0: a sample that has a weight keeps one."""
     values[(values == 0) & (before > 0)] = np.finfo(values.dtype).tiny
     return values
+
+
+def y_that_counts(columns: Mapping[str, Array], weight: Array | None) -> Mapping[str, Array]:
+    """Return columns of samples in which ``y`` of those of weight 0 is that of the first one that has a weight."""
+    if weight is None or "y" not in columns or not weight.any():
+        return columns
+    chosen = np.where(weight != 0, np.arange(len(weight)), np.flatnonzero(weight)[0])
+    return {**columns, "y": columns["y"][chosen]}
 
 
 class Extent(NamedTuple):

@@ -483,12 +483,12 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
         if before is None:
             theta = problem.starting_theta(model, first, seed, targets.n_outputs)
-            objective = problem.make_objective(self, model, first.columns, theta.layout)
+            objective = problem.make_objective(self, model, theta.layout)
             return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
         require_apart(layout.names, layout.leaves(before.params), "params_")
-        objective = problem.make_objective(self, model, first.columns, layout)
+        objective = problem.make_objective(self, model, layout)
         settings = {"incremental": incremental, "resume": before.resume, **known}
         return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
 
@@ -672,7 +672,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return {}
 
     def _look_at_targets(self) -> Callable[[Mapping[str, Array]], object]:
-        """Return a function that raises if the targets of a chunk do not go with the loss."""
+        """Return a function that raises if targets, all or those of a chunk, do not go with the loss."""
         if self.loss is None or self._loss_is_callable():
             return lambda columns: None
         loss: Any = get_loss(self.loss)

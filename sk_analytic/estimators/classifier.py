@@ -265,7 +265,8 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         targets, encoded = ClassTargets.read(y, known, X.dtype, classes)
         weight = read_weight(sample_weight, X)
         if self.class_weight is not None:
-            by_class = read_weight(targets.weights(self.class_weight, y, encoded, weight, totals), X, "class_weight")
+            of_classes = targets.weights(self.class_weight, encoded, weight, totals, is_first=reset)
+            by_class = read_weight(of_classes, X, "class_weight")
             weight = by_class if weight is None or by_class is None else weight.times(by_class)
         return X, {"y": encoded}, weight, targets
 

@@ -20,7 +20,7 @@ from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import ChunkRows, Chunks, Source
 from ..data.rows import Rows
-from ..data.weights import AS_GIVEN, Extent, Scale, Weights
+from ..data.weights import AS_GIVEN, Extent, Scale, Weights, y_that_counts
 from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata
@@ -291,6 +291,7 @@ def read_arrays(
     scored = {name: metadata[name] for name in estimator._metadata_names("score") & metadata.keys()}
     given = GivenRows(X, y, {"sample_weight": sample_weight, **scored})
     X, columns, weight, targets = reader._read(X, y, sample_weight, reset=known is None, known=known, **labels)
+    estimator._look_at_targets()(y_that_counts(columns, None if weight is None else weight.values))
     columns |= _read_metadata(estimator, metadata, names, X.shape[0])
     validated = _read_validation(reader, X, columns, targets, validation, held_metadata)
     return ArrayData(X, columns, weight, targets, _features(reader), given, validated)

@@ -63,11 +63,11 @@ def bind(settings: Any, columns: Iterable[str]) -> Model:
     )
 
 
-def make_objective(settings: Any, model: Model, columns: Mapping[str, Array], layout: Layout) -> Objective:
+def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:
     """Return what an estimator minimises."""
     return Objective(
         model,
-        _named_loss(settings, columns, model),
+        _named_loss(settings, model),
         layout,
         alpha=settings.alpha,
         unpenalized=("intercept",) if model.uses_defaults else (),
@@ -78,8 +78,8 @@ def make_objective(settings: Any, model: Model, columns: Mapping[str, Array], la
     )
 
 
-def _named_loss(settings: Any, columns: Mapping[str, Array], model: Model) -> Loss | None:
-    """The loss by name, or None; its domain is looked at here, once a fit."""
+def _named_loss(settings: Any, model: Model) -> Loss | None:
+    """The loss by name, or None."""
     if settings.loss is None or settings._loss_is_callable():
         if model.gradient_form.composes_loss:
             composed = "the default model" if model.uses_defaults else model.form
@@ -90,7 +90,6 @@ def _named_loss(settings: Any, columns: Mapping[str, Array], model: Model) -> Lo
         return None
     loss: Loss = own(get_loss, settings.loss)
     loss.check()
-    settings._check_loss(loss, columns)
     return loss
 
 

@@ -14,6 +14,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from ..data.weights import Weights
+from ..sparse_matrices import require_inside
 from ..typing import Array, MatrixLike
 
 FLOATS = [np.float64, np.float32]
@@ -24,7 +25,6 @@ AS_METADATA = (
 )
 DATES = re.compile("date|time|duration|period")  # how the names of their dtypes begin
 DATE_TYPES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
-_REBUILD = "Build it anew from (data, (rows, columns)) with the right shape."
 
 
 def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any) -> Any:
@@ -58,36 +58,6 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
 def _n_axes(X: Any) -> int:
     """The number of axes of what may be no array; of rows of several lengths 1."""
     return 1 + _n_axes(X[0]) if isinstance(X, list | tuple) and len(X) else getattr(X, "ndim", 0)
-
-
-def require_inside(matrix: Any, name: str) -> None:
-    """Raise if a sparse matrix points outside of itself: compiled code reads there without looking."""
-    if not issparse(matrix) or matrix.ndim != 2 or matrix.format not in ("csr", "csc", "coo"):
-        return
-    if matrix.format == "coo":
-        pointers = {0: matrix.row, 1: matrix.col}
-    else:
-        axis = 1 if matrix.format == "csr" else 0
-        _require_rising(matrix, matrix.shape[1 - axis], name)
-        pointers = {axis: matrix.indices[: matrix.indptr[-1]]}
-    for axis, found in pointers.items():
-        least, most = (int(found.min()), int(found.max())) if len(found) else (0, -1)
-        if least < 0 or most >= matrix.shape[axis]:
-            kind = ("row", "column")[axis]
-            raise ValueError(
-                f"{name} is a broken {matrix.format.upper()} matrix: it has the {kind} index "
-                f"{least if least < 0 else most}, but {matrix.shape[axis]} {kind}s. {_REBUILD}"
-            )
-
-
-def _require_rising(matrix: Any, n: int, name: str) -> None:
-    """Raise unless the ``indptr`` of a matrix delimits its stored values."""
-    indptr, stored = matrix.indptr, min(len(matrix.indices), len(matrix.data))
-    if len(indptr) != n + 1 or indptr[0] or indptr[-1] > stored or (np.diff(indptr) < 0).any():
-        raise ValueError(
-            f"{name} is a broken {matrix.format.upper()} matrix: indptr must rise from 0 to at most {stored}, the "
-            f"number of stored values, in {n} steps. {_REBUILD}"
-        )
 
 
 def _require_no_dates(values: Any, name: str) -> None:

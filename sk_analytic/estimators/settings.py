@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import types
@@ -246,13 +247,22 @@ def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
     for name in () if known is None else sorted(settings.keys() - known):
         owner = name.partition("__")[0]
         if owner in (known or ()):  # of what is behind a name or an object
-            raise TypeError(
-                f"{cls.__name__} takes no {name!r} when it is made. {cls.__name__}().set_params("
-                f"{name}={settings[name]!r}) sets it, or pass an object as {owner!r}."
-            )
+            raise TypeError(f"{cls.__name__} takes no {name!r} when it is made. {_how_to_set(cls, settings, name)}")
         nested = ELSEWHERE.get(name, "")
         how = f" {cls.__name__}().set_params({nested}=...) sets it, or pass an object." if "__" in nested else ""
         raise TypeError(f"{unknown_parameter(cls, name, sorted(known or ()))}{how}")
+
+
+def _how_to_set(cls: Any, settings: Mapping[str, Any], name: str) -> str:
+    """Say how to set a parameter of an optimizer or a loss, or why it cannot be set on the one that is used."""
+    own = {known: copy.deepcopy(value) for known, value in settings.items() if known in (_parameters_of(cls) or ())}
+    owner = name.partition("__")[0]
+    try:
+        cls(**own).set_params(**{name: settings[name]})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    made = f"{cls.__name__}({f'{owner}=...' if owner in own else ''})"
+    return f"{made}.set_params({name}={settings[name]!r}) sets it, or pass an object as {owner!r}."
 
 
 class SignatureOfInit:

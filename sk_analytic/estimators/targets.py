@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,10 +22,11 @@ from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
 from ..losses import Loss
 from ..objective import match_target
+from ..sparse_matrices import require_inside
 from ..trust import trusted
 from ..typing import Array
 from ..validation import nearest
-from .samples import dates_in, read_weight, require_inside
+from .samples import dates_in, read_weight
 
 
 class Targets:
@@ -210,15 +212,18 @@ class ClassTargets(Targets):
         return {"classes_": self.classes, "n_outputs_": self.n_outputs}
 
     def weights(
-        self, class_weight: Any, y: Any, encoded: Array, sample_weight: Weights | None, totals: Array | None
+        self, class_weight: Any, encoded: Array, sample_weight: Weights | None, totals: Array | None, *, is_first: bool
     ) -> Array:
         """Return the weight of each sample by its class; for "balanced" a sample of weight w counts as w samples."""
         if not is_balanced(class_weight):
-            self._require_known(class_weight)
+            several = isinstance(class_weight, list)
+            by_index = [
+                self._by_index(of_column, is_first) for of_column in (class_weight if several else [class_weight])
+            ]
             # Every class is appended once: a chunk may lack one.
-            every = np.repeat([[0], [1]], encoded.shape[1], axis=1) if self.multilabel else self.classes
-            y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-            by_sample: Array = compute_sample_weight(class_weight, np.concatenate([y, every]))
+            every = np.repeat([[0], [1]], encoded.shape[1], axis=1) if self.multilabel else np.arange(len(self.classes))
+            labels = np.concatenate([encoded.astype(int), every])
+            by_sample: Array = compute_sample_weight(by_index if several else by_index[0], labels)
             return by_sample[: len(encoded)]
         columns = np.atleast_2d(encoded.T).astype(int)
         if totals is None:
@@ -229,17 +234,30 @@ class ClassTargets(Targets):
         product: Array = np.prod(by_column, axis=0)
         return product
 
-    def _require_known(self, class_weight: Any) -> None:
-        """Raise for weights of classes that do not exist."""
-        known = [0, 1] if self.multilabel else self.classes.tolist()
-        of_columns = class_weight if isinstance(class_weight, list) else [class_weight]
-        for label in (label for weights in of_columns if isinstance(weights, dict) for label in weights):
-            if label not in known and label not in list(self.classes):
-                words = [word for word in known if isinstance(word, str)]
-                raise ValueError(
-                    f"class_weight has a weight for {label!r}, which is no class.{nearest(label, words)} The classes "
-                    f"are {'0 and 1, for each label' if self.multilabel else self.classes}."
-                )
+    def _by_index(self, class_weight: Any, is_first: bool) -> Any:
+        """Return a dict of class weights by the index of the class; raise or warn if a class does not exist.
+
+        It may be absent from a fold of data in which all others are weighted too, as in scikit-learn.
+        """
+        if not isinstance(class_weight, dict):
+            return class_weight  # what else it may be says `compute_sample_weight`
+        classes = np.arange(2) if self.multilabel else self.classes
+        places = {label: index for index, label in enumerate(classes.tolist())}
+        found = {label: places.get(label, _place(label, classes)) for label in class_weight}
+        absent = next((label for label, index in found.items() if index is None), None)
+        by_index = {index: class_weight[label] for label, index in found.items() if index is not None}
+        if len(by_index) == len(class_weight):
+            return by_index
+        words = [word for word in places if isinstance(word, str)]
+        message = (
+            f"class_weight has a weight for {absent!r}, which is no class.{nearest(absent, words)} The classes "
+            f"are {'0 and 1, for each label' if self.multilabel else self.classes}."
+        )
+        if len(by_index) < len(classes):
+            raise ValueError(message)
+        if is_first:
+            warnings.warn(message, UserWarning, stacklevel=8)
+        return by_index
 
     def strata(self, y: Any) -> Any:
         """Return the classes, unless there are several labels."""
@@ -285,6 +303,15 @@ class ClassTargets(Targets):
         """Return the accuracy."""
         decided = self.decided(self.scores(prediction))
         return float(accuracy_score(self.original(y), decided, sample_weight=sample_weight))
+
+
+def _place(label: Any, classes: Array) -> int | None:
+    """Return the index of a label that is equal to a class, though another object: dates are of several types."""
+    return (
+        next((index for index, known in enumerate(classes) if known == label), None)
+        if classes.dtype.kind in "mM"
+        else None
+    )
 
 
 def is_balanced(class_weight: Any) -> bool:

@@ -223,7 +223,7 @@ class Optimizer:
                 f"update takes (state, theta, grads), in this order, and the state comes from init; got a "
                 f"{type(state).__name__} as state. In optax's order the gradient comes first."
             ) from None
-        if theta is bound_to and self is optimizer and not missing and not sparse_grads:
+        if theta is bound_to and self is optimizer and not missing and not sparse_grads and theta.flags.writeable:
             step(grads)
         elif state.layout is None:
             self._update_vector(state, theta, grads, missing, sparse_grads)
@@ -280,7 +280,7 @@ class Optimizer:
         missing: Iterable[int] = (),
         sparse_grads: tuple[SparseGradient, ...] = (),
     ) -> None:
-        if theta is not state._theta:
+        if theta is not state._theta or not theta.flags.writeable:
             state.accept_theta(theta)
         g, own = state.accept_gradient(grads)
         sparse_grads = own or tuple(map(state.accept_sparse, sparse_grads))

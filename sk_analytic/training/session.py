@@ -310,10 +310,10 @@ class Training:
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
-        if monitor.tol is None and not ended_early:  # so many iterations were the plan
-            return None
-        if monitor.tol is None and np.abs(self.result.jac).max() <= FLAT * max(self.history.gradient_norms[-max_iter:]):
-            return None
+        if monitor.tol is None:  # so many iterations were the plan, or as many as lower the gradient
+            largest = max(self.history.gradient_norms[-max_iter:])
+            if not ended_early or np.abs(self.result.jac).max() <= FLAT * largest:
+                return None
         return None if failed is None else NotConverged(failed, is_suspicious=ended_early)
 
     def _train(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
@@ -331,7 +331,8 @@ class Training:
             return NotConverged(
                 f"The {monitor.judges} is nan after the last epoch, which is no improvement: check what returns it."
             )
-        if stopped and not (monitor.asked_to_stop or stopping.has_improved or self._has_nothing_to_gain(monitor)):
+        is_fine = monitor.asked_to_stop or stopping.has_improved or self._learned(monitor)
+        if stopped and not (is_fine or self._has_nothing_to_gain(monitor)):
             return NotConverged(
                 f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
                 f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
@@ -363,6 +364,13 @@ class Training:
         rose = bool(norms) and norms[-1] > 100 * norms[0] and norms[-1] == max(norms)
         return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}" if rose else ""
 
+    def _learned(self, monitor: Monitor) -> bool:
+        """Whether the training loss fell while scores did: then the first epoch is the one to keep."""
+        losses = self.history.loss_curve[monitor.stopping.n_losses :]
+        if monitor.score is None or not losses:
+            return False
+        return losses[-1] < losses[0] - 0.01 * abs(losses[0]) and min(self.history.validation_scores) < monitor.first
+
     def _has_nothing_to_gain(self, monitor: Monitor) -> bool:
         """Whether training that did not improve was at an optimum, as far as its samples can tell.
 
@@ -382,7 +390,7 @@ class Training:
         if max(curve) - min(curve) > monitor.rounding * max(map(abs, curve)):
             return norm <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
         size = max(1.0, math.sqrt(np.vdot(theta.vector, theta.vector)))
-        return bool(norm * size <= monitor.rounding * max(abs(curve[0] if loss is None else loss), max(norms)))
+        return bool(norm * size <= monitor.rounding * max(abs(curve[0] if loss is None else loss), *norms))
 
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ...exceptions import ParameterStructureError
-from ...exceptions import ParameterStructureError
 from ...hyperparameters import Hyperparameters
 from ...sparse_gradients import SparseGradient, spread
 from ...typing import Array
