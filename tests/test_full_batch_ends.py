@@ -561,3 +561,28 @@ def test_the_estimators_of_scikit_learn_agree():
     for method in GRADIENT_METHODS:
         model = AnalyticRegressor(loss="poisson", optimizer=method, alpha=0.1, tol=1e-8, max_iter=500).fit(X, y)
         np.testing.assert_allclose(model.params_["coef"], theirs.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in SHORT_STEPS])
+def test_small_residuals_of_large_numbers_hide_no_progress(method):
+    """Their squares have lost digits that the sum does not show, and yet the gradient falls to tol."""
+    x = np.linspace(0, 10, 80)[:, None]
+
+    def forward(params, X):
+        return params["h"] * np.exp(-0.5 * ((X[:, 0] - params["c"]) / params["s"]) ** 2)
+
+    def jacobian(params, X):
+        z = (X[:, 0] - params["c"]) / params["s"]
+        bell = np.exp(-0.5 * z * z)
+        return {"h": bell, "c": params["h"] * bell * z / params["s"], "s": params["h"] * bell * z * z / params["s"]}
+
+    rng = np.random.default_rng(5)
+    for _ in range(8):
+        true = {"h": rng.uniform(20, 50), "c": rng.uniform(3, 7), "s": rng.uniform(1.0, 2.0)}
+        y = forward(true, x) + 0.05 * rng.normal(size=80)
+        start = {"h": float(y.max()), "c": float(x[y.argmax(), 0]), "s": 1.0}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer=method, tol=1e-10, max_iter=500)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.fit(x, y)
+        assert np.abs(model.optimizer_result_.jac).max() <= 1e-10
