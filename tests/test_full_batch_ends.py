@@ -563,6 +563,19 @@ def test_the_estimators_of_scikit_learn_agree():
         np.testing.assert_allclose(model.params_["coef"], theirs.coef_, rtol=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e3, 1e8])
+@pytest.mark.parametrize("method", ["lbfgs", "trust-constr", "bfgs", "cg"])
+def test_a_gradient_of_rounding_is_one_at_the_last_iteration_too(method, unit):
+    """In float32 a method may wander among the last digits until its iterations are over: that is no failure."""
+    X, y = (array.astype(np.float32) for array in rows(unit=unit))
+    expected = np.linalg.lstsq(np.c_[X, np.ones(len(X))].astype(float), y.astype(float), rcond=None)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = line(method, tol=1e-12, max_iter=1000).fit(X, y)
+    assert model.optimizer_result_.success
+    np.testing.assert_allclose([*model.params_["w"], model.params_["b"]], expected, rtol=1e-4, atol=1e-4 * unit)
+
+
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in SHORT_STEPS])
 def test_small_residuals_of_large_numbers_hide_no_progress(method):
     """Their squares have lost digits that the sum does not show, and yet the gradient falls to tol."""

@@ -331,7 +331,7 @@ class Run:
         success = end.steepness <= self.tol
         if success and not result.get("success") and why != "callback":
             why = "gradient"
-        elif not success and why not in TOLD and self.nit < self.max_iter:
+        elif not success and why not in ("callback", "bottomless") and (self.tol or self.nit < self.max_iter):
             self._ended(self._look_at_rounding)
             small = np.abs(end.jac) <= np.maximum(self.tol, self._rounding)
             success = self._is_resolved and bool(small.all())
