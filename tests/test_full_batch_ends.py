@@ -599,3 +599,11 @@ def test_small_residuals_of_large_numbers_hide_no_progress(method):
             warnings.simplefilter("error")
             model.fit(x, y)
         assert np.abs(model.optimizer_result_.jac).max() <= 1e-10
+
+
+def test_a_kink_is_not_told_as_an_offset_alone():
+    """The gradient of an absolute error jumps with the last digits of θ, whatever the scale of X and y."""
+    X, _ = rows()
+    y = X @ np.arange(1.0, X.shape[1] + 1) + np.random.default_rng(0).laplace(size=len(X))
+    with pytest.warns(ConvergenceWarning, match="At a kink|causes are a kink"):
+        AnalyticRegressor(loss="absolute_error", optimizer="bfgs").fit(X, y)

@@ -227,7 +227,7 @@ class _Evaluation:
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
                 f"{result.fun:.2g}: smaller differences are lost in it. Subtract large offsets from X and y and scale "
-                "them, or set a larger tol."
+                "them, or set a larger tol. At a kink, as of absolute_error, the gradient does not become small."
             )
         elif result.nit >= max_iter:
             hint = "A larger max_iter or tol may help."
