@@ -373,17 +373,17 @@ class Objective:
         y, matched = match_target(batch.y, prediction)
         values, derivative = self.loss.value_and_derivative(y, matched)
         if batch.sample_weight is None:
-            value = float(np.add.reduce(values)) / batch.n
+            value = float(np.add.reduce(values, dtype=np.float64)) / batch.n  # which float32 may have no number for
             derivative = derivative * (1 / batch.n)
         else:
             self.require_weighable()
             share = batch.sample_weight / batch.n
             with np.errstate(invalid="ignore"):
-                value = float(np.add.reduce(values * share))
+                value = float(np.add.reduce(values * share, dtype=np.float64))
                 derivative = derivative * (share if derivative.ndim == 1 else share[:, None])
             if not math.isfinite(value):  # samples of weight 0 count for nothing, whatever their loss is
                 counts = share != 0
-                value = float(np.add.reduce(values[counts] * share[counts]))
+                value = float(np.add.reduce(values[counts] * share[counts], dtype=np.float64))
                 derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 

@@ -561,3 +561,49 @@ def test_the_estimators_of_scikit_learn_agree():
     for method in GRADIENT_METHODS:
         model = AnalyticRegressor(loss="poisson", optimizer=method, alpha=0.1, tol=1e-8, max_iter=500).fit(X, y)
         np.testing.assert_allclose(model.params_["coef"], theirs.coef_, rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [1e3, 1e8])
+@pytest.mark.parametrize("method", ["lbfgs", "trust-constr", "bfgs", "cg"])
+def test_a_gradient_of_rounding_is_one_at_the_last_iteration_too(method, unit):
+    """In float32 a method may wander among the last digits until its iterations are over: that is no failure."""
+    X, y = (array.astype(np.float32) for array in rows(unit=unit))
+    expected = np.linalg.lstsq(np.c_[X, np.ones(len(X))].astype(float), y.astype(float), rcond=None)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = line(method, tol=1e-12, max_iter=1000).fit(X, y)
+    assert model.optimizer_result_.success
+    np.testing.assert_allclose([*model.params_["w"], model.params_["b"]], expected, rtol=1e-4, atol=1e-4 * unit)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in SHORT_STEPS])
+def test_small_residuals_of_large_numbers_hide_no_progress(method):
+    """Their squares have lost digits that the sum does not show, and yet the gradient falls to tol."""
+    x = np.linspace(0, 10, 80)[:, None]
+
+    def forward(params, X):
+        return params["h"] * np.exp(-0.5 * ((X[:, 0] - params["c"]) / params["s"]) ** 2)
+
+    def jacobian(params, X):
+        z = (X[:, 0] - params["c"]) / params["s"]
+        bell = np.exp(-0.5 * z * z)
+        return {"h": bell, "c": params["h"] * bell * z / params["s"], "s": params["h"] * bell * z * z / params["s"]}
+
+    rng = np.random.default_rng(5)
+    for _ in range(8):
+        true = {"h": rng.uniform(20, 50), "c": rng.uniform(3, 7), "s": rng.uniform(1.0, 2.0)}
+        y = forward(true, x) + 0.05 * rng.normal(size=80)
+        start = {"h": float(y.max()), "c": float(x[y.argmax(), 0]), "s": 1.0}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer=method, tol=1e-10, max_iter=500)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.fit(x, y)
+        assert np.abs(model.optimizer_result_.jac).max() <= 1e-10
+
+
+def test_a_kink_is_not_told_as_an_offset_alone():
+    """The gradient of an absolute error jumps with the last digits of θ, whatever the scale of X and y."""
+    X, _ = rows()
+    y = X @ np.arange(1.0, X.shape[1] + 1) + np.random.default_rng(0).laplace(size=len(X))
+    with pytest.warns(ConvergenceWarning, match="At a kink|causes are a kink"):
+        AnalyticRegressor(loss="absolute_error", optimizer="bfgs").fit(X, y)

@@ -159,6 +159,50 @@ OTHER = {
 }
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("settings", [{}, LOSSLESS | {"loss": "squared_error"}], ids=["loss", "monitored loss"])
+def test_the_noise_of_batches_around_an_optimum_is_no_rise(settings, early_stopping):
+    """A warm start of a fit that has converged begins at its optimum, and leaves it by a little."""
+    y = Y + np.random.default_rng(1).normal(size=300)
+    model = make(optimizer=Adam(0.03), batch_size=30, warm_start=True, early_stopping=early_stopping, **settings)
+    for _ in range(4):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X, y)
+        assert not [w for w in caught if "rose" in str(w.message)]
+
+
+SCORES = {"at once": (0.9, True), "never": (0.1, False), "and lost it": (0.05, False)}
+
+
+@pytest.mark.parametrize(("after", "is_silent"), SCORES.values(), ids=SCORES)
+def test_a_first_epoch_that_does_it_all_is_an_improvement(after, is_silent):
+    """An accuracy is coarse: if it is better than at the start, training has not stood still."""
+
+    def scoring(estimator, X, y):
+        return after if np.any(estimator.coef_) else 0.1
+
+    model = make(early_stopping=True, scoring=scoring)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, Y)
+    assert model.n_iter_ == 12
+    assert ["No epoch improved on the first" in str(w.message) for w in caught] == [True] * (not is_silent)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("settings", [{}, LOSSLESS | {"loss": "squared_error"}], ids=["loss", "monitored loss"])
+def test_a_loss_of_zero_up_to_rounding_does_not_rise(settings, dtype, early_stopping):
+    """Noise-free data are fitted to the last digit; what a warm start changes then means nothing."""
+    exact = (X @ [1.0, -2.0, 0.5] + 1.0).astype(dtype)
+    model = make(optimizer=Adam(0.1), warm_start=True, early_stopping=early_stopping, max_iter=400, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            model.fit(X.astype(dtype), exact)
+
+
 @pytest.mark.parametrize(("settings", "data"), OTHER.values(), ids=OTHER)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_warm_start_with_another_criterion_forgets_the_best(settings, data, early_stopping):
@@ -213,6 +257,29 @@ def test_a_rising_loss_is_a_warning_with_early_stopping_too(way):
     fit = partial(model.fit_chunks, chunks(wide, Y)) if way == "fit_chunks" else partial(model.fit, wide, Y, **held_out)
     with pytest.warns(ConvergenceWarning, match=r"(The loss|The norm of the gradient) rose from .* to .*e\+"):
         fit()
+
+
+@pytest.mark.parametrize("way", ["loss", "monitored loss", "no loss", "fit_chunks", "scored"])
+def test_a_rise_within_the_first_epoch_is_one_too(way):
+    """θ jumps away in the first steps and then creeps back: what is compared is the start, not the first epoch."""
+    model = make(optimizer=Chain([ClipNorm(1.0), Adam(1e4)]), batch_size=20, early_stopping=way == "scored")
+    model.set_params(**LOSSLESS if "loss" in way.split()[1:] else {})
+    model.set_params(loss=None if way == "no loss" else "squared_error")
+    with pytest.warns(ConvergenceWarning, match=r"(The loss|The norm of the gradient) rose from .* to ") as caught:
+        model.fit_chunks(chunks(X, Y)) if way == "fit_chunks" else model.fit(X, Y)
+    assert len(caught) == 1
+    assert "at the start" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("form", ["vjp", "jacobian", None])
+def test_held_out_predictions_that_overflow_end_in_a_divergence(form):
+    """The score of the epoch before the loss overflows is no improvement, and no error of its own."""
+    forms = {"vjp": lambda params, X: (forward(params, X), lambda d: {"w": X.T @ d, "b": d.sum()})}
+    forms["jacobian"] = lambda params, X: {"w": X, "b": np.ones(len(X))}
+    ours = {} if form is None else {"forward": None if form == "vjp" else forward, form: forms[form], "init": START}
+    model = make(optimizer=SGD(0.1), early_stopping=True, batch_size=300, **ours)
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match="in epoch 1, batch 0"):
+        model.fit(1e306 * X, Y)
 
 
 RULES = [name for name in get_optimizer_names() if not isinstance(get_optimizer(name), FullBatch)]

@@ -154,8 +154,12 @@ class RegressionTargets(Targets):
         return prediction if loss is None else loss.inverse_link(prediction)
 
     def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return R²."""
-        return float(r2_score(y, self.on_their_scale(prediction, loss), sample_weight=sample_weight))
+        """Return R², which is NaN if a prediction is not finite."""
+        predicted = self.on_their_scale(prediction, loss)
+        if not np.isfinite(predicted).all():
+            return math.nan
+        with np.errstate(over="ignore", invalid="ignore"):  # the square of a prediction may be infinite
+            return float(r2_score(y, predicted, sample_weight=sample_weight))
 
 
 @trusted

@@ -99,6 +99,7 @@ class Run:
         self.nit = self.nfev = self._n_asked = 0
         self.eps = float(np.finfo(np.float64).eps)  # of the gradient's dtype
         self.base: float | None = None  # the value where the method gave up
+        self.noise = 0.0  # how much rounding changes it there, if that was looked at
         self.scale = 1.0  # of what scipy is told; then about the inverse of the gradient
         self._trial: Point | None = None
         self._unused = 0  # evaluations since the last iterate
@@ -126,6 +127,7 @@ class Run:
             why, result = self._attempt(self._solve)
             goes_on = not self._is_over(why)
             while goes_on:
+                self._ended(self._look_at_noise)
                 self.base, self.scale = self.iterate.fun, 2.0 ** -math.frexp(self.iterate.steepness)[1]
                 self.start = self.iterate = self.iterate._replace(level=0.0)
                 again = self._attempt(self._solve_again)
@@ -264,8 +266,12 @@ class Run:
             return trial.fun
         iterate, level = self.iterate, trial.fun - self.base
         by_gradients = iterate.level + 0.5 * float((iterate.jac + trial.jac) @ (trial.x - iterate.x))
-        rounding = ROUNDING * self.eps * min(abs(iterate.fun), abs(trial.fun))
+        rounding = self._value_rounding(min(abs(iterate.fun), abs(trial.fun)))
         return by_gradients if abs(by_gradients - level) <= rounding else level
+
+    def _value_rounding(self, value: float) -> float:
+        """Return how much a value may be wrong by rounding."""
+        return max(ROUNDING * self.eps * value, min(self.noise, RESOLVED * value))
 
     def _parabola(self, x: Array) -> tuple[float, Array]:
         """Return value and gradient for a trial that is not finite: of a parabola through the iterate, along the step.
@@ -325,7 +331,7 @@ class Run:
         success = end.steepness <= self.tol
         if success and not result.get("success") and why != "callback":
             why = "gradient"
-        elif not success and why not in TOLD and self.nit < self.max_iter:
+        elif not success and why not in ("callback", "bottomless") and (self.tol or self.nit < self.max_iter):
             self._ended(self._look_at_rounding)
             small = np.abs(end.jac) <= np.maximum(self.tol, self._rounding)
             success = self._is_resolved and bool(small.all())
@@ -347,13 +353,27 @@ class Run:
         gradient is another one when it is evaluated again.
         """
         self._unused = 0
-        end, alternating = self.iterate, np.where(np.arange(self.iterate.x.size) % 2, 1.0, -1.0)
-        steps = [8 * self.eps * sign * end.x for sign in (1.0, alternating)]
+        end, steps = self.iterate, self._last_digits()
         changes = [self._gradient(end.x + step) - end.jac for step in steps]
         self._rounding = np.abs(changes).max(axis=0)
         change = max(abs(float(step @ change)) for step, change in zip(steps, changes, strict=True))
         is_repeatable = np.array_equal(self._gradient(end.x), end.jac)
         self._is_resolved = is_repeatable and change <= RESOLVED * abs(end.fun)
+
+    def _look_at_noise(self) -> None:
+        """Learn how much the value changes with the last digits of x, beside what the gradient says.
+
+        Small residuals of large numbers have lost digits that the value, a sum of their squares, does not show.
+        """
+        end = self.iterate
+        changes = [self._evaluated(end.x + step).fun - end.fun - float(end.jac @ step) for step in self._last_digits()]
+        self.noise = 4 * float(np.nan_to_num(np.abs(changes), nan=0.0, posinf=0.0).max())
+
+    def _last_digits(self) -> list[Array]:
+        """Return two steps from the iterate that change its last digits."""
+        x = self.iterate.x
+        alternating = np.where(np.arange(x.size) % 2, 1.0, -1.0)
+        return [8 * self.eps * sign * x for sign in (1.0, alternating)]
 
     def _gradient(self, x: Array) -> Array:
         return self._evaluated(x).jac
@@ -406,7 +426,7 @@ class ResidualRun(Run):
     def _is_acceptable(self, fun: float) -> bool:
         """Whether the Jacobian will be asked for next: the value is finite and no worse than the iterate's."""
         iterate = getattr(self, "iterate", None)
-        return fun < LARGEST and (iterate is None or fun <= iterate.fun * (1 + ROUNDING * self.eps))
+        return fun < LARGEST and (iterate is None or fun <= iterate.fun + self._value_rounding(abs(iterate.fun)))
 
     def _with_jacobian(self, point: Point) -> Point:
         jacobian: Array = self._call(self.fun.residual_jacobian, point.x)

@@ -227,7 +227,7 @@ class _Evaluation:
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
                 f"{result.fun:.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, scale "
-                "them, or increase tol."
+                "them, or increase tol. At a kink, as of absolute_error, the gradient does not become small."
             )
         elif result.nit >= max_iter:
             hint = "Increase max_iter or tol."

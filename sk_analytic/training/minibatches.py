@@ -74,6 +74,7 @@ def train(
             epoch = monitor.history.n_iter
             monitor.epoch_begins()
             loss, gradient_norm, slope = loop.epoch(epoch)
+            monitor.first_batch = loop.first or monitor.first_batch
             loop.require_finite(epoch)
             state.epoch += 1
             state.flush_denormals()
@@ -131,6 +132,7 @@ class _Loop:
         self.update = optimizer.step_function(state, theta.vector)
         self.update_parts = partial(optimizer.update, state, theta.vector)  # where some blocks have no whole gradient
         self.finite = theta.vector.copy()
+        self.first: tuple[float | Any, float] | None = None  # loss and norm of the gradient, in the first step
         self.total = None if objective.has_value else np.empty_like(theta.vector)  # of the gradients of an epoch
         self.huge = HUGE * float(np.finfo(theta.vector.dtype).max)
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
@@ -145,13 +147,15 @@ class _Loop:
         norms, n = 0.0, 0
         if self.total is not None:
             self.total[...] = 0
-        for loss, norm, n_samples in self.steps(epoch):
+        for loss, size, n_samples in self.steps(epoch):
             losses = None if losses is None or loss is None else losses + loss * n_samples
-            norms += norm * n_samples
+            norms += size * n_samples
             n += n_samples
-        norm = norms / n if n else math.nan
-        slope = norm if self.total is None or not n else _norm(self.total) / n
-        return (None if losses is None or not n else losses / n), norm, slope
+            if self.first is None:
+                self.first = loss, size
+        mean_norm = norms / n if n else math.nan
+        slope = mean_norm if self.total is None or not n else norm(self.total) / n
+        return (None if losses is None or not n else losses / n), mean_norm, slope
 
     def steps(self, epoch: int) -> Iterator[tuple[float | Any, float, int]]:
         """Update θ batch by batch; yield the loss of each, the norm of its gradient and its number of samples."""
@@ -190,7 +194,7 @@ class _Loop:
                 self._after_huge_step(before, gradient, epoch, step)
             if interrupts.held is not None:
                 interrupts.deliver()
-            yield loss, _norm(gradient) if is_huge else sqrt(size), n_samples
+            yield loss, norm(gradient) if is_huge else sqrt(size), n_samples
 
     def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
         """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
@@ -265,7 +269,7 @@ def _where(epoch: int, step: int) -> str:
     return f"epoch {epoch}, batch {step} (both counted from 0)"
 
 
-def _norm(gradient: Array) -> float:
+def norm(gradient: Array) -> float:
     """The norm of a gradient whose square may overflow."""
     return float(scipy.linalg.norm(gradient, check_finite=False))
 

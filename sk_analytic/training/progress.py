@@ -207,6 +207,7 @@ class Monitor:
         self.rounding, self.largest_score = rounding, largest_score
         self.n_iter_no_change = math.inf
         self.asked_to_stop = False
+        self.first_batch: tuple[float | None, float] = None, math.inf  # of a phase: loss and norm of the gradient
         self._judged = math.inf
 
     def wait(self) -> None:
@@ -311,7 +312,7 @@ class Monitor:
     @property
     def is_perfect(self) -> bool:
         """Whether the validation score is the largest that there can be."""
-        return self.score is not None and self.judged >= self.largest_score
+        return self.score is not None and self.judged >= self.largest_score - self.rounding
 
     @property
     def judges_nan(self) -> bool:

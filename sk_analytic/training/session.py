@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 import zlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,12 +28,14 @@ from ..optimizers.state import State
 from ..parameters import Parameters
 from ..trust import trusted
 from .full_batch import minimize
-from .minibatches import eval_params, train
+from .minibatches import eval_params, norm, train
 from .progress import History, Monitor, StoppingState
 
 MONITORED_SAMPLES = 1000  # on about so many, and a tenth of all, the loss of the plain gradient form is monitored
 
 FLAT = 1e-6  # what is left of the largest gradient if a method without a tolerance has come as far as it can
+
+MUCH = 0.1  # share of a loss by which another is larger if it is not the noise of batches
 
 
 class NotConverged(NamedTuple):
@@ -322,7 +325,7 @@ class Training:
         sample = [] if objective.step_has_value or not objective.has_value else monitored(rows)
         assert self.state is not None  # for mypy: a minibatch rule has one
         stopped = train(objective, self.theta, self.method, self.state, rows, monitor, max_iter=max_iter, sample=sample)
-        risen = self._risen(monitor)
+        risen = self._risen(monitor, sample)
         if risen:
             return NotConverged(
                 f"{risen}: the learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
@@ -331,8 +334,8 @@ class Training:
             return NotConverged(
                 f"The {monitor.judges} is nan after the last epoch, which is no improvement: check what returns it."
             )
-        is_fine = monitor.asked_to_stop or stopping.has_improved or self._learned(monitor)
-        if stopped and not (is_fine or self._has_nothing_to_gain(monitor)):
+        has_gained = monitor.asked_to_stop or stopping.has_improved
+        if stopped and not (has_gained or self._gained_at_once(monitor, sample) or self._has_nothing_to_gain(monitor)):
             return NotConverged(
                 f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
                 f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
@@ -347,50 +350,82 @@ class Training:
             "number of epochs is the plan, set tol=None."
         )
 
-    def _risen(self, monitor: Monitor) -> str:
-        """Say that the loss rose, or the gradient if there is no loss; empty if it did not."""
-        losses = self.history.loss_curve[monitor.stopping.n_losses :]
-        if losses:
-            first, last = losses[0], losses[-1]
-            # A start at the optimum, as the default density's, is left by a little: that is no fault.
-            margin = 0.01 * max(abs(first), monitor.stopping.first - monitor.stopping.best)
-            if not last > first + margin:
-                return ""
-            before = self.objective.mean_value(self.phase_start, monitored(self.rows))
-            is_below = before is not None and last < before - margin  # at the noise of batches since the first epoch
-            return "" if is_below else f"The loss rose from {first:.6g} to {last:.6g}"
-        norms = self.history.gradient_norms[monitor.stopping.n_iter :]
-        # Between a flat start and a minimum a gradient may well be larger than at first.
-        rose = bool(norms) and norms[-1] > 100 * norms[0] and norms[-1] == max(norms)
-        return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}" if rose else ""
+    def _risen(self, monitor: Monitor, sample: list[Batch]) -> str:
+        """Say that the loss rose, or the gradient if there is no loss; empty if it did not.
 
-    def _learned(self, monitor: Monitor) -> bool:
-        """Whether the training loss fell while scores did: then the first epoch is the one to keep."""
-        losses = self.history.loss_curve[monitor.stopping.n_losses :]
-        if monitor.score is None or not losses:
-            return False
-        return losses[-1] < losses[0] - 0.01 * abs(losses[0]) and min(self.history.validation_scores) < monitor.first
+        It may have risen within the first epoch. Then its first batch tells whether to look at where it began.
+        """
+        history, stopping = self.history, monitor.stopping
+        losses, norms = history.loss_curve[stopping.n_losses :], history.gradient_norms[stopping.n_iter :]
+        first_loss, first_norm = monitor.first_batch
+        if losses:
+            last, zero = losses[-1], self._zero(monitor)
+            # A start at the optimum, as the default density's, is left by a little: that is no fault. A run that goes
+            # on most often begins at one, around which batches make noise.
+            share = MUCH if stopping.n_losses else 0.01
+            margin = max(share * abs(losses[0]), 0.01 * (stopping.first - stopping.best), zero)
+            if last > losses[0] + margin:
+                # What is monitored after an epoch may be down at the noise of batches after the first.
+                start = self._loss_at_start(sample) if sample else None
+                is_noise = start is not None and last < start - margin
+                return "" if is_noise else f"The loss rose from {losses[0]:.6g} to {last:.6g}"
+            has_grown = first_loss is None or last > 2 * abs(first_loss) + zero
+            is_suspicious = has_grown and norms[-1] > 0.5 * first_norm
+            if is_suspicious:
+                start = self._loss_at_start(sample)
+                if start is not None and last > start + MUCH * abs(start) + zero:
+                    return f"The loss rose from {start:.6g} at the start to {last:.6g}"
+        elif norms:
+            # Between a flat start and a minimum a gradient may well be larger than at first.
+            if norms[-1] > 100 * norms[0] and norms[-1] == max(norms):
+                return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}"
+            if norms[-1] > 100 * first_norm:
+                start_norm = max(first_norm, self._at_start()[1])
+                if norms[-1] > 100 * start_norm:
+                    return f"The norm of the gradient rose from {start_norm:.6g} at the start to {norms[-1]:.6g}"
+        return ""
+
+    def _zero(self, monitor: Monitor) -> float:
+        """What a loss is too small for to differ from zero, beside the largest since θ was initialised."""
+        return monitor.rounding * max(map(abs, self.history.loss_curve), default=0.0)
+
+    def _at_start(self) -> tuple[float | Any, float]:
+        """The loss of all samples where the phase began, or None, and the norm of its gradient."""
+        objective, start, rows = self.objective, self.phase_start, self.rows
+        total = merge(rows.contribution(objective, start, 0, step) for step in range(rows.steps_per_epoch))
+        loss, gradient = objective.finish(start, total)
+        return loss, norm(gradient)
+
+    def _loss_at_start(self, sample: list[Batch]) -> float | None:
+        """The loss where the phase began, of the samples that tell it after each epoch."""
+        return self.objective.mean_value(self.phase_start, sample) if sample else self._at_start()[0]
+
+    def _gained_at_once(self, monitor: Monitor, sample: list[Batch]) -> bool:
+        """Whether the first epoch did it all: what is kept is still better than the start."""
+        if monitor.score is not None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a metric may well be undefined there
+                return bool(monitor.first > monitor.score(self.phase_start))
+        if sample:
+            start = self._loss_at_start(sample)
+            return start is not None and start - monitor.judged > monitor.rounding * abs(start)
+        return not self.history.loss_curve and monitor.judged <= 0.5 * self._at_start()[1]
 
     def _has_nothing_to_gain(self, monitor: Monitor) -> bool:
-        """Whether training that did not improve was at an optimum, as far as its samples can tell.
-
-        It may have been there when it began, or after its first epoch, and so still be there at the end.
-        """
-        return monitor.is_perfect or any(self._is_optimum(theta, monitor) for theta in (self.phase_start, self.theta))
-
-    def _is_optimum(self, theta: Parameters, monitor: Monitor) -> bool:
-        objective, rows = self.objective, self.rows
-        total = merge(rows.contribution(objective, theta, 0, step) for step in range(rows.steps_per_epoch))
-        loss, gradient = objective.finish(theta, total)
-        norm = math.sqrt(np.vdot(gradient, gradient))
+        """Whether training that did not improve was at an optimum when it began, as far as its samples can tell."""
+        if monitor.is_perfect:
+            return True
+        loss, slope = self._at_start()
         norms = self.history.gradient_norms[monitor.stopping.n_iter :]
         curve = self.history.loss_curve[monitor.stopping.n_losses :]
         if not curve:
-            return norm <= 0.01 * max(norms)
+            return slope <= 0.01 * max(norms)
+        if max(map(abs, curve)) <= self._zero(monitor):
+            return True
         if max(curve) - min(curve) > monitor.rounding * max(map(abs, curve)):
-            return norm <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
-        size = max(1.0, math.sqrt(np.vdot(theta.vector, theta.vector)))
-        return bool(norm * size <= monitor.rounding * max(abs(curve[0] if loss is None else loss), *norms))
+            return slope <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
+        size = max(1.0, math.sqrt(np.vdot(self.phase_start.vector, self.phase_start.vector)))
+        return bool(slope * size <= monitor.rounding * abs(curve[0] if loss is None else loss))
 
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""
