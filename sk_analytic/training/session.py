@@ -403,6 +403,9 @@ class Training:
     def _gained_at_once(self, monitor: Monitor, sample: list[Batch]) -> bool:
         """Whether the first epoch did it all: what is kept is still better than the start."""
         if monitor.score is not None:
+            losses = self.history.loss_curve[monitor.stopping.n_losses :]
+            if losses and max(losses) - min(losses) <= monitor.rounding * max(map(abs, losses)):
+                return False  # nothing was trained, whatever the scores say
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a metric may well be undefined there
                 return bool(monitor.first > monitor.score(self.phase_start))
