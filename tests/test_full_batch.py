@@ -102,7 +102,7 @@ def test_least_squares_methods_say_what_they_need(diabetes):
 def test_iterations_are_limited(method, diabetes):
     """`max_iter` is the number of iterations; the warning says what to do."""
     X, y = diabetes
-    with pytest.warns(ConvergenceWarning, match="larger max_iter"):
+    with pytest.warns(ConvergenceWarning, match="Increase max_iter or tol"):
         model = linear(optimizer=method, max_iter=2, tol=1e-12).fit(X, y)
     assert model.n_iter_ == 2
 

@@ -67,7 +67,7 @@ def minimize(
     DivergenceError
         If the start is not finite, or the method ends in numbers that are not. θ then is the last iterate.
     """
-    evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor)
+    evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor, max_iter)
 
     def iterated(result: OptimizeResult) -> bool:
         evaluation.accept(result.x)
@@ -95,8 +95,9 @@ def minimize(
 class _Evaluation:
     """The objective over all rows as scipy calls it: value and gradient at a float64 vector of the trained entries."""
 
-    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
+    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor, max_iter: int) -> None:
         self.objective, self.theta, self.rows, self.monitor = objective, theta, rows, monitor
+        self.max_iter = max_iter
         self.accepted = theta.vector.copy()  # θ of the last iterate
         self.missing: tuple[int, ...] | None = None  # blocks that are not trained
         self.free: Any = slice(None)  # where the entries of the others are
@@ -104,9 +105,14 @@ class _Evaluation:
         self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
         self._start: Any = None  # what is known there, until the method asks for it
 
+    def _iteration_begins(self) -> None:
+        """Tell callbacks, unless there is none to come: the end of a run may still be looked at."""
+        if self.n_accepted < self.max_iter:
+            self.monitor.epoch_begins("iteration")
+
     def begin(self) -> Array:
         """Evaluate the start, learn which blocks are trained; return their entries."""
-        self.monitor.epoch_begins("iteration")
+        self._iteration_begins()
         start = self.theta.vector.astype(np.float64)
         self._start = self._evaluate(start)
         self._require_finite_start(*self._start)
@@ -114,7 +120,7 @@ class _Evaluation:
         return entries
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        self.monitor.epoch_begins("iteration")
+        self._iteration_begins()
         known, self._start = self._start, None
         loss, gradient = self._evaluate(self.full(x)) if known is None else known
         self._look(loss, gradient)
@@ -223,14 +229,14 @@ class _Evaluation:
         rounding = max(result.rounding, float(np.finfo(dtype).eps) * largest)
         if self.trouble:
             hint = self.trouble
+        elif result.nit >= max_iter and rounding <= 1e-3 * largest:
+            hint = "Increase max_iter or tol."
         elif rounding > (tol or 1e-3 * largest):
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
                 f"{result.fun:.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, scale "
                 "them, or increase tol. At a kink, as of absolute_error, the gradient does not become small."
             )
-        elif result.nit >= max_iter:
-            hint = "Increase max_iter or tol."
         elif chosen:
             hint = f"It may have ended by {chosen}; by default it continues to tol."
         elif result.nit <= 1:
@@ -249,13 +255,13 @@ class _Evaluation:
 class _ResidualEvaluation(_Evaluation):
     """The objective as residuals and their Jacobian, over all rows at once."""
 
-    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> None:
-        super().__init__(objective, theta, rows, monitor)
+    def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor, max_iter: int) -> None:
+        super().__init__(objective, theta, rows, monitor, max_iter)
         self.terms = Residuals(objective)
 
     def begin(self) -> Array:
         """Evaluate the start, learn which blocks are trained; return their entries."""
-        self.monitor.epoch_begins("iteration")
+        self._iteration_begins()
         start = self.theta.vector.astype(np.float64)
         residuals, jacobian = self._values(start), self._jacobian(start)
         self._require_finite_start(_half_square(residuals), self._gradient(residuals, jacobian))
@@ -265,7 +271,7 @@ class _ResidualEvaluation(_Evaluation):
 
     def residuals(self, x: Array) -> Array:
         """Return the terms at a vector of the trained entries."""
-        self.monitor.epoch_begins("iteration")
+        self._iteration_begins()
         known = self._start.pop("residuals", None)
         self._latest = self._values(self.full(x)) if known is None else known
         self._look(_half_square(self._latest), np.zeros(self.theta.layout.size))
@@ -273,7 +279,7 @@ class _ResidualEvaluation(_Evaluation):
 
     def residual_jacobian(self, x: Array) -> Array:
         """Return their derivative; it is asked for where the terms were evaluated last."""
-        self.monitor.epoch_begins("iteration")
+        self._iteration_begins()
         known = self._start.pop("jacobian", None)
         jacobian = self._jacobian(self.full(x)) if known is None else known
         self._look(_half_square(self._latest), self._gradient(self._latest, jacobian))
