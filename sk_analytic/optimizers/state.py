@@ -194,18 +194,19 @@ class State:
             setattr(self, name, value)
         self._drop_scratch()
 
-    @property
-    def largest_rate(self) -> float:
-        """The largest rate by which the last update moved a block; 0.0 before the first."""
-        return max((abs(now.rate) for link in self.links if link.is_rule for now, _ in link.records), default=0.0)
+    def steps_taken(self) -> tuple[int | None, float]:
+        """Return the number of steps of the rules so far, and the largest rate of the last ones.
 
-    @property
-    def n_updates(self) -> int | None:
-        """Steps of the rules so far, in which calls of ``update`` that a link holds back do not count; None if unknown.
-
-        An optimizer of the user's own may keep no records.
+        Calls of ``update`` that a link holds back are no steps; an optimizer of the user's own may keep no records.
         """
-        return max((now.t for link in self.links if link.is_rule for now, _ in link.records), default=None)
+        n_steps: int | None = None
+        rate = 0.0
+        for link in self.links:
+            if link.is_rule:
+                for now, _ in link.records:
+                    n_steps = now.t if n_steps is None or now.t > n_steps else n_steps
+                    rate = max(rate, abs(now.rate))
+        return n_steps, rate
 
     def not_finite(self) -> tuple[str, list[str]]:
         """Name the first array, or number, of a link that is not finite, and its blocks; empty if all are."""

@@ -69,7 +69,7 @@ def train(
     """
     with Interrupts() as interrupts:
         loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
-        n_updates = state.n_updates
+        n_before, _ = state.steps_taken()
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
             monitor.epoch_begins()
@@ -84,10 +84,10 @@ def train(
                     loss = objective.mean_value(predicting, sample)
                 loop.keep(epoch, loss)
                 monitor.history.note_rates(epoch, state.learning_rates)
-                if optimizer.is_growing(state, theta.vector) or monitor.rises(state.largest_rate):
+                n_steps, loop.rate = state.steps_taken()
+                if optimizer.is_growing(state, theta.vector) or monitor.rises(loop.rate):
                     monitor.wait()
-                n_updates, before = state.n_updates, n_updates
-                counts = n_updates is None or n_updates != before
+                counts, n_before = n_steps is None or n_steps != n_before, n_steps
                 if monitor.epoch_ended(predicting, loss, gradient_norm, slope, state.loss_curve, counts):
                     return True
     return False
@@ -132,6 +132,7 @@ class _Loop:
         self.update = optimizer.step_function(state, theta.vector)
         self.update_parts = partial(optimizer.update, state, theta.vector)  # where some blocks have no whole gradient
         self.finite = theta.vector.copy()
+        self.rate = 0.0  # the largest of the last epoch
         self.first: tuple[float | Any, float] | None = None  # loss and norm of the gradient, in the first step
         self.total = None if objective.has_value else np.empty_like(theta.vector)  # of the gradients of an epoch
         self.huge = HUGE * float(np.finfo(theta.vector.dtype).max)
@@ -199,7 +200,7 @@ class _Loop:
     def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
         """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
         calm = math.sqrt(self.huge)
-        is_calm = self.history.n_steps and 0.0 < self.state.largest_rate < calm
+        is_calm = 0.0 < self.rate < calm
         return (self.update, self.update_parts) if is_calm else self._quiet()
 
     def _quiet(self) -> tuple[Callable[..., None], Callable[..., None]]:

@@ -54,7 +54,8 @@ class History:
 
     def mark(self) -> None:
         """Take note that all figures of the epochs so far are there."""
-        self._whole = self.n_iter, *(len(getattr(self, curve)) for curve in CURVES)
+        lengths = len(self.loss_curve), len(self.validation_scores), len(self.gradient_norms)
+        self._whole = self.n_iter, *lengths
 
     def cut(self) -> None:
         """Drop the figures of an epoch that was broken off before all of them were there."""
