@@ -358,6 +358,7 @@ class SLSQP(FullBatch):
 
     method = "SLSQP"
     tolerance = None
+    iterations = None  # some versions end before the derivative at the last iterate
     ranges = {"ftol": POSITIVE}
 
     def __init__(self, ftol: float = 1e-30) -> None:
@@ -365,7 +366,7 @@ class SLSQP(FullBatch):
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
         """Call scipy, whose callback comes at trial points: the derivative is what it asks for at iterates."""
-        options = self.options() | {"maxiter": max_iter}
+        options = self.options() | {"maxiter": max_iter + 1}
         return scipy.optimize.minimize(run.value, x0, jac=run.derivative, method=self.method, options=options)
 
 
