@@ -19,13 +19,11 @@ class Interval:
     Parameters
     ----------
     low, high : float
-        The ends; infinite ends are open unless ``infinite``.
+        The ends; infinite ends are open.
     closed : {"both", "left", "right", "neither"}, default="both"
         Which ends belong to the range.
     integral : bool, default=False
         Whether only whole numbers belong to it.
-    infinite : bool, default=False
-        Whether infinite ends belong to it too, if they are closed.
 
     Examples
     --------
@@ -36,13 +34,10 @@ class Interval:
     array([ True, False])
     """
 
-    def __init__(
-        self, low: float, high: float, *, closed: str = "both", integral: bool = False, infinite: bool = False
-    ) -> None:
+    def __init__(self, low: float, high: float, *, closed: str = "both", integral: bool = False) -> None:
         self.low, self.high, self.closed, self.integral = low, high, closed, integral
         self._has_low, self._has_high = (
-            (infinite or math.isfinite(end)) and closed in (side, "both")
-            for end, side in ((low, "left"), (high, "right"))
+            math.isfinite(end) and closed in (side, "both") for end, side in ((low, "left"), (high, "right"))
         )
 
     def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
