@@ -302,14 +302,15 @@ def fit_in(folder, settings, watched, lines, first=None):
     before = sys.gettrace()
     sys.settrace(lines)
     interrupted = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        # Also of a file that goes unclosed: only a tracer can interrupt where a `with` has ended but not yet closed it.
+        warnings.simplefilter("ignore")
+        try:
             model.fit(X, Y)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        sys.settrace(before)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(before)
     return model, interrupted
 
 
