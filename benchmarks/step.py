@@ -10,7 +10,7 @@ from itertools import count, cycle
 import numpy as np
 
 from sk_analytic.losses import LogLoss, SquaredError
-from sk_analytic.model.callables import Model
+from sk_analytic.model.callables import Callables
 from sk_analytic.objective import Objective
 from sk_analytic.optimizers import Adam
 from sk_analytic.parameters import Layout, Parameters
@@ -74,7 +74,7 @@ class _Step:
         self.theta = Parameters(self.layout, self.layout.flatten(problem.start))
         self.rows = rows_of(problem)
         forms = {form: getattr(problem.model, form)}
-        model = Model(forward=problem.model.forward, forms=forms, columns=("y",), init=problem.start)
+        model = Callables(forward=problem.model.forward, forms=forms, columns=("y",), init=problem.start)
         self.objective = Objective(model, LogLoss() if problem.n_classes else SquaredError(), self.layout)
         self.optimizer = Adam(learning_rate=problem.rate)
         self.state = self.optimizer.init(self.theta.vector)

@@ -4,6 +4,7 @@ from .estimators import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, 
 from .exceptions import DivergenceError, GradientCheckError, ParameterStructureError, ReceivedArgumentError
 from .gradient_check import Finding, GradientReport, check_gradient
 from .losses import get_loss, get_loss_names
+from .model.base import Model
 from .optimizers import get_optimizer, get_optimizer_names
 from .persistence import load_params, save_params, trusted_types
 from .search import LearningRateSweep, find_learning_rate, optimizer_grid
@@ -22,6 +23,7 @@ __all__ = [
     "GradientReport",
     "Grads",
     "LearningRateSweep",
+    "Model",
     "ParameterStructureError",
     "Params",
     "ReceivedArgumentError",

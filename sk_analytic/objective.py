@@ -21,7 +21,7 @@ from .data.rows import BatchedRows, Rows, note_if_short
 from .exceptions import ParameterStructureError
 from .finite_differences import difference, size_of
 from .losses import Loss
-from .model.callables import Model
+from .model.callables import Callables
 from .parameters import NOTHING_SPECIAL, Layout, Parameters
 from .sparse_gradients import SparseGradient, outside, spread
 from .trust import trusted
@@ -37,7 +37,7 @@ class Objective:
 
     Parameters
     ----------
-    model : Model
+    model : Callables
         The user's callables.
     loss : Loss or None
         For the forms that have none of their own.
@@ -67,7 +67,7 @@ class Objective:
 
     def __init__(
         self,
-        model: Model,
+        model: Callables,
         loss: Loss | Any,
         layout: Layout,
         *,

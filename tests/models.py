@@ -1,8 +1,9 @@
-"""Models as a user would bring them: functions of a module, with gradients derived by hand.
+"""Models as a user would bring them: functions of a module, or objects, with gradients derived by hand.
 
 ``USER_MODELS[AnalyticRegressor]["vjp"]`` holds the arguments of an estimator. Between them they have all four
 gradient forms, parameters as dict, tuple, list, named tuple and single array, several outputs, sample weights,
-model parameters, both reductions, and leaves without a gradient. All of them take a sparse X.
+model parameters, both reductions, and leaves without a gradient. All of them take a sparse X. ``MODEL_OBJECTS``
+holds the same models as objects.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, logsumexp, softmax
 
-from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer, Model
 
 
 def dense(X):
@@ -312,5 +313,161 @@ USER_MODELS: dict[type, dict[str, dict]] = {
     AnalyticTransformer: {
         "gradient": _autoencoder | {"gradient": autoencoder_gradient, "loss": autoencoder_loss},
         "loss_and_gradient": _autoencoder | {"loss_and_gradient": autoencoder_loss_and_gradient},
+    },
+}
+
+
+# The same as classes. What was among the model parameters is a hyperparameter.
+
+
+class LinearModel(Model):
+    accept_sparse = True
+    init = staticmethod(linear_init)
+    forward = staticmethod(linear_forward)
+
+
+class LinearByGradient(LinearModel):
+    gradient = staticmethod(linear_gradient)
+
+
+class LinearByLogLoss(LinearModel):
+    gradient = staticmethod(linear_log_loss_gradient)
+
+
+class LinearByJacobian(LinearModel):
+    jacobian = staticmethod(linear_jacobian)
+
+
+class LinearByVjp(Model):
+    """Without `forward`, which its vjp replaces."""
+
+    accept_sparse = True
+    init = staticmethod(linear_init)
+    vjp = staticmethod(linear_vjp)
+
+
+class NetworkModel(Model):
+    accept_sparse = True
+
+    def __init__(self, n_hidden=5):
+        self.n_hidden = n_hidden
+
+    def init(self, n_features, n_outputs, rng):
+        return network_init(n_features, n_outputs, rng, self.n_hidden)
+
+    def forward(self, params, X):
+        return network_forward(params, X)
+
+
+class NetworkBySquaredError(NetworkModel):
+    def loss_and_gradient(self, params, X, y, sample_weight=None):
+        return network_squared_error(params, X, y, sample_weight)
+
+
+class NetworkByLogLoss(NetworkModel):
+    def loss_and_gradient(self, params, X, y, sample_weight=None):
+        return network_log_loss(params, X, y, sample_weight)
+
+
+class NetworkByVjp(NetworkModel):
+    def vjp(self, params, X):
+        return network_vjp(params, X)
+
+
+class LogisticModel(Model):
+    accept_sparse = True
+
+    def __init__(self, smallest=0.01):
+        self.smallest = smallest
+
+    def init(self, X, sample_weight=None):
+        return logistic_init(X, sample_weight)
+
+    def forward(self, params, X):
+        return logistic_forward(params, X, self.smallest)
+
+    def sample(self, params, n_samples, rng):
+        return rng.logistic(params.mean, np.exp(params.log_scale) + self.smallest, size=(n_samples, len(params.mean)))
+
+
+class LogisticByLikelihood(LogisticModel):
+    def loss_and_gradient(self, params, X, sample_weight=None):
+        return logistic_negative_log_likelihood(params, X, self.smallest, sample_weight)
+
+
+class LogisticByVjp(LogisticModel):
+    def vjp(self, params, X):
+        return logistic_vjp(params, X, self.smallest)
+
+
+class LogisticByJacobian(LogisticModel):
+    def jacobian(self, params, X):
+        return logistic_jacobian(params, X, self.smallest)
+
+
+class GaussianByGradient(Model):
+    accept_sparse = True
+
+    def __init__(self, smallest=0.01):
+        self.smallest = smallest
+
+    def init(self, X, sample_weight=None):
+        return gaussian_init(X, sample_weight)
+
+    def forward(self, params, X):
+        return gaussian_forward(params, X, self.smallest)
+
+    def gradient(self, params, X, sample_weight=None):
+        return gaussian_gradient(params, X, self.smallest, sample_weight)
+
+
+class AutoencoderModel(Model):
+    accept_sparse = True
+
+    def __init__(self, n_components=2):
+        self.n_components = n_components
+
+    def init(self, X, n_features, rng, sample_weight=None):
+        return autoencoder_init(X, n_features, rng, sample_weight, self.n_components)
+
+    def forward(self, params, X):
+        return autoencoder_forward(params, X)
+
+    def inverse(self, params, Z):
+        _, decoder, mean = params
+        return Z @ decoder.T + mean
+
+
+class AutoencoderByGradient(AutoencoderModel):
+    gradient = staticmethod(autoencoder_gradient)
+    loss = staticmethod(autoencoder_loss)
+
+
+class AutoencoderByLossAndGradient(AutoencoderModel):
+    loss_and_gradient = staticmethod(autoencoder_loss_and_gradient)
+
+
+MODEL_OBJECTS: dict[type, dict[str, dict]] = {
+    AnalyticRegressor: {
+        "gradient": {"model": LinearByGradient()},
+        "loss_and_gradient": {"model": NetworkBySquaredError(), "alpha": 0.1},
+        "vjp": {"model": NetworkByVjp(n_hidden=3), "alpha": 0.1},
+        "jacobian": {"model": LinearByJacobian()},
+    },
+    AnalyticClassifier: {
+        "gradient": {"model": LinearByLogLoss()},
+        "loss_and_gradient": {"model": NetworkByLogLoss(), "alpha": 0.1},
+        "vjp": {"model": LinearByVjp()},
+        "jacobian": {"model": LinearByJacobian()},
+    },
+    AnalyticDensity: {
+        "gradient": {"model": GaussianByGradient()},
+        "loss_and_gradient": {"model": LogisticByLikelihood()},
+        "vjp": {"model": LogisticByVjp()},
+        "jacobian": {"model": LogisticByJacobian()},
+    },
+    AnalyticTransformer: {
+        "gradient": {"model": AutoencoderByGradient()},
+        "loss_and_gradient": {"model": AutoencoderByLossAndGradient()},
     },
 }

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from models import USER_MODELS
+from models import MODEL_OBJECTS, USER_MODELS
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import expit, softmax
@@ -1124,6 +1124,7 @@ def test_every_fitted_attribute_is_documented(cls):
     frame = pd.DataFrame(X, columns=["a", "b", "c"])
     found = published(begun(cls(early_stopping=True), frame, Y_OF[cls]))
     found |= published(begun(cls(optimizer="lbfgs"), X, Y_OF[cls]))
+    found |= published(begun(cls(**MODEL_OBJECTS[cls]["gradient"]), X, Y_OF[cls]))
     assert found == documented(cls)
 
 

@@ -19,7 +19,7 @@ from sk_analytic.gradient_check import examine, require_right
 from sk_analytic.gradient_check.check import of_callables
 from sk_analytic.gradient_check.verdict import QUICK
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model.callables import Model
+from sk_analytic.model.callables import Callables
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective
 from sk_analytic.parameters import Layout, Parameters
@@ -78,7 +78,7 @@ def form_of(form, change=lambda leaves: leaves):
 
 def objective_of(form, function, loss="squared_error", start=START, forward=forward, own_loss=None, dtype=np.float64):
     layout = Layout.of(start, dtype)
-    model = Model(forward=forward, forms={form: function}, loss=own_loss, columns=("y",))
+    model = Callables(forward=forward, forms={form: function}, loss=own_loss, columns=("y",))
     theta = Parameters(layout, layout.flatten(start))
     return Objective(model, None if loss is None else get_loss(loss), layout), theta
 

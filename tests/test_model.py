@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sk_analytic.data.batch import CALLABLE, Batch, generator
 from sk_analytic.exceptions import ReceivedArgumentError
 from sk_analytic.losses import get_loss
-from sk_analytic.model.callables import Model, Receiver
+from sk_analytic.model.callables import Callables, Receiver
 from sk_analytic.model.default_models import AUTOENCODER, GAUSSIAN, LINEAR, autoencoder_loss_and_gradient
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective
@@ -141,7 +141,7 @@ def test_rng_is_the_generator_of_the_batchs_position():
     assert not np.array_equal(draws[0], draws[2])
 
 
-class Callables:
+class Kinds:
     """Callables of other kinds than functions."""
 
     def method(self, params, X, y, alpha=0):
@@ -205,10 +205,10 @@ KINDS = {
     "a function": function,
     "a lambda": lambda params, X, y, alpha=0: (y, alpha),
     "other names by position": lambda theta, rows, y, alpha=0: (y, alpha),
-    "a bound method": Callables().method,
-    "a static method": Callables.static,
-    "a class method": Callables.of_class,
-    "an object": Callables(),
+    "a bound method": Kinds().method,
+    "a static method": Kinds.static,
+    "a class method": Kinds.of_class,
+    "an object": Kinds(),
     "keyword-only arguments": keyword_only,
     "positional-only arguments": positional_only,
     "*args": variadic,
@@ -218,7 +218,7 @@ KINDS = {
     "a partial by position": functools.partial(four, "weights"),
     "a partial by keyword": functools.partial(function, alpha=0),
     "a partial of a partial": functools.partial(functools.partial(four, "weights"), alpha=0),
-    "a partial method": functools.partial(Callables().method, alpha=0),
+    "a partial method": functools.partial(Kinds().method, alpha=0),
     "a decorated function": wrapped,
 }
 
@@ -501,7 +501,7 @@ def vjp(params, X):
 def model_of(**given):
     given = {"forward": forward, "init": THETA, "columns": ("y",)} | given
     forms = {form: given.pop(form, None) for form in GRADIENT_FORMS}
-    return Model.bind(forms=forms, default=LINEAR, **given)
+    return Callables.bind(forms=forms, default=LINEAR, **given)
 
 
 @EVERY_FORM
@@ -667,7 +667,7 @@ def default_case(name, *, n_outputs=1, weighted=False, dtype=np.float64, n=12):
     columns = {"y": y} if name == "linear" else {}
     loss = {"linear": "squared_error", "Gaussian": "negative_log_likelihood", "autoencoder": None}[name]
     batch = Batch(rows, columns, weight).astype(dtype)
-    model = Model.bind(forward=None, forms={}, init=None, default=DEFAULTS[name], columns=columns)
+    model = Callables.bind(forward=None, forms={}, init=None, default=DEFAULTS[name], columns=columns)
     start = model.starting_params(batch.with_columns({"n_features": 3, "n_outputs": n_outputs}, (0, 0, 0, 0)))
     layout = Layout.of(start, dtype)
     theta = Parameters(layout, layout.flatten(start))
@@ -724,11 +724,11 @@ def test_default_models_keep_single_precision(name, weighted):
 
 def test_a_default_model_is_used_where_no_callable_is_given():
     """Starting values of the user's may replace its own."""
-    model = Model.bind(forward=None, forms=dict.fromkeys(GRADIENT_FORMS), init=None, default=LINEAR)
+    model = Callables.bind(forward=None, forms=dict.fromkeys(GRADIENT_FORMS), init=None, default=LINEAR)
     assert model.uses_defaults
     assert model.form == "vjp"
     start = {"coef": np.ones(2), "intercept": 1.0}
-    model = Model.bind(forward=None, forms={}, init=start, default=LINEAR)
+    model = Callables.bind(forward=None, forms={}, init=start, default=LINEAR)
     assert model.uses_defaults
     assert model.starting_params(starting_batch()) is start
 

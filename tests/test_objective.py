@@ -14,7 +14,7 @@ from sk_analytic.data.arrays import ArrayRows
 from sk_analytic.data.batch import Batch
 from sk_analytic.exceptions import ParameterStructureError
 from sk_analytic.losses import LogLoss, get_loss, get_loss_names
-from sk_analytic.model.callables import Model
+from sk_analytic.model.callables import Callables
 from sk_analytic.model.default_models import LINEAR
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective, evaluator, match_target, read_prediction
@@ -135,7 +135,7 @@ def problem(form="vjp", loss="squared_error", y_shape=(N,), outputs=(), weight=N
     columns = {} if y is None else {"y": y}
     start = network_start(outputs)
     layout = Layout.of(start, dtype)
-    model = Model(**callables(form, loss, options.get("reduction", "mean")), columns=columns, init=start)
+    model = Callables(**callables(form, loss, options.get("reduction", "mean")), columns=columns, init=start)
     theta = Parameters(layout, layout.flatten(start))
     return Objective(model, loss, layout, **options), theta, Batch(X, columns, weight).astype(dtype)
 
@@ -213,7 +213,7 @@ def test_a_callable_loss_is_the_value(form, reduction):
     def own_loss(params, X, y, sample_weight=None):
         return loss_and_derivative(loss, forward(params, X), y, sample_weight, reduction)[0]
 
-    model = Model(**callables(form, loss, reduction), loss=own_loss, columns=("y",))
+    model = Callables(**callables(form, loss, reduction), loss=own_loss, columns=("y",))
     named, theta, batch = problem(form, weight=WEIGHT, needs_value=True)
     objective = Objective(model, None, theta.layout, reduction=reduction, needs_value=True)
     assert objective.has_value
@@ -288,7 +288,9 @@ def test_weights_reach_the_pullback_through_the_derivative():
     y = X[:, 0]
     for shape in ((3,), (3, 1)):
         theta = Parameters(Layout.of({"W": np.ones(shape)}), np.ones(3))
-        objective = Objective(Model(forward=None, forms={"vjp": recording}), get_loss("squared_error"), theta.layout)
+        objective = Objective(
+            Callables(forward=None, forms={"vjp": recording}), get_loss("squared_error"), theta.layout
+        )
         objective.contribution(theta, Batch(X, {"y": y}, WEIGHT))
         assert_allclose(came[-1].ravel(), WEIGHT * (X.sum(axis=1) - y) / N)
         assert came[-1].shape == (N, *shape[1:])
@@ -305,7 +307,7 @@ def test_a_callable_sees_read_only_views():
         return {"W": result}
 
     theta = Parameters(Layout.of({"W": np.ones(3)}), np.ones(3))
-    model = Model(forward=forward, forms={"gradient": gradient}, columns=("y",))
+    model = Callables(forward=forward, forms={"gradient": gradient}, columns=("y",))
     objective = Objective(model, None, theta.layout, reduction="sum", fixed=["W"], alpha=1.0)
     objective.finish(theta, objective.contribution(theta, Batch(X, {"y": X[:, 0]})))
     assert not seen[0].flags.writeable
@@ -355,7 +357,7 @@ def test_bound_gives_missing_and_sparse_blocks():
     objective, theta, batch = problem("gradient")
     function = objective.model.gradient.function
     forms = {"gradient": lambda params, X, y: with_a_gap(function(params, X, y))}
-    model = Model(forward=forward, forms=forms, columns=("y",))
+    model = Callables(forward=forward, forms=forms, columns=("y",))
     objective = Objective(model, objective.loss, objective.layout)
     expected, ours = kept(objective.contribution(theta, batch)), kept(objective.bound(theta)(batch))
     assert ours.missing == expected.missing == (theta.layout.names.index("b"),)
@@ -475,7 +477,7 @@ def test_a_batch_that_teaches_nothing_does_not_reach_a_callable(form, case):
         raise AssertionError("called")
 
     objective, theta, batch = problem(form, needs_value=True)
-    model = Model(forward=never, forms={form: never}, columns=("y",))
+    model = Callables(forward=never, forms={form: never}, columns=("y",))
     objective = Objective(model, objective.loss, theta.layout, needs_value=True)
     empty = part(batch, slice(0)) if case == "no rows" else part(batch, slice(5), np.zeros(N))
     assert objective.contribution(theta, empty) == Contribution(0.0, None, empty.n)
@@ -532,7 +534,7 @@ def test_the_penalty_is_half_alpha_times_the_sum_of_squares(form, alpha, strengt
 def test_a_number_leaves_out_what_is_not_penalised_and_a_dict_names_it():
     """The intercept of a default model has no penalty, unless it is asked for by name."""
     start = {"coef": np.ones(2), "intercept": 3.0}
-    model, layout = Model(forward=None, forms={"vjp": LINEAR["vjp"]}), Layout.of(start)
+    model, layout = Callables(forward=None, forms={"vjp": LINEAR["vjp"]}), Layout.of(start)
     theta = Parameters(layout, layout.flatten(start))
     for alpha, penalty in ((2.0, 2.0), ({"intercept": 2.0}, 9.0)):
         objective = Objective(model, get_loss("squared_error"), layout, alpha=alpha, unpenalized=("intercept",))
@@ -610,7 +612,7 @@ def test_a_leaf_none_is_a_block_without_a_gradient(form, name):
         return without(returned, name)
 
     fixed, theta, batch = problem(form, fixed=[name], alpha=0.5, needs_value=True)
-    model = Model(forward=forward, forms={form: lacking}, columns=("y",))
+    model = Callables(forward=forward, forms={form: lacking}, columns=("y",))
     objective = Objective(model, loss, theta.layout, alpha=0.5, needs_value=True)
     contribution, expected = objective.contribution(theta, batch), fixed.contribution(theta, batch)
     assert contribution.missing == expected.missing == (theta.layout.names.index(name),)
@@ -655,7 +657,7 @@ def test_a_numerical_block_may_be_left_out_of_the_gradient(form, left_out):
         "vjp": lambda params, X: (full(params, X)[0], lambda d: cut(full(params, X)[1](d))),
         "jacobian": lambda params, X: cut(full(params, X)),
     }
-    model = Model(forward=forward, forms={form: given[form]}, columns=("y",))
+    model = Callables(forward=forward, forms={form: given[form]}, columns=("y",))
     contribution = Objective(model, whole.loss, theta.layout, numerical=["b"]).contribution(theta, batch)
     assert contribution.missing == ()
     assert_array_equal(contribution.gradient, whole.contribution(theta, batch).gradient)
@@ -690,7 +692,7 @@ def test_an_objective_pickles_without_its_scratch(form):
 def test_a_pickled_objective_is_small():
     """However large θ is: neither scratch nor views are in it."""
     layout = Layout.of({"W": np.zeros((1000, 1000))})
-    objective = Objective(Model(forward=None, forms={"vjp": vjp}), get_loss("squared_error"), layout)
+    objective = Objective(Callables(forward=None, forms={"vjp": vjp}), get_loss("squared_error"), layout)
     assert len(pickle.dumps(objective)) < 5000
     pickle.loads(pickle.dumps(objective))
 
@@ -727,7 +729,7 @@ PREDICTIONS = [
 def test_a_prediction_that_does_not_fit_is_refused(form, prediction, message):
     """Another length, axis or dtype than y's: never broadcast; the message has both shapes."""
     given = {"vjp": lambda params, X: (prediction, lambda d: d), "jacobian": jacobian, "gradient": jacobian}
-    model = Model(forward=lambda params, X: prediction, forms={form: given[form]}, columns=("y",))
+    model = Callables(forward=lambda params, X: prediction, forms={form: given[form]}, columns=("y",))
     _, theta, batch = problem()
     objective = Objective(model, get_loss("squared_error"), theta.layout, needs_value=True)
     with pytest.raises(ParameterStructureError, match=message):
@@ -826,7 +828,7 @@ RETURNS = [
 @pytest.mark.parametrize(("form", "returned", "error", "message"), RETURNS)
 def test_what_a_callable_should_not_return_is_refused(form, returned, error, message):
     """The message names the callable, what came and what was expected."""
-    model = Model(forward=lambda params, X: X @ params["W"], forms={form: lambda params, X: returned})
+    model = Callables(forward=lambda params, X: X @ params["W"], forms={form: lambda params, X: returned})
     theta = Parameters(Layout.of(W), np.ones(3))
     objective = Objective(model, get_loss("squared_error"), theta.layout)
     with pytest.raises(error, match=message):
@@ -836,7 +838,7 @@ def test_what_a_callable_should_not_return_is_refused(form, returned, error, mes
 @pytest.mark.parametrize("value", [2, 2.0, np.float32(2), np.float64(2), np.array(2.0), np.int64(2)], ids=repr)
 def test_a_loss_may_be_any_real_number(value):
     """Python's and NumPy's, and an array without axes; it becomes a float."""
-    model = Model(forward=forward, forms={"loss_and_gradient": lambda params, X: (value, W)})
+    model = Callables(forward=forward, forms={"loss_and_gradient": lambda params, X: (value, W)})
     theta = Parameters(Layout.of(W), np.ones(3))
     loss = Objective(model, None, theta.layout).contribution(theta, Batch(X, {})).loss
     assert type(loss) is float
@@ -846,7 +848,7 @@ def test_a_loss_may_be_any_real_number(value):
 @pytest.mark.parametrize("value", [[1.0, 2.0], None, "x"], ids=repr)
 def test_a_callable_loss_that_is_no_number_is_refused(value):
     """The message says which reduction is meant."""
-    model = Model(forward=forward, forms={"gradient": lambda params, X: W}, loss=lambda params, X: value)
+    model = Callables(forward=forward, forms={"gradient": lambda params, X: W}, loss=lambda params, X: value)
     theta = Parameters(Layout.of(W), np.ones(3))
     objective = Objective(model, None, theta.layout, reduction="sum")
     with pytest.raises(ParameterStructureError, match="^loss must be one real number, the sum over the batch; got"):
@@ -860,7 +862,7 @@ def test_an_exception_in_a_pullback_goes_on_with_a_note():
     def pullback(d):
         raise error
 
-    model = Model(forward=None, forms={"vjp": lambda params, X: (X @ params["W"], pullback)})
+    model = Callables(forward=None, forms={"vjp": lambda params, X: (X @ params["W"], pullback)})
     theta = Parameters(Layout.of(W), np.ones(3))
     with pytest.raises(ZeroDivisionError, match="boom") as caught:
         Objective(model, get_loss("squared_error"), theta.layout).contribution(theta, Batch(X, {"y": np.ones(N)}))
@@ -874,7 +876,7 @@ def test_an_exception_in_a_pullback_goes_on_with_a_note():
 def test_a_pullback_may_return_a_tuple_of_one():
     """As the pullback of `jax.vjp` does."""
     objective, theta, batch = problem()
-    wrapped = Model(
+    wrapped = Callables(
         forward=None, forms={"vjp": lambda params, X: (forward(params, X), lambda d: (pull(params, X, d),))}
     )
     ours = Objective(wrapped, objective.loss, theta.layout).contribution(theta, batch)
@@ -891,7 +893,7 @@ def test_the_jacobian_of_a_column_may_leave_out_its_axis():
             "hidden": [leaf[:, 0] for leaf in full["hidden"]]
         }
 
-    model = Model(forward=forward, forms={"jacobian": narrow})
+    model = Callables(forward=forward, forms={"jacobian": narrow})
     ours = Objective(model, objective.loss, theta.layout).contribution(theta, batch)
     assert_array_equal(ours.gradient, objective.contribution(theta, batch).gradient)
 
@@ -900,7 +902,7 @@ def test_a_jacobian_may_have_an_empty_block():
     """A block without numbers has a Jacobian without numbers."""
     start = {"W": np.ones(3), "nothing": np.empty((0, 2))}
     layout = Layout.of(start)
-    model = Model(
+    model = Callables(
         forward=lambda params, X: X @ params["W"],
         forms={"jacobian": lambda params, X: {"W": X, "nothing": np.empty((len(X), 0, 2))}},
     )
@@ -938,7 +940,7 @@ def test_every_structure_serves_every_form(start, form):
         "vjp": lambda params, X: (linear(params, X), lambda d: adjoint(params, X, d)),
         "jacobian": lambda params, X: layout.unflatten([X, np.ones(len(X))]),
     }
-    model = Model(forward=linear, forms={form: forms[form]}, columns=("y",))
+    model = Callables(forward=linear, forms={form: forms[form]}, columns=("y",))
     theta = Parameters(layout, layout.flatten(start))
     contribution = Objective(model, get_loss("squared_error"), layout, needs_value=True).contribution(
         theta, Batch(X, {"y": y})

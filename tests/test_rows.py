@@ -12,7 +12,7 @@ from sk_analytic.data import arrays as rows_module
 from sk_analytic.data.arrays import ArrayRows
 from sk_analytic.data.batch import CALLABLE, CHECK, INIT, MONITOR, SHUFFLE, Batch, generator
 from sk_analytic.data.rows import BatchedRows
-from sk_analytic.model.callables import Model
+from sk_analytic.model.callables import Callables
 from sk_analytic.objective import Objective
 from sk_analytic.optimizers import Adam
 from sk_analytic.parameters import Layout, Parameters
@@ -474,7 +474,7 @@ def trained(rows, n_epochs):
     start = {"W": np.zeros((2, 1)), "b": np.zeros(1)}
     layout = Layout.of(start)
     theta = Parameters(layout, layout.flatten(start))
-    model = Model(forward=lambda params, X: X @ params["W"], forms={"gradient": linear_gradient}, columns=("y",))
+    model = Callables(forward=lambda params, X: X @ params["W"], forms={"gradient": linear_gradient}, columns=("y",))
     optimizer, history = Adam(0.05), History()
     state = optimizer.init(theta.vector, blocks=layout)
     train(Objective(model, None, layout), theta, optimizer, state, rows, Monitor(history, tol=0.0), max_iter=n_epochs)

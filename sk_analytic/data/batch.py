@@ -19,7 +19,7 @@ from ..typing import Array
 from .weights import AS_GIVEN, Weights
 
 # Purposes of random numbers, the first entry of a position.
-INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT = range(7)
+INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT, SAMPLE = range(8)
 
 
 def generator(seed: int, *position: Any) -> np.random.Generator:

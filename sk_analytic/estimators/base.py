@@ -12,7 +12,7 @@ import functools
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from .. import callers
@@ -30,13 +30,14 @@ from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.weights import Weights
 from ..display import block, labelled
-from ..exceptions import DivergenceError, noted
+from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin
 from ..importable import require_importable
 from ..losses import Loss, get_loss
-from ..model.gradient_forms import GRADIENT_FORMS
+from ..model.callables import is_function, runs_default
 from ..model.metadata import read_metadata
+from ..model.roles import PARAMETERS, functions_of
 from ..objective import read_prediction
 from ..optimizers import get_optimizer
 from ..optimizers.base import Optimizer
@@ -107,6 +108,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         gradient: Gradient | None = None,
         init: Params | Callable[..., Params] | None = None,
         *,
+        model: Any = None,
         loss_and_gradient: LossAndGradient | None = None,
         vjp: Vjp | None = None,
         jacobian: Jacobian | None = None,
@@ -135,6 +137,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.forward = forward
         self.gradient = gradient
         self.init = init
+        self.model = model
         self.loss_and_gradient = loss_and_gradient
         self.vjp = vjp
         self.jacobian = jacobian
@@ -476,7 +479,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         incremental: bool,
     ) -> Training:
         """Bind the callables to the first samples, and lay out θ."""
-        model = problem.bind(self, first.columns)
+        model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter
         targets = data.targets if before is None else before.training.targets
@@ -673,28 +676,30 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _look_at_targets(self) -> Callable[[Mapping[str, Array]], object]:
         """Return a function that raises if targets, all or those of a chunk, do not go with the loss."""
-        if self.loss is None or self._loss_is_callable():
+        given = self._trained_loss
+        if given is None or is_function(given):
             return lambda columns: None
-        loss: Any = get_loss(self.loss)
+        loss: Any = get_loss(given)
         loss.check()
         return partial(self._check_loss, loss)
 
     def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
         """Raise if a loss by name does not fit the task."""
-        require_loss_fits(loss, self.loss, columns, type(self).__name__)
+        require_loss_fits(loss, self._trained_loss, columns, type(self).__name__)
 
     def _takes_sparse(self) -> bool:
         """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
-        has_own = self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
-        return has_own or self._default_takes_sparse
+        return self._default_takes_sparse or not runs_default(functions_of(self))
 
     @classmethod
     @functools.cache
     def _default_loss(cls) -> Any:
         return inspect.signature(cls.__init__).parameters["loss"].default
 
-    def _loss_is_callable(self) -> bool:
-        return callable(self.loss) and not isinstance(self.loss, type)
+    @property
+    def _trained_loss(self) -> Any:
+        """The loss that is trained: that of the model object if it has one, else the parameter."""
+        return functions_of(self)["loss"]
 
     # Predictions.
 
@@ -703,17 +708,37 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         check_is_fitted(self)
         training = self._training
         X = read_X(self, X, reset=False)
-        model = training.objective.model
-        given = self.model_params if isinstance(self.model_params, dict) else ()
-        columns = read_metadata(metadata, model.predictor.nameable, X.shape[0], model_params=given)
-        shown = {name: read_only(column) for name, column in columns.items()}
-        batch = Batch(read_only(X), shown, position=(training.seed, CALLABLE, 0, 0))
-        bound = model.bound_to(columns)
+        batch = self._with_metadata(X, metadata, training.objective.model.predictor.nameable)
+        bound = training.objective.model.bound_to(batch.columns)
         returned = bound.predictions(self._read_params().structure, batch)
         bound.forget()
         prediction = training.targets.check_prediction(read_prediction(returned, batch.n))
         converted: Array = prediction.astype(X.dtype)  # a copy: it may be a view of X or of a parameter
         return converted
+
+    def _rows_of(self, role: str, batch: Batch) -> Array:
+        """Return the rows of features that a function of the model, which `fit` has bound, makes of a batch."""
+        receiver = getattr(self._training.objective.model, role)
+        name = PARAMETERS.get(role, role)
+        if receiver is None:
+            raise NotFittedError(f"{name} was given after fit: fit this {type(self).__name__} again to use it.")
+        bound = receiver.bound_to({k: column for k, column in batch.columns.items() if k in receiver.nameable})
+        rows = np.asarray(bound(self._read_params().structure, batch))
+        bound.forget()
+        expected = (batch.n, self.n_features_in_)
+        if rows.shape != expected or rows.dtype.kind not in "fiub":
+            raise ParameterStructureError(
+                f"{role} returned {rows.dtype} of shape {rows.shape}; expected real numbers of shape {expected}: a row "
+                f"for each, and the {expected[1]} features of fit."
+            )
+        return rows.astype(self._training.theta.vector.dtype)  # a copy: it may be a view of a parameter
+
+    def _with_metadata(self, X: Any, metadata: Mapping[str, Any], names: Collection[str]) -> Batch:
+        """Return validated samples with their metadata, read-only, for a function that takes metadata of some names."""
+        given = self.model_params if isinstance(self.model_params, dict) else ()
+        columns = read_metadata(metadata, names, X.shape[0], model_params=given)
+        shown = {name: read_only(column) for name, column in columns.items()}
+        return Batch(read_only(X), shown, position=(self._training.seed, CALLABLE, 0, 0))
 
     def _read_params(self) -> Parameters:
         """``params_``, which the user may have set by hand, in the layout of the fit."""
@@ -742,7 +767,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return hasattr(self, "params_")
 
     def _sk_visual_block_(self) -> Any:
-        return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
+        model = {} if self.model is None else {"model": self.model}
+        return block("parallel", labelled({**model, "optimizer": get_optimizer(self.optimizer)}))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -797,13 +823,17 @@ def fitting(estimator: AnalyticEstimator) -> Iterator[None]:
         del fit
 
 
-_SOMETIMES_PUBLISHED = ("gradient_report_", "optimizer_result_", "feature_names_in_")
+_SOMETIMES_PUBLISHED = ("model_", "gradient_report_", "optimizer_result_", "feature_names_in_")
 
 
 def _published(training: Training, params: Any) -> dict[str, Any]:
     """The attributes of an estimator that is fitted as far as a training has come."""
     history = training.history
-    known = {"gradient_report_": training.report, "optimizer_result_": training.result}
+    known = {
+        "model_": training.objective.model.of,
+        "gradient_report_": training.report,
+        "optimizer_result_": training.result,
+    }
     return {
         "_training": training,
         "params_": params,

@@ -273,8 +273,9 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
         if loss.link != "logit":
             raise ValueError(
-                f"loss={self.loss!r} is no loss of class scores: predictions would be decided at 0 and probabilities "
-                "made of them. Use 'log_loss', a Loss of your own with link = \"logit\", or AnalyticRegressor."
+                f"loss={self._trained_loss!r} is no loss of class scores: predictions would be decided at 0 and "
+                "probabilities made of them. Use 'log_loss', a Loss of your own with link = \"logit\", or "
+                "AnalyticRegressor."
             )
         super()._check_loss(loss, columns)
 

@@ -1,23 +1,31 @@
 """Density estimation: no targets, the prediction is a log-density."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
 
+from ..data.batch import SAMPLE, Batch
+from ..losses import Loss
 from ..model.default_models import GAUSSIAN
-from ..typing import Array, MatrixLike
+from ..typing import Array, LossFunction, MatrixLike, RandomState
+from ..validation import Interval, check_range
 from .base import AnalyticEstimator
+from .problem import draw_seed
 from .samples import score_weight
-from .settings import shares_parameters
+from .settings import shares_parameters, where_given
 from .targets import DensityTargets, Targets
 
 
 @shares_parameters(
-    loss="negative_log_likelihood",
     forward="the log-density of each row, (n,), in nats",
     default="a diagonal Gaussian (``mean``, ``log_scale``)",
     score="mean log-density",
+    parameters="""
+    sampler : callable, default=None
+        ``sampler(params, n_samples, rng) -> X`` draws rows, for `sample`; of a model object, its method ``sample``.""",
 )
 class AnalyticDensity(AnalyticEstimator):
     """Density estimation by a model whose gradient was derived by hand.
@@ -41,9 +49,26 @@ class AnalyticDensity(AnalyticEstimator):
     >>> model = AnalyticDensity(forward, gradient, init={"log_rate": 1.0}, optimizer="lbfgs")
     >>> round(model.fit(X).params_["log_rate"], 4) + 0.0
     0.0
+
+    What it has learned can be drawn from, if it is told how:
+
+    >>> def sampler(params, n_samples, rng):
+    ...     return rng.exponential(np.exp(-params["log_rate"]), size=(n_samples, 1))
+    >>> model.set_params(sampler=sampler).fit(X).sample(1000, random_state=0).mean().round(1)
+    np.float64(1.0)
     """
 
     _default_model = GAUSSIAN
+
+    def __init__(
+        self,
+        *args: Any,
+        loss: str | Loss | LossFunction | None = "negative_log_likelihood",
+        sampler: Callable[..., ArrayLike] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*args, loss=loss, **settings)
+        self.sampler = sampler
 
     def _new_targets(self) -> Targets:
         return DensityTargets()
@@ -64,6 +89,37 @@ class AnalyticDensity(AnalyticEstimator):
             Of X's dtype if that is floating. `score` is its mean.
         """
         return self._predictions(X, metadata)
+
+    @where_given("sample")
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Array:
+        """Draw rows from the density.
+
+        It is there where the model can do it: the default Gaussian, a model object with a method ``sample``, or
+        callables with a `sampler`.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the ``rng`` that the sampler receives; the same seed gives the same rows.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Of the dtype of the parameters.
+
+        Raises
+        ------
+        ParameterStructureError
+            If what the sampler returns has another shape.
+        """
+        check_is_fitted(self)
+        check_range(type(self).__name__, "n_samples", n_samples, Interval(1, np.inf, integral=True))
+        position = (draw_seed(random_state), SAMPLE, 0, 0)
+        asked: dict[str, Any] = {"n_samples": int(n_samples)}
+        batch = Batch(np.empty((n_samples, 0)), asked, position=position)
+        return self._rows_of("sample", batch)
 
     def score(
         self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any

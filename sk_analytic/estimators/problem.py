@@ -19,8 +19,9 @@ from ..exceptions import ParameterStructureError, noted
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
-from ..model.callables import Model
+from ..model.callables import Callables, is_function
 from ..model.gradient_forms import GRADIENT_FORMS
+from ..model.roles import functions_of, require_complete, to_train
 from ..objective import Objective
 from ..optimizers.phases import phases_of
 from ..optimizers.scipy_methods import FullBatch
@@ -49,21 +50,30 @@ def _drawn(random_state: RandomState) -> int:
 _seed_of = functools.lru_cache(_drawn)  # a number always gives the same seed; making its generator takes 0.1 ms
 
 
-def bind(settings: Any, columns: Iterable[str]) -> Model:
-    """Bind the callables of an estimator to the columns at hand."""
-    return Model.bind(
-        forward=settings.forward,
-        forms={form: getattr(settings, form) for form in GRADIENT_FORMS},
-        init=settings.init,
+def bind(settings: Any, columns: Iterable[str], before: Callables | None) -> Callables:
+    """Bind the callables of an estimator to the columns at hand; a training that goes on keeps its model object."""
+    model = to_train(settings.model, None if before is None else before.of)
+    functions = functions_of(settings, model)
+    by_differences = not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0
+    if model is not None:
+        require_complete(settings, functions, by_differences)
+    loss = functions["loss"]
+    return Callables.bind(
+        forward=functions["forward"],
+        forms={form: functions[form] for form in GRADIENT_FORMS},
+        init=functions["init"],
         default=settings._default_model,
-        loss=settings.loss if settings._loss_is_callable() else None,
+        loss=loss if is_function(loss) else None,
         columns=columns,
         model_params=settings.model_params,
-        by_differences=not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0,
+        by_differences=by_differences,
+        sample=functions["sample"],
+        inverse=functions["inverse"],
+        of=model,
     )
 
 
-def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:
+def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective:
     """Return what an estimator minimises."""
     return Objective(
         model,
@@ -78,17 +88,18 @@ def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:
     )
 
 
-def _named_loss(settings: Any, model: Model) -> Loss | None:
+def _named_loss(settings: Any, model: Callables) -> Loss | None:
     """The loss by name, or None."""
-    if settings.loss is None or settings._loss_is_callable():
+    given = settings._trained_loss
+    if given is None or is_function(given):
         if model.gradient_form.composes_loss:
             composed = "the default model" if model.uses_defaults else model.form
             raise ValueError(
-                f"loss={settings.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
+                f"loss={given!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
                 "name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
             )
         return None
-    loss: Loss = own(get_loss, settings.loss)
+    loss: Loss = own(get_loss, given)
     loss.check()
     return loss
 
@@ -103,7 +114,7 @@ def criterion(settings: Any, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     return {"scoring": settings.scoring, **held_out}
 
 
-def require_weights_accepted(model: Model, weight: Array | None) -> None:
+def require_weights_accepted(model: Callables, weight: Array | None) -> None:
     """Raise if samples are weighted, but a callable that returns means does not know of weights."""
     if weight is None:
         return
@@ -138,7 +149,7 @@ def require_suitable(objective: Objective, phases: Iterable[Any], rows: Iterable
             )
 
 
-def starting_theta(model: Model, first: Batch, seed: int, n_outputs: int) -> Parameters:
+def starting_theta(model: Callables, first: Batch, seed: int, n_outputs: int) -> Parameters:
     """Return what `init` says, in the dtype of X."""
     dtype = first.X.dtype
     sizes = {"n_features": first.X.shape[1], "n_outputs": n_outputs}
@@ -242,10 +253,11 @@ def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
 
 def _preface(settings: Any, objective: Objective) -> str:
     """What to say before the report on a wrong gradient: it may belong to another loss than the default."""
-    if objective.model.gradient_form.gives_value or objective.loss is None or settings.loss != settings._default_loss():
+    loss = settings._trained_loss
+    if objective.model.gradient_form.gives_value or objective.loss is None or loss != settings._default_loss():
         return ""
     return (
-        f"The gradient was compared with loss={settings.loss!r}, which is the default. If it belongs to another "
+        f"The gradient was compared with loss={loss!r}, which is the default. If it belongs to another "
         "loss, name that, pass your own, loss=function(params, X, ...), or pass None for no comparison. "
     )
 

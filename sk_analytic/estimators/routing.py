@@ -4,17 +4,20 @@ scikit-learn reads the metadata that an estimator may request off the signatures
 callables say what else there is, so that it is an instance's.
 """
 
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
 from ..model.argument_names import OF_VALIDATION
-from ..model.callables import metadata_names
+from ..model.callables import is_function, metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
+from ..model.roles import functions_of
 
 _PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "transform")
-_ROUTED = ("fit", "partial_fit", *_PREDICTING)
+_ROUTED = ("fit", "partial_fit", *_PREDICTING, "inverse_transform")
+_TRAINING = ("forward", "init", "loss", "inverse", *GRADIENT_FORMS)
 
 
 class _RequestOfInstance:
@@ -44,12 +47,15 @@ def request_by_instance(cls: Any) -> None:
 
 def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set[str]:
     """Names of the metadata that a method takes, beside the arguments in its signature; see `metadata_names`."""
-    predictor = "vjp" if getattr(estimator, "forward", None) is None else "forward"
-    roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
-    functions = {role: getattr(estimator, role, None) for role in roles}
-    if isinstance(functions.get("loss"), type):
-        del functions["loss"]  # no function of the user's, but a `Loss` that is not made yet
-    names = metadata_names(functions, getattr(estimator, "model_params", None), lenient)
+    functions: dict[str, Any] = {}
+    with suppress(TypeError) if lenient else nullcontext():
+        functions = functions_of(estimator)
+    predictor = "vjp" if functions.get("forward") is None else "forward"
+    roles = {"inverse_transform": ("inverse",)}.get(method, (predictor,) if method in _PREDICTING else _TRAINING)
+    named = {role: functions.get(role) for role in roles}
+    if not is_function(named.get("loss")):
+        named.pop("loss", None)  # a name or a `Loss`, no function of the user's
+    names = metadata_names(named, getattr(estimator, "model_params", None), lenient)
     return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 
 

@@ -14,6 +14,8 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
 from ..hyperparameters import unknown_parameter
+from ..model.callables import runs_default
+from ..model.roles import PARAMETERS, functions_of
 from ..optimizers import get_optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
@@ -68,6 +70,23 @@ def trains_by_batches(estimator: Any) -> bool:
 in_batches: Callable[[F], F] = available_if(trains_by_batches)
 """Decorates `partial_fit`: it is there where the optimizer goes from batch to batch."""
 
+
+def where_given(role: str) -> Callable[[F], F]:
+    """Return a decorator: a method is there where an estimator, or its default model, has a function of a role."""
+
+    def is_given(estimator: Any) -> bool:
+        functions = functions_of(estimator)
+        if functions[role] is None and not (runs_default(functions) and role in estimator._default_model):
+            raise AttributeError(
+                f"This {type(estimator).__name__} has no function for that: give {PARAMETERS.get(role, role)}, or a "
+                f"model object with the method {role}."
+            )
+        return True
+
+    decorator: Callable[[F], F] = available_if(is_given)
+    return decorator
+
+
 SHARED_DOC = """
     Parameters
     ----------
@@ -82,6 +101,10 @@ SHARED_DOC = """
     init : callable or structure, default=None
         The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
         those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
+    model : object, default=None
+        In place of callables, an object whose methods they are: `init`, `forward`, one of the four gradient forms,
+        `loss`, ``sample``, ``inverse``, as far as it has them; see :class:`Model`. They receive what they name after
+        ``self``. Of a scikit-learn object, `fit` trains a copy, and ``model__n_hidden`` is a parameter here.
     loss_and_gradient : callable, default=None
         ``loss_and_gradient(params, X, y) -> (loss, grads)``: likewise, sharing the work with the value.
     vjp : callable, default=None
@@ -187,6 +210,8 @@ SHARED_DOC = """
         Its state, read-only; ``copy.deepcopy`` of it can be trained further. None for a full-batch optimizer.
     optimizer_result_ : scipy.optimize.OptimizeResult
         What a full-batch optimizer returned.
+    model_ : object
+        The model object that was trained, where one was given.
     gradient_report_ : GradientReport
         What the gradient check found.
     n_features_in_ : int

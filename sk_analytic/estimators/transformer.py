@@ -1,21 +1,29 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
+from collections.abc import Callable
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
+from ..losses import Loss
 from ..model.default_models import AUTOENCODER
-from ..typing import Array, MatrixLike
+from ..typing import Array, LossFunction, MatrixLike
 from .base import AnalyticEstimator
-from .settings import shares_parameters
+from .samples import FLOATS
+from .settings import shares_parameters, where_given
 from .targets import Targets, TransformerTargets
 
 
 @shares_parameters(
-    loss=None,
     forward="what `transform` returns, (n,) or (n, k)",
     default="a tied linear autoencoder (``components``, ``mean``)",
     score="minus the loss",
+    parameters="""
+    inverse : callable, default=None
+        ``inverse(params, Z) -> X`` maps what `forward` returns back to rows, for `inverse_transform`.""",
 )
 class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
     """Representation learning by a model whose gradient was derived by hand.
@@ -37,6 +45,16 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
     """
 
     _default_model = AUTOENCODER
+
+    def __init__(
+        self,
+        *args: Any,
+        loss: str | Loss | LossFunction | None = None,
+        inverse: Callable[..., ArrayLike] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*args, loss=loss, **settings)
+        self.inverse = inverse
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -83,3 +101,37 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
             Of X's dtype if that is floating.
         """
         return self._predictions(X, metadata).reshape(-1, self._n_features_out)
+
+    @where_given("inverse")
+    def inverse_transform(self, X: ArrayLike, **metadata: Any) -> Array:
+        """Return the rows that have some codes, as far as the model knows.
+
+        It is there where the model can do it: the default autoencoder, a model object with a method ``inverse``, or
+        callables with an `inverse`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_out)
+            Codes, as `transform` returns them.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where the inverse names it.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Of the dtype of the parameters.
+
+        Raises
+        ------
+        ParameterStructureError
+            If what the inverse returns has another shape.
+        """
+        check_is_fitted(self)
+        codes: Array = check_array(X, dtype=FLOATS, input_name="X")
+        if codes.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {codes.shape[1]} columns, but transform returns {self._n_features_out}: pass what it returned."
+            )
+        inverse = self._training.objective.model.inverse
+        names = () if inverse is None else inverse.nameable
+        return self._rows_of("inverse", self._with_metadata(codes, metadata, names))

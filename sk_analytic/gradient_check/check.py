@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from ..data.arrays import ArrayRows
 from ..data.batch import CHECK, Batch, generator
 from ..hyperparameters import require_estimator
-from ..model.callables import Model, metadata_names
+from ..model.callables import Callables, metadata_names
 from ..model.metadata import read_metadata
 from ..objective import Objective
 from ..parameters import Layout, Parameters
@@ -144,7 +144,7 @@ def of_callables(
     weight = None if sample_weight is None else np.asarray(sample_weight, float)
     functions = {role: _with_rows(role, given[role]) for role in ("loss", "gradient")}
     columns |= read_metadata(metadata, metadata_names(functions, None), X.shape[0])
-    model = Model(
+    model = Callables(
         forward=None, forms={"gradient": functions["gradient"]}, loss=functions["loss"], columns=columns, init=params
     )
     layout = Layout.of(params, np.float64)

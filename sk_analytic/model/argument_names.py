@@ -15,18 +15,25 @@ RECEIVABLE: dict[str, tuple[str, ...]] = {
     IN_PLACE_OF_FORWARD: ("rng",),
     "loss": ("y", "sample_weight", "rng"),
     "init": ("n_features", "n_outputs", "rng", "X", "y", "sample_weight"),
+    "sample": ("n_samples", "rng"),
+    "inverse": (),
 }
 """What each callable may receive by name, beside metadata and model parameters."""
 
+ROLES = ("init", "forward", *GRADIENT_FORMS, "loss", "sample", "inverse")
+"""What the functions of an estimator are for: the names of its parameters, and of the methods of a model object."""
+
 RESERVED = frozenset({"params", *(name for names in RECEIVABLE.values() for name in names)})
 """The names that the estimator gives to callables itself."""
+
+_BY_POSITION: dict[str, tuple[str, ...]] = {"init": (), "sample": ("params",), "inverse": ("params", "Z")}
 
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
 
 def by_position(role: str) -> tuple[str, ...]:
     """Return what a callable receives by position."""
-    return () if role == "init" else ("params", "X")
+    return _BY_POSITION.get(role, ("params", "X"))
 
 
 def meaning_of(name: str) -> str:
@@ -48,7 +55,9 @@ def remedy(role: str, name: str) -> str:
     if meaning_of(name):
         return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
     methods, requests = "fit", f"set_fit_request({name}=True)"
-    if role in ("forward", IN_PLACE_OF_FORWARD):
+    if role == "inverse":
+        methods, requests = "fit and inverse_transform", f"{requests} and set_inverse_transform_request({name}=True)"
+    elif role in ("forward", IN_PLACE_OF_FORWARD):
         methods = "fit, predict and score"
         requests += f" and set_score_request({name}=True). Leave scoring out, since scorers call predict(X) alone"
     return (

@@ -1,7 +1,7 @@
 """The user's callables, bound once: who receives what.
 
 After ``(params, X)`` a callable receives by name what it names, nothing else. A `Receiver` is one
-callable with the names it asked for; a `Model` is all of them, with what is absent derived from what is
+callable with the names it asked for; `Callables` are all of them, with what is absent derived from what is
 there.
 """
 
@@ -133,8 +133,8 @@ class Receiver:
         self._fixed = {name: shown(value) for name, value in self._given.items()}
         self.watch = Watch(self._fixed)
         self.call: Callable[[Any, Batch], Any]
-        if self.role == "init":
-            self.call = self._call_init
+        if "X" not in by_position(self.role) and self.role != "inverse":
+            self.call = self._call_without_rows
         elif self._fixed or self.wanted not in ((), ("y",)):
             self.call = self._call_by_name
         else:
@@ -159,7 +159,7 @@ class Receiver:
         return Receiver(self.role, self.function, columns, self._given, self._given)
 
     def __call__(self, params: Any, batch: Batch) -> Any:
-        """Call it on a batch as ``function(params, X, ...)``; `init` has no arguments by position.
+        """Call it on a batch as ``function(params, X, ...)``, or with those of these that its role has by position.
 
         An exception of its own goes on unchanged, with a note saying who was called. `call`, an attribute, does the
         same in one frame less. If it writes to a dict or a list that it was handed, an error says so.
@@ -227,10 +227,11 @@ class Receiver:
         self.require_unchanged()
         return returned
 
-    def _call_init(self, params: Any, batch: Batch) -> Any:
+    def _call_without_rows(self, params: Any, batch: Batch) -> Any:
         received = self._received(batch)
+        positional = (params,) if by_position(self.role) else ()
         try:
-            returned = self.function(**received)
+            returned = self.function(*positional, **received)
         except Exception as error:
             self._explain(error, params, batch)
             raise
@@ -240,7 +241,7 @@ class Receiver:
     def _explain(self, error: Exception, params: Any, batch: Batch) -> None:
         """Say who was called, with which shapes, and what a sparse X is."""
         note(error, f"the callable given as {self.role}", self.function)
-        given = {} if self.role == "init" else {"params": params, "X": batch.X}
+        given = dict(zip(by_position(self.role), (params, batch.X), strict=False))
         given |= {name: value for name, value in self._received(batch).items() if name not in self._fixed}
         error.add_note(f"It was given {', '.join(f'{name} {shape_of(value)}' for name, value in given.items())}.")
         if self.takes_any_name and isinstance(error, TypeError):
@@ -267,7 +268,7 @@ class Receiver:
 
 
 @trusted
-class Model:
+class Callables:
     """The callables of one estimator.
 
     Parameters
@@ -286,6 +287,10 @@ class Model:
         Maker of the starting θ, or the starting θ itself.
     by_differences : bool, default=False
         Whether there may be no gradient, because differences of the loss take its place.
+    sample, inverse : callable, default=None
+        What the model can do beside predicting.
+    of : object, default=None
+        The model object whose methods they are.
 
     Attributes
     ----------
@@ -309,11 +314,16 @@ class Model:
         model_params: dict[str, Any] | None = None,
         init: Any = None,
         by_differences: bool = False,
+        sample: Callable[..., Any] | None = None,
+        inverse: Callable[..., Any] | None = None,
+        of: Any = None,
     ) -> None:
+        self.of = of
         model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms, by_differences)
         given = forms.get(self.form)
-        names = _names_of({"forward": forward, self.form: given, "loss": loss, "init": init}, lenient=True)
+        functions = {"forward": forward, self.form: given, "loss": loss, "init": init, "sample": sample}
+        names = _names_of({**functions, "inverse": inverse}, lenient=True)
         unnamed = [name for name in model_params if name not in names]
 
         def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
@@ -327,7 +337,10 @@ class Model:
             self.predictor = bound(IN_PLACE_OF_FORWARD, given, metadata)
         self.loss = bound("loss", loss)
         self.init: Any = bound("init", init) if callable(init) else init
-        receivers = [r for r in (self.gradient, self.forward, self.loss, self.init) if isinstance(r, Receiver)]
+        self.sample = bound("sample", sample, ())
+        self.inverse = bound("inverse", inverse, metadata)
+        bound_here = (self.gradient, self.forward, self.loss, self.init, self.sample, self.inverse)
+        receivers = [r for r in bound_here if isinstance(r, Receiver)]
         if unnamed and not any(r.takes_any_name for r in receivers):
             raise ReceivedArgumentError(
                 f"model_params has {unnamed[0]!r}, which no callable accepts.{nearest(unnamed[0], names)} "
@@ -358,24 +371,27 @@ class Model:
         loss: LossFunction | None = None,
         by_differences: bool = False,
         **rest: Any,
-    ) -> Model:
+    ) -> Callables:
         """Bind an estimator's callables; where none are given, those of its default model.
 
         Parameters
         ----------
-        forward, forms, init, loss, by_differences : as in `Model`
+        forward, forms, init, loss, by_differences : as in `Callables`
         default : dict
-            ``init``, ``forward`` and one gradient form.
+            ``init``, ``forward``, one gradient form, and what the default model can do beside.
         **rest : dict
-            The other arguments of `Model`.
+            The other arguments of `Callables`.
 
         Returns
         -------
-        model : Model
+        model : Callables
             ``model.uses_defaults`` tells whether the callables are the default ones.
         """
         rest |= {"loss": loss, "by_differences": by_differences}
-        if forward is None and all(form is None for form in forms.values()):
+        if runs_default({"forward": forward, **forms}):
+            rest |= {
+                role: default[role] for role in ("sample", "inverse") if role in default and rest.get(role) is None
+            }
             of_its_loss = loss is None or not by_differences  # else a loss of the user's is differenced
             chosen = {form: default.get(form) for form in GRADIENT_FORMS if of_its_loss}
             model = cls(
@@ -406,7 +422,7 @@ class Model:
         returned = self.predictor(params, batch)
         return returned if self.forward is not None else pair(returned, self.form, "(prediction, pullback)")[0]
 
-    def bound_to(self, columns: Mapping[str, Any]) -> Model:
+    def bound_to(self, columns: Mapping[str, Any]) -> Callables:
         """Return the model that predicts with other row-wise data at hand than those of `fit`."""
         predictor = self.predictor.bound_to(columns)
         if predictor is self.predictor:
@@ -419,6 +435,16 @@ class Model:
         """Return the starting θ; ``batch`` has what `init` can receive."""
         start: Params = self.init(None, batch) if isinstance(self.init, Receiver) else self.init
         return start
+
+
+def is_function(loss: Any) -> bool:
+    """Whether a loss is a function of the user's, rather than a name, an object or a class."""
+    return callable(loss) and not isinstance(loss, type)
+
+
+def runs_default(functions: Mapping[str, Any]) -> bool:
+    """Whether an estimator runs its default model: of its functions by role, none predicts and none is a gradient."""
+    return all(functions.get(role) is None for role in ("forward", *GRADIENT_FORMS))
 
 
 def _only_form(forms: Mapping[str, object], by_differences: bool) -> str:

@@ -77,6 +77,12 @@ def gaussian_vjp(params: Blocks, X: Array) -> tuple[Array, Pullback]:
     return _gaussian_log_density(z, variance), pullback
 
 
+def gaussian_sample(params: Blocks, n_samples: int, rng: np.random.Generator) -> Array:
+    """Draw rows of the Gaussian."""
+    scale = np.sqrt(np.exp(2 * params["log_scale"]) + params["smallest_scale"] ** 2)
+    return rng.normal(params["mean"], scale, size=(n_samples, len(scale)))
+
+
 def autoencoder_init(
     X: Array, n_features: int, rng: np.random.Generator, sample_weight: Array | None = None, n_components: int = 2
 ) -> dict[str, Any]:
@@ -95,6 +101,11 @@ def autoencoder_forward(params: Blocks, X: Array) -> Array:
     return (X - params["mean"]) @ params["components"]
 
 
+def autoencoder_inverse(params: Blocks, Z: Array) -> Array:
+    """Return the rows that have the codes ``Z``."""
+    return Z @ params["components"].T + params["mean"]
+
+
 def autoencoder_loss_and_gradient(params: Blocks, X: Array, sample_weight: Array | None = None) -> tuple[float, Grads]:
     """Return half the squared error of reconstruction, ``(X - mean) @ components @ components.T``."""
     centred = X - params["mean"]
@@ -108,11 +119,17 @@ def autoencoder_loss_and_gradient(params: Blocks, X: Array, sample_weight: Array
 
 
 LINEAR: dict[str, Callable[..., Any]] = {"init": linear_init, "forward": linear_forward, "vjp": linear_vjp}
-GAUSSIAN: dict[str, Callable[..., Any]] = {"init": gaussian_init, "forward": gaussian_forward, "vjp": gaussian_vjp}
+GAUSSIAN: dict[str, Callable[..., Any]] = {
+    "init": gaussian_init,
+    "forward": gaussian_forward,
+    "vjp": gaussian_vjp,
+    "sample": gaussian_sample,
+}
 AUTOENCODER: dict[str, Callable[..., Any]] = {
     "init": autoencoder_init,
     "forward": autoencoder_forward,
     "loss_and_gradient": autoencoder_loss_and_gradient,
+    "inverse": autoencoder_inverse,
 }
 for _model in (LINEAR, GAUSSIAN, AUTOENCODER):
     for _function in _model.values():

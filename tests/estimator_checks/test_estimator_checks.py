@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from models import USER_MODELS
+from models import MODEL_OBJECTS, USER_MODELS
 from sklearn import config_context
 from sklearn.datasets import make_blobs
 from sklearn.utils import estimator_checks
@@ -24,7 +24,11 @@ def estimators_of(cls, **settings):
     }
 
 
-ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in estimators_of(cls).items()}
+ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in estimators_of(cls).items()} | {
+    f"{cls.__name__}-model-{form}": cls(optimizer="adam", **settings)
+    for cls, forms in MODEL_OBJECTS.items()
+    for form, settings in forms.items()
+}
 PENALIZED_CLASSIFIERS = estimators_of(AnalyticClassifier, alpha=0.01)
 TRANSFORMERS = estimators_of(AnalyticTransformer)
 
