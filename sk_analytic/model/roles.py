@@ -91,7 +91,7 @@ def require_complete(settings: Any, functions: Mapping[str, Any], by_differences
     forms = [form for form in GRADIENT_FORMS if functions[form] is not None]
     if not forms and not by_differences:
         missing.append(f"one of {', '.join(GRADIENT_FORMS)}")
-    has = f"model={shown(model)} has the methods {', '.join(methods_of(model))}"
+    has = f"model={shown(model)} has {', '.join(methods_of(model))}"
     if missing:
         raise TypeError(f"{has}. {type(settings).__name__} also needs {'; '.join(missing)}.{_meant(model)}")
     if len(forms) > 1:
