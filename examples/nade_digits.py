@@ -11,8 +11,9 @@ as a product over its pixels, each given the pixels before it:
 A small network supplies every factor, and all of them share its weights. The model has a tractable
 density, a gradient that fits on half a page, and digits can be drawn from it: no automatic
 differentiation is needed, and none is used here. The parameters are a tuple ``(b, c, U, W)``, the
-gradient is a tuple of the same shapes, and :class:`~sk_analytic.AnalyticDensity` does the rest:
-minibatches, Adam, a check of the gradient before the first step, progress.
+gradient is a tuple of the same shapes, and the model is a class with a hyperparameter and four
+methods. :class:`~sk_analytic.AnalyticDensity` does the rest: minibatches, Adam, a check of the
+gradient before the first step, progress, samples.
 
 Run it with ``python nade_digits.py``; ``--help`` lists its options.
 
@@ -29,7 +30,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from sk_analytic import AnalyticDensity
+from sk_analytic import AnalyticDensity, Model
 from sk_analytic.optimizers import Adam
 
 # %%
@@ -73,12 +74,6 @@ def conditionals(params, X):
         activation += np.outer(X[:, d], W[d])
 
 
-def forward(params, X):
-    """Log-density of each row, in nats."""
-    scores = np.stack([score for _, score in conditionals(params, X)], axis=1)
-    return log_expit((2 * X - 1) * scores).sum(axis=1)
-
-
 # %%
 # Its gradient
 # ------------
@@ -97,47 +92,52 @@ def forward(params, X):
 #    \nabla c = a_0.
 #
 # Nothing but the sum over rows remains to be done, and the matrix products below do it.
+#
+# Digits are drawn by ancestral sampling: toss pixel 1, show it to the hidden layer, toss pixel 2, and
+# so on; all the images at once.
 
 
-def gradient(params, X):
-    """Gradient of the mean negative log-likelihood of a batch, one array for each parameter."""
-    b, c, U, W = params
-    hidden, scores = zip(*conditionals(params, X), strict=True)
-    delta = (expit(np.stack(scores)) - X.T) / len(X)
-    gU, gW = np.empty_like(U), np.empty_like(W)
-    later = np.zeros((len(X), len(c)))
-    for d in reversed(range(len(b))):
-        gU[d] = delta[d] @ hidden[d]
-        gW[d] = X[:, d] @ later
-        later += np.outer(delta[d], U[d]) * hidden[d] * (1 - hidden[d])
-    return delta.sum(axis=1), later.sum(axis=0), gU, gW
+class NADE(Model):
+    """The neural autoregressive distribution estimator of binary images.
 
-
-def init(n_features, rng, n_hidden):
-    """Start with unbiased pixels; the small random weights tell the hidden units apart."""
-    U, W = rng.normal(scale=0.01, size=(2, n_features, n_hidden))
-    return np.zeros(n_features), np.zeros(n_hidden), U, W
-
-
-# %%
-# Drawing from it
-# ---------------
-# Ancestral sampling: toss pixel 1, show it to the hidden layer, toss pixel 2, and so on; all the
-# images at once.
-
-
-def sample(params, n_samples, rng):
-    """Draw images from the model.
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, D)
-        Zeros and ones.
+    Parameters
+    ----------
+    n_hidden : int, default=50
+        Hidden units.
     """
-    X = np.zeros((n_samples, len(params[0])))
-    for d, (_, score) in enumerate(conditionals(params, X)):
-        X[:, d] = rng.random(n_samples) < expit(score)
-    return X
+
+    def __init__(self, n_hidden=50):
+        self.n_hidden = n_hidden
+
+    def init(self, n_features, rng):
+        """Start with unbiased pixels; the small random weights tell the hidden units apart."""
+        U, W = rng.normal(scale=0.01, size=(2, n_features, self.n_hidden))
+        return np.zeros(n_features), np.zeros(self.n_hidden), U, W
+
+    def forward(self, params, X):
+        """Log-density of each row, in nats."""
+        scores = np.stack([score for _, score in conditionals(params, X)], axis=1)
+        return log_expit((2 * X - 1) * scores).sum(axis=1)
+
+    def gradient(self, params, X):
+        """Gradient of the mean negative log-likelihood of a batch, one array for each parameter."""
+        b, c, U, W = params
+        hidden, scores = zip(*conditionals(params, X), strict=True)
+        delta = (expit(np.stack(scores)) - X.T) / len(X)
+        gU, gW = np.empty_like(U), np.empty_like(W)
+        later = np.zeros((len(X), len(c)))
+        for d in reversed(range(len(b))):
+            gU[d] = delta[d] @ hidden[d]
+            gW[d] = X[:, d] @ later
+            later += np.outer(delta[d], U[d]) * hidden[d] * (1 - hidden[d])
+        return delta.sum(axis=1), later.sum(axis=0), gU, gW
+
+    def sample(self, params, n_samples, rng):
+        """Draw images of zeros and ones."""
+        X = np.zeros((n_samples, len(params[0])))
+        for d, (_, score) in enumerate(conditionals(params, X)):
+            X[:, d] = rng.random(n_samples) < expit(score)
+        return X
 
 
 # %%
@@ -168,10 +168,7 @@ def load_images():
 def train(X, epochs=60, seed=0):
     """Fit the density. With as much patience as there are epochs, it runs them all."""
     density = AnalyticDensity(
-        forward=forward,
-        gradient=gradient,
-        init=init,
-        model_params={"n_hidden": 50},
+        model=NADE(n_hidden=50),
         optimizer=Adam(learning_rate=0.01),
         batch_size=100,
         max_iter=epochs,
@@ -227,8 +224,7 @@ def main(argv=None):
     print(f"  NADE                {-density.score(X_test):.2f}")
     print(f"  independent pixels  {-independent_pixels(X_train, X_test).mean():.2f}")
 
-    sampled = sample(density.params_, 100, np.random.default_rng(options.seed))
-    draw(X_test[:100], sampled, options.output)
+    draw(X_test[:100], density.sample(100, random_state=options.seed), options.output)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ saved by pickle, joblib, cloudpickle or `skops.io`. The last stores a function a
 that it is told to trust, which `trusted_types` lists.
 """
 
+import inspect
 import io
 import os
 import re
@@ -22,7 +23,6 @@ import numpy as np
 
 from .exceptions import ParameterStructureError
 from .importable import unreachable
-from .model.argument_names import ROLES
 from .parameters import Layout
 from .trust import trusted_items
 from .typing import Array, Params
@@ -404,8 +404,8 @@ def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
     Parameters
     ----------
     *functions : function or type
-        Your functions and classes: a model, a `Loss`, a `Schedule`, a named tuple. For a partial, pass its function
-        and :class:`functools.partial`.
+        Your functions and classes: a model, a `Loss`, a `Schedule`, a named tuple. A class is trusted with its
+        methods. For a partial, pass its function and :class:`functools.partial`.
 
     Returns
     -------
@@ -431,8 +431,8 @@ def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
         reason = unreachable(function)
         if reason:
             raise TypeError(f"trusted_types got {reason}, which skops cannot load.")
-    methods = [
-        f"{item.__module__}.{item.__name__}.{role}" for item in functions for role in ROLES if hasattr(item, role)
-    ]
     held = (np.dtype, frozenset, OptimizeResult, LbfgsInvHessProduct)
-    return sorted({*methods, *(f"{item.__module__}.{item.__name__}" for item in (*held, *trusted_items(), *functions))})
+    names = {f"{item.__module__}.{item.__name__}" for item in (*held, *trusted_items(), *functions)}
+    for cls in filter(inspect.isclass, functions):
+        names |= {f"{cls.__module__}.{cls.__name__}.{name}" for name, _ in inspect.getmembers(cls, inspect.isfunction)}
+    return sorted(names)

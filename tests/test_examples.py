@@ -69,16 +69,16 @@ def test_nade_gradient_is_the_slope_of_the_forward(nade, block):
     def loss(entry, step):
         moved = [leaf.copy() for leaf in params]
         moved[block].flat[entry] += step
-        return -nade.forward(moved, X).mean()
+        return -nade.NADE().forward(moved, X).mean()
 
     slopes = [(loss(entry, 1e-5) - loss(entry, -1e-5)) / 2e-5 for entry in entries]
-    assert_allclose(nade.gradient(params, X)[block].flat[entries], slopes, atol=1e-8)
+    assert_allclose(nade.NADE().gradient(params, X)[block].flat[entries], slopes, atol=1e-8)
 
 
 def test_nade_gradient_has_the_structure_of_the_parameters(nade):
     """init and gradient both return (b, c, U, W), with the shapes (D,), (H,), (D, H), (D, H)."""
-    params = nade.init(64, np.random.default_rng(0), 50)
-    grads = nade.gradient(params, nade.load_images()[0][:3])
+    params = nade.NADE(n_hidden=50).init(64, np.random.default_rng(0))
+    grads = nade.NADE().gradient(params, nade.load_images()[0][:3])
     shapes = [(64,), (50,), (64, 50), (64, 50)]
     assert [leaf.shape for leaf in params] == shapes
     assert [leaf.shape for leaf in grads] == shapes
@@ -91,16 +91,16 @@ def test_nade_reads_what_it_is_given_and_writes_none_of_it(nade):
     before = [array.copy() for array in given]
     for array in given:
         array.flags.writeable = False
-    nade.forward(params, X)
-    nade.gradient(params, X)
-    nade.sample(params, 5, np.random.default_rng(0))
+    nade.NADE().forward(params, X)
+    nade.NADE().gradient(params, X)
+    nade.NADE().sample(params, 5, np.random.default_rng(0))
     for array, copy in zip(given, before, strict=True):
         assert_array_equal(array, copy)
 
 
 def test_nade_is_a_normalised_density(nade):
     """The probabilities of all 2^6 images of six pixels sum to one."""
-    density = np.exp(nade.forward(draw_params(6, 4), all_images(6)))
+    density = np.exp(nade.NADE().forward(draw_params(6, 4), all_images(6)))
     assert density.min() > 0
     assert density.sum() == pytest.approx(1, rel=1e-12)
 
@@ -109,7 +109,7 @@ def test_nade_first_pixel_sees_only_the_hidden_biases(nade):
     """Summed over all other pixels, the first is ink with probability sigmoid(b_1 + U_1 . sigmoid(c))."""
     b, c, U, W = draw_params(6, 4)
     X = all_images(6)
-    ink = np.exp(nade.forward((b, c, U, W), X[X[:, 0] == 1])).sum()
+    ink = np.exp(nade.NADE().forward((b, c, U, W), X[X[:, 0] == 1])).sum()
     hidden = 1 / (1 + np.exp(-c))
     assert ink == pytest.approx(1 / (1 + np.exp(-b[0] - U[0] @ hidden)), rel=1e-12)
 
@@ -119,17 +119,17 @@ def test_nade_is_finite_at_extreme_scores(nade):
     b, c, U, W = draw_params(6, 4, scale=0.0)
     params = (b - 1e4, c, U, W)
     X = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
-    assert_allclose(nade.forward(params, X), [-1e4, 0])
-    assert all(np.isfinite(leaf).all() for leaf in nade.gradient(params, X))
+    assert_allclose(nade.NADE().forward(params, X), [-1e4, 0])
+    assert all(np.isfinite(leaf).all() for leaf in nade.NADE().gradient(params, X))
 
 
 def test_nade_samples_as_often_as_its_density_says(nade):
     """Each image of six pixels is drawn with its probability, to five standard errors of the count."""
     params, X, n = draw_params(6, 4), all_images(6), 40_000
-    drawn = nade.sample(params, n, np.random.default_rng(0))
+    drawn = nade.NADE().sample(params, n, np.random.default_rng(0))
     assert drawn.shape == (n, 6)
     counts = np.bincount((drawn @ 2 ** np.arange(5, -1, -1)).astype(int), minlength=64)
-    expected = n * np.exp(nade.forward(params, X))
+    expected = n * np.exp(nade.NADE().forward(params, X))
     assert (np.abs(counts - expected) <= 5 * np.sqrt(expected) + 1).all()
 
 
@@ -150,7 +150,7 @@ def test_nade_reaches_the_measured_likelihood(nade, trained):
 def test_nade_samples_look_like_digits(nade, trained):
     """Pixels of sampled digits are ink as often as real ones, nearly, and pairs of them go together alike."""
     X_train, _ = nade.load_images()
-    drawn = nade.sample(trained.params_, 2000, np.random.default_rng(0))
+    drawn = trained.sample(2000, random_state=0)
     assert drawn.shape == (2000, 64)
     assert set(np.unique(drawn)) == {0, 1}
     assert_allclose(drawn.mean(axis=0), X_train.mean(axis=0), atol=0.2)

@@ -42,11 +42,11 @@ def test_python_blocks_run_in_their_order(capsys):
     assert float(printed[0]) == pytest.approx(stated, abs=0.2)
 
 
-def test_founding_case_is_short():
-    """The density of digits, gradient and all, takes no more than 30 lines."""
-    founding_case = blocks("python")[0]
-    assert "def gradient(" in founding_case
-    assert len(founding_case.splitlines()) <= 30
+@pytest.mark.parametrize("block", blocks("python")[:2], ids=["functions", "class"])
+def test_founding_case_is_short(block):
+    """The density of digits, gradient and all, takes no more than 30 lines, as functions or as a class."""
+    assert "def gradient(" in block
+    assert len(block.splitlines()) <= 30
 
 
 def test_first_two_bash_blocks_are_the_main_job_and_the_tests():

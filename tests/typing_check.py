@@ -12,6 +12,7 @@ from sk_analytic import (
     AnalyticRegressor,
     AnalyticTransformer,
     Grads,
+    Model,
     Params,
     check_gradient,
     find_learning_rate,
@@ -52,6 +53,20 @@ class Curve(NamedTuple):
     rates: Floats
 
 
+class Line(Model):
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def init(self, n_features: int) -> Params:
+        return {"w": np.zeros(n_features)}
+
+    def forward(self, params: dict[str, Floats], X: Floats) -> Floats:
+        return self.scale * X @ params["w"]
+
+    def jacobian(self, params: dict[str, Floats], X: Floats) -> dict[str, Floats]:
+        return {"w": self.scale * X}
+
+
 # What `Params` holds, and what it does not.
 
 one_array: Params = np.zeros(3)
@@ -67,6 +82,7 @@ assert_type(regressor.fit(X, y).partial_fit(X, y), AnalyticRegressor)
 assert_type(regressor.fit(X, y, sample_weight=np.ones(5)).score(X, y), float)
 AnalyticRegressor(vjp=vjp, init={"w": np.zeros(2), "b": 0.0}, loss=Huber(epsilon=1.5), fixed=["b"], alpha={"w": 0.1})
 AnalyticRegressor(optimizer=Phases([("adam", 20), ("lbfgs", 100)]), batch_size="auto")
+AnalyticRegressor(model=Line(), optimizer="lm")
 AnalyticRegressor(max_iter="many")  # type: ignore[arg-type]
 AnalyticRegressor(optimizer=0.1)  # type: ignore[arg-type]
 AnalyticRegressor(learning_rate=0.1)  # type: ignore[call-arg]
@@ -79,6 +95,7 @@ weights: dict[str, Floats] = classifier.params_
 assert_type(classifier.n_iter_, int)
 assert_type(classifier.loss_curve_, list[float])
 log_density: Floats = AnalyticDensity().fit(X).score_samples(X)
+rows: Floats = AnalyticDensity().fit(X).sample(3, random_state=0)
 codes: Floats = AnalyticTransformer().fit_transform(X)
 
 # A loop of the user's own.
