@@ -256,7 +256,7 @@ class Checkpoint(_Callback):
             with temporary(path):
                 return
         bare = copy.copy(estimator).set_callbacks()
-        parameters = bare.get_params(deep=False)
+        parameters = bare._all_params()
         for name in [name for name in vars(bare) if name not in parameters]:
             delattr(bare, name)
         with temporary(path) as unfinished:
@@ -313,7 +313,7 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         raise ValueError(f"{path} holds no fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}")
     if training.fingerprint is None:
         raise ValueError(f"{path} was written in partial_fit, which fit cannot resume. {cure}")
-    ours, theirs = estimator.get_params(deep=False), earlier.get_params(deep=False)
+    ours, theirs = estimator._all_params(), earlier._all_params()
     found = estimator._named  # a name means the same as its object
     for name, value in ours.items():
         before = theirs[name]

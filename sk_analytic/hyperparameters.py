@@ -88,6 +88,8 @@ def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
 
 def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
     """Message for a parameter that an estimator does not have."""
+    if name in cls._hidden_names():
+        return f"{cls.__name__} sets {name!r} itself, it is no parameter of this class. It has: {', '.join(known)}."
     return (
         f"{cls.__name__} has no parameter {name!r}.{nearest(name, known, cls._elsewhere)} It has: {', '.join(known)}."
     )
@@ -158,6 +160,17 @@ class NamedParametersMixin(BaseEstimator):
         super().__init_subclass__(**kwargs)
         enter_subclass(cls)
 
+    @classmethod
+    @functools.cache
+    def _hidden_names(cls) -> tuple[str, ...]:
+        """Parameters of base classes that the constructor of a subclass sets itself, in their order."""
+        bases = [base._get_param_names() for base in cls.__mro__ if issubclass(base, NamedParametersMixin)]
+        return tuple(dict.fromkeys(name for names in bases for name in names if name not in cls._get_param_names()))
+
+    def _all_params(self) -> dict[str, Any]:
+        """Parameters with the hidden ones, without those of objects behind names."""
+        return self.get_params(deep=False) | {name: getattr(self, name) for name in self._hidden_names()}
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, including those of the objects behind names.
 
@@ -193,7 +206,8 @@ class NamedParametersMixin(BaseEstimator):
         """Set parameters, including those of the object behind a name.
 
         ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name by its object and sets the rate of
-        that. Dictionaries and values are replaced, never modified.
+        that. Dictionaries and values are replaced, never modified. What a subclass passes to its base, and is no
+        parameter of its own, follows: it is what the constructor makes of the parameters that are set now.
 
         Parameters
         ----------
@@ -221,10 +235,18 @@ class NamedParametersMixin(BaseEstimator):
                 nested.setdefault(name, {})[rest] = value
             else:
                 plain[name] = value
-        for name, value in plain.items():
-            setattr(self, name, value)
-        for name, changes in nested.items():
-            setattr(self, name, self._changed(name, getattr(self, name), changes))
+        before = dict(vars(self))
+        try:
+            for name, value in plain.items():
+                setattr(self, name, value)
+            for name, changes in nested.items():
+                setattr(self, name, self._changed(name, getattr(self, name), changes))
+            made = type(self)(**self.get_params(deep=False)) if params and self._hidden_names() else self
+        except Exception:
+            self.__dict__.update(before)
+            raise
+        for name in self._hidden_names():
+            setattr(self, name, getattr(made, name))
         return self
 
     def _changed(self, name: str, value: Any, changes: dict[str, Any]) -> Any:

@@ -694,7 +694,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     @classmethod
     @functools.cache
     def _default_loss(cls) -> Any:
-        return inspect.signature(cls.__init__).parameters["loss"].default
+        signatures = (inspect.signature(base.__init__).parameters for base in cls.__mro__)
+        return next(parameters["loss"].default for parameters in signatures if "loss" in parameters)
 
     @property
     def _trained_loss(self) -> Any:

@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from models import MODEL_OBJECTS, USER_MODELS
+from models import MODEL_OBJECTS, USER_MODELS, LogisticDensity, NetworkRegressor
 from sklearn import config_context
 from sklearn.datasets import make_blobs
 from sklearn.utils import estimator_checks
@@ -29,6 +29,7 @@ ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in esti
     for cls, forms in MODEL_OBJECTS.items()
     for form, settings in forms.items()
 }
+ESTIMATORS |= {"subclass-functions": NetworkRegressor(), "subclass-model": LogisticDensity()}
 PENALIZED_CLASSIFIERS = estimators_of(AnalyticClassifier, alpha=0.01)
 TRANSFORMERS = estimators_of(AnalyticTransformer)
 
