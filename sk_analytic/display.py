@@ -79,7 +79,9 @@ def _set_params(item: Any) -> dict[str, Any]:
         return params
     defaults = inspect.signature(type(item)).parameters
     return {
-        name: params[name] for name, parameter in defaults.items() if not _is_default(params[name], parameter.default)
+        name: params[name]
+        for name, parameter in defaults.items()
+        if name in params and not _is_default(params[name], parameter.default)  # **settings is a name in defaults alone
     }
 
 

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MethodType
 from typing import Any, NamedTuple, Self
 from weakref import WeakValueDictionary
 
@@ -32,7 +33,7 @@ from ..data.weights import Weights
 from ..display import block, labelled
 from ..exceptions import DivergenceError, noted
 from ..gradient_check.report import GradientReport
-from ..hyperparameters import NamedParametersMixin
+from ..hyperparameters import NamedParametersMixin, advice_on_hidden
 from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..model.gradient_forms import GRADIENT_FORMS
@@ -319,24 +320,24 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _fit_arrays(
         self, X: Any, y: Any, sample_weight: Any, metadata: Any, validation: Any, watch: Any = None
     ) -> Self:
-        check_settings(self)
         with fitting(self):
+            check_settings(self)
             before = self._before(self.warm_start)
             data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
             return self._fit(data, before, watch=watch)
 
     def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
-        check_settings(self)
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
         with fitting(self):
+            check_settings(self)
+            if self.early_stopping:
+                raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
             before = self._before(True)
             data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
             return self._fit(data, before, incremental=True)
 
     def _fit_chunks(self, chunks: Any, metadata: Any, validation: Any, **labels: Any) -> Self:
-        check_settings(self)
         with fitting(self):
+            check_settings(self)
             before = self._before(self.warm_start)
             data = read_chunks(self, chunks, metadata, validation=validation, known=_targets_of(before), **labels)
             return self._fit(data, before)
@@ -537,7 +538,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
-        return ConvergenceWarning(f"{type(self).__name__} has not converged. {failed.reason} {opinion}".rstrip())
+        reason = f"{failed.reason}{advice_on_hidden(type(self), failed.reason)}"
+        return ConvergenceWarning(f"{type(self).__name__} has not converged. {reason} {opinion}".rstrip())
 
     def _monitor(self, training: Training, held_out: HeldOut | None, watch: Any) -> Monitor:
         score = None if held_out is None else self._scorer_on(training, held_out)
@@ -691,7 +693,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     @classmethod
     @functools.cache
     def _default_loss(cls) -> Any:
-        return inspect.signature(cls.__init__).parameters["loss"].default
+        constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+        signatures = (inspect.signature(constructor).parameters for constructor in constructors)
+        return next(parameters["loss"].default for parameters in signatures if "loss" in parameters)
 
     def _loss_is_callable(self) -> bool:
         return callable(self.loss) and not isinstance(self.loss, type)
@@ -742,7 +746,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return hasattr(self, "params_")
 
     def _sk_visual_block_(self) -> Any:
-        return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
+        shown = {} if "optimizer" in self._hidden_names() else {"optimizer": get_optimizer(self.optimizer)}
+        return block("parallel", labelled(shown))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -759,7 +764,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _twin(self) -> Self:
         """Return an estimator with the same attributes."""
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__getstate__())
+        state = self.__getstate__()
+        twin.__dict__.update((name, _rebound(value, self, twin)) for name, value in state.items())
         return twin
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
@@ -771,6 +777,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __reduce__(self) -> tuple[Any, ...]:
         require_importable(self)
         return self.__reduce_ex__(2)
+
+
+def _rebound(value: Any, old: object, new: object) -> Any:
+    """Return a value, and for a method of one object, such as a subclass may have for a callable, that of another."""
+    return MethodType(value.__func__, new) if isinstance(value, MethodType) and value.__self__ is old else value
 
 
 class _Fit:
@@ -793,6 +804,11 @@ def fitting(estimator: AnalyticEstimator) -> Iterator[None]:
     _under_way[me] = fit = _Fit()
     try:
         yield
+    except Exception as error:
+        advice = advice_on_hidden(type(estimator), str(error))
+        if advice:
+            error.add_note(advice.strip())
+        raise
     finally:
         del fit
 

@@ -16,6 +16,7 @@ from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
 from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
+from ..hyperparameters import advice_on_hidden
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
@@ -211,10 +212,10 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
             objective, theta, batch, seed=training.seed, preface=preface, only_warn=only_warn
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
-        _warn_of_coupling(training, rows)
+        _warn_of_coupling(settings, training, rows)
 
 
-def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
+def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
@@ -229,15 +230,14 @@ def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
     whole, halves = found.losses
     of_loss = "" if math.isnan(whole) else f" (the loss is {whole:.4g}, the mean of theirs {halves:.4g})"
     what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
-    warnings.warn(
+    message = (
         f"The loss is no sum over rows: its {what} on {found.n} rows differs from the mean of those on their halves "
         f"by {found.disagreement:.1%}{where}{of_loss}. Batches of {several[0].batch_size} therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
         "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
-        "additive=True leaves this comparison out.",
-        UserWarning,
-        stacklevel=7,
+        "additive=True leaves this comparison out."
     )
+    warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)
 
 
 def _preface(settings: Any, objective: Objective) -> str:
