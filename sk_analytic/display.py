@@ -59,12 +59,21 @@ def public_path(cls: type) -> str:
 
 def block(kind: str, parts: Sequence[tuple[str | None, Any]]) -> Any:
     """Return a block of scikit-learn's diagram for pairs of a name and a part, in "parallel" or "serial"."""
+    names, items = zip(*parts, strict=True) if parts else ((), ())
+    return _visual_block()(kind, list(items), names=list(names), name_details=[str(item) for item in items])
+
+
+def single_block(item: Any) -> Any:
+    """Return a block of scikit-learn's diagram for an estimator of which no parts are shown."""
+    return _visual_block()("single", item, names=type(item).__name__, name_details=str(item))
+
+
+def _visual_block() -> Any:
     try:
         from sklearn.utils._repr_html.estimator import _VisualBlock
     except ImportError:  # scikit-learn < 1.7
         from sklearn.utils._estimator_html_repr import _VisualBlock
-    names, items = zip(*parts, strict=True) if parts else ((), ())
-    return _VisualBlock(kind, list(items), names=list(names), name_details=[str(item) for item in items])
+    return _VisualBlock
 
 
 def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:

@@ -211,7 +211,7 @@ class NamedParametersMixin(BaseEstimator):
     def _all_params(self) -> dict[str, Any]:
         """Parameters by name, with those that the class hides."""
         hidden = {name: vars(self)[name] for name in sorted(self._hidden_names()) if name in vars(self)}
-        return {**hidden, **self.get_params(deep=False)}
+        return {**self.get_params(deep=False), **hidden}
 
     if not TYPE_CHECKING:  # with it, type checkers would let any attribute be assigned
 

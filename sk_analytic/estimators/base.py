@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from types import MethodType
 from typing import Any, NamedTuple, Self
 from weakref import WeakValueDictionary
 
@@ -30,7 +29,7 @@ from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints,
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.weights import Weights
-from ..display import block, labelled
+from ..display import block, labelled, single_block
 from ..exceptions import DivergenceError, noted
 from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin, advice_on_hidden
@@ -746,8 +745,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return hasattr(self, "params_")
 
     def _sk_visual_block_(self) -> Any:
-        shown = {} if "optimizer" in self._hidden_names() else {"optimizer": get_optimizer(self.optimizer)}
-        return block("parallel", labelled(shown))
+        if "optimizer" in self._hidden_names():
+            return single_block(self)
+        return block("parallel", labelled({"optimizer": get_optimizer(self.optimizer)}))
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -765,7 +765,14 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Return an estimator with the same attributes."""
         twin = type(self).__new__(type(self))
         state = self.__getstate__()
-        twin.__dict__.update((name, _rebound(value, self, twin)) for name, value in state.items())
+        twin.__dict__.update((name, problem.rebound(value, self, twin)) for name, value in state.items())
+        return twin
+
+    def _unfitted(self) -> Self:
+        """Return an estimator with the same attributes, those of a fit and the callbacks aside."""
+        twin = self._twin()
+        for name in ("_training", "params_", "_skl_callbacks"):
+            twin.__dict__.pop(name, None)
         return twin
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
@@ -777,11 +784,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __reduce__(self) -> tuple[Any, ...]:
         require_importable(self)
         return self.__reduce_ex__(2)
-
-
-def _rebound(value: Any, old: object, new: object) -> Any:
-    """Return a value, and for a method of one object, such as a subclass may have for a callable, that of another."""
-    return MethodType(value.__func__, new) if isinstance(value, MethodType) and value.__self__ is old else value
 
 
 class _Fit:

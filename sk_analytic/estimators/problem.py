@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -52,16 +53,26 @@ _seed_of = functools.lru_cache(_drawn)  # a number always gives the same seed; m
 
 def bind(settings: Any, columns: Iterable[str]) -> Model:
     """Bind the callables of an estimator to the columns at hand."""
+    given = {role: getattr(settings, role) for role in ("forward", "init", "loss", *GRADIENT_FORMS)}
+    if any(getattr(function, "__self__", None) is settings for function in given.values()):
+        settings_of_fit = settings._unfitted()  # what is set later is for a later fit
+        given = {role: rebound(function, settings, settings_of_fit) for role, function in given.items()}
     return Model.bind(
-        forward=settings.forward,
-        forms={form: getattr(settings, form) for form in GRADIENT_FORMS},
-        init=settings.init,
+        forward=given["forward"],
+        forms={form: given[form] for form in GRADIENT_FORMS},
+        init=given["init"],
         default=settings._default_model,
-        loss=settings.loss if settings._loss_is_callable() else None,
+        loss=given["loss"] if settings._loss_is_callable() else None,
         columns=columns,
         model_params=settings.model_params,
         by_differences=not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0,
     )
+
+
+def rebound(function: Any, old: object, new: object) -> Any:
+    """Return the method of another object for one of an object, and everything else as it is."""
+    is_method = isinstance(function, MethodType) and function.__self__ is old
+    return MethodType(function.__func__, new) if is_method else function
 
 
 def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:

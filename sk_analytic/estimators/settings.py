@@ -243,6 +243,8 @@ def _extended(shared: Any, own: Any) -> inspect.Signature:
 
 def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
     """Raise if an estimator is made with a parameter that its class does not have."""
+    if not settings:  # also while the class is made, and may get another constructor
+        return
     known = _parameters_of(cls)
     for name in sorted(settings.keys() - known):
         owner = name.partition("__")[0]
