@@ -217,12 +217,15 @@ class NamedParametersMixin(BaseEstimator):
 
         def __setattr__(self, name: str, value: Any) -> None:
             """Assign an attribute; a parameter from which hidden ones follow as `set_params` does."""
-            leading = self._leading_names()
-            is_changed = name in leading and vars(self).get(name, value) is not value
-            if is_changed and leading <= vars(self).keys() and _IN_INIT not in vars(self):
+            if name in self._leading_names() and self._would_change(name, value):
                 self._assign({name: value})
             else:
                 super().__setattr__(name, value)
+
+    def _would_change(self, name: str, value: Any) -> bool:
+        """Whether an assignment changes a parameter of an estimator that is made, rather than making it."""
+        is_made = self._leading_names() <= vars(self).keys() and _IN_INIT not in vars(self)
+        return is_made and vars(self)[name] is not value
 
     def _assign(self, values: Mapping[str, Any]) -> None:
         """Set parameters, and those that follow from them: what ``__init__`` makes of all of its own."""
