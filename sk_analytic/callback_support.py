@@ -75,16 +75,17 @@ def checkpoints(estimator: Any) -> list[Any]:
 
 def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> str:
     """Return a short name for one of many fits, the same whenever the same program is run again."""
-    settings = estimator.get_params()
+    settings = {**estimator._all_params(), **estimator.get_params()}
     for name in ("random_state", "verbose", "warm_start"):
-        del settings[name]
+        settings.pop(name, None)
+    kind = type(estimator).__qualname__
     plain = {
         name: value
         if isinstance(value, bool | int | float | str | None)
         else getattr(value, "__qualname__", type(value).__name__)
         for name, value in settings.items()
     }
-    return f"{zlib.crc32(repr((plain, seed, sorted(fingerprint.items()))).encode()):08x}"
+    return f"{zlib.crc32(repr((kind, plain, seed, sorted(fingerprint.items()))).encode()):08x}"
 
 
 OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")

@@ -309,14 +309,14 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
     """Raise if what a file holds is no fit of an estimator's parameters and data."""
     cure = "Use another path, or remove the file to train from the start."
     training = getattr(earlier, "_training", None)
-    if type(earlier) is not type(estimator) or training is None:
+    if _path_of_class(earlier) != _path_of_class(estimator) or training is None:
         raise ValueError(f"{path} holds no fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}")
     if training.fingerprint is None:
         raise ValueError(f"{path} was written in partial_fit, which fit cannot resume. {cure}")
     ours, theirs = estimator._all_params(), earlier._all_params()
     found = estimator._named  # a name means the same as its object
     for name, value in ours.items():
-        before = theirs[name]
+        before = theirs.get(name, "absent")
         if name == "random_state":
             same = (before is None) if seed is None else seed == training.seed
         elif name in found and value is not None and before is not None and not callable(value):
@@ -329,6 +329,11 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
         if before != now:
             raise ValueError(f"{path} holds a fit on other data: {name} was {before}; it is {now} now. {cure}")
+
+
+def _path_of_class(item: Any) -> tuple[str, str]:
+    """Where the class of an object is defined: cloudpickle copies those of a script or a notebook."""
+    return type(item).__module__, type(item).__qualname__
 
 
 class _Log(_Callback):

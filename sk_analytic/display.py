@@ -59,12 +59,21 @@ def public_path(cls: type) -> str:
 
 def block(kind: str, parts: Sequence[tuple[str | None, Any]]) -> Any:
     """Return a block of scikit-learn's diagram for pairs of a name and a part, in "parallel" or "serial"."""
+    names, items = zip(*parts, strict=True) if parts else ((), ())
+    return _visual_block()(kind, list(items), names=list(names), name_details=[str(item) for item in items])
+
+
+def single_block(item: Any) -> Any:
+    """Return a block of scikit-learn's diagram for an estimator of which no parts are shown."""
+    return _visual_block()("single", item, names=type(item).__name__, name_details=str(item))
+
+
+def _visual_block() -> Any:
     try:
         from sklearn.utils._repr_html.estimator import _VisualBlock
     except ImportError:  # scikit-learn < 1.7
         from sklearn.utils._estimator_html_repr import _VisualBlock
-    names, items = zip(*parts, strict=True) if parts else ((), ())
-    return _VisualBlock(kind, list(items), names=list(names), name_details=[str(item) for item in items])
+    return _VisualBlock
 
 
 def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
@@ -79,7 +88,9 @@ def _set_params(item: Any) -> dict[str, Any]:
         return params
     defaults = inspect.signature(type(item)).parameters
     return {
-        name: params[name] for name, parameter in defaults.items() if not _is_default(params[name], parameter.default)
+        name: params[name]
+        for name, parameter in defaults.items()
+        if name in params and not _is_default(params[name], parameter.default)  # **settings is a name in defaults alone
     }
 
 

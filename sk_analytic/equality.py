@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ def is_same(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, FunctionType):  # by value: cloudpickle copies functions
         return is_same(_code_of(a), _code_of(b))
+    if isinstance(a, MethodType):
+        return is_same(a.__func__, b.__func__) and is_same(a.__self__, b.__self__)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(is_same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):

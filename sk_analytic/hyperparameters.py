@@ -2,12 +2,16 @@
 
 One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object of a
 name. `Hyperparameters` is the base of such objects: settings with declared ranges. `NamedParametersMixin` lets
-``get_params`` and ``set_params`` reach through a name as if the object had been given.
+``get_params`` and ``set_params`` reach through a name as if the object had been given, and keeps the parameters that a
+subclass hides in step with its own.
 """
 
 import functools
+import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Self
 
 from sklearn.base import BaseEstimator
 
@@ -88,11 +92,28 @@ def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
 
 def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
     """Message for a parameter that an estimator does not have."""
-    if name in cls._hidden_names():
-        return f"{cls.__name__} sets {name!r} itself, it is no parameter of this class. It has: {', '.join(known)}."
-    return (
-        f"{cls.__name__} has no parameter {name!r}.{nearest(name, known, cls._elsewhere)} It has: {', '.join(known)}."
-    )
+    meant = cls._elsewhere.get(name.lower(), name).partition("__")[0]
+    if meant in cls._hidden_names():
+        hint = _set_by_class(cls, [meant])
+    else:
+        hint = nearest(name, known, cls._elsewhere)
+    return f"{cls.__name__} has no parameter {name!r}.{hint} It has: {', '.join(known) or 'none'}."
+
+
+def advice_on_hidden(cls: Any, text: str) -> str:
+    """Say which parameters in the text of a message a class does not take but sets itself; empty if there are none."""
+    named = [name for name in sorted(cls._hidden_names()) if re.search(_as_parameter(name), text)]
+    return _set_by_class(cls, named) if named else ""
+
+
+def _as_parameter(name: str) -> str:
+    """A pattern for the name of a parameter, and not for the word that it may be: the loss, but ``loss=``."""
+    return rf"\b{name}\b" if "_" in name or name == "optimizer" else rf"\b{name}="
+
+
+def _set_by_class(cls: Any, names: list[str]) -> str:
+    them = "it" if len(names) == 1 else "them"
+    return f" {cls.__name__} sets {' and '.join(names)} itself: its __init__ passes {them} to super().__init__."
 
 
 def _no_parameters(name: str, value: object, keys: Iterable[str]) -> str:
@@ -150,6 +171,13 @@ class NamedParametersMixin(BaseEstimator):
 
     ``_named`` maps a parameter to the function that finds the object for its name, and
     ``_dictionaries`` lists the parameters that are dicts of further parameters.
+
+    A subclass may have an ``__init__`` of its own that takes other parameters, stores these, and passes to
+    ``super().__init__`` what it makes of them. Then it hides the parameters of its base that it does not take. They are
+    attributes, but neither `get_params` nor `clone` knows them: ``__init__`` alone says what they are. So whenever one
+    of its own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again, with all of them. If
+    it raises, nothing has changed. A hidden parameter may be assigned, by ``fit`` for example, and has that value until
+    then.
     """
 
     _named: Mapping[str, Callable[[Any], Any]] = {}
@@ -162,14 +190,59 @@ class NamedParametersMixin(BaseEstimator):
 
     @classmethod
     @functools.cache
-    def _hidden_names(cls) -> tuple[str, ...]:
-        """Parameters of base classes that the constructor of a subclass sets itself, in their order."""
-        bases = [base._get_param_names() for base in cls.__mro__ if issubclass(base, NamedParametersMixin)]
-        return tuple(dict.fromkeys(name for names in bases for name in names if name not in cls._get_param_names()))
+    def _hidden_names(cls) -> frozenset[str]:
+        """Parameters that a constructor of a base takes, and that of the class does not."""
+        constructors = [vars(base).get("__init__") for base in cls.__mro__]
+        taken = [
+            parameter.name
+            for constructor in constructors
+            if isinstance(constructor, FunctionType)
+            for parameter in [*inspect.signature(constructor).parameters.values()][1:]
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        return frozenset(taken) - {*cls._get_param_names()}
+
+    @classmethod
+    @functools.cache
+    def _leading_names(cls) -> frozenset[str]:
+        """Parameters of the class, if hidden ones follow from them."""
+        return frozenset(cls._get_param_names()) if cls._hidden_names() else frozenset()
 
     def _all_params(self) -> dict[str, Any]:
-        """Parameters with the hidden ones, without those of objects behind names."""
-        return self.get_params(deep=False) | {name: getattr(self, name) for name in self._hidden_names()}
+        """Parameters by name, with those that the class hides."""
+        hidden = {name: vars(self)[name] for name in sorted(self._hidden_names()) if name in vars(self)}
+        return {**self.get_params(deep=False), **hidden}
+
+    if not TYPE_CHECKING:  # with it, type checkers would let any attribute be assigned
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Assign an attribute; a parameter from which hidden ones follow as `set_params` does."""
+            if name in self._leading_names() and self._would_change(name, value):
+                self._assign({name: value})
+            else:
+                super().__setattr__(name, value)
+
+    def _would_change(self, name: str, value: Any) -> bool:
+        """Whether an assignment changes a parameter of an estimator that is made, rather than making it."""
+        is_made = self._leading_names() <= vars(self).keys() and _IN_INIT not in vars(self)
+        return is_made and vars(self)[name] is not value
+
+    def _assign(self, values: Mapping[str, Any]) -> None:
+        """Set parameters, and those that follow from them: what ``__init__`` makes of all of its own."""
+        if not self._hidden_names():
+            for name, value in values.items():
+                setattr(self, name, value)
+            return
+        own = {name: getattr(self, name) for name in self._get_param_names()}
+        before = self.__dict__.copy()
+        self.__dict__[_IN_INIT] = True
+        try:
+            type(self).__init__(self, **{**own, **values})
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        del self.__dict__[_IN_INIT]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get parameters, including those of the objects behind names.
@@ -206,8 +279,8 @@ class NamedParametersMixin(BaseEstimator):
         """Set parameters, including those of the object behind a name.
 
         ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name by its object and sets the rate of
-        that. Dictionaries and values are replaced, never modified. What a subclass passes to its base, and is no
-        parameter of its own, follows: it is what the constructor makes of the parameters that are set now.
+        that. Dictionaries and values are replaced, never modified. For a subclass whose ``__init__`` has other
+        parameters than its base, ``__init__`` is called again, so that what it passes to its base follows.
 
         Parameters
         ----------
@@ -235,18 +308,10 @@ class NamedParametersMixin(BaseEstimator):
                 nested.setdefault(name, {})[rest] = value
             else:
                 plain[name] = value
-        before = dict(vars(self))
-        try:
-            for name, value in plain.items():
-                setattr(self, name, value)
-            for name, changes in nested.items():
-                setattr(self, name, self._changed(name, getattr(self, name), changes))
-            made = type(self)(**self.get_params(deep=False)) if params and self._hidden_names() else self
-        except Exception:
-            self.__dict__.update(before)
-            raise
-        for name in self._hidden_names():
-            setattr(self, name, getattr(made, name))
+        for name, changes in nested.items():
+            plain[name] = self._changed(name, plain[name] if name in plain else getattr(self, name), changes)
+        if plain:
+            self._assign(plain)
         return self
 
     def _changed(self, name: str, value: Any, changes: dict[str, Any]) -> Any:
@@ -281,3 +346,4 @@ class NamedParametersMixin(BaseEstimator):
 
 
 _ABSENT = object()
+_IN_INIT = "_in_init"  # an attribute, while `__init__` is called again

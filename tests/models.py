@@ -471,32 +471,3 @@ MODEL_OBJECTS: dict[type, dict[str, dict]] = {
         "loss_and_gradient": {"model": AutoencoderByLossAndGradient()},
     },
 }
-
-
-# Estimators of their own: subclasses that show some parameters and set the others.
-
-
-class NetworkRegressor(AnalyticRegressor):
-    """A network of fixed functions, whose size is a parameter."""
-
-    def __init__(self, n_hidden=5, *, alpha=0.1, optimizer="adam", max_iter=200, random_state=None):
-        super().__init__(
-            network_forward,
-            init=network_init,
-            vjp=network_vjp,
-            model_params={"n_hidden": n_hidden},
-            loss="huber",
-            alpha=alpha,
-            optimizer=optimizer,
-            max_iter=max_iter,
-            random_state=random_state,
-        )
-        self.n_hidden = n_hidden
-
-
-class LogisticDensity(AnalyticDensity):
-    """A density around a model object."""
-
-    def __init__(self, smallest=0.01, optimizer="adam", random_state=None):
-        super().__init__(model=LogisticByVjp(smallest), optimizer=optimizer, random_state=random_state)
-        self.smallest = smallest

@@ -504,7 +504,7 @@ def test_advice_on_a_hyperparameter_holds_for_the_object_beside_it():
 
 
 def test_a_subclass_may_have_parameters_of_its_own():
-    """Named ones, and any."""
+    """Named ones; what it takes without a name would be lost by `clone`."""
 
     class Named(AnalyticRegressor):
         def __init__(self, degree=2, max_iter=3):
@@ -516,11 +516,10 @@ def test_a_subclass_may_have_parameters_of_its_own():
             super().__init__(**settings)
 
     assert Named(degree=3).degree == 3
-    assert Any(max_iter=7).max_iter == 7
+    with pytest.raises(TypeError, match="Any receives 'max_iter' in the .* Name it in the signature"):
+        Any(max_iter=7)
     with pytest.raises(TypeError, match="Named has no parameter 'dgree'. Did you mean 'degree'"):
         Named(dgree=3)
-    with pytest.raises(TypeError, match="AnalyticRegressor|unexpected keyword"):
-        Any(dgree=3)
 
 
 @pytest.mark.parametrize(("word", "ours"), [("mse", "squared_error"), ("BCE", "log_loss"), ("nll", "negative_log")])

@@ -29,10 +29,10 @@ from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints,
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.weights import Weights
-from ..display import block, labelled
+from ..display import block, labelled, single_block
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
-from ..hyperparameters import NamedParametersMixin
+from ..hyperparameters import NamedParametersMixin, advice_on_hidden
 from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..model.callables import is_function, runs_default
@@ -322,24 +322,24 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _fit_arrays(
         self, X: Any, y: Any, sample_weight: Any, metadata: Any, validation: Any, watch: Any = None
     ) -> Self:
-        check_settings(self)
         with fitting(self):
+            check_settings(self)
             before = self._before(self.warm_start)
             data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
             return self._fit(data, before, watch=watch)
 
     def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
-        check_settings(self)
-        if self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
         with fitting(self):
+            check_settings(self)
+            if self.early_stopping:
+                raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
             before = self._before(True)
             data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
             return self._fit(data, before, incremental=True)
 
     def _fit_chunks(self, chunks: Any, metadata: Any, validation: Any, **labels: Any) -> Self:
-        check_settings(self)
         with fitting(self):
+            check_settings(self)
             before = self._before(self.warm_start)
             data = read_chunks(self, chunks, metadata, validation=validation, known=_targets_of(before), **labels)
             return self._fit(data, before)
@@ -540,7 +540,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
-        return ConvergenceWarning(f"{type(self).__name__} has not converged. {failed.reason} {opinion}".rstrip())
+        reason = f"{failed.reason}{advice_on_hidden(type(self), failed.reason)}"
+        return ConvergenceWarning(f"{type(self).__name__} has not converged. {reason} {opinion}".rstrip())
 
     def _monitor(self, training: Training, held_out: HeldOut | None, watch: Any) -> Monitor:
         score = None if held_out is None else self._scorer_on(training, held_out)
@@ -694,7 +695,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     @classmethod
     @functools.cache
     def _default_loss(cls) -> Any:
-        signatures = (inspect.signature(base.__init__).parameters for base in cls.__mro__)
+        constructors = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+        signatures = (inspect.signature(constructor).parameters for constructor in constructors)
         return next(parameters["loss"].default for parameters in signatures if "loss" in parameters)
 
     @property
@@ -768,8 +770,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return hasattr(self, "params_")
 
     def _sk_visual_block_(self) -> Any:
-        model = {} if self.model is None else {"model": self.model}
-        return block("parallel", labelled({**model, "optimizer": get_optimizer(self.optimizer)}))
+        parts = {} if self.model is None or "model" in self._hidden_names() else {"model": self.model}
+        if "optimizer" not in self._hidden_names():
+            parts["optimizer"] = get_optimizer(self.optimizer)
+        return block("parallel", labelled(parts)) if parts else single_block(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -786,7 +790,15 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _twin(self) -> Self:
         """Return an estimator with the same attributes."""
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__getstate__())
+        state = self.__getstate__()
+        twin.__dict__.update((name, problem.rebound(value, self, twin)) for name, value in state.items())
+        return twin
+
+    def _unfitted(self) -> Self:
+        """Return an estimator with the same attributes, those of a fit and the callbacks aside."""
+        twin = self._twin()
+        for name in ("_training", "params_", "_skl_callbacks"):
+            twin.__dict__.pop(name, None)
         return twin
 
     # pickle, copy and what rests on them ask the first of these, and copy functions in their own ways; skops asks the
@@ -820,6 +832,11 @@ def fitting(estimator: AnalyticEstimator) -> Iterator[None]:
     _under_way[me] = fit = _Fit()
     try:
         yield
+    except Exception as error:
+        advice = advice_on_hidden(type(estimator), str(error))
+        if advice:
+            error.add_note(advice.strip())
+        raise
     finally:
         del fit
 

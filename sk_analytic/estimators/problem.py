@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
 from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
+from ..hyperparameters import advice_on_hidden
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
@@ -54,6 +56,9 @@ def bind(settings: Any, columns: Iterable[str], before: Callables | None) -> Cal
     """Bind the callables of an estimator to the columns at hand; a training that goes on keeps its model object."""
     model = to_train(settings.model, None if before is None else before.of)
     functions = functions_of(settings, model)
+    if any(getattr(function, "__self__", None) is settings for function in functions.values()):
+        settings_of_fit = settings._unfitted()  # what is set later is for a later fit
+        functions = {role: rebound(function, settings, settings_of_fit) for role, function in functions.items()}
     by_differences = not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0
     if model is not None:
         require_complete(settings, functions, by_differences)
@@ -71,6 +76,12 @@ def bind(settings: Any, columns: Iterable[str], before: Callables | None) -> Cal
         inverse=functions["inverse"],
         of=model,
     )
+
+
+def rebound(function: Any, old: object, new: object) -> Any:
+    """Return the method of another object for one of an object, and everything else as it is."""
+    is_method = isinstance(function, MethodType) and function.__self__ is old
+    return MethodType(function.__func__, new) if is_method else function
 
 
 def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective:
@@ -222,10 +233,10 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
             objective, theta, batch, seed=training.seed, preface=preface, only_warn=only_warn
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
-        _warn_of_coupling(training, rows)
+        _warn_of_coupling(settings, training, rows)
 
 
-def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
+def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
@@ -240,15 +251,14 @@ def _warn_of_coupling(training: Training, rows: Sequence[Rows]) -> None:
     whole, halves = found.losses
     of_loss = "" if math.isnan(whole) else f" (the loss is {whole:.4g}, the mean of theirs {halves:.4g})"
     what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
-    warnings.warn(
+    message = (
         f"The loss is no sum over rows: its {what} on {found.n} rows differs from the mean of those on their halves "
         f"by {found.disagreement:.1%}{where}{of_loss}. Batches of {several[0].batch_size} therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
         "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
-        "additive=True leaves this comparison out.",
-        UserWarning,
-        stacklevel=7,
+        "additive=True leaves this comparison out."
     )
+    warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)
 
 
 def _preface(settings: Any, objective: Objective) -> str:

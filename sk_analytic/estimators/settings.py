@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
-from ..hyperparameters import unknown_parameter
+from ..hyperparameters import advice_on_hidden, unknown_parameter
 from ..model.callables import runs_default
 from ..model.roles import PARAMETERS, functions_of
 from ..optimizers import get_optimizer
@@ -62,7 +62,7 @@ def trains_by_batches(estimator: Any) -> bool:
         kind = "a full-batch method" if isinstance(optimizer, FullBatch) else "a sequence of methods for one fit"
         raise AttributeError(
             f"optimizer={estimator.optimizer!r} is {kind}, which has no partial_fit: choose a minibatch rule such as "
-            "'adam', or call fit with all rows."
+            f"'adam', or call fit with all rows.{advice_on_hidden(type(estimator), 'optimizer')}"
         )
     return True
 
@@ -268,19 +268,27 @@ def _extended(shared: Any, own: Any) -> inspect.Signature:
 
 def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
     """Raise if an estimator is made with a parameter that its class does not have."""
+    if not settings:  # also while the class is made, and may get another constructor
+        return
     known = _parameters_of(cls)
-    for name in () if known is None else sorted(settings.keys() - known):
+    for name in sorted(settings.keys() - known):
         owner = name.partition("__")[0]
-        if owner in (known or ()):  # of what is behind a name or an object
+        if owner in known:  # of what is behind a name or an object
             raise TypeError(f"{cls.__name__} takes no {name!r} when it is made. {_how_to_set(cls, settings, name)}")
+        if _takes_any(cls):
+            raise TypeError(
+                f"{cls.__name__} receives {name!r} in the ** of its __init__, where get_params does not see it and "
+                f"clone and searches would lose it. Name it in the signature: __init__(self, ..., {name}=...)."
+            )
         nested = ELSEWHERE.get(name, "")
-        how = f" {cls.__name__}().set_params({nested}=...) sets it, or pass an object." if "__" in nested else ""
-        raise TypeError(f"{unknown_parameter(cls, name, sorted(known or ()))}{how}")
+        can_be_set = nested.partition("__")[0] in known and "__" in nested
+        how = f" {cls.__name__}().set_params({nested}=...) sets it, or pass an object." if can_be_set else ""
+        raise TypeError(f"{unknown_parameter(cls, name, sorted(known))}{how}")
 
 
 def _how_to_set(cls: Any, settings: Mapping[str, Any], name: str) -> str:
     """Say how to set a parameter of an optimizer or a loss, or why it cannot be set on the one that is used."""
-    own = {known: copy.deepcopy(value) for known, value in settings.items() if known in (_parameters_of(cls) or ())}
+    own = {known: copy.deepcopy(value) for known, value in settings.items() if known in _parameters_of(cls)}
     owner = name.partition("__")[0]
     try:
         cls(**own).set_params(**{name: settings[name]})
@@ -299,17 +307,22 @@ class SignatureOfInit:
 
 
 @functools.cache
-def _parameters_of(cls: Any) -> frozenset[str] | None:
-    """Names of the parameters of a class; None if its constructor takes any."""
-    parameters = inspect.signature(cls.__init__).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return None
-    return frozenset(parameters) - {"self"}
+def _parameters_of(cls: Any) -> frozenset[str]:
+    """Names of the parameters of a class."""
+    return frozenset(cls._get_param_names())
+
+
+def _takes_any(cls: Any) -> bool:
+    """Whether the constructor of a class takes keywords that it does not name."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def check_settings(estimator: Any) -> None:
     """Raise if a parameter of an estimator is outside its range."""
     owner = type(estimator).__name__
+    if not vars(estimator).keys() >= RANGES.keys():
+        raise TypeError(f"{owner}.__init__ has to call super().__init__(...), which sets the parameters of its base.")
     for name, allowed in RANGES.items():
         check_range(owner, name, getattr(estimator, name), allowed)
     batch_size = estimator.batch_size

@@ -1,13 +1,14 @@
-"""scikit-learn's own judgement: its checks pass for every estimator, gradient form and kind of optimizer."""
+"""scikit-learn's own judgement: its checks pass for every estimator, gradient form, kind of optimizer and subclass."""
 
 import inspect
 
 import pytest
-from models import MODEL_OBJECTS, USER_MODELS, LogisticDensity, NetworkRegressor
+from models import MODEL_OBJECTS, USER_MODELS
 from sklearn import config_context
 from sklearn.datasets import make_blobs
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from subclasses import LogisticDensity, Network
 
 from sk_analytic import AnalyticClassifier, AnalyticTransformer
 
@@ -24,12 +25,13 @@ def estimators_of(cls, **settings):
     }
 
 
+SUBCLASSES = (Network, LogisticDensity)
 ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in estimators_of(cls).items()} | {
     f"{cls.__name__}-model-{form}": cls(optimizer="adam", **settings)
     for cls, forms in MODEL_OBJECTS.items()
     for form, settings in forms.items()
 }
-ESTIMATORS |= {"subclass-functions": NetworkRegressor(), "subclass-model": LogisticDensity()}
+ESTIMATORS |= {cls.__name__: cls() for cls in SUBCLASSES}
 PENALIZED_CLASSIFIERS = estimators_of(AnalyticClassifier, alpha=0.01)
 TRANSFORMERS = estimators_of(AnalyticTransformer)
 
@@ -152,7 +154,7 @@ def test_check_of_the_default_classifier(check, optimizer):
     run(check, PENALIZED_CLASSIFIERS[f"AnalyticClassifier-default-{optimizer}"])
 
 
-@pytest.mark.parametrize("cls", USER_MODELS)
+@pytest.mark.parametrize("cls", [*USER_MODELS, *SUBCLASSES])
 def test_checks_of_the_generator_with_metadata_routing(cls):
     """They also pass where routing is enabled, which lets estimators and meta-estimators take other ways."""
     with config_context(enable_metadata_routing=True):
