@@ -57,6 +57,7 @@ def bind(settings: Any, columns: Iterable[str]) -> Model:
         init=settings.init,
         default=settings._default_model,
         loss=settings.loss if settings._loss_is_callable() else None,
+        named_loss=_named_loss(settings),
         columns=columns,
         model_params=settings.model_params,
         by_differences=not isinstance(settings.numerical, Sized) or len(settings.numerical) > 0,
@@ -65,9 +66,15 @@ def bind(settings: Any, columns: Iterable[str]) -> Model:
 
 def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:
     """Return what an estimator minimises."""
+    if model.named_loss is None and model.gradient_form.composes_loss:
+        composed = "the default model" if model.uses_defaults else model.form
+        raise ValueError(
+            f"loss={settings.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
+            "name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
+        )
     return Objective(
         model,
-        _named_loss(settings, model),
+        model.named_loss,
         layout,
         alpha=settings.alpha,
         unpenalized=("intercept",) if model.uses_defaults else (),
@@ -78,15 +85,9 @@ def make_objective(settings: Any, model: Model, layout: Layout) -> Objective:
     )
 
 
-def _named_loss(settings: Any, model: Model) -> Loss | None:
+def _named_loss(settings: Any) -> Loss | None:
     """The loss by name, or None."""
     if settings.loss is None or settings._loss_is_callable():
-        if model.gradient_form.composes_loss:
-            composed = "the default model" if model.uses_defaults else model.form
-            raise ValueError(
-                f"loss={settings.loss!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
-                "name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
-            )
         return None
     loss: Loss = own(get_loss, settings.loss)
     loss.check()

@@ -10,7 +10,7 @@ from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
 from ..model.argument_names import OF_VALIDATION
-from ..model.callables import metadata_names
+from ..model.callables import by_role, metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
 
 _PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "transform")
@@ -45,10 +45,11 @@ def request_by_instance(cls: Any) -> None:
 def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set[str]:
     """Names of the metadata that a method takes, beside the arguments in its signature; see `metadata_names`."""
     predictor = "vjp" if getattr(estimator, "forward", None) is None else "forward"
-    roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
+    roles = (predictor,) if method in _PREDICTING else ("forward", "init", *GRADIENT_FORMS)
     functions = {role: getattr(estimator, role, None) for role in roles}
-    if isinstance(functions.get("loss"), type):
-        del functions["loss"]  # no function of the user's, but a `Loss` that is not made yet
+    loss = getattr(estimator, "loss", None)
+    if method not in _PREDICTING and not isinstance(loss, type):  # which would be a `Loss` that is not made yet
+        functions |= by_role(loss)
     names = metadata_names(functions, getattr(estimator, "model_params", None), lenient)
     return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 

@@ -9,8 +9,11 @@ from .gradient_forms import GRADIENT_FORMS
 
 IN_PLACE_OF_FORWARD = "vjp in place of forward"  # the role of a `vjp` that makes predictions
 
+OF_LOSSES = ("formula", "value_and_derivative")  # the methods of a `Loss` that receive metadata
+
 RECEIVABLE: dict[str, tuple[str, ...]] = {
     "forward": (),
+    **dict.fromkeys(OF_LOSSES, ()),
     **{name: form.receives for name, form in GRADIENT_FORMS.items()},
     IN_PLACE_OF_FORWARD: ("rng",),
     "loss": ("y", "sample_weight", "rng"),
@@ -26,6 +29,8 @@ OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
 def by_position(role: str) -> tuple[str, ...]:
     """Return what a callable receives by position."""
+    if role in OF_LOSSES:
+        return ("y", "prediction")
     return () if role == "init" else ("params", "X")
 
 

@@ -56,13 +56,14 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
         )
     if len(positional) < len(expected) and not is_variadic:
         raise ReceivedArgumentError(
-            f"{role} is called as {role}(params, X, ...); {describe(function)} takes {len(positional)} "
+            f"{role} is called as {role}({', '.join(expected)}, ...); {describe(function)} takes {len(positional)} "
             "arguments by position."
         )
+    after = f" after ({', '.join(expected)})" if expected else ""
     for p in positional[len(expected) :]:
         if p.kind is inspect.Parameter.POSITIONAL_ONLY and not p.has_default:
             raise ReceivedArgumentError(
-                f"{role} takes {p.name!r} by position only, but arguments{' after (params, X)' if expected else ''} "
+                f"{role} takes {p.name!r} by position only, but arguments{after} "
                 f"are given by name: {describe(function)}."
             )
     taken = positional[: len(expected)]
