@@ -187,7 +187,9 @@ class ArrayRows(BatchedRows):
         self._steps_at_once = int(np.clip(most // (row_bytes * self.batch_size), 1, self.steps_per_epoch))
         self._rows_at_once = self._steps_at_once * self.batch_size
         self._buffers = [
-            _Slices(array) if issparse(array) else np.empty((self._rows_at_once, *array.shape[1:]), array.dtype)
+            _Slices(array)
+            if issparse(array)
+            else np.empty_like(array, order="C", shape=(self._rows_at_once, *array.shape[1:]))
             for array in self._arrays
         ]
         self._shown = [b if isinstance(b, _Slices) else read_only(b) for b in self._buffers]

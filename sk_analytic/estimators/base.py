@@ -479,10 +479,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model = problem.bind(self, first.columns)
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter
-        targets = data.targets if before is None else before.training.targets
-        known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
+        known: dict[str, Any] = {"targets": data.targets, "features": data.features, "criterion": criterion}
         if before is None:
-            theta = problem.starting_theta(model, first, seed, targets.n_outputs)
+            theta = problem.starting_theta(model, first, seed, data.targets.n_outputs)
             objective = problem.make_objective(self, model, theta.layout)
             return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
         layout = before.training.objective.layout.astype(first.X.dtype)

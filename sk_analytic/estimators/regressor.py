@@ -11,7 +11,7 @@ from ..model.default_models import LINEAR
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
-from .samples import read_weight, read_X, score_weight
+from .samples import read_weight, read_X_and_y, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import RegressionTargets, Targets
 
@@ -139,9 +139,21 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
     ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
-        X, y = read_X(self, X, y, multi_output=True, y_numeric=True, reset=reset)
-        y = y.astype(X.dtype, copy=False)
-        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known)
+        compared = self._compares()
+        X, y = read_X_and_y(self, X, y, reset=reset, compared=compared)
+        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known, compared)
+
+    def _compares(self) -> bool | None:
+        """Whether predictions are compared with y: by a loss by name, or if there is nothing else to score them by.
+
+        None if they are wherever their shapes allow it, as beside `loss_and_gradient`, for which a loss by name says no
+        more than the scale of the predictions.
+        """
+        if self._loss_is_callable():
+            return False
+        if self.loss is None:
+            return None if self.loss_and_gradient is None else False
+        return True if self.loss_and_gradient is None else None
 
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Predict the targets: `forward`, with the inverse of the loss's link.
