@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -241,9 +241,14 @@ class _Slices:
 def stacked(parts: Iterable[_Parts]) -> ArrayRows:
     """Return the rows of several X, columns and weights as one `ArrayRows`, without an order of its own."""
     Xs, columns, weights = zip(*parts, strict=True)
-    named = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+    named = {name: joined([column[name] for column in columns]) for name in columns[0]}
     X = vstack(Xs, format="csr") if issparse(Xs[0]) else np.concatenate(Xs)
     return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Return arrays one after the other, in an array of the class of the first: records that are read by attributes."""
+    return np.concatenate(arrays).view(type(arrays[0]))
 
 
 def n_batches(n: int, batch_size: int, drop_last: bool) -> int:

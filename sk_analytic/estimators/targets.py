@@ -121,23 +121,24 @@ class RegressionTargets(Targets):
         Of the targets of a sample: () or (n_outputs,).
     fields : tuple of pairs of str, default=()
         Names and dtypes of the fields of records.
-    asked : bool or None, default=True
-        Whether predictions are compared with them; None if they are wherever the shapes allow it.
+    compared : bool or None, default=True
+        Whether predictions are compared with them; None if they are wherever the shapes agree.
     """
 
-    predicted: tuple[int, ...] | None = None  # the shape of the prediction of a sample, once there was one
+    predicted: tuple[int, ...] = ()  # the shape of the prediction of a sample,
+    agrees: bool | None = None  # and whether it is that of its targets; None before the first prediction
 
     def __init__(
-        self, shape: tuple[int, ...], fields: tuple[tuple[str, str], ...] = (), asked: bool | None = True
+        self, shape: tuple[int, ...], fields: tuple[tuple[str, str], ...] = (), compared: bool | None = True
     ) -> None:
-        self.shape, self.fields, self.asked = shape, fields, asked
-        self.compared = False if fields else asked
+        self.shape, self.fields = shape, fields
+        self.compared = False if fields or len(shape) > 1 else compared  # no prediction has fields, or so many axes
         self.n_outputs = len(fields) or (shape[0] if shape else 1)
 
     @classmethod
-    def read(cls, y: Array, known: RegressionTargets | None, asked: bool | None = True) -> RegressionTargets:
+    def read(cls, y: Array, known: RegressionTargets | None, compared: bool | None = True) -> RegressionTargets:
         """Return what validated targets are; raise if ``known`` ones had another shape or other fields."""
-        targets = cls(y.shape[1:], _fields_of(y), asked)
+        targets = cls(y.shape[1:], _fields_of(y), compared)
         if known is None:
             return targets
         if targets.shape != known.shape:
@@ -146,14 +147,14 @@ class RegressionTargets(Targets):
         if targets.fields != known.fields:
             here, before = (_listed(fields) for fields in (targets.fields, known.fields))
             raise ValueError(f"y has {here}, but the y that training began with had {before}.")
-        if asked == known.asked:
-            targets.predicted, targets.compared = known.predicted, known.compared
+        if targets.compared == known.compared:
+            targets.predicted, targets.agrees = known.predicted, known.agrees
         return targets
 
     @property
     def scores_by_loss(self) -> bool:  # type: ignore[override]
         """Whether only the loss says how good a prediction is."""
-        return self.compared is False
+        return self.compared is False or self.agrees is False
 
     @property
     def smallest_held_out(self) -> int:  # type: ignore[override]
@@ -171,23 +172,22 @@ class RegressionTargets(Targets):
         return {"n_outputs_": self.n_outputs}
 
     def learn(self, prediction: Array) -> None:
-        """Take its shape from the first prediction, and whether it can be compared with the targets."""
-        self.predicted = prediction.shape[1:]
-        if self.asked is None and not self.fields:
+        """Take from the first prediction its shape, and whether that is the shape of the targets."""
+        self.predicted, self.agrees = prediction.shape[1:], not self.fields
+        if self.compared is not True and self.agrees:  # else another shape is an error
             try:
                 self._match(prediction)
-                self.compared = True
             except ParameterStructureError:
-                self.compared = False
+                self.agrees = False
 
     def check_prediction(self, prediction: Array) -> Array:
         """Return predictions; raise if their shape does not match that of the targets, or of the first of them."""
-        if self.predicted is None:
+        if self.agrees is None:
             self.learn(prediction)
-        if self.compared:
+        if self.agrees:
             self._match(prediction)
         elif prediction.shape[1:] != self.predicted:
-            expected = str(("n_samples", *(self.predicted or ()))).replace("'", "")
+            expected = str(("n_samples", *self.predicted)).replace("'", "")
             raise ParameterStructureError(
                 f"forward returned shape {prediction.shape}; at the start of fit it had shape {expected}."
             )
@@ -197,8 +197,8 @@ class RegressionTargets(Targets):
         match_target(np.empty((len(prediction), *self.shape)), prediction)
 
     def as_outputs(self, prediction: Array) -> Array:
-        """Return predictions in the shape of the targets, if they are compared with them."""
-        return prediction.reshape(len(prediction), *self.shape) if self.compared else prediction
+        """Return predictions in the shape of the targets, if they agree."""
+        return prediction if self.agrees is False else prediction.reshape(len(prediction), *self.shape)
 
     def on_their_scale(self, prediction: Array, loss: Loss | None) -> Array:
         """Return predictions on the scale of y."""
