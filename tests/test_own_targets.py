@@ -24,7 +24,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from sk_analytic import AnalyticRegressor, ParameterStructureError, ReceivedArgumentError, check_gradient, trusted_types
+from sk_analytic import (
+    AnalyticRegressor,
+    DivergenceError,
+    ParameterStructureError,
+    ReceivedArgumentError,
+    check_gradient,
+    trusted_types,
+)
 from sk_analytic.callbacks import Checkpoint
 from sk_analytic.data.batch import identity
 from sk_analytic.losses import Loss, get_loss
@@ -573,6 +580,15 @@ def test_infinite_and_missing_values_of_fields_are_the_losses_own_business():
     alone = clone(fitted).fit(X[5:], known)
     assert_allclose(flat(fitted), flat(alone), rtol=1e-4, atol=1e-6)
     assert fitted.gradient_report_.ok
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_loss_that_does_not_expect_them_says_where_it_is_not_finite(optimizer):
+    """A time that is missing by mistake makes the loss NaN; the error tells of y."""
+    y = RECORDS.copy()
+    y["time"][3] = np.nan
+    with pytest.raises(DivergenceError, match="not finite .* Fields of y have NaN or infinity in 1 of 120 rows"):
+        model(of_records, optimizer=optimizer, batch_size="auto").fit(X, y)
 
 
 BY_NAME = {

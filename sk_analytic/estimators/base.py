@@ -479,9 +479,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model = problem.bind(self, first.columns)
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter
-        known: dict[str, Any] = {"targets": data.targets, "features": data.features, "criterion": criterion}
+        # Those of a file know of their predictions; others were read in view of what there was before.
+        targets = before.training.targets if before is not None and before.resume else data.targets
+        known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
         if before is None:
-            theta = problem.starting_theta(model, first, seed, data.targets.n_outputs)
+            theta = problem.starting_theta(model, first, seed, targets.n_outputs)
             objective = problem.make_objective(self, model, theta.layout)
             return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
         layout = before.training.objective.layout.astype(first.X.dtype)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
@@ -257,7 +258,16 @@ def second_opinion(training: Training) -> str:
 
     thetas = (training.phase_start, training.theta)
     batch = batch_to_check(training.objective, training.phase_start, training.rows.telling)
-    return opinion_at(training.objective, thetas, batch, seed=training.seed)
+    return f"{_about_fields(training)}{opinion_at(training.objective, thetas, batch, seed=training.seed)}"
+
+
+def _about_fields(training: Training) -> str:
+    """Say that records have values that are not finite, which nobody refused; nothing if they have none."""
+    y = training.rows.first.everything.y
+    if y is None or y.dtype.names is None:
+        return ""
+    finite = np.isfinite(structured_to_unstructured(np.asarray(y), dtype=np.float64).reshape(len(y), -1)).all(axis=1)
+    return "" if finite.all() else f"Fields of y have NaN or infinity in {np.count_nonzero(~finite)} of {len(y)} rows. "
 
 
 def rows_of_a_step(first: BatchedRows) -> Batch:

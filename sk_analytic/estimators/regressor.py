@@ -22,7 +22,7 @@ from .targets import RegressionTargets, Targets
     score="R²",
     attributes="""
     n_outputs_ : int
-        Columns of y.
+        Columns or fields of y.
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
         Coefficients; there only where no callables are given.
     intercept_ : float or ndarray of shape (n_outputs,)
@@ -84,7 +84,9 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets: finite numbers, which become floats of X's dtype. For a loss of your own (``loss`` a function or
+            None, or ``loss_and_gradient``) they need not have the shape of the predictions, may have more axes,
+            and may be a structured array, whose fields keep their dtypes and values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, scaled to mean 1: they count like repeated rows.
         X_val : array-like of shape (n_val, n_features), default=None
@@ -123,7 +125,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets, as in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are: a row of weight 2 counts as two.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
@@ -168,7 +170,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the shape that y had in `fit`.
+            In the shape that y had in `fit`; what `forward` returned if that goes with no such shape.
         """
         prediction = self._predictions(X, metadata)
         targets: Any = self._training.targets
