@@ -29,6 +29,9 @@ class Loss(Hyperparameters):
     `value_and_derivative` instead; one that is not a sum over rows (Cox, a Gaussian process) also says
     ``additive = False``, and is then always called with all rows.
 
+    Either method receives metadata of the rows that it names after ``prediction``: ``fit(X, y, event=event)`` hands
+    them to ``formula(y, prediction, event)``.
+
     Attributes
     ----------
     name : str
@@ -59,7 +62,7 @@ class Loss(Hyperparameters):
     domain: Interval | None = REALS
     additive = True
 
-    def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
+    def formula(self, y: Array, prediction: Array, *args: Any, **metadata: Any) -> tuple[Array, Array]:
         """Value and derivative, entry by entry.
 
         Parameters
@@ -68,6 +71,8 @@ class Loss(Hyperparameters):
             What was observed.
         prediction : ndarray of the same shape and dtype
             What was predicted, on the link's scale.
+        *args, **metadata : array-like of shape (n,) or (n, k)
+            Further data of the rows: a subclass names what it receives, and nothing else.
 
         Returns
         -------
@@ -78,7 +83,9 @@ class Loss(Hyperparameters):
         """
         raise NotImplementedError(f"{type(self).__name__} must define formula(y, prediction) -> (values, derivative).")
 
-    def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
+    def value_and_derivative(
+        self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any
+    ) -> tuple[Array, Array]:
         """Value of each row, and its derivative in the prediction.
 
         Parameters
@@ -87,6 +94,8 @@ class Loss(Hyperparameters):
             What was observed, in the loss's domain.
         prediction : array-like of the same shape
             What was predicted, on the link's scale. Its floating type is that of the results.
+        *args, **metadata : array-like of shape (n,) or (n, k)
+            Further data of the rows, for a `formula` that names it.
 
         Returns
         -------
@@ -106,13 +115,14 @@ class Loss(Hyperparameters):
             raise ValueError(
                 f"{self._title()}: y has shape {y.shape}, but the prediction has shape {prediction.shape}."
             )
-        return _row_by_row(self._summed, y, prediction, at_once=not self.additive)
 
-    def _summed(self, y: Array, prediction: Array) -> tuple[Array, Array]:
-        values, derivative = self.formula(y, prediction)
-        return _row_sums(values), derivative
+        def summed(y: Array, prediction: Array) -> tuple[Array, Array]:
+            values, derivative = self.formula(y, prediction, *args, **metadata)
+            return _row_sums(values), derivative
 
-    def value(self, y: ArrayLike | None, prediction: ArrayLike) -> Array:
+        return _row_by_row(summed, y, prediction, at_once=not self.additive or bool(args or metadata))
+
+    def value(self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any) -> Array:
         """Value of each row.
 
         Parameters
@@ -121,15 +131,17 @@ class Loss(Hyperparameters):
             What was observed.
         prediction : array-like of the same shape
             What was predicted, on the link's scale.
+        *args, **metadata : array-like of shape (n,) or (n, k)
+            Further data of the rows, for a loss that names it.
 
         Returns
         -------
         values : ndarray of shape (n,)
             The loss of each row.
         """
-        return self.value_and_derivative(y, prediction)[0]
+        return self.value_and_derivative(y, prediction, *args, **metadata)[0]
 
-    def derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> Array:
+    def derivative(self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any) -> Array:
         """Derivative of each row's value in the prediction.
 
         Parameters
@@ -138,13 +150,15 @@ class Loss(Hyperparameters):
             What was observed.
         prediction : array-like of the same shape
             What was predicted, on the link's scale.
+        *args, **metadata : array-like of shape (n,) or (n, k)
+            Further data of the rows, for a loss that names it.
 
         Returns
         -------
         derivative : ndarray of the prediction's shape
             One number a prediction.
         """
-        return self.value_and_derivative(y, prediction)[1]
+        return self.value_and_derivative(y, prediction, *args, **metadata)[1]
 
     def inverse_link(self, prediction: ArrayLike) -> Array:
         """Turn a prediction into what it predicts, on y's own scale.

@@ -142,7 +142,7 @@ class Objective:
     @property
     def functions(self) -> tuple[Any, ...]:
         """What computes the loss and its gradient, for a comparison with another objective."""
-        receivers = (self.model.forward, self.model.gradient, self.model.loss)
+        receivers = (self.model.forward, self.model.gradient, self.model.loss, self.model.of_named_loss)
         callables = [None if r is None else (r.role, r.function, r.settings) for r in receivers]
         return callables, self.loss, self.reduction
 
@@ -371,7 +371,7 @@ class Objective:
         """Return the mean loss of a batch by name, and its derivative in the prediction, weights included."""
         prediction = read_prediction(prediction, batch.n)
         y, matched = match_target(batch.y, prediction)
-        values, derivative = self.loss.value_and_derivative(y, matched)
+        values, derivative = self.loss.value_and_derivative(y, matched, **self.metadata_of(batch))
         if batch.sample_weight is None:
             value = float(np.add.reduce(values, dtype=np.float64)) / batch.n  # which float32 may have no number for
             derivative = derivative * (1 / batch.n)
@@ -386,6 +386,11 @@ class Objective:
                 value = float(np.add.reduce(values[counts] * share[counts], dtype=np.float64))
                 derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
+
+    def metadata_of(self, batch: Batch) -> dict[str, Any]:
+        """Return what the loss by name receives of a batch beside y and prediction."""
+        receiver = self.model.of_named_loss
+        return {} if receiver is None else receiver.received(batch)
 
     def read_loss(self, loss: Any, role: str, batch: Batch) -> float:
         """Return a loss that the user computed, as a mean over the batch."""

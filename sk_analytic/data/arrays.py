@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -187,7 +187,9 @@ class ArrayRows(BatchedRows):
         self._steps_at_once = int(np.clip(most // (row_bytes * self.batch_size), 1, self.steps_per_epoch))
         self._rows_at_once = self._steps_at_once * self.batch_size
         self._buffers = [
-            _Slices(array) if issparse(array) else np.empty((self._rows_at_once, *array.shape[1:]), array.dtype)
+            _Slices(array)
+            if issparse(array)
+            else np.empty_like(array, order="C", shape=(self._rows_at_once, *array.shape[1:]))
             for array in self._arrays
         ]
         self._shown = [b if isinstance(b, _Slices) else read_only(b) for b in self._buffers]
@@ -239,9 +241,14 @@ class _Slices:
 def stacked(parts: Iterable[_Parts]) -> ArrayRows:
     """Return the rows of several X, columns and weights as one `ArrayRows`, without an order of its own."""
     Xs, columns, weights = zip(*parts, strict=True)
-    named = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+    named = {name: joined([column[name] for column in columns]) for name in columns[0]}
     X = vstack(Xs, format="csr") if issparse(Xs[0]) else np.concatenate(Xs)
     return ArrayRows(X, named, None if weights[0] is None else np.concatenate(weights))
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Return arrays one after the other, in an array of the class of the first: records that are read by attributes."""
+    return np.concatenate(arrays).view(type(arrays[0]))
 
 
 def n_batches(n: int, batch_size: int, drop_last: bool) -> int:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 from numpy.typing import DTypeLike
 from scipy.sparse import issparse
 
+from ..exceptions import ReceivedArgumentError
 from ..typing import Array
 from .weights import AS_GIVEN, Weights
 
@@ -63,7 +65,12 @@ class Batch:
         if name == "sample_weight":
             weight = self.sample_weight
             return np.ones(self.n, self.X.dtype) if weight is None else weight
-        return self.X
+        if name == "X":
+            return self.X
+        raise ReceivedArgumentError(
+            f"These rows came without {name!r}. What is passed for the rows of X is passed for those of X_val too, as "
+            f"{name}_val."
+        )
 
     @property
     def y(self) -> Any:
@@ -86,7 +93,7 @@ class Batch:
 
     def copy(self) -> Batch:
         """Return a batch of writable copies."""
-        return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array))
+        return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array, subok=True))
 
     def head(self, n: int | None) -> Batch:
         """Return a batch of copies of the first rows; of all by default."""
@@ -110,6 +117,8 @@ def identity(X: Any, columns: Mapping[str, Array], sample_weight: Weights | None
 
 
 def _identity_of(array: Any) -> str:
+    if not issparse(array) and array.dtype.names is not None:
+        array = repack_fields(array, recurse=True)  # what is between its fields is no value
     parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
     total = 0
     for part in parts:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 from scipy.sparse import issparse
 
 from ..typing import Array
@@ -37,7 +38,7 @@ def telling_rows(X: Any, columns: Mapping[str, Array], rows: Array, n: int, rng:
     """
     if n >= len(rows):
         return rows
-    y = columns.get("y")
+    y = as_numbers(columns["y"]) if "y" in columns else None
     some = _some(np.arange(X.shape[1]), MOST_COLUMNS, 0, rng)
     seen = _some(rows, MOST_ENTRIES // max(1, len(some)), n, rng)
     chosen: dict[int, None] = {}
@@ -52,6 +53,14 @@ def telling_rows(X: Any, columns: Mapping[str, Array], rows: Array, n: int, rng:
 def is_telling(X: Any) -> bool:
     """Whether X has anything but zeros; without columns it has nothing to tell by."""
     return not X.shape[1] or bool(X.count_nonzero() if issparse(X) else X.any())
+
+
+def as_numbers(array: Array) -> Array:
+    """Return records as finite floats, a column for each number of theirs; any other array as it is."""
+    if array.dtype.names is None:
+        return array
+    values = structured_to_unstructured(np.asarray(array), dtype=np.float64)
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _some(numbers: Array, most: int, least: int, rng: np.random.Generator) -> Array:

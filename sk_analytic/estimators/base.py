@@ -482,7 +482,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
         problem.require_weights_accepted(model, first.sample_weight)
         max_iter = 1 if incremental else self.max_iter
-        targets = data.targets if before is None else before.training.targets
+        # Those of a file know of their predictions; others were read in view of what there was before.
+        targets = before.training.targets if before is not None and before.resume else data.targets
         known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
         if before is None:
             theta = problem.starting_theta(model, first, seed, targets.n_outputs)

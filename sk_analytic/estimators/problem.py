@@ -10,6 +10,7 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
@@ -69,6 +70,7 @@ def bind(settings: Any, columns: Iterable[str], before: Callables | None) -> Cal
         init=functions["init"],
         default=settings._default_model,
         loss=loss if is_function(loss) else None,
+        named_loss=_named_loss(settings),
         columns=columns,
         model_params=settings.model_params,
         by_differences=by_differences,
@@ -86,9 +88,15 @@ def rebound(function: Any, old: object, new: object) -> Any:
 
 def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective:
     """Return what an estimator minimises."""
+    if model.named_loss is None and model.gradient_form.composes_loss:
+        composed = "the default model" if model.uses_defaults else model.form
+        raise ValueError(
+            f"loss={settings._trained_loss!r} cannot be composed with {composed}, which needs the loss's derivative: "
+            "give a name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
+        )
     return Objective(
         model,
-        _named_loss(settings, model),
+        model.named_loss,
         layout,
         alpha=settings.alpha,
         unpenalized=("intercept",) if model.uses_defaults else (),
@@ -99,16 +107,10 @@ def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective
     )
 
 
-def _named_loss(settings: Any, model: Callables) -> Loss | None:
+def _named_loss(settings: Any) -> Loss | None:
     """The loss by name, or None."""
     given = settings._trained_loss
     if given is None or is_function(given):
-        if model.gradient_form.composes_loss:
-            composed = "the default model" if model.uses_defaults else model.form
-            raise ValueError(
-                f"loss={given!r} cannot be composed with {composed}, which needs the loss's derivative: give a "
-                "name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
-            )
         return None
     loss: Loss = own(get_loss, given)
     loss.check()
@@ -278,7 +280,16 @@ def second_opinion(training: Training) -> str:
 
     thetas = (training.phase_start, training.theta)
     batch = batch_to_check(training.objective, training.phase_start, training.rows.telling)
-    return opinion_at(training.objective, thetas, batch, seed=training.seed)
+    return f"{_about_fields(training)}{opinion_at(training.objective, thetas, batch, seed=training.seed)}"
+
+
+def _about_fields(training: Training) -> str:
+    """Say that records have values that are not finite, which nobody refused; nothing if they have none."""
+    y = training.rows.first.everything.y
+    if y is None or y.dtype.names is None:
+        return ""
+    finite = np.isfinite(structured_to_unstructured(np.asarray(y), dtype=np.float64).reshape(len(y), -1)).all(axis=1)
+    return "" if finite.all() else f"Fields of y have NaN or infinity in {np.count_nonzero(~finite)} of {len(y)} rows. "
 
 
 def rows_of_a_step(first: BatchedRows) -> Batch:

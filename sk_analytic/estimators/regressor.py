@@ -7,11 +7,13 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from ..data.weights import Weights
+from ..model.callables import is_function
 from ..model.default_models import LINEAR
+from ..model.roles import functions_of
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
-from .samples import read_weight, read_X, score_weight
+from .samples import read_weight, read_X_and_y, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import RegressionTargets, Targets
 
@@ -22,7 +24,7 @@ from .targets import RegressionTargets, Targets
     score="R²",
     attributes="""
     n_outputs_ : int
-        Columns of y.
+        Columns or fields of y.
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
         Coefficients; there only where no callables are given.
     intercept_ : float or ndarray of shape (n_outputs,)
@@ -84,7 +86,9 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows; float32 and float64 are kept, everything else becomes float64.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets: finite numbers, which become floats of X's dtype. For a loss of your own (``loss`` a function or
+            None, or ``loss_and_gradient``) they need not have the shape of the predictions, may have more axes,
+            and may be a structured array, whose fields keep their dtypes and values.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, scaled to mean 1: they count like repeated rows.
         X_val : array-like of shape (n_val, n_features), default=None
@@ -123,7 +127,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets, as in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, taken as they are: a row of weight 2 counts as two.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
@@ -139,9 +143,23 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     def _read(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, known: Any = None
     ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
-        X, y = read_X(self, X, y, multi_output=True, y_numeric=True, reset=reset)
-        y = y.astype(X.dtype, copy=False)
-        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known)
+        compared = self._compares()
+        X, y = read_X_and_y(self, X, y, reset=reset, compared=compared)
+        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known, compared)
+
+    def _compares(self) -> bool | None:
+        """Whether predictions are compared with y: by a loss by name, or if there is nothing else to score them by.
+
+        None if they are wherever their shapes allow it, as beside `loss_and_gradient`, for which a loss by name says no
+        more than the scale of the predictions.
+        """
+        functions = functions_of(self)
+        loss, has_own = functions["loss"], functions["loss_and_gradient"] is not None
+        if is_function(loss):
+            return False
+        if loss is None:
+            return False if has_own else None
+        return None if has_own else True
 
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Predict the targets: `forward`, with the inverse of the loss's link.
@@ -156,7 +174,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the shape that y had in `fit`.
+            In the shape that y had in `fit`; what `forward` returned if that goes with no such shape.
         """
         prediction = self._predictions(X, metadata)
         targets: Any = self._training.targets

@@ -11,7 +11,7 @@ from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.metadata_routing import UNUSED
 
 from ..model.argument_names import OF_VALIDATION
-from ..model.callables import is_function, metadata_names
+from ..model.callables import by_role, metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of
 
@@ -53,8 +53,9 @@ def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set
     predictor = "vjp" if functions.get("forward") is None else "forward"
     roles = {"inverse_transform": ("inverse",)}.get(method, (predictor,) if method in _PREDICTING else _TRAINING)
     named = {role: functions.get(role) for role in roles}
-    if not is_function(named.get("loss")):
-        named.pop("loss", None)  # a name or a `Loss`, no function of the user's
+    loss = named.pop("loss", None)
+    if not isinstance(loss, type):  # which would be a `Loss` that is not made yet
+        named |= by_role(loss)
     names = metadata_names(named, getattr(estimator, "model_params", None), lenient)
     return names | {name + OF_VALIDATION for name in names} if method == "fit" else names
 

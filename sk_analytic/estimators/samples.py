@@ -6,6 +6,7 @@ import datetime
 import math
 import numbers
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,11 @@ AS_METADATA = (
     "Data of more axes, and NaN where it means something, can come beside X: fit(X, y, images=images) hands them to "
     "functions that name them, forward(params, X, images)."
 )
+AS_FIELDS = (
+    "Where NaN or infinity mean something (a response that is missing, an interval without an end), pass records, "
+    "np.rec.fromarrays([lower, upper], names='lower, upper'), whose values are your functions' own business."
+)
+BESIDE_X = "Encode text; what is for your functions to read can come beside X: fit(X, y, name=values)."
 DATES = re.compile("date|time|duration|period")  # how the names of their dtypes begin
 DATE_TYPES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
 
@@ -53,6 +59,83 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
             error.add_note(AS_METADATA)
         raise
     return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
+
+
+def read_X_and_y(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: bool | None) -> tuple[Any, Array]:
+    """Validate X and numeric targets; ``compared`` tells whether a loss by name will compare them with predictions.
+
+    Plain numbers become floats of X's dtype and must be finite, as scikit-learn asks of a regressor. Records, and rows
+    of more than one axis, can be had by losses of the user's own. Of records neither dtypes nor values change, and NaN
+    and infinity are theirs to judge.
+    """
+    y = _require_readable(y)
+    fields = getattr(getattr(y, "dtype", None), "names", None)
+    if fields is None and (compared or _n_axes(y) <= 2):
+        return _read_plain(reader, X, y, reset=reset, compared=compared)
+    X = read_X(reader, X, reset=reset)
+    if fields is None:
+        _require_no_dates(y, "y")
+        y = check_array(y, ensure_2d=False, allow_nd=True, dtype=X.dtype, input_name="y", estimator=reader)
+    else:
+        _require_numbers(y.dtype, "y")
+        if compared:
+            raise ValueError(
+                f"y has the fields {', '.join(fields)}, which a loss by name cannot compare with predictions: pass one "
+                f"of them, y[{fields[0]!r}], or give a loss of your own, as a function or by loss_and_gradient."
+            )
+    check_consistent_length(X, y)
+    return X, y
+
+
+def _read_plain(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: bool | None) -> tuple[Any, Array]:
+    try:
+        X, y = read_X(reader, X, y, multi_output=True, y_numeric=True, reset=reset)
+        return X, y.astype(X.dtype, copy=False)
+    except (TypeError, ValueError) as error:
+        lengths = {len(row) for row in y if hasattr(row, "__len__")} if isinstance(y, list | tuple) else set()
+        if "Input y contains" in str(error) and not compared:
+            error.add_note(AS_FIELDS)
+        elif "could not convert string" in str(error):
+            error.add_note(f"y must hold numbers. {BESIDE_X}")
+        elif "inhomogeneous" in str(error) and len(lengths) > 1:
+            error.add_note(f"The rows of y have from {min(lengths)} to {max(lengths)} values. Pad them to one length.")
+        raise
+
+
+def _require_readable(y: Any) -> Any:
+    """Return targets, records as an array; raise for a container that has no rows of numbers, or would lose some."""
+    if issparse(y):
+        raise TypeError("Sparse data was passed for y, but dense data is required. Use y.toarray().")
+    if isinstance(y, Mapping):
+        raise TypeError(
+            f"y is a {type(y).__name__}; it must have a row for each row of X. For columns by name, pass records: "
+            "np.rec.fromarrays([time, event], names='time, event')."
+        )
+    if isinstance(y, np.ma.MaskedArray):
+        if np.ascontiguousarray(np.ma.getmaskarray(y)).view(bool).any():
+            raise ValueError(
+                "y is a masked array, whose masked values would count as numbers. Leave out their rows, or mark them "
+                "by a number of your own: y.filled(value)."
+            )
+        return y.data
+    is_list_of_records = isinstance(y, list | tuple) and len(y) > 0 and isinstance(y[0], np.void)
+    return np.asarray(y) if is_list_of_records else y
+
+
+def _require_numbers(dtype: Any, name: str) -> None:
+    """Raise if records have a field, or one within it, that holds anything but real numbers and truth values."""
+    if dtype.names is None:
+        if dtype.kind in "mM":
+            raise ValueError(
+                f"{name} has dates or times ({dtype}), which are numbers only in a unit. Choose one: (dates - start) / "
+                "np.timedelta64(1, 'D') for days since a start."
+            )
+        if dtype.kind not in "fiub":
+            raise ValueError(f"{name} has dtype {dtype}; a field of y must hold numbers or truth values. {BESIDE_X}")
+    elif not dtype.names:
+        raise ValueError(f"{name} has no fields.")
+    for field in dtype.names or ():
+        _require_numbers(dtype[field].base, f"{name}[{field!r}]")
 
 
 def _n_axes(X: Any) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.metrics import check_scoring
 
-from ..data.arrays import ArrayRows
+from ..data.arrays import ArrayRows, joined
 from ..data.batch import Batch
 from ..data.rows import Rows
 from ..exceptions import noted
@@ -155,7 +155,7 @@ def _beside(held_out: HeldOut) -> tuple[dict[str, Array], Array | None]:
         return columns, _counted(batch.sample_weight, batch)
 
     batches = held_out.rows.map(copied)
-    columns = {name: np.concatenate([columns[name] for columns, _ in batches]) for name in batches[0][0]}
+    columns = {name: joined([columns[name] for columns, _ in batches]) for name in batches[0][0]}
     if batches[0][1] is None:
         return columns, None
     return columns, np.ldexp(np.concatenate([weight for _, weight in batches]), held_out.exponent)

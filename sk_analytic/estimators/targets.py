@@ -110,43 +110,95 @@ def _n_columns(prediction: Array) -> int:
 
 @trusted
 class RegressionTargets(Targets):
-    """Floats, one or several a sample.
+    """Numbers, one or several a sample.
+
+    What `forward` returns is compared with them, by a loss by name and by R², and has their shape; or only a loss of
+    the user's own relates the two, which may then have any shapes.
 
     Parameters
     ----------
     shape : tuple of int
         Of the targets of a sample: () or (n_outputs,).
+    fields : tuple of pairs of str, default=()
+        Names and dtypes of the fields of records.
+    compared : bool or None, default=True
+        Whether predictions are compared with them; None if they are wherever the shapes agree.
     """
 
-    smallest_held_out = 2  # R² of one sample is not defined
-    largest_score = 1.0
+    predicted: tuple[int, ...] = ()  # the shape of the prediction of a sample,
+    agrees: bool | None = None  # and whether it is that of its targets; None before the first prediction
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self.n_outputs = shape[0] if shape else 1
+    def __init__(
+        self, shape: tuple[int, ...], fields: tuple[tuple[str, str], ...] = (), compared: bool | None = True
+    ) -> None:
+        self.shape, self.fields = shape, fields
+        self.compared = False if fields or len(shape) > 1 else compared  # no prediction has fields, or so many axes
+        self.n_outputs = len(fields) or (shape[0] if shape else 1)
 
     @classmethod
-    def read(cls, y: Array, known: RegressionTargets | None) -> RegressionTargets:
-        """Return what validated targets are; raise if ``known`` ones had another shape."""
-        shape = y.shape[1:]
-        if known is not None and shape != known.shape:
+    def read(cls, y: Array, known: RegressionTargets | None, compared: bool | None = True) -> RegressionTargets:
+        """Return what validated targets are; raise if ``known`` ones had another shape or other fields."""
+        targets = cls(y.shape[1:], _fields_of(y), compared)
+        if known is None:
+            return targets
+        if targets.shape != known.shape:
             expected = str(("n_samples", *known.shape)).replace("'", "")
             raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
-        return cls(shape)
+        if targets.fields != known.fields:
+            here, before = (_listed(fields) for fields in (targets.fields, known.fields))
+            raise ValueError(f"y has {here}, but the y that training began with had {before}.")
+        if targets.compared == known.compared:
+            targets.predicted, targets.agrees = known.predicted, known.agrees
+        return targets
+
+    @property
+    def scores_by_loss(self) -> bool:  # type: ignore[override]
+        """Whether only the loss says how good a prediction is."""
+        return self.compared is False or self.agrees is False
+
+    @property
+    def smallest_held_out(self) -> int:  # type: ignore[override]
+        """How many samples a score needs: R² of one is not defined."""
+        return 1 if self.scores_by_loss else 2
+
+    @property
+    def largest_score(self) -> float:  # type: ignore[override]
+        """The score of perfect predictions."""
+        return math.inf if self.scores_by_loss else 1.0
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The number of outputs."""
         return {"n_outputs_": self.n_outputs}
 
+    def learn(self, prediction: Array) -> None:
+        """Take from the first prediction its shape, and whether that is the shape of the targets."""
+        self.predicted, self.agrees = prediction.shape[1:], not self.fields
+        if self.compared is not True and self.agrees:  # else another shape is an error
+            try:
+                self._match(prediction)
+            except ParameterStructureError:
+                self.agrees = False
+
     def check_prediction(self, prediction: Array) -> Array:
-        """Return predictions; raise if their shape does not match that of the targets."""
-        match_target(np.empty((len(prediction), *self.shape)), prediction)
+        """Return predictions; raise if their shape does not match that of the targets, or of the first of them."""
+        if self.agrees is None:
+            self.learn(prediction)
+        if self.agrees:
+            self._match(prediction)
+        elif prediction.shape[1:] != self.predicted:
+            expected = str(("n_samples", *self.predicted)).replace("'", "")
+            raise ParameterStructureError(
+                f"forward returned shape {prediction.shape}; at the start of fit it had shape {expected}."
+            )
         return prediction
 
+    def _match(self, prediction: Array) -> None:
+        match_target(np.empty((len(prediction), *self.shape)), prediction)
+
     def as_outputs(self, prediction: Array) -> Array:
-        """Return predictions in the shape of the targets."""
-        return prediction.reshape(len(prediction), *self.shape)
+        """Return predictions in the shape of the targets, if they agree."""
+        return prediction if self.agrees is False else prediction.reshape(len(prediction), *self.shape)
 
     def on_their_scale(self, prediction: Array, loss: Loss | None) -> Array:
         """Return predictions on the scale of y."""
@@ -309,6 +361,14 @@ class ClassTargets(Targets):
         return float(accuracy_score(self.original(y), decided, sample_weight=sample_weight))
 
 
+def _fields_of(y: Array) -> tuple[tuple[str, str], ...]:
+    return tuple((name, str(y.dtype[name])) for name in y.dtype.names or ())
+
+
+def _listed(fields: tuple[tuple[str, str], ...]) -> str:
+    return f"the fields {', '.join(f'{name} ({dtype})' for name, dtype in fields)}" if fields else "no fields"
+
+
 def _place(label: Any, classes: Array) -> int | None:
     """Return the index of a label that is equal to a class, though another object: dates are of several types."""
     return (
@@ -441,5 +501,5 @@ def require_loss_fits(loss: Loss, given: Any, columns: Mapping[str, Array], owne
             f"{owner} has {'targets' if 'y' in columns else 'no y'}. Choose another loss, or give "
             "gradient or loss_and_gradient, with a loss of your own or None."
         )
-    if "y" in columns:
+    if "y" in columns and columns["y"].dtype.names is None:  # a loss by name compares no records
         loss.check_domain(columns["y"])

@@ -140,7 +140,7 @@ def of_callables(
         )
     has_rows = X is not None
     X = X.tocsr() if issparse(X) else np.asarray(X) if has_rows else np.zeros((1, 0))
-    columns = {} if y is None else {"y": np.asarray(y)}
+    columns = {} if y is None else {"y": np.asanyarray(y)}
     weight = None if sample_weight is None else np.asarray(sample_weight, float)
     functions = {role: _with_rows(role, given[role]) for role in ("loss", "gradient")}
     columns |= read_metadata(metadata, metadata_names(functions, None), X.shape[0])

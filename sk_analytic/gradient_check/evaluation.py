@@ -199,6 +199,14 @@ def take(batch: Batch, rows: Any) -> Batch:
     return some
 
 
+def columns_of(batch: Batch) -> dict[str, Array]:
+    """Return what goes with X by name, records field by field."""
+    columns: dict[str, Array] = {}
+    for name, column in batch.columns.items():
+        columns |= {f"{name}[{field!r}]": column[field] for field in column.dtype.names or ()} or {name: column}
+    return columns
+
+
 def replaced(batch: Batch, **parts: Any) -> Batch:
     """Return a batch with another ``X``, which is made as sparse as the batch's, ``y`` or ``sample_weight``."""
     columns = dict(batch.columns)

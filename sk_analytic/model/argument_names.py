@@ -9,8 +9,11 @@ from .gradient_forms import GRADIENT_FORMS
 
 IN_PLACE_OF_FORWARD = "vjp in place of forward"  # the role of a `vjp` that makes predictions
 
+OF_LOSSES = ("formula", "value_and_derivative")  # the methods of a `Loss` that receive metadata
+
 RECEIVABLE: dict[str, tuple[str, ...]] = {
     "forward": (),
+    **dict.fromkeys(OF_LOSSES, ()),
     **{name: form.receives for name, form in GRADIENT_FORMS.items()},
     IN_PLACE_OF_FORWARD: ("rng",),
     "loss": ("y", "sample_weight", "rng"),
@@ -26,7 +29,12 @@ ROLES = ("init", "forward", *GRADIENT_FORMS, "loss", "sample", "inverse")
 RESERVED = frozenset({"params", *(name for names in RECEIVABLE.values() for name in names)})
 """The names that the estimator gives to callables itself."""
 
-_BY_POSITION: dict[str, tuple[str, ...]] = {"init": (), "sample": ("params",), "inverse": ("params", "Z")}
+_BY_POSITION: dict[str, tuple[str, ...]] = {
+    "init": (),
+    "sample": ("params",),
+    "inverse": ("params", "Z"),
+    **dict.fromkeys(OF_LOSSES, ("y", "prediction")),
+}
 
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 

@@ -17,6 +17,7 @@ from scipy.sparse import issparse
 
 from ..data.batch import Batch
 from ..exceptions import ParameterStructureError, ReceivedArgumentError
+from ..losses import Loss
 from ..trust import trusted
 from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
@@ -44,6 +45,14 @@ def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: 
     """
     given = model_params if isinstance(model_params, dict) else {}
     return {name for name in _names_of(functions, lenient) if name not in given and not meaning_of(name)}
+
+
+def by_role(loss: Any) -> dict[str, Any]:
+    """Return what receives metadata of a loss, under its role: a function of the user's, or a method of a `Loss`."""
+    if isinstance(loss, Loss):
+        role = "formula" if type(loss).value_and_derivative is Loss.value_and_derivative else "value_and_derivative"
+        return {role: getattr(loss, role)}
+    return {} if loss is None else {"loss": loss}
 
 
 def _names_of(functions: Mapping[str, Any], lenient: bool) -> set[str]:
@@ -216,7 +225,7 @@ class Receiver:
         return call
 
     def _call_by_name(self, params: Any, batch: Batch) -> Any:
-        received = self._received(batch)
+        received = self.received(batch)
         if params is not self.watch.seen:
             self.watch.see(params)
         try:
@@ -228,7 +237,7 @@ class Receiver:
         return returned
 
     def _call_without_rows(self, params: Any, batch: Batch) -> Any:
-        received = self._received(batch)
+        received = self.received(batch)
         positional = (params,) if by_position(self.role) else ()
         try:
             returned = self.function(*positional, **received)
@@ -242,7 +251,7 @@ class Receiver:
         """Say who was called, with which shapes, and what a sparse X is."""
         note(error, f"the callable given as {self.role}", self.function)
         given = dict(zip(by_position(self.role), (params, batch.X), strict=False))
-        given |= {name: value for name, value in self._received(batch).items() if name not in self._fixed}
+        given |= {name: value for name, value in self.received(batch).items() if name not in self._fixed}
         error.add_note(f"It was given {', '.join(f'{name} {shape_of(value)}' for name, value in given.items())}.")
         if self.takes_any_name and isinstance(error, TypeError):
             error.add_note(
@@ -257,8 +266,8 @@ class Receiver:
                 "X @ W and X.T @ d. For those that need an array, pass X.toarray()."
             )
 
-    def _received(self, batch: Batch) -> dict[str, Any]:
-        """What it receives by name."""
+    def received(self, batch: Batch) -> dict[str, Any]:
+        """Return what it receives by name."""
         received = self._fixed.copy()
         for name in self.wanted:
             if name == "sample_weight" and batch.sample_weight is None and self._weight_defaults_to_none:
@@ -279,6 +288,8 @@ class Callables:
         The gradient, under the name of its form; exactly one, or none with ``by_differences``.
     loss : callable or None
         A loss of the user's own.
+    named_loss : Loss or None
+        A loss by name.
     columns : iterable of str
         Names of the row-wise data at hand.
     model_params : dict or None
@@ -302,6 +313,8 @@ class Callables:
     gradient : Receiver or None
         None where all is differenced.
     loss : Receiver or None
+    of_named_loss : Receiver or None
+        The method of a loss by name that receives metadata; None if it receives none.
     """
 
     def __init__(
@@ -310,6 +323,7 @@ class Callables:
         forward: Forward | None,
         forms: Mapping[str, Callable[..., Any] | None],
         loss: LossFunction | None = None,
+        named_loss: Loss | None = None,
         columns: Iterable[str] = (),
         model_params: dict[str, Any] | None = None,
         init: Any = None,
@@ -322,8 +336,8 @@ class Callables:
         model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms, by_differences)
         given = forms.get(self.form)
-        functions = {"forward": forward, self.form: given, "loss": loss, "init": init, "sample": sample}
-        names = _names_of({**functions, "inverse": inverse}, lenient=True)
+        functions = {"forward": forward, self.form: given, "init": init, "sample": sample, "inverse": inverse}
+        names = _names_of({**functions, **by_role(loss if named_loss is None else named_loss)}, lenient=True)
         unnamed = [name for name in model_params if name not in names]
 
         def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
@@ -336,11 +350,16 @@ class Callables:
         if forward is None and self.gradient_form.predicts:
             self.predictor = bound(IN_PLACE_OF_FORWARD, given, metadata)
         self.loss = bound("loss", loss)
+        self.named_loss = named_loss
+        self.of_named_loss: Receiver | None = None
+        for role, method in by_role(named_loss).items():
+            if _names_of({role: method}, lenient=True):
+                self.of_named_loss = bound(role, method, metadata)
         self.init: Any = bound("init", init) if callable(init) else init
         self.sample = bound("sample", sample, ())
         self.inverse = bound("inverse", inverse, metadata)
-        bound_here = (self.gradient, self.forward, self.loss, self.init, self.sample, self.inverse)
-        receivers = [r for r in bound_here if isinstance(r, Receiver)]
+        of_training = (self.gradient, self.forward, self.loss, self.of_named_loss, self.init)
+        receivers = [r for r in (*of_training, self.sample, self.inverse) if isinstance(r, Receiver)]
         if unnamed and not any(r.takes_any_name for r in receivers):
             raise ReceivedArgumentError(
                 f"model_params has {unnamed[0]!r}, which no callable accepts.{nearest(unnamed[0], names)} "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...typing import Array
+from ..evaluation import columns_of
 from ..evidence import Case
 from ..hypotheses import Diagnosis, Hypothesis
 from .factors import SampleParts
@@ -73,7 +74,7 @@ class SomeSamples(Hypothesis):
         if y is not None and s is not None and s.shape == y.shape:
             yield "prediction - y", s - y
             yield "|prediction - y|", np.abs(s - y)
-        for name, column in parts.situation.batch.columns.items():
+        for name, column in columns_of(parts.situation.batch).items():
             if column.ndim == 2 and column.dtype.kind in "fiub":
                 for k in range(min(column.shape[1], MOST_LEVELS)):
                     yield f"{name}[:, {k}]", column[parts.rows, k].astype(float)

@@ -140,7 +140,8 @@ class Contributions:
 
         def evaluated() -> Array:
             target, matched = match_target(self.batch.y if y is None else y, prediction)
-            return loss.value_and_derivative(target, matched)[1].reshape(len(matched), -1)
+            beside = self.objective.metadata_of(self.batch) if loss is self.objective.loss else {}
+            return loss.value_and_derivative(target, matched, **beside)[1].reshape(len(matched), -1)
 
         derivative: Any = quietly(evaluated)
         return derivative if derivative is not None and np.isfinite(derivative).all() else None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...typing import Array, Shape
-from ..evaluation import Situation, dense
+from ..evaluation import Situation, columns_of, dense
 from ..evidence import Case, Fit, Way
 from ..hypotheses import Diagnosis, Hypothesis, is_near
 from .contributions import Contributions
@@ -106,8 +106,8 @@ class SampleParts:
         s = self.prediction
         if s is not None and s.size == self.tells.size:
             yield "s (the prediction)", s.reshape(-1)[self.tells]
-        for name, column in batch.columns.items():
-            if column.ndim == 1 and column.dtype.kind in "fiu":
+        for name, column in columns_of(batch).items():
+            if column.ndim == 1 and column.dtype.kind in "fiub":
                 yield name, column[self.rows].astype(float)
 
     def numbers(self) -> Iterator[tuple[str, float]]:

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from ...losses import Loss, get_loss, get_loss_names
 from ...typing import Array
+from ..evaluation import columns_of
 from ..evidence import Case, Fit, Way
 from ..hypotheses import Diagnosis, Hypothesis, is_near
 from .contributions import Contributions, Parts, of_contributions
@@ -364,8 +365,8 @@ class ClassLeftOut(OfGroups):
 
     @staticmethod
     def _labels(c: Contributions) -> Iterator[tuple[str, Array]]:
-        columns = dict(c.batch.columns)
-        for name, column in c.batch.columns.items():
+        columns = columns_of(c.batch)
+        for name, column in [*columns.items()]:
             if column.ndim == 2 and column.shape[1] <= 4:
                 columns.update({f"{name}[:, {k}]": column[:, k] for k in range(column.shape[1])})
         for name, column in columns.items():
@@ -377,7 +378,7 @@ class ClassLeftOut(OfGroups):
             if column.dtype.kind == "f":
                 yield f"sign({name})", np.sign(column)
         y, s = c.batch.y, c.prediction
-        if y is not None and s is not None and s.shape == y.shape and y.ndim == 1:
+        if y is not None and s is not None and s.shape == y.shape and y.ndim == 1 and y.dtype.names is None:
             yield "sign(prediction - y)", np.sign(s - y)
             yield "sign(prediction)", np.sign(s)
             yield "|prediction - y| > 1", (np.abs(s - y) > 1).astype(int)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from ...data.telling import as_numbers
 from ...typing import Array
 from ..evaluation import Situation, Subject, nearby, take
 from ..evidence import Case, quietly
@@ -108,6 +109,7 @@ def _changes(subject: Subject, situation: Situation, who: str, copies: Any, vect
     before, after = layout.blocks(situation.vector), layout.blocks(vector)
     pairs += list(zip(layout.names, before, after, strict=True))
     for name, old, new in pairs:
+        old, new = (array if issparse(array) else as_numbers(array) for array in (old, new))
         if old.dtype.kind not in "fiubc":
             continue
         changed = (
