@@ -35,6 +35,7 @@ from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin
 from ..importable import require_importable
 from ..losses import Loss, get_loss
+from ..model.callables import names_of
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.metadata import read_metadata
 from ..objective import read_prediction
@@ -114,6 +115,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model_params: dict[str, Any] | None = None,
         reduction: str = "mean",
         additive: bool | str = "auto",
+        accept_sparse: bool | str = "auto",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
         alpha: float | dict[str, float] = 0.0,
@@ -142,6 +144,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.model_params = model_params
         self.reduction = reduction
         self.additive = additive
+        self.accept_sparse = accept_sparse
         self.fixed = fixed
         self.numerical = numerical
         self.alpha = alpha
@@ -684,9 +687,28 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         require_loss_fits(loss, self.loss, columns, type(self).__name__)
 
     def _takes_sparse(self) -> bool:
-        """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
-        has_own = self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
-        return has_own or self._default_takes_sparse
+        """Whether X may be sparse. Functions of the user's do not say so by themselves; a default model knows."""
+        if isinstance(self.accept_sparse, str):  # "auto"
+            return self._default_takes_sparse and not (self._has_own_model() or self._hands_X_on())
+        return bool(self.accept_sparse) and (self._default_takes_sparse or self._has_own_model())
+
+    def _has_own_model(self) -> bool:
+        """Whether the model is the user's and not the default one."""
+        return self.forward is not None or any(getattr(self, form) is not None for form in GRADIENT_FORMS)
+
+    def _hands_X_on(self) -> bool:
+        """Whether a loss or an `init` of the user's receives X beside the default model."""
+        return self._loss_is_callable() or (callable(self.init) and "X" in names_of({"init": self.init}, lenient=True))
+
+    def _why_dense(self) -> str:
+        """Say why a sparse X is refused, and what can be done."""
+        if not self._has_own_model() and not self._default_takes_sparse:
+            name = type(self).__name__
+            return f"The default model of {name} subtracts the mean from X, which leaves no zeros in it."
+        return (
+            "Functions of your own get arrays unless accept_sparse=True says that they work with CSR matrices: with "
+            "X @ W, X.T @ d and X.shape[0], where arrays may have X * w and len(X)."
+        )
 
     @classmethod
     @functools.cache

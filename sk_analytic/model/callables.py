@@ -43,11 +43,11 @@ def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: 
     names : set of str
     """
     given = model_params if isinstance(model_params, dict) else {}
-    return {name for name in _names_of(functions, lenient) if name not in given and not meaning_of(name)}
+    return {name for name in names_of(functions, lenient) if name not in given and not meaning_of(name)}
 
 
-def _names_of(functions: Mapping[str, Any], lenient: bool) -> set[str]:
-    """The names under which callables, by role, receive arguments."""
+def names_of(functions: Mapping[str, Any], lenient: bool = False) -> set[str]:
+    """Return the names under which callables, by role, receive arguments; see `metadata_names`."""
     names: set[str] = set()
     for role, function in functions.items():
         if callable(function):
@@ -253,7 +253,7 @@ class Receiver:
         if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
             error.add_note(
                 f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "
-                "X @ W and X.T @ d. For those that need an array, pass X.toarray()."
+                "X @ W and X.T @ d. For those that need an array, pass X.toarray() and set accept_sparse=False."
             )
 
     def _received(self, batch: Batch) -> dict[str, Any]:
@@ -313,7 +313,7 @@ class Model:
         model_params = _checked_model_params(model_params, columns)
         self.form = _only_form(forms, by_differences)
         given = forms.get(self.form)
-        names = _names_of({"forward": forward, self.form: given, "loss": loss, "init": init}, lenient=True)
+        names = names_of({"forward": forward, self.form: given, "loss": loss, "init": init}, lenient=True)
         unnamed = [name for name in model_params if name not in names]
 
         def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
