@@ -315,6 +315,27 @@ USER_MODELS: dict[type, dict[str, dict]] = {
         "loss_and_gradient": _autoencoder | {"loss_and_gradient": autoencoder_loss_and_gradient},
     },
 }
+for _forms in USER_MODELS.values():
+    for _model in _forms.values():
+        _model["accept_sparse"] = True
+
+
+class NeedsArrays:
+    """A function that cannot work with sparse rows, as one with ``X * w`` and ``len(X)`` cannot."""
+
+    def __init__(self, function):
+        self.__wrapped__ = function  # where `inspect.signature` finds the arguments
+
+    def __call__(self, *args, **named):
+        if any(map(issparse, [*args, *named.values()])):
+            raise AssertionError("a sparse matrix has come to a function that needs arrays")
+        return self.__wrapped__(*args, **named)
+
+
+def needing_arrays(model):
+    """The same model, of functions that need arrays, which they do not declare: they are as most functions are."""
+    wrapped = {name: NeedsArrays(value) if callable(value) else value for name, value in model.items()}
+    return {name: value for name, value in wrapped.items() if name != "accept_sparse"}
 
 
 # The same as classes. What was among the model parameters is a hyperparameter.

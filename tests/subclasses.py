@@ -22,6 +22,7 @@ class Network(AnalyticRegressor):
             network_forward,
             init=network_init,
             vjp=network_vjp,
+            accept_sparse=True,
             model_params={"n_hidden": n_hidden},
             alpha=penalty,
             optimizer="lbfgs",

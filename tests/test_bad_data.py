@@ -533,6 +533,8 @@ BAD_PARAMETERS = [
     ("fixed", ("w",), "fixed names the block 'w', which does not exist.*There are: W, b"),
     ("fixed", 3, "fixed names the block 3, which does not exist"),
     ("numerical", ("w",), "numerical names the block 'w', which does not exist"),
+    ("accept_sparse", "csr", "accept_sparse must be one of True, False, 'auto'; got 'csr'"),
+    ("accept_sparse", 1, "accept_sparse must be one of True, False, 'auto'; got 1"),
     ("alpha", -1.0, "alpha must be a finite number that is not negative; got -1.0"),
     ("alpha", np.nan, "alpha must be a finite number that is not negative; got nan"),
     ("alpha", "big", "alpha must be a finite number that is not negative; got 'big'"),

@@ -578,6 +578,7 @@ class Problem:
         return self.case.cls(
             **self.callables(),
             init=self.structure.pack(start),
+            accept_sparse=self.sparse,
             reduction=self.reduction,
             fixed=[self.structure.label(name) for name in self.fixed],
             alpha=self.alpha,

@@ -4,9 +4,19 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from models import USER_MODELS, linear_forward, linear_gradient, linear_init, linear_loss, linear_vjp
+from models import (
+    USER_MODELS,
+    NeedsArrays,
+    linear_forward,
+    linear_gradient,
+    linear_init,
+    linear_loss,
+    linear_vjp,
+    needing_arrays,
+)
 from numpy.testing import assert_allclose
 from scipy import sparse
+from sklearn.base import clone
 
 from sk_analytic import (
     AnalyticClassifier,
@@ -83,7 +93,8 @@ def test_every_format_is_read_as_canonical_csr(make):
         seen.append((type(X), X.has_canonical_format, X.has_sorted_indices))
         return linear_forward(params, X)
 
-    fitted = AnalyticRegressor(forward, vjp=linear_vjp, init=linear_init, max_iter=3, random_state=0)
+    settings = {"accept_sparse": True, "max_iter": 3, "random_state": 0}
+    fitted = AnalyticRegressor(forward, vjp=linear_vjp, init=linear_init, **settings)
     dense = AnalyticRegressor(vjp=linear_vjp, init=linear_init, max_iter=3, random_state=0).fit(X, Y)
     assert_allclose(fitted.fit(given, Y).predict(given), dense.predict(X), rtol=1e-9, atol=1e-12)
     kind = sparse.csr_array if isinstance(given, sparse.sparray) else sparse.csr_matrix
@@ -131,15 +142,102 @@ def test_sparse_labels_go_with_sparse_rows():
 
 @pytest.mark.parametrize("cls", [AnalyticDensity, AnalyticTransformer])
 def test_default_models_that_centre_refuse_sparse_rows(cls):
-    """They would make X dense: the error says so before anything is trained. With callables X is taken."""
-    assert not cls().__sklearn_tags__().input_tags.sparse
-    with pytest.raises(TypeError, match="dense data is required. Use '.toarray\\(\\)'"):
-        cls().fit(sparse.csr_array(X))
+    """They would make X dense: the error says so before anything is trained. With callables for it X is taken."""
+    for accept_sparse in ("auto", False, True):
+        model = cls(accept_sparse=accept_sparse)
+        assert not model.__sklearn_tags__().input_tags.sparse
+        with pytest.raises(TypeError, match="dense data is required. Use '.toarray\\(\\)'") as refused:
+            model.fit(sparse.csr_array(X))
+        assert f"The default model of {cls.__name__} subtracts the mean" in refused.value.__notes__[-1]
     settings = {"max_iter": 3, "batch_size": 50, "random_state": 0}
     for model in USER_MODELS[cls].values():
         fitted = cls(**model, **settings).fit(sparse.csr_array(X))
         assert fitted.__sklearn_tags__().input_tags.sparse
         assert_allclose(answer(fitted, sparse.csr_matrix(X)), answer(cls(**model, **settings).fit(X), X), rtol=1e-9)
+
+
+# ---- functions that need arrays ----
+
+NEEDING_ARRAYS = {
+    f"{cls.__name__}-{form}": cls(**needing_arrays(model), max_iter=2, random_state=0)
+    for cls, forms in USER_MODELS.items()
+    for form, model in forms.items()
+}
+
+
+def beside(estimator):
+    """What `fit` of an estimator takes beside X."""
+    y = TARGETS[type(estimator)]
+    return {} if y is None else {"y": y}
+
+
+def stopped_early(estimator, S):
+    y = beside(estimator)
+    held = {f"{name}_val": values for name, values in y.items()}
+    return clone(estimator).set_params(early_stopping=True).fit(X, X_val=S, **y, **held)
+
+
+WAYS = {
+    "fit": lambda estimator, S: estimator.fit(S, **beside(estimator)),
+    "partial_fit": lambda estimator, S: estimator.partial_fit(
+        S, **beside(estimator), **({"classes": [0, 1]} if isinstance(estimator, AnalyticClassifier) else {})
+    ),
+    "fit_chunks": lambda estimator, S: estimator.fit_chunks([{"X": S, **beside(estimator)}]),
+    "the second chunk": lambda estimator, S: estimator.fit_chunks(
+        [{"X": part, **beside(estimator)} for part in (X, S)]
+    ),
+    "X_val": stopped_early,
+    "predict": lambda estimator, S: answer(clone(estimator).fit(X, **beside(estimator)), S),
+    "check_gradient": lambda estimator, S: check_gradient(estimator, S, **beside(estimator)),
+    "find_learning_rate": lambda estimator, S: find_learning_rate(estimator, S, **beside(estimator)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("estimator", NEEDING_ARRAYS.values(), ids=NEEDING_ARRAYS)
+def test_functions_meet_no_sparse_rows_that_they_have_not_declared(estimator, way):
+    """Sparse X is refused in scikit-learn's words before a function is called, and the tag says so."""
+    model = clone(estimator)
+    assert not model.__sklearn_tags__().input_tags.sparse
+    with pytest.raises(TypeError, match="Sparse data was passed.*, but dense data is required") as refused:
+        way(model, sparse.csr_array(X))
+    assert any("accept_sparse=True" in note for note in refused.value.__notes__)
+    assert not hasattr(model, "params_")
+
+
+@pytest.mark.parametrize(("cls", "model"), MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("accept_sparse", [True, False])
+def test_what_is_declared_holds(cls, model, accept_sparse):
+    """For functions that could have either, and for default models: True takes sparse rows and False refuses them."""
+    estimator = cls(**{**model, "accept_sparse": accept_sparse}, max_iter=2, random_state=0)
+    assert estimator.__sklearn_tags__().input_tags.sparse == accept_sparse
+    if accept_sparse:
+        assert estimator.fit(sparse.csr_array(X), TARGETS[cls]).n_steps_
+    else:
+        with pytest.raises(TypeError, match="dense data is required"):
+            estimator.fit(sparse.csr_array(X), TARGETS[cls])
+
+
+def init_of_X(X):
+    return {"coef": X.mean(axis=0), "intercept": 0.0}
+
+
+BESIDE_THE_DEFAULT = {
+    "loss": {"loss": NeedsArrays(linear_loss), "numerical": ["coef", "intercept"], "max_iter": 1},
+    "init": {"init": NeedsArrays(init_of_X)},
+}
+
+
+@pytest.mark.parametrize("settings", BESIDE_THE_DEFAULT.values(), ids=BESIDE_THE_DEFAULT)
+def test_a_function_beside_the_default_model_may_need_arrays_too(settings):
+    """A loss, or an `init` that names X, gets sparse rows only if it is declared; other starts do not matter."""
+    model = AnalyticRegressor(**settings)
+    assert not model.__sklearn_tags__().input_tags.sparse
+    with pytest.raises(TypeError, match="dense data is required"):
+        model.fit(sparse.csr_array(X), Y)
+    assert model.set_params(accept_sparse=True).__sklearn_tags__().input_tags.sparse
+    for start in ({"coef": np.zeros(9), "intercept": 0.0}, lambda n_features: {"coef": np.zeros(9), "intercept": 0.0}):
+        assert AnalyticRegressor(init=start, max_iter=2).fit(sparse.csr_array(X), Y).n_steps_
 
 
 def test_partial_fit_goes_on_with_sparse_rows():
@@ -157,16 +255,21 @@ def test_a_callable_that_needs_an_array_is_told():
         lambda params, X: X @ params["W"] + np.zeros(len(X)),
         lambda params, X, y: {"W": X.T @ (X @ params["W"] - y) / len(X)},
         {"W": np.zeros(9)},
+        accept_sparse=True,
     )
     with pytest.raises(TypeError, match="ambiguous") as raised:
         model.fit(sparse.csr_matrix(X), Y)
-    assert any("a csr_matrix" in note and "X.toarray()" in note for note in raised.value.__notes__)
+    assert any("a csr_matrix" in note and "accept_sparse=False" in note for note in raised.value.__notes__)
 
 
 def test_a_prediction_is_an_array():
     """A sparse one is refused by an error that says how to make it one."""
     model = AnalyticTransformer(
-        lambda params, X: X @ sparse.csr_array(params["W"]), lambda params, X: {"W": None}, {"W": np.eye(9)}, loss=None
+        lambda params, X: X @ sparse.csr_array(params["W"]),
+        lambda params, X: {"W": None},
+        {"W": np.eye(9)},
+        loss=None,
+        accept_sparse=True,
     )
     with pytest.raises(ParameterStructureError, match=r"forward returned a csr_array; an array is needed"):
         model.fit(sparse.csr_array(X))
@@ -207,7 +310,8 @@ FAULTS = {
 @pytest.mark.parametrize(("change", "cause"), FAULTS.values(), ids=FAULTS)
 def test_faults_are_found_on_csr(change, cause):
     """The check and its diagnosis work on sparse rows as they do on arrays."""
-    model = AnalyticRegressor(linear_forward, wrong(change), linear_init, loss=linear_loss, random_state=0)
+    settings = {"loss": linear_loss, "accept_sparse": True, "random_state": 0}
+    model = AnalyticRegressor(linear_forward, wrong(change), linear_init, **settings)
     with pytest.raises(GradientCheckError) as raised:
         model.fit(sparse.csr_array(X), Y)
     assert cause in [finding.cause for finding in raised.value.report.findings]
@@ -229,7 +333,8 @@ def test_what_was_right_on_arrays_is_looked_at_again_on_csr():
     def gradient(params, X, y):
         return linear_gradient(params, -X if sparse.issparse(X) else X, y)
 
-    model = AnalyticRegressor(linear_forward, gradient, linear_init, random_state=0, max_iter=2).fit(X, Y)
+    settings = {"accept_sparse": True, "random_state": 0, "max_iter": 2}
+    model = AnalyticRegressor(linear_forward, gradient, linear_init, **settings).fit(X, Y)
     with pytest.raises(GradientCheckError):
         model.fit(sparse.csr_array(X), Y)
 
@@ -242,7 +347,8 @@ def test_a_wide_matrix_is_diagnosed_without_being_written_out():
     def gradient(params, X, y):
         return {"w": -(X.T @ (X @ params["w"] - y)) / X.shape[0]}
 
-    model = AnalyticRegressor(lambda params, X: X @ params["w"], gradient, {"w": np.zeros(100_000)}, random_state=0)
+    settings = {"accept_sparse": True, "random_state": 0}
+    model = AnalyticRegressor(lambda params, X: X @ params["w"], gradient, {"w": np.zeros(100_000)}, **settings)
     tracemalloc.start()
     with pytest.raises(GradientCheckError) as raised:
         model.fit(wide, target)

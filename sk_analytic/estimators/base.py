@@ -35,7 +35,7 @@ from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin, advice_on_hidden
 from ..importable import require_importable
 from ..losses import Loss, get_loss
-from ..model.callables import is_function, runs_default
+from ..model.callables import is_function, names_of, runs_default
 from ..model.metadata import read_metadata
 from ..model.roles import PARAMETERS, functions_of
 from ..objective import read_prediction
@@ -116,6 +116,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model_params: dict[str, Any] | None = None,
         reduction: str = "mean",
         additive: bool | str = "auto",
+        accept_sparse: bool | str = "auto",
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
         alpha: float | dict[str, float] = 0.0,
@@ -145,6 +146,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.model_params = model_params
         self.reduction = reduction
         self.additive = additive
+        self.accept_sparse = accept_sparse
         self.fixed = fixed
         self.numerical = numerical
         self.alpha = alpha
@@ -690,8 +692,33 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         require_loss_fits(loss, self._trained_loss, columns, type(self).__name__)
 
     def _takes_sparse(self) -> bool:
-        """Whether X may be sparse: what callables of the user's make of it is theirs to know."""
-        return self._default_takes_sparse or not runs_default(functions_of(self))
+        """Whether X may be sparse. Functions of the user's do not say so by themselves; a default model knows."""
+        if not isinstance(self.accept_sparse, str):
+            return bool(self.accept_sparse) and (self._default_takes_sparse or self._has_own_model())
+        if self.model is not None:  # "auto"
+            return bool(getattr(self.model, "accept_sparse", False))
+        return self._default_takes_sparse and not (self._has_own_model() or self._hands_X_on())
+
+    def _has_own_model(self) -> bool:
+        """Whether the model is the user's and not the default one."""
+        return self.model is not None or not runs_default(vars(self))
+
+    def _hands_X_on(self) -> bool:
+        """Whether a loss or an `init` of the user's receives X beside the default model."""
+        return is_function(self.loss) or (callable(self.init) and "X" in names_of({"init": self.init}, lenient=True))
+
+    def _why_dense(self) -> str:
+        """Say why a sparse X is refused, and what can be done."""
+        if not self._has_own_model() and not self._default_takes_sparse:
+            name = type(self).__name__
+            return f"The default model of {name} subtracts the mean from X, which leaves no zeros in it."
+        who = "Functions of your own get arrays unless accept_sparse=True says"
+        if self.model is not None:
+            who = "A model object gets arrays unless its attribute accept_sparse = True, or that parameter, says"
+        return (
+            f"{who} that they work with CSR matrices: with X @ W, X.T @ d and X.shape[0], where arrays may have X * w "
+            "and len(X)."
+        )
 
     @classmethod
     @functools.cache

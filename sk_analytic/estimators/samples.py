@@ -58,6 +58,10 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
         if "Input X contains" in str(error) or _n_axes(X) > 2:
             error.add_note(AS_METADATA)
         raise
+    except TypeError as error:
+        if "dense data is required" in str(error):
+            error.add_note(reader._why_dense())
+        raise
     return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
 
 

@@ -26,6 +26,7 @@ RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
     "max_iter": Interval(1, np.inf, integral=True),
     "additive": (True, False, "auto"),
+    "accept_sparse": (True, False, "auto"),
     "shuffle": bool,
     "drop_last": bool,
     "tol": (Interval(0, np.inf), None),
@@ -126,6 +127,10 @@ SHARED_DOC = """
         Whether the loss is a sum over rows (or their mean), as minibatches require. With False, a fit that does not
         take all rows in one step is refused. "auto" compares the gradient of some rows with those of their halves
         before the first minibatch, and warns if they disagree; True and ``check_gradient=False`` skip this.
+    accept_sparse : bool or "auto", default="auto"
+        Whether the callables can work with sparse X. If True, they receive it as CSR matrices; if False, a sparse X
+        raises an error. "auto" is True for the default model of a regressor or a classifier and for a model object with
+        the attribute ``accept_sparse = True``, and False if a callable of your own receives X.
     fixed : iterable of str, default=()
         Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
         dots where nested.

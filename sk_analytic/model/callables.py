@@ -44,7 +44,7 @@ def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: 
     names : set of str
     """
     given = model_params if isinstance(model_params, dict) else {}
-    return {name for name in _names_of(functions, lenient) if name not in given and not meaning_of(name)}
+    return {name for name in names_of(functions, lenient) if name not in given and not meaning_of(name)}
 
 
 def by_role(loss: Any) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def by_role(loss: Any) -> dict[str, Any]:
     return {} if loss is None else {"loss": loss}
 
 
-def _names_of(functions: Mapping[str, Any], lenient: bool) -> set[str]:
-    """The names under which callables, by role, receive arguments."""
+def names_of(functions: Mapping[str, Any], lenient: bool = False) -> set[str]:
+    """Return the names under which callables, by role, receive arguments; see `metadata_names`."""
     names: set[str] = set()
     for role, function in functions.items():
         if callable(function):
@@ -263,7 +263,7 @@ class Receiver:
         if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
             error.add_note(
                 f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "
-                "X @ W and X.T @ d. For those that need an array, pass X.toarray()."
+                "X @ W and X.T @ d. For those that need an array, pass X.toarray() and set accept_sparse=False."
             )
 
     def received(self, batch: Batch) -> dict[str, Any]:
@@ -337,7 +337,7 @@ class Callables:
         self.form = _only_form(forms, by_differences)
         given = forms.get(self.form)
         functions = {"forward": forward, self.form: given, "init": init, "sample": sample, "inverse": inverse}
-        names = _names_of({**functions, **by_role(loss if named_loss is None else named_loss)}, lenient=True)
+        names = names_of({**functions, **by_role(loss if named_loss is None else named_loss)}, lenient=True)
         unnamed = [name for name in model_params if name not in names]
 
         def bound(role: str, function: Any, columns: Iterable[str] = columns) -> Receiver | None:
@@ -353,7 +353,7 @@ class Callables:
         self.named_loss = named_loss
         self.of_named_loss: Receiver | None = None
         for role, method in by_role(named_loss).items():
-            if _names_of({role: method}, lenient=True):
+            if names_of({role: method}, lenient=True):
                 self.of_named_loss = bound(role, method, metadata)
         self.init: Any = bound("init", init) if callable(init) else init
         self.sample = bound("sample", sample, ())

@@ -3,14 +3,14 @@
 import inspect
 
 import pytest
-from models import MODEL_OBJECTS, USER_MODELS
+from models import MODEL_OBJECTS, USER_MODELS, needing_arrays
 from sklearn import config_context
 from sklearn.datasets import make_blobs
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from subclasses import LogisticDensity, Network
 
-from sk_analytic import AnalyticClassifier, AnalyticTransformer
+from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 
 # The checks fit for a moment on all kinds of data: whether an optimizer has come to its end is no matter there.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -25,13 +25,23 @@ def estimators_of(cls, **settings):
     }
 
 
+# One in each gradient form, of functions that cannot work with sparse rows and do not declare it.
+NEEDING_ARRAYS = {
+    f"{cls.__name__}-{form}-arrays": cls(**needing_arrays(USER_MODELS[cls][form]))
+    for cls, form in (
+        (AnalyticRegressor, "vjp"),
+        (AnalyticClassifier, "gradient"),
+        (AnalyticDensity, "jacobian"),
+        (AnalyticTransformer, "loss_and_gradient"),
+    )
+}
 SUBCLASSES = (Network, LogisticDensity)
 ESTIMATORS = {name: estimator for cls in USER_MODELS for name, estimator in estimators_of(cls).items()} | {
     f"{cls.__name__}-model-{form}": cls(optimizer="adam", **settings)
     for cls, forms in MODEL_OBJECTS.items()
     for form, settings in forms.items()
 }
-ESTIMATORS |= {cls.__name__: cls() for cls in SUBCLASSES}
+ESTIMATORS |= NEEDING_ARRAYS | {cls.__name__: cls() for cls in SUBCLASSES}
 PENALIZED_CLASSIFIERS = estimators_of(AnalyticClassifier, alpha=0.01)
 TRANSFORMERS = estimators_of(AnalyticTransformer)
 
