@@ -321,6 +321,11 @@ class NamedParametersMixin(BaseEstimator):
             unchanged = value is not None and is_same(value, merged)
             return value if unchanged else merged
         if isinstance(value, str) and name in self._named:
+            if value == "auto":
+                raise ValueError(
+                    f"{name}='auto' is chosen by fit, and cannot be set up before. Name one with what is set: "
+                    f"set_params({name}='adam', {name}__{next(iter(changes))}=...)."
+                )
             found = self._named[name](value)
             current = found.get_params()
             if is_same({key: current.get(key, _ABSENT) for key in changes}, changes):

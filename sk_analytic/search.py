@@ -238,7 +238,7 @@ def find_learning_rate(
     if not low < high:
         raise ValueError(f"find_learning_rate: low must be less than high; got low={low}, high={high}.")
     require_estimator("find_learning_rate", estimator)
-    optimizer = clone(get_optimizer(estimator.optimizer))
+    optimizer = clone(get_optimizer("adam" if estimator.optimizer == "auto" else estimator.optimizer))
     parameter = _swept_parameter(optimizer, parameter)
     growth = (high / low) ** (1 / (n_steps - 1))
     optimizer.set_params(**{parameter.removeprefix(_OPTIMIZER): Exponential(low, decay=growth)})

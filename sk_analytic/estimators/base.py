@@ -38,8 +38,8 @@ from ..losses import Loss, get_loss
 from ..model.callables import is_function, names_of, runs_default
 from ..model.metadata import read_metadata
 from ..model.roles import PARAMETERS, functions_of
-from ..objective import read_prediction
-from ..optimizers import get_optimizer
+from ..objective import Objective, read_prediction
+from ..optimizers import Adam, get_optimizer
 from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
@@ -60,6 +60,7 @@ from ..typing import (
     Vjp,
 )
 from . import problem, routing
+from .automatic import chosen, is_auto
 from .inputs import ArrayData, ChunkData, read_arrays, read_chunks
 from .samples import read_weight, read_X
 from .scoring import HeldOut, default_score, score_by
@@ -120,7 +121,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         fixed: Iterable[str | int] = (),
         numerical: Iterable[str | int] = (),
         alpha: float | dict[str, float] = 0.0,
-        optimizer: str | Optimizer | FullBatch | Phases = "adam",
+        optimizer: str | Optimizer | FullBatch | Phases = "auto",
         batch_size: int | str = "auto",
         max_iter: int = 200,
         shuffle: bool = True,
@@ -412,7 +413,6 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
         The seed is that of ``before`` or of ``random_state``, and the optimizer the estimator's, unless they are given.
         """
-        optimizer = problem.own(get_optimizer, self.optimizer) if optimizer is None else optimizer
         if seed is None:
             seed = problem.draw_seed(self.random_state) if before is None else before.training.seed
         held_out: HeldOut | None = None
@@ -422,12 +422,15 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             data, held_out = data.split(self, seed)
         else:
             data = data.scaled()  # type: ignore[union-attr]
+        first, objective, theta = self._begin(data, before, seed)
+        if optimizer is None:
+            optimizer = self._optimizer_for(data, objective, incremental)
         if not incremental and problem.no_step_takes_all(self, data, optimizer):
-            data = data.counted()
-        first = data.first
-        criterion = None if fingerprint is None else problem.criterion(self, fingerprint)
-        training = self._new_training(data, first, before, seed, optimizer, criterion, incremental)
-        training.fingerprint = fingerprint
+            counted = data.counted()
+            if counted is not data:
+                data = counted
+                first, objective, theta = self._begin(data, before, seed)
+        training = self._new_training(data, objective, theta, before, seed, optimizer, fingerprint, incremental)
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
         problem.require_suitable(training.objective, training.phases, rows, first.sample_weight is not None)
         return Prepared(training, rows, held_out, data.given)
@@ -470,33 +473,52 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         problem.look_at(self, training, [rows])
         return training.objective, training.theta, rows
 
-    def _new_training(
-        self,
-        data: ArrayData | ChunkData,
-        first: Batch,
-        before: Before | None,
-        seed: int,
-        optimizer: Any,
-        criterion: dict[str, Any] | None,
-        incremental: bool,
-    ) -> Training:
+    def _begin(
+        self, data: ArrayData | ChunkData, before: Before | None, seed: int
+    ) -> tuple[Batch, Objective, Parameters]:
         """Bind the callables to the first samples, and lay out θ."""
+        first = data.first
         model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
         problem.require_weights_accepted(model, first.sample_weight)
-        max_iter = 1 if incremental else self.max_iter
-        # Those of a file know of their predictions; others were read in view of what there was before.
-        targets = before.training.targets if before is not None and before.resume else data.targets
-        known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
         if before is None:
-            theta = problem.starting_theta(model, first, seed, targets.n_outputs)
-            objective = problem.make_objective(self, model, theta.layout)
-            return Training(objective, theta, optimizer, max_iter=max_iter, seed=seed, **known)
+            theta = problem.starting_theta(model, first, seed, data.targets.n_outputs)
+            return first, problem.make_objective(self, model, theta.layout), theta
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
         require_apart(layout.names, layout.leaves(before.params), "params_")
-        objective = problem.make_objective(self, model, layout)
-        settings = {"incremental": incremental, "resume": before.resume, **known}
-        return Training.after(before.training, objective, theta, optimizer, max_iter=max_iter, **settings)
+        return first, problem.make_objective(self, model, layout), theta
+
+    def _optimizer_for(self, data: ArrayData | ChunkData, objective: Objective, incremental: bool) -> Any:
+        """The optimizer that was given, or the one that "auto" stands for."""
+        if not is_auto(self.optimizer):
+            return problem.own(get_optimizer, self.optimizer)
+        if incremental or not isinstance(data, ArrayData):
+            return Adam()
+        return chosen(self, objective, data.X.shape[0], data.targets.n_outputs)
+
+    def _new_training(
+        self,
+        data: ArrayData | ChunkData,
+        objective: Objective,
+        theta: Parameters,
+        before: Before | None,
+        seed: int,
+        optimizer: Any,
+        fingerprint: dict[str, Any] | None,
+        incremental: bool,
+    ) -> Training:
+        criterion = None if fingerprint is None else problem.criterion(self, fingerprint)
+        # Those of a file know of their predictions; others were read in view of what there was before.
+        targets = before.training.targets if before is not None and before.resume else data.targets
+        known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
+        known["max_iter"] = 1 if incremental else self.max_iter
+        if before is None:
+            training = Training(objective, theta, optimizer, seed=seed, **known)
+        else:
+            settings = {"incremental": incremental, "resume": before.resume, **known}
+            training = Training.after(before.training, objective, theta, optimizer, **settings)
+        training.fingerprint = fingerprint
+        return training
 
     @with_callbacks
     def _run(self, prepared: Prepared, interrupts: Interrupts, incremental: bool, watch: Any) -> Warning | None:
@@ -799,7 +821,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _sk_visual_block_(self) -> Any:
         parts = {} if self.model is None or "model" in self._hidden_names() else {"model": self.model}
-        if "optimizer" not in self._hidden_names():
+        if "optimizer" not in self._hidden_names() and not is_auto(self.optimizer):
             parts["optimizer"] = get_optimizer(self.optimizer)
         return block("parallel", labelled(parts)) if parts else single_block(self)
 

@@ -23,6 +23,7 @@ from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
 from ..model.callables import Callables, is_function
+from ..model.default_models import best_intercept
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of, require_complete, to_train
 from ..objective import Objective
@@ -167,7 +168,10 @@ def starting_theta(model: Callables, first: Batch, seed: int, n_outputs: int) ->
     dtype = first.X.dtype
     sizes = {"n_features": first.X.shape[1], "n_outputs": n_outputs}
     start = first.with_columns(sizes, (seed, INIT, 0, 0))
-    structure = model.starting_params(start)
+    structure: Any = model.starting_params(start)
+    if model.uses_defaults and model.default_init is None and first.y is not None and _has_link(model.named_loss):
+        link: Any = model.named_loss
+        structure["intercept"] = best_intercept(link.link, first.y, first.sample_weight, n_outputs)
     layout = Layout.of(structure, dtype, "init")
     if model.default_init is not None:
         expected = Layout.of(model.default_init(None, start), dtype)
@@ -177,6 +181,10 @@ def starting_theta(model: Callables, first: Batch, seed: int, n_outputs: int) ->
                 f"model has {listed_shapes(expected.shape_of())}: start from those, or give forward and a gradient."
             )
     return Parameters(layout, layout.flatten(structure, "init"))
+
+
+def _has_link(loss: Loss | None) -> bool:
+    return loss is not None and type(loss).inverse_link is Loss.inverse_link
 
 
 def read_params(layout: Layout, params: Any) -> Parameters:

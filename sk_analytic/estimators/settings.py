@@ -21,6 +21,7 @@ from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
 from ..typing import F
 from ..validation import Interval, Range, check_range
+from .automatic import is_auto
 
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
@@ -56,7 +57,7 @@ ELSEWHERE: Mapping[str, str] = {
 def trains_by_batches(estimator: Any) -> bool:
     """Raise unless the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
     try:
-        optimizer = get_optimizer(estimator.optimizer)
+        optimizer = None if is_auto(estimator.optimizer) else get_optimizer(estimator.optimizer)
     except (TypeError, ValueError):
         return True
     if isinstance(optimizer, FullBatch | Phases):
@@ -141,10 +142,18 @@ SHARED_DOC = """
     alpha : float or dict, default=0.0
         Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
         default model), or by block name.
-    optimizer : str or Optimizer, default="adam"
-        A name (see :func:`~sk_analytic.get_optimizer_names`) or an object; its hyperparameters can be set
-        as ``optimizer__learning_rate``. The rate of "adam" is 0.01: the 0.001 of other libraries undertrains small
-        data sets in the default 200 epochs.
+    optimizer : str or Optimizer, default="auto"
+        A name (see :func:`~sk_analytic.get_optimizer_names`) or an object, whose hyperparameters can be set as
+        ``optimizer__learning_rate``; or "auto", by which `fit` chooses, as ``optimizer_`` shows:
+
+        1. "adam" in `partial_fit`, for chunks, where a callable draws random numbers (``rng``), where there is no
+           loss but a gradient, and where `batch_size` is a number smaller than n_samples;
+        2. "trf" for the form `jacobian` with the squared error, if the Jacobian has at most ten million entries;
+        3. L-BFGS, ``LBFGS(maxcor=30, x_scale="gradient")``, if rows times parameters are at most five million, or
+           if the loss is no sum over rows;
+        4. "adam" for all else.
+
+        The rate of "adam" is 0.01: the 0.001 of other libraries undertrains small data sets in the default 200 epochs.
     batch_size : int or "auto", default="auto"
         Rows of a minibatch; "auto" is min(200, n_samples). For a full-batch optimizer "auto" is one call
         with all rows, and a number the size of the parts that are summed.
@@ -340,4 +349,5 @@ def check_settings(estimator: Any) -> None:
         check_scoring(estimator, scoring=scoring)
     if not isinstance(estimator.verbose, bool):
         check_range(owner, "verbose", estimator.verbose, Interval(0, np.inf, integral=True))
-    get_optimizer(estimator.optimizer).check()
+    if not is_auto(estimator.optimizer):
+        get_optimizer(estimator.optimizer).check()

@@ -55,6 +55,7 @@ class FullBatch(Hyperparameters):
     hessian_products = False
     residuals = False
     since: dict[str, tuple[int, int]] = {}
+    x_scale: str | None = None  # what the parameters are divided by while it runs
 
     def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
@@ -194,6 +195,11 @@ class LBFGS(FullBatch):
         Largest number of evaluations; by default ``max_iter`` is the only limit.
     maxls : int, default=20
         Largest number of evaluations in one line search.
+    x_scale : {None, "gradient"}, default=None
+        In which units it sees the parameters. With "gradient", an estimator divides each by the inverse of the spread
+        that its gradient has from row to row at the start (the root of its mean square). X on unequal scales then
+        needs no more iterations than scaled X, and ``tol``, the tolerance on the gradient over that spread, does not
+        depend on units. `minimize` takes parameters as they are.
 
     References
     ----------
@@ -210,17 +216,27 @@ class LBFGS(FullBatch):
     """
 
     method = "L-BFGS-B"
-    ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT}
+    ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT, "x_scale": ("gradient", None)}
 
-    def __init__(self, maxcor: int = 10, ftol: float = 0.0, maxfun: int | None = None, maxls: int = 20) -> None:
+    def __init__(
+        self,
+        maxcor: int = 10,
+        ftol: float = 0.0,
+        maxfun: int | None = None,
+        maxls: int = 20,
+        x_scale: str | None = None,
+    ) -> None:
         self.maxcor = maxcor
         self.ftol = ftol
         self.maxfun = maxfun
         self.maxls = maxls
+        self.x_scale = x_scale
 
     def options(self) -> dict[str, Any]:
         """Return scipy's options."""
-        return super().options() | {"maxfun": np.inf if self.maxfun is None else self.maxfun}
+        options = super().options() | {"maxfun": np.inf if self.maxfun is None else self.maxfun}
+        options.pop("x_scale", None)
+        return options
 
 
 class BFGS(FullBatch):

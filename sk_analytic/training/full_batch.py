@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import OptimizeResult
+from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
 from ..contribution import Contribution, merge
+from ..data.batch import MONITOR
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, ParameterStructureError
 from ..least_squares import Residuals
@@ -20,6 +22,9 @@ from ..parameters import Parameters
 from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
+
+PARTS = 64  # in which the rows are looked at for the spread of their gradients
+RANGE = 1e10  # of units, above and below the median
 
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
@@ -72,10 +77,13 @@ def minimize(
     def iterated(result: OptimizeResult) -> bool:
         evaluation.accept(result.x)
         monitor.history.n_steps += 1
-        return monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
+        return monitor.epoch_ended(theta, float(result.fun), evaluation.norm(result.jac))
 
     try:
         begin = evaluation.begin()
+        if method.x_scale == "gradient":
+            evaluation.unit = evaluation.inverse_spread()
+            begin = begin / evaluation.unit
         try:
             result = method.minimize(evaluation, begin, max_iter=max_iter, tol=tol, callback=iterated)
         except DivergenceError as error:
@@ -83,9 +91,9 @@ def minimize(
             raise
         if not result.nit:  # it ended where it started
             evaluation.accept(result.x)
-            monitor.epoch_ended(theta, float(result.fun), math.sqrt(np.vdot(result.jac, result.jac)))
-        result.x, result.jac = evaluation.full(result.x), evaluation.full(result.jac, 0.0)
+            monitor.epoch_ended(theta, float(result.fun), evaluation.norm(result.jac))
         failed = None if result.success or monitor.stopped else evaluation.failure(result, method, max_iter, tol)
+        evaluation.rescale(result)
     finally:
         evaluation.restore()
     monitor.epoch_broken_off()
@@ -104,6 +112,7 @@ class _Evaluation:
         self.calls = self.n_accepted = 0
         self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
         self._start: Any = None  # what is known there, until the method asks for it
+        self.unit: Any = 1.0  # of the trained entries, in which the method sees them
 
     def _iteration_begins(self) -> None:
         """Tell callbacks, unless there is none to come: the end of a run may still be looked at."""
@@ -114,8 +123,9 @@ class _Evaluation:
         """Evaluate the start, learn which blocks are trained; return their entries."""
         self._iteration_begins()
         start = self.theta.vector.astype(np.float64)
-        self._start = self._evaluate(start)
-        self._require_finite_start(*self._start)
+        loss, gradient = self._evaluate(start)
+        self._require_finite_start(loss, gradient)
+        self._start = loss, gradient.copy()  # whose memory the next evaluation writes to
         entries: Array = start[self.free]
         return entries
 
@@ -124,7 +134,7 @@ class _Evaluation:
         known, self._start = self._start, None
         loss, gradient = self._evaluate(self.full(x)) if known is None else known
         self._look(loss, gradient)
-        return loss, gradient[self.free]
+        return loss, gradient[self.free] * self.unit
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         """Value and gradient, with an entry for each of θ."""
@@ -132,11 +142,55 @@ class _Evaluation:
         self._learn(contribution.missing)
         return self.objective.finish(self.theta, contribution)
 
-    def full(self, x: Array, other: float | None = None) -> Array:
-        """Return a vector with an entry for each of θ: those that are not trained as they are, or some number."""
-        whole: Array = self.accepted.astype(np.float64) if other is None else np.full(self.theta.layout.size, other)
-        whole[self.free] = x
+    def full(self, x: Array) -> Array:
+        """Return θ at a point as the method sees it: entries that are not trained are as they were."""
+        whole: Array = self.accepted.astype(np.float64)
+        whole[self.free] = x * self.unit
         return whole
+
+    def full_gradient(self, gradient: Array) -> Array:
+        """Return a gradient of the trained entries with an entry for each of θ, 0 for the others."""
+        whole = np.zeros(self.theta.layout.size)
+        whole[self.free] = gradient
+        return whole
+
+    def norm(self, gradient: Array) -> float:
+        """Return the norm of a gradient that the method has seen, in the user's units."""
+        gradient = gradient / self.unit
+        return math.sqrt(np.vdot(gradient, gradient))
+
+    def rescale(self, result: OptimizeResult) -> None:
+        """Change what a method has found to the user's units, with an entry for each of θ."""
+        result.x, result.jac = self.full(result.x), self.full_gradient(result.jac / self.unit)
+        inverse = result.get("hess_inv")
+        if isinstance(inverse, LbfgsInvHessProduct):
+            result.hess_inv = LbfgsInvHessProduct(inverse.sk * self.unit, inverse.yk / self.unit)
+
+    def inverse_spread(self) -> Array:
+        """Return units for the trained entries: the inverse root mean square of their gradients, row by row.
+
+        It is that of the means of parts of the rows, times the root of the rows of a part. Where all gradients are zero
+        it says nothing, and the unit is the median one. All are 1 if the loss is no sum over rows.
+        """
+        size = max(1, self.rows.n_samples // PARTS)
+        batches = [] if self.objective.additive is False else self.rows.sample(PARTS, MONITOR, batch_size=size)
+        squares = np.zeros(self.theta.layout.size)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for batch in batches:
+                try:
+                    contribution = self.objective.contribution(self.theta, batch).dense()
+                    gradient = self.objective.finish(self.theta, contribution)[1]
+                except Exception:  # of a function that needs more rows than a part has
+                    return np.ones_like(squares[self.free])
+                squares += size / len(batches) * gradient.astype(np.float64) ** 2
+            spread: Array = np.sqrt(squares[self.free])
+        known = spread[np.isfinite(spread) & (spread > 0)]
+        if not known.size:
+            return np.ones_like(spread)
+        median = float(np.median(known))
+        spread[~np.isfinite(spread) | (spread == 0)] = median
+        return 1 / np.clip(spread, median / RANGE, median * RANGE)
 
     def accept(self, x: Array) -> None:
         """Put θ at an iterate."""
@@ -219,9 +273,10 @@ class _Evaluation:
 
     def failure(self, result: OptimizeResult, method: FullBatch, max_iter: int, tol: float) -> str:
         """Return in words why a method did not converge, with what is likely wrong."""
-        largest, block = self._largest(result.jac)
+        largest, block = self._largest(self.full_gradient(result.jac))
+        scaled = "gradient" if method.x_scale is None else "gradient over its spread"
         words = (
-            f"{type(method).__name__} ended with a gradient of {largest:.2g}, in block {block!r}, larger than "
+            f"{type(method).__name__} ended with a {scaled} of {largest:.2g}, in block {block!r}, larger than "
             f"tol={tol:g}; the method says: {str(result.message).strip(' .:')}."
         )
         chosen = ", ".join(f"{name}={value!r}" for name, value in method.stopping_options().items())
@@ -295,7 +350,7 @@ class _ResidualEvaluation(_Evaluation):
 
     def _gradient(self, residuals: Array, jacobian: Array) -> Array:
         with np.errstate(all="ignore"):  # what is not finite is refused
-            return self.full(jacobian.T @ residuals.astype(np.float64), 0.0)
+            return self.full_gradient(jacobian.T @ residuals.astype(np.float64))
 
 
 def _half_square(residuals: Array) -> float:

@@ -1,0 +1,59 @@
+"""Which optimizer "auto" stands for: chosen for the model, the loss and the size of a fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..least_squares import Residuals
+from ..model.callables import Receiver
+from ..objective import Objective
+from ..optimizers import LBFGS, TRF, Adam
+
+AUTO = "auto"
+LARGEST_JACOBIAN = 10_000_000  # entries, 80 MB in float64
+MOST_WORK = 5_000_000
+"""Rows times parameters up to which L-BFGS, which takes all rows in each step, reaches a loss before Adam does:
+``python -m benchmarks automatic``."""
+
+
+def is_auto(optimizer: object) -> bool:
+    """Whether an optimizer is to be chosen."""
+    return isinstance(optimizer, str) and optimizer == AUTO
+
+
+def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) -> Any:
+    """Return the optimizer of a fit on arrays, all of whose rows can be taken at once.
+
+    Parameters
+    ----------
+    settings : AnalyticEstimator
+    objective : Objective
+    n_samples : int
+        Rows that train.
+    n_outputs : int
+        Predictions of a row.
+    """
+    needs_all = objective.additive is False
+    if draws_random_numbers(objective) or not objective.has_value:
+        return Adam()
+    if settings.batch_size != AUTO and settings.batch_size < n_samples and not needs_all:
+        return Adam()  # minibatches were asked for
+    work = n_samples * objective.layout.size
+    if work * n_outputs <= LARGEST_JACOBIAN and _is_least_squares(objective):
+        return TRF()
+    return LBFGS(maxcor=30, x_scale="gradient") if needs_all or work <= MOST_WORK else Adam()
+
+
+def draws_random_numbers(objective: Objective) -> bool:
+    """Whether a callable that trains receives ``rng``, so that the loss is another one in each evaluation."""
+    model = objective.model
+    receivers = (model.gradient, model.forward, model.loss)
+    return any("rng" in receiver.wanted for receiver in receivers if isinstance(receiver, Receiver))
+
+
+def _is_least_squares(objective: Objective) -> bool:
+    try:
+        Residuals(objective)
+    except ValueError:
+        return False
+    return objective.model.gradient is not None
