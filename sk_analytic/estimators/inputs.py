@@ -161,7 +161,7 @@ class ArrayData:
 
 def _identity_beside(data: ArrayData | ChunkData) -> dict[str, Any]:
     """What identifies the names of the columns and the samples to score, if there are any."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {**data.targets.identity}
     if "feature_names_in_" in data.features:
         found["columns"] = ", ".join(data.features["feature_names_in_"])
     if data.validation is not None:
