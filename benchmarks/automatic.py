@@ -73,7 +73,8 @@ def _compare(case, estimator, X, y):
     (adam, seconds), (lbfgs, whole) = fits.values()
     size = estimator._training.theta.vector.size
     reached = int(np.argmax(np.array(lbfgs) <= adam[-1])) + 1 if min(lbfgs) <= adam[-1] else None
-    took = whole * (len(lbfgs) if reached is None else reached) / len(lbfgs)
+    took = whole * (reached or len(lbfgs)) / len(lbfgs)
+    outcome = f"reached after {reached}" if reached else f"not reached, {lbfgs[-1]:.4g} after {len(lbfgs)}"
     return Figure(
         ROW,
         f"{case}, n x size of θ {len(X) * size:.0e}",
@@ -82,7 +83,7 @@ def _compare(case, estimator, X, y):
         ours=took,
         peers=seconds,
         goal=1.0 if len(X) * size <= MOST_WORK else None,
-        note=f"loss {adam[-1]:.4g} {'not reached: ' + format(lbfgs[-1], '.4g') if reached is None else f'after {reached}'}",
+        note=f"loss {adam[-1]:.4g} {outcome}",
     )
 
 

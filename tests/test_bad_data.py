@@ -372,6 +372,17 @@ def unweighted(function):
     return lambda params, X, y, unused=None: function(params, X, y)
 
 
+def test_weights_by_another_name_are_recognised():
+    """An optional argument `weights` would stay at its default: the error says that it receives nothing."""
+
+    def gradient(params, X, y, weights=None):
+        return linear_gradient(params, X, y, weights)
+
+    model = AnalyticRegressor(linear_forward, gradient, linear_init, max_iter=2)
+    with pytest.raises(ValueError, match="Its argument 'weights' receives none: rename it"):
+        model.fit(X, Y, sample_weight=np.ones(len(X)))
+
+
 @pytest.mark.parametrize("role", ["gradient", "loss_and_gradient", "loss"])
 def test_weights_must_reach_the_callables(role):
     """A callable that does not accept sample_weight cannot heed it; the error shows the argument."""

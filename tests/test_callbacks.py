@@ -1201,6 +1201,17 @@ def test_a_checkpoint_of_another_fit_is_refused(settings, data, message, tmp_pat
 
 
 @needs_callbacks
+def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
+    """Though callables receive the same indices of classes: the predictions would be labels of the other fit."""
+    path = tmp_path / "model.pkl"
+    model = make(AnalyticClassifier).set_callbacks(Checkpoint(path, resume=True))
+    model.fit(X, LABELS)
+    with pytest.raises(ValueError, match=r"other data: classes was \['no', 'yes'\]; it is \[False, True\] now"):
+        model.fit(X, LABELS == "yes")
+    assert set(model.predict(X)) == {"no", "yes"}
+
+
+@needs_callbacks
 def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
     """A file of another estimator, and one of a training that no fit began."""
     path = tmp_path / "model.pkl"

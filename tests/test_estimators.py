@@ -1,6 +1,7 @@
 """The four estimators: what they return, what they accept, and what holds between two ways of saying the same."""
 
 import inspect
+import itertools
 import pickle
 import re
 from typing import NamedTuple
@@ -16,12 +17,20 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import cross_val_predict
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from sk_analytic import (
+    AnalyticClassifier,
+    AnalyticDensity,
+    AnalyticRegressor,
+    AnalyticTransformer,
+    check_gradient,
+    find_learning_rate,
+)
 from sk_analytic.losses import Huber, Poisson
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 
@@ -1017,6 +1026,80 @@ def test_a_warm_start_refuses_other_features():
     model = begun(AnalyticRegressor(warm_start=True), X, Y)
     with pytest.raises(ValueError, match="X has 2 features, but AnalyticRegressor is expecting 3"):
         model.fit(X[:, :2], Y)
+
+
+OTHER_TARGETS = {
+    "a subset": (Y_CLASSES, Y_BINARY, r"y has the classes \[0 1\], but warm_start=True continues .* classes \[0 1 2\]"),
+    "one class": (Y_CLASSES, 0 * Y_CLASSES, r"y has the classes \[0\], but warm_start=True continues .* \[0 1 2\]"),
+    "more": (Y_BINARY, Y_CLASSES, r"y has the classes \[0 1 2\], but warm_start=True continues .* classes \[0 1\]"),
+    "others": (Y_BINARY, np.array(["a", "b"])[Y_BINARY], r"y has the classes \['a' 'b'\], but .* classes \[0 1\]"),
+    "fewer labels": (Y_LABELS, Y_LABELS[:, :2], r"y has the classes \[0 1\], but .* classes \[0 1 2\]"),
+    "more labels": (Y_LABELS[:, :2], Y_LABELS, r"y has the classes \[0 1 2\], but .* classes \[0 1\]"),
+    "labels for classes": (Y_CLASSES, Y_LABELS, "y is an indicator matrix of labels; before, it was one class a row"),
+}
+
+
+def as_arrays(model, y):
+    return model.fit(X, y)
+
+
+def as_chunks(model, y):
+    return model.fit_chunks([(X[:20], y[:20]), (X[20:], y[20:])])
+
+
+def as_a_sweep(model, y):
+    return find_learning_rate(model, X, y, n_steps=10, random_state=0)
+
+
+@pytest.mark.parametrize("again", [as_arrays, as_chunks, as_a_sweep])
+@pytest.mark.parametrize(("first", "then", "message"), OTHER_TARGETS.values(), ids=OTHER_TARGETS)
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_warm_start_refuses_other_classes(first, then, message, again, class_weight):
+    """Fewer as well as others, as MLPClassifier does; the message says what to do, and nothing is lost."""
+    model = begun(AnalyticClassifier(warm_start=True, class_weight=class_weight), X, first)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match=message) as refused:
+        again(model, then)
+    assert "set warm_start=False or train a clone" in str(refused.value)
+    assert_array_equal(model.predict(X), before)
+    assert as_arrays(model, first).n_iter_ == 2 * begun(model, X, first).n_iter_
+
+
+def test_a_warm_start_agrees_with_scikit_learn_on_what_other_classes_are():
+    """For every pair of sets of three classes: the one goes on where MLPClassifier does, and is refused likewise."""
+    sets = [np.array(chosen) for n in (2, 3) for chosen in itertools.combinations(["a", "b", "c"], n)]
+    for first, then in itertools.product(sets, repeat=2):
+        raised = []
+        for cls in (MLPClassifier, AnalyticClassifier):
+            model = cls(max_iter=1, warm_start=True, random_state=0)
+            model.fit(X, np.resize(first, N))
+            try:
+                model.fit(X, np.resize(then, N))
+                raised.append(False)
+            except ValueError:
+                raised.append(True)
+        assert raised[0] == raised[1] == (not np.array_equal(first, then))
+
+
+def test_some_of_the_classes_suffice_where_all_have_been_said():
+    """In partial_fit, in chunks that are given classes, in rows without weight, in X_val and in a check."""
+    model = begun(AnalyticClassifier(warm_start=True), X, Y_CLASSES)
+    model.partial_fit(X, Y_BINARY)
+    model.fit_chunks([(X[:9], Y_BINARY[:9]), (X[9:], 0 * Y_BINARY[9:])], classes=[2, 0, 1])
+    model.fit(X, Y_CLASSES, sample_weight=(Y_CLASSES < 2).astype(float))
+    order = np.argsort(Y_CLASSES)
+    model.fit_chunks([(X[order[:15]], Y_CLASSES[order[:15]]), (X[order[15:]], Y_CLASSES[order[15:]])])
+    model.set_params(early_stopping=True).fit(X, Y_CLASSES, X_val=X, y_val=Y_BINARY)
+    assert_array_equal(model.classes_, [0, 1, 2])
+    assert check_gradient(model, X, Y_BINARY).ok
+
+
+def test_a_warm_start_refuses_targets_of_another_shape():
+    """The parameters belong to the outputs of the first fit."""
+    model = begun(AnalyticRegressor(warm_start=True), X, Y)
+    for again in (as_arrays, as_chunks):
+        with pytest.raises(ValueError, match=r"had shape \(n_samples,\). To train on other targets, set warm_start=F"):
+            again(model, np.stack([Y, Y], axis=1))
 
 
 @EACH_OPTIMIZER

@@ -413,6 +413,131 @@ def test_the_nearest_name_is_suggested(role, function, message):
         Receiver(role, function, () if role == "forward" else ("y",), {"n_hidden": 3})
 
 
+SYNONYMS = {
+    "y": (
+        ["Y", "target", "targets", "label", "labels", "y_true", "Y_true"],
+        ["gradient", "vjp", "jacobian", "loss", "init"],
+    ),
+    "sample_weight": (["weights", "weight", "w", "sample_weights", "Sample_Weight"], ["gradient", "loss", "init"]),
+    "rng": (["random_state", "seed", "generator", "RNG"], ["loss_and_gradient", "vjp", "init"]),
+    "n_features": (["n_feature", "num_features", "d", "N_features"], ["init"]),
+    "n_outputs": (["n_output", "num_outputs", "k", "n_classes"], ["init"]),
+    "X": (["x", "x_data", "data", "features"], ["init", "forward", "gradient"]),
+    "params": (["theta", "parameters_", "param"], ["gradient", "loss", "forward"]),
+}
+
+
+def naming(role, name):
+    """A function that names an argument beside what comes by position."""
+    return eval(f"lambda {name}: 0" if role == "init" else f"lambda params, X, {name}: 0")
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "ours"),
+    [(role, name, ours) for ours, (names, roles) in SYNONYMS.items() for name in names for role in roles],
+)
+def test_an_argument_by_its_name_elsewhere_is_recognised(role, name, ours):
+    """The error says which of the arguments that there are is meant; those by position come first."""
+    with pytest.raises(ReceivedArgumentError, match=f"{role} asks for .* '{name}' .*Did you mean '{ours}'") as refused:
+        Receiver(role, naming(role, name), ("y",), {})
+    by_position = ours in ("params", "X") and role != "init"
+    assert (f"params and X come first, by position: {role}(params, X, ...)" in str(refused.value)) == by_position
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("forward", "weights"), ("forward", "Y"), ("vjp", "weights"), ("gradient", "d"), ("init", "theta")],
+)
+def test_no_name_is_suggested_that_the_role_does_not_receive(role, name):
+    """What a word stands for in one role is not provided in another; nor is y where there is none."""
+    with pytest.raises(ReceivedArgumentError) as refused:
+        Receiver(role, naming(role, name), (), {})
+    assert "Did you mean" not in str(refused.value)
+
+
+def test_metadata_may_have_the_name_that_an_argument_has_elsewhere():
+    """A word is only a hint: what is provided under it is received."""
+    assert receive("gradient", lambda params, X, weights: weights, batch_of(weights=Y), columns=("y", "weights")) is Y
+    assert receive("forward", lambda params, X, theta: theta, model_params={"theta": 3}) == 3
+
+
+OUT_OF_ORDER = [
+    ("X, params", "params, X"),
+    ("X, y, params", "params, X, y"),
+    ("x, theta", "theta, x"),
+    ("data, y, theta", "theta, data, y"),
+    ("X, y, parameters=None", "parameters, X, y"),
+    ("X, *, params", "params, X"),
+    ("y, params, X", "params, X, y"),
+    ("params, y, X", "params, X, y"),
+    ("inputs, rng, params", "params, inputs, rng"),
+    ("a, params", "params, a"),
+    ("y_true, y_pred", "params, X, y_true"),
+]
+IN_ORDER = [
+    "params, X",
+    "theta, X",
+    "theta, x",
+    "p, x",
+    "x, w",
+    "w, x",
+    "x, X",
+    "X, W",
+    "a, b",
+    "parameters, data",
+    "_, X",
+]
+
+
+@pytest.mark.parametrize("role", RECEIVES)
+@pytest.mark.parametrize(("arguments", "right"), OUT_OF_ORDER, ids=[arguments for arguments, _ in OUT_OF_ORDER])
+def test_arguments_in_another_order_are_refused_before_a_call(role, arguments, right):
+    """If their names say so plainly; the message has the order that came and the one to write."""
+    came = ", ".join(re.findall(r"[a-zA-Z_]+(?==None)|[a-zA-Z_]+", arguments.replace("=None", "")))
+    message = (
+        rf"{role} has the arguments \({came}\), but .* called as {role}\(params, X, ...\).* Write {role}\({right}\)"
+    )
+    with pytest.raises(ReceivedArgumentError, match=message):
+        Receiver(role, eval(f"lambda {arguments}: 0"), ("y",), {"y_pred": 0, "a": 0})
+
+
+@pytest.mark.parametrize("role", RECEIVES)
+@pytest.mark.parametrize("arguments", IN_ORDER)
+def test_arguments_that_may_be_in_order_are_called(role, arguments):
+    """Names that may mean either are not judged: x is the parameters in scipy.optimize, and theta may be a setting."""
+    first, second = arguments.split(", ")
+    assert receive(role, eval(f"lambda {arguments}: ({first}, {second})")) == (THETA, X)
+    assert receive(role, eval(f"lambda {arguments}, theta_0: theta_0"), model_params={"theta_0": 1}) == 1
+
+
+def test_the_arguments_of_init_have_any_order():
+    """All of them are received by name."""
+    assert receive("init", lambda rng, y, X, n_features: n_features) == 2
+
+
+def test_the_function_of_a_class_is_no_method_of_an_object():
+    """An argument self says that there is no object; the message names the method."""
+
+    class Line:
+        def forward(self, params, X):
+            return X @ params["W"]
+
+    with pytest.raises(ReceivedArgumentError, match=r"\(self, params, X\), .* method of an object, model.forward, not"):
+        Receiver("forward", Line.forward, (), {})
+    assert_array_equal(receive("forward", Line().forward), X @ THETA["W"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [("x, w", " Its first arguments, x and w, receive params and X."), ("w, x", ""), ("params, Z", "")],
+)
+def test_an_error_of_a_callable_that_may_have_another_order_says_what_it_received(arguments, note):
+    """Where names are no proof, a note has the order; it is silent where one of them fits."""
+    with pytest.raises(ZeroDivisionError) as raised:
+        receive("forward", eval(f"lambda {arguments}: 1 / 0"))
+    assert raised.value.__notes__[-1] == f"It was given params {{'W': (2,)}}, X (3, 2).{note}"
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [

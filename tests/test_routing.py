@@ -284,6 +284,26 @@ REFUSED = {
         lambda model: model.fit(X, COUNTS, exposur=EXPOSURE),
         "Metadata 'exposur' was passed, which no callable that runs here names. Did you mean 'exposure'.*: exposure",
     ),
+    "weights by their name elsewhere": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights=EXPOSURE),
+        "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata. They",
+    ),
+    "weights of the rows of X_val by their name elsewhere": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights_val=EXPOSURE),
+        "'weights_val' was passed, .* Did you mean 'sample_weight_val'. It is an argument of fit",
+    ),
+    "weights in score": (
+        lambda model: model.score(X, COUNTS, exposure=EXPOSURE, Sample_Weights=EXPOSURE),
+        "'Sample_Weights' was passed, .* Did you mean 'sample_weight'",
+    ),
+    "metadata in another case": (
+        lambda model: model.fit(X, COUNTS, Exposure=EXPOSURE),
+        "'Exposure' was passed, .* Did you mean 'exposure'. They name: exposure",
+    ),
+    "targets of a chunk": (
+        lambda model: model.fit_chunks([{"X": X, "Y": COUNTS, "exposure": EXPOSURE}]),
+        "'Y' was passed, .* Did you mean 'y'",
+    ),
     "misspelt in predict": (
         lambda model: model.predict(X, exposure=EXPOSURE, groups=EXPOSURE),
         "Metadata 'groups' was passed, .*They name: exposure",
@@ -302,7 +322,7 @@ REFUSED = {
     ),
     "misspelt for the rows of X_val": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, exposur_val=EXPOSURE),
-        "'exposur_val' was passed, by its ending for the rows of X_val, .* names 'exposur'. Did you mean 'exposure'",
+        "'exposur_val' was passed, by its ending for the rows of X_val, .* 'exposur'. Did you mean 'exposure_val'",
     ),
     "only for the rows of X_val": (
         lambda model: model.set_params(early_stopping=True).fit(

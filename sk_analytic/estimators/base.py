@@ -98,6 +98,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     _dictionaries = ("model_params",)
     _elsewhere = ELSEWHERE
     _default_model: Mapping[str, Callable[..., Any]]
+    _labels_of_fit: Mapping[str, Any] = {}  # what `_read` is told in a fit beside what it is told elsewhere
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
     _training: Training
     _tasks: FitTasks
@@ -328,7 +329,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         with fitting(self):
             check_settings(self)
             before = self._before(self.warm_start)
-            data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=_targets_of(before))
+            known, labels = _targets_of(before), self._labels_of_fit
+            data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=known, **labels)
             return self._fit(data, before, watch=watch)
 
     def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
@@ -445,10 +447,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         goes_on: bool,
         seed: int,
         optimizer: Any = None,
+        **labels: Any,
     ) -> tuple[Training, list[Any]]:
         """Where a fit would start, or go on if it is fitted: for what looks at a training without running it."""
         before = self._before(goes_on)
-        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before))
+        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
         training, rows, _, _ = self._prepare(data, before, seed=seed, optimizer=optimizer, holds_out=False)
         return training, rows
 
@@ -467,9 +470,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """What `find_learning_rate` goes through, after the checks that `fit` makes: objective, θ and rows."""
         check_settings(self)
         seed = problem.draw_seed(random_state)
-        training, [rows] = self._prepare_start(
-            X, y, sample_weight, metadata, goes_on=self.warm_start, seed=seed, optimizer=optimizer
-        )
+        settings = {"goes_on": self.warm_start, "seed": seed, "optimizer": optimizer, **self._labels_of_fit}
+        training, [rows] = self._prepare_start(X, y, sample_weight, metadata, **settings)
         problem.look_at(self, training, [rows])
         return training.objective, training.theta, rows
 

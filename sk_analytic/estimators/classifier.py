@@ -68,6 +68,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     """
 
     _default_model = LINEAR
+    _labels_of_fit = {"complete": True}
     _default_takes_sparse = True
     classes_: Any
 
@@ -240,13 +241,13 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         return self._fit_chunks(chunks, metadata, (X_val, y_val, sample_weight_val), classes=classes)
 
     def _survey_labels(self, source: Source, known: Any, classes: Any = None) -> dict[str, Any]:
-        if classes is None and known is not None:
-            classes = known.classes
         balanced = is_balanced(self.class_weight)
         if classes is not None and not balanced:
             return {"classes": classes}
         labels = Labels()
         source.each(partial(labels.add, weighted=balanced))
+        if classes is None and known is not None and labels.classes is not None:
+            known.require_same(labels.classes)
         classes = labels.classes if classes is None else np.unique(classes)
         return {"classes": classes, "totals": labels.totals(classes) if balanced else None}
 
@@ -260,9 +261,10 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         known: Any = None,
         classes: Any = None,
         totals: Any = None,
+        complete: bool = False,
     ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
         X, y = read_X(self, X, y, multi_output=True, reset=reset)
-        targets, encoded = ClassTargets.read(y, known, X.dtype, classes)
+        targets, encoded = ClassTargets.read(y, known, X.dtype, classes, complete)
         weight = read_weight(sample_weight, X)
         if self.class_weight is not None:
             of_classes = targets.weights(self.class_weight, encoded, weight, totals, is_first=reset)

@@ -23,7 +23,7 @@ from ..data.rows import Rows
 from ..data.weights import AS_GIVEN, Extent, Scale, Weights, y_that_counts
 from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
-from ..model.metadata import of_validation, read_metadata
+from ..model.metadata import of_validation, read_metadata, require_named
 from ..typing import Array
 from .scoring import HeldOut
 from .targets import Targets
@@ -161,7 +161,7 @@ class ArrayData:
 
 def _identity_beside(data: ArrayData | ChunkData) -> dict[str, Any]:
     """What identifies the names of the columns and the samples to score, if there are any."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {**data.targets.identity}
     if "feature_names_in_" in data.features:
         found["columns"] = ", ".join(data.features["feature_names_in_"])
     if data.validation is not None:
@@ -340,6 +340,7 @@ class _ChunkReader:
     def __call__(
         self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool
     ) -> tuple[Any, dict[str, Array], Weights | None]:
+        require_named(metadata, self.names, _model_params(self.reader))  # what is missing may be there by another name
         reset = reset and self.targets is None
         X, columns, weight, self.targets = self.reader._read(
             X, y, sample_weight, reset=reset, known=None if reset else self.targets, **self.labels
@@ -362,8 +363,11 @@ def _read_metadata(
     estimator: Any, metadata: Mapping[str, Any], names: Collection[str], n_samples: int, suffix: str = ""
 ) -> dict[str, Array]:
     """Validate metadata; a message knows what `model_params` give."""
-    given = estimator.model_params if isinstance(estimator.model_params, dict) else ()
-    return read_metadata(metadata, names, n_samples, suffix, given)
+    return read_metadata(metadata, names, n_samples, suffix, _model_params(estimator))
+
+
+def _model_params(estimator: Any) -> Collection[str]:
+    return estimator.model_params if isinstance(estimator.model_params, dict) else ()
 
 
 def _read_validation(

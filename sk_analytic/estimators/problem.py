@@ -21,7 +21,7 @@ from ..exceptions import ParameterStructureError, noted
 from ..hyperparameters import advice_on_hidden
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
-from ..model.argument_names import OF_VALIDATION
+from ..model.argument_names import OF_VALIDATION, means
 from ..model.callables import Callables, is_function
 from ..model.default_models import best_intercept
 from ..model.gradient_forms import GRADIENT_FORMS
@@ -134,11 +134,13 @@ def require_weights_accepted(model: Callables, weight: Array | None) -> None:
         return
     for receiver in (None if model.gradient_form.composes_loss else model.gradient, model.loss):
         if receiver is not None and "sample_weight" not in receiver.accepts:
+            other = next((name for name in sorted(receiver.accepts) if means(name) == "sample_weight"), None)
+            renamed = f" Its argument {other!r} receives none: rename it." if other else ""
             raise ValueError(
                 f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
                 f"sample_weight: add the argument to it, {receiver.role}(params, X, ..., sample_weight=None), "
                 f"and return {'' if receiver.role == 'loss' else 'the gradient of '}the mean over rows of weight "
-                "times loss."
+                f"times loss.{renamed}"
             )
 
 

@@ -192,9 +192,9 @@ SHARED_DOC = """
     warm_start : bool, default=False
         Whether `fit` continues from where the last one ended: parameters, optimizer state, epochs, and the count of
         epochs without improvement if that had not yet stopped it. The count restarts if the loss, the penalty,
-        the samples or the scoring have changed. Two fits of 50 epochs are then one of 100, bit for bit, also if the
-        estimator was saved and loaded in between. A full-batch optimizer restarts from the parameters, without what
-        it knew of the curvature.
+        the samples or the scoring have changed. The classes of a classifier must be those of the last fit. Two fits
+        of 50 epochs are then one of 100, bit for bit, also if the estimator was saved and loaded in between. A
+        full-batch optimizer restarts from the parameters, without what it knew of the curvature.
     verbose : int, default=0
         Print progress after each epoch.{parameters}
 

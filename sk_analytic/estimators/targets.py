@@ -28,6 +28,8 @@ from ..typing import Array
 from ..validation import nearest
 from .samples import dates_in, read_weight
 
+ANEW = "To train on other targets, set warm_start=False or train a clone."
+
 
 class Targets:
     """What an estimator without targets knows of its predictions."""
@@ -45,6 +47,11 @@ class Targets:
     def check_prediction(self, prediction: Array) -> Array:
         """Return a prediction; raise if its shape does not fit the task."""
         return prediction
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Return what identifies them beside the columns that the callables receive, by name."""
+        return {}
 
     def learn(self, prediction: Array) -> None:
         """Take from the first prediction what only it can tell."""
@@ -143,10 +150,10 @@ class RegressionTargets(Targets):
             return targets
         if targets.shape != known.shape:
             expected = str(("n_samples", *known.shape)).replace("'", "")
-            raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
+            raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}. {ANEW}")
         if targets.fields != known.fields:
             here, before = (_listed(fields) for fields in (targets.fields, known.fields))
-            raise ValueError(f"y has {here}, but the y that training began with had {before}.")
+            raise ValueError(f"y has {here}, but the y that training began with had {before}. {ANEW}")
         if targets.compared == known.compared:
             targets.predicted, targets.agrees = known.predicted, known.agrees
         return targets
@@ -234,7 +241,7 @@ class ClassTargets(Targets):
 
     @classmethod
     def read(
-        cls, y: Any, known: ClassTargets | None, dtype: DTypeLike, classes: Any = None
+        cls, y: Any, known: ClassTargets | None, dtype: DTypeLike, classes: Any = None, complete: bool = False
     ) -> tuple[ClassTargets, Array]:
         """Return what validated labels are, and the labels as the callables receive them.
 
@@ -247,25 +254,45 @@ class ClassTargets(Targets):
             Of the labels of several columns.
         classes : array-like, default=None
             All that may come, as the user says.
+        complete : bool, default=False
+            Whether y is to have all of ``known``, as in a fit that goes on; else it may have some of them.
         """
         before = None if known is None else known.classes
         if classes is not None:
             classes = np.unique(classes)
             if before is not None and not np.array_equal(classes, before):
-                raise ValueError(f"classes={classes} is not what it was in the first call: {before}.")
+                raise ValueError(f"classes={classes} is not what it was in the first call: {before}. {ANEW}")
             before = classes
         kind = type_of_target(y, input_name="y")
         multilabel = kind.startswith("multilabel")
         if known is not None and multilabel != known.multilabel:
             kinds = ("one class a row", "an indicator matrix of labels")
-            raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[known.multilabel]}.")
-        found, encoded = _read_labels(y, before, dtype) if multilabel else _read_classes(y, before, kind)
+            raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[known.multilabel]}. {ANEW}")
+        expected = None if complete else before
+        found, encoded = _read_labels(y, expected, dtype) if multilabel else _read_classes(y, expected, kind)
+        if complete and known is not None:
+            known.require_same(found)
+        if len(found) < 2 and not multilabel:
+            raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {found.tolist()[0]!r}.")
         return cls(found, multilabel), encoded
+
+    def require_same(self, classes: Array) -> None:
+        """Raise unless the classes of a fit that goes on are those that training began with."""
+        if not np.array_equal(classes, self.classes):
+            raise ValueError(
+                f"y has the classes {classes}, but warm_start=True continues training on the classes {self.classes}. "
+                f"Pass samples of all of these and of no others. {ANEW} partial_fit takes samples of some of them."
+            )
 
     @property
     def attributes(self) -> dict[str, Any]:
         """Classes and the number of score columns."""
         return {"classes_": self.classes, "n_outputs_": self.n_outputs}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Return the labels, of which the callables receive indices."""
+        return {"classes": str(self.classes.tolist())}
 
     def weights(
         self, class_weight: Any, encoded: Array, sample_weight: Weights | None, totals: Array | None, *, is_first: bool
@@ -393,7 +420,9 @@ def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
         )
     columns = np.arange(y.shape[1])
     if known is not None and not np.array_equal(known, columns):
-        raise ValueError(f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}.")
+        raise ValueError(
+            f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}. {ANEW}"
+        )
     return columns, y.astype(dtype)
 
 
@@ -408,8 +437,6 @@ def _read_classes(y: Any, known: Any, kind: str) -> tuple[Array, Array]:
         if len(unseen):
             raise ValueError(f"y has labels {unseen} that are not among the classes {known}.")
         classes, indices = known, np.searchsorted(known, y)
-    if len(classes) < 2:
-        raise ValueError(f"A classifier needs at least 2 classes; y has only one class, {classes.tolist()[0]!r}.")
     return classes, indices
 
 

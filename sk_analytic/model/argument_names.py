@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..exceptions import ReceivedArgumentError
+from ..validation import nearest
 from .gradient_forms import GRADIENT_FORMS
 
 IN_PLACE_OF_FORWARD = "vjp in place of forward"  # the role of a `vjp` that makes predictions
@@ -36,12 +37,35 @@ _BY_POSITION: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(OF_LOSSES, ("y", "prediction")),
 }
 
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("param", "parameters", "theta"), "params"),
+    **dict.fromkeys(("data", "features", "inputs", "x", "x_data", "xdata"), "X"),
+    **dict.fromkeys(("label", "labels", "target", "targets", "y_data", "y_true", "ydata"), "y"),
+    **dict.fromkeys(("sample_weights", "w", "weight", "weights"), "sample_weight"),
+    **dict.fromkeys(("generator", "random_state", "seed"), "rng"),
+    **dict.fromkeys(("d", "n_features_in", "n_inputs", "num_features"), "n_features"),
+    **dict.fromkeys(("k", "n_classes", "n_targets", "num_outputs"), "n_outputs"),
+}
+"""Arguments as they are called elsewhere, in lower case, to ours; for messages."""
+
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
 
 def by_position(role: str) -> tuple[str, ...]:
     """Return what a callable receives by position."""
     return _BY_POSITION.get(role, ("params", "X"))
+
+
+def means(name: str) -> str:
+    """Return the argument that a name unmistakably stands for, or the name itself."""
+    return ELSEWHERE.get(name.lower(), name)
+
+
+def meant(name: str, names: Iterable[str], suffix: str = "") -> str:
+    """Return a hint at the one of some names that was probably meant by another, or nothing; all have the suffix."""
+    known = [known + suffix for known in names]
+    synonyms = {word + suffix: ours + suffix for word, ours in ELSEWHERE.items()}
+    return nearest(name, known, {word: ours for word, ours in synonyms.items() if ours in known})
 
 
 def meaning_of(name: str) -> str:

@@ -21,11 +21,20 @@ from ..losses import Loss
 from ..trust import trusted
 from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
-from .argument_names import IN_PLACE_OF_FORWARD, RECEIVABLE, by_position, meaning_of, remedy, require_free
+from .argument_names import (
+    IN_PLACE_OF_FORWARD,
+    RECEIVABLE,
+    by_position,
+    meaning_of,
+    means,
+    meant,
+    remedy,
+    require_free,
+)
 from .containers import Watch, shown
 from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
 from .messages import describe, note, pair, shape_of
-from .signatures import Argument, arguments, takes_any_name
+from .signatures import Argument, arguments, first_names, takes_any_name
 
 
 def metadata_names(functions: Mapping[str, Any], model_params: object, lenient: bool = False) -> set[str]:
@@ -129,13 +138,29 @@ class Receiver:
 
     def _require_provided(self, named: Mapping[str, Argument], there: list[str]) -> None:
         """Raise if an argument has no default and nothing provides it; ``there`` is what is provided."""
+        first = by_position(self.role)
         for name, argument in named.items():
             if not argument.has_default and name not in (*self.wanted, *self._given):
+                hint = meant(name, [*first, *there])
+                if any(repr(each) in hint for each in first):
+                    hint += f" {' and '.join(first)} come first, by position: {self.role}({', '.join(first)}, ...)."
                 raise ReceivedArgumentError(
-                    f"{self.role} asks for an argument {name!r} that nothing provides.{nearest(name, there)} "
-                    f"There is, by name: {', '.join([*by_position(self.role), *there]) or 'nothing'}. "
-                    f"{remedy(self.role, name)}"
+                    f"{self.role} asks for an argument {name!r} that nothing provides.{hint} "
+                    f"There is, by name: {', '.join([*first, *there]) or 'nothing'}. "
+                    f"{remedy(self.role, name)}{self._of_first()}"
                 )
+
+    def _of_first(self) -> str:
+        """Say what receives params and X, if the names of a callable's first arguments do not."""
+        expected = by_position(self.role)
+        first = first_names(self.role, self.function)[: len(expected)]
+        if (
+            not expected
+            or len(first) < len(expected)
+            or any(means(name) == each for name, each in zip(first, expected, strict=True))
+        ):
+            return ""
+        return f" Its first arguments, {' and '.join(first)}, receive {' and '.join(expected)}."
 
     def _prepare(self) -> None:
         """Make what neither a copy nor a pickle shares: what it gets of model_params, and the way to call it."""
@@ -252,7 +277,8 @@ class Receiver:
         note(error, f"the callable given as {self.role}", self.function)
         given = dict(zip(by_position(self.role), (params, batch.X), strict=False))
         given |= {name: value for name, value in self.received(batch).items() if name not in self._fixed}
-        error.add_note(f"It was given {', '.join(f'{name} {shape_of(value)}' for name, value in given.items())}.")
+        shapes = ", ".join(f"{name} {shape_of(value)}" for name, value in given.items())
+        error.add_note(f"It was given {shapes}.{self._of_first()}")
         if self.takes_any_name and isinstance(error, TypeError):
             error.add_note(
                 f"{self.role} has the signature {inspect.signature(self.function)}: by name it received "

@@ -8,8 +8,9 @@ import scipy.sparse
 
 from ..exceptions import ReceivedArgumentError
 from ..typing import Array
-from ..validation import nearest
-from .argument_names import OF_VALIDATION, meaning_of
+from .argument_names import OF_VALIDATION, meaning_of, meant
+
+OF_FIT = ("X", "y", "sample_weight")  # arguments that may be taken for metadata
 
 
 def read_metadata(
@@ -30,11 +31,16 @@ def read_metadata(
     ValueError
         For another number of rows, and for what is no array of rows.
     """
+    require_named(metadata, names, model_params)
     given = {name: values for name, values in metadata.items() if values is not None}
-    for name in given:
-        if name not in names:
-            raise ReceivedArgumentError(f"Metadata {name!r} was passed, {_objection(name, names, model_params)}")
     return {name: _read_column(name + suffix, values, n_samples) for name, values in given.items()}
+
+
+def require_named(metadata: Mapping[str, Any], names: Collection[str], model_params: Collection[str] = ()) -> None:
+    """Raise if something was passed by a name that no callable has, or that stands for something else."""
+    for name, values in metadata.items():
+        if name not in names and values is not None:
+            raise ReceivedArgumentError(f"Metadata {name!r} was passed, {_objection(name, names, model_params)}")
 
 
 def _objection(name: str, names: Collection[str], model_params: Collection[str]) -> str:
@@ -49,7 +55,11 @@ def _objection(name: str, names: Collection[str], model_params: Collection[str])
         which = "which no callable that runs here names"
     else:
         which = f"by its ending for the rows of X_val, but no callable that runs here names {base!r}"
-    return f"{which}.{nearest(base, names)} They name: {', '.join(sorted(names)) or 'none'}."
+    suffix = name.removeprefix(base)
+    hint = meant(name, [*names, *OF_FIT], suffix)
+    if any(repr(argument + suffix) in hint for argument in OF_FIT):
+        hint += " It is an argument of fit and score, not metadata."
+    return f"{which}.{hint} They name: {', '.join(sorted(names)) or 'none'}."
 
 
 def _read_column(name: str, values: Any, n_samples: int) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..exceptions import ReceivedArgumentError
-from .argument_names import by_position
+from .argument_names import by_position, means
 from .messages import describe
 
 
@@ -46,6 +46,7 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
     """
     parameters = _signature(role, function)
     expected = by_position(role)
+    _require_order(role, expected, parameters, function)
     positional = [p for p in parameters if p.is_positional]
     is_variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
     if is_variadic and takes_any_name(role, function) and len(positional) < max(len(expected), 1):
@@ -68,6 +69,42 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
             )
     taken = positional[: len(expected)]
     return {p.name: p for p in parameters if p.is_nameable and p not in taken}
+
+
+def _require_order(role: str, expected: tuple[str, ...], parameters: tuple[Argument, ...], function: Any) -> None:
+    """Raise if the names of arguments say plainly that what comes by position has another place."""
+    named = [p.name for p in parameters if p.is_positional or p.is_nameable]
+    is_variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if "params" not in expected or not named or is_variadic or not _is_out_of_order(named, "X" in expected):
+        return
+    if named[0] == "self":
+        cure = f"Pass the method of an object, model.{getattr(function, '__name__', role)}, not that of its class."
+    else:
+        places = {name: place for place, name in enumerate(expected)}
+        ordered = sorted(named, key=lambda name: places.get(means(name), len(places)))
+        cure = f"Write {role}({', '.join(ordered if 'params' in map(means, named) else [*expected, named[0]])})."
+    raise ReceivedArgumentError(
+        f"{role} has the arguments ({', '.join(named)}), but it is called as {role}({', '.join(expected)}, ...): "
+        f"{' and '.join(expected)} come first, by position, and the rest by name. {cure} It is {describe(function)}."
+    )
+
+
+def _is_out_of_order(named: list[str], takes_X: bool) -> bool:
+    """Whether names of arguments say plainly that they are in another order than (params, X, ...).
+
+    `x` and `w` do not, nor `x, X, theta`: x may be the parameters, as in scipy.optimize, and theta a setting.
+    """
+    first, *others = map(means, named)
+    if first == "params":
+        return takes_X and others[:1] != ["X"] and "X" in named[2:]
+    if first == "y" or not {"params", "parameters"}.isdisjoint(named):
+        return True
+    return first == "X" and others[:1] != ["X"] and "params" in others
+
+
+def first_names(role: str, function: Any) -> list[str]:
+    """Return the names of the arguments that a callable can be given by position."""
+    return [p.name for p in _signature(role, function) if p.is_positional]
 
 
 def takes_any_name(role: str, function: Any) -> bool:

@@ -23,7 +23,7 @@ from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
 
-PARTS = 64  # in which the rows are looked at for the spread of their gradients
+ROWS = 200  # whose gradients are looked at for their spread
 RANGE = 1e10  # of units, above and below the median
 
 KEPT = (
@@ -167,24 +167,25 @@ class _Evaluation:
             result.hess_inv = LbfgsInvHessProduct(inverse.sk * self.unit, inverse.yk / self.unit)
 
     def inverse_spread(self) -> Array:
-        """Return units for the trained entries: the inverse root mean square of their gradients, row by row.
+        """Return units for the trained entries: the inverse root mean square of their gradients over rows.
 
-        It is that of the means of parts of the rows, times the root of the rows of a part. Where all gradients are zero
-        it says nothing, and the unit is the median one. All are 1 if the loss is no sum over rows.
+        Rows are evaluated one by one, so that a row of weight 2 counts as two; of many, a sample. Where all gradients
+        are zero, the unit is the median one. All are 1 if the loss is no sum over rows.
         """
-        size = max(1, self.rows.n_samples // PARTS)
-        batches = [] if self.objective.additive is False else self.rows.sample(PARTS, MONITOR, batch_size=size)
-        squares = np.zeros(self.theta.layout.size)
+        batches = [] if self.objective.additive is False else self.rows.sample(ROWS, MONITOR, batch_size=1)
+        squares, total = np.zeros(self.theta.layout.size), 0.0
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for batch in batches:
                 try:
                     contribution = self.objective.contribution(self.theta, batch).dense()
-                    gradient = self.objective.finish(self.theta, contribution)[1]
-                except Exception:  # of a function that needs more rows than a part has
+                    gradient = self.objective.finish(self.theta, contribution)[1].astype(np.float64)
+                except Exception:  # of a function that needs several rows
                     return np.ones_like(squares[self.free])
-                squares += size / len(batches) * gradient.astype(np.float64) ** 2
-            spread: Array = np.sqrt(squares[self.free])
+                weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
+                squares += gradient * gradient / weight
+                total += weight
+            spread: Array = np.sqrt(squares[self.free] / total)
         known = spread[np.isfinite(spread) & (spread > 0)]
         if not known.size:
             return np.ones_like(spread)
