@@ -1,5 +1,7 @@
 """Density estimation: no targets, the prediction is a log-density."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

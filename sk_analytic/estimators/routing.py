@@ -4,6 +4,7 @@ scikit-learn reads the metadata that an estimator may request off the signatures
 callables say what else there is, so that it is an instance's.
 """
 
+import inspect
 from typing import Any
 
 from sklearn.utils._metadata_requests import RequestMethod
@@ -12,6 +13,7 @@ from sklearn.utils.metadata_routing import UNUSED
 from ..model.argument_names import OF_VALIDATION
 from ..model.callables import metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
+from ..readable import ReadableSignature
 
 _PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "transform")
 _ROUTED = ("fit", "partial_fit", *_PREDICTING)
@@ -31,7 +33,9 @@ class _RequestOfInstance:
                 f"{owner.__name__} has no set_{self.method}_request here: no callable of its names metadata for "
                 f"{self.method}."
             )
-        return RequestMethod(self.method, names).__get__(instance, owner)
+        request = RequestMethod(self.method, names).__get__(instance, owner)
+        request.__signature__ = ReadableSignature.of(inspect.signature(request))
+        return request
 
 
 def request_by_instance(cls: Any) -> None:

@@ -1,5 +1,7 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
