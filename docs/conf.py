@@ -9,6 +9,7 @@ from sk_analytic import get_optimizer, get_optimizer_names
 from sk_analytic.display import DOCUMENTATION
 from sk_analytic.gradient_check import Cause
 from sk_analytic.losses import get_loss, get_loss_names
+from sk_analytic.readable import ReadableSignature
 
 project = "sk_analytic"
 author = "sk_analytic developers"
@@ -31,7 +32,8 @@ nitpicky = False  # types in docstrings are words for readers, "array-like of sh
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
-autodoc_typehints = "none"
+autodoc_typehints = "none"  # it would write out what their names stand for; see `with_written_types`
+maximum_signature_line_length = 80  # of a longer one each parameter has a line
 numpydoc_show_class_members = False  # the class template lists them
 
 plot_formats = ["svg"]
@@ -80,6 +82,16 @@ def skip_foreign_members(app, what, name, member, skip, options):
     function = inspect.unwrap(getattr(member, "fget", None) or member)
     home = (getattr(function, "__module__", None) or "").partition(".")[0]
     return None if home == "sk_analytic" else True
+
+
+def with_written_types(app, what, name, thing, options, signature, returns):
+    """Signature and return type of a class or function, with types by the names that its source gives them."""
+    if not signature or not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        return None
+    shown = ReadableSignature.of(inspect.signature(thing))
+    returns = None if inspect.isclass(thing) or shown.return_annotation is shown.empty else str(shown.return_annotation)
+    parameters = [p for p in shown.parameters.values() if p.name != "self"]
+    return shown.replace(parameters=parameters, return_annotation=shown.empty).format(), returns
 
 
 def table(rows, *options):
@@ -139,3 +151,4 @@ def write_tables(app):
 def setup(app):
     app.connect("builder-inited", write_tables)
     app.connect("autodoc-skip-member", skip_foreign_members)
+    app.connect("autodoc-process-signature", with_written_types)

@@ -5,6 +5,8 @@ that an estimator has during its fit. One instance may serve many clones, as in 
 kept under the path of the fit's tasks.
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import itertools
@@ -24,6 +26,7 @@ from .equality import is_same
 from .exceptions import noted
 from .parameters import Layout
 from .persistence import replacing, temporary
+from .readable import readable
 from .typing import Array
 from .validation import Interval, check_range
 
@@ -101,6 +104,7 @@ class _Callback:
         """
 
 
+@readable
 class Checkpoint(_Callback):
     """Write the estimator to a file during training, so that an interrupted fit can be resumed.
 
@@ -423,6 +427,7 @@ class _Log(_Callback):
         return [row for rows in chosen for row in sorted(rows, key=lambda row: row["task_id_path"])]
 
 
+@readable
 class LearningRateLog(_Log):
     """Log the learning rate of each block of parameters, epoch by epoch.
 
@@ -458,6 +463,7 @@ class LearningRateLog(_Log):
             self._write(estimator, context, learning_rate=estimator.optimizer_state_.learning_rates)
 
 
+@readable
 class GradientMonitor(_Log):
     """Log how large the gradient and the update of each block of parameters are, epoch by epoch.
 

@@ -6,6 +6,8 @@ name. `Hyperparameters` is the base of such objects: settings with declared rang
 subclass hides in step with its own.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
 import re
@@ -17,11 +19,13 @@ from sklearn.base import BaseEstimator
 
 from .display import shows_what_was_set
 from .equality import is_same
+from .readable import readable
 from .trust import enter_subclass
 from .typing import T
 from .validation import Range, check_range, nearest
 
 
+@readable
 @shows_what_was_set
 class Hyperparameters(BaseEstimator):
     """What a name stands for: an object of hyperparameters only, each with its range.
@@ -36,6 +40,7 @@ class Hyperparameters(BaseEstimator):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         enter_subclass(cls)
+        readable(cls)
 
     @classmethod
     @functools.cache
@@ -165,6 +170,7 @@ def lookup(
     raise TypeError(f"{kind} must be a name or an instance of {base.__name__}; got {value!r}.{hint}")
 
 
+@readable
 @shows_what_was_set
 class NamedParametersMixin(BaseEstimator):
     """``get_params`` and ``set_params`` that reach through names and dictionaries.

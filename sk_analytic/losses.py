@@ -5,6 +5,8 @@ over several outputs, the domain of ``y`` and the link. Weights, means and penal
 objective's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any

@@ -5,6 +5,8 @@ saved by pickle, joblib, cloudpickle or `skops.io`. The last stores a function a
 that it is told to trust, which `trusted_types` lists.
 """
 
+from __future__ import annotations
+
 import inspect
 import io
 import os

@@ -5,6 +5,8 @@ the curve of the losses. `optimizer_grid` writes the list of dicts that a search
 hyperparameters needs.
 """
 
+from __future__ import annotations
+
 import copy
 import itertools
 import warnings
@@ -23,6 +25,7 @@ from .hyperparameters import require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .parameters import Parameters
+from .readable import readable
 from .training.minibatches import steps
 from .typing import Array, MatrixLike, RandomState
 from .validation import Interval, check_range, nearest
@@ -44,6 +47,7 @@ _RANGES = {
 }
 
 
+@readable
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningRateSweep:
     """What `find_learning_rate` found, as attributes of these names.
@@ -129,6 +133,7 @@ class LearningRateSweep:
         )
 
 
+@readable
 def find_learning_rate(
     estimator: Any,
     X: MatrixLike,
@@ -340,6 +345,7 @@ def _visible(losses: Array, smoothed: Array) -> tuple[float, float]:
     return bottom - margin, top + 3 * margin
 
 
+@readable
 def optimizer_grid(optimizers: dict[str, dict[str, Any]], prefix: str = "", **common: Any) -> list[dict[str, Any]]:
     """Return a parameter grid in which each hyperparameter is tried only with the optimizers that have it.
 

@@ -34,7 +34,8 @@ GROUND = {
     "callers": set(),
     "equality": set(),
     "sparse_matrices": set(),
-    "hyperparameters": {"display", "equality", "trust", "typing", "validation"},
+    "readable": {"typing"},
+    "hyperparameters": {"display", "equality", "readable", "trust", "typing", "validation"},
     "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},
 }
 

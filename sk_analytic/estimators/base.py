@@ -44,6 +44,7 @@ from ..optimizers.base import Optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters, require_apart
+from ..readable import readable
 from ..training.interrupts import Interrupts
 from ..training.progress import Monitor
 from ..training.session import NotConverged, Training
@@ -51,6 +52,7 @@ from ..typing import (
     Array,
     Forward,
     Gradient,
+    Grads,  # noqa: F401  # what `typing.get_type_hints` looks for here: `Gradient` has it as text
     Jacobian,
     LossAndGradient,
     LossFunction,
@@ -85,6 +87,7 @@ class Prepared(NamedTuple):
     given: Any
 
 
+@readable
 class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     """Base of the four estimators; by itself it has no targets."""
 

@@ -1,5 +1,7 @@
 """Classification: labels become class indices, scores become probabilities."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Self

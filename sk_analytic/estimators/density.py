@@ -1,5 +1,7 @@
 """Density estimation: no targets, the prediction is a log-density."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

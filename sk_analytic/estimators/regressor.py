@@ -1,5 +1,7 @@
 """Regression: targets are floats, predictions go through the inverse of the loss's link."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 from numpy.typing import ArrayLike

@@ -4,6 +4,7 @@ scikit-learn reads the metadata that an estimator may request off the signatures
 callables say what else there is, so that it is an instance's.
 """
 
+import inspect
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..model.argument_names import OF_VALIDATION
 from ..model.callables import by_role, metadata_names
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of
+from ..readable import ReadableSignature
 
 _PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score", "transform")
 _ROUTED = ("fit", "partial_fit", *_PREDICTING, "inverse_transform")
@@ -34,7 +36,9 @@ class _RequestOfInstance:
                 f"{owner.__name__} has no set_{self.method}_request here: no callable of its names metadata for "
                 f"{self.method}."
             )
-        return RequestMethod(self.method, names).__get__(instance, owner)
+        request = RequestMethod(self.method, names).__get__(instance, owner)
+        request.__signature__ = ReadableSignature.of(inspect.signature(request))
+        return request
 
 
 def request_by_instance(cls: Any) -> None:

@@ -19,6 +19,7 @@ from ..model.roles import PARAMETERS, functions_of
 from ..optimizers import get_optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch
+from ..readable import readable
 from ..typing import F
 from ..validation import Interval, Range, check_range
 from .automatic import is_auto
@@ -258,6 +259,7 @@ def shares_parameters(
         default = inspect.signature(cls.__init__).parameters["loss"].default
         named = "None" if default is None else f'"{default}"'
         text = SHARED_DOC.format(loss=named, parameters=parameters, attributes=attributes, **words)
+        readable(cls)
         if cls.__doc__:  # python -OO has none
             cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared}", inspect.cleandoc(text))
         return cls
@@ -316,8 +318,9 @@ class SignatureOfInit:
     """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
 
     def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
-        _, *parameters = inspect.signature(owner.__init__).parameters.values()
-        return inspect.Signature(parameters)
+        signature = inspect.signature(owner.__init__)
+        _, *parameters = signature.parameters.values()
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 @functools.cache

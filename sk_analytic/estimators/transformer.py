@@ -1,5 +1,7 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The steps of a check: a verdict on every block first, then a diagnosis of those that failed."""
 
+from __future__ import annotations
+
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,7 @@ from ..model.callables import Callables, metadata_names
 from ..model.metadata import read_metadata
 from ..objective import Objective
 from ..parameters import Layout, Parameters
+from ..readable import readable
 from ..typing import Array, Params, RandomState
 from ..validation import Interval, check_range
 from .diagnose import Diagnoses
@@ -31,6 +34,7 @@ FEWER = 6  # tenths of the rows to look at there
 REFUTED = "Here gradient and differences of the loss disagree, but nearer to the given parameters they agree."
 
 
+@readable
 def check_gradient(
     estimator: Any = None,
     X: Any = None,

@@ -1,5 +1,7 @@
 """The findings of a check as data, text and HTML: one finding a block, one report a check."""
 
+from __future__ import annotations
+
 import html
 import math
 from collections.abc import Sequence
@@ -8,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..readable import readable
 from ..trust import trusted
 
 COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 
 
+@readable
 @trusted
 @dataclass(frozen=True)
 class Finding:
@@ -61,6 +65,7 @@ class Finding:
         return [f"    {line}" for line in _wrapped(lines)] if lines else []
 
 
+@readable
 @trusted
 @dataclass(frozen=True)
 class GradientReport:

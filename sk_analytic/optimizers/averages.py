@@ -4,6 +4,8 @@ They stand after the rule and leave its steps alone, or pull them together; each
 stead.
 """
 
+from __future__ import annotations
+
 from ..typing import Array, Arrays, Number
 from ..validation import Interval
 from .base import AMOUNT, UNIT, Link

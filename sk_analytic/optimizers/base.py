@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..parameters import Layout
+from ..readable import readable
 from ..sparse_gradients import SparseGradient
 from ..trust import trusted
 from ..typing import Array
@@ -139,6 +140,7 @@ class Link(Scheduled):
         return [Placement(self, tuple(blocks.values()), type(self).__name__)]
 
 
+@readable
 @trusted
 class Optimizer:
     """What steps: ``init`` a state, then ``update`` θ by gradients.

@@ -1,5 +1,7 @@
 """Objects made of others: ``get_params`` and ``set_params`` reach the parts by their names."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Self
 

@@ -1,5 +1,7 @@
 """One optimizer after another, in one fit: a fast start, then a precise end."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 

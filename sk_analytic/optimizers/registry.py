@@ -1,5 +1,7 @@
 """Optimizers by name."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from .phases import Phases

@@ -1,5 +1,7 @@
 """Hyperparameters that may change with the step."""
 
+from __future__ import annotations
+
 from ..hyperparameters import Hyperparameters
 from ..validation import check_range
 from .schedules import Schedule

@@ -5,6 +5,8 @@ its tolerance on the gradient. Where scipy has no such option, or does not count
 ends it from outside.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeAlias

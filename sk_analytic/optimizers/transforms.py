@@ -1,5 +1,7 @@
 """Links that are no rules: they clip, scale, turn, decay or accumulate what flows past them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

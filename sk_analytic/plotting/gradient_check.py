@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ..gradient_check import compare_entries
 from ..gradient_check.check import of_callables
 from ..hyperparameters import require_estimator
+from ..readable import readable
 from ..typing import MatrixLike, Params, RandomState
 from .figure import pyplot
 
@@ -18,6 +19,7 @@ COLUMN, ROW = 4.2, 3.4  # inches of a panel
 SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
 
 
+@readable
 class GradientCheckDisplay:
     """Plot analytic against numerical derivatives, entry by entry.
 

@@ -1,5 +1,7 @@
 """Plots of training: the loss, the validation score and the learning rate over epochs."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -7,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from ..readable import readable
 from ..typing import Array
 from .figure import axes_for, pyplot
 
 OUTWARD = 55  # points by which a third axis is moved outward if the second is taken
 
 
+@readable
 class LossCurveDisplay:
     """Plot the training loss over epochs, with the validation score and the learning rate on their own axes.
 

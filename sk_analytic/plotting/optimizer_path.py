@@ -1,5 +1,7 @@
 """The path of an optimizer on the loss surface, in two chosen parameters."""
 
+from __future__ import annotations
+
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ..data.batch import MONITOR
 from ..hyperparameters import require_estimator
 from ..parameters import Layout
+from ..readable import readable
 from ..typing import Array
 from ..validation import nearest
 from .figure import axes_for, pyplot
@@ -21,6 +24,7 @@ MARGIN = 0.25  # of the path's extent, to each side
 SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
 
 
+@readable
 class OptimizerPathDisplay:
     """Plot the path of two parameters during a fit, on the contours of the loss.
 

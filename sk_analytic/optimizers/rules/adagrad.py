@@ -1,5 +1,7 @@
 """Rules that divide each entry by the size of its gradients so far."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ...typing import Array, Arrays, Number

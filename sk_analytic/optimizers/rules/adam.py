@@ -1,5 +1,7 @@
 """Adam, and the rules that have its averages of the gradient and of its square."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that are as Adam, but measure the spread of the gradient in another way."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ...typing import Array, Arrays, Number

@@ -1,5 +1,7 @@
 """Rules whose average of θ predicts, while θ goes on."""
 
+from __future__ import annotations
+
 from ...typing import Array, Arrays, Number
 from ..averages import ScheduleFree
 from ..base import AMOUNT, Rule

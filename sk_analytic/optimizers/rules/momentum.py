@@ -1,5 +1,7 @@
 """Rules along the gradient itself, with momentum or scaled by the norm of a block."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from ...typing import Array, Arrays, Number

@@ -1,5 +1,7 @@
 """Rules with Adam's averages that look ahead along the momentum."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ...typing import Array, Arrays, Number

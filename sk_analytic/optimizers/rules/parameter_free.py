@@ -1,5 +1,7 @@
 """Rules that find the size of their steps from how far θ has come; a rate of 1 is meant to do."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that look at the sign of each entry and take a step of a size that does not depend on the gradient's."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from ...typing import Array, Arrays, Number
