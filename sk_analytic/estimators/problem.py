@@ -19,7 +19,7 @@ from ..exceptions import ParameterStructureError, noted
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION
-from ..model.callables import Model
+from ..model.callables import Model, Receiver
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..objective import Objective
 from ..optimizers.phases import phases_of
@@ -105,9 +105,13 @@ def criterion(settings: Any, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_weights_accepted(model: Model, weight: Array | None) -> None:
     """Raise if samples are weighted, but a callable that returns means does not know of weights."""
-    if weight is None:
-        return
-    for receiver in (None if model.gradient_form.composes_loss else model.gradient, model.loss):
+    if weight is not None:
+        require_accepts_weights(None if model.gradient_form.composes_loss else model.gradient, model.loss)
+
+
+def require_accepts_weights(*receivers: Receiver | None) -> None:
+    """Raise if a callable that returns means does not know of weights."""
+    for receiver in receivers:
         if receiver is not None and "sample_weight" not in receiver.accepts:
             raise ValueError(
                 f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "

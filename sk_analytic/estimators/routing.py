@@ -45,7 +45,11 @@ def request_by_instance(cls: Any) -> None:
 def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set[str]:
     """Names of the metadata that a method takes, beside the arguments in its signature; see `metadata_names`."""
     predictor = "vjp" if getattr(estimator, "forward", None) is None else "forward"
-    roles = (predictor,) if method in _PREDICTING else ("forward", "init", "loss", *GRADIENT_FORMS)
+    roles: tuple[str, ...] = (predictor,)
+    if method not in (*_PREDICTING, "mean_loss"):
+        roles = ("forward", "init", "loss", *GRADIENT_FORMS)
+    elif method == "mean_loss" or (method == "score" and estimator._may_score_by_loss):
+        roles = (predictor, "loss", "loss_and_gradient")
     functions = {role: getattr(estimator, role, None) for role in roles}
     if isinstance(functions.get("loss"), type):
         del functions["loss"]  # no function of the user's, but a `Loss` that is not made yet

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
@@ -20,7 +20,7 @@ from sklearn.utils.validation import column_or_1d
 from ..data.chunks import Chunk
 from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
-from ..losses import Loss
+from ..losses import D2, Loss, SquaredError
 from ..objective import match_target
 from ..sparse_matrices import require_inside
 from ..trust import trusted
@@ -49,6 +49,10 @@ class Targets:
     def learn(self, prediction: Array) -> None:
         """Take from the first prediction what only it can tell."""
 
+    def after(self, earlier: Targets) -> Targets:
+        """Return the targets of a training that goes on after one with earlier targets."""
+        return self
+
     def original(self, y: Any) -> Any:
         """Return targets as the user gave them, None if there are none."""
         return y
@@ -57,8 +61,8 @@ class Targets:
         """Return what held-out samples are stratified by, or None."""
         return None
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the score of predictions, larger is better."""
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return ``score(prediction)``, larger is better."""
         raise NotImplementedError
 
 
@@ -74,9 +78,9 @@ class DensityTargets(Targets):
             )
         return prediction
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the mean log-density."""
-        return float(np.average(prediction, weights=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says the mean log-density."""
+        return lambda prediction: float(np.average(prediction, weights=sample_weight))
 
 
 @trusted
@@ -90,6 +94,10 @@ class TransformerTargets(Targets):
     def attributes(self) -> dict[str, Any]:
         """The number of columns, where scikit-learn's mixin looks for it."""
         return {"_n_features_out": self.n_columns}
+
+    def after(self, earlier: Targets) -> Targets:
+        """Return the earlier ones, which know the columns."""
+        return earlier
 
     def learn(self, prediction: Array) -> None:
         """Count the columns."""
@@ -116,23 +124,32 @@ class RegressionTargets(Targets):
     ----------
     shape : tuple of int
         Of the targets of a sample: () or (n_outputs,).
+    scores_by_loss : bool, default=False
+        Whether predictions are scored by minus the loss, not by D².
     """
 
-    smallest_held_out = 2  # R² of one sample is not defined
-    largest_score = 1.0
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, ...], scores_by_loss: bool = False) -> None:
+        self.shape, self.scores_by_loss = shape, scores_by_loss
         self.n_outputs = shape[0] if shape else 1
 
+    @property
+    def smallest_held_out(self) -> int:  # type: ignore[override]
+        """How many samples a score needs: D² of one is not defined."""
+        return 1 if self.scores_by_loss else 2
+
+    @property
+    def largest_score(self) -> float:  # type: ignore[override]
+        """The score of perfect predictions."""
+        return math.inf if self.scores_by_loss else 1.0
+
     @classmethod
-    def read(cls, y: Array, known: RegressionTargets | None) -> RegressionTargets:
+    def read(cls, y: Array, known: RegressionTargets | None, scores_by_loss: bool = False) -> RegressionTargets:
         """Return what validated targets are; raise if ``known`` ones had another shape."""
         shape = y.shape[1:]
         if known is not None and shape != known.shape:
             expected = str(("n_samples", *known.shape)).replace("'", "")
             raise ValueError(f"y has shape {y.shape}, but the y that training began with had shape {expected}.")
-        return cls(shape)
+        return cls(shape, scores_by_loss)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -153,13 +170,9 @@ class RegressionTargets(Targets):
         prediction = self.as_outputs(prediction)
         return prediction if loss is None else loss.inverse_link(prediction)
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return R², which is NaN if a prediction is not finite."""
-        predicted = self.on_their_scale(prediction, loss)
-        if not np.isfinite(predicted).all():
-            return math.nan
-        with np.errstate(over="ignore", invalid="ignore"):  # the square of a prediction may be infinite
-            return float(r2_score(y, predicted, sample_weight=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says D², which without a loss is R²."""
+        return D2(SquaredError() if loss is None else loss, y, sample_weight)
 
 
 @trusted
@@ -303,10 +316,12 @@ class ClassTargets(Targets):
         """Return labels as the user gave them."""
         return y.astype(int) if self.multilabel else self.classes[y]
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the accuracy."""
-        decided = self.decided(self.scores(prediction))
-        return float(accuracy_score(self.original(y), decided, sample_weight=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says the accuracy."""
+        labels = self.original(y)
+        return lambda prediction: float(
+            accuracy_score(labels, self.decided(self.scores(prediction)), sample_weight=sample_weight)
+        )
 
 
 def _place(label: Any, classes: Array) -> int | None:

@@ -1,21 +1,38 @@
 """Representation learning: no targets, the prediction is what `transform` returns."""
 
+from collections.abc import Callable
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 
 from ..model.default_models import AUTOENCODER
-from ..typing import Array, MatrixLike
+from ..typing import Array, F, MatrixLike
 from .base import AnalyticEstimator
 from .settings import shares_parameters
 from .targets import Targets, TransformerTargets
+
+
+def has_loss(estimator: Any) -> bool:
+    """Raise unless there is a loss to score by."""
+    if estimator.gradient is not None and estimator.loss is None:
+        raise AttributeError(
+            f"{type(estimator).__name__} has no score: gradient was given with loss=None. Name a loss, pass your own, "
+            "loss=function(params, X, ...), or use loss_and_gradient."
+        )
+    return True
+
+
+with_loss: Callable[[F], F] = available_if(has_loss)
+"""Decorates `score`: it is there if there is a loss."""
 
 
 @shares_parameters(
     loss=None,
     forward="what `transform` returns, (n,) or (n, k)",
     default="a tied linear autoencoder (``components``, ``mean``)",
-    score="minus the loss",
+    score="minus `mean_loss`",
 )
 class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
     """Representation learning by a model whose gradient was derived by hand.
@@ -37,6 +54,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
     """
 
     _default_model = AUTOENCODER
+    _may_score_by_loss = True
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -83,3 +101,27 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
             Of X's dtype if that is floating.
         """
         return self._predictions(X, metadata).reshape(-1, self._n_features_out)
+
+    @with_loss
+    def score(
+        self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> float:
+        """Return minus the mean loss of the rows, see `mean_loss`; it is there if there is a loss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where the loss or `forward` names it.
+
+        Returns
+        -------
+        score : float
+            Larger is better.
+        """
+        return -self.mean_loss(X, y, sample_weight, **metadata)

@@ -154,7 +154,7 @@ class Receiver:
 
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
-        if self.metadata == columns.keys():
+        if self.metadata == self.nameable & columns.keys():
             return self
         return Receiver(self.role, self.function, columns, self._given, self._given)
 
@@ -406,13 +406,14 @@ class Model:
         returned = self.predictor(params, batch)
         return returned if self.forward is not None else pair(returned, self.form, "(prediction, pullback)")[0]
 
-    def bound_to(self, columns: Mapping[str, Any]) -> Model:
-        """Return the model that predicts with other row-wise data at hand than those of `fit`."""
-        predictor = self.predictor.bound_to(columns)
-        if predictor is self.predictor:
+    def bound_to(self, columns: Mapping[str, Any], name: str = "predictor") -> Model:
+        """Return the model with other row-wise data at hand than those of `fit`, for one of its callables."""
+        receiver = getattr(self, name)
+        bound = receiver.bound_to(columns)
+        if bound is receiver:
             return self
         other = copy.copy(self)
-        other.predictor = predictor
+        setattr(other, name, bound)
         return other
 
     def starting_params(self, batch: Batch) -> Params:
