@@ -1,6 +1,12 @@
 """Models with hand-derived gradients as scikit-learn estimators."""
 
-from .estimators import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from .estimators import (
+    AnalyticClassifier,
+    AnalyticDensity,
+    AnalyticRegressor,
+    AnalyticTransformer,
+    neg_mean_loss,
+)
 from .exceptions import DivergenceError, GradientCheckError, ParameterStructureError, ReceivedArgumentError
 from .gradient_check import Finding, GradientReport, check_gradient
 from .losses import get_loss, get_loss_names
@@ -34,6 +40,7 @@ __all__ = [
     "get_optimizer",
     "get_optimizer_names",
     "load_params",
+    "neg_mean_loss",
     "optimizer_grid",
     "save_params",
     "trusted_types",

@@ -24,6 +24,7 @@ import numpy as np
 from .callback_support import require_callbacks
 from .equality import is_same
 from .exceptions import noted
+from .hyperparameters import is_auto
 from .parameters import Layout
 from .persistence import replacing, temporary
 from .readable import readable
@@ -323,8 +324,11 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         before = theirs.get(name, "absent")
         if name == "random_state":
             same = (before is None) if seed is None else seed == training.seed
-        elif name in found and value is not None and before is not None and not callable(value):
-            same = is_same(found[name](value), found[name](before))
+        elif name in found and isinstance(value, str) != isinstance(before, str):
+            given, other = (
+                found[name](item) if isinstance(item, str) and not is_auto(item) else item for item in (value, before)
+            )
+            same = is_same(given, other)
         else:
             same = name in ("verbose", "warm_start") or is_same(value, before)
         if not same:

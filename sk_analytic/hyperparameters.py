@@ -24,6 +24,14 @@ from .trust import enter_subclass
 from .typing import T
 from .validation import Range, check_range, nearest
 
+AUTO = "auto"
+"""Stands for an object that `fit` chooses."""
+
+
+def is_auto(value: object) -> bool:
+    """Whether an object is to be chosen."""
+    return isinstance(value, str) and value == AUTO
+
 
 @readable
 @shows_what_was_set
@@ -327,7 +335,7 @@ class NamedParametersMixin(BaseEstimator):
             unchanged = value is not None and is_same(value, merged)
             return value if unchanged else merged
         if isinstance(value, str) and name in self._named:
-            if value == "auto":
+            if is_auto(value):
                 raise ValueError(
                     f"{name}='auto' is chosen by fit, and cannot be set up before. Name one with what is set: "
                     f"set_params({name}='adam', {name}__{next(iter(changes))}=...)."

@@ -2,18 +2,23 @@
 
 A loss is one formula, entry by entry; `Loss` adds what is common to all: one floating type, the sum
 over several outputs, the domain of ``y`` and the link. Weights, means and penalties are the
-objective's.
+objective's. `D2` makes a score of a loss.
 """
 
 from __future__ import annotations
 
+import inspect
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, softmax
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit, softmax
+from sklearn.exceptions import UndefinedMetricWarning
 
 from .hyperparameters import Hyperparameters, lookup
 from .typing import Array
@@ -44,6 +49,10 @@ class Loss(Hyperparameters):
         Where ``y`` may lie; None for a loss that has no ``y``.
     additive : bool
         Whether the loss of a batch is the sum over its rows.
+    has_d2 : bool
+        Whether a regressor is scored by D², the share of the loss that its predictions explain, or by minus
+        the mean loss. True for a ``formula`` of y and prediction alone on one of the three links. A loss that is not
+        smallest where the prediction is y sets it to False.
 
     Examples
     --------
@@ -180,6 +189,58 @@ class Loss(Hyperparameters):
             inverse: Array = _INVERSE_LINKS[self.link](prediction)
             return inverse
 
+    @property
+    def has_d2(self) -> bool:
+        """Whether a regressor is scored by D²."""
+        cls = type(self)
+        if not self.additive or cls.formula is Loss.formula or cls.inverse_link is not Loss.inverse_link:
+            return False
+        return len(inspect.signature(self.formula).parameters) == 2
+
+    def best_constant(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the constant prediction of the smallest mean loss.
+
+        D² compares predictions with it. It is found numerically; a subclass that knows it overrides this.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            What was observed.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        constant : float
+            On the link's scale.
+
+        Examples
+        --------
+        >>> from sk_analytic.losses import Huber, Poisson
+        >>> round(Huber(epsilon=1.0).best_constant([0.0, 1.0, 50.0]), 6)
+        1.0
+        >>> Poisson().best_constant([0.0, 2.0])
+        0.0
+        """
+        y = np.asarray(y, dtype=np.float64)
+        weights: Any = sample_weight
+
+        def mean_loss(constant: float) -> float:
+            return float(np.average(self.value(y, np.full(y.shape, constant)), weights=weights))
+
+        # Several minima are possible: the search begins around the best of some constants.
+        grid = linked(self.link, np.append(np.quantile(y, np.linspace(0, 1, 17)), _mean(y, sample_weight)))
+        grid = np.unique(grid if self.link == "identity" else grid.clip(-EXTREME, EXTREME))
+        losses = [mean_loss(constant) for constant in grid.tolist()]
+        best = int(np.argmin(losses))
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        if low == high:
+            return float(low)
+        found = minimize_scalar(
+            mean_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-9 * (high - low), "maxiter": 200}
+        )
+        return float(found.x if found.fun < losses[best] else grid[best])
+
     def check_domain(self, y: ArrayLike) -> None:
         """Raise if an entry of ``y`` lies outside the loss's domain.
 
@@ -208,6 +269,11 @@ class Loss(Hyperparameters):
         return self.name or type(self).__name__
 
 
+def link_of_mean(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """The best constant of the deviances of exponential families."""
+    return float(linked(loss.link, _mean(np.asarray(y, dtype=np.float64), sample_weight)))
+
+
 class SquaredError(Loss):
     r"""Half the squared error.
 
@@ -223,6 +289,7 @@ class SquaredError(Loss):
     """
 
     name = "squared_error"
+    best_constant = link_of_mean
 
     def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
         residual = prediction - y
@@ -250,6 +317,9 @@ class AbsoluteError(Loss):
         residual = prediction - y
         slope = np.sign(residual)
         return slope * residual, slope
+
+    def best_constant(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        return _quantile(y, 0.5, sample_weight)
 
 
 class Huber(Loss):
@@ -319,6 +389,9 @@ class Quantile(Loss):
         residual *= slope
         return residual, slope
 
+    def best_constant(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        return _quantile(y, self.quantile, sample_weight)
+
 
 class Tweedie(Loss):
     r"""Half the Tweedie deviance: variances that grow like a power of the mean.
@@ -351,6 +424,7 @@ class Tweedie(Loss):
     """
 
     name = "tweedie"
+    best_constant = link_of_mean
     ranges: Mapping[str, Range] = {"link": ("log", "identity"), "power": REALS}
 
     def __init__(self, power: float = 1.5, link: str = "log") -> None:
@@ -499,6 +573,7 @@ class LogLoss(Loss):
     """
 
     name = "log_loss"
+    best_constant = link_of_mean
     link = "logit"
     domain = Interval(0, 1)
 
@@ -641,6 +716,72 @@ class NegativeLogLikelihood(Loss):
         return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
 
 
+class D2:
+    """D², the share of a loss that predictions of one y explain, averaged over outputs.
+
+    ``1 - (L(prediction) - L(y)) / (L(constant) - L(y))`` with the mean losses of the predictions, of y itself and of
+    the best constant. For the squared error that is R²; for the others it is what scikit-learn's GLMs return as their
+    score, and its metrics ``d2_tweedie_score``, ``d2_absolute_error_score``, ``d2_pinball_score``. If y is constant, D²
+    is 1 for perfect predictions and else 0, as in `r2_score`.
+
+    Parameters
+    ----------
+    loss : Loss
+        One that `has_d2`.
+    y : ndarray of shape (n,) or (n, k)
+    sample_weight : ndarray of shape (n,), default=None
+        Rows of weight 0 are left out.
+    """
+
+    def __init__(self, loss: Loss, y: Array, sample_weight: Array | None = None) -> None:
+        self.loss = loss
+        self._counts = slice(None) if sample_weight is None else np.flatnonzero(sample_weight)
+        self._weight = None if sample_weight is None else sample_weight[self._counts]
+        y = y[self._counts].astype(np.float64)
+        self._y = y.reshape(len(y), -1)
+        if len(y) < 2:
+            return
+        self._least = self._values(linked(loss.link, self._y))
+        constants = [loss.best_constant(column, self._weight) for column in self._y.T]
+        values = self._values(np.tile(constants, (len(y), 1)))
+        self._unexplained = self._excess(values)
+        size = len(y) * (np.abs(values).max(axis=0) + np.abs(self._least).max(axis=0))
+        for constant in np.asarray(constants)[self._unexplained < -1e-9 * size]:
+            raise ValueError(
+                f"{type(loss).__name__} is smaller for the constant prediction {constant:.4g} than where the "
+                "prediction is y, so that D² is not defined. Set has_d2 = False in the class: the score is then minus "
+                "the mean loss."
+            )
+
+    def __call__(self, prediction: Array) -> float:
+        """Return D² of predictions on the link's scale, which have the shape of y; NaN if one is not finite."""
+        if not np.isfinite(prediction[self._counts]).all():
+            return math.nan
+        if len(self._y) < 2:
+            warnings.warn(
+                "D² is not defined for less than two samples with a weight.", UndefinedMetricWarning, stacklevel=3
+            )
+            return math.nan
+        left = self._excess(self._values(prediction[self._counts].astype(np.float64).reshape(self._y.shape)))
+        with np.errstate(all="ignore"):
+            explained = np.where(self._unexplained > 0, 1 - left / self._unexplained, left == 0)
+        return float(explained.mean())
+
+    def _values(self, prediction: Array) -> Array:
+        """The loss of each entry."""
+        columns = zip(self._y.T, prediction.T, strict=True)
+        return np.stack([self.loss.value(y, of_column) for y, of_column in columns], axis=1)
+
+    def _excess(self, values: Array) -> Array:
+        """The sum by which losses exceed those of y itself, for each output."""
+        with np.errstate(all="ignore"):
+            excess = values - self._least
+            if self._weight is not None:
+                excess *= self._weight[:, None]
+            total: Array = excess.sum(axis=0)
+        return total
+
+
 _ELSEWHERE = {
     "mse": "squared_error",
     "l2": "squared_error",
@@ -775,7 +916,37 @@ def _alternatives(y: Array) -> str:
     return ", or choose a loss that admits it: " + ", ".join(fitting) if fitting else ""
 
 
+_LINKS: dict[str, Callable[..., Any]] = {
+    "identity": np.asarray,
+    "log": lambda y: np.log(np.maximum(y, 0)),
+    "logit": logit,
+}
 _INVERSE_LINKS = {"identity": np.asarray, "log": np.exp, "logit": expit}
+EXTREME = 700.0  # on the log and logit link: about the logarithms of the smallest and the largest number
+
+
+def linked(link: str, y: Array) -> Array:
+    """Return numbers of y's own scale on that of a link; infinite ones become finite, where a loss has its limit."""
+    with np.errstate(all="ignore"):
+        transformed: Array = np.clip(_LINKS[link](y), np.finfo(np.float64).min, np.finfo(np.float64).max)
+    return transformed
+
+
+def _mean(y: Array, sample_weight: Any) -> Any:
+    """The weighted mean, which of equal numbers is that number, without rounding."""
+    with np.errstate(over="ignore"):
+        return np.clip(np.average(y, weights=sample_weight), y.min(), y.max())
+
+
+def _quantile(y: ArrayLike, quantile: float, sample_weight: ArrayLike | None) -> float:
+    """The smallest entry of y up to which there is a share of the weight."""
+    y = np.asarray(y, dtype=np.float64)
+    order = np.argsort(y)
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    reached = np.cumsum(weight[order])
+    place = int(np.searchsorted(reached, quantile * reached[-1]))
+    return float(y[order[min(place, len(y) - 1)]])
+
 
 LOSSES: dict[str, type[Loss]] = {
     member.name: member

@@ -7,7 +7,7 @@ the penalised blocks. All scaling is done in this file and nowhere else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -138,6 +138,20 @@ class Objective:
         other = object.__new__(Objective)
         other.__setstate__({**self.__getstate__(), "layout": self.layout.astype(dtype)})
         return other
+
+    def bound_to(self, columns: Mapping[str, Any]) -> Objective:
+        """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
+        other = object.__new__(Objective)
+        roles = (self.valued_by,) if self.valued_by != "predictor" else ("predictor", "of_named_loss")
+        other.__setstate__({**self.__getstate__(), "model": self.model.bound_to(columns, roles)})
+        return other
+
+    @property
+    def valued_by(self) -> str:
+        """Which callable of the model says its value: one of the user's, or, for a loss by name, what predicts."""
+        if self.model.loss is not None:
+            return "loss"
+        return "gradient" if self.model.gradient_form.has_own_loss else "predictor"
 
     @property
     def functions(self) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from sklearn.base import clone
 
 from .data.rows import Rows
 from .exceptions import DivergenceError
-from .hyperparameters import require_estimator, unknown_hyperparameter
+from .hyperparameters import is_auto, require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .parameters import Parameters
@@ -243,7 +243,7 @@ def find_learning_rate(
     if not low < high:
         raise ValueError(f"find_learning_rate: low must be less than high; got low={low}, high={high}.")
     require_estimator("find_learning_rate", estimator)
-    optimizer = clone(get_optimizer("adam" if estimator.optimizer == "auto" else estimator.optimizer))
+    optimizer = clone(get_optimizer("adam" if is_auto(estimator.optimizer) else estimator.optimizer))
     parameter = _swept_parameter(optimizer, parameter)
     growth = (high / low) ** (1 / (n_steps - 1))
     optimizer.set_params(**{parameter.removeprefix(_OPTIMIZER): Exponential(low, decay=growth)})

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import cross_val_predict
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -203,14 +203,6 @@ def test_predict_applies_the_inverse_of_the_losss_link(loss, inverse):
     model = linear_regressor(loss=loss, init=start, fixed=("coef", "intercept"), check_gradient=False)
     fitted = begun(model, X, (Y_BINARY + 1.0) / 2)
     assert_allclose(fitted.predict(X), inverse(linear(start, X)))
-
-
-def test_the_score_of_a_regressor_is_r2_on_the_scale_of_y():
-    """Also where the link is not the identity, and with weights."""
-    y = np.exp(Y)
-    fitted = begun(AnalyticRegressor(loss="gamma", optimizer="lbfgs"), X, y, max_iter=50)
-    expected = r2_score(y, fitted.predict(X), sample_weight=WEIGHT)
-    assert fitted.score(X, y, sample_weight=WEIGHT) == pytest.approx(expected)
 
 
 # Classes.
@@ -899,7 +891,7 @@ def test_early_stopping_of_a_transformer_needs_a_loss():
     model = AnalyticTransformer(
         lambda params, X: X @ params["w"], lambda params, X: {"w": params["w"] - 1}, {"w": np.zeros(3)}
     )
-    with pytest.raises(ValueError, match="early_stopping=True needs a loss to score by"):
+    with pytest.raises(ValueError, match="There is no loss: the gradient form was given with loss=None"):
         model.set_params(early_stopping=True).fit(X)
 
 

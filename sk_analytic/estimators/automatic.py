@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..hyperparameters import AUTO
 from ..least_squares import Residuals
 from ..model.callables import Receiver
 from ..objective import Objective
 from ..optimizers import LBFGS, TRF, Adam
 
-AUTO = "auto"
 LARGEST_JACOBIAN = 10_000_000  # entries, 80 MB in float64
 MOST_WORK = 5_000_000
 """Rows times parameters up to which L-BFGS, which takes all rows in each step, reaches a loss before Adam does:
 ``python -m benchmarks automatic``."""
-
-
-def is_auto(optimizer: object) -> bool:
-    """Whether an optimizer is to be chosen."""
-    return isinstance(optimizer, str) and optimizer == AUTO
 
 
 def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) -> Any:

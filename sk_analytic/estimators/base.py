@@ -28,11 +28,11 @@ from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
-from ..data.weights import Weights
+from ..data.weights import Weights, y_that_counts
 from ..display import block, labelled, single_block
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
-from ..hyperparameters import NamedParametersMixin, advice_on_hidden
+from ..hyperparameters import NamedParametersMixin, advice_on_hidden, is_auto
 from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..model.callables import is_function, names_of, runs_default
@@ -62,10 +62,10 @@ from ..typing import (
     Vjp,
 )
 from . import problem, routing
-from .automatic import chosen, is_auto
-from .inputs import ArrayData, ChunkData, read_arrays, read_chunks
+from .automatic import chosen
+from .inputs import ArrayData, ChunkData, read_arrays, read_chunks, read_to_score
 from .samples import read_weight, read_X
-from .scoring import HeldOut, default_score, score_by
+from .scoring import HeldOut, default_score, mean_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
@@ -102,6 +102,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     _elsewhere = ELSEWHERE
     _default_model: Mapping[str, Callable[..., Any]]
     _labels_of_fit: Mapping[str, Any] = {}  # what `_read` is told in a fit beside what it is told elsewhere
+    _may_score_by_loss = False  # whether `score` is minus the mean loss, if the loss is the user's own
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
     _training: Training
     _tasks: FitTasks
@@ -780,7 +781,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         name = PARAMETERS.get(role, role)
         if receiver is None:
             raise NotFittedError(f"{name} was given after fit: fit this {type(self).__name__} again to use it.")
-        bound = receiver.bound_to({k: column for k, column in batch.columns.items() if k in receiver.nameable})
+        bound = receiver.bound_to(batch.columns)
         rows = np.asarray(bound(self._read_params().structure, batch))
         bound.forget()
         expected = (batch.n, self.n_features_in_)
@@ -797,6 +798,54 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         columns = read_metadata(metadata, names, X.shape[0], model_params=given)
         shown = {name: read_only(column) for name, column in columns.items()}
         return Batch(read_only(X), shown, position=(self._training.seed, CALLABLE, 0, 0))
+
+    def mean_loss(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
+        """Return the mean of the training loss over rows, without the penalty of ``alpha``.
+
+        Smaller is better: :data:`~sk_analytic.neg_mean_loss` is the scorer. The loss is the one that `fit` minimised, a
+        loss by name or one of your own.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            What `fit` takes as y: labels of a classifier are among its ``classes_``. Ignored by a density and a
+            transformer.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; the mean is a weighted one. The ``class_weight`` of a classifier counts in training
+            alone.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where the loss or `forward` names it.
+
+        Returns
+        -------
+        loss : float
+            In the units of the loss: nats for a density.
+
+        Raises
+        ------
+        ValueError
+            If there is no loss: `gradient` was given with ``loss=None``.
+        """
+        check_is_fitted(self)
+        return self._mean_loss(X, y, sample_weight, metadata)
+
+    def _mean_loss(self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any]) -> float:
+        rows, columns = read_to_score(self, X, y, sample_weight, metadata)
+        with noted(
+            "In mean_loss, which takes the metadata that the loss or forward names. The scorer neg_mean_loss requests "
+            "them under metadata routing: neg_mean_loss.set_score_request(name=True)."
+        ):
+            objective = self._training.objective.bound_to(columns)
+        if objective.valued_by == "predictor":
+            if objective.loss is not None and "y" in columns:
+                objective.loss.check_domain(y_that_counts(columns, rows.everything.sample_weight)["y"])
+        elif sample_weight is not None:
+            problem.require_accepts_weights(getattr(objective.model, objective.valued_by))
+        loss = mean_loss(objective, self._read_params(), rows)
+        objective.model.forget()
+        return loss
 
     def _read_params(self) -> Parameters:
         """``params_``, which the user may have set by hand, in the layout of the fit."""

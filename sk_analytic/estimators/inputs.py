@@ -25,6 +25,7 @@ from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata, require_named
 from ..typing import Array
+from .samples import require_any
 from .scoring import HeldOut
 from .targets import Targets
 
@@ -297,6 +298,19 @@ def read_arrays(
     return ArrayData(X, columns, weight, targets, _features(reader), given, validated)
 
 
+def read_to_score(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any]
+) -> tuple[ArrayRows, Mapping[str, Array]]:
+    """Read and validate arrays on which a fitted estimator is scored; return them, and the columns by name."""
+    reader, training = _reader(estimator), estimator._training
+    reader.class_weight = None  # which weights samples in training
+    X, columns, weight, targets = reader._read(X, y, sample_weight, reset=False, known=training.targets)
+    require_any(weight)
+    columns |= _read_metadata(estimator, metadata, estimator._metadata_names("mean_loss"), X.shape[0])
+    data = ArrayData(X, columns, weight, targets, {}, GivenRows()).scaled()
+    return data.rows(seed=training.seed), columns
+
+
 def read_chunks(
     estimator: Any,
     chunks: Any,
@@ -398,8 +412,7 @@ def _read_validation(
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
     for name in sorted(columns_val.keys() - columns.keys()):
         raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")
-    scored_by_loss = targets.scores_by_loss and reader.scoring is None
-    received = reader._metadata_names("partial_fit" if scored_by_loss else "predict")
+    received = reader._metadata_names("score" if reader.scoring is None else "predict")
     for name in sorted(received & columns.keys() - columns_val.keys()):
         raise ValueError(f"{name} is passed for the rows of X; pass {name + OF_VALIDATION} for those of X_val.")
     return ArrayData(X_val.astype(X.dtype, copy=False), columns_val, weight, targets, {}, GivenRows())

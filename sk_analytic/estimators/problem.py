@@ -22,7 +22,7 @@ from ..hyperparameters import advice_on_hidden
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss
 from ..model.argument_names import OF_VALIDATION, means
-from ..model.callables import Callables, is_function
+from ..model.callables import Callables, Receiver, is_function
 from ..model.default_models import best_intercept
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of, require_complete, to_train
@@ -130,9 +130,13 @@ def criterion(settings: Any, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_weights_accepted(model: Callables, weight: Array | None) -> None:
     """Raise if samples are weighted, but a callable that returns means does not know of weights."""
-    if weight is None:
-        return
-    for receiver in (None if model.gradient_form.composes_loss else model.gradient, model.loss):
+    if weight is not None:
+        require_accepts_weights(None if model.gradient_form.composes_loss else model.gradient, model.loss)
+
+
+def require_accepts_weights(*receivers: Receiver | None) -> None:
+    """Raise if a callable that returns means does not know of weights."""
+    for receiver in receivers:
         if receiver is not None and "sample_weight" not in receiver.accepts:
             other = next((name for name in sorted(receiver.accepts) if means(name) == "sample_weight"), None)
             renamed = f" Its argument {other!r} receives none: rename it." if other else ""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length
+from sklearn.utils.validation import check_is_fitted
 
-from ..data.weights import Weights
+from ..data.weights import Weights, y_that_counts
+from ..losses import get_loss
 from ..model.callables import is_function
 from ..model.default_models import LINEAR
 from ..model.roles import functions_of
+from ..objective import match_target
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
@@ -23,7 +27,7 @@ from .targets import RegressionTargets, Targets
 @shares_parameters(
     forward="(n,) or (n, k), on the loss's link scale: logarithms of the mean for poisson, say",
     default='linear, ``X @ params["coef"] + params["intercept"]``',
-    score="R²",
+    score="what `score` says",
     attributes="""
     n_outputs_ : int
         Columns or fields of y.
@@ -61,6 +65,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
     _default_model = LINEAR
     _default_takes_sparse = True
+    _may_score_by_loss = True
 
     coef_ = property(coefficients, doc="Coefficients of the default linear model, in scikit-learn's shape.")
     intercept_ = property(intercepts, doc="Intercept of the default linear model, in scikit-learn's shape.")
@@ -68,7 +73,18 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.regressor_tags.poor_score = self._scores_by_loss()  # scikit-learn's checks expect an R² else
         return tags
+
+    def _scores_by_loss(self) -> bool:
+        """Whether `score` is minus the mean loss: if that is the user's own, or D² is not defined for it."""
+        with suppress(TypeError, ValueError):  # which `fit` raises
+            functions = functions_of(self)
+            loss = functions["loss"]
+            if is_function(loss) or functions["loss_and_gradient"] is not None:
+                return True
+            return loss is not None and not get_loss(loss).has_d2
+        return False
 
     def fit(  # type: ignore[override]
         self,
@@ -147,7 +163,8 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     ) -> tuple[Any, dict[str, Array], Weights | None, Targets]:
         compared = self._compares()
         X, y = read_X_and_y(self, X, y, reset=reset, compared=compared)
-        return X, {"y": y}, read_weight(sample_weight, X), RegressionTargets.read(y, known, compared)
+        targets = RegressionTargets.read(y, known, compared, self._scores_by_loss())
+        return X, {"y": y}, read_weight(sample_weight, X), targets
 
     def _compares(self) -> bool | None:
         """Whether predictions are compared with y: by a loss by name, or if there is nothing else to score them by.
@@ -184,7 +201,9 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         return return_value
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
-        """Return R² of the predictions.
+        """Return D² of the predictions, the share of the loss that they explain; R² for the squared error.
+
+        For a loss of your own, a callable `loss` or `loss_and_gradient`, it is minus `mean_loss`.
 
         Parameters
         ----------
@@ -195,12 +214,33 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Further data of the rows, where `forward` or a loss of your own names it.
 
         Returns
         -------
         score : float
-            1 for perfect predictions, 0 for those of the mean; the average over several outputs.
+            Larger is better. D² is 1 for perfect predictions, and 0 for those of the best constant: the mean for
+            "squared_error", "poisson", "gamma" and "tweedie", the median for "absolute_error". It is the average over
+            several outputs, and NaN for a single row.
+
+        Notes
+        -----
+        D² is that of :meth:`PoissonRegressor.score <sklearn.linear_model.PoissonRegressor.score>`,
+        :func:`~sklearn.metrics.d2_absolute_error_score` and the like. With ``loss=None``, where nothing else is known,
+        the score is R². Of a `Loss` object of your own that has no D² (see :class:`~sk_analytic.losses.Loss`), it is
+        minus the mean loss.
         """
-        predicted = self.predict(X, **metadata)
-        return float(r2_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))
+        check_is_fitted(self)
+        training = self._training
+        targets: Any = training.targets
+        if targets.scores_by_loss:
+            return -self.mean_loss(X, y, sample_weight, **metadata)
+        predicted = targets.as_outputs(self._predictions(X, metadata))
+        assert_all_finite(predicted, input_name="prediction")
+        y_true: Any = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+        check_consistent_length(y_true, predicted)
+        y_true, predicted = match_target(y_true, predicted)
+        weight, loss = score_weight(sample_weight, predicted), training.objective.loss
+        if loss is not None:
+            loss.check_domain(y_that_counts({"y": y_true}, weight)["y"])
+        return float(targets.scorer(y_true, weight, loss)(predicted))

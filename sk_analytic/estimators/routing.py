@@ -55,7 +55,13 @@ def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set
     with suppress(TypeError) if lenient else nullcontext():
         functions = functions_of(estimator)
     predictor = "vjp" if functions.get("forward") is None else "forward"
-    roles = {"inverse_transform": ("inverse",)}.get(method, (predictor,) if method in _PREDICTING else _TRAINING)
+    roles: tuple[str, ...] = _TRAINING
+    if method == "inverse_transform":
+        roles = ("inverse",)
+    elif method == "mean_loss" or (method == "score" and estimator._may_score_by_loss):
+        roles = (predictor, "loss", "loss_and_gradient")
+    elif method in _PREDICTING:
+        roles = (predictor,)
     named = {role: functions.get(role) for role in roles}
     loss = named.pop("loss", None)
     if not isinstance(loss, type):  # which would be a `Loss` that is not made yet

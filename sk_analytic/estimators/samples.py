@@ -218,9 +218,14 @@ def read_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> Weig
 def score_weight(sample_weight: Any, prediction: Array) -> Array | None:
     """Validate the weights of samples to be scored, and scale them by the largest; None if none are given."""
     weights = read_weight(sample_weight, prediction)
+    require_any(weights)
+    return None if weights is None else weights.values
+
+
+def require_any(weights: Weights | None) -> None:
+    """Raise if there are weights, and all are 0."""
     if weights is not None and not len(weights.counted):
         raise ValueError("sample_weight is zero in every row: there is nothing to average.")
-    return None if weights is None else weights.values
 
 
 def _canonical(X: Any) -> Any:

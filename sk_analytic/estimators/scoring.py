@@ -33,31 +33,43 @@ class HeldOut(NamedTuple):
 def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Callable[[Parameters], float]:
     """Return ``score(theta)`` of held-out rows: what the estimator's `score` would say, larger is better."""
     rows = held_out.rows
-
-    def by_loss(theta: Parameters) -> float:
-        values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
-        if values[0][0] is None:
-            raise ValueError("early_stopping=True needs a loss to score by: pass your own, or use loss_and_gradient.")
-        weights = rows.map(lambda batch: batch.n if batch.sample_weight is None else float(batch.sample_weight.sum()))
-        mean_weight = sum(weights) / rows.n_samples  # weights of these rows are not scaled to mean 1
-        loss: Any = objective.mean(theta, [(value / mean_weight, n) for value, n in values])
-        return -float(loss)
+    of_predictions: Any = None  # once it is needed, so that an error in it is noted too
 
     def by_predictions(theta: Parameters) -> float:
-        def outcome(batch: Batch) -> list[Any]:
-            prediction = targets.check_prediction(objective.predictions(theta.structure, batch))
-            return [_counted(array, batch) for array in (prediction, batch.y, batch.sample_weight)]
+        nonlocal of_predictions
+        if of_predictions is None:
+            columns, weight = _beside(rows)
+            of_predictions = targets.scorer(columns.get("y"), weight, objective.loss)
 
-        pooled: list[Any] = [
-            None if parts[0] is None else np.concatenate(parts) for parts in zip(*rows.map(outcome), strict=True)
-        ]
-        return float(targets.score(*pooled, objective.loss))
+        def prediction(batch: Batch) -> Any:
+            return _counted(targets.check_prediction(objective.predictions(theta.structure, batch)), batch)
+
+        return float(of_predictions(np.concatenate(rows.map(prediction))))
 
     def score(theta: Parameters) -> float:
         with noted(f"In the score of the {rows.n_samples} rows that do not train, by early_stopping=True."):
-            return by_loss(theta) if targets.scores_by_loss else by_predictions(theta)
+            return -mean_loss(objective, theta, rows) if targets.scores_by_loss else by_predictions(theta)
 
     return score
+
+
+def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: bool = True) -> float:
+    """Return the mean of the loss over rows, without the penalty; unweighted, over those that have a weight."""
+    if not objective.has_value:
+        raise ValueError(
+            "There is no loss: the gradient form was given with loss=None. Name a loss, pass your own, "
+            "loss=function(params, X, ...), or use loss_and_gradient."
+        )
+
+    def part(batch: Batch) -> tuple[float, float]:
+        if not weighted:
+            counted = {name: _counted(column, batch) for name, column in batch.columns.items()}
+            batch = Batch(_counted(batch.X, batch), counted, position=batch.position)
+        weight = batch.sample_weight
+        return objective.value(theta, batch) * batch.n, batch.n if weight is None else weight.sum(dtype=np.float64)
+
+    total, weight = np.sum(rows.map(part), axis=0)
+    return float(total / weight)
 
 
 def _counted(array: Any, batch: Batch) -> Any:
@@ -92,14 +104,16 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
     """
     scorer = check_scoring(estimator, scoring=scoring)
     rows = held_out.rows
-    columns, weight = _beside(held_out)
+    columns, weight = _beside(rows)
+    weight = None if weight is None else np.ldexp(weight, held_out.exponent)
+    metadata_of_rows = {name: column for name, column in columns.items() if name != "y"}
     X: Any = HeldOutChunks(rows)
     if isinstance(rows, ArrayRows):
         everything = rows.everything
         X = everything.X if weight is None or len(weight) == everything.n else _counted(everything.X, everything)
     objective, targets = training.objective, training.targets
-    y = targets.original(columns.pop("y", None))
-    arguments = _received(scorer, columns, weight)
+    y = targets.original(columns.get("y"))
+    arguments = _received(scorer, metadata_of_rows, weight)
 
     def score(theta: Parameters) -> float:
         own = theta.copy()
@@ -107,9 +121,12 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
         published = own.layout.leaves(view.params_)
         view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names
 
-        def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
+        def parameters() -> Parameters:
             is_own = all(map(operator.is_, own.layout.leaves(view.params_, "params_"), published))
-            params = own.structure if is_own else view._read_params().structure
+            return own if is_own else view._read_params()
+
+        def predictions(asked: Any, metadata: Mapping[str, Any]) -> Array:
+            params = parameters().structure
 
             def prediction(batch: Batch) -> Array:
                 checked = targets.check_prediction(objective.predictions(params, batch))
@@ -121,11 +138,19 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
             predicted: Array = type(view)._predictions(view, asked, metadata)
             return predicted
 
-        view._predictions = predictions
+        def loss(asked: Any, asked_y: Any, asked_weight: Any, metadata: Mapping[str, Any]) -> float:
+            if asked is X and not metadata:
+                if asked_y is y and (asked_weight is None or asked_weight is weight):
+                    return mean_loss(objective, parameters(), rows, weighted=asked_weight is not None)
+                metadata = metadata_of_rows
+            return float(type(view)._mean_loss(view, asked, asked_y, asked_weight, metadata))
+
+        view._predictions, view._mean_loss = predictions, loss
         try:
             value = scorer(view, X, y, **arguments)
         finally:
-            del view._predictions  # a copy that the scorer keeps holds no rows, and one that it drops is gone at once
+            # A copy that the scorer keeps holds no rows, and one that it drops is gone at once.
+            del view._predictions, view._mean_loss
         if hasattr(value, "item"):  # an array of one number is one, as in scikit-learn's own scoring
             with suppress(ValueError):
                 value = value.item()
@@ -137,7 +162,10 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
 
 
 class HeldOutChunks:
-    """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it."""
+    """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it.
+
+    So it evaluates its loss, with the y and the weights that the scorer is given.
+    """
 
     def __init__(self, rows: Rows) -> None:
         n_counted = sum(rows.map(lambda batch: len(_counted(batch.X, batch))))
@@ -146,19 +174,23 @@ class HeldOutChunks:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __array__(self, *args: Any, **settings: Any) -> Any:
+        raise TypeError(
+            "The rows of chunks that are held out never come together: X can be passed to the estimator's predict, "
+            "score and mean_loss, with the y and sample_weight that the scorer was given, and is no array."
+        )
 
-def _beside(held_out: HeldOut) -> tuple[dict[str, Array], Array | None]:
-    """What goes with the rows that count: columns by name, and the weights that the user gave or None."""
+
+def _beside(rows: Rows) -> tuple[dict[str, Array], Array | None]:
+    """What goes with the rows that count: columns by name, and the weights or None."""
 
     def copied(batch: Batch) -> tuple[dict[str, Array], Array | None]:  # a view would hold the whole chunk
         columns = {name: _counted(column, batch) for name, column in batch.columns.items()}
         return columns, _counted(batch.sample_weight, batch)
 
-    batches = held_out.rows.map(copied)
+    batches = rows.map(copied)
     columns = {name: joined([columns[name] for columns, _ in batches]) for name in batches[0][0]}
-    if batches[0][1] is None:
-        return columns, None
-    return columns, np.ldexp(np.concatenate([weight for _, weight in batches]), held_out.exponent)
+    return columns, None if batches[0][1] is None else np.concatenate([weight for _, weight in batches])
 
 
 def _received(scorer: Any, metadata: Mapping[str, Any], weight: Array | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
-from ..hyperparameters import advice_on_hidden, unknown_parameter
+from ..hyperparameters import advice_on_hidden, is_auto, unknown_parameter
 from ..model.callables import runs_default
 from ..model.roles import PARAMETERS, functions_of
 from ..optimizers import get_optimizer
@@ -22,7 +22,6 @@ from ..optimizers.scipy_methods import FullBatch
 from ..readable import readable
 from ..typing import F
 from ..validation import Interval, Range, check_range
-from .automatic import is_auto
 
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),

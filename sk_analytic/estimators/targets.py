@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
@@ -20,7 +20,7 @@ from sklearn.utils.validation import column_or_1d
 from ..data.chunks import Chunk
 from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
-from ..losses import Loss
+from ..losses import D2, Loss, SquaredError
 from ..objective import match_target
 from ..sparse_matrices import require_inside
 from ..trust import trusted
@@ -64,8 +64,8 @@ class Targets:
         """Return what held-out samples are stratified by, or None."""
         return None
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the score of predictions, larger is better."""
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return ``score(prediction)``, larger is better."""
         raise NotImplementedError
 
 
@@ -81,9 +81,9 @@ class DensityTargets(Targets):
             )
         return prediction
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the mean log-density."""
-        return float(np.average(prediction, weights=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says the mean log-density."""
+        return lambda prediction: float(np.average(prediction, weights=sample_weight))
 
 
 @trusted
@@ -130,22 +130,45 @@ class RegressionTargets(Targets):
         Names and dtypes of the fields of records.
     compared : bool or None, default=True
         Whether predictions are compared with them; None if they are wherever the shapes agree.
+    by_loss : bool, default=False
+        Whether predictions are scored by minus the loss, even where they are compared.
     """
 
     predicted: tuple[int, ...] = ()  # the shape of the prediction of a sample,
     agrees: bool | None = None  # and whether it is that of its targets; None before the first prediction
 
     def __init__(
-        self, shape: tuple[int, ...], fields: tuple[tuple[str, str], ...] = (), compared: bool | None = True
+        self,
+        shape: tuple[int, ...],
+        fields: tuple[tuple[str, str], ...] = (),
+        compared: bool | None = True,
+        by_loss: bool = False,
     ) -> None:
-        self.shape, self.fields = shape, fields
+        self.shape, self.fields, self.by_loss = shape, fields, by_loss
         self.compared = False if fields or len(shape) > 1 else compared  # no prediction has fields, or so many axes
         self.n_outputs = len(fields) or (shape[0] if shape else 1)
 
+    @property
+    def scores_by_loss(self) -> bool:  # type: ignore[override]
+        """Whether only the loss says how good a prediction is."""
+        return self.by_loss or self.compared is False or self.agrees is False
+
+    @property
+    def smallest_held_out(self) -> int:  # type: ignore[override]
+        """How many samples a score needs: D² of one is not defined."""
+        return 1 if self.scores_by_loss else 2
+
+    @property
+    def largest_score(self) -> float:  # type: ignore[override]
+        """The score of perfect predictions."""
+        return math.inf if self.scores_by_loss else 1.0
+
     @classmethod
-    def read(cls, y: Array, known: RegressionTargets | None, compared: bool | None = True) -> RegressionTargets:
+    def read(
+        cls, y: Array, known: RegressionTargets | None, compared: bool | None = True, by_loss: bool = False
+    ) -> RegressionTargets:
         """Return what validated targets are; raise if ``known`` ones had another shape or other fields."""
-        targets = cls(y.shape[1:], _fields_of(y), compared)
+        targets = cls(y.shape[1:], _fields_of(y), compared, by_loss)
         if known is None:
             return targets
         if targets.shape != known.shape:
@@ -157,21 +180,6 @@ class RegressionTargets(Targets):
         if targets.compared == known.compared:
             targets.predicted, targets.agrees = known.predicted, known.agrees
         return targets
-
-    @property
-    def scores_by_loss(self) -> bool:  # type: ignore[override]
-        """Whether only the loss says how good a prediction is."""
-        return self.compared is False or self.agrees is False
-
-    @property
-    def smallest_held_out(self) -> int:  # type: ignore[override]
-        """How many samples a score needs: R² of one is not defined."""
-        return 1 if self.scores_by_loss else 2
-
-    @property
-    def largest_score(self) -> float:  # type: ignore[override]
-        """The score of perfect predictions."""
-        return math.inf if self.scores_by_loss else 1.0
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -212,13 +220,9 @@ class RegressionTargets(Targets):
         prediction = self.as_outputs(prediction)
         return prediction if loss is None else loss.inverse_link(prediction)
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return R², which is NaN if a prediction is not finite."""
-        predicted = self.on_their_scale(prediction, loss)
-        if not np.isfinite(predicted).all():
-            return math.nan
-        with np.errstate(over="ignore", invalid="ignore"):  # the square of a prediction may be infinite
-            return float(r2_score(y, predicted, sample_weight=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says D², which without a loss is R²."""
+        return D2(SquaredError() if loss is None else loss, y, sample_weight)
 
 
 @trusted
@@ -382,10 +386,12 @@ class ClassTargets(Targets):
         """Return labels as the user gave them."""
         return y.astype(int) if self.multilabel else self.classes[y]
 
-    def score(self, prediction: Array, y: Any, sample_weight: Array | None, loss: Loss | None) -> float:
-        """Return the accuracy."""
-        decided = self.decided(self.scores(prediction))
-        return float(accuracy_score(self.original(y), decided, sample_weight=sample_weight))
+    def scorer(self, y: Any, sample_weight: Array | None, loss: Loss | None) -> Callable[[Array], float]:
+        """Return a function that says the accuracy."""
+        labels = self.original(y)
+        return lambda prediction: float(
+            accuracy_score(labels, self.decided(self.scores(prediction)), sample_weight=sample_weight)
+        )
 
 
 def _fields_of(y: Array) -> tuple[tuple[str, str], ...]:

@@ -8,21 +8,38 @@ from typing import Any
 from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..losses import Loss
 from ..model.default_models import AUTOENCODER
-from ..typing import Array, LossFunction, MatrixLike
+from ..model.roles import functions_of
+from ..typing import Array, F, LossFunction, MatrixLike
 from .base import AnalyticEstimator
 from .samples import FLOATS
 from .settings import shares_parameters, where_given
 from .targets import Targets, TransformerTargets
 
 
+def has_loss(estimator: Any) -> bool:
+    """Raise unless there is a loss to score by."""
+    functions = functions_of(estimator)
+    if functions["gradient"] is not None and functions["loss"] is None:
+        raise AttributeError(
+            f"{type(estimator).__name__} has no score: gradient was given with loss=None. Name a loss, pass your own, "
+            "loss=function(params, X, ...), or use loss_and_gradient."
+        )
+    return True
+
+
+with_loss: Callable[[F], F] = available_if(has_loss)
+"""Decorates `score`: it is there if there is a loss."""
+
+
 @shares_parameters(
     forward="what `transform` returns, (n,) or (n, k)",
     default="a tied linear autoencoder (``components``, ``mean``)",
-    score="minus the loss",
+    score="minus `mean_loss`",
     parameters="""
     inverse : callable, default=None
         ``inverse(params, Z) -> X`` maps what `forward` returns back to rows, for `inverse_transform`.""",
@@ -47,6 +64,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
     """
 
     _default_model = AUTOENCODER
+    _may_score_by_loss = True
 
     def __init__(
         self,
@@ -103,6 +121,30 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
             Of X's dtype if that is floating.
         """
         return self._predictions(X, metadata).reshape(-1, self._n_features_out)
+
+    @with_loss
+    def score(
+        self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
+    ) -> float:
+        """Return minus the mean loss of the rows, see `mean_loss`; it is there if there is a loss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where the loss or `forward` names it.
+
+        Returns
+        -------
+        score : float
+            Larger is better.
+        """
+        return -self.mean_loss(X, y, sample_weight, **metadata)
 
     @where_given("inverse")
     def inverse_transform(self, X: ArrayLike, **metadata: Any) -> Array:

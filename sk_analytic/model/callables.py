@@ -188,7 +188,7 @@ class Receiver:
 
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
-        if self.metadata == columns.keys():
+        if self.metadata == self.nameable & columns.keys():
             return self
         return Receiver(self.role, self.function, columns, self._given, self._given)
 
@@ -467,13 +467,14 @@ class Callables:
         returned = self.predictor(params, batch)
         return returned if self.forward is not None else pair(returned, self.form, "(prediction, pullback)")[0]
 
-    def bound_to(self, columns: Mapping[str, Any]) -> Callables:
-        """Return the model that predicts with other row-wise data at hand than those of `fit`."""
-        predictor = self.predictor.bound_to(columns)
-        if predictor is self.predictor:
+    def bound_to(self, columns: Mapping[str, Any], roles: Iterable[str] = ("predictor",)) -> Callables:
+        """Return the model with other row-wise data at hand than those of `fit`, for some of its callables."""
+        receivers = {role: getattr(self, role) for role in roles if getattr(self, role) is not None}
+        bound = {role: receiver.bound_to(columns) for role, receiver in receivers.items()}
+        if all(bound[role] is receiver for role, receiver in receivers.items()):
             return self
         other = copy.copy(self)
-        other.predictor = predictor
+        vars(other).update(bound)
         return other
 
     def starting_params(self, batch: Batch) -> Params:
