@@ -67,6 +67,8 @@ class LearningRateSweep:
     ended : {"high", "exploded", "not finite"}
         Why the sweep ended: it reached ``high``; the loss rose out of proportion; the next loss, gradient or
         parameters were not finite.
+    optimizer : str or None, default=None
+        The rule that was swept where the estimator leaves the choice to `fit`: ``"adam"``; else None.
     """
 
     parameter: str
@@ -75,9 +77,10 @@ class LearningRateSweep:
     smoothed_losses: np.ndarray
     suggested: float | None
     ended: str
+    optimizer: str | None = None
 
     @property
-    def params(self) -> dict[str, float | None]:
+    def params(self) -> dict[str, Any]:
         """The suggestion as a dict, for ``estimator.set_params(**sweep.params)``.
 
         Raises
@@ -90,7 +93,8 @@ class LearningRateSweep:
                 f"The loss fell at no rate from {self.rates[0]:.3g} to {self.rates[-1]:.3g}, so there is none to "
                 "suggest. If it rose, try a smaller low; if it stayed, a larger high."
             )
-        return {self.parameter: self.suggested}
+        named = {} if self.optimizer is None else {"optimizer": self.optimizer}
+        return {**named, self.parameter: self.suggested}
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the losses, the smoothed curve and the suggestion over the rate.
@@ -230,9 +234,9 @@ def find_learning_rate(
     >>> from sk_analytic import AnalyticRegressor
     >>> from sk_analytic.search import find_learning_rate
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = AnalyticRegressor(random_state=0, max_iter=1000)
-    >>> sweep = find_learning_rate(model, X, y)
-    >>> bool(sweep.suggested > 1)  # far from 0.01: y is about 150, and the parameters start at 0
+    >>> model = AnalyticRegressor(optimizer="adam", random_state=0, max_iter=1000)
+    >>> sweep = find_learning_rate(model, X, y, high=1000.0)
+    >>> bool(sweep.suggested > 1)  # far from 0.01: coefficients of several hundreds start at 0
     True
     >>> model = model.set_params(**sweep.params).fit(X, y)
     >>> round(model.score(X, y), 1)
@@ -243,7 +247,8 @@ def find_learning_rate(
     if not low < high:
         raise ValueError(f"find_learning_rate: low must be less than high; got low={low}, high={high}.")
     require_estimator("find_learning_rate", estimator)
-    optimizer = clone(get_optimizer("adam" if is_auto(estimator.optimizer) else estimator.optimizer))
+    named = "adam" if is_auto(estimator.optimizer) else None
+    optimizer = clone(get_optimizer(named or estimator.optimizer))
     parameter = _swept_parameter(optimizer, parameter)
     growth = (high / low) ** (1 / (n_steps - 1))
     optimizer.set_params(**{parameter.removeprefix(_OPTIMIZER): Exponential(low, decay=growth)})
@@ -255,7 +260,7 @@ def find_learning_rate(
     smoothed, suggested = _read_off(rates, losses, n_steps, smoothing)
     if ended == "high" and suggested and smoothed[-1] == smoothed.min():
         warnings.warn(f"The loss still falls at high={high}: the best rate may be larger.", stacklevel=2)
-    return LearningRateSweep(parameter, rates, losses, smoothed, suggested, ended)
+    return LearningRateSweep(parameter, rates, losses, smoothed, suggested, ended, named)
 
 
 _OPTIMIZER = "optimizer__"
