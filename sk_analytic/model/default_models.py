@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.special import logit
 
+from ..losses import linked
 from ..trust import trusted
 from ..typing import Array, Grads, Pullback
 
@@ -30,12 +30,11 @@ def best_intercept(link: str, y: Array, sample_weight: Array | None, n_outputs: 
         y = np.eye(n_outputs)[y]
         link = "log"
     mean = np.average(y, axis=0, weights=sample_weight)
-    half = 0.5 / len(y)
-    if link == "log":
-        mean = np.log(np.maximum(mean, half))
-    elif link == "logit":
-        mean = logit(np.clip(mean, half, 1 - half))
-    return float(mean) if n_outputs == 1 else mean.ravel()
+    if link != "identity":
+        half = 0.5 / len(y)
+        mean = np.clip(mean, half, 1 - half if link == "logit" else None)
+    start = linked(link, mean)
+    return float(start) if n_outputs == 1 else start.ravel()
 
 
 def linear_forward(params: Blocks, X: Array) -> Array:
