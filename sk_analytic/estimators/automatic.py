@@ -28,14 +28,14 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
     n_outputs : int
         Predictions of a row.
     """
-    needs_all = objective.additive is False
     if draws_random_numbers(objective) or not objective.has_value:
         return Adam()
-    if settings.batch_size != AUTO and settings.batch_size < n_samples and not needs_all:
+    if settings.batch_size != AUTO and settings.batch_size < n_samples:
         return Adam()  # minibatches were asked for
     work = n_samples * objective.layout.size
     if work * n_outputs <= LARGEST_JACOBIAN and _is_least_squares(objective):
         return TRF()
+    needs_all = objective.additive is False
     return LBFGS(maxcor=30, x_scale="gradient") if needs_all or work <= MOST_WORK else Adam()
 
 
