@@ -11,7 +11,7 @@ from sklearn.utils import assert_all_finite, check_array, check_consistent_lengt
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.weights import Weights, y_that_counts
-from ..losses import get_loss
+from ..losses import Loss, get_loss
 from ..model.callables import is_function
 from ..model.default_models import LINEAR
 from ..model.roles import functions_of
@@ -74,17 +74,26 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = self._scores_by_loss()  # scikit-learn's checks expect an R² else
+        loss = self._loss_object()
+        domain = None if loss is None else loss.domain
+        tags.target_tags.positive_only = domain is not None and not domain.admits(-1.0)
         return tags
 
     def _scores_by_loss(self) -> bool:
         """Whether `score` is minus the mean loss: if that is the user's own, or D² is not defined for it."""
-        with suppress(TypeError, ValueError):  # which `fit` raises
+        with suppress(TypeError):  # which `fit` raises
             functions = functions_of(self)
-            loss = functions["loss"]
-            if is_function(loss) or functions["loss_and_gradient"] is not None:
+            if is_function(functions["loss"]) or functions["loss_and_gradient"] is not None:
                 return True
-            return loss is not None and not get_loss(loss).has_d2
-        return False
+        loss = self._loss_object()
+        return loss is not None and not loss.has_d2
+
+    def _loss_object(self) -> Loss | None:
+        """The loss by name, None if there is none or it is wrong."""
+        with suppress(TypeError, ValueError):  # which `fit` raises
+            loss = self._trained_loss
+            return None if loss is None or is_function(loss) else get_loss(loss)
+        return None
 
     def fit(  # type: ignore[override]
         self,

@@ -190,7 +190,7 @@ class Ladder:
         while far < WIDEST and not self._moved(far):
             near, far = far, 2 * far
         while far > 1.01 * near:
-            middle = (near * far) ** 0.5
+            middle = near**0.5 * far**0.5  # whose product might be 0
             near, far = (near, middle) if self._moved(middle) else (middle, far)
         return near, self._moved(far), self._moved(2 * far)
 

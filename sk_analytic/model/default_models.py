@@ -34,7 +34,7 @@ def best_intercept(link: str, y: Array, sample_weight: Array | None, n_outputs: 
         half = 0.5 / len(y)
         mean = np.clip(mean, half, 1 - half if link == "logit" else None)
     start = linked(link, mean)
-    return float(start) if n_outputs == 1 else start.ravel()
+    return start.item() if n_outputs == 1 else start.ravel()
 
 
 def linear_forward(params: Blocks, X: Array) -> Array:
