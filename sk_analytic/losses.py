@@ -190,10 +190,14 @@ class Loss(Hyperparameters):
             return inverse
 
     @property
+    def has_link(self) -> bool:
+        """Whether predictions are on the scale of `link`, so that means of y have a place among them."""
+        return type(self).inverse_link is Loss.inverse_link and self.domain is not None
+
+    @property
     def has_d2(self) -> bool:
         """Whether a regressor is scored by D²."""
-        cls = type(self)
-        if not self.additive or cls.formula is Loss.formula or cls.inverse_link is not Loss.inverse_link:
+        if not self.additive or type(self).formula is Loss.formula or not self.has_link:
             return False
         return len(inspect.signature(self.formula).parameters) == 2
 
@@ -930,6 +934,15 @@ def linked(link: str, y: Array) -> Array:
     with np.errstate(all="ignore"):
         transformed: Array = np.clip(_LINKS[link](y), np.finfo(np.float64).min, np.finfo(np.float64).max)
     return transformed
+
+
+def linked_mean(link: str, mean: Array, n_samples: int) -> Array:
+    """Return the mean of y on the scale of a link, at which scikit-learn's generalized linear models start.
+
+    A mean on the edge of the link's domain, as of a class that is absent, counts as half a row.
+    """
+    half = 0.5 / n_samples
+    return linked(link, mean if link == "identity" else np.clip(mean, half, 1 - half if link == "logit" else None))
 
 
 def _mean(y: Array, sample_weight: Any) -> Any:

@@ -20,7 +20,7 @@ from .data.batch import Batch
 from .data.rows import BatchedRows, Rows, note_if_short
 from .exceptions import ParameterStructureError
 from .finite_differences import difference, size_of
-from .losses import Loss
+from .losses import Loss, linked_mean
 from .model.callables import Callables
 from .parameters import NOTHING_SPECIAL, Layout, Parameters
 from .sparse_gradients import SparseGradient, outside, spread
@@ -400,6 +400,24 @@ class Objective:
                 value = float(np.add.reduce(values[counts] * share[counts], dtype=np.float64))
                 derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
+
+    def with_loss(self, loss: Any) -> Objective:
+        """Return the objective under another loss by name."""
+        other = object.__new__(Objective)
+        other.__setstate__({**self.__getstate__(), "loss": loss})
+        return other
+
+    def constant_prediction(self, theta: Parameters, batches: Sequence[Batch]) -> Array | None:
+        """Return what to predict for a row at the mean of y in batches of one; None if no loss by name compares them."""
+        if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batches[0].y is None:
+            return None
+        shape = self.predictions(theta.structure, batches[0]).shape
+        y: Array = np.concatenate([batch.y for batch in batches])
+        is_index = y.dtype.kind in "iu" and math.prod(shape) > 1
+        y = np.eye(math.prod(shape))[y] if is_index else y.reshape(len(y), -1)
+        weights = [1.0 if batch.sample_weight is None else float(batch.sample_weight[0]) for batch in batches]
+        mean = np.average(y, axis=0, weights=weights)
+        return linked_mean("log" if is_index else self.loss.link, mean, len(y)).reshape(shape)
 
     def metadata_of(self, batch: Batch) -> dict[str, Any]:
         """Return what the loss by name receives of a batch beside y and prediction."""

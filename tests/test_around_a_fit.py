@@ -132,7 +132,8 @@ def test_exceptions_while_watching_have_a_note_of_the_epoch():
             raise RuntimeError("mine")
         return loss(params, X, y)
 
-    model = AnalyticRegressor(forward, gradient, START, loss=failing, check_gradient=False, random_state=0)
+    settings = {"optimizer": "adam", "check_gradient": False, "random_state": 0}
+    model = AnalyticRegressor(forward, gradient, START, loss=failing, **settings)
     with pytest.raises(RuntimeError, match="mine") as raised:
         model.fit(X, Y)
     assert "After epoch 3 (counted from 0)." in raised.value.__notes__
@@ -226,7 +227,8 @@ def test_imports_run_downward():
 def test_rules_that_begin_with_tiny_steps_are_waited_for(rule):
     """By default they train to the end: epochs in which they find their scale are no lack of improvement."""
     y = Y + 0.01 * np.random.default_rng(1).normal(size=len(Y))
-    assert AnalyticRegressor(optimizer=rule, max_iter=300, random_state=0).fit(X, y).score(X, y) > 0.999
+    start = {"coef": np.zeros(3), "intercept": 0.0}
+    assert AnalyticRegressor(init=start, optimizer=rule, max_iter=300, random_state=0).fit(X, y).score(X, y) > 0.999
 
 
 def test_a_rising_loss_is_no_convergence():

@@ -534,6 +534,8 @@ BAD_PARAMETERS = [
     ("loss", Huber(epsilon=-1), "Huber: epsilon must be a number in .*; got -1"),
     ("loss", None, "loss=None cannot be composed with vjp"),
     ("loss", linear_loss, "cannot be composed with vjp, which needs the loss's derivative"),
+    ("model", 3, "model must be an object with some of the methods init, .*; got 3, which has none of them"),
+    ("model", Huber, r"model=Huber is a class. Pass an instance: model=Huber\(\)"),
     ("model_params", [1], r"model_params must be a dict of arguments by name, or None; got \[1\]"),
     ("model_params", {"n_hiden": 3}, "model_params has 'n_hiden', which no callable accepts"),
     ("model_params", {"y": 3}, "model_params has 'y', which is no free argument name"),
@@ -580,6 +582,10 @@ BAD_PARAMETERS = [
     ("verbose", "loud", r"verbose must be a whole number in \[0, inf\); got 'loud'"),
     ("verbose", -1, r"verbose must be a whole number in \[0, inf\); got -1"),
 ]
+OF_ONE = [
+    (AnalyticDensity, "sampler", 3, "sampler must be callable; got 3"),
+    (AnalyticTransformer, "inverse", "decode", "inverse must be callable; got 'decode'"),
+]
 BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
     ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
@@ -596,6 +602,13 @@ def test_wrong_parameters_are_refused(name, value, message):
     with pytest.raises((ValueError, TypeError), match=message):
         estimator.fit(X, Y)
     assert not hasattr(estimator, "params_")
+
+
+@pytest.mark.parametrize(("cls", "name", "value", "message"), OF_ONE)
+def test_wrong_parameters_of_one_estimator_are_refused(cls, name, value, message):
+    """Those that the others do not have."""
+    with pytest.raises(TypeError, match=message):
+        cls(**{name: value}).fit(X)
 
 
 def test_a_chain_without_a_rule_is_refused():
@@ -644,7 +657,7 @@ def test_classes_that_are_dates_have_weights(unit, as_key):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_parameter_has_a_wrong_value_in_the_table(cls):
     """A new parameter needs a line there."""
-    tried = {name for name, _, _ in BAD_PARAMETERS + BAD_CLASS_WEIGHTS}
+    tried = {name for name, _, _ in BAD_PARAMETERS + BAD_CLASS_WEIGHTS} | {name for _, name, _, _ in OF_ONE}
     assert set(inspect.signature(cls).parameters) <= tried
 
 

@@ -262,7 +262,8 @@ def test_with_rows_given_none_are_held_out():
         dtypes.add(X.dtype)
         return vector_forward(params, X)
 
-    model = AnalyticRegressor(predict, spy, np.zeros(3), check_gradient=False, scoring="r2", **ONE_EPOCH)
+    settings = {"optimizer": "adam", "check_gradient": False, "scoring": "r2", **ONE_EPOCH}
+    model = AnalyticRegressor(predict, spy, np.zeros(3), **settings)
     model.fit(X.astype(np.float32), Y, X_val=X_VAL, y_val=Y[OTHERS])
     assert n_seen == [N]
     assert dtypes == {np.dtype(np.float32)}

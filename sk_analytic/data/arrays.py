@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from ..typing import Array, T
-from .batch import CALLABLE, CHECK, SHUFFLE, Batch, generator, read_only
+from .batch import CALLABLE, CHECK, SHUFFLE, SPREAD, Batch, generator, read_only
 from .rows import BatchedRows
 from .telling import telling_rows
 
@@ -257,7 +257,11 @@ def n_batches(n: int, batch_size: int, drop_last: bool) -> int:
 
 
 def draw(n: int, n_drawn: int, seed: int, purpose: int) -> Array:
-    """Return some of the numbers below n without repetition, by the generator of a purpose; all of them in order."""
+    """Return some of the numbers below n without repetition, by the generator of a purpose; all of them in order.
+
+    Those that a full-batch method takes its units from are the same whatever the seed, as its result should be.
+    """
+    seed = 0 if purpose == SPREAD else seed
     return generator(seed, purpose).choice(n, n_drawn, replace=False) if n_drawn < n else np.arange(n)
 
 

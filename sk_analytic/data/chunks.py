@@ -25,7 +25,7 @@ from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
 from .rows import BatchedRows, BatchObjective, note_if_short
 from .telling import is_telling
-from .weights import AS_GIVEN, Extent, Scale, Weights, y_that_counts
+from .weights import AS_GIVEN, Extent, Scale, Weights
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -204,8 +204,8 @@ class Chunks:
         self._settings: Any
         self._drop()
 
-    def survey(self, look: Callable[[Mapping[str, Array]], object]) -> None:
-        """Read all chunks once, and let ``look(columns)`` see each; afterwards their extents are known."""
+    def survey(self, look: Callable[[Mapping[str, Array], Weights | None], object]) -> None:
+        """Read all chunks once, and let ``look(columns, weights)`` see each; afterwards their extents are known."""
         for number in self.source.numbers():
             self._drop()
             self._survey_one(number, look)
@@ -216,7 +216,7 @@ class Chunks:
         for number in self._without_rows:  # with the next that has rows, or with the last
             self._read_together[with_rows[min(bisect_right(with_rows, number), len(with_rows) - 1)]].append(number)
 
-    def _survey_one(self, number: int, look: Callable[[Mapping[str, Array]], object]) -> None:
+    def _survey_one(self, number: int, look: Callable[[Mapping[str, Array], Weights | None], object]) -> None:
         chunk = self.source.chunk(number)
         if chunk is None:
             return
@@ -225,7 +225,7 @@ class Chunks:
             return
         with noted(_where(number, chunk)):
             arrays = self._read(*chunk, reset=not self.extents)
-            look(y_that_counts(arrays[1], None if arrays[2] is None else arrays[2].values))
+            look(*arrays[1:])
             self._require_alike(arrays)
         self.extents[number] = Extent.of(arrays[0].shape[0], arrays[2])
         self.identities[number] = identity(*arrays)

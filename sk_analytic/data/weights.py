@@ -5,7 +5,7 @@ Powers of two change no digit of a number: weights of usual size are what they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,6 +70,14 @@ def _kept(values: Array, before: Array) -> Array:
     """Make the smallest number of those that have become 0: a sample that has a weight keeps one."""
     values[(values == 0) & (before > 0)] = np.finfo(values.dtype).tiny
     return values
+
+
+def mean_of(totals: Iterable[Array], extents: Sequence[Extent]) -> Array:
+    """Return the mean over the samples of several extents, of which there are sums in units of their weights."""
+    whole = Extent.joined(extents)
+    pairs = zip(totals, extents, strict=True)
+    total: Any = sum(np.ldexp(total, extent.exponent - whole.exponent) for total, extent in pairs)
+    return np.asarray(total / whole.total)
 
 
 def y_that_counts(columns: Mapping[str, Array], weight: Array | None) -> Mapping[str, Array]:

@@ -35,9 +35,10 @@ from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin, advice_on_hidden, is_auto
 from ..importable import require_importable
 from ..losses import Loss, get_loss
+from ..model.argument_names import PARAMETERS
 from ..model.callables import is_function, names_of, runs_default
 from ..model.metadata import read_metadata
-from ..model.roles import PARAMETERS, functions_of
+from ..model.roles import functions_of
 from ..objective import Objective, read_prediction
 from ..optimizers import Adam, get_optimizer
 from ..optimizers.base import Optimizer
@@ -487,7 +488,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
         problem.require_weights_accepted(model, first.sample_weight)
         if before is None:
-            theta = problem.starting_theta(model, first, seed, data.targets.n_outputs)
+            theta = problem.starting_theta(model, data, seed)
             return first, problem.make_objective(self, model, theta.layout), theta
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
@@ -790,7 +791,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 f"{role} returned {rows.dtype} of shape {rows.shape}; expected real numbers of shape {expected}: a row "
                 f"for each, and the {expected[1]} features of fit."
             )
-        return rows.astype(self._training.theta.vector.dtype)  # a copy: it may be a view of a parameter
+        return rows.astype(self._training.objective.layout.dtype)  # a copy: it may be a view of a parameter
 
     def _with_metadata(self, X: Any, metadata: Mapping[str, Any], names: Collection[str]) -> Batch:
         """Return validated samples with their metadata, read-only, for a function that takes metadata of some names."""

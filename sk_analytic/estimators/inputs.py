@@ -20,7 +20,7 @@ from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import ChunkRows, Chunks, Source
 from ..data.rows import Rows
-from ..data.weights import AS_GIVEN, Extent, Scale, Weights, y_that_counts
+from ..data.weights import AS_GIVEN, Extent, Scale, Weights, mean_of, y_that_counts
 from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata, require_named
@@ -67,6 +67,11 @@ class ArrayData:
     def first(self) -> Batch:
         """The samples that `init` sees: all."""
         return self.rows().everything
+
+    @property
+    def mean_target(self) -> Array:
+        """The mean of y that `Targets.total` speaks of."""
+        return mean_of([self.targets.total(self.columns["y"], self.sample_weight)], [self.extent])
 
     def rows(self, **batching: Any) -> ArrayRows:
         """Return them in batches; see `ArrayRows`."""
@@ -179,6 +184,8 @@ class ChunkData:
     chunks : Chunks
     numbers : list of int
         Of the chunks to train on.
+    totals : dict of int to ndarray
+        `Targets.total` of each chunk.
     targets, features, validation, scale : see `ArrayData`
     only_counted : bool
         Whether rows of weight 0 are left out.
@@ -186,6 +193,7 @@ class ChunkData:
 
     chunks: Chunks
     numbers: Sequence[int]
+    totals: Mapping[int, Array]
     targets: Targets
     features: dict[str, Any]
     validation: ArrayData | None = None
@@ -198,17 +206,25 @@ class ChunkData:
         """The samples that `init` sees: those of the first chunk."""
         return self.rows().first.everything
 
+    @property
+    def mean_target(self) -> Array:
+        """See `ArrayData`."""
+        return mean_of([self.totals[k] for k in self.numbers], [self.chunks.extents[k] for k in self.numbers])
+
     def rows(self, **batching: Any) -> Rows:
         """Return the chunks in batches; see `ChunkRows`."""
         return ChunkRows(self.chunks, self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
 
     def is_a_step(self, batch_size: int | None) -> bool:
         """Whether a batch of a size, or None for the largest, has all samples: a batch lies within a chunk."""
-        return len(self.numbers) == 1 and (batch_size is None or batch_size >= self._extent(self.numbers).n)
+        return len(self.numbers) == 1 and (batch_size is None or batch_size >= self.extent.n)
 
     def counted(self) -> ChunkData:
         """Return the same without samples of weight 0."""
-        return replace(self, only_counted=True, scale=self._extent(self.numbers).counted.to_mean_one())
+        extent = self.extent
+        if extent.n_weighted == extent.n:
+            return self
+        return replace(self, only_counted=True, scale=extent.counted.to_mean_one())
 
     def split(self, settings: Any, seed: int) -> tuple[ArrayData | ChunkData, HeldOut | None]:
         """Return the chunks to train on, with weights of mean 1 over all of them, and those to be scored or None.
@@ -216,7 +232,7 @@ class ChunkData:
         Chunks without a row that has a weight are in neither part.
         """
         held_out: HeldOut | None = None
-        self._extent(self.numbers).to_mean_one()  # raises if all weights are zero
+        self.extent.to_mean_one()  # raises if all weights are zero
         numbers = [number for number in self.numbers if self.chunks.extents[number].n_weighted]
         if self.validation is not None:
             held_out = self.validation.to_score(settings, seed, given=True)
@@ -225,6 +241,11 @@ class ChunkData:
         elif settings.early_stopping:
             numbers, held_out = self._hold_out(settings, numbers, seed)
         return replace(self, numbers=numbers, scale=self._extent(numbers).to_mean_one()), held_out
+
+    @property
+    def extent(self) -> Extent:
+        """How many samples there are, and how much weight they have."""
+        return self._extent(self.numbers)
 
     def _extent(self, numbers: Sequence[int]) -> Extent:
         return Extent.joined(self.chunks.extents[number] for number in numbers)
@@ -332,7 +353,14 @@ def read_chunks(
     labels = estimator._survey_labels(source, known, **labels)
     read = _ChunkReader(_reader(estimator), names, known, labels)
     surveyed = Chunks(source, read)
-    surveyed.survey(estimator._look_at_targets())
+    totals: list[Array] = []
+    check = estimator._look_at_targets()
+
+    def look(columns: Mapping[str, Array], weights: Weights | None) -> None:
+        check(y_that_counts(columns, None if weights is None else weights.values))
+        totals.append(read.targets.total(columns.get("y"), weights))
+
+    surveyed.survey(look)
     if estimator.verbose:
         n_samples = sum(extent.n for extent in surveyed.extents.values())
         print(f"First pass: {len(surveyed.extents)} chunks, {n_samples} rows", flush=True)
@@ -342,7 +370,8 @@ def read_chunks(
         X, columns, _ = surveyed.arrays(numbers[0])
         validated = _read_validation(read.reader, X, columns, read.targets, validation, held_metadata)
         del X, columns  # so that the chunk can be released
-    return ChunkData(surveyed, numbers, read.targets, _features(read.reader), validated)
+    of_chunks = dict(zip(numbers, totals, strict=True))
+    return ChunkData(surveyed, numbers, of_chunks, read.targets, _features(read.reader), validated)
 
 
 class _ChunkReader:
@@ -409,6 +438,7 @@ def _read_validation(
         raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
     with noted("This is about the validation set: X_val, y_val and what goes with them."):
         X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
+        reader._look_at_targets()(y_that_counts(columns_val, None if weight is None else weight.values))
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
     for name in sorted(columns_val.keys() - columns.keys()):
         raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")

@@ -20,10 +20,9 @@ from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
 from ..hyperparameters import advice_on_hidden
 from ..least_squares import Residuals
-from ..losses import Loss, get_loss
+from ..losses import Loss, get_loss, linked_mean
 from ..model.argument_names import OF_VALIDATION, means
 from ..model.callables import Callables, Receiver, is_function
-from ..model.default_models import best_intercept
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of, require_complete, to_train
 from ..objective import Objective
@@ -169,15 +168,18 @@ def require_suitable(objective: Objective, phases: Iterable[Any], rows: Iterable
             )
 
 
-def starting_theta(model: Callables, first: Batch, seed: int, n_outputs: int) -> Parameters:
-    """Return what `init` says, in the dtype of X."""
+def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
+    """Return what `init` says, in the dtype of X; the intercept of a default model starts where y is."""
+    first, n_outputs = data.first, data.targets.n_outputs
     dtype = first.X.dtype
     sizes = {"n_features": first.X.shape[1], "n_outputs": n_outputs}
     start = first.with_columns(sizes, (seed, INIT, 0, 0))
     structure: Any = model.starting_params(start)
-    if model.uses_defaults and model.default_init is None and first.y is not None and _has_link(model.named_loss):
-        link: Any = model.named_loss
-        structure["intercept"] = best_intercept(link.link, first.y, first.sample_weight, n_outputs)
+    loss = model.named_loss
+    if model.uses_defaults and model.default_init is None and loss is not None and loss.has_link:
+        link = "log" if data.targets.by_class else loss.link  # of frequencies, which softmax makes of their logarithms
+        start_of_y = linked_mean(link, data.mean_target, data.extent.n)
+        structure["intercept"] = start_of_y.item() if n_outputs == 1 else start_of_y.ravel()
     layout = Layout.of(structure, dtype, "init")
     if model.default_init is not None:
         expected = Layout.of(model.default_init(None, start), dtype)
@@ -187,10 +189,6 @@ def starting_theta(model: Callables, first: Batch, seed: int, n_outputs: int) ->
                 f"model has {listed_shapes(expected.shape_of())}: start from those, or give forward and a gradient."
             )
     return Parameters(layout, layout.flatten(structure, "init"))
-
-
-def _has_link(loss: Loss | None) -> bool:
-    return loss is not None and type(loss).inverse_link is Loss.inverse_link
 
 
 def read_params(layout: Layout, params: Any) -> Parameters:

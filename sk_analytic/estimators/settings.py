@@ -14,8 +14,9 @@ from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
 from ..hyperparameters import advice_on_hidden, is_auto, unknown_parameter
+from ..model.argument_names import PARAMETERS
 from ..model.callables import runs_default
-from ..model.roles import PARAMETERS, functions_of
+from ..model.roles import functions_of
 from ..optimizers import get_optimizer
 from ..optimizers.phases import Phases
 from ..optimizers.scipy_methods import FullBatch

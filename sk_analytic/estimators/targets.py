@@ -37,6 +37,7 @@ class Targets:
     n_outputs = 1  # what `init` is told
     smallest_held_out = 1
     scores_by_loss = False  # rather than by predictions
+    by_class = False  # whether y has the index of one of several classes
     largest_score = math.inf
 
     @property
@@ -55,6 +56,10 @@ class Targets:
 
     def learn(self, prediction: Array) -> None:
         """Take from the first prediction what only it can tell."""
+
+    def total(self, y: Any, weights: Weights | None) -> Array:
+        """Return the weighted sum of the targets of some samples, an entry for each output; zero if there are none."""
+        return np.zeros(self.n_outputs)
 
     def original(self, y: Any) -> Any:
         """Return targets as the user gave them, None if there are none."""
@@ -186,6 +191,10 @@ class RegressionTargets(Targets):
         """The number of outputs."""
         return {"n_outputs_": self.n_outputs}
 
+    def total(self, y: Any, weights: Weights | None) -> Array:
+        """Return the weighted sum of numbers; zero of records."""
+        return super().total(y, weights) if self.fields else _sum(y, weights)
+
     def learn(self, prediction: Array) -> None:
         """Take from the first prediction its shape, and whether that is the shape of the targets."""
         self.predicted, self.agrees = prediction.shape[1:], not self.fields
@@ -242,6 +251,13 @@ class ClassTargets(Targets):
         self.classes, self.multilabel = classes, multilabel
         self.is_binary = len(classes) == 2 and not multilabel
         self.n_outputs = 1 if self.is_binary else len(classes)
+        self.by_class = not (self.is_binary or multilabel)
+
+    def total(self, y: Any, weights: Weights | None) -> Array:
+        """Return the weight that each class has, or the second of two, or each label."""
+        if not self.by_class:
+            return _sum(y, weights)
+        return np.bincount(y, None if weights is None else weights.values, self.n_outputs).astype(np.float64)
 
     @classmethod
     def read(
@@ -392,6 +408,14 @@ class ClassTargets(Targets):
         return lambda prediction: float(
             accuracy_score(labels, self.decided(self.scores(prediction)), sample_weight=sample_weight)
         )
+
+
+def _sum(y: Array, weights: Weights | None) -> Array:
+    """The sum of rows, in the units of their weights."""
+    y = y.astype(np.float64, copy=False)
+    if weights is not None:
+        y = (weights.values * y.T).T
+    return np.atleast_1d(y.sum(axis=0))
 
 
 def _fields_of(y: Array) -> tuple[tuple[str, str], ...]:

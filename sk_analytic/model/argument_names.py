@@ -27,6 +27,9 @@ RECEIVABLE: dict[str, tuple[str, ...]] = {
 ROLES = ("init", "forward", *GRADIENT_FORMS, "loss", "sample", "inverse")
 """What the functions of an estimator are for: the names of its parameters, and of the methods of a model object."""
 
+PARAMETERS = {"sample": "sampler"}
+"""Parameters of an estimator that are not named by their role: it has a method of that name."""
+
 RESERVED = frozenset({"params", *(name for names in RECEIVABLE.values() for name in names)})
 """The names that the estimator gives to callables itself."""
 

@@ -23,6 +23,7 @@ from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
 from .argument_names import (
     IN_PLACE_OF_FORWARD,
+    PARAMETERS,
     RECEIVABLE,
     by_position,
     meaning_of,
@@ -119,7 +120,7 @@ class Receiver:
         unnamed: Collection[str] = (),
     ) -> None:
         if not callable(function):
-            raise TypeError(f"{role} must be callable; got {function!r}.")
+            raise TypeError(f"{PARAMETERS.get(role, role)} must be callable; got {function!r}.")
         self.role, self.function = role, function
         named = arguments(role, function)
         self.accepts = frozenset(named)

@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..losses import linked
 from ..trust import trusted
 from ..typing import Array, Grads, Pullback
 
@@ -18,23 +17,6 @@ def linear_init(n_features: int, n_outputs: int) -> dict[str, Any]:
     """Start a linear model at zero: ``coef`` of shape (n_features, [n_outputs]), ``intercept``."""
     shape = () if n_outputs == 1 else (n_outputs,)
     return {"coef": np.zeros((n_features, *shape)), "intercept": np.zeros(shape) if shape else 0.0}
-
-
-def best_intercept(link: str, y: Array, sample_weight: Array | None, n_outputs: int) -> Any:
-    """Return the link of the mean of y, at which scikit-learn's generalized linear models start too.
-
-    Class indices have the frequencies of their classes for means. A class that is absent, and a mean on the edge of
-    the link's domain, counts as half a row.
-    """
-    if y.ndim == 1 and n_outputs > 1:
-        y = np.eye(n_outputs)[y]
-        link = "log"
-    mean = np.average(y, axis=0, weights=sample_weight)
-    if link != "identity":
-        half = 0.5 / len(y)
-        mean = np.clip(mean, half, 1 - half if link == "logit" else None)
-    start = linked(link, mean)
-    return start.item() if n_outputs == 1 else start.ravel()
 
 
 def linear_forward(params: Blocks, X: Array) -> Array:

@@ -10,11 +10,10 @@ from sklearn.base import BaseEstimator, clone
 from ..display import shown
 from ..equality import is_same
 from ..validation import nearest
-from .argument_names import ROLES
+from .argument_names import PARAMETERS, ROLES
 from .gradient_forms import GRADIENT_FORMS
 
 PREDICTS = ("forward", *(name for name, form in GRADIENT_FORMS.items() if form.predicts))
-PARAMETERS = {"sample": "sampler"}  # of an estimator, where its method has the name of the role
 ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("grad", "gradients", "grads", "jac", "backward"), "gradient"),
     **dict.fromkeys(("predict", "call", "log_density", "log_prob", "logpdf", "transform"), "forward"),
@@ -66,6 +65,9 @@ def methods_of(model: Any) -> dict[str, Any]:
             f"model must be an object with some of the methods {', '.join(ROLES)}; got {shown(model)}, which has none "
             f"of them.{_meant(model)}"
         )
+    for role in given.keys() - {"init", "loss"}:
+        if not callable(given[role]):
+            raise TypeError(f"model={shown(model)} has {role}={shown(given[role])}, which must be callable.")
     return given
 
 

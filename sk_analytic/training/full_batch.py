@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
 from ..contribution import Contribution, merge
-from ..data.batch import MONITOR
+from ..data.batch import SPREAD, Batch
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, ParameterStructureError
 from ..least_squares import Residuals
 from ..objective import Objective
 from ..optimizers.scipy_methods import FullBatch
-from ..optimizers.scipy_run import Point
+from ..optimizers.scipy_run import ENDED, Point
 from ..parameters import Parameters
 from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
 
 ROWS = 200  # whose gradients are looked at for their spread
-RANGE = 1e10  # of units, above and below the median
+RANGE = 1e10  # of spreads, above and below the median
+VANISHED = 1e-12  # the share of the loss at the start that is left where a model without noise is found
 
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
@@ -81,11 +83,12 @@ def minimize(
 
     try:
         begin = evaluation.begin()
-        if method.x_scale == "gradient":
-            evaluation.unit = evaluation.inverse_spread()
-            begin = begin / evaluation.unit
+        run = partial(method.minimize, evaluation, tol=tol, callback=iterated)
         try:
-            result = method.minimize(evaluation, begin, max_iter=max_iter, tol=tol, callback=iterated)
+            if method.x_scale == "gradient":
+                result = _in_units_of_the_spread(run, begin, evaluation, max_iter, tol)
+            else:
+                result = run(begin, max_iter=max_iter)
         except DivergenceError as error:
             error.args = (" ".join(filter(None, (str(error), evaluation.trouble, KEPT))),)
             raise
@@ -98,6 +101,40 @@ def minimize(
         evaluation.restore()
     monitor.epoch_broken_off()
     return result, failed
+
+
+def _in_units_of_the_spread(
+    run: Callable[..., OptimizeResult], begin: Array, evaluation: _Evaluation, max_iter: int, tol: float
+) -> OptimizeResult:
+    """Run a method in units of the gradient's spread over rows, until the gradient is small in those of the end too.
+
+    From a start far off, the spread at the end may be another one, and the method begins anew with that.
+    """
+    n_iterations = n_evaluations = 0
+    spread = evaluation.spread()
+    while True:
+        evaluation.unit = 1 / spread
+        result = run(begin * spread, max_iter=max_iter - n_iterations)
+        n_iterations += result.nit
+        n_evaluations += result.nfev
+        if tol and 0 <= result.fun <= VANISHED * evaluation.first_loss:
+            result.success = True
+            break
+        if not result.success or evaluation.monitor.stopped or np.abs(result.jac).max(initial=0.0) > tol:
+            break
+        evaluation.restore()
+        there = evaluation.spread()
+        gradient = result.jac * spread
+        if (np.abs(gradient) <= tol * there).all():
+            break
+        begin, spread = result.x / spread, there
+        if n_iterations >= max_iter:
+            evaluation.unit = 1 / spread
+            result.update(x=begin * spread, jac=gradient / spread, success=False)
+            result.status, result.message = ENDED["iterations"]
+            break
+    result.update(nit=n_iterations, nfev=n_evaluations, njev=n_evaluations)
+    return result
 
 
 class _Evaluation:
@@ -125,6 +162,7 @@ class _Evaluation:
         start = self.theta.vector.astype(np.float64)
         loss, gradient = self._evaluate(start)
         self._require_finite_start(loss, gradient)
+        self.first_loss = loss
         self._start = loss, gradient.copy()  # whose memory the next evaluation writes to
         entries: Array = start[self.free]
         return entries
@@ -166,32 +204,50 @@ class _Evaluation:
         if isinstance(inverse, LbfgsInvHessProduct):
             result.hess_inv = LbfgsInvHessProduct(inverse.sk * self.unit, inverse.yk / self.unit)
 
-    def inverse_spread(self) -> Array:
-        """Return units for the trained entries: the inverse root mean square of their gradients over rows.
+    def spread(self) -> Array:
+        """Return the root mean square of the gradients of the trained entries over rows.
 
-        Rows are evaluated one by one, so that a row of weight 2 counts as two; of many, a sample. Where all gradients
-        are zero, the unit is the median one. All are 1 if the loss is no sum over rows.
+        Under a loss by name it is that which they would have if the best constant were predicted: so it does not vanish
+        where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2 counts as two;
+        of many, a sample. Where all gradients are zero, it is the median one. All are 1 if the loss is no sum over
+        rows.
         """
-        batches = [] if self.objective.additive is False else self.rows.sample(ROWS, MONITOR, batch_size=1)
-        squares, total = np.zeros(self.theta.layout.size), 0.0
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for batch in batches:
-                try:
-                    contribution = self.objective.contribution(self.theta, batch).dense()
-                    gradient = self.objective.finish(self.theta, contribution)[1].astype(np.float64)
-                except Exception:  # of a function that needs several rows
-                    return np.ones_like(squares[self.free])
-                weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
-                squares += gradient * gradient / weight
-                total += weight
-            spread: Array = np.sqrt(squares[self.free] / total)
-        known = spread[np.isfinite(spread) & (spread > 0)]
-        if not known.size:
+        whole = np.ones(self.theta.layout.size)
+        if self.objective.additive is False:
+            return np.asarray(whole[self.free])
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                whole = self._mean_square(self.rows.sample(ROWS, SPREAD, batch_size=1))
+        except Exception:  # of a function that needs several rows
+            return np.asarray(whole[self.free])
+        spread: Array = np.sqrt(whole[self.free])
+        is_known = np.isfinite(spread) & (spread > 0)
+        if not is_known.any():
             return np.ones_like(spread)
-        median = float(np.median(known))
-        spread[~np.isfinite(spread) | (spread == 0)] = median
-        return 1 / np.clip(spread, median / RANGE, median * RANGE)
+        median = float(np.median(spread[is_known]))
+        spread[~is_known] = median
+        return spread.clip(median / RANGE, median * RANGE)
+
+    def _mean_square(self, batches: list[Batch]) -> Array:
+        """The mean of the squared gradients of rows, batches of one row each, with an entry for each of θ."""
+        objective, theta = self.objective, self.theta
+        constant = objective.constant_prediction(theta, batches)
+        if constant is not None and objective.model.gradient_form.composes_loss and not objective.numerical:
+            objective, constant = objective.with_loss(_AtConstant(objective.loss, constant)), None
+        squares, total = np.zeros(theta.layout.size), 0.0
+        for batch in batches:
+            gradient = objective.contribution(theta, batch).dense().gradient.astype(np.float64)
+            weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
+            if constant is not None:
+                prediction = objective.predictions(theta.structure, batch)
+                here, there = (np.linalg.norm(objective.named_loss(p, batch)[1]) for p in (prediction, constant))
+                if not here:  # of such a row nothing is known
+                    continue
+                gradient *= there / here
+            squares += gradient * gradient / weight
+            total += weight
+        return squares / total
 
     def accept(self, x: Array) -> None:
         """Put θ at an iterate."""
@@ -306,6 +362,19 @@ class _Evaluation:
         layout = self.theta.layout
         largest = [np.abs(block).max(initial=0.0) for block in layout.blocks(gradient)]
         return float(np.max(largest)), layout.names[int(np.argmax(largest))]
+
+
+class _AtConstant:
+    """A loss where every row has the same prediction, whatever the model says."""
+
+    def __init__(self, loss: Any, constant: Array) -> None:
+        self.loss, self.constant = loss, constant
+
+    def value_and_derivative(self, y: Array, prediction: Array, **metadata: Array) -> tuple[Array, Array]:
+        values: tuple[Array, Array] = self.loss.value_and_derivative(
+            y, self.constant.reshape(prediction.shape).astype(prediction.dtype), **metadata
+        )
+        return values
 
 
 class _ResidualEvaluation(_Evaluation):
