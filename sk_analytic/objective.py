@@ -408,7 +408,7 @@ class Objective:
         return other
 
     def constant_prediction(self, theta: Parameters, batches: Sequence[Batch]) -> Array | None:
-        """Return what to predict for a row at the mean of y in batches of one; None if no loss by name compares them."""
+        """Return what to predict for a row at the mean of y, of batches of one; None if no named loss compares them."""
         if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batches[0].y is None:
             return None
         shape = self.predictions(theta.structure, batches[0]).shape

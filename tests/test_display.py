@@ -160,7 +160,7 @@ def test_the_optimizer_stands_inside_its_estimator(cls, optimizer, nested):
 def test_a_fitted_estimator_is_drawn(cls):
     """With its fitted attributes, where scikit-learn lists them."""
     X = np.random.default_rng(0).normal(size=(30, 3))
-    fitted = cls(max_iter=2, random_state=0).fit(X, (X[:, 0] > 0).astype(int))
+    fitted = cls(optimizer="adam", max_iter=2, random_state=0).fit(X, (X[:, 0] > 0).astype(int))
     assert labels(fitted._repr_html_()) == [cls.__name__, "optimizer: Adam", "Adam"]
 
 
@@ -229,7 +229,7 @@ def test_every_parameter_has_an_entry_to_be_linked_to(cls):
 @pytest.mark.skipif(not HAS_LINKS, reason="scikit-learn links single parameters from 1.8 on")
 def test_parameters_link_to_where_they_are_described():
     """And show what is said of them."""
-    shown = estimator_html_repr(AnalyticRegressor())
+    shown = estimator_html_repr(AnalyticRegressor(optimizer="adam"))
     assert f'href="{DOCUMENTATION}/generated/sk_analytic.AnalyticRegressor.html#:~:text=max_iter,-int' in shown
     assert f'href="{DOCUMENTATION}/generated/sk_analytic.optimizers.Adam.html#:~:text=beta_1,-float' in shown
     assert "Strength of the penalty" in shown

@@ -80,7 +80,8 @@ EACH_OPTIMIZER = pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 
 def begun(estimator, X, y=None, *, sample_weight=None, **settings):
     """A fit of a few iterations."""
-    settings = {"max_iter": 3, "random_state": 0} | settings
+    named = {"optimizer": "adam"} if estimator.optimizer == "auto" else {}
+    settings = named | {"max_iter": 3, "random_state": 0} | settings
     return clone(estimator).set_params(**settings).fit(X, y, sample_weight=sample_weight)
 
 
@@ -661,7 +662,8 @@ def test_every_structure_of_parameters_gives_the_same_fit(pack, unpack, form, op
     start = pack(np.zeros(N_FEATURES), np.zeros(()))
     settings = {"optimizer": optimizer, "batch_size": N, "alpha": 0.1}
     ours = begun(AnalyticRegressor(**packed_model(pack, unpack, form), init=start), X, Y, **settings)
-    expected = begun(AnalyticRegressor(), X, Y, **settings | {"alpha": {"coef": 0.1, "intercept": 0.1}})
+    zero = {"coef": np.zeros(N_FEATURES), "intercept": 0.0}
+    expected = begun(AnalyticRegressor(init=zero), X, Y, **settings | {"alpha": {"coef": 0.1, "intercept": 0.1}})
     coef, intercept = unpack(ours.params_)
     assert_allclose(coef, expected.params_["coef"], rtol=1e-9)
     assert_allclose(intercept, expected.params_["intercept"], rtol=1e-9)
@@ -1315,7 +1317,7 @@ def test_a_fixed_number_of_epochs_is_a_plan(early_stopping):
     """`n_iter_no_change=np.inf` trains max_iter epochs and warns of nothing; the best score is there."""
     X = np.random.default_rng(0).normal(size=(60, 3))
     settings = {"max_iter": 40, "tol": 10.0, "n_iter_no_change": np.inf, "random_state": 0}
-    model = AnalyticRegressor(early_stopping=early_stopping, **settings).fit(X, X[:, 0])
+    model = AnalyticRegressor(optimizer="adam", early_stopping=early_stopping, **settings).fit(X, X[:, 0])
     assert model.n_iter_ == 40
     assert model.best_validation_score_ == (max(model.validation_scores_) if early_stopping else None)
     with pytest.raises(ValueError, match=r"n_iter_no_change must be a whole number in \[1, inf\) or inf; got 0"):

@@ -34,7 +34,7 @@ START = {"w": np.zeros(3), "b": 0.0}
 
 
 def line(**settings):
-    given = {"jacobian": jacobian, "tol": None, "random_state": 0} | settings
+    given = {"jacobian": jacobian, "optimizer": "adam", "tol": None, "random_state": 0} | settings
     return AnalyticRegressor(forward, init=START, **given)
 
 

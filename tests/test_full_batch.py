@@ -159,7 +159,8 @@ class TestPhases:
         """In a grid a phase is called by its optimizer's name; a name becomes its object."""
         X, y = diabetes
         phases = Phases([("adam", 3), ("lbfgs", 50)])
-        model = AnalyticRegressor(optimizer=phases, random_state=0, tol=1e-3)
+        start = {"coef": np.zeros(X.shape[1]), "intercept": 0.0}
+        model = AnalyticRegressor(init=start, optimizer=phases, random_state=0, tol=1e-3)
         search = GridSearchCV(model, {"optimizer__adam__learning_rate": [0.1, 1.0]}, cv=3).fit(X, y)
         assert search.best_estimator_.optimizer.phases[0][0].learning_rate in (0.1, 1.0)
         assert phases.phases[0] == ("adam", 3)

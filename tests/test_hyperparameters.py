@@ -309,7 +309,8 @@ def test_one_grid_searches_names_hyperparameters_and_model_parameters():
         residual = forward(params, X, power) - y
         return {"coef": X.T @ residual / len(X) * power * params["coef"] ** (power - 1)}
 
-    model = AnalyticRegressor(forward, gradient, init={"coef": np.ones(3)}, max_iter=9, tol=10, n_iter_no_change=1)
+    settings = {"optimizer": "adam", "max_iter": 9, "tol": 10, "n_iter_no_change": 1}
+    model = AnalyticRegressor(forward, gradient, init={"coef": np.ones(3)}, **settings)
     grid = {
         "model__optimizer": ["adam", "rmsprop"],
         "model__optimizer__learning_rate": [1e-3, 1e-2],
@@ -354,7 +355,8 @@ def test_the_html_table_lists_no_default_as_set_by_the_user(estimator):
     made = estimator()
     assert listed_as_set(made) in (set(), None)
     assert listed_as_set(estimator(max_iter=7, model_params={"n": 3})) in ({"max_iter", "model_params"}, None)
-    assert listed_as_set(made.set_params(optimizer__learning_rate=0.5)) in ({"optimizer", "learning_rate"}, None)
+    named = made.set_params(optimizer="adam", optimizer__learning_rate=0.5)
+    assert listed_as_set(named) in ({"optimizer", "learning_rate"}, None)
     assert "<div" in made._repr_html_()
 
 
@@ -471,12 +473,12 @@ def test_lookup_refuses_everything_else(value, error, message):
 
 MADE_WITH = {
     "learning_rate": "AnalyticClassifier has no parameter 'learning_rate'. Did you mean 'optimizer__learning_rate'?",
-    "lr": "AnalyticClassifier().set_params(optimizer__learning_rate=...) sets it, or pass an object.",
+    "lr": "AnalyticClassifier(optimizer='adam').set_params(optimizer__learning_rate=...) sets it, or pass an object.",
     "epochs": "Did you mean 'max_iter'?",
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",
-    "optimizer__learning_rate": "AnalyticClassifier().set_params(optimizer__learning_rate=1) sets it, or pass",
-    "optimizer__lr": "optimizer='adam' has no hyperparameter 'lr'",
+    "optimizer__learning_rate": "optimizer='auto' is chosen by fit, and cannot be set up before. Name one",
+    "loss__power": "AnalyticClassifier takes no 'loss__power' when it is made",
     "loss__epsilon": "AnalyticClassifier takes no 'loss__epsilon' when it is made. loss='log_loss' has no",
 }
 

@@ -264,7 +264,7 @@ def test_a_loss_that_is_no_sum_over_rows_is_found_out(name, dtype, settings):
 @EACH_COUPLED
 def test_one_that_takes_all_rows_is_right(name):
     """Nothing is compared, and nothing said, where all rows are one step."""
-    model, metadata = coupled(name, batch_size=N)
+    model, metadata = coupled(name, optimizer="adam", batch_size=N)
     model.fit(X, TIME, **metadata)
     if model.loss is not None:
         model.set_params(optimizer="lbfgs", batch_size="auto").fit(X, TIME, **metadata)

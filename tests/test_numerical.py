@@ -136,8 +136,10 @@ def test_a_loss_of_the_users_takes_the_place_of_a_default_model_s():
     def absolute(params, X, y):
         return float(np.mean(np.abs(coef_forward(params, X) - y)))
 
-    model = AnalyticRegressor(loss=absolute, numerical=("coef", "intercept"), max_iter=20, tol=None, random_state=0)
-    named = AnalyticRegressor(loss="absolute_error", max_iter=20, tol=None, random_state=0)
+    settings = {"init": {"coef": np.zeros(X.shape[1]), "intercept": 0.0}, "optimizer": "adam", "max_iter": 20}
+    settings |= {"tol": None, "random_state": 0}
+    model = AnalyticRegressor(loss=absolute, numerical=("coef", "intercept"), **settings)
+    named = AnalyticRegressor(loss="absolute_error", **settings)
     assert_allclose(model.fit(X, Y).coef_, named.fit(X, Y).coef_, rtol=1e-5)
 
     def reconstruction(params, X):

@@ -122,7 +122,8 @@ def make_of_lambdas(slope, **settings):
         return {"offset": np.mean(forward(params, X) - y)}
 
     forward = lambda params, X: slope * X[:, 0] + params["offset"]  # noqa: E731
-    return AnalyticRegressor(forward, gradient, lambda n_features: {"offset": 0.0}, max_iter=5, **settings)
+    settings = {"optimizer": "adam", "max_iter": 5} | settings
+    return AnalyticRegressor(forward, gradient, lambda n_features: {"offset": 0.0}, **settings)
 
 
 @every_model

@@ -57,7 +57,7 @@ def network(activate, slope):
 
 def digits_pipeline(**settings):
     model = network(np.tanh, lambda h: 1 - h * h)
-    settings = {"max_iter": 5, "batch_size": 32, "random_state": 0} | settings
+    settings = {"optimizer": "adam", "max_iter": 5, "batch_size": 32, "random_state": 0} | settings
     return Pipeline([("scaler", MinMaxScaler()), ("clf", AnalyticClassifier(**model, **settings))])
 
 

@@ -66,7 +66,7 @@ def linear(loss_and_gradient=linear_squared_error, **settings):
         linear_forward,
         init=linear_init,
         loss_and_gradient=loss_and_gradient,
-        **{"random_state": 0, "check_gradient": False} | settings,
+        **{"optimizer": "adam", "random_state": 0, "check_gradient": False} | settings,
     )
 
 
@@ -186,7 +186,7 @@ def test_training_stops_after_more_than_n_iter_no_change_epochs_without_a_gain_o
     """An epoch improves if it gains more than a share tol of the best loss, or of what was gained before if less."""
     X, y = make_rows()
     model = AnalyticRegressor(linear_forward, init=linear_init, **scripted(losses), tol=0.1, n_iter_no_change=3)
-    model.set_params(check_gradient=False, max_iter=len(losses)).fit(X, y)
+    model.set_params(optimizer="adam", check_gradient=False, max_iter=len(losses)).fit(X, y)
     assert model.n_iter_ == n_epochs
     assert_array_equal(model.loss_curve_, losses[:n_epochs])
 
@@ -195,7 +195,8 @@ def test_training_stops_after_more_than_n_iter_no_change_epochs_without_a_gain_o
 def test_a_loss_that_is_not_finite_at_the_end_of_an_epoch_is_a_divergence(value):
     """The epochs before it are kept, and nothing of its own."""
     X, y = make_rows()
-    model = AnalyticRegressor(linear_forward, init=linear_init, **scripted([1.0, 0.5, value]), check_gradient=False)
+    settings = scripted([1.0, 0.5, value]) | {"optimizer": "adam", "check_gradient": False}
+    model = AnalyticRegressor(linear_forward, init=linear_init, **settings)
     with pytest.raises(DivergenceError, match=f"The loss is {value} after epoch 2"):
         model.fit(X, y)
     assert model.loss_curve_ == [1.0, 0.5]
@@ -771,7 +772,7 @@ def test_exception_in_another_callable_goes_on_unchanged(role):
     callables[role] = fails_in_call(number, callables[role])
     if role == "forward":
         callables["loss"] = "squared_error"
-    model = AnalyticRegressor(gradient=linear_gradient, **callables, check_gradient=False)
+    model = AnalyticRegressor(gradient=linear_gradient, **callables, optimizer="adam", check_gradient=False)
     OWN.__notes__ = []
     with pytest.raises(OwnError, match="mine") as raised:
         model.fit(X, y)

@@ -298,7 +298,10 @@ def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
             )
         nested = ELSEWHERE.get(name, "")
         can_be_set = nested.partition("__")[0] in known and "__" in nested
-        how = f" {cls.__name__}().set_params({nested}=...) sets it, or pass an object." if can_be_set else ""
+        optimizer = settings.get("optimizer", inspect.signature(cls).parameters.get("optimizer"))
+        is_chosen = is_auto(getattr(optimizer, "default", optimizer)) and nested.startswith("optimizer__")
+        made = f"{cls.__name__}({'optimizer=' + repr('adam') if is_chosen else ''})"
+        how = f" {made}.set_params({nested}=...) sets it, or pass an object." if can_be_set else ""
         raise TypeError(f"{unknown_parameter(cls, name, sorted(known))}{how}")
 
 
