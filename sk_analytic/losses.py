@@ -942,7 +942,11 @@ def linked_mean(link: str, mean: Array, n_samples: int) -> Array:
     A mean on the edge of the link's domain, as of a class that is absent, counts as half a row.
     """
     half = 0.5 / n_samples
-    return linked(link, mean if link == "identity" else np.clip(mean, half, 1 - half if link == "logit" else None))
+    if link != "identity":
+        mean = np.where(mean <= 0, half, mean)
+    if link == "logit":
+        mean = np.where(mean >= 1, 1 - half, mean)
+    return linked(link, mean)
 
 
 def _mean(y: Array, sample_weight: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
 from ..contribution import Contribution, merge
-from ..data.batch import SPREAD, Batch
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, ParameterStructureError
 from ..least_squares import Residuals
@@ -23,11 +21,9 @@ from ..parameters import Parameters
 from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
+from .units import Units, measured
 
-ROWS = 200  # whose gradients are looked at for their spread
-RANGE = 1e10  # of spreads, above and below the median
 VANISHED = 1e-12  # the share of the loss at the start that is left where a model without noise is found
-
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
     "is bounded from below."
@@ -79,7 +75,7 @@ def minimize(
     def iterated(result: OptimizeResult) -> bool:
         evaluation.accept(result.x)
         monitor.history.n_steps += 1
-        return monitor.epoch_ended(theta, float(result.fun), evaluation.norm(result.jac))
+        return monitor.epoch_ended(theta, evaluation.loss(result.fun), evaluation.norm(result.jac))
 
     try:
         begin = evaluation.begin()
@@ -94,7 +90,7 @@ def minimize(
             raise
         if not result.nit:  # it ended where it started
             evaluation.accept(result.x)
-            monitor.epoch_ended(theta, float(result.fun), evaluation.norm(result.jac))
+            monitor.epoch_ended(theta, evaluation.loss(result.fun), evaluation.norm(result.jac))
         failed = None if result.success or monitor.stopped else evaluation.failure(result, method, max_iter, tol)
         evaluation.rescale(result)
     finally:
@@ -111,26 +107,26 @@ def _in_units_of_the_spread(
     From a start far off, the spread at the end may be another one, and the method begins anew with that.
     """
     n_iterations = n_evaluations = 0
-    spread = evaluation.spread()
+    evaluation.units = evaluation.measured()
     while True:
-        evaluation.unit = 1 / spread
-        result = run(begin * spread, max_iter=max_iter - n_iterations)
+        result = run(evaluation.units.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
-        if tol and 0 <= result.fun <= VANISHED * evaluation.first_loss:
+        if tol and 0 <= result.fun <= VANISHED * evaluation.first_loss * evaluation.units.scale:
             result.success = True
             break
         if not result.success or evaluation.monitor.stopped or np.abs(result.jac).max(initial=0.0) > tol:
             break
-        evaluation.restore()
-        there = evaluation.spread()
-        gradient = result.jac * spread
-        if (np.abs(gradient) <= tol * there).all():
+        if evaluation.units.hold_everywhere:
             break
-        begin, spread = result.x / spread, there
+        evaluation.restore()
+        begin, gradient = evaluation.units.leave(result.x), evaluation.units.gradient_left(result.jac)
+        there = evaluation.measured()
+        if (np.abs(there.gradient(gradient)) <= tol).all():
+            break
+        loss, evaluation.units = result.fun / evaluation.units.scale, there
         if n_iterations >= max_iter:
-            evaluation.unit = 1 / spread
-            result.update(x=begin * spread, jac=gradient / spread, success=False)
+            result.update(x=there.enter(begin), fun=loss * there.scale, jac=there.gradient(gradient), success=False)
             result.status, result.message = ENDED["iterations"]
             break
     result.update(nit=n_iterations, nfev=n_evaluations, njev=n_evaluations)
@@ -149,7 +145,7 @@ class _Evaluation:
         self.calls = self.n_accepted = 0
         self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
         self._start: Any = None  # what is known there, until the method asks for it
-        self.unit: Any = 1.0  # of the trained entries, in which the method sees them
+        self.units = Units()
 
     def _iteration_begins(self) -> None:
         """Tell callbacks, unless there is none to come: the end of a run may still be looked at."""
@@ -172,7 +168,7 @@ class _Evaluation:
         known, self._start = self._start, None
         loss, gradient = self._evaluate(self.full(x)) if known is None else known
         self._look(loss, gradient)
-        return loss, gradient[self.free] * self.unit
+        return loss * self.units.scale, self.units.gradient(gradient[self.free])
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         """Value and gradient, with an entry for each of θ."""
@@ -183,7 +179,7 @@ class _Evaluation:
     def full(self, x: Array) -> Array:
         """Return θ at a point as the method sees it: entries that are not trained are as they were."""
         whole: Array = self.accepted.astype(np.float64)
-        whole[self.free] = x * self.unit
+        whole[self.free] = self.units.leave(x)
         return whole
 
     def full_gradient(self, gradient: Array) -> Array:
@@ -192,62 +188,28 @@ class _Evaluation:
         whole[self.free] = gradient
         return whole
 
+    def loss(self, value: float) -> float:
+        """Return a loss that the method has seen, in the user's units."""
+        return float(value) / self.units.scale
+
     def norm(self, gradient: Array) -> float:
         """Return the norm of a gradient that the method has seen, in the user's units."""
-        gradient = gradient / self.unit
+        gradient = self.units.gradient_left(gradient)
         return math.sqrt(np.vdot(gradient, gradient))
 
     def rescale(self, result: OptimizeResult) -> None:
         """Change what a method has found to the user's units, with an entry for each of θ."""
-        result.x, result.jac = self.full(result.x), self.full_gradient(result.jac / self.unit)
-        inverse = result.get("hess_inv")
-        if isinstance(inverse, LbfgsInvHessProduct):
-            result.hess_inv = LbfgsInvHessProduct(inverse.sk * self.unit, inverse.yk / self.unit)
+        units, inverse = self.units, result.get("hess_inv")
+        result.x, result.fun = self.full(result.x), self.loss(result.fun)
+        result.jac = self.full_gradient(units.gradient_left(result.jac))
+        if isinstance(inverse, LbfgsInvHessProduct) and len(inverse.sk):
+            steps = np.array([units.leave(step) for step in inverse.sk])
+            changes = np.array([units.gradient_left(change) for change in inverse.yk])
+            result.hess_inv = LbfgsInvHessProduct(steps, changes)
 
-    def spread(self) -> Array:
-        """Return the root mean square of the gradients of the trained entries over rows.
-
-        Under a loss by name it is that which they would have if the best constant were predicted: so it does not vanish
-        where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2 counts as two;
-        of many, a sample. Where all gradients are zero, it is the median one. All are 1 if the loss is no sum over
-        rows.
-        """
-        whole = np.ones(self.theta.layout.size)
-        if self.objective.additive is False:
-            return np.asarray(whole[self.free])
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                whole = self._mean_square(self.rows.sample(ROWS, SPREAD, batch_size=1))
-        except Exception:  # of a function that needs several rows
-            return np.asarray(whole[self.free])
-        spread: Array = np.sqrt(whole[self.free])
-        is_known = np.isfinite(spread) & (spread > 0)
-        if not is_known.any():
-            return np.ones_like(spread)
-        median = float(np.median(spread[is_known]))
-        spread[~is_known] = median
-        return spread.clip(median / RANGE, median * RANGE)
-
-    def _mean_square(self, batches: list[Batch]) -> Array:
-        """The mean of the squared gradients of rows, batches of one row each, with an entry for each of θ."""
-        objective, theta = self.objective, self.theta
-        constant = objective.constant_prediction(theta, batches)
-        if constant is not None and objective.model.gradient_form.composes_loss and not objective.numerical:
-            objective, constant = objective.with_loss(_AtConstant(objective.loss, constant)), None
-        squares, total = np.zeros(theta.layout.size), 0.0
-        for batch in batches:
-            gradient = objective.contribution(theta, batch).dense().gradient.astype(np.float64)
-            weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
-            if constant is not None:
-                prediction = objective.predictions(theta.structure, batch)
-                here, there = (np.linalg.norm(objective.named_loss(p, batch)[1]) for p in (prediction, constant))
-                if not here:  # of such a row nothing is known
-                    continue
-                gradient *= there / here
-            squares += gradient * gradient / weight
-            total += weight
-        return squares / total
+    def measured(self) -> Units:
+        """Return the units of the trained entries, by what the gradients of rows are at θ."""
+        return measured(self.objective, self.theta, self.rows, self.free)
 
     def accept(self, x: Array) -> None:
         """Put θ at an iterate."""
@@ -362,19 +324,6 @@ class _Evaluation:
         layout = self.theta.layout
         largest = [np.abs(block).max(initial=0.0) for block in layout.blocks(gradient)]
         return float(np.max(largest)), layout.names[int(np.argmax(largest))]
-
-
-class _AtConstant:
-    """A loss where every row has the same prediction, whatever the model says."""
-
-    def __init__(self, loss: Any, constant: Array) -> None:
-        self.loss, self.constant = loss, constant
-
-    def value_and_derivative(self, y: Array, prediction: Array, **metadata: Array) -> tuple[Array, Array]:
-        values: tuple[Array, Array] = self.loss.value_and_derivative(
-            y, self.constant.reshape(prediction.shape).astype(prediction.dtype), **metadata
-        )
-        return values
 
 
 class _ResidualEvaluation(_Evaluation):

@@ -1,0 +1,202 @@
+"""In which units a full-batch method sees the parameters: those of the gradient's spread over rows.
+
+In the user's units a step is long in one entry and short in another, and whether a gradient is small depends on both.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..data.batch import SPREAD, Batch
+from ..data.rows import Rows
+from ..objective import Objective
+from ..parameters import Parameters
+from ..typing import Array
+
+ROWS = 200  # whose gradients are looked at for their spread
+ROWS_PER_ENTRY = 10  # if more, for a matrix
+LARGEST_MATRIX = 50  # entries whose products are looked at too
+PROBED, PROBE = 10, 0.1  # rows that are looked at again, and how far away
+CAUTION = 0.1  # how long a first step is where gradients change, in units that would suit a line
+PARALLEL = 1e-6  # how far the cosine of an angle is from 1
+RANGE = 1e10  # of spreads, above and below the median
+
+
+class Units:
+    """In which a method sees the trained entries x and the loss: ``z = inverse @ x``, and ``scale`` times the loss.
+
+    Parameters
+    ----------
+    basis, inverse : ndarray of shape (size, size) or (size,), default=1.0
+        Or the diagonal of a matrix.
+    scale : float, default=1.0
+
+    Attributes
+    ----------
+    hold_everywhere : bool
+        Whether they are the same wherever they are measured.
+    """
+
+    hold_everywhere = False
+
+    def __init__(self, basis: Any = 1.0, inverse: Any = 1.0, scale: float = 1.0) -> None:
+        self.basis, self.inverse, self.scale = basis, inverse, scale
+
+    @classmethod
+    def of_spread(cls, spread: Array, size: float) -> Units:
+        """Return those in which gradients have a mean square of about 1, and so has the Hessian of the loss.
+
+        Parameters
+        ----------
+        spread : ndarray of shape (size,)
+            Their root mean square.
+        size : float
+            Of the derivatives of the loss in the predictions, by which losses differ in scale.
+        """
+        square = size * size
+        return cls(CAUTION * square / spread, spread / square / CAUTION, 1 / square / CAUTION)
+
+    @classmethod
+    def of_matrix(cls, square: Array, spread: Array, size: float, precision: float) -> Units:
+        """Return those in which the mean product of gradients is the identity.
+
+        Columns far from zero, whose gradients nearly agree with the intercept's, are then as good as centred ones.
+        """
+        correlation = square / spread[:, None] / spread
+        np.fill_diagonal(correlation, 1.0)
+        values, vectors = np.linalg.eigh(correlation)
+        roots = np.sqrt(values.clip(precision**0.75, None))
+        basis = (vectors / roots) @ vectors.T * (size * size / spread[:, None])
+        return cls(basis, (vectors * roots) @ vectors.T * (spread / size / size), 1 / size / size)
+
+    def enter(self, x: Array) -> Array:
+        """Return entries as the method sees them."""
+        return _times(self.inverse, x)
+
+    def leave(self, z: Array) -> Array:
+        """Return entries in the user's units."""
+        return _times(self.basis, z)
+
+    def gradient(self, gradient: Array) -> Array:
+        """Return a gradient as the method sees it."""
+        return _times(np.transpose(self.basis), gradient) * self.scale
+
+    def gradient_left(self, gradient: Array) -> Array:
+        """Return a gradient in the user's units."""
+        return _times(np.transpose(self.inverse), gradient / self.scale)
+
+
+def _times(matrix: Any, vector: Array) -> Array:
+    return np.asarray(matrix @ vector if np.ndim(matrix) == 2 else matrix * vector)
+
+
+def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> Units:
+    """Return units of the trained entries, by what the gradients of rows are here: with a mean square of 1.
+
+    Under a loss by name these are the gradients that the rows would have if the mean of y were predicted: so they
+    do not vanish where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2
+    counts as two; of many, a sample.
+
+    An entry has a unit of its own in a block whose gradients keep their directions as θ changes, such as weights of
+    columns; elsewhere, as in the layers of a network, what is small here may be large soon, and a block has one
+    unit. In a model that is linear in its few parameters the units are those of a matrix. They are 1 if the loss is
+    no sum over rows.
+    """
+    layout = theta.layout
+    n_entries = np.zeros(layout.size)[free].size
+    if objective.additive is False or not n_entries:
+        return Units()
+    is_small = n_entries <= LARGEST_MATRIX
+    n_rows = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0)
+    here = theta.vector.copy()
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            batches = rows.sample(n_rows, SPREAD, batch_size=1)
+            constant = objective.constant_prediction(theta, batches)
+            gradients, size = _gradients_of(objective, theta, free, batches, constant)
+            spread = _filled(np.sqrt((gradients * gradients).mean(axis=0)))
+            signs = np.where(np.arange(n_entries) % 2, -PROBE, PROBE)
+            theta.vector[free] += signs * size * size / spread
+            probed, _ = _gradients_of(objective, theta, free, batches[:PROBED], constant)
+    except Exception:  # of a function that needs several rows
+        return Units()
+    finally:
+        theta.vector[...] = here
+    first = gradients[: len(probed)]
+    if is_small and len(gradients) >= 2 * n_entries and _is_parallel(first, probed):
+        square = gradients.T @ gradients / len(gradients)
+        units = Units.of_matrix(square, spread, size, float(np.finfo(layout.dtype).eps))
+        units.hold_everywhere = constant is not None
+        return units
+    places = np.full(layout.size, -1)
+    places[free] = np.arange(n_entries)
+    for where in layout.slices:
+        entries = places[where][places[where] >= 0]
+        if entries.size and not _is_parallel(first[:, entries], probed[:, entries]):
+            spread[entries] = math.sqrt(np.mean(spread[entries] ** 2))
+    return Units.of_spread(spread, size)
+
+
+def _gradients_of(
+    objective: Objective, theta: Parameters, free: Any, batches: list[Batch], constant: Array | None
+) -> tuple[Array, float]:
+    """The gradients of rows, batches of one row each, times the roots of their weights, and ``size``.
+
+    They are those at a constant prediction, if there is one. ``size`` is the root mean square of the derivative of the
+    loss in the predictions; 1 where it is not known.
+    """
+    of_constant = objective.model.gradient_form.composes_loss and not objective.numerical
+    evaluated = objective
+    if constant is not None and of_constant:
+        evaluated = objective.with_loss(_AtConstant(objective.loss, constant))
+    weights = np.array([1.0 if b.sample_weight is None else float(b.sample_weight[0]) for b in batches])
+    roots = np.sqrt(weights / weights.mean())
+    found = np.zeros((len(batches), np.zeros(theta.layout.size)[free].size))
+    squares = np.ones(len(batches))
+    for row, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+        gradient = evaluated.contribution(theta, batch).dense().gradient[free].astype(np.float64)
+        if constant is not None:
+            there = np.linalg.norm(objective.named_loss(constant, batch)[1])
+            squares[row] = (there / weight) ** 2
+            if not of_constant:
+                prediction = objective.predictions(theta.structure, batch)
+                here = np.linalg.norm(objective.named_loss(prediction, batch)[1])
+                gradient *= there / here if here else 0.0  # of a row that agrees nothing is known
+        found[row] = gradient / weight * roots[row]
+    size = math.sqrt(np.average(squares, weights=weights))
+    return found, size if math.isfinite(size) and size > 0 else 1.0
+
+
+def _filled(spread: Array) -> Array:
+    """Root mean squares without those that are 0, not finite or far from the others."""
+    is_known = np.isfinite(spread) & (spread > 0)
+    if not is_known.any():
+        return np.ones_like(spread)
+    median = float(np.median(spread[is_known]))
+    return np.where(is_known, spread, median).clip(median / RANGE, median * RANGE)
+
+
+def _is_parallel(first: Array, second: Array) -> bool:
+    """Whether the rows of two matrices have the same directions, or opposite ones."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+        products = np.abs((first * second).sum(axis=1))
+    return bool(((products > (1 - PARALLEL) * lengths) | (lengths == 0)).all())
+
+
+class _AtConstant:
+    """A loss where every row has the same prediction, whatever the model says."""
+
+    def __init__(self, loss: Any, constant: Array) -> None:
+        self.loss, self.constant = loss, constant
+
+    def value_and_derivative(self, y: Array, prediction: Array, **metadata: Array) -> tuple[Array, Array]:
+        values: tuple[Array, Array] = self.loss.value_and_derivative(
+            y, self.constant.reshape(prediction.shape).astype(prediction.dtype), **metadata
+        )
+        return values
