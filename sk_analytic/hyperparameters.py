@@ -130,6 +130,8 @@ def _set_by_class(cls: Any, names: list[str]) -> str:
 
 
 def _no_parameters(name: str, value: object, keys: Iterable[str]) -> str:
+    if isinstance(value, type):
+        return f"{name}={value.__name__} is a class. Pass an instance: {name}={value.__name__}()."
     return f"{name}={value!r} has no parameters of its own; cannot set {', '.join(keys)}."
 
 

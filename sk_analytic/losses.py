@@ -245,6 +245,21 @@ class Loss(Hyperparameters):
         )
         return float(found.x if found.fun < losses[best] else grid[best])
 
+    def check(self) -> None:
+        """Raise if a hyperparameter, the link or the domain is none."""
+        super().check()
+        name = type(self).__name__
+        if type(self).inverse_link is Loss.inverse_link and self.link not in _LINKS:
+            raise ValueError(
+                f"{name}: link must be one of {', '.join(map(repr, _LINKS))}, or the class have an inverse_link of its "
+                f"own; got {self.link!r}."
+            )
+        if self.domain is not None and not isinstance(self.domain, Interval):
+            raise TypeError(
+                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, from "
+                "sk_analytic.validation, it is Interval(0, np.inf)."
+            )
+
     def check_domain(self, y: ArrayLike) -> None:
         """Raise if an entry of ``y`` lies outside the loss's domain.
 
@@ -749,13 +764,8 @@ class D2:
         constants = [loss.best_constant(column, self._weight) for column in self._y.T]
         values = self._values(np.tile(constants, (len(y), 1)))
         self._unexplained = self._excess(values)
-        size = len(y) * (np.abs(values).max(axis=0) + np.abs(self._least).max(axis=0))
-        for constant in np.asarray(constants)[self._unexplained < -1e-9 * size]:
-            raise ValueError(
-                f"{type(loss).__name__} is smaller for the constant prediction {constant:.4g} than where the "
-                "prediction is y, so that D² is not defined. Set has_d2 = False in the class: the score is then minus "
-                "the mean loss."
-            )
+        self._size = len(y) * (np.abs(values).max(axis=0) + np.abs(self._least).max(axis=0))
+        self._require_least(self._unexplained, f"the constant prediction {constants[0]:.4g}")
 
     def __call__(self, prediction: Array) -> float:
         """Return D² of predictions on the link's scale, which have the shape of y; NaN if one is not finite."""
@@ -767,9 +777,19 @@ class D2:
             )
             return math.nan
         left = self._excess(self._values(prediction[self._counts].astype(np.float64).reshape(self._y.shape)))
+        self._require_least(left, "a prediction")
         with np.errstate(all="ignore"):
             explained = np.where(self._unexplained > 0, 1 - left / self._unexplained, left == 0)
+        explained[~np.isfinite(self._unexplained)] = math.nan
         return float(explained.mean())
+
+    def _require_least(self, excess: Array, what: str) -> None:
+        """Raise if predictions have a smaller loss than y itself has, by more than rounding."""
+        if (excess < -1e-9 * self._size).any():
+            raise ValueError(
+                f"{type(self.loss).__name__} is smaller for {what} than where the prediction is y, so that D² is not "
+                "defined. Set has_d2 = False in the class: the score is then minus the mean loss."
+            )
 
     def _values(self, prediction: Array) -> Array:
         """The loss of each entry."""

@@ -24,7 +24,7 @@ from sklearn.linear_model import GammaRegressor, LinearRegression, LogisticRegre
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 
-from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
+from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer, Model
 from sk_analytic.estimators import automatic
 from sk_analytic.losses import SquaredError
 from sk_analytic.optimizers import LBFGS, TRF, Adam
@@ -376,3 +376,120 @@ def test_a_column_of_zeros_keeps_its_coefficient():
     fitted = AnalyticRegressor().fit(wide, Y)
     assert fitted.params_["coef"][2] == 0
     assert_allclose(fitted.params_["coef"][:2], LinearRegression().fit(X, Y).coef_, rtol=1e-3)
+
+
+# Where L-BFGS ends.
+
+
+class Normal(Model):
+    """A normal density of one column, whose gradients have another scale far from the data than near."""
+
+    def init(self):
+        return {"mean": 0.0, "log_scale": 0.0}
+
+    def vjp(self, params, X):
+        scale = np.exp(params["log_scale"])
+        z = (X[:, 0] - params["mean"]) / scale
+
+        def pullback(d):
+            return {"mean": (d * z).sum() / scale, "log_scale": (d * (z**2 - 1)).sum()}
+
+        return -0.5 * z**2 - params["log_scale"] - 0.5 * np.log(2 * np.pi), pullback
+
+
+@pytest.mark.parametrize(("mean", "scale"), [(1000, 100), (0, 1000), (100, 10), (0, 1), (1e6, 1)])
+def test_a_start_far_off_loosens_no_tolerance(mean, scale):
+    """The gradient is compared with its spread at the end: the ends are those of the sample."""
+    rows = np.random.default_rng(0).normal(mean, scale, size=(500, 1))
+    fitted = AnalyticDensity(model=Normal()).fit(rows)
+    assert_allclose(fitted.params_["mean"], rows.mean(), atol=1e-3 * scale)
+    assert_allclose(np.exp(fitted.params_["log_scale"]), rows.std(), rtol=1e-3)
+
+
+OFFSETS = {
+    "timestamps of a day": (1.7e9, 86400),
+    "Julian days": (2460000, 30),
+    "easting in metres": (5.8e6, 3000),
+    "latitudes of a city": (52.5, 0.05),
+}
+
+
+@pytest.mark.parametrize("forms", [{}, {"vjp": coef_vjp}, {"gradient": "mean"}], ids=["default", "vjp", "gradient"])
+@pytest.mark.parametrize("offset", OFFSETS)
+def test_columns_far_from_zero_are_as_good_as_centred_ones(offset, forms):
+    """In a model that is linear in its parameters, the user's too."""
+    origin, length = OFFSETS[offset]
+    rng = np.random.default_rng(0)
+    inside, other = rng.uniform(size=1000), rng.normal(size=1000)
+    rows = np.column_stack([origin + length * inside, other])
+    y = 3 * inside + 0.5 * other + 0.3 * rng.normal(size=1000)
+    settings = {"forward": coef_forward, "init": ZERO} | forms if forms else {}
+    if "gradient" in forms:
+        settings["gradient"] = gradient
+    fitted = AnalyticRegressor(**settings, check_gradient=False).fit(rows, y)
+    assert fitted.score(rows, y) > LinearRegression().fit(rows, y).score(rows, y) - 1e-4
+    assert fitted.n_iter_ < 50
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1e5, 1e20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_units_of_y_do_not_matter(unit, dtype):
+    """Nor in single precision."""
+    if dtype == np.float32 and unit in (1e-12, 1e20):
+        pytest.skip("squares have no number in float32")
+    fitted = AnalyticRegressor().fit(X.astype(dtype), (Y * unit).astype(dtype))
+    assert_allclose(fitted.coef_ / unit, LinearRegression().fit(X, Y).coef_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1.0, 1e6])
+def test_means_of_any_size_have_a_logarithm(unit):
+    """Small ones are no edge of the domain."""
+    y = np.exp(0.5 * X[:, 0]) * unit
+    assert AnalyticRegressor(loss="poisson").fit(X, y).score(X, y) > 0.999
+
+
+class Network(Model):
+    """A layer of tanh units, which many starts saturate."""
+
+    def init(self, n_features, rng):
+        W = rng.normal(size=(n_features, 8)) / np.sqrt(n_features)
+        return {"W": W, "a": np.zeros(8), "v": rng.normal(size=8) * 0.1, "b": 0.0}
+
+    def vjp(self, params, X):
+        h = np.tanh(X @ params["W"] + params["a"])
+
+        def pullback(d):
+            da = np.outer(d, params["v"]) * (1 - h * h)
+            return {"W": X.T @ da, "a": da.sum(axis=0), "v": h.T @ d, "b": d.sum()}
+
+        return h @ params["v"] + params["b"], pullback
+
+
+@pytest.mark.parametrize("shift", [0, 5])
+def test_a_network_is_trained_as_well_as_by_plain_lbfgs(shift):
+    """Units that are saturated at the start get no large steps, which would saturate all."""
+    scores = {"auto": [], "lbfgs": []}
+    for seed in range(4):
+        rows = np.random.default_rng(seed).normal(size=(200, 4)) + shift
+        y = np.sin(2 * rows[:, 0]) + 0.5 * rows[:, 1]
+        for optimizer, found in scores.items():
+            model = AnalyticRegressor(model=Network(), optimizer=optimizer, max_iter=100, tol=None, random_state=0)
+            found.append(model.fit(rows, y).score(rows, y))
+    assert np.mean(scores["auto"]) > np.mean(scores["lbfgs"]) - 0.05
+
+
+def test_nothing_random_is_in_a_full_batch_fit():
+    """Without a seed it is the same fit each time: also the rows that are looked at, of many."""
+    rows = np.random.default_rng(0).normal(size=(2000, 3))
+    y = rows @ [1.0, 2.0, 3.0] + np.random.default_rng(1).normal(size=2000)
+    first, second = (AnalyticRegressor(loss="huber").fit(rows, y).params_["coef"] for _ in range(2))
+    assert_array_equal(first, second)
+
+
+def test_a_model_without_noise_is_found_without_a_warning():
+    """Also by a gradient and a loss of the user's own, where no row says how large gradients could be."""
+    y = X @ [1.0, -2.0] + 3
+    for unit in (1e-4, 1.0, 1e4):
+        fitted = AnalyticRegressor(**MODEL, loss_and_gradient=pair).fit(X, y * unit)
+        assert_allclose(fitted.params_["coef"], np.array([1.0, -2.0]) * unit, rtol=1e-5)
+        assert AnalyticRegressor().fit(X, y * unit).score(X, y * unit) > 1 - 1e-7

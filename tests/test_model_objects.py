@@ -1,5 +1,6 @@
 """A model as an object: its methods are the callables, its hyperparameters are the estimator's too."""
 
+import copy
 import pickle
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from models import (
     LogisticByVjp,
     NetworkBySquaredError,
     NetworkByVjp,
+    coef_vjp,
     linear_forward,
     linear_gradient,
     linear_init,
@@ -41,6 +43,7 @@ from sk_analytic import (
     AnalyticTransformer,
     Model,
     ParameterStructureError,
+    ReceivedArgumentError,
     check_gradient,
     find_learning_rate,
     trusted_types,
@@ -469,3 +472,79 @@ def test_an_inverse_receives_metadata_that_it_names():
 def test_codes_of_another_width_are_refused():
     with pytest.raises(ValueError, match="X has 3 columns, but transform returns 2"):
         AnalyticTransformer(max_iter=1).fit(X).inverse_transform(X)
+
+
+# What copies and models can do, and what is said of wrong ones.
+
+
+@pytest.mark.parametrize("copied", [lambda item: pickle.loads(pickle.dumps(item)), copy.copy, copy.deepcopy])
+def test_copies_can_do_all_that_the_original_can(copied):
+    """Every public method of every estimator."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+    density = AnalyticDensity().fit(X)
+    assert_array_equal(copied(density).sample(5, random_state=0), density.sample(5, random_state=0))
+    coder = AnalyticTransformer(model_params={"n_components": 1}, random_state=0).fit(X)
+    codes = coder.transform(X)
+    assert_array_equal(copied(coder).inverse_transform(codes), coder.inverse_transform(codes))
+    regressor = AnalyticRegressor().fit(X, y)
+    assert copied(regressor).mean_loss(X, y) == regressor.mean_loss(X, y)
+    assert copied(coder).score(X) == coder.score(X)
+
+
+class Line:
+    """A line, without a base class."""
+
+    def init(self, n_features):
+        return {"coef": np.zeros(n_features), "intercept": 0.0}
+
+    def vjp(self, params, X):
+        return coef_vjp(params, X)
+
+
+class Predictive(Line):
+    def sample(self, params, X, rng):
+        return X @ params["coef"]
+
+    def inverse(self, y):
+        return y
+
+
+def test_what_an_estimator_cannot_do_is_no_matter_to_it():
+    """A regressor never draws samples: a method of that name may take what it likes."""
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    assert AnalyticRegressor(model=Predictive()).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.99
+
+
+class Broken(Line):
+    @property
+    def loss(self):
+        return self.kind_of_los  # a slip of the pen
+
+
+class NamesItsOwn(Line):
+    k = 3
+
+    def init(self, n_features, k):
+        return {"coef": np.zeros(n_features), "intercept": 0.0}
+
+
+def test_an_error_in_a_property_is_not_taken_for_its_absence():
+    """Else another loss would be trained, silently."""
+    with pytest.raises(AttributeError, match="kind_of_los") as raised:
+        AnalyticRegressor(model=Broken()).fit(np.zeros((3, 1)), np.zeros(3))
+    assert "In the property loss of model=" in raised.value.__notes__[0]
+
+
+def test_a_hyperparameter_is_read_from_self():
+    """A method that names it is told so."""
+    with pytest.raises(ReceivedArgumentError, match="'k', which is an attribute of its object: read self.k in init"):
+        AnalyticRegressor(model=NamesItsOwn()).fit(np.zeros((3, 1)), np.zeros(3))
+
+
+def test_a_class_in_place_of_an_instance_is_named():
+    """By set_params too."""
+    with pytest.raises(ValueError, match=r"model=Line is a class. Pass an instance: model=Line\(\)"):
+        AnalyticRegressor(model=Line).set_params(model__k=2)
+    with pytest.raises(TypeError, match="got 'linear', which has none of them.$"):
+        AnalyticRegressor(model="linear").fit(np.zeros((3, 1)), np.zeros(3))

@@ -960,3 +960,22 @@ def test_checks_of_scikit_learn_pass_for_losses_of_ones_own(spelling):
     results = check_estimator(estimator, on_skip=None, on_fail=None)
     failed = [result for result in results if result["status"] not in ("passed", "skipped")]
     assert [(result["check_name"], result["exception"]) for result in failed] == []
+
+
+def test_a_loss_that_names_the_scale_alone_refuses_no_y():
+    """Beside `loss_and_gradient` it is not trained, and its domain is not that of y."""
+
+    def both(params, X, y):
+        residual = X @ params - y.sum(axis=1)
+        return float(residual @ residual) / (2 * len(X)), X.T @ residual / len(X)
+
+    y = np.column_stack([TIME, -np.ones(N)])
+    fitted = AnalyticRegressor(lambda params, X: X @ params, loss_and_gradient=both, init=np.zeros(2), loss="gamma")
+    assert np.isfinite(fitted.fit(X, y).mean_loss(X, y))
+
+
+def test_what_is_scored_is_no_other_training():
+    """The advice to train anew is for `fit`."""
+    fitted = AnalyticRegressor().fit(X, TIME)
+    with pytest.raises(ValueError, match="had shape .* Score with targets like those"):
+        fitted.mean_loss(X, COLUMNS)

@@ -28,6 +28,7 @@ from sk_analytic import (
     AnalyticDensity,
     AnalyticRegressor,
     AnalyticTransformer,
+    ParameterStructureError,
     ReceivedArgumentError,
     neg_mean_loss,
 )
@@ -646,3 +647,106 @@ def test_one_row_is_enough_to_stop_by_a_loss_of_ones_own():
     assert len(model.fit(X, Y, **rows).validation_scores_) == 3
     with pytest.raises(ValueError, match="X_val has 1 row, and the score needs 2"):
         stopped("r2")[0].fit(X, Y, **rows)
+
+
+# What else is read, and what is refused.
+
+
+def test_the_rows_that_stop_training_lie_in_the_domain_too():
+    """A y_val outside it would make every score the same; one of weight 0 does not count."""
+    y = np.exp(Y / 4)
+    outside = np.where(np.arange(N) == 3, 0.0, y)
+    model = AnalyticRegressor(loss="gamma", early_stopping=True, optimizer="adam", random_state=0, max_iter=3, tol=None)
+    with pytest.raises(ValueError, match=r"gamma: y\[3\] is 0.0, outside the loss's domain") as raised:
+        model.fit(X, y, X_val=X, y_val=outside)
+    assert "X_val" in raised.value.__notes__[0]
+    model.fit(X, y, X_val=X, y_val=outside, sample_weight_val=(outside > 0).astype(float))
+    assert len(set(model.validation_scores_)) == 3
+
+
+class AwayFromY(Loss):
+    """Smallest where the prediction is beside y."""
+
+    def formula(self, y, prediction):
+        residual = prediction - y - 1
+        return residual**2 / 2, residual
+
+
+def test_a_loss_that_is_smaller_than_at_y_has_no_d2():
+    """However good the constant is."""
+    y = X @ [1.0, 2.0, 3.0]
+    fitted = AnalyticRegressor(loss=AwayFromY()).fit(X, y)
+    with pytest.raises(ValueError, match=r"AwayFromY is smaller for a prediction than .* Set has_d2 = False"):
+        fitted.score(X, y)
+
+
+def test_a_score_reads_y_as_fit_does():
+    """Masked values and dates are refused, and integers compared as numbers."""
+    fitted = AnalyticRegressor().fit(X, Y)
+    with pytest.raises(ValueError, match="y is a masked array"):
+        fitted.score(X, np.ma.array(Y, mask=Y > 1))
+    with pytest.raises((TypeError, ValueError), match="date"):
+        fitted.score(X, np.arange(N).astype("m8[s]"))
+    both = AnalyticRegressor().fit(X, np.column_stack([Y, Y]))
+    with pytest.raises(ParameterStructureError, match="where y has shape"):
+        both.score(X, np.arange(N))
+
+
+def test_a_search_is_scored_by_its_best_estimator():
+    """So that cross-validation may be nested; what has no loss is named."""
+    search = GridSearchCV(AnalyticRegressor(), {"alpha": [0.0, 1.0]}, scoring=neg_mean_loss)
+    scores = cross_validate(search, X, Y, scoring=neg_mean_loss, error_score="raise")["test_score"]
+    assert np.isfinite(scores).all()
+    with pytest.raises(TypeError, match="PoissonRegressor has no mean_loss"):
+        neg_mean_loss(PoissonRegressor(), X, Y)
+
+
+def test_without_any_score_a_fit_ends_before_the_first_step():
+    """Nothing is published."""
+
+    def of_both(params, X, y):
+        return X.T @ (X @ params - y.sum(axis=1)) / len(X)
+
+    model = AnalyticRegressor(lambda params, X: X @ params, of_both, np.zeros(3), loss=None, early_stopping=True)
+    with pytest.raises(ValueError, match="There is no loss"):
+        model.fit(X, np.column_stack([Y, Y]))
+    assert not hasattr(model, "params_")
+
+
+class Strange(Loss):
+    domain = (0, 1)
+
+    def formula(self, y, prediction):
+        return prediction - y, np.ones_like(y)
+
+
+class Probit(Strange):
+    domain = None
+    link = "probit"
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (Strange(), "Strange: domain must be an Interval or None; got"),
+        (Probit(), "Probit: link must be one of 'identity', 'log', 'logit'"),
+        (Tweedie(power="a"), "Tweedie: power must be"),
+        (Tweedie(power=None), "Tweedie: power must be"),
+    ],
+    ids=["domain", "link", "word", "none"],
+)
+def test_tags_say_nothing_of_wrong_losses_and_fit_does(loss, message):
+    """A search asks for tags where no error is caught."""
+    model = AnalyticRegressor(loss=loss)
+    assert not model.__sklearn_tags__().target_tags.positive_only
+    assert "AnalyticRegressor" in model._repr_html_()
+    with pytest.raises((TypeError, ValueError), match=message):
+        model.fit(X, Y)
+
+
+def test_positive_targets_are_a_matter_of_the_loss_that_is_trained():
+    """scikit-learn's checks ask for it."""
+    assert AnalyticRegressor(loss="poisson").__sklearn_tags__().target_tags.positive_only
+    assert not AnalyticRegressor(loss="huber").__sklearn_tags__().target_tags.positive_only
+    own = AnalyticRegressor(loss="poisson", loss_and_gradient=lambda params, X, y: (0.0, None))
+    assert not own.__sklearn_tags__().target_tags.positive_only

@@ -66,7 +66,7 @@ from . import problem, routing
 from .automatic import chosen
 from .inputs import ArrayData, ChunkData, read_arrays, read_chunks, read_to_score
 from .samples import read_weight, read_X
-from .scoring import HeldOut, default_score, mean_loss, score_by
+from .scoring import HeldOut, default_score, mean_loss, require_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
@@ -593,6 +593,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _scorer_on(self, training: Training, held_out: HeldOut) -> Callable[[Parameters], float]:
         """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
+            if training.targets.scores_by_loss:
+                with noted("In the score of the rows that do not train, by early_stopping=True."):
+                    require_loss(training.objective)
             return default_score(training.targets, training.objective, held_out)
         score = score_by(self.scoring, self, training, held_out)
         with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
@@ -738,6 +741,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _why_dense(self) -> str:
         """Say why a sparse X is refused, and what can be done."""
+        if self.accept_sparse is False:
+            return "accept_sparse=False refuses it."
         if not self._has_own_model() and not self._default_takes_sparse:
             name = type(self).__name__
             return f"The default model of {name} subtracts the mean from X, which leaves no zeros in it."

@@ -27,8 +27,9 @@ from ..model.metadata import of_validation, read_metadata, require_named
 from ..typing import Array
 from .samples import require_any
 from .scoring import HeldOut
-from .targets import Targets
+from .targets import ANEW, Targets
 
+OF_X_VAL = "This is about the validation set: X_val, y_val and what goes with them."
 NOTHING_TO_VALIDATE = (None, None, None)  # X_val, y_val, sample_weight_val
 
 
@@ -325,7 +326,12 @@ def read_to_score(
     """Read and validate arrays on which a fitted estimator is scored; return them, and the columns by name."""
     reader, training = _reader(estimator), estimator._training
     reader.class_weight = None  # which weights samples in training
-    X, columns, weight, targets = reader._read(X, y, sample_weight, reset=False, known=training.targets)
+    try:
+        X, columns, weight, targets = reader._read(X, y, sample_weight, reset=False, known=training.targets)
+    except ValueError as error:
+        if str(error).endswith(ANEW):
+            error.args = (f"{str(error).removesuffix(ANEW)}Score with targets like those.",)
+        raise
     require_any(weight)
     columns |= _read_metadata(estimator, metadata, estimator._metadata_names("mean_loss"), X.shape[0])
     data = ArrayData(X, columns, weight, targets, {}, GivenRows()).scaled()
@@ -436,15 +442,17 @@ def _read_validation(
         raise ValueError("X_val is provided, but y_val was not provided.")
     if not reader.early_stopping:
         raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
-    with noted("This is about the validation set: X_val, y_val and what goes with them."):
+    with noted(OF_X_VAL):
         X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
-        reader._look_at_targets()(y_that_counts(columns_val, None if weight is None else weight.values))
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
     for name in sorted(columns_val.keys() - columns.keys()):
         raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")
     received = reader._metadata_names("score" if reader.scoring is None else "predict")
     for name in sorted(received & columns.keys() - columns_val.keys()):
         raise ValueError(f"{name} is passed for the rows of X; pass {name + OF_VALIDATION} for those of X_val.")
+    if weight is None or len(weight.counted):
+        with noted(OF_X_VAL):
+            reader._look_at_targets()(y_that_counts(columns_val, None if weight is None else weight.values))
     return ArrayData(X_val.astype(X.dtype, copy=False), columns_val, weight, targets, {}, GivenRows())
 
 

@@ -11,7 +11,9 @@ from ..trust import trusted
 
 @trusted
 class MeanLossScorer:
-    """Scorer by minus the mean loss, ``scorer(estimator, X, y)``; a pipeline is scored by its last step.
+    """Scorer by minus the mean loss, ``scorer(estimator, X, y)``.
+
+    A pipeline is scored by its last step, a search by its best estimator.
 
     Parameters
     ----------
@@ -24,10 +26,17 @@ class MeanLossScorer:
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None, **metadata: Any) -> float:
         """Return minus the mean loss of an estimator that is fitted."""
-        while hasattr(estimator, "steps"):
-            if len(estimator.steps) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
+        while not hasattr(estimator, "mean_loss"):
+            if hasattr(estimator, "best_estimator_"):
+                estimator = estimator.best_estimator_
+            elif hasattr(estimator, "steps"):
+                X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+                estimator = estimator[-1]
+            else:
+                raise TypeError(
+                    f"neg_mean_loss scores an estimator of this package, a pipeline that ends in one, or a search over "
+                    f"them; {type(estimator).__name__} has no mean_loss."
+                )
         return -float(estimator.mean_loss(X, y, sample_weight, **metadata))
 
     def set_score_request(self, **requests: bool | str) -> MeanLossScorer:

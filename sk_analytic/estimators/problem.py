@@ -74,8 +74,8 @@ def bind(settings: Any, columns: Iterable[str], before: Callables | None) -> Cal
         columns=columns,
         model_params=settings.model_params,
         by_differences=by_differences,
-        sample=functions["sample"],
-        inverse=functions["inverse"],
+        sample=functions["sample"] if hasattr(type(settings), "sample") else None,
+        inverse=functions["inverse"] if hasattr(type(settings), "inverse_transform") else None,
         of=model,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
-from sklearn.utils import assert_all_finite, check_array, check_consistent_length
+from sklearn.utils import assert_all_finite, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.weights import Weights, y_that_counts
@@ -19,7 +20,7 @@ from ..objective import match_target
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
-from .samples import read_weight, read_X_and_y, score_weight
+from .samples import read_weight, read_X_and_y, read_y, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import RegressionTargets, Targets
 
@@ -75,13 +76,12 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         tags.target_tags.multi_output = True
         tags.regressor_tags.poor_score = self._scores_by_loss()  # scikit-learn's checks expect an R² else
         loss = self._loss_object()
-        domain = None if loss is None else loss.domain
-        tags.target_tags.positive_only = domain is not None and not domain.admits(-1.0)
+        tags.target_tags.positive_only = loss is not None and loss.domain is not None and not loss.domain.admits(-1.0)
         return tags
 
     def _scores_by_loss(self) -> bool:
         """Whether `score` is minus the mean loss: if that is the user's own, or D² is not defined for it."""
-        with suppress(TypeError):  # which `fit` raises
+        with suppress(Exception):  # which `fit` raises
             functions = functions_of(self)
             if is_function(functions["loss"]) or functions["loss_and_gradient"] is not None:
                 return True
@@ -89,11 +89,17 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         return loss is not None and not loss.has_d2
 
     def _loss_object(self) -> Loss | None:
-        """The loss by name, None if there is none or it is wrong."""
-        with suppress(TypeError, ValueError):  # which `fit` raises
-            loss = self._trained_loss
-            return None if loss is None or is_function(loss) else get_loss(loss)
+        """The loss by name that compares y with predictions, None if there is none or it is wrong."""
+        with suppress(Exception):  # which `fit` raises
+            if self._compares():
+                loss: Loss = get_loss(self._trained_loss)
+                loss.check()
+                return loss
         return None
+
+    def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
+        if self._compares():  # else it says no more than the scale of predictions
+            super()._check_loss(loss, columns)
 
     def fit(  # type: ignore[override]
         self,
@@ -246,7 +252,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
             return -self.mean_loss(X, y, sample_weight, **metadata)
         predicted = targets.as_outputs(self._predictions(X, metadata))
         assert_all_finite(predicted, input_name="prediction")
-        y_true: Any = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+        y_true = read_y(y)
         check_consistent_length(y_true, predicted)
         y_true, predicted = match_target(y_true, predicted)
         weight, loss = score_weight(sample_weight, predicted), training.objective.loss

@@ -56,6 +56,8 @@ def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set
         functions = functions_of(estimator)
     predictor = "vjp" if functions.get("forward") is None else "forward"
     roles: tuple[str, ...] = _TRAINING
+    if not hasattr(type(estimator), "inverse_transform"):
+        roles = tuple(role for role in _TRAINING if role != "inverse")
     if method == "inverse_transform":
         roles = ("inverse",)
     elif method == "mean_loss" or (method == "score" and estimator._may_score_by_loss):

@@ -91,6 +91,14 @@ def read_X_and_y(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: b
     return X, y
 
 
+def read_y(y: Any) -> Array:
+    """Validate numeric targets without X, which become floats."""
+    y = _require_readable(y)
+    _require_no_dates(y, "y")
+    read: Array = check_array(y, ensure_2d=False, dtype=FLOATS, input_name="y")
+    return read
+
+
 def _read_plain(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: bool | None) -> tuple[Any, Array]:
     try:
         X, y = read_X(reader, X, y, multi_output=True, y_numeric=True, reset=reset)

@@ -53,13 +53,18 @@ def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Call
     return score
 
 
-def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: bool = True) -> float:
-    """Return the mean of the loss over rows, without the penalty; unweighted, over those that have a weight."""
+def require_loss(objective: Objective) -> None:
+    """Raise if there is no loss."""
     if not objective.has_value:
         raise ValueError(
             "There is no loss: the gradient form was given with loss=None. Name a loss, pass your own, "
             "loss=function(params, X, ...), or use loss_and_gradient."
         )
+
+
+def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: bool = True) -> float:
+    """Return the mean of the loss over rows, without the penalty; unweighted, over those that have a weight."""
+    require_loss(objective)
 
     def part(batch: Batch) -> tuple[float, float]:
         if not weighted:

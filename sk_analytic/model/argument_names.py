@@ -48,6 +48,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("generator", "random_state", "seed"), "rng"),
     **dict.fromkeys(("d", "n_features_in", "n_inputs", "num_features"), "n_features"),
     **dict.fromkeys(("k", "n_classes", "n_targets", "num_outputs"), "n_outputs"),
+    **dict.fromkeys(("n", "num_samples", "size"), "n_samples"),
 }
 """Arguments as they are called elsewhere, in lower case, to ours; for messages."""
 
@@ -89,6 +90,8 @@ def remedy(role: str, name: str) -> str:
         return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
     if meaning_of(name):
         return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
+    if role == "sample":
+        return elsewhere
     methods, requests = "fit", f"set_fit_request({name}=True)"
     if role == "inverse":
         methods, requests = "fit and inverse_transform", f"{requests} and set_inverse_transform_request({name}=True)"

@@ -142,6 +142,12 @@ class Receiver:
         first = by_position(self.role)
         for name, argument in named.items():
             if not argument.has_default and name not in (*self.wanted, *self._given):
+                owner = getattr(self.function, "__self__", None)
+                if owner is not None and hasattr(owner, name):
+                    raise ReceivedArgumentError(
+                        f"{self.role} asks for an argument {name!r}, which is an attribute of its object: read "
+                        f"self.{name} in {self.role}, and leave the argument out."
+                    )
                 hint = meant(name, [*first, *there])
                 if any(repr(each) in hint for each in first):
                     hint += f" {' and '.join(first)} come first, by position: {self.role}({', '.join(first)}, ...)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def methods_of(model: Any) -> dict[str, Any]:
     """Return what a model object has, by role; raise if it is none."""
     if isinstance(model, type):
         raise TypeError(f"model={model.__name__} is a class. Pass an instance: model={model.__name__}().")
-    methods = {role: getattr(model, role, None) for role in ROLES}
+    methods = {role: _method_of(model, role) for role in ROLES}
     given = {role: method for role, method in methods.items() if method is not None}
     if not given:
         raise TypeError(
@@ -69,6 +70,17 @@ def methods_of(model: Any) -> dict[str, Any]:
         if not callable(given[role]):
             raise TypeError(f"model={shown(model)} has {role}={shown(given[role])}, which must be callable.")
     return given
+
+
+def _method_of(model: Any, role: str) -> Any:
+    """What a model object has in a role, None if nothing; an error inside of a property goes on."""
+    try:
+        return getattr(model, role)
+    except AttributeError as error:
+        if isinstance(inspect.getattr_static(model, role, None), property):
+            error.add_note(f"In the property {role} of model={shown(model)}.")
+            raise
+        return None
 
 
 def _require_one(settings: Any, role: str, own: Any, method: str = "") -> None:
@@ -104,8 +116,11 @@ def require_complete(settings: Any, functions: Mapping[str, Any], by_differences
 
 def _meant(model: Any) -> str:
     """A hint at the first method of a model object that seems to be one of ours under another name."""
+    if type(model).__module__ in ("builtins", "numpy"):
+        return ""
     names = (name for name in dir(model) if not name.startswith("_") and not hasattr(BaseEstimator, name))
-    others: Iterable[str] = (name for name in names if name not in ROLES and callable(getattr(model, name, None)))
+    found = ((name, inspect.getattr_static(model, name, None)) for name in names if name not in ROLES)
+    others: Iterable[str] = (name for name, item in found if callable(getattr(item, "__func__", item)))
     hints = ((name, nearest(name, ROLES, ELSEWHERE)) for name in others)
     return next((f" It has a method {name!r}.{hint}" for name, hint in hints if hint), "")
 

@@ -82,12 +82,17 @@ class Units:
         return _times(self.basis, z)
 
     def gradient(self, gradient: Array) -> Array:
-        """Return a gradient as the method sees it."""
-        return _times(np.transpose(self.basis), gradient) * self.scale
+        """Return a gradient as the method sees it, in its own dtype, by which the method knows its rounding."""
+        seen = _times(_transposed(self.basis), gradient) * self.scale
+        return seen.astype(gradient.dtype, copy=False)
 
     def gradient_left(self, gradient: Array) -> Array:
         """Return a gradient in the user's units."""
-        return _times(np.transpose(self.inverse), gradient / self.scale)
+        return _times(_transposed(self.inverse), gradient / self.scale)
+
+
+def _transposed(matrix: Any) -> Any:
+    return matrix.T if np.ndim(matrix) == 2 else matrix
 
 
 def _times(matrix: Any, vector: Array) -> Array:
@@ -191,6 +196,8 @@ def _is_parallel(first: Array, second: Array) -> bool:
 
 class _AtConstant:
     """A loss where every row has the same prediction, whatever the model says."""
+
+    additive = True
 
     def __init__(self, loss: Any, constant: Array) -> None:
         self.loss, self.constant = loss, constant

@@ -86,7 +86,7 @@ class OtherLoss(Hypothesis):
 
     def _losses(self) -> Iterator[Loss]:
         """Every loss by name, and some with common settings."""
-        for name in get_loss_names():
+        for name in sorted(get_loss_names(), key=lambda name: name in self.settings):  # the simple ones first
             yield get_loss(name)
             for setting in self.settings.get(name, []):
                 yield clone(get_loss(name)).set_params(**setting)
