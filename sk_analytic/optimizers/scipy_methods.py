@@ -198,10 +198,11 @@ class LBFGS(FullBatch):
     maxls : int, default=20
         Largest number of evaluations in one line search.
     x_scale : {None, "gradient"}, default=None
-        In which units it sees the parameters. With "gradient", an estimator divides each by the inverse of the spread
-        that its gradient has from row to row at the start (the root of its mean square). X on unequal scales then
-        needs no more iterations than scaled X, and ``tol``, the tolerance on the gradient over that spread, does not
-        depend on units. `minimize` takes parameters as they are.
+        In which units an estimator lets it see the parameters. With "gradient" they are those in which the gradient of
+        a row is of size 1: ``tol`` is then compared with the gradient over its spread from row to row, at the start and
+        again at the end, and does not depend on units of X, y or θ. X on unequal scales, and in a model that is linear
+        in its parameters X far from zero, needs no more iterations than standardized X; see the guide on full-batch
+        methods. With None, and in `minimize`, parameters are taken as they are.
 
     References
     ----------
