@@ -300,7 +300,9 @@ X_CANCER, Y_CANCER = load_breast_cancer(return_X_y=True)
 X_DIGITS, Y_DIGITS = load_digits(return_X_y=True)
 TRAINED = {
     "digits, network, adam": (
-        AnalyticClassifier(vjp=network_vjp, init=network_init, model_params={"n_hidden": 20}, optimizer="adam", alpha=1e-3),
+        AnalyticClassifier(
+            vjp=network_vjp, init=network_init, model_params={"n_hidden": 20}, optimizer="adam", alpha=1e-3
+        ),
         X_DIGITS / 16,
         Y_DIGITS,
     ),

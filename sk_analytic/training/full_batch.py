@@ -308,8 +308,8 @@ class _Evaluation:
         elif rounding > (tol or 1e-3 * largest):
             hint = (
                 f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
-                f"{result.fun:.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, scale "
-                "them, or increase tol. At a kink, as of absolute_error, the gradient does not become small."
+                f"{self.loss(result.fun):.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, "
+                "scale them, or increase tol. At a kink, as of absolute_error, the gradient does not become small."
             )
         elif chosen:
             hint = f"It may have ended by {chosen}; by default it continues to tol."

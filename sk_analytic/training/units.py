@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -117,24 +118,32 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
         return Units()
     is_small = n_entries <= LARGEST_MATRIX
     n_rows = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0)
+    square: Any = np.zeros((n_entries, n_entries) if is_small else n_entries)
+    total = derivatives = 0.0
     here = theta.vector.copy()
+    first: list[Array] = []
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             batches = rows.sample(n_rows, SPREAD, batch_size=1)
             constant = objective.constant_prediction(theta, batches)
-            gradients, size = _gradients_of(objective, theta, free, batches, constant)
-            spread = _filled(np.sqrt((gradients * gradients).mean(axis=0)))
-            signs = np.where(np.arange(n_entries) % 2, -PROBE, PROBE)
-            theta.vector[free] += signs * size * size / spread
-            probed, _ = _gradients_of(objective, theta, free, batches[:PROBED], constant)
+            for gradient, derivative, weight in _of_rows(objective, theta, free, batches, constant):
+                square += weight * (np.outer(gradient, gradient) if is_small else gradient * gradient)
+                derivatives += weight * derivative * derivative
+                total += weight
+                if len(first) < PROBED:
+                    first.append(gradient)
+            size = math.sqrt(derivatives / total)
+            size = size if math.isfinite(size) and size > 0 else 1.0
+            square /= total
+            spread = _filled(np.sqrt(np.diag(square) if is_small else square))
+            theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
+            probed = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
     except Exception:  # of a function that needs several rows
         return Units()
     finally:
         theta.vector[...] = here
-    first = gradients[: len(probed)]
-    if is_small and len(gradients) >= 2 * n_entries and _is_parallel(first, probed):
-        square = gradients.T @ gradients / len(gradients)
+    if is_small and len(batches) >= 2 * n_entries and _is_parallel(np.array(first), np.array(probed)):
         units = Units.of_matrix(square, spread, size, float(np.finfo(layout.dtype).eps))
         units.hold_everywhere = constant is not None
         return units
@@ -142,39 +151,32 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
     places[free] = np.arange(n_entries)
     for where in layout.slices:
         entries = places[where][places[where] >= 0]
-        if entries.size and not _is_parallel(first[:, entries], probed[:, entries]):
+        if entries.size and not _is_parallel(*(np.array([g[entries] for g in rows]) for rows in (first, probed))):
             spread[entries] = math.sqrt(np.mean(spread[entries] ** 2))
     return Units.of_spread(spread, size)
 
 
-def _gradients_of(
+def _of_rows(
     objective: Objective, theta: Parameters, free: Any, batches: list[Batch], constant: Array | None
-) -> tuple[Array, float]:
-    """The gradients of rows, batches of one row each, times the roots of their weights, and ``size``.
+) -> Iterator[tuple[Array, float, float]]:
+    """Yield, for each row, its gradient, the size of the derivative in the prediction, 1 if unknown, and the weight.
 
-    They are those at a constant prediction, if there is one. ``size`` is the root mean square of the derivative of the
-    loss in the predictions; 1 where it is not known.
+    They are those at a constant prediction, if there is one; batches have one row each.
     """
     of_constant = objective.model.gradient_form.composes_loss and not objective.numerical
     evaluated = objective
     if constant is not None and of_constant:
         evaluated = objective.with_loss(_AtConstant(objective.loss, constant))
-    weights = np.array([1.0 if b.sample_weight is None else float(b.sample_weight[0]) for b in batches])
-    roots = np.sqrt(weights / weights.mean())
-    found = np.zeros((len(batches), np.zeros(theta.layout.size)[free].size))
-    squares = np.ones(len(batches))
-    for row, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+    for batch in batches:
+        weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
         gradient = evaluated.contribution(theta, batch).dense().gradient[free].astype(np.float64)
+        derivative = weight
         if constant is not None:
-            there = np.linalg.norm(objective.named_loss(constant, batch)[1])
-            squares[row] = (there / weight) ** 2
+            derivative = float(np.linalg.norm(objective.named_loss(constant, batch)[1]))
             if not of_constant:
-                prediction = objective.predictions(theta.structure, batch)
-                here = np.linalg.norm(objective.named_loss(prediction, batch)[1])
-                gradient *= there / here if here else 0.0  # of a row that agrees nothing is known
-        found[row] = gradient / weight * roots[row]
-    size = math.sqrt(np.average(squares, weights=weights))
-    return found, size if math.isfinite(size) and size > 0 else 1.0
+                here = np.linalg.norm(objective.named_loss(objective.predictions(theta.structure, batch), batch)[1])
+                gradient *= derivative / here if here else 0.0  # of a row that agrees nothing is known
+        yield gradient / weight, derivative / weight, weight
 
 
 def _filled(spread: Array) -> Array:
