@@ -319,6 +319,14 @@ class Objective:
                 gradient[where] += slope
         return None if loss is None else loss + 0.5 * penalty, gradient
 
+    @property
+    def curvature_of_penalty(self) -> Array:
+        """The second derivative of the penalty in each entry of θ."""
+        curvature = np.zeros(self.layout.size)
+        for index, alpha in self.penalties:
+            curvature[self.layout.slices[index]] = alpha
+        return curvature
+
     def penalty(self, theta: Parameters) -> float:
         """Return ``alpha/2`` times the sum of squares of the penalised blocks."""
         blocks = ((theta.vector[self.layout.slices[index]], alpha) for index, alpha in self.penalties)

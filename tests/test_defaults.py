@@ -493,3 +493,14 @@ def test_a_model_without_noise_is_found_without_a_warning():
         fitted = AnalyticRegressor(**MODEL, loss_and_gradient=pair).fit(X, y * unit)
         assert_allclose(fitted.params_["coef"], np.array([1.0, -2.0]) * unit, rtol=1e-5)
         assert AnalyticRegressor().fit(X, y * unit).score(X, y * unit) > 1 - 1e-7
+
+
+@pytest.mark.parametrize("alpha", [1e-6, 1e-2, 1.0, 100.0])
+def test_a_penalty_is_part_of_the_units(alpha):
+    """Columns that nearly agree are told apart by it alone; and a strong one leaves little to find."""
+    X, y = load_iris(return_X_y=True)
+    X, y = np.column_stack([X, X[:, :1] + 1e-6 * X[:, 1:2]])[::5], y[::5]
+    fitted = AnalyticClassifier(alpha=alpha).fit(X, y)
+    theirs = LogisticRegression(C=1 / (alpha * len(X)), max_iter=10_000, tol=1e-8).fit(X, y)
+    assert fitted.n_iter_ < 100
+    assert_allclose(fitted.predict_proba(X), theirs.predict_proba(X), atol=5e-3)

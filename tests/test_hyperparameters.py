@@ -272,7 +272,7 @@ def test_arrays_in_a_dictionary_are_compared_by_value():
         ({"toy__inside__size": 1}, "toy='ball' has no hyperparameter 'inside__size'."),
         ({"label__size": 1}, "label='box' has no parameters of its own; cannot set label__size."),
         ({"toy": None, "toy__size": 1}, "toy=None has no parameters of its own; cannot set toy__size."),
-        ({"toy": Ball, "toy__size": 1}, "has no parameters of its own; cannot set toy__size."),
+        ({"toy": Ball, "toy__size": 1}, "toy=Ball is a class. Pass an instance: toy=Ball()."),
         ({"toy": "bal", "toy__size": 2.0}, "Unknown toy 'bal'. Did you mean 'ball'? There are: 'ball', 'cube'."),
         ({"toy": Ball(), "toy__edge": 1}, "toy=Ball() has no hyperparameter 'edge'. It has:"),
         ({"extras": 3, "extras__n": 1}, "extras=3 has no parameters of its own; cannot set extras__n."),

@@ -109,8 +109,8 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
 
     An entry has a unit of its own in a block whose gradients keep their directions as θ changes, such as weights of
     columns; elsewhere, as in the layers of a network, what is small here may be large soon, and a block has one
-    unit. In a model that is linear in its few parameters the units are those of a matrix. They are 1 if the loss is
-    no sum over rows.
+    unit. In a model that is linear in its few parameters the units are those of a matrix. A penalty adds to them as it
+    adds to the Hessian. They are 1 if the loss is no sum over rows.
     """
     layout = theta.layout
     n_entries = np.zeros(layout.size)[free].size
@@ -136,6 +136,8 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
             size = math.sqrt(derivatives / total)
             size = size if math.isfinite(size) and size > 0 else 1.0
             square /= total
+            curvature = objective.curvature_of_penalty[free] * size * size
+            square += np.diag(curvature) if is_small else curvature
             spread = _filled(np.sqrt(np.diag(square) if is_small else square))
             theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
             probed = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
