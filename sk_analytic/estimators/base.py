@@ -741,11 +741,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     def _why_dense(self) -> str:
         """Say why a sparse X is refused, and what can be done."""
-        if self.accept_sparse is False:
-            return "accept_sparse=False refuses it."
         if not self._has_own_model() and not self._default_takes_sparse:
             name = type(self).__name__
             return f"The default model of {name} subtracts the mean from X, which leaves no zeros in it."
+        if self.accept_sparse is False:
+            return "accept_sparse=False refuses it."
         who = "Functions of your own get arrays unless accept_sparse=True says"
         if self.model is not None:
             who = "A model object gets arrays unless its attribute accept_sparse = True, or that parameter, says"
