@@ -548,3 +548,30 @@ def test_a_class_in_place_of_an_instance_is_named():
         AnalyticRegressor(model=Line).set_params(model__k=2)
     with pytest.raises(TypeError, match="got 'linear', which has none of them.$"):
         AnalyticRegressor(model="linear").fit(np.zeros((3, 1)), np.zeros(3))
+
+
+class Powers(Model):
+    """A polynomial of one column."""
+
+    def __init__(self, degree=2):
+        self.degree = degree
+
+    def init(self):
+        return np.zeros(self.degree)
+
+    def vjp(self, params, X):
+        powers = X[:, :1] ** np.arange(self.degree)
+        return powers[:, : len(params)] @ params, lambda d: d @ powers
+
+
+def test_a_model_of_another_size_cannot_go_on():
+    """The error says where the shapes come from."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 1)), rng.normal(size=40)
+    settings = {"warm_start": True, "optimizer": "adam", "max_iter": 2, "tol": None, "random_state": 0}
+    model = AnalyticRegressor(model=Powers(), **settings).fit(X, y)
+    before = model.params_.copy()
+    with pytest.raises(ParameterStructureError, match=r"shape \(3,\)") as raised:
+        model.set_params(model__degree=3).fit(X, y)
+    assert any("from the params_ of an earlier fit" in note for note in raised.value.__notes__)
+    assert_array_equal(model.params_, before)

@@ -391,10 +391,18 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     interrupts.hold()
                     self._publish(before.training, before.params)
                     return None
-        prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
-        if before is None or (self.check_gradient is not False and not prepared.training.is_checked):
-            problem.look_at(self, prepared.training, prepared.rows)
-        return self._run(prepared, interrupts, incremental, watch)
+        try:
+            prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
+            if before is None or (self.check_gradient is not False and not prepared.training.is_checked):
+                problem.look_at(self, prepared.training, prepared.rows)
+            return self._run(prepared, interrupts, incremental, watch)
+        except ParameterStructureError as error:
+            if before is not None:
+                error.add_note(
+                    "Training goes on from the params_ of an earlier fit, in their shapes. To begin anew, set "
+                    "warm_start=False and call fit, or train a clone."
+                )
+            raise
 
     def _resumed(self, fingerprint: dict[str, Any]) -> Before | None:
         """Return what there is to resume from; before that, note which of several uncounted fits this is."""
