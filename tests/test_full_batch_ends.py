@@ -82,7 +82,10 @@ def test_a_fit_without_a_warning_has_a_small_gradient(method, data, tol):
         (warning,) = caught
         assert issubclass(warning.category, ConvergenceWarning)
         assert f"larger than tol={tol:g}" in str(warning.message)
-        assert f"ended with a gradient of {np.abs(result.jac).max():.2g}, in block " in str(warning.message)
+        said = f"a gradient of {np.abs(result.jac).max():.2g}, in block "
+        if "offset" in result:
+            said = f"a relative offset of {result.offset:.2g}, "
+        assert f"ended with {said}" in str(warning.message)
         assert not result.success
 
 
@@ -121,7 +124,7 @@ def test_an_option_that_ends_it_early_is_named():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "newton-cg", "lm", "trf"])
+@pytest.mark.parametrize("method", ["lbfgs", "bfgs", "newton-cg"])
 def test_an_offset_that_swallows_the_differences_is_said(method, dtype):
     """Of 1e15 in float64, or a million in float32: y itself knows no more digits, and the warning says what to do."""
     X, y = rows(offset=1e15 if dtype == np.float64 else 1e7, dtype=dtype)

@@ -83,7 +83,7 @@ assert_type(regressor.fit(X, y, sample_weight=np.ones(5)).score(X, y), float)
 AnalyticRegressor(vjp=vjp, init={"w": np.zeros(2), "b": 0.0}, loss=Huber(epsilon=1.5), fixed=["b"], alpha={"w": 0.1})
 AnalyticRegressor(optimizer=Phases([("adam", 20), ("lbfgs", 100)]), batch_size="auto")
 AnalyticRegressor(model=Line(), optimizer="lm")
-AnalyticRegressor(max_iter="many")  # type: ignore[arg-type]
+AnalyticRegressor(max_iter=[1])  # type: ignore[arg-type]
 AnalyticRegressor(optimizer=0.1)  # type: ignore[arg-type]
 AnalyticRegressor(learning_rate=0.1)  # type: ignore[call-arg]
 

@@ -129,7 +129,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         alpha: float | dict[str, float] = 0.0,
         optimizer: str | Optimizer | FullBatch | Phases = "auto",
         batch_size: int | str = "auto",
-        max_iter: int = 200,
+        max_iter: int | str = "auto",
         shuffle: bool = True,
         drop_last: bool = False,
         tol: float | None = 1e-4,
@@ -526,7 +526,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         # Those of a file know of their predictions; others were read in view of what there was before.
         targets = before.training.targets if before is not None and before.resume else data.targets
         known: dict[str, Any] = {"targets": targets, "features": data.features, "criterion": criterion}
-        known["max_iter"] = 1 if incremental else self.max_iter
+        known["max_iter"] = 1 if incremental else problem.iterations(self, optimizer)
         if before is None:
             training = Training(objective, theta, optimizer, seed=seed, **known)
         else:

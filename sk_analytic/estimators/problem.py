@@ -18,7 +18,7 @@ from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
 from ..data.telling import is_telling
 from ..exceptions import ParameterStructureError, noted
-from ..hyperparameters import advice_on_hidden
+from ..hyperparameters import advice_on_hidden, is_auto
 from ..least_squares import Residuals
 from ..losses import Loss, get_loss, linked_mean
 from ..model.argument_names import OF_VALIDATION, means
@@ -32,6 +32,7 @@ from ..parameters import Layout, Parameters, listed_shapes
 from ..training.session import Training
 from ..typing import Array, RandomState
 
+MOST, MOST_OF_LEAST_SQUARES = 200, 1000  # iterations
 CHECKED_SAMPLES = 50  # for the gradient check if a batch is everything, and the model allows it
 
 
@@ -205,6 +206,13 @@ def read_params(layout: Layout, params: Any) -> Parameters:
         ) from error
 
 
+def iterations(settings: Any, optimizer: Any) -> int:
+    """How many iterations or epochs a fit takes at most."""
+    if not is_auto(settings.max_iter):
+        return int(settings.max_iter)
+    return MOST_OF_LEAST_SQUARES if isinstance(optimizer, FullBatch) and optimizer.residuals else MOST
+
+
 def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     """How a method takes its samples."""
     full_batch = isinstance(method, FullBatch)
@@ -217,7 +225,7 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
 
 def no_step_takes_all(settings: Any, data: Any, optimizer: Any) -> bool:
     """Whether each step of a training has some of the samples only, so that no model can need all at once."""
-    methods = [method for method, _ in phases_of(optimizer, settings.max_iter)]
+    methods = [method for method, _ in phases_of(optimizer, iterations(settings, optimizer))]
     return not any(data.is_a_step(batching(settings, method, 0)["batch_size"]) for method in methods)
 
 

@@ -26,7 +26,6 @@ from ..validation import Interval, Range, check_range
 
 RANGES: Mapping[str, Range] = {
     "reduction": ("mean", "sum"),
-    "max_iter": Interval(1, np.inf, integral=True),
     "additive": (True, False, "auto"),
     "accept_sparse": (True, False, "auto"),
     "shuffle": bool,
@@ -158,8 +157,9 @@ SHARED_DOC = """
     batch_size : int or "auto", default="auto"
         Rows of a minibatch; "auto" is min(200, n_samples). For a full-batch optimizer "auto" is one call
         with all rows, and a number the size of the parts that are summed.
-    max_iter : int, default=200
-        Epochs; iterations of a full-batch optimizer.
+    max_iter : int or "auto", default="auto"
+        Epochs; iterations of a full-batch optimizer. "auto" is 200, and 1000 for the least-squares methods "lm", "trf"
+        and "dogbox", whose iterations are cheap, and a thousand of which some curves need.
     shuffle : bool, default=True
         Whether to shuffle the rows before each epoch, and to draw those that `early_stopping` holds out. With False
         everything keeps the order in which it was given, and the last rows are held out.
@@ -168,7 +168,8 @@ SHARED_DOC = """
         `shuffle`, these are other rows in each epoch. No effect on a full-batch optimizer, which sums all rows.
     tol : float or None, default=1e-4
         Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
-        first epoch if that is less. For full-batch optimizers the tolerance on the gradient.
+        first epoch if that is less. For full-batch optimizers the tolerance on the gradient; for the least-squares
+        methods that on the relative offset, how far from right angles residuals are to the tangents of the curve.
         With None, ``max_iter`` epochs are the plan, and there is no warning that they were not enough; a full-batch
         optimizer takes ``max_iter`` iterations, or fewer if it can go no further.
     n_iter_no_change : int or inf, default=10
@@ -345,9 +346,10 @@ def check_settings(estimator: Any) -> None:
         raise TypeError(f"{owner}.__init__ has to call super().__init__(...), which sets the parameters of its base.")
     for name, allowed in RANGES.items():
         check_range(owner, name, getattr(estimator, name), allowed)
-    batch_size = estimator.batch_size
-    if not (batch_size == "auto" or Interval(1, np.inf, integral=True).admits(batch_size)):
-        raise ValueError(f"{owner}: batch_size must be 'auto' or a whole number in [1, inf); got {batch_size!r}.")
+    for name in ("batch_size", "max_iter"):
+        value = getattr(estimator, name)
+        if not (is_auto(value) or Interval(1, np.inf, integral=True).admits(value)):
+            raise ValueError(f"{owner}: {name} must be 'auto' or a whole number in [1, inf); got {value!r}.")
     scoring = estimator.scoring
     if scoring is not None:
         if not (isinstance(scoring, str) or callable(scoring)):

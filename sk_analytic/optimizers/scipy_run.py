@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.linalg import qr
 from scipy.optimize import OptimizeResult
 
 from ..exceptions import DivergenceError
@@ -34,6 +35,7 @@ LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
 FAR, BOTTOM = 1e8, 1e100  # a loss that fell so far below the start has no minimum: at the end, and on the way
 SHRINKAGE = 4  # the parabola of a trial that is not finite has its minimum at 1 / (2 SHRINKAGE + 2) of the step
 RESOLVED = 1e-3  # the relative change of a loss with the last digits of x that is none
+HALVINGS = 6  # of a Gauss-Newton step
 ROUNDING = 100  # units in the last place that a sum of losses is wrong by, at most
 
 
@@ -49,7 +51,7 @@ class Point(NamedTuple):
     """A function at a point.
 
     ``level`` is the value that scipy is told. Least squares have the residuals and, unless the point is
-    worse than the iterate, their Jacobian.
+    worse than the iterate, their Jacobian, and the relative offset.
     """
 
     x: Array
@@ -58,6 +60,7 @@ class Point(NamedTuple):
     level: float = 0.0
     residuals: Array | None = None
     jacobian: Array | None = None
+    offset: float | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -68,6 +71,11 @@ class Point(NamedTuple):
     def steepness(self) -> float:
         """The largest entry of the gradient."""
         return float(np.abs(self.jac).max(initial=0.0))
+
+    @property
+    def distance(self) -> float:
+        """What `tol` is compared with: the relative offset of least squares, else the largest entry of the gradient."""
+        return self.steepness if self.offset is None else self.offset
 
 
 class Run:
@@ -107,6 +115,7 @@ class Run:
         self._error: Exception | None = None
         self._rounding: Any = np.zeros(1)
         self._is_resolved = False
+        self._finishes = False  # though it has converged
 
     def minimize(self, x0: Array) -> OptimizeResult:
         """Run; begin anew where the method gave up, as long as that makes progress.
@@ -122,9 +131,9 @@ class Run:
             self.first = self.start = self.iterate = first._replace(level=first.fun)
             if not self.first.is_finite:
                 raise DivergenceError(f"{self._name}: {_not_finite(self.first)} at the start.")
-            if self.first.steepness <= self.tol:
-                return self._result("gradient", OptimizeResult())
-            why, result = self._attempt(self._solve)
+            why, result = "gradient", OptimizeResult()
+            if self.first.distance > self.tol:
+                why, result = self._attempt(self._solve)
             goes_on = not self._is_over(why)
             while goes_on:
                 self._ended(self._look_at_noise)
@@ -135,18 +144,22 @@ class Run:
                 if goes_on or self._is_over(again[0]):
                     why = again[0]
                     result.update({name: again[1][name] for name in SAID if name in again[1]})
+            self._finish(why)
             return self._result(why, result)
+
+    def _finish(self, why: str) -> None:
+        """Come nearer to where it has ended, if there is a way."""
 
     def _is_over(self, why: str) -> bool:
         """Whether nothing is left to do: it has converged, was told to end, or ended as the user's options say."""
-        if why in TOLD or self.nit >= self.max_iter or self.iterate.steepness <= self.tol:
+        if why in TOLD or self.nit >= self.max_iter or self.iterate.distance <= self.tol:
             return True
         return bool(self.method.stopping_options())
 
     def _has_progressed(self) -> bool:
-        """Whether the last attempt halved the gradient, or lowered the loss by a thousandth."""
+        """Whether the last attempt halved what tol is compared with, or lowered the loss by a thousandth."""
         start, end = self.start, self.iterate
-        return end.steepness < 0.5 * start.steepness or start.fun - end.fun > 1e-3 * abs(start.fun)
+        return end.distance < 0.5 * start.distance or start.fun - end.fun > 1e-3 * abs(start.fun)
 
     def _attempt(self, solve: Callable[[], OptimizeResult]) -> tuple[str, OptimizeResult]:
         """Run a method once; return why it was ended, "" if by itself, and its result.
@@ -307,7 +320,7 @@ class Run:
                 raise Ended("callback")
         if self._has_fallen(BOTTOM):
             raise Ended("bottomless")
-        if self.method.tolerance is None and point.steepness <= self.tol:
+        if self.method.tolerance is None and point.distance <= self.tol and not self._finishes:
             raise Ended("gradient")
         if self.method.iterations is None and self.nit >= self.max_iter:
             raise Ended("iterations")
@@ -328,12 +341,12 @@ class Run:
         end = self.iterate
         if why != "callback" and self._has_fallen(FAR):
             why = "bottomless"
-        success = end.steepness <= self.tol
+        success = end.distance <= self.tol or self._has_vanished
         if success and not result.get("success") and why != "callback":
             why = "gradient"
         elif not success and why not in ("callback", "bottomless") and (self.tol or self.nit < self.max_iter):
             self._ended(self._look_at_rounding)
-            small = np.abs(end.jac) <= np.maximum(self.tol, self._rounding)
+            small = np.abs(end.jac) <= np.maximum(self.tol if end.offset is None else 0.0, self._rounding)
             success = self._is_resolved and bool(small.all())
             why = "rounding" if success else why
         if not success and why in LOST:
@@ -344,7 +357,14 @@ class Run:
             result.status = PRECISION_LOSS
         result.update(x=end.x, fun=end.fun, jac=end.jac, nit=self.nit, nfev=self.nfev, njev=self.nfev, success=success)
         result.rounding = float(np.max(self._rounding, initial=0.0))
+        if end.offset is not None:
+            result.offset = end.offset
         return result
+
+    @property
+    def _has_vanished(self) -> bool:
+        """Whether nothing but rounding is left to be explained."""
+        return False
 
     def _look_at_rounding(self) -> None:
         """Learn how much each entry of the gradient changes with the last digits of x: so much of it means nothing.
@@ -420,7 +440,7 @@ class ResidualRun(Run):
         self.eps = float(np.finfo(residuals.dtype).eps)
         residuals = residuals.astype(np.float64)
         fun = 0.5 * float(residuals @ residuals)
-        point = Point(np.array(x), fun, np.zeros(x.size), fun, residuals)
+        point = Point(np.array(x), fun, np.zeros(x.size), fun, residuals, offset=math.inf)
         return self._with_jacobian(point) if self._is_acceptable(fun) else point
 
     def _is_acceptable(self, fun: float) -> bool:
@@ -430,7 +450,11 @@ class ResidualRun(Run):
 
     def _with_jacobian(self, point: Point) -> Point:
         jacobian: Array = self._call(self.fun.residual_jacobian, point.x)
-        return point._replace(jac=jacobian.T @ point.residuals, jacobian=jacobian)
+        gradient = jacobian.T @ point.residuals
+        if not np.isfinite(gradient).all():
+            return point._replace(jac=gradient, jacobian=jacobian)
+        residuals: Any = point.residuals
+        return point._replace(jac=gradient, jacobian=jacobian, offset=relative_offset(residuals, jacobian))
 
     def _gradient(self, x: Array) -> Array:
         point = self._evaluated(x)
@@ -440,17 +464,59 @@ class ResidualRun(Run):
         return trial.fun if trial.is_finite else math.inf
 
     def _solve_again(self) -> OptimizeResult:
-        """Take Gauss-Newton steps as long as they halve the gradient, which is known to more digits than the value."""
-        while True:
-            here = self.iterate
-            step = np.linalg.lstsq(here.jacobian, -here.residuals, rcond=None)[0]  # type: ignore[arg-type, operator]
-            there = self.at(here.x + step)
-            is_better = there.jacobian is not None and there.is_finite and there.steepness < 0.5 * here.steepness
-            if not is_better:
-                return OptimizeResult(
-                    message="Gauss-Newton steps reduce the gradient no further.", status=PRECISION_LOSS
-                )
+        self._gauss_newton()
+        return OptimizeResult(message="Gauss-Newton steps reduce the offset no further.", status=PRECISION_LOSS)
+
+    def _finish(self, why: str) -> None:
+        if why not in ("callback", "iterations", "bottomless") and not self.method.stopping_options():
+            self._finishes = True
+            self._ended(self._gauss_newton)
+
+    def _gauss_newton(self) -> None:
+        """Take Gauss-Newton steps, or parts of them, as long as the offset falls.
+
+        It is known to many more digits than the value, which near the end is the same for all of them.
+        """
+        while self.nit < self.max_iter:
+            here: Any = self.iterate
+            lengths = _lengths(here.jacobian)
+            step = np.linalg.lstsq(here.jacobian / lengths, -here.residuals, rcond=None)[0] / lengths
+            for part in 0.5 ** np.arange(1 + HALVINGS):
+                there = self._evaluated(here.x + part * step)
+                there = self._with_jacobian(there) if there.jacobian is None and there.is_finite else there
+                if there.is_finite and there.offset < here.offset:
+                    break
+            else:
+                return
             self._take(there)
+
+    @property
+    def _has_vanished(self) -> bool:
+        return self.iterate.fun <= (ROUNDING * self.eps) ** 2 * self.first.fun
+
+
+def relative_offset(residuals: Array, jacobian: Array) -> float:
+    """Return how far residuals are from being orthogonal to the columns of their Jacobian, between 0 and 1.
+
+    It does not depend on the units of y, X and θ [Bates1988]_, section 2.2.3.
+
+    References
+    ----------
+    .. [Bates1988] D. Bates and D. Watts, "Nonlinear Regression Analysis and Its Applications", Wiley 1988.
+    """
+    length = float(np.linalg.norm(residuals))
+    if not length:
+        return 0.0
+    tangents, triangle, _ = qr(jacobian / _lengths(jacobian), mode="economic", pivoting=True)
+    sizes = np.abs(np.diag(triangle))
+    independent = sizes > np.finfo(np.float64).eps * max(jacobian.shape) * sizes.max(initial=0.0)
+    return float(np.linalg.norm(tangents[:, independent].T @ residuals)) / length
+
+
+def _lengths(jacobian: Array) -> Array:
+    """The lengths of columns, 1 for those of zeros."""
+    lengths = np.linalg.norm(jacobian, axis=0)
+    return np.where(lengths > 0, lengths, 1.0)
 
 
 def _not_finite(point: Point) -> str:

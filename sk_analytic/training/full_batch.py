@@ -294,9 +294,12 @@ class _Evaluation:
         """Return in words why a method did not converge, with what is likely wrong."""
         largest, block = self._largest(self.full_gradient(result.jac))
         scaled = "gradient" if method.x_scale is None else "gradient over its spread"
+        measured = f"{scaled} of {largest:.2g}, in block {block!r}"
+        if method.residuals:
+            measured = f"relative offset of {result.offset:.2g}"
         words = (
-            f"{type(method).__name__} ended with a {scaled} of {largest:.2g}, in block {block!r}, larger than "
-            f"tol={tol:g}; the method says: {str(result.message).strip(' .:')}."
+            f"{type(method).__name__} ended with a {measured}, larger than tol={tol:g}; the method says: "
+            f"{str(result.message).strip(' .:')}."
         )
         chosen = ", ".join(f"{name}={value!r}" for name, value in method.stopping_options().items())
         dtype = self.theta.layout.dtype
