@@ -504,14 +504,15 @@ class _LeastSquares(FullBatch):
         max_iter : int, default=200
             Largest number of iterations.
         tol : float, default=1e-4
-            Tolerance on the largest entry of the gradient.
+            Tolerance on the relative offset: how large a share of the residuals lies in the space of the tangents. From
+            there Gauss-Newton steps follow as long as it falls.
         callback : callable, default=None
             As for the other methods.
 
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient.
+            Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient, and ``offset`` is there.
         """
         self.check()
         return ResidualRun(self, fun, callback, tol=tol, max_iter=max_iter).minimize(x0)
