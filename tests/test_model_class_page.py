@@ -35,7 +35,13 @@ def package():
 MODULE = package()
 
 
-@parametrize_with_checks([MODULE.RobustNetwork(), MODULE.RobustNetwork(n_hidden=4, alpha=0.0)])
+def with_checks(*estimators, **settings):
+    """`parametrize_with_checks`, whose iterator pytest no longer takes."""
+    mark = parametrize_with_checks(list(estimators), **settings)
+    return pytest.mark.parametrize(mark.args[0], list(mark.args[1]), ids=mark.kwargs["ids"])
+
+
+@with_checks(MODULE.RobustNetwork(), MODULE.RobustNetwork(n_hidden=4, alpha=0.0))
 def test_scikit_learn_accepts_it(estimator, check):
     """As the page shows it."""
     check(estimator)
@@ -45,7 +51,7 @@ def negative(estimator):
     return {"check_regressor_multioutput": "draws negative y whatever the tag positive_only says"}
 
 
-@parametrize_with_checks([AnalyticRegressor(loss="poisson")], expected_failed_checks=negative)
+@with_checks(AnalyticRegressor(loss="poisson"), expected_failed_checks=negative)
 def test_scikit_learn_accepts_losses_of_positive_targets(estimator, check):
     """What the page says of them."""
     check(estimator)
