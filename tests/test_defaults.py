@@ -489,7 +489,7 @@ def test_nothing_random_is_in_a_full_batch_fit():
 def test_a_model_without_noise_is_found_without_a_warning():
     """Also by a gradient and a loss of the user's own, where no row says how large gradients could be."""
     y = X @ [1.0, -2.0] + 3
-    for unit in (1e-4, 1.0, 1e4):
+    for unit in (1e-6, 1e-3, 1.0, 1e4):
         fitted = AnalyticRegressor(**MODEL, loss_and_gradient=pair).fit(X, y * unit)
         assert_allclose(fitted.params_["coef"], np.array([1.0, -2.0]) * unit, rtol=1e-5)
         assert AnalyticRegressor().fit(X, y * unit).score(X, y * unit) > 1 - 1e-7
@@ -504,3 +504,46 @@ def test_a_penalty_is_part_of_the_units(alpha):
     theirs = LogisticRegression(C=1 / (alpha * len(X)), max_iter=10_000, tol=1e-8).fit(X, y)
     assert fitted.n_iter_ < 100
     assert_allclose(fitted.predict_proba(X), theirs.predict_proba(X), atol=5e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize(("n", "p"), [(60, 40), (2000, 60)], ids=["few rows", "many columns"])
+def test_offsets_do_not_matter_in_larger_models_either(n, p, offset):
+    """Where a matrix of all entries is known badly, or too large: what their gradients share is taken out."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(n, p))
+    y = rows[:, : p // 2].sum(axis=1) / 2 + rng.normal(size=n)
+    rows[:, : p // 4] += offset
+    expected = LinearRegression().fit(rows, y).score(rows, y)
+    assert AnalyticRegressor().fit(rows, y).score(rows, y) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+@pytest.mark.parametrize("loss", ["squared_error", "huber"])
+def test_rare_categories_are_no_trouble(loss, unit):
+    """All categories beside an intercept, some in none of the rows that are looked at."""
+    rng = np.random.default_rng(0)
+    dummies = np.eye(26)[np.minimum(rng.geometric(0.3, 10_000), 25)]
+    dummies = dummies[:, dummies.sum(axis=0) > 0]
+    numbers = rng.normal(size=(10_000, 3))
+    y = dummies @ rng.normal(size=dummies.shape[1]) + numbers[:, 0] + rng.normal(size=10_000)
+    fitted = AnalyticRegressor(loss=loss).fit(np.column_stack([dummies, numbers * unit]), y)
+    assert fitted.n_iter_ < 120
+    if loss == "squared_error":
+        rows = np.column_stack([dummies, numbers * unit])
+        assert fitted.score(rows, y) > LinearRegression().fit(rows, y).score(rows, y) - 1e-5
+
+
+def test_a_huge_loss_at_the_start_excuses_nothing():
+    """Iterations that end before the minimum end with a warning."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 2))
+    y = rng.poisson(np.exp(rows[:, 0])).astype(float)
+    start = {"coef": np.zeros(2), "intercept": 40.0}
+    settings = {"forward": coef_forward, "vjp": coef_vjp, "init": start, "loss": "poisson"}
+    with pytest.warns(ConvergenceWarning, match="Increase max_iter"):
+        AnalyticRegressor(**settings, max_iter=30).fit(rows, y)
+    fitted = AnalyticRegressor(**settings).fit(rows, y)
+    assert fitted.score(rows, y) == pytest.approx(
+        AnalyticRegressor(loss="poisson").fit(rows, y).score(rows, y), abs=1e-6
+    )

@@ -100,3 +100,61 @@ def test_weights_and_penalties_are_terms_of_the_sum():
     penalized = clone(model).set_params(alpha=1e-4, tol=1e-8).fit(problem.X, problem.y)
     by_gradient = clone(model).set_params(alpha=1e-4, optimizer="bfgs", tol=1e-7, max_iter=2000)
     assert_allclose(penalized.params_, by_gradient.fit(problem.X, problem.y).params_, rtol=1e-5)
+
+
+def decay(params, X):
+    return params["a"] * np.exp(-params["b"] * X[:, 0]) + params["c"]
+
+
+def decay_jacobian(params, X):
+    e = np.exp(-params["b"] * X[:, 0])
+    return {"a": e, "b": -params["a"] * X[:, 0] * e, "c": np.ones(len(X))}
+
+
+T = np.linspace(0, 4, 50)[:, None]
+EXACT = decay({"a": 2.0, "b": 1.5, "c": 0.5}, T)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1.0, 1e9])
+@pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
+def test_a_curve_without_noise_is_found_in_any_unit(method, unit):
+    """And once more from there, without a warning: what is left is rounding."""
+    start = {"a": unit, "b": 1.0, "c": 0.0}
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=start, optimizer=method, warm_start=True)
+    for _ in range(3):
+        model.fit(T, EXACT * unit)
+        assert model.params_["b"] == pytest.approx(1.5, rel=1e-9)
+        assert model.loss_ < 1e-25 * unit**2
+
+
+def test_a_huge_loss_at_the_start_is_no_success_later():
+    """Iterations that are over before the minimum are said to be."""
+    y = EXACT + 0.05 * np.random.default_rng(0).normal(size=50)
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init={"a": 1.0, "b": -20.0, "c": 0.0}, max_iter=300)
+    with pytest.warns(ConvergenceWarning, match="TRF ended with a relative offset"):
+        model.fit(T, y)
+    assert not model.optimizer_result_.success
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("unit", [1.0, 1e9, 1e12])
+def test_the_finish_never_raises_the_loss(unit, seed):
+    """Of five points and three parameters, in units in which everything cancels."""
+    rng = np.random.default_rng(seed)
+    x = np.linspace(0, 3, 5)[:, None]
+
+    def forward(params, X):
+        return params["h"] * np.exp(-0.5 * ((X[:, 0] - params["m"]) / params["s"]) ** 2)
+
+    def jacobian(params, X):
+        z = (X[:, 0] - params["m"]) / params["s"]
+        e = np.exp(-0.5 * z * z)
+        by_m = params["h"] * e * z / params["s"]
+        return {"h": e, "m": by_m, "s": by_m * z}
+
+    y = unit * (forward({"h": 2.0, "m": 1.0, "s": 0.7}, x) + 0.1 * rng.normal(size=5))
+    model = AnalyticRegressor(forward, jacobian=jacobian, init={"h": unit, "m": 1.5, "s": 1.0}, optimizer="trf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        curve = model.fit(x, y).loss_curve_
+    assert model.loss_ <= min(curve) * (1 + 1e-9)

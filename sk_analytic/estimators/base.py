@@ -397,7 +397,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 problem.look_at(self, prepared.training, prepared.rows)
             return self._run(prepared, interrupts, incremental, watch)
         except ParameterStructureError as error:
-            if before is not None:
+            if before is not None and "params_" not in str(error):
                 error.add_note(
                     "Training goes on from the params_ of an earlier fit, in their shapes. To begin anew, set "
                     "warm_start=False and call fit, or train a clone."

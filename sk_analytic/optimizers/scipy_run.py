@@ -359,6 +359,8 @@ class Run:
         result.rounding = float(np.max(self._rounding, initial=0.0))
         if end.offset is not None:
             result.offset = end.offset
+            for name in ("cost", "grad", "optimality"):  # of scipy's, before the finish
+                result.pop(name, None)
         return result
 
     @property
@@ -422,8 +424,13 @@ class ResidualRun(Run):
         """Return the residuals, as scipy is told them: of twice the cost if they or their Jacobian are not finite."""
         point = self.at(x)
         far = point if point.is_finite else self.iterate
-        assert far.residuals is not None  # for mypy
-        return far.residuals if far is point else 2**0.5 * far.residuals
+        residuals: Any = far.residuals
+        return np.asarray(self._unit * (residuals if far is point else 2**0.5 * residuals))
+
+    @property
+    def _unit(self) -> float:
+        """What scipy is told small residuals in, since its tolerance on their gradient is absolute."""
+        return max(1.0, 2.0 ** -math.frexp(math.sqrt(self.first.fun))[1])
 
     def jacobian(self, x: Array) -> Array:
         """Return their derivative, at the start or an iterate."""
@@ -432,8 +439,7 @@ class ResidualRun(Run):
             point = self._with_jacobian(point)
         if not np.array_equal(point.x, self.iterate.x):
             self._take(point)
-        assert point.jacobian is not None
-        return point.jacobian
+        return self._unit * np.asarray(point.jacobian)
 
     def _evaluated(self, x: Array) -> Point:
         residuals = self._call(self.fun.residuals, x)
@@ -473,26 +479,36 @@ class ResidualRun(Run):
             self._ended(self._gauss_newton)
 
     def _gauss_newton(self) -> None:
-        """Take Gauss-Newton steps, or parts of them, as long as the offset falls.
+        """Take Gauss-Newton steps, or parts of them, as long as the offset falls and is not rounding.
 
         It is known to many more digits than the value, which near the end is the same for all of them.
         """
-        while self.nit < self.max_iter:
+        while self.nit < self.max_iter and (self.iterate.offset or 0.0) > ROUNDING * self.eps:
             here: Any = self.iterate
             lengths = _lengths(here.jacobian)
             step = np.linalg.lstsq(here.jacobian / lengths, -here.residuals, rcond=None)[0] / lengths
             for part in 0.5 ** np.arange(1 + HALVINGS):
                 there = self._evaluated(here.x + part * step)
                 there = self._with_jacobian(there) if there.jacobian is None and there.is_finite else there
-                if there.is_finite and there.offset < here.offset:
+                if self._is_better(here, there):
                     break
             else:
                 return
             self._take(there)
 
+    def _is_better(self, here: Any, there: Any) -> bool:
+        """Whether the offset falls, or, where residuals can vanish, most of the value, which may not rise."""
+        if not there.is_finite or there.fun > here.fun + self._rounding_of(here) * math.sqrt(2 * here.fun):
+            return False
+        return bool(there.offset < here.offset or there.fun < 0.25 * here.fun)
+
     @property
     def _has_vanished(self) -> bool:
-        return self.iterate.fun <= (ROUNDING * self.eps) ** 2 * self.first.fun
+        return self.iterate.jacobian is not None and math.sqrt(2 * self.iterate.fun) <= self._rounding_of(self.iterate)
+
+    def _rounding_of(self, point: Any) -> float:
+        """How long residuals are that are only rounding: as that of the terms of the predictions."""
+        return ROUNDING * self.eps * float(np.linalg.norm(np.abs(point.jacobian) @ np.abs(point.x)))
 
 
 def relative_offset(residuals: Array, jacobian: Array) -> float:
@@ -507,7 +523,11 @@ def relative_offset(residuals: Array, jacobian: Array) -> float:
     length = float(np.linalg.norm(residuals))
     if not length:
         return 0.0
-    tangents, triangle, _ = qr(jacobian / _lengths(jacobian), mode="economic", pivoting=True)
+    matrix = jacobian / _lengths(jacobian)
+    if len(matrix) > 2 * matrix.shape[1]:  # the quicker way to the same
+        reduced: Any = np.linalg.qr(np.column_stack([matrix, residuals]), mode="r")
+        matrix, residuals = reduced[:, :-1], reduced[:, -1]
+    tangents, triangle, _ = qr(matrix, mode="economic", pivoting=True)
     sizes = np.abs(np.diag(triangle))
     independent = sizes > np.finfo(np.float64).eps * max(jacobian.shape) * sizes.max(initial=0.0)
     return float(np.linalg.norm(tangents[:, independent].T @ residuals)) / length

@@ -23,7 +23,8 @@ from .divergence import HINTS, not_finite
 from .progress import Monitor
 from .units import Units, measured
 
-VANISHED = 1e-12  # the share of the loss at the start that is left where a model without noise is found
+SMALL = 1e-4  # step to find a curvature by
+STIFF = 4  # how many times as large a curvature is as one that it should equal
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
     "is bounded from below."
@@ -108,13 +109,14 @@ def _in_units_of_the_spread(
     """
     n_iterations = n_evaluations = 0
     evaluation.units = evaluation.measured()
+    has_converged = False
     while True:
+        evaluation.look_around(begin)
         result = run(evaluation.units.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
-        if tol and 0 <= result.fun <= VANISHED * evaluation.first_loss * evaluation.units.scale:
-            result.success = True
-            break
+        if has_converged and np.abs(result.jac).max(initial=0.0) <= result.rounding:
+            result.success = True  # where a model without noise is found, the spread is rounding too
         if not result.success or evaluation.monitor.stopped or np.abs(result.jac).max(initial=0.0) > tol:
             break
         if evaluation.units.hold_everywhere:
@@ -124,6 +126,7 @@ def _in_units_of_the_spread(
         there = evaluation.measured()
         if (np.abs(there.gradient(gradient)) <= tol).all():
             break
+        has_converged = True
         loss, evaluation.units = result.fun / evaluation.units.scale, there
         if n_iterations >= max_iter:
             result.update(x=there.enter(begin), fun=loss * there.scale, jac=there.gradient(gradient), success=False)
@@ -158,7 +161,6 @@ class _Evaluation:
         start = self.theta.vector.astype(np.float64)
         loss, gradient = self._evaluate(start)
         self._require_finite_start(loss, gradient)
-        self.first_loss = loss
         self._start = loss, gradient.copy()  # whose memory the next evaluation writes to
         entries: Array = start[self.free]
         return entries
@@ -210,6 +212,40 @@ class _Evaluation:
     def measured(self) -> Units:
         """Return the units of the trained entries, by what the gradients of rows are at θ."""
         return measured(self.objective, self.theta, self.rows, self.free)
+
+    def look_around(self, begin: Array) -> None:
+        """Correct the units by curvatures of the objective over all rows, where the gradients of rows do not tell them.
+
+        A loss of the user's own has any scale. A direction that hardly any row of a sample determines, as of a rare
+        category, may be determined by others.
+        """
+        units = self.units
+        if not units.is_sized and begin.any():
+            gradient = self._gradient_at(units.enter(begin))
+            length = float(np.linalg.norm(gradient))
+            if length:
+                direction = gradient / length
+                moved = np.abs(units.leave(direction)) / np.maximum(np.abs(begin), SMALL * np.abs(begin).max())
+                curvature = self._curvature(begin, direction, SMALL / float(moved.max()))
+                if math.isfinite(curvature) and curvature > 0:
+                    units.divide(curvature)
+        curvatures = [
+            self._curvature(begin, units.vectors[:, index], SMALL * float(units.roots[index]))
+            for index in (*units.weak, *([len(units.roots) - 1] if units.weak else ()))
+        ]
+        for index, curvature in zip(units.weak, curvatures, strict=False):
+            ratio = curvature / curvatures[-1] if curvatures[-1] > 0 else 1.0  # to that of the best determined
+            if math.isfinite(ratio) and ratio > STIFF:
+                units.stretch(index, math.sqrt(ratio))
+        self.restore()
+
+    def _gradient_at(self, z: Array) -> Array:
+        return self.units.gradient(self._evaluate(self.full(z))[1][self.free].copy())
+
+    def _curvature(self, begin: Array, direction: Array, step: float) -> float:
+        """The second derivative along a direction, both as the method sees them."""
+        z = self.units.enter(begin)
+        return float(direction @ (self._gradient_at(z + step * direction) - self._gradient_at(z))) / step
 
     def accept(self, x: Array) -> None:
         """Put θ at an iterate."""

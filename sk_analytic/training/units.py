@@ -23,6 +23,9 @@ ROWS_PER_ENTRY = 10  # if more, for a matrix
 LARGEST_MATRIX = 50  # entries whose products are looked at too
 PROBED, PROBE = 10, 0.1  # rows that are looked at again, and how far away
 CAUTION = 0.1  # how long a first step is where gradients change, in units that would suit a line
+LARGEST_PRODUCTS = 2000  # entries of which pairs are looked at
+ALIKE = 0.01  # how far the correlation of gradients that have a common part is from 1
+WEAK = 0.02  # the share of a direction in the gradients of a sample that says little
 PARALLEL = 1e-6  # how far the cosine of an angle is from 1
 RANGE = 1e10  # of spreads, above and below the median
 
@@ -43,6 +46,11 @@ class Units:
     """
 
     hold_everywhere = False
+    is_sized = True  # whether the Hessian is known to be about 1 in them
+    weak: tuple[int, ...] = ()  # directions of a matrix that a sample of rows hardly determines
+    vectors: Array  # these directions, their lengths, and the units of single entries
+    roots: Array
+    entries: Array
 
     def __init__(self, basis: Any = 1.0, inverse: Any = 1.0, scale: float = 1.0) -> None:
         self.basis, self.inverse, self.scale = basis, inverse, scale
@@ -70,9 +78,28 @@ class Units:
         correlation = square / spread[:, None] / spread
         np.fill_diagonal(correlation, 1.0)
         values, vectors = np.linalg.eigh(correlation)
-        roots = np.sqrt(values.clip(precision**0.75, None))
-        basis = (vectors / roots) @ vectors.T * (size * size / spread[:, None])
-        return cls(basis, (vectors * roots) @ vectors.T * (spread / size / size), 1 / size / size)
+        units = cls(scale=1 / size / size)
+        units.vectors, units.entries = vectors, size * size / spread
+        units.roots = np.sqrt(values.clip(precision**0.75, None))
+        units._compose()
+        return units
+
+    def _compose(self) -> None:
+        vectors, roots = self.vectors, self.roots
+        self.basis = (vectors / roots) @ vectors.T * self.entries[:, None]
+        self.inverse = (vectors * roots) @ vectors.T / self.entries
+
+    def stretch(self, index: int, factor: float) -> None:
+        """Make a direction of a matrix longer: the same step in it moves the entries less."""
+        self.roots[index] *= factor
+        self._compose()
+
+    def divide(self, curvature: float) -> None:
+        """Make a curvature 1 that has been found in them."""
+        self.basis, self.inverse = self.basis / curvature, self.inverse * curvature
+        self.scale *= curvature
+        if self.weak:
+            self.entries = self.entries / curvature
 
     def enter(self, x: Array) -> Array:
         """Return entries as the method sees them."""
@@ -90,6 +117,32 @@ class Units:
     def gradient_left(self, gradient: Array) -> Array:
         """Return a gradient in the user's units."""
         return _times(_transposed(self.inverse), gradient / self.scale)
+
+
+class _Centred(Units):
+    """Units of entries apart from one, whose gradient most others nearly share, as the intercept's if X is far off."""
+
+    def __init__(self, units: Units, pivot: int, shares: Array) -> None:
+        super().__init__(units.basis, units.inverse, units.scale)
+        self.pivot, self.shares = pivot, shares  # of the pivot's gradient in the others'
+
+    def enter(self, x: Array) -> Array:
+        x = x.copy()
+        x[self.pivot] += self.shares @ x
+        return super().enter(x)
+
+    def leave(self, z: Array) -> Array:
+        x: Array = super().leave(z)
+        x[self.pivot] -= self.shares @ x
+        return x
+
+    def gradient(self, gradient: Array) -> Array:
+        return super().gradient(gradient - (self.shares * gradient[self.pivot]).astype(gradient.dtype))
+
+    def gradient_left(self, gradient: Array) -> Array:
+        left = super().gradient_left(gradient)
+        whole: Array = left + self.shares * left[self.pivot]
+        return whole
 
 
 def _transposed(matrix: Any) -> Any:
@@ -122,6 +175,8 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
     total = derivatives = 0.0
     here = theta.vector.copy()
     first: list[Array] = []
+    is_kept = n_entries <= LARGEST_PRODUCTS
+    found: list[Array] = []
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -133,6 +188,8 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
                 total += weight
                 if len(first) < PROBED:
                     first.append(gradient)
+                if is_kept:
+                    found.append(math.sqrt(weight) * gradient)
             size = math.sqrt(derivatives / total)
             size = size if math.isfinite(size) and size > 0 else 1.0
             square /= total
@@ -145,17 +202,47 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
         return Units()
     finally:
         theta.vector[...] = here
-    if is_small and len(batches) >= 2 * n_entries and _is_parallel(np.array(first), np.array(probed)):
-        units = Units.of_matrix(square, spread, size, float(np.finfo(layout.dtype).eps))
-        units.hold_everywhere = constant is not None
+    precision, units = float(np.finfo(layout.dtype).eps), Units.of_spread(spread, size)
+    if _is_parallel(np.array(first), np.array(probed)):
+        if is_small and (len(batches) >= 2 * n_entries or len(batches) == rows.n_samples):
+            units = Units.of_matrix(square, spread, size, precision)
+            if len(batches) < rows.n_samples:
+                units.weak = tuple(np.flatnonzero(units.roots**2 < WEAK).tolist())
+        else:
+            units = _without_common_part(np.array(found), spread, size, precision) if is_kept else units
+        units.hold_everywhere = units.is_sized = constant is not None
         return units
     places = np.full(layout.size, -1)
     places[free] = np.arange(n_entries)
-    for where in layout.slices:
-        entries = places[where][places[where] >= 0]
-        if entries.size and not _is_parallel(*(np.array([g[entries] for g in rows]) for rows in (first, probed))):
+    units = Units.of_spread(_by_block(spread, [places[where] for where in layout.slices], first, probed), size)
+    units.is_sized = constant is not None
+    return units
+
+
+def _by_block(spread: Array, blocks: list[Array], first: list[Array], second: list[Array]) -> Array:
+    """Return root mean squares, one for all of a block whose gradients change their directions."""
+    spread = spread.copy()
+    for block in blocks:
+        entries = block[block >= 0]
+        if entries.size and not _is_parallel(*(np.array([g[entries] for g in rows]) for rows in (first, second))):
             spread[entries] = math.sqrt(np.mean(spread[entries] ** 2))
-    return Units.of_spread(spread, size)
+    return spread
+
+
+def _without_common_part(gradients: Array, spread: Array, size: float, precision: float) -> Units:
+    """Return units by what is left of the gradients of entries beside what they share with one of them."""
+    directions = gradients / np.linalg.norm(gradients, axis=0).clip(np.finfo(float).tiny)
+    is_common = np.count_nonzero(gradients, axis=0) > len(gradients) / 2  # of rare ones a sample knows little
+    alike = (np.abs(directions.T @ directions) > 1 - ALIKE) & is_common & is_common[:, None]
+    pivot = int(np.argmax(alike.sum(axis=0)))
+    if alike[pivot].sum() < 2:
+        return Units.of_spread(spread, size)
+    common = directions[:, pivot]
+    shares = gradients.T @ common / np.linalg.norm(gradients[:, pivot])
+    shares[pivot] = 0.0
+    left = np.sqrt(((gradients - np.outer(gradients[:, pivot], shares)) ** 2).mean(axis=0))
+    left = np.where(gradients.any(axis=0), np.maximum(left, precision**0.375 * spread), spread)
+    return _Centred(Units.of_spread(left, size), pivot, shares)
 
 
 def _of_rows(
