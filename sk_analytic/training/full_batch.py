@@ -24,6 +24,7 @@ from .progress import Monitor
 from .units import Units, measured
 
 SMALL = 1e-4  # step to find a curvature by
+KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
 STIFF = 4  # how many times as large a curvature is as one that it should equal
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
@@ -231,11 +232,11 @@ class _Evaluation:
                     units.divide(curvature)
         curvatures = [
             self._curvature(begin, units.vectors[:, index], SMALL * float(units.roots[index]))
-            for index in (*units.weak, *([len(units.roots) - 1] if units.weak else ()))
+            for index in (*units.weak, *([0] if units.weak else ()))
         ]
         for index, curvature in zip(units.weak, curvatures, strict=False):
             ratio = curvature / curvatures[-1] if curvatures[-1] > 0 else 1.0  # to that of the best determined
-            if math.isfinite(ratio) and ratio > STIFF:
+            if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
                 units.stretch(index, math.sqrt(ratio))
         self.restore()
 

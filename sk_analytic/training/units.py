@@ -48,7 +48,8 @@ class Units:
     hold_everywhere = False
     is_sized = True  # whether the Hessian is known to be about 1 in them
     weak: tuple[int, ...] = ()  # directions of a matrix that a sample of rows hardly determines
-    vectors: Array  # these directions, their lengths, and the units of single entries
+    vectors: Array  # the directions, their shares in the gradients, the roots of these, and the units of single entries
+    shares: Array
     roots: Array
     entries: Array
 
@@ -70,17 +71,18 @@ class Units:
         return cls(CAUTION * square / spread, spread / square / CAUTION, 1 / square / CAUTION)
 
     @classmethod
-    def of_matrix(cls, square: Array, spread: Array, size: float, precision: float) -> Units:
+    def of_matrix(cls, rows: Array, spread: Array, size: float, precision: float) -> Units:
         """Return those in which the mean product of gradients is the identity.
 
         Columns far from zero, whose gradients nearly agree with the intercept's, are then as good as centred ones.
         """
-        correlation = square / spread[:, None] / spread
-        np.fill_diagonal(correlation, 1.0)
-        values, vectors = np.linalg.eigh(correlation)
+        _, found, directions = np.linalg.svd(rows / spread)
+        roots = np.zeros(len(spread))
+        roots[: len(found)] = found[: len(spread)]
         units = cls(scale=1 / size / size)
-        units.vectors, units.entries = vectors, size * size / spread
-        units.roots = np.sqrt(values.clip(precision**0.75, None))
+        units.vectors, units.entries, units.shares = directions.T, size * size / spread, roots**2
+        units.roots = roots.clip(precision**0.375, None)
+        units.roots[roots < max(rows.shape) * np.finfo(np.float64).eps * roots[0]] = 1.0  # no row knows of these
         units._compose()
         return units
 
@@ -171,7 +173,7 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
         return Units()
     is_small = n_entries <= LARGEST_MATRIX
     n_rows = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0)
-    square: Any = np.zeros((n_entries, n_entries) if is_small else n_entries)
+    square = np.zeros(n_entries)
     total = derivatives = 0.0
     here = theta.vector.copy()
     first: list[Array] = []
@@ -183,7 +185,7 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
             batches = rows.sample(n_rows, SPREAD, batch_size=1)
             constant = objective.constant_prediction(theta, batches)
             for gradient, derivative, weight in _of_rows(objective, theta, free, batches, constant):
-                square += weight * (np.outer(gradient, gradient) if is_small else gradient * gradient)
+                square += weight * gradient * gradient
                 derivatives += weight * derivative * derivative
                 total += weight
                 if len(first) < PROBED:
@@ -194,8 +196,7 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
             size = size if math.isfinite(size) and size > 0 else 1.0
             square /= total
             curvature = objective.curvature_of_penalty[free] * size * size
-            square += np.diag(curvature) if is_small else curvature
-            spread = _filled(np.sqrt(np.diag(square) if is_small else square))
+            spread = _filled(np.sqrt(square + curvature))
             theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
             probed = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
     except Exception:  # of a function that needs several rows
@@ -204,10 +205,12 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
         theta.vector[...] = here
     precision, units = float(np.finfo(layout.dtype).eps), Units.of_spread(spread, size)
     if _is_parallel(np.array(first), np.array(probed)):
-        if is_small and (len(batches) >= 2 * n_entries or len(batches) == rows.n_samples):
-            units = Units.of_matrix(square, spread, size, precision)
-            if len(batches) < rows.n_samples:
-                units.weak = tuple(np.flatnonzero(units.roots**2 < WEAK).tolist())
+        is_sample = len(batches) == n_rows < rows.n_samples  # else these are all rows that have a weight
+        if is_small and (len(batches) >= 2 * n_entries or not is_sample):
+            rows_and_penalty = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(curvature))])
+            units = Units.of_matrix(rows_and_penalty, spread, size, precision)
+            if is_sample:
+                units.weak = tuple(np.flatnonzero(units.shares < WEAK).tolist())
         else:
             units = _without_common_part(np.array(found), spread, size, precision) if is_kept else units
         units.hold_everywhere = units.is_sized = constant is not None
