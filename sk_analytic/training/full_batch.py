@@ -221,32 +221,36 @@ class _Evaluation:
         category, may be determined by others.
         """
         units = self.units
-        if not units.is_sized and begin.any():
-            gradient = self._gradient_at(units.enter(begin))
-            length = float(np.linalg.norm(gradient))
-            if length:
-                direction = gradient / length
-                moved = np.abs(units.leave(direction)) / np.maximum(np.abs(begin), SMALL * np.abs(begin).max())
-                curvature = self._curvature(begin, direction, SMALL / float(moved.max()))
-                if math.isfinite(curvature) and curvature > 0:
-                    units.divide(curvature)
-        curvatures = [
-            self._curvature(begin, units.vectors[:, index], SMALL * float(units.roots[index]))
-            for index in (*units.weak, *([0] if units.weak else ()))
-        ]
-        for index, curvature in zip(units.weak, curvatures, strict=False):
-            ratio = curvature / curvatures[-1] if curvatures[-1] > 0 else 1.0  # to that of the best determined
+        is_unknown = not units.is_sized and begin.any()
+        if not (is_unknown or units.weak):
+            return
+        here = self._gradient_at(units.enter(begin))
+
+        def curvature(direction: Array, step: float) -> float:
+            """The second derivative along a direction, both as the method sees them."""
+            there = self._gradient_at(units.enter(begin) + step * direction)
+            return float(direction @ (units.gradient(there) - units.gradient(here))) / step
+
+        seen = units.gradient(here)
+        length = float(np.linalg.norm(seen))
+        if is_unknown and length:
+            direction = seen / length
+            moved = np.abs(units.leave(direction)) / np.maximum(np.abs(begin), SMALL * np.abs(begin).max())
+            found = curvature(direction, SMALL / float(moved.max()))
+            if math.isfinite(found) and found > 0:
+                units.divide(found)
+        weak = [curvature(units.vectors[:, index], SMALL * float(units.roots[index])) for index in units.weak]
+        best = curvature(units.vectors[:, 0], SMALL * float(units.roots[0])) if units.weak else 0.0
+        for index, found in zip(units.weak, weak, strict=True):
+            ratio = found / best if best > 0 else 1.0  # to the curvature of the best determined
             if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
                 units.stretch(index, math.sqrt(ratio))
         self.restore()
 
     def _gradient_at(self, z: Array) -> Array:
-        return self.units.gradient(self._evaluate(self.full(z))[1][self.free].copy())
-
-    def _curvature(self, begin: Array, direction: Array, step: float) -> float:
-        """The second derivative along a direction, both as the method sees them."""
-        z = self.units.enter(begin)
-        return float(direction @ (self._gradient_at(z + step * direction) - self._gradient_at(z))) / step
+        """The gradient of the trained entries, in the user's units."""
+        gradient: Array = self._evaluate(self.full(z))[1][self.free].astype(np.float64)
+        return gradient
 
     def accept(self, x: Array) -> None:
         """Put θ at an iterate."""
