@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..hyperparameters import AUTO
+from ..hyperparameters import is_auto
 from ..least_squares import Residuals
 from ..model.callables import Receiver
 from ..objective import Objective
@@ -30,7 +30,7 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
     """
     if draws_random_numbers(objective) or not objective.has_value:
         return Adam()
-    if settings.batch_size != AUTO and settings.batch_size < n_samples:
+    if not is_auto(settings.batch_size) and settings.batch_size < n_samples:
         return Adam()  # minibatches were asked for
     work = n_samples * objective.layout.size
     if work * n_outputs <= LARGEST_JACOBIAN and _is_least_squares(objective):

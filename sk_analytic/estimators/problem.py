@@ -217,7 +217,7 @@ def batching(settings: Any, method: Any, seed: int) -> dict[str, Any]:
     """How a method takes its samples."""
     full_batch = isinstance(method, FullBatch)
     batch_size: int | str | None = settings.batch_size
-    if batch_size == "auto":
+    if is_auto(batch_size):
         batch_size = None if full_batch else 200
     by_minibatches = {"shuffle": settings.shuffle, "drop_last": settings.drop_last}
     return {"batch_size": batch_size, "seed": seed} | ({} if full_batch else by_minibatches)

@@ -21,7 +21,7 @@ from ..parameters import Parameters
 from ..typing import Array, T
 from .divergence import HINTS, not_finite
 from .progress import Monitor
-from .units import Units, measured
+from .units import MatrixUnits, Units, measured
 
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
@@ -222,7 +222,8 @@ class _Evaluation:
         """
         units = self.units
         is_unknown = not units.is_sized and begin.any()
-        if not (is_unknown or units.weak):
+        is_weak = isinstance(units, MatrixUnits) and units.weak
+        if not (is_unknown or is_weak):
             return
         here = self._gradient_at(units.enter(begin))
 
@@ -239,12 +240,13 @@ class _Evaluation:
             found = curvature(direction, SMALL / float(moved.max()))
             if math.isfinite(found) and found > 0:
                 units.divide(found)
-        weak = [curvature(units.vectors[:, index], SMALL * float(units.roots[index])) for index in units.weak]
-        best = curvature(units.vectors[:, 0], SMALL * float(units.roots[0])) if units.weak else 0.0
-        for index, found in zip(units.weak, weak, strict=True):
-            ratio = found / best if best > 0 else 1.0  # to the curvature of the best determined
-            if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
-                units.stretch(index, math.sqrt(ratio))
+        if isinstance(units, MatrixUnits) and units.weak:
+            steps = SMALL * units.roots
+            best, *weak = (curvature(units.vectors[:, index], float(steps[index])) for index in (0, *units.weak))
+            for index, found in zip(units.weak, weak, strict=True):
+                ratio = found / best if best > 0 else 1.0  # to the curvature of the best determined
+                if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
+                    units.stretch(index, math.sqrt(ratio))
         self.restore()
 
     def _gradient_at(self, z: Array) -> Array:

@@ -31,30 +31,26 @@ RANGE = 1e10  # of spreads, above and below the median
 
 
 class Units:
-    """In which a method sees the trained entries x and the loss: ``z = inverse @ x``, and ``scale`` times the loss.
+    """In which a method sees the trained entries and the loss: ``unit * z`` for entries, ``scale`` times the loss.
 
     Parameters
     ----------
-    basis, inverse : ndarray of shape (size, size) or (size,), default=1.0
-        Or the diagonal of a matrix.
+    unit : ndarray of shape (size,), default=1.0
     scale : float, default=1.0
 
     Attributes
     ----------
     hold_everywhere : bool
         Whether they are the same wherever they are measured.
+    is_sized : bool
+        Whether the Hessian is known to be about 1 in them.
     """
 
     hold_everywhere = False
-    is_sized = True  # whether the Hessian is known to be about 1 in them
-    weak: tuple[int, ...] = ()  # directions of a matrix that a sample of rows hardly determines
-    vectors: Array  # the directions, their shares in the gradients, the roots of these, and the units of single entries
-    shares: Array
-    roots: Array
-    entries: Array
+    is_sized = True
 
-    def __init__(self, basis: Any = 1.0, inverse: Any = 1.0, scale: float = 1.0) -> None:
-        self.basis, self.inverse, self.scale = basis, inverse, scale
+    def __init__(self, unit: Any = 1.0, scale: float = 1.0) -> None:
+        self.unit, self.scale = unit, scale
 
     @classmethod
     def of_spread(cls, spread: Array, size: float) -> Units:
@@ -68,91 +64,117 @@ class Units:
             Of the derivatives of the loss in the predictions, by which losses differ in scale.
         """
         square = size * size
-        return cls(CAUTION * square / spread, spread / square / CAUTION, 1 / square / CAUTION)
-
-    @classmethod
-    def of_matrix(cls, rows: Array, spread: Array, size: float, precision: float) -> Units:
-        """Return those in which the mean product of gradients is the identity.
-
-        Columns far from zero, whose gradients nearly agree with the intercept's, are then as good as centred ones.
-        """
-        _, found, directions = np.linalg.svd(rows / spread)
-        roots = np.zeros(len(spread))
-        roots[: len(found)] = found[: len(spread)]
-        units = cls(scale=1 / size / size)
-        units.vectors, units.entries, units.shares = directions.T, size * size / spread, roots**2
-        units.roots = roots.clip(precision**0.375, None)
-        units.roots[roots < max(rows.shape) * np.finfo(np.float64).eps * roots[0]] = 1.0  # no row knows of these
-        units._compose()
-        return units
-
-    def _compose(self) -> None:
-        vectors, roots = self.vectors, self.roots
-        self.basis = (vectors / roots) @ vectors.T * self.entries[:, None]
-        self.inverse = (vectors * roots) @ vectors.T / self.entries
-
-    def stretch(self, index: int, factor: float) -> None:
-        """Make a direction of a matrix longer: the same step in it moves the entries less."""
-        self.roots[index] *= factor
-        self._compose()
+        return cls(CAUTION * square / spread, 1 / square / CAUTION)
 
     def divide(self, curvature: float) -> None:
         """Make a curvature 1 that has been found in them."""
-        self.basis, self.inverse = self.basis / curvature, self.inverse * curvature
+        self.unit = self.unit / curvature
         self.scale *= curvature
-        if self.weak:
-            self.entries = self.entries / curvature
 
     def enter(self, x: Array) -> Array:
         """Return entries as the method sees them."""
-        return _times(self.inverse, x)
+        return np.asarray(x / self.unit)
 
     def leave(self, z: Array) -> Array:
         """Return entries in the user's units."""
-        return _times(self.basis, z)
+        return np.asarray(self.unit * z)
 
     def gradient(self, gradient: Array) -> Array:
         """Return a gradient as the method sees it, in its own dtype, by which the method knows its rounding."""
-        seen = _times(_transposed(self.basis), gradient) * self.scale
-        return seen.astype(gradient.dtype, copy=False)
+        return np.asarray(self.unit * gradient * self.scale).astype(gradient.dtype, copy=False)
 
     def gradient_left(self, gradient: Array) -> Array:
         """Return a gradient in the user's units."""
-        return _times(_transposed(self.inverse), gradient / self.scale)
+        return np.asarray(gradient / self.scale / self.unit)
 
 
-class _Centred(Units):
-    """Units of entries apart from one, whose gradient most others nearly share, as the intercept's if X is far off."""
+class MatrixUnits(Units):
+    """Those in which the mean product of the gradients of rows is the identity.
 
-    def __init__(self, units: Units, pivot: int, shares: Array) -> None:
-        super().__init__(units.basis, units.inverse, units.scale)
-        self.pivot, self.shares = pivot, shares  # of the pivot's gradient in the others'
+    Columns far from zero, whose gradients nearly agree with the intercept's, are then as good as centred ones.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, size)
+        Gradients of rows, which add up to the mean product.
+    spread, size
+        As of `Units.of_spread`.
+    precision : float
+        Relative, of the gradients.
+
+    Attributes
+    ----------
+    weak : tuple of int
+        Directions that a sample of rows hardly determines.
+    """
+
+    weak: tuple[int, ...] = ()
+
+    def __init__(self, rows: Array, spread: Array, size: float, precision: float) -> None:
+        super().__init__(size * size / spread, 1 / size / size)
+        _, found, directions = np.linalg.svd(rows / spread)
+        roots = np.zeros(len(spread))
+        roots[: len(found)] = found[: len(spread)]
+        self.vectors, self.shares = directions.T, roots**2  # directions, and their shares in the gradients
+        self.roots = roots.clip(precision**0.375, None)
+        self.roots[roots < max(rows.shape) * np.finfo(np.float64).eps * roots[0]] = 1.0  # no row knows of these
+
+    def stretch(self, index: int, factor: float) -> None:
+        """Make a direction longer: the same step in it moves the entries less."""
+        self.roots[index] *= factor
+
+    def _along(self, factors: Array, vector: Array) -> Array:
+        """Return a vector whose parts along the directions are multiplied."""
+        product: Array = self.vectors @ (factors * (self.vectors.T @ vector))
+        return product
+
+    def enter(self, x: Array) -> Array:
+        return self._along(self.roots, super().enter(x))
+
+    def leave(self, z: Array) -> Array:
+        return super().leave(self._along(1 / self.roots, z))
+
+    def gradient(self, gradient: Array) -> Array:
+        seen = self._along(1 / self.roots, super().gradient(gradient.astype(np.float64)))
+        return seen.astype(gradient.dtype, copy=False)
+
+    def gradient_left(self, gradient: Array) -> Array:
+        return super().gradient_left(self._along(self.roots, gradient))
+
+
+class CentredUnits(Units):
+    """Units of entries apart from one, whose gradient most others nearly share, as the intercept's if X is far off.
+
+    Parameters
+    ----------
+    units : Units
+    pivot : int
+        The one.
+    common : ndarray of shape (size,)
+        How much of its gradient the others have.
+    """
+
+    def __init__(self, units: Units, pivot: int, common: Array) -> None:
+        super().__init__(units.unit, units.scale)
+        self.pivot, self.common = pivot, common
 
     def enter(self, x: Array) -> Array:
         x = x.copy()
-        x[self.pivot] += self.shares @ x
+        x[self.pivot] += self.common @ x
         return super().enter(x)
 
     def leave(self, z: Array) -> Array:
         x: Array = super().leave(z)
-        x[self.pivot] -= self.shares @ x
+        x[self.pivot] -= self.common @ x
         return x
 
     def gradient(self, gradient: Array) -> Array:
-        return super().gradient(gradient - (self.shares * gradient[self.pivot]).astype(gradient.dtype))
+        return super().gradient(gradient - (self.common * gradient[self.pivot]).astype(gradient.dtype))
 
     def gradient_left(self, gradient: Array) -> Array:
         left = super().gradient_left(gradient)
-        whole: Array = left + self.shares * left[self.pivot]
+        whole: Array = left + self.common * left[self.pivot]
         return whole
-
-
-def _transposed(matrix: Any) -> Any:
-    return matrix.T if np.ndim(matrix) == 2 else matrix
-
-
-def _times(matrix: Any, vector: Array) -> Array:
-    return np.asarray(matrix @ vector if np.ndim(matrix) == 2 else matrix * vector)
 
 
 def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> Units:
@@ -176,7 +198,6 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
     square = np.zeros(n_entries)
     total = derivatives = 0.0
     here = theta.vector.copy()
-    first: list[Array] = []
     is_kept = n_entries <= LARGEST_PRODUCTS
     found: list[Array] = []
     try:
@@ -188,9 +209,7 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
                 square += weight * gradient * gradient
                 derivatives += weight * derivative * derivative
                 total += weight
-                if len(first) < PROBED:
-                    first.append(gradient)
-                if is_kept:
+                if is_kept or len(found) < PROBED:
                     found.append(math.sqrt(weight) * gradient)
             size = math.sqrt(derivatives / total)
             size = size if math.isfinite(size) and size > 0 else 1.0
@@ -203,16 +222,17 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
         return Units()
     finally:
         theta.vector[...] = here
-    precision, units = float(np.finfo(layout.dtype).eps), Units.of_spread(spread, size)
+    first, precision = found[:PROBED], float(np.finfo(layout.dtype).eps)
+    units = Units.of_spread(spread, size)
     if _is_parallel(np.array(first), np.array(probed)):
         is_sample = len(batches) == n_rows < rows.n_samples  # else these are all rows that have a weight
         if is_small and (len(batches) >= 2 * n_entries or not is_sample):
             rows_and_penalty = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(curvature))])
-            units = Units.of_matrix(rows_and_penalty, spread, size, precision)
+            units = matrix = MatrixUnits(rows_and_penalty, spread, size, precision)
             if is_sample:
-                units.weak = tuple(np.flatnonzero(units.shares < WEAK).tolist())
-        else:
-            units = _without_common_part(np.array(found), spread, size, precision) if is_kept else units
+                matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
+        elif is_kept:
+            units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = units.is_sized = constant is not None
         return units
     places = np.full(layout.size, -1)
@@ -245,7 +265,7 @@ def _without_common_part(gradients: Array, spread: Array, size: float, precision
     shares[pivot] = 0.0
     left = np.sqrt(((gradients - np.outer(gradients[:, pivot], shares)) ** 2).mean(axis=0))
     left = np.where(gradients.any(axis=0), np.maximum(left, precision**0.375 * spread), spread)
-    return _Centred(Units.of_spread(left, size), pivot, shares)
+    return CentredUnits(Units.of_spread(left, size), pivot, shares)
 
 
 def _of_rows(
