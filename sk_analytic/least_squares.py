@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .data.batch import Batch
@@ -43,8 +45,7 @@ class Residuals:
             weights = self._root_weights(batch, rows.n_samples, prediction)
             return _weighted(prediction - y, weights).ravel()
 
-        blocks = objective.layout.blocks(theta.vector)
-        return np.concatenate([*rows.map(of_batch), *(a**0.5 * blocks[i].ravel() for i, a in objective.penalties)])
+        return np.concatenate([*rows.map(of_batch), *(a**0.5 * theta.block(i) for i, a in objective.penalties)])
 
     def jacobian(self, theta: Parameters, rows: Rows) -> tuple[Array, tuple[int, ...]]:
         """Return the derivative of the residuals, and the blocks that have none.
@@ -62,24 +63,24 @@ class Residuals:
             The others: fixed, or None in every batch.
         """
         parts = rows.map(lambda batch: self._leaves(theta, batch, rows.n_samples))
-        layout, penalties = self.objective.layout, self.objective.penalties
-        sizes = [where.stop - where.start for where in layout.slices]
+        penalties = {index: self._of_penalty(theta, index, alpha) for index, alpha in self.objective.penalties}
+        sizes = [where.stop - where.start for where in theta.layout.slices]
         columns, n_columns = {}, 0
         for index, size in enumerate(sizes):
             if any(leaves[index] is not None for _, leaves in parts):
                 columns[index] = slice(n_columns, n_columns + size)
                 n_columns += size
-        matrix = np.zeros((sum(n for n, _ in parts) + sum(sizes[index] for index, _ in penalties), n_columns))
+        matrix = np.zeros((sum(n for n, _ in parts) + sum(map(len, penalties.values())), n_columns))
         top = 0
         for n, leaves in parts:
             for index, where in columns.items():
                 if leaves[index] is not None:
                     matrix[top : top + n, where] = leaves[index]
             top += n
-        for index, alpha in penalties:
+        for index, slopes in penalties.items():
             if index in columns:
-                matrix[top : top + sizes[index], columns[index]] = alpha**0.5 * np.eye(sizes[index])
-            top += sizes[index]
+                matrix[top : top + len(slopes), columns[index]] = slopes
+            top += len(slopes)
         return matrix, tuple(index for index in range(len(sizes)) if index not in columns)
 
     def _leaves(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[int, list[Array | None]]:
@@ -88,7 +89,10 @@ class Residuals:
         prediction = objective.predictions(theta.structure, batch)
         weights = self._root_weights(batch, n_samples, prediction)
         weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
-        leaves = objective.jacobian(theta.structure, batch, prediction.shape)
+        leaves = [
+            None if leaf is None else theta.block_pulled_back(index, leaf)
+            for index, leaf in enumerate(objective.jacobian(theta.structure, batch, prediction.shape))
+        ]
         for index in objective.numerical:
             if index not in objective.fixed:
                 columns = objective.differences(objective.predictions, theta, batch, index)
@@ -97,6 +101,11 @@ class Residuals:
             None if leaf is None or index in objective.fixed else _weighted(leaf, weights)
             for index, leaf in enumerate(leaves)
         ]
+
+    def _of_penalty(self, theta: Parameters, index: int, alpha: float) -> Array:
+        """The derivative of the penalty's terms for a block by the vector."""
+        size = math.prod(self.objective.layout.shapes[index])
+        return theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
 
     @staticmethod
     def _root_weights(batch: Batch, n_samples: int, prediction: Array) -> Array:

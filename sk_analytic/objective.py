@@ -198,9 +198,9 @@ class Objective:
             return Contribution(0.0, None, batch.n)
         loss, grads = self._evaluate(theta.structure, batch)
         missing, sparse_grads = self.layout.read_gradient(self._completed(grads), self._blocks, self.model.form)
-        if self._is_adjusted or sparse_grads:
-            missing, sparse_grads = self._adjust(theta, batch, missing, sparse_grads)
-        return Contribution(loss, self._gradient, batch.n, missing, sparse_grads)
+        if not (self._is_adjusted or sparse_grads or theta.is_mapped):
+            return Contribution(loss, self._gradient, batch.n, missing, sparse_grads)
+        return Contribution(loss, *self._adjusted(theta, batch, missing, sparse_grads))
 
     def bound(self, theta: Parameters) -> Callable[[Batch], Contribution]:
         """Return a function of a batch that does what `contribution` and `finish` do, to the bit; for a loop.
@@ -216,7 +216,7 @@ class Objective:
             ``evaluate(batch) -> Contribution`` with the penalty added. If nothing is to be learned from the batch, its
             gradient is None. The memory of the gradient is the objective's, and is written over by the next call.
         """
-        if self._is_adjusted or self.penalties:
+        if self._is_adjusted or self.penalties or theta.is_mapped:
             return lambda batch: self.finished(theta, self.contribution(theta, batch))
         evaluate, structure, form = self._evaluate, theta.structure, self.model.form
         copied, read, blocks, gradient = self.layout.copied, self.layout.read_gradient, self._blocks, self._gradient
@@ -231,12 +231,13 @@ class Objective:
 
         return evaluated
 
-    def _adjust(
+    def _adjusted(
         self, theta: Parameters, batch: Batch, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
-    ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
-        """Make a mean of a sum, fill the blocks that are differenced and clear those that are fixed.
+    ) -> tuple[Array, int, tuple[int, ...], tuple[SparseGradient, ...]]:
+        """Make a mean of a sum, clear the blocks that are fixed, pull back what is mapped, fill what is differenced.
 
-        The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block.
+        The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block;
+        nor in one that is mapped.
         """
         if self.reduction == "sum":
             for where in outside(self.layout.size, sparse_grads):
@@ -245,36 +246,32 @@ class Objective:
         if sparse_grads:
             others = {*self.fixed, *self.numerical}
             sparse_grads = tuple(g for g in sparse_grads if g.block not in others)
-            penalized = {index for index, _ in self.penalties}
-            spread(self._gradient, (g for g in sparse_grads if g.block in penalized))
-            sparse_grads = tuple(g for g in sparse_grads if g.block not in penalized)
+            whole = {index for index, _ in self.penalties} | theta.mapped_blocks
+            spread(self._gradient, (g for g in sparse_grads if g.block in whole))
+            places = theta.layout.slices
+            sparse_grads = tuple(g._replace(where=places[g.block]) for g in sparse_grads if g.block not in whole)
+        for index in self.fixed:
+            self._blocks[index][...] = 0
+        gradient = theta.pulled_back(self._gradient)
         if self.numerical:
-            missing = self._difference(theta, batch, missing)
+            missing = tuple(index for index in missing if index not in self.numerical)
+            for index in set(self.numerical).difference(self.fixed):
+                gradient[theta.layout.slices[index]] = self.differences(self.loss_of, theta, batch, index)
         if self.fixed:
             missing = tuple(sorted({*missing, *self.fixed})) if missing else self.fixed
-            for index in self.fixed:
-                self._blocks[index][...] = 0
-        return missing, sparse_grads
-
-    def _difference(self, theta: Parameters, batch: Batch, missing: tuple[int, ...]) -> tuple[int, ...]:
-        """Fill the blocks without an analytic gradient by central differences; return what is still missing."""
-        for index in set(self.numerical).difference(self.fixed):
-            self._gradient[self.layout.slices[index]] = self.differences(self.loss_of, theta, batch, index)
-        filled = set(self.numerical)
-        return tuple(index for index in missing if index not in filled)
+        return gradient, batch.n, missing, sparse_grads
 
     def differences(self, function: Callable[[Any, Batch], Any], theta: Parameters, batch: Batch, index: int) -> Array:
-        """Return central differences of ``function(params, batch)`` by the entries of a block, a row for each."""
-        vector = theta.vector.astype(np.float64)
-        params = self.layout.astype(np.float64).views(vector)
+        """Return central differences of ``function(params, batch)``, a row for each entry of a block of the vector."""
+        there = theta.astype(np.float64)
         batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
-        block = vector[self.layout.slices[index]]
+        block = there.vector[there.layout.slices[index]]
         size = size_of(block)
 
         def derivative(entry: int, here: float) -> Any:
             def at(t: float) -> Array:
                 block[entry] = here + t
-                return np.array(function(params, batch))
+                return np.array(function(there.structure, batch))
 
             slope = difference(at, here, size)
             block[entry] = here
@@ -311,25 +308,23 @@ class Objective:
             return loss, gradient
         penalty, absent = 0.0, set(missing)
         for index, alpha in self.penalties:
-            where = self.layout.slices[index]
-            block = theta.vector[where]
+            block = theta.block(index)
             slope = alpha * block
             penalty += float(slope.dot(block))
             if index not in absent:
-                gradient[where] += slope
+                gradient[theta.layout.slices[index]] += theta.block_pulled_back(index, slope)
         return None if loss is None else loss + 0.5 * penalty, gradient
 
-    @property
-    def curvature_of_penalty(self) -> Array:
-        """The second derivative of the penalty in each entry of θ."""
-        curvature = np.zeros(self.layout.size)
+    def curvature_of_penalty(self, theta: Parameters) -> Array:
+        """Return the second derivative of the penalty in each entry of the vector, along straight lines of x."""
+        curvature = np.zeros(theta.layout.size)
         for index, alpha in self.penalties:
-            curvature[self.layout.slices[index]] = alpha
+            curvature[theta.layout.slices[index]] = alpha * theta.stretching(index) ** 2
         return curvature
 
     def penalty(self, theta: Parameters) -> float:
         """Return ``alpha/2`` times the sum of squares of the penalised blocks."""
-        blocks = ((theta.vector[self.layout.slices[index]], alpha) for index, alpha in self.penalties)
+        blocks = ((theta.block(index), alpha) for index, alpha in self.penalties)
         return 0.5 * sum(float((alpha * block).dot(block)) for block, alpha in blocks)
 
     def value(self, theta: Parameters, batch: Batch) -> float | Any:

@@ -310,6 +310,8 @@ class Parameters:
         The structure.
     vector : ndarray of shape (layout.size,)
         The values, of the layout's dtype; not copied.
+    limits : tuple (low, high) of ndarray, default=None
+        Between which the vector stays, where there are bounds.
 
     Attributes
     ----------
@@ -317,26 +319,91 @@ class Parameters:
         The user's structure of read-only views on ``vector``.
     """
 
-    __slots__ = ("layout", "structure", "vector")
+    __slots__ = ("layout", "limits", "structure", "vector")
 
-    def __init__(self, layout: Layout, vector: Array) -> None:
-        self.layout, self.vector = layout, vector
+    structure: Any
+
+    is_mapped = False  # whether the user's numbers are others than those of the vector
+
+    def __init__(self, layout: Layout, vector: Array, limits: tuple[Array, Array] | None = None) -> None:
+        self.layout, self.vector, self.limits = layout, vector, limits
         self.structure = layout.views(vector)
 
-    def __reduce__(self) -> tuple[type[Parameters], tuple[Layout, Array]]:
-        return Parameters, (self.layout, self.vector)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Parameters, (self.layout, self.vector, self.limits)
 
     def to_read(self) -> Any:
         """Return the user's structure of read-only views anew: what is done to its containers stays there."""
         return self.layout.views(self.vector)
 
+    def to_structure(self) -> Any:
+        """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
+        return self.layout.to_structure(self.vector)
+
+    def at(self, vector: Array) -> Parameters:
+        """Return those that another vector stands for; it is not copied."""
+        return Parameters(self.layout, vector, self.limits)
+
     def copy(self) -> Parameters:
         """Return the same values on a vector of their own."""
-        return Parameters(self.layout, self.vector.copy())
+        return self.at(self.vector.copy())
 
     def astype(self, dtype: DTypeLike) -> Parameters:
         """Return a copy with another dtype."""
-        return Parameters(self.layout.astype(dtype), self.vector.astype(dtype))
+        limits = None if self.limits is None else (self.limits[0].astype(dtype), self.limits[1].astype(dtype))
+        return Parameters(self.layout.astype(dtype), self.vector.astype(dtype), limits)
+
+    def confined(self, vector: Array) -> Array:
+        """Return a vector inside the limits."""
+        return vector if self.limits is None else np.clip(vector, *self.limits)
+
+    def well_inside(self, vector: Array, distance: Array) -> Array:
+        """Return a vector so far inside the limits, or as far as they leave room for."""
+        if self.limits is None:
+            return vector
+        low, high = self.limits
+        distance = np.minimum(distance, (high - low) / 4)
+        return np.clip(vector, low + distance, high - distance)
+
+    # The user's numbers, where they are others than those of the vector.
+
+    @property
+    def as_given(self) -> Parameters:
+        """The same parameters, their vector in the user's own numbers."""
+        return self
+
+    def is_like(self, other: Parameters) -> bool:
+        """Whether the vector of another θ means the same."""
+        return not other.is_mapped
+
+    def entered(self, vector: Array) -> Parameters:
+        """Return the parameters of a vector in the user's own numbers."""
+        return self.at(vector)
+
+    def block(self, index: int) -> Array:
+        """Return a block in the user's own numbers, flattened."""
+        return self.vector[self.layout.slices[index]]
+
+    def pulled_back(self, gradient: Array) -> Array:
+        """Return the gradient by the vector, given that by the user's own numbers; valid until the next call."""
+        return gradient
+
+    def block_pulled_back(self, index: int, gradient: Array) -> Array:
+        """Return the gradient by a block of the vector, or several (n, size), given them by the user's own numbers."""
+        return gradient
+
+    def stretching(self, index: int) -> Any:
+        """Return how far the user's own numbers of a block move with each entry of the vector."""
+        return 1.0
+
+    @property
+    def mapped_blocks(self) -> set[int]:
+        """The blocks whose numbers are others than those of the vector."""
+        return set()
+
+    def tangent(self, direction: Array) -> Array:
+        """Return the nearest direction, in the user's own numbers, in which they can move."""
+        return direction
 
 
 def _is_namedtuple(value: object) -> bool:

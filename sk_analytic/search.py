@@ -24,6 +24,7 @@ from .exceptions import DivergenceError
 from .hyperparameters import is_auto, require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
+from .optimizers.projection import projected
 from .parameters import Parameters
 from .readable import readable
 from .training.minibatches import steps
@@ -297,6 +298,7 @@ def _sweep(objective: Objective, theta: Parameters, rows: Rows, optimizer: Any, 
             "a loss, pass your own, or use loss_and_gradient."
         )
     objective.needs_value = True
+    optimizer = projected(optimizer, theta)
     state = optimizer.init(theta.vector, blocks=theta.layout)
     losses: list[float] = []
     lowest = np.inf

@@ -35,6 +35,7 @@ from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin, advice_on_hidden, is_auto
 from ..importable import require_importable
 from ..losses import Loss, get_loss
+from ..maps import Map
 from ..model.argument_names import PARAMETERS
 from ..model.callables import is_function, names_of, runs_default
 from ..model.metadata import read_metadata
@@ -124,8 +125,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         reduction: str = "mean",
         additive: bool | str = "auto",
         accept_sparse: bool | str = "auto",
-        fixed: Iterable[str | int] = (),
+        fixed: Iterable[str | int] | Mapping[str | int, Any] = (),
         numerical: Iterable[str | int] = (),
+        bounds: Mapping[str | int, Any] | None = None,
+        reparametrize: Mapping[str | int, str | Map] | None = None,
         alpha: float | dict[str, float] = 0.0,
         optimizer: str | Optimizer | FullBatch | Phases = "auto",
         batch_size: int | str = "auto",
@@ -156,6 +159,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.accept_sparse = accept_sparse
         self.fixed = fixed
         self.numerical = numerical
+        self.bounds = bounds
+        self.reparametrize = reparametrize
         self.alpha = alpha
         self.optimizer = optimizer
         self.batch_size = batch_size
@@ -497,11 +502,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         problem.require_weights_accepted(model, first.sample_weight)
         if before is None:
             theta = problem.starting_theta(model, data, seed)
-            return first, problem.make_objective(self, model, theta.layout), theta
+            return first, problem.make_objective(self, model, theta.layout), problem.constrained_by(self, theta)
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
         require_apart(layout.names, layout.leaves(before.params), "params_")
-        return first, problem.make_objective(self, model, layout), theta
+        return first, problem.make_objective(self, model, layout), problem.constrained_by(self, theta)
 
     def _optimizer_for(self, data: ArrayData | ChunkData, objective: Objective, incremental: bool) -> Any:
         """The optimizer that was given, or the one that "auto" stands for."""
@@ -575,8 +580,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 interrupts.hold()
         finally:  # also if an interrupt came in the line before
             training.history.cut()
-            params = training.publish()
-            self._publish(training, params.layout.to_structure(params.vector))
+            self._publish(training, training.publish().to_structure())
 
     def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
@@ -626,14 +630,14 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         It has no state of the optimizer: trained further, it begins anew at these parameters.
         """
         twin = self._twin()
-        params = theta.layout.to_structure(theta.vector)
+        params = theta.to_structure()
         twin.__dict__.update(_published(training.copy(with_state=False), params))
         return twin
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the attributes of a copy as if the fit had ended now, which can also go on with it."""
         twin, params = training.snapshot()
-        return _published(twin, params.layout.to_structure(params.vector))
+        return _published(twin, params.to_structure())
 
     # Callbacks.
 

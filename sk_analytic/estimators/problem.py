@@ -14,6 +14,7 @@ from numpy.lib.recfunctions import structured_to_unstructured
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from ..constraints import constrained, read_fixed
 from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
 from ..data.telling import is_telling
@@ -102,10 +103,15 @@ def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective
         alpha=settings.alpha,
         unpenalized=("intercept",) if model.uses_defaults else (),
         reduction=settings.reduction,
-        fixed=settings.fixed,
+        fixed=read_fixed(layout, settings.fixed).blocks,
         numerical=settings.numerical,
         additive=settings.additive,
     )
+
+
+def constrained_by(settings: Any, theta: Parameters) -> Parameters:
+    """Return θ as the bounds, maps and masks of an estimator let training move it."""
+    return constrained(theta, settings.fixed, settings.bounds, settings.reparametrize)
 
 
 def _named_loss(settings: Any) -> Loss | None:

@@ -121,7 +121,7 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
     arguments = _received(scorer, metadata_of_rows, weight)
 
     def score(theta: Parameters) -> float:
-        own = theta.copy()
+        own = theta.as_given.copy()
         view = estimator._as_fitted(training, own)
         published = own.layout.leaves(view.params_)
         view.__dict__.pop("feature_names_in_", None)  # the rows are arrays, without names

@@ -132,13 +132,23 @@ SHARED_DOC = """
         Whether the callables can work with sparse X. If True, they receive it as CSR matrices; if False, a sparse X
         raises an error. "auto" is True for the default model of a regressor or a classifier and for a model object with
         the attribute ``accept_sparse = True``, and False if a callable of your own receives X.
-    fixed : iterable of str, default=()
+    fixed : iterable of str, or dict of {{str: bool or ndarray of bool}}, default=()
         Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
-        dots where nested.
+        dots where nested. A dict has a mask for each, of the block's shape, True for the entries to hold where they
+        start.
     numerical : iterable of str, default=()
         Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
         evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None. If all blocks are
         named, no gradient form is needed.
+    bounds : dict of {{str: tuple (low, high)}}, default=None
+        Limits of blocks by name, in their own units: a number or an array that broadcasts to the block each, or None
+        for none. Training starts inside and stays there: the methods "lbfgs", "tnc", "slsqp", "trust-constr", "trf" and
+        "dogbox" know bounds themselves, and rules put θ back between them after each step.
+    reparametrize : dict of {{str: str or Map}}, default=None
+        Maps of blocks by name, through which training moves them so that they obey a constraint: "log" for positive
+        numbers, "logit" for shares, "simplex" for shares that add up to 1, "ordered" for rising cutpoints, "cholesky" for
+        lower triangular factors of covariances; see :mod:`sk_analytic.maps` for these and for one of your own. The
+        callables, ``params_``, `alpha` and `bounds` have the parameters themselves; their gradient is pulled back here.
     alpha : float or dict, default=0.0
         Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
         default model), or by block name.

@@ -17,7 +17,7 @@ from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array
 from .check import NEAR
-from .evaluation import Situation, Subject, nearby, take
+from .evaluation import Situation, Subject, take
 
 MOST_ROWS = 50  # of a half
 LARGEST = 1e-3  # disagreement, relative to the block; more than rounding in the callables explains
@@ -70,11 +70,11 @@ def coupling(objective: Objective, theta: Parameters, batch: Batch, *, seed: int
         return None
     double = objective.astype(np.float64)
     double.fixed = tuple(sorted({*double.fixed, *double.numerical}))
-    subject = Subject(double, generator(seed, CHECK))
+    subject = Subject(double, generator(seed, CHECK), theta.astype(np.float64))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        start = theta.vector.astype(np.float64)
-        near = nearby(theta.layout, start, NEAR, subject.rng)
+        start = theta.as_given.vector.astype(np.float64)
+        near = subject.nearby(start, NEAR)
         batch = batch.astype(np.float64).copy().read_only()
         order = np.argsort(batch.X @ subject.rng.normal(size=batch.X.shape[1]), kind="stable")
         parts = [take(batch, part) for part in np.array_split(order, 2)]  # unlike each other: so are their statistics

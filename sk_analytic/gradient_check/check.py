@@ -22,7 +22,7 @@ from ..readable import readable
 from ..typing import Array, Params, RandomState
 from ..validation import Interval, check_range
 from .diagnose import Diagnoses
-from .evaluation import Situation, Subject, nearby
+from .evaluation import Situation, Subject
 from .faults.side_effects import depends_on_calls, remark_on_buffers, written_to
 from .hypotheses import NotFinite, Unsettled
 from .report import Finding, GradientReport
@@ -118,7 +118,7 @@ def check_gradient(
         require_estimator("check_gradient", estimator, f" Functions of your own go in by name: {by_name}.")
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         if params is not None:
-            theta = Parameters(theta.layout, theta.layout.flatten(params))
+            theta = theta.entered(objective.layout.flatten(params))
     else:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)
@@ -206,11 +206,11 @@ def examine(
     double = objective.astype(np.float64)
     double.fixed = tuple(sorted({*double.fixed, *double.numerical}))
     chosen = None if blocks is None else double.layout.indices(blocks, "blocks")
-    subject = Subject(double, generator(seed, CHECK))
+    subject = Subject(double, generator(seed, CHECK), theta.astype(np.float64))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         to_be_read = batch.astype(np.float64).copy().read_only()  # as callables get it in training
-        examination = _Examination(subject, theta.vector.astype(np.float64), to_be_read, chosen)
+        examination = _Examination(subject, theta.as_given.vector.astype(np.float64), to_be_read, chosen)
         return GradientReport(tuple(examination.findings(n_directions)), subject.n_evaluations)
 
 
@@ -225,7 +225,7 @@ class _Examination:
 
     def _beside(self) -> Situation:
         """A point near the start, at which symmetry or zeros may hide a fault; the start if the loss is not finite."""
-        moved = Situation(self.subject, nearby(self.layout, self.start, NEAR, self.subject.rng), self.at_start.batch)
+        moved = Situation(self.subject, self.subject.nearby(self.start, NEAR), self.at_start.batch)
         for situation in (moved, self.at_start):
             if np.isfinite(situation.value):
                 return situation
@@ -265,7 +265,7 @@ class _Examination:
             return []
         if contribution.gradient is None:
             return []
-        situation.__dict__["gradient"] = contribution.dense().gradient.copy()
+        situation.__dict__["gradient"] = subject.tangent(contribution.dense().gradient.copy())
         return [
             index
             for index, shape in enumerate(self.layout.shapes)

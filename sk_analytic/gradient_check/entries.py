@@ -9,7 +9,7 @@ from ..data.batch import CHECK, Batch, generator
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array, Shape
-from .evaluation import LEAST_SIZE, Situation, Subject, nearby, sizes_of
+from .evaluation import LEAST_SIZE, Situation, Subject, sizes_of
 
 
 class Entries(NamedTuple):
@@ -75,13 +75,14 @@ def compare_entries(
     double = objective.astype(np.float64)
     layout = double.layout
     chosen = range(len(layout.names)) if blocks is None else layout.indices(blocks, "blocks")
-    subject = Subject(double, generator(seed, CHECK))
+    subject = Subject(double, generator(seed, CHECK), theta.astype(np.float64))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        vector = nearby(layout, theta.vector.astype(np.float64), near, subject.rng)
+        start = theta.as_given.vector.astype(np.float64)
+        vector = subject.nearby(start, near)
         situation = Situation(subject, vector, batch.astype(np.float64))
         if not np.isfinite(situation.value):
-            situation = situation.at(theta.vector.astype(np.float64))
+            situation = situation.at(start)
         if situation.gradient is None or not objective.has_value:
             raise ValueError("There is no loss, or no gradient, to compare entry by entry.")
         missing = double.contribution(subject.parameters(situation.vector), situation.batch).missing
@@ -97,7 +98,8 @@ def _block(situation: Situation, index: int, max_entries: int) -> Entries:
     for place in np.ndindex(numerical.shape):
         entry, unit = tuple(i[p] for i, p in zip(indices, place, strict=True)), np.zeros(shape)
         unit[entry] = sizes[entry]
-        numerical[place] = situation.slope(index, unit)[0] / sizes[entry]
+        tangent = situation.block(index, situation.subject.tangent(situation.direction(index, unit)))
+        numerical[place] = situation.slope(index, tangent)[0] / sizes[entry]
     analytic = situation.block(index)[np.ix_(*indices)] if shape else situation.block(index)
     return Entries(layout.names[index], shape, np.array(analytic), numerical, indices)
 

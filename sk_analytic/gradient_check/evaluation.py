@@ -39,10 +39,13 @@ class Subject:
         Over float64.
     rng : numpy.random.Generator
         For directions.
+    theta : Parameters, default=None
+        Whose maps and bounds say where parameters can be, and which directions they can move in.
     """
 
-    def __init__(self, objective: Objective, rng: np.random.Generator) -> None:
+    def __init__(self, objective: Objective, rng: np.random.Generator, theta: Parameters | None = None) -> None:
         self.objective, self.layout, self.rng = objective, objective.layout, rng
+        self.theta = theta
         self.n_evaluations = 0
         self.limits = (np.inf, np.inf)
         self.notes: dict[Any, Any] = {}  # evidence from one case that others may use
@@ -69,6 +72,20 @@ class Subject:
         """Return θ as callables get it: read-only views."""
         return Parameters(self.layout, vector)
 
+    def tangent(self, direction: Array) -> Array:
+        """Return the nearest direction in which the parameters can move: what a gradient says of others is not used."""
+        return direction if self.theta is None else self.theta.tangent(direction)
+
+    def nearby(self, vector: Array, share: float) -> Array:
+        """Return a vector near another, each entry moved by a share of its size, where the parameters can be."""
+        theta = self.theta
+        if theta is None or (theta.limits is None and not theta.is_mapped):
+            return nearby(self.layout, vector, share, self.rng)
+        there = theta.entered(vector)
+        moved = nearby(there.layout, there.vector, share, self.rng)
+        sizes = np.concatenate([sizes_of(block).ravel() for block in there.layout.blocks(there.vector)])
+        return there.at(there.well_inside(moved, share * sizes)).as_given.vector
+
     def value(self, vector: Array, batch: Batch) -> float:
         """Return the loss; NaN if it cannot be evaluated."""
         self.spend()
@@ -90,7 +107,7 @@ class Subject:
             raise
         except Exception:
             return None
-        return None if contribution.gradient is None else contribution.dense().gradient.copy()
+        return None if contribution.gradient is None else self.tangent(contribution.dense().gradient.copy())
 
     def predictions(self, vector: Array, batch: Batch) -> Array | Any:
         """Return the predictions of `forward` as an array (n, k); None if they cannot be evaluated."""
@@ -164,7 +181,7 @@ class Situation:
 
     def moved(self, share: float, rows: Any = None) -> Situation:
         """Return a situation at another θ near by, on some of the samples."""
-        vector = nearby(self.subject.layout, self.vector, share, self.subject.rng)
+        vector = self.subject.nearby(self.vector, share)
         return Situation(self.subject, vector, self.batch if rows is None else take(self.batch, rows))
 
     def at(self, vector: Array) -> Situation:

@@ -13,7 +13,7 @@ from ..data.batch import CALLABLE, Batch
 from ..parameters import Layout
 from ..typing import Array
 from .differences import EPS, FIRST_STEP, Differences, Ladder, Rung, noise_in, norm, spacing_of
-from .evaluation import LEAST_SIZE, Situation, nearby, sizes_of
+from .evaluation import LEAST_SIZE, Situation, sizes_of
 from .hypotheses import (
     Cancellation,
     Diagnosis,
@@ -378,11 +378,11 @@ class Checker:
         If that is too fine for the loss, it is one in which each entry moves by its size; so it is if little is wrong,
         because only there the steps of a gradient in low precision show.
         """
-        direction = self._direction(indices, faint)
+        direction = self.subject.tangent(self._direction(indices, faint))
         judgement = judge(self.situation, direction, most)
         slight = judgement.verdict == "wrong" and judgement.evidence["relative_error"] <= ROUGH
         if slight or (self._too_fine(judgement) and not faint):
-            wide = self._sized(indices)
+            wide = self.subject.tangent(self._sized(indices))
             again = judge(self.situation, wide, most)
             if again.cause == LowPrecision.identifier if slight else again.verdict != "cannot tell":
                 return again, wide
@@ -443,7 +443,7 @@ def repeats(situation: Situation) -> Array | None:
     By how much the loss differs is noted: it is noise.
     """
     subject = situation.subject
-    elsewhere = nearby(subject.layout, situation.vector, 0.01, subject.rng)
+    elsewhere = subject.nearby(situation.vector, 0.01)
     subject.value(elsewhere, situation.batch)  # so that anything kept from a call changes
     gradient = subject.gradient(situation.vector, situation.batch)
     again = subject.value(situation.vector, situation.batch)

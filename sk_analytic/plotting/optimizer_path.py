@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from ..data.batch import MONITOR
 from ..hyperparameters import require_estimator
-from ..parameters import Layout
+from ..parameters import Layout, Parameters
 from ..readable import readable
 from ..typing import Array
 from ..validation import nearest
@@ -255,11 +255,13 @@ class _WatchedFit:
     def run(self, places: list[int]) -> Array:
         """Train, and return the two entries, a row for each time."""
         points: list[Array] = []
+
+        def watch(theta: Parameters) -> None:
+            points.append(theta.as_given.vector[places])
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.estimator._fit_arrays(
-                *self.samples, self.metadata, self.validation, lambda theta: points.append(theta.vector[places])
-            )
+            self.estimator._fit_arrays(*self.samples, self.metadata, self.validation, watch)
         return np.array(points, dtype=float)
 
 

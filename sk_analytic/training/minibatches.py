@@ -110,7 +110,7 @@ def steps(
 def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
     """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
     vector = optimizer.eval_params(state, theta.vector)
-    return theta if vector is theta.vector else Parameters(theta.layout, vector)
+    return theta if vector is theta.vector else theta.at(theta.confined(vector))
 
 
 class _Loop:

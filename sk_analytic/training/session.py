@@ -23,6 +23,7 @@ from ..data.rows import Rows
 from ..equality import is_same
 from ..objective import Objective
 from ..optimizers.phases import phases_of
+from ..optimizers.projection import projected
 from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.state import State
 from ..parameters import Parameters
@@ -93,7 +94,10 @@ class Training:
     finished : bool
         Whether the run came to its end, neither interrupted nor broken off by an error.
     published : int or None
-        Checksum of the parameters that were published in place of θ: an average, or the best ones.
+        Checksum of the parameters that were published in place of θ: an average, the best ones, or, under a map,
+        the user's own numbers.
+    is_average : bool
+        Whether they were others than those of θ.
     fingerprint : dict or None
         What identifies the data; None after `partial_fit`.
     criterion : dict or None
@@ -104,6 +108,7 @@ class Training:
     rows: Any
     phase_start: Any
     is_checked = False  # of a file that does not say
+    is_average = True  # likewise
 
     def __init__(
         self,
@@ -194,7 +199,7 @@ class Training:
             left = training._left(stopping)
             method = left[0][0]
             fits = isinstance(method, FullBatch) == (state is None)
-            if fits and (state is None or method.accepts(state, theta.vector, theta.layout)):
+            if fits and (state is None or projected(method, theta).accepts(state, theta.vector, theta.layout)):
                 training.phases, training.stopping = left, dataclasses.replace(stopping)
             else:
                 stopping = None  # of another optimizer
@@ -206,10 +211,14 @@ class Training:
     def _where_it_is(self, params: Parameters) -> tuple[Parameters, State | None]:
         """Return the θ and the state to go on from, given the parameters that the estimator has now."""
         if self.published is None:
-            return params, self.state
-        if checksum(params.vector.astype(self.objective.layout.dtype)) == self.published:
-            return Parameters(params.layout, self.theta.vector.astype(params.layout.dtype)), self.state
-        return params, None  # averages of θ know nothing of parameters that the user has set
+            return params, None if params.is_mapped else self.state
+        if not params.is_like(self.theta):
+            return params, None  # something else is moved now
+        given = params.as_given.vector
+        if checksum(given.astype(self.objective.layout.dtype)) == self.published:
+            return params.at(self.theta.vector.astype(params.layout.dtype)), self.state
+        # Averages of θ know nothing of parameters that the user has set.
+        return params, None if self.is_average else self.state
 
     def _left(self, stopping: StoppingState) -> list[Any]:
         """The phases that an unfinished run has not completed; all of them if it was one of others."""
@@ -222,13 +231,14 @@ class Training:
     def eval_params(self) -> Parameters:
         """Return the θ that predicts: the best one, an average that the optimizer keeps, or the last."""
         if self.stopping.best_theta is not None:
-            return Parameters(self.theta.layout, self.stopping.best_theta)
+            return self.theta.at(self.stopping.best_theta)
         return self.theta if self.state is None else eval_params(self.theta, self.method, self.state)
 
     def begin(self) -> None:
         """Make the state of the first phase, or accept the present one; a full-batch method has none."""
-        self.method = method = self.phases[0][0]
         state, theta = self.state, self.theta
+        method = self.phases[0][0]
+        self.method = method = method if isinstance(method, FullBatch) else projected(method, theta)
         if isinstance(method, FullBatch):
             self.state = None
         elif state is not None and method.accepts(state, theta.vector, theta.layout):
@@ -433,15 +443,18 @@ class Training:
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""
         evaluated = self.eval_params()
-        self.published = None
-        if evaluated is not self.theta:
-            if self.stopping.best_theta is not None and not self._goes_on:
-                self.theta.vector[...] = evaluated.vector  # another run begins at the best parameters
-                self.stopping = StoppingState()
-                return self.theta
-            self.published = checksum(evaluated.vector)
-            return evaluated.copy()
-        return evaluated
+        if evaluated is not self.theta and self.stopping.best_theta is not None and not self._goes_on:
+            self.theta.vector[...] = evaluated.vector  # another run begins at the best parameters
+            self.stopping = StoppingState()
+            evaluated = self.theta
+        self._note_published(evaluated)
+        return evaluated.as_given if self.published is None else evaluated.as_given.copy()
+
+    def _note_published(self, evaluated: Parameters) -> None:
+        """Remember what is published, if θ cannot be had back from it."""
+        self.is_average = evaluated is not self.theta
+        is_theta = not (self.is_average or self.theta.is_mapped)
+        self.published = None if is_theta else checksum(evaluated.as_given.vector)
 
     def copy(self, with_state: bool = True) -> Training:
         """Return a run that stands where this one does, and shares nothing with it that a run writes.
@@ -461,13 +474,13 @@ class Training:
         evaluated = self.eval_params()
         twin = self.copy()
         twin._goes_on = True
-        if evaluated is not self.theta:
-            twin.published, twin.theta = checksum(evaluated.vector), self.theta.copy()
-        return twin, evaluated.copy()
+        twin.theta = self.theta.copy()
+        twin._note_published(evaluated if evaluated is not self.theta else twin.theta)
+        return twin, evaluated.as_given.copy()
 
     def gradient(self, params: Any) -> Any:
         """Gradient of the loss at some parameters, without the penalty, over the same samples in every epoch."""
-        layout = self.theta.layout
+        layout = self.objective.layout
         at = Parameters(layout, layout.flatten(params))
         total = merge(self.objective.contribution(at, batch) for batch in monitored(self.rows))
         blocks = enumerate(layout.blocks(total.gradient))

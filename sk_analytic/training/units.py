@@ -214,7 +214,7 @@ def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> 
             size = math.sqrt(derivatives / total)
             size = size if math.isfinite(size) and size > 0 else 1.0
             square /= total
-            curvature = objective.curvature_of_penalty[free] * size * size
+            curvature = objective.curvature_of_penalty(theta)[free] * size * size
             spread = _filled(np.sqrt(square + curvature))
             theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
             probed = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 
 from ...data.telling import as_numbers
 from ...typing import Array
-from ..evaluation import Situation, Subject, nearby, take
+from ..evaluation import Situation, Subject, take
 from ..evidence import Case, quietly
 from ..hypotheses import Cause, Diagnosis
 from ..report import Finding
@@ -64,7 +64,7 @@ def remark_on_buffers(situation: Situation, found: dict[int, Finding]) -> None:
     first, later = np.zeros(layout.size), np.zeros(layout.size)
     if returned is None or quietly(lambda: layout.read_gradient(returned, first)) is None:
         return
-    subject.gradient(nearby(layout, situation.vector, 0.3, subject.rng), situation.batch)
+    subject.gradient(subject.nearby(situation.vector, 0.3), situation.batch)
     layout.read_gradient(returned, later)
     for index, where in enumerate(layout.slices):
         if index in found and found[index].verdict == "right" and not np.array_equal(first[where], later[where]):
@@ -148,7 +148,7 @@ def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgem
 def _how(situation: Situation) -> str:
     """Describe a dependence on earlier calls that can be reproduced; empty if there is none."""
     subject, layout = situation.subject, situation.subject.layout
-    vectors = [nearby(layout, situation.vector, 0.3, subject.rng) for _ in range(2)]
+    vectors = [subject.nearby(situation.vector, 0.3) for _ in range(2)]
 
     def after(call: Callable[..., Any], vector: Array) -> Array | Any:
         call(vector, situation.batch)

@@ -108,7 +108,9 @@ class BoundLink:
     def fill_slots(self, state: State, theta: Array) -> None:
         """Give the link the slots and the memory that it declares and does not have yet."""
         for name, start in self.declared.slots.items():
-            if name not in self.slots:
+            if isinstance(start, np.ndarray):  # a constant of the link, and nothing that it remembers
+                self.slots[name] = start.astype(state.dtype)
+            elif name not in self.slots:
                 value = theta if start == "theta" else self._number(start)
                 self.slots[name] = np.full(state.size, value, state.dtype)
         for name, start in self.declared.memory.items():

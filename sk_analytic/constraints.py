@@ -1,0 +1,471 @@
+"""Constraints on θ: bounds, maps, and entries that are held, from what the user says of blocks to what training moves.
+
+`Mapped` is a θ whose vector is not the user's own numbers: an optimizer moves z, the user's functions get x = T(z),
+and a gradient by x is pulled back to one by z, in one place, for whatever comes of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .equality import is_same
+from .exceptions import ParameterStructureError
+from .finite_differences import central
+from .maps import MAPS, ElementwiseMap, Map, get_map
+from .parameters import Layout, Parameters
+from .trust import trusted
+from .typing import Array
+
+MANY = 1000  # entries of a block, for a matrix of that size
+STEP, WRONG = 1e-5, 1e-4  # of a comparison of a pullback with differences: the step, and what rounding does not explain
+
+
+@trusted
+class Held(Map):
+    """A block of which some entries are held where they are; the others are moved, by a map or as they are.
+
+    Parameters
+    ----------
+    start : ndarray
+        The block.
+    free : ndarray of bool
+        Which entries are moved.
+    map : ElementwiseMap or None
+        Theirs.
+    """
+
+    def __init__(self, start: Array, free: Array, map: ElementwiseMap | None) -> None:
+        self.start = start
+        self.free = free
+        self.map = map
+
+    def constrain(self, z: Array) -> Array:
+        x = self.start.astype(z.dtype)
+        x[self.free] = z if self.map is None else self.map.constrain(z)
+        return x
+
+    def unconstrain(self, x: Array) -> Array:
+        return x[self.free] if self.map is None else self.map.unconstrain(x[self.free])
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        pulled = gradient[self.free]
+        return pulled if self.map is None else self.map.pullback(z, pulled)
+
+    def tangent(self, direction: Array) -> Array:
+        return np.where(self.free, direction, 0)
+
+    def pull_rows(self, z: Array, rows: Array) -> Array:
+        pulled = rows[:, self.free.ravel()]
+        return pulled if self.map is None else self.map.pull_rows(z, pulled)
+
+
+class MappedBlock(NamedTuple):
+    """A block of θ under a map.
+
+    Attributes
+    ----------
+    place : int
+        Its index.
+    map : Map
+    limits : tuple (low, high) of ndarray, or None
+        Of x, where there are bounds: z may be on one, and rounding leave x beside it.
+    """
+
+    place: int
+    map: Map
+    limits: tuple[Array, Array] | None
+
+
+@trusted
+class Mapped(Parameters):
+    """θ under maps: the vector z that an optimizer writes, and the user's structure x, made of it when it is read.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of z: the user's names and structure, shapes of its own.
+    vector : ndarray of shape (layout.size,)
+        z; not copied.
+    limits : tuple (low, high) of ndarray or None
+        Of z.
+    given : Layout
+        Of x.
+    mapped : tuple of MappedBlock
+        The blocks in which z is not x.
+    """
+
+    __slots__ = ("_apart", "_given", "_gradient", "_mapped", "_structure", "_x")
+
+    is_mapped = True
+
+    def __init__(
+        self,
+        layout: Layout,
+        vector: Array,
+        limits: tuple[Array, Array] | None,
+        given: Layout,
+        mapped: tuple[MappedBlock, ...],
+    ) -> None:
+        self.layout, self.vector, self.limits = layout, vector, limits
+        self._given, self._mapped = given, tuple(MappedBlock(*block) for block in mapped)
+        self._x, self._gradient = np.empty(given.size, given.dtype), np.empty(layout.size, layout.dtype)
+        self._structure = given.views(self._x)
+        self._apart = list(_runs(layout, given, {block.place for block in self._mapped}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mapped, (self.layout, self.vector, self.limits, self._given, self._mapped)
+
+    @property
+    def structure(self) -> Any:
+        """The user's structure of read-only views; the next time that it is read they show what z is then."""
+        self._update()
+        return self._structure
+
+    def _update(self) -> None:
+        for here, there in self._apart:
+            self._x[there] = self.vector[here]
+        for block in self._mapped:
+            self._x[self._given.slices[block.place]] = self._constrained(block)
+
+    def _constrained(self, block: MappedBlock) -> Array:
+        with np.errstate(over="ignore"):  # what is not finite is refused where it arrives
+            x = np.ravel(block.map.constrain(self._z(block.place)))
+        return x if block.limits is None else np.clip(x, *block.limits)
+
+    def _z(self, index: int) -> Array:
+        z = self.vector[self.layout.slices[index]].reshape(self.layout.shapes[index])
+        z.flags.writeable = False
+        return z
+
+    def to_read(self) -> Any:
+        self._update()
+        return self._given.views(self._x)
+
+    def to_structure(self) -> Any:
+        return self.as_given.to_structure()
+
+    def at(self, vector: Array) -> Mapped:
+        return Mapped(self.layout, vector, self.limits, self._given, self._mapped)
+
+    def astype(self, dtype: DTypeLike) -> Mapped:
+        plain = super().astype(dtype)
+        return Mapped(plain.layout, plain.vector, plain.limits, self._given.astype(dtype), self._mapped)
+
+    @property
+    def as_given(self) -> Parameters:
+        self._update()
+        return Parameters(self._given, self._x.copy())
+
+    def is_like(self, other: Parameters) -> bool:
+        return isinstance(other, Mapped) and self.layout == other.layout and is_same(self._mapped, other._mapped)
+
+    def entered(self, vector: Array) -> Mapped:
+        x, z = self._given.blocks(vector), np.empty(self.layout.size, self.layout.dtype)
+        by_index = {block.place: block for block in self._mapped}
+        for index, block in enumerate(self.layout.blocks(z)):
+            block[...] = by_index[index].map.unconstrain(x[index]) if index in by_index else x[index]
+        return self.at(z)
+
+    def block(self, index: int) -> Array:
+        found = next((block for block in self._mapped if block.place == index), None)
+        return super().block(index) if found is None else self._constrained(found)
+
+    def pulled_back(self, gradient: Array) -> Array:
+        pulled = self._gradient
+        for here, there in self._apart:
+            pulled[here] = gradient[there]
+        for index, map, _ in self._mapped:
+            by_x = gradient[self._given.slices[index]].reshape(self._given.shapes[index])
+            pulled[self.layout.slices[index]] = np.ravel(map.pullback(self._z(index), by_x))
+        return pulled
+
+    def block_pulled_back(self, index: int, gradient: Array) -> Array:
+        found = self._map_of(index)
+        if found is None:
+            return gradient
+        pulled = found.pull_rows(self._z(index), np.atleast_2d(gradient))
+        return pulled if gradient.ndim == 2 else pulled[0]
+
+    def stretching(self, index: int) -> Any:
+        found, size = self._map_of(index), self._given.slices[index]
+        if found is None or size.stop - size.start > MANY:
+            return 1.0
+        return np.linalg.norm(found.pull_rows(self._z(index), np.eye(size.stop - size.start)), axis=0)
+
+    @property
+    def mapped_blocks(self) -> set[int]:
+        return {block.place for block in self._mapped}
+
+    def _map_of(self, index: int) -> Map | None:
+        return next((block.map for block in self._mapped if block.place == index), None)
+
+    def tangent(self, direction: Array) -> Array:
+        direction = direction.copy()
+        blocks = self._given.blocks(direction)
+        for index, map, _ in self._mapped:
+            blocks[index][...] = map.tangent(blocks[index])
+        return direction
+
+
+def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[slice, slice]]:
+    """Yield where neighbouring blocks lie in z and in x that are the same there."""
+    unmapped = (index for index in range(len(layout.names)) if index not in mapped)
+    for _, run in itertools.groupby(enumerate(unmapped), lambda pair: pair[1] - pair[0]):
+        indices = [index for _, index in run]
+        first, last = indices[0], indices[-1]
+        yield tuple(slice(one.slices[first].start, one.slices[last].stop) for one in (layout, given))  # type: ignore[misc]
+
+
+class Fixed(NamedTuple):
+    """What is not trained.
+
+    Attributes
+    ----------
+    blocks : tuple of str
+        Whole blocks, by name.
+    entries : dict of {int: ndarray of bool}
+        By the index of a block, which of its entries.
+    """
+
+    blocks: tuple[str, ...]
+    entries: dict[int, Array]
+
+
+def read_fixed(layout: Layout, fixed: Any) -> Fixed:
+    """Return what the user has fixed: names of blocks, or a dict of names and masks.
+
+    Raises
+    ------
+    ParameterStructureError
+        For a block that does not exist, and for a mask that is not Boolean or not of the block's shape.
+    """
+    if not isinstance(fixed, Mapping):
+        return Fixed(tuple(layout.names[index] for index in layout.indices(fixed, "fixed")), {})
+    masks = {}
+    for name, mask in fixed.items():
+        for index in layout.indices(name, "fixed"):
+            given, shape = np.asarray(mask), layout.shapes[index]
+            if given.dtype != bool or given.shape not in ((), shape):
+                raise ParameterStructureError(
+                    f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for block "
+                    f"{layout.names[index]!r}; expected bool of shape {shape}, True for the entries to hold, or one "
+                    "bool for all."
+                )
+            masks[index] = np.broadcast_to(given, shape)
+    whole = tuple(layout.names[index] for index, mask in masks.items() if mask.all())
+    return Fixed(whole, {index: mask for index, mask in masks.items() if mask.any() and not mask.all()})
+
+
+def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) -> Parameters:
+    """Return θ as training moves it, from θ in the user's own numbers.
+
+    Parameters
+    ----------
+    theta : Parameters
+    fixed, bounds, reparametrize
+        As the estimators take them.
+
+    Returns
+    -------
+    theta : Parameters
+        With limits if there are bounds, and `Mapped` if there are maps or held entries.
+
+    Raises
+    ------
+    ParameterStructureError
+        For a block that does not exist, a θ that is outside of its bounds or of what its map can reach, and what cannot
+        hold together.
+    """
+    layout, x = theta.layout, theta.layout.blocks(theta.vector)
+    blocks, entries = read_fixed(layout, fixed)
+    maps = _maps(layout, reparametrize)
+    limits = {} if bounds is None else dict(_limits(theta, bounds))
+    for index, mask in entries.items():
+        inner = maps.get(index)
+        if inner is not None and not isinstance(inner, ElementwiseMap):
+            raise ParameterStructureError(
+                f"fixed holds some entries of block {layout.names[index]!r}, which {inner!r} maps together: none of "
+                "them can move without the others. Hold the whole block, or none of it."
+            )
+        maps[index] = Held(x[index].copy(), ~mask, inner)
+    held = layout.indices(blocks, "fixed")
+    maps = {index: map for index, map in maps.items() if index not in held}
+    if not maps:
+        return theta if not limits else Parameters(layout, theta.vector, _whole(layout, limits))
+    z = [_entered(layout.names[index], block, maps.get(index)) for index, block in enumerate(x)]
+    moved = Layout(layout.tree, layout.names, tuple(np.shape(block) for block in z), layout.dtype, layout.scalars)
+    mapped, limits_of_z = [], {}
+    for index, (low, high) in limits.items():
+        limits_of_z[index] = _through(layout.names[index], maps.get(index), x[index], low, high)
+    for index, map in sorted(maps.items()):
+        both = isinstance(map, ElementwiseMap) or (isinstance(map, Held) and map.map is not None)
+        own = tuple(np.ravel(limit) for limit in limits[index]) if both and index in limits else None
+        mapped.append(MappedBlock(index, map, own))  # type: ignore[arg-type]
+    vector = np.concatenate([np.ravel(block) for block in z]).astype(layout.dtype, copy=False)
+    whole = _whole(moved, limits_of_z) if limits else None
+    return Mapped(moved, vector if whole is None else np.clip(vector, *whole), whole, layout, tuple(mapped))
+
+
+def _maps(layout: Layout, reparametrize: Any) -> dict[int, Map]:
+    """The maps of blocks by index."""
+    maps: dict[int, Map] = {}
+    for name, given in _items(reparametrize, "reparametrize", "maps").items():
+        map = get_map(given)
+        map.check()
+        maps.update(dict.fromkeys(layout.indices(name, "reparametrize"), map))
+    return maps
+
+
+def _items(given: Any, argument: str, of: str) -> Mapping[Any, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{argument} must be a dict of block names and their {of}; got {given!r}.")
+    return given
+
+
+def _entered(name: str, block: Array, map: Map | None) -> Array:
+    """A block as training moves it, after a look at whether its map can be used."""
+    if map is None:
+        return block
+    shown = map.map if isinstance(map, Held) else map
+    try:
+        with np.errstate(all="ignore"):
+            z = np.asarray(map.unconstrain(block))
+    except ValueError as error:
+        raise ParameterStructureError(
+            f"Block {name!r} {error}, as reparametrize has {shown!r} for it; it is {_shown(block)}. Start from "
+            "such parameters, by init, or leave the map out."
+        ) from error
+    if not np.isfinite(z).all():
+        raise ParameterStructureError(
+            f"Block {name!r} is {_shown(block)}, for which {shown!r}.unconstrain gives numbers that are not finite. "
+            "Start from other parameters, by init."
+        )
+    if type(shown) not in MAPS.values() and shown is not None:
+        _require_right(map, block, z, name)
+    return z
+
+
+def _require_right(map: Map, block: Array, z: Array, name: str) -> None:
+    """Raise if a map of the user's own does not come back to where it started, or its pullback is no derivative."""
+    shown = map.map if isinstance(map, Held) else map
+    z = z.astype(np.float64)
+    back = np.asarray(map.constrain(z))
+    size = max(1.0, float(np.abs(block).max(initial=0.0)))
+    if back.shape != block.shape or not np.allclose(back, block, rtol=WRONG, atol=WRONG * size):
+        raise ParameterStructureError(
+            f"{shown!r} cannot undo itself in block {name!r}: constrain(unconstrain(x)) is {_shown(back)} where x is "
+            f"{_shown(block)}."
+        )
+    rng = np.random.default_rng(0)
+    gradient, direction = rng.normal(size=block.shape), rng.normal(size=z.shape)
+    pulled = np.asarray(map.pullback(z, gradient))
+    if pulled.shape != z.shape:
+        raise ParameterStructureError(
+            f"{shown!r}.pullback returned shape {pulled.shape} in block {name!r}; expected that of z, {z.shape}."
+        )
+    analytic = float(np.vdot(pulled, direction))
+    numerical = float(np.vdot(central(lambda t: np.asarray(map.constrain(z + t * direction)), STEP), gradient))
+    scale = float(np.linalg.norm(pulled) * np.linalg.norm(direction))
+    if not abs(analytic - numerical) <= WRONG * max(scale, abs(numerical)):
+        raise ParameterStructureError(
+            f"{shown!r}.pullback is not the derivative of its constrain in block {name!r}: along a direction it says "
+            f"{analytic:.6g}, differences say {numerical:.6g}."
+        )
+
+
+def _limits(theta: Parameters, bounds: Any) -> Iterator[tuple[int, tuple[Array, Array]]]:
+    """Yield the bounds of blocks, in the user's own numbers: by index, a lower and an upper array."""
+    layout = theta.layout
+    for name, given in _items(bounds, "bounds", "pairs (low, high)").items():
+        for index in layout.indices(name, "bounds"):
+            shape, own = layout.shapes[index], layout.names[index]
+            low, high = (
+                _limit(limit, otherwise, own, shape, layout.dtype)
+                for limit, otherwise in zip(_pair(given, own), (-np.inf, np.inf), strict=True)
+            )
+            if (low > high).any():
+                where = _first(low > high)
+                raise ParameterStructureError(
+                    f"bounds has low > high in block {own!r}{_entry(where)}: {low[where]:g} > {high[where]:g}."
+                )
+            block = layout.blocks(theta.vector)[index]
+            outside = (block < low) | (block > high)
+            if outside.any():
+                where = _first(outside)
+                raise ParameterStructureError(
+                    f"Training starts outside of bounds in block {own!r}{_entry(where)}: {block[where]:g} is not "
+                    f"between {low[where]:g} and {high[where]:g}. Start inside, by init, or widen the bounds."
+                )
+            yield index, (low, high)
+
+
+def _pair(given: Any, name: str) -> tuple[Any, Any]:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise ParameterStructureError(
+            f"bounds must have a pair (low, high) for block {name!r}, each a number, an array or None; got {given!r}."
+        )
+    low, high = given
+    return low, high
+
+
+def _limit(limit: Any, otherwise: float, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A bound as an array of the block's shape and dtype."""
+    try:
+        array = np.asarray(otherwise if limit is None else limit, dtype=np.float64)
+        array = np.broadcast_to(array, shape).astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ParameterStructureError(
+            f"bounds has {limit!r} for block {name!r}; expected None, a number, or an array that can be broadcast to "
+            f"{shape}."
+        ) from error
+    if np.isnan(array).any():
+        raise ParameterStructureError(f"bounds has NaN for block {name!r}; None stands for no bound.")
+    return array
+
+
+def _through(name: str, map: Map | None, x: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Bounds on x as bounds on z, where x lies between them."""
+    inner = map
+    if isinstance(map, Held):
+        x, low, high, inner = x[map.free], low[map.free], high[map.free], map.map
+    if inner is None:
+        return low, high
+    if not isinstance(inner, ElementwiseMap):
+        raise ParameterStructureError(
+            f"bounds and reparametrize both name block {name!r}, whose entries {inner!r} maps together: no entry of "
+            "what is trained has these bounds. Leave one of them out."
+        )
+    found = []
+    for limit, otherwise in ((low, -np.inf), (high, np.inf)):
+        is_inside = (limit > inner.domain[0]) & (limit < inner.domain[1])
+        z = inner.unconstrain(np.where(is_inside, limit, x))  # what is not inside the map never reaches
+        found.append(np.where(is_inside, z, otherwise).astype(low.dtype))
+    return found[0], found[1]
+
+
+def _shown(block: Array) -> str:
+    return np.array2string(np.asarray(block), precision=4, threshold=6, edgeitems=2).replace("\n", "")
+
+
+def _first(where: Array) -> tuple[int, ...]:
+    """The first entry of which something holds."""
+    return tuple(int(place) for place in np.argwhere(where)[0])
+
+
+def _entry(where: tuple[int, ...]) -> str:
+    return f", entry {list(where)}" if where else ""
+
+
+def _whole(layout: Layout, limits: Mapping[int, tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Bounds of blocks as those of a vector."""
+    low, high = np.full(layout.size, -np.inf, layout.dtype), np.full(layout.size, np.inf, layout.dtype)
+    for index, (least, most) in limits.items():
+        low[layout.slices[index]], high[layout.slices[index]] = np.ravel(least), np.ravel(most)
+    return low, high

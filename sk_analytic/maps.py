@@ -1,0 +1,483 @@
+"""Maps by name: from numbers that training may move as it likes to a block of parameters that obeys a constraint.
+
+The user's functions, ``params_``, penalties and files have the block x; an optimizer moves z, with x = `constrain`(z).
+A map is these two ways and the pullback of a gradient, in the user's words the chain rule.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.linalg import helmert
+from scipy.special import expit, logit, softmax
+
+from .hyperparameters import Hyperparameters, lookup
+from .typing import Array
+
+
+class Map(Hyperparameters):
+    """What every map is; one of your own is a subclass with three methods.
+
+    A map is smooth, and can be undone: ``unconstrain(constrain(z))`` is z. What it depends on, as `Logit` on its
+    limits, are hyperparameters, arguments of its ``__init__``. When a fit begins, the ``pullback`` of a map of your own
+    is compared with differences of its ``constrain``.
+
+    Attributes
+    ----------
+    name : str
+        What stands for the map: ``reparametrize={"sigma": "log"}``.
+
+    See Also
+    --------
+    ElementwiseMap : The base where each entry is mapped by itself.
+
+    Examples
+    --------
+    The numbers on a circle around zero, by their angle:
+
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Map
+    >>> class Circle(Map):
+    ...     def constrain(self, z):
+    ...         return np.array([np.cos(z), np.sin(z)])
+    ...     def unconstrain(self, x):
+    ...         return np.arctan2(x[1], x[0])
+    ...     def pullback(self, z, gradient):
+    ...         return np.cos(z) * gradient[1] - np.sin(z) * gradient[0]
+    >>> Circle().constrain(Circle().unconstrain(np.array([0.0, 1.0]))).round(12)
+    array([0., 1.])
+    """
+
+    name = ""
+
+    def constrain(self, z: Array) -> Array:
+        """Return the parameters at a point that training moves.
+
+        Parameters
+        ----------
+        z : ndarray
+            Not to be written to.
+
+        Returns
+        -------
+        x : ndarray
+            Of the block's shape.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs the method constrain(z).")
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return the point that training moves at some parameters.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the block's shape.
+
+        Returns
+        -------
+        z : ndarray
+            Of a shape that depends on that of ``x`` only.
+
+        Raises
+        ------
+        ValueError
+            For parameters that do not obey the constraint; the message says what they must be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs the method unconstrain(x).")
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        """Return the gradient by z of a function whose gradient by x = ``constrain(z)`` is given.
+
+        Parameters
+        ----------
+        z : ndarray
+            Where.
+        gradient : ndarray
+            By x, of the block's shape. Not to be written to.
+
+        Returns
+        -------
+        gradient : ndarray
+            Of the shape of ``z``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs the method pullback(z, gradient).")
+
+    def tangent(self, direction: Array) -> Array:
+        """Return the nearest direction in which x can move; x itself does not matter.
+
+        Parameters
+        ----------
+        direction : ndarray
+            Of the block's shape.
+
+        Returns
+        -------
+        direction : ndarray
+            The same unless the map leaves fewer directions than x has entries, as those of the simplex, which
+            add up to zero.
+        """
+        return direction
+
+    def pull_rows(self, z: Array, rows: Array) -> Array:
+        """Return the pullbacks of several gradients.
+
+        Parameters
+        ----------
+        z : ndarray
+            Where.
+        rows : ndarray of shape (n, x.size)
+            Gradients by x, flattened.
+
+        Returns
+        -------
+        rows : ndarray of shape (n, z.size)
+            Gradients by z, flattened.
+        """
+        shape = np.shape(self.constrain(z))
+        units = np.eye(rows.shape[1])
+        pulled: Array = rows @ np.array([np.ravel(self.pullback(z, unit.reshape(shape))) for unit in units])
+        return pulled
+
+
+class ElementwiseMap(Map):
+    """Base of the maps that map each entry by itself, upwards: a derivative in place of a pullback.
+
+    Attributes
+    ----------
+    domain : tuple of float
+        The limits of x, neither of which it reaches. Bounds inside them can be set beside the map.
+    """
+
+    @property
+    def domain(self) -> tuple[Any, Any]:
+        """The limits of x."""
+        return -np.inf, np.inf
+
+    def derivative(self, z: Array) -> Array:
+        """Return the derivative of each entry of x by that of z.
+
+        Parameters
+        ----------
+        z : ndarray
+            Where.
+
+        Returns
+        -------
+        derivative : ndarray
+            Of the shape of ``z``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs the method derivative(z).")
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        """Return the gradient by z of a function whose gradient by x is given.
+
+        Parameters
+        ----------
+        z : ndarray
+            Where.
+        gradient : ndarray
+            By x.
+
+        Returns
+        -------
+        gradient : ndarray
+            Its product with the derivative.
+        """
+        return gradient * self.derivative(z)
+
+    def pull_rows(self, z: Array, rows: Array) -> Array:
+        """Return the pullbacks of several gradients.
+
+        Parameters
+        ----------
+        z : ndarray
+            Where.
+        rows : ndarray of shape (n, x.size)
+            Gradients by x, flattened.
+
+        Returns
+        -------
+        rows : ndarray of shape (n, z.size)
+            Gradients by z, flattened.
+        """
+        pulled: Array = rows * np.ravel(self.derivative(z))
+        return pulled
+
+
+class Log(ElementwiseMap):
+    """Positive numbers by their logarithms: scales, rates, variances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Log
+    >>> Log().unconstrain(np.array([1.0, 10.0])).round(3)
+    array([0.   , 2.303])
+    """
+
+    name = "log"
+
+    @property
+    def domain(self) -> tuple[Any, Any]:
+        """The limits of x."""
+        return 0.0, np.inf
+
+    def constrain(self, z: Array) -> Array:
+        """Return the exponential."""
+        x: Array = np.exp(z)
+        return x
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return the logarithm."""
+        if not np.all(x > 0):
+            raise ValueError("must be positive")
+        z: Array = np.log(x)
+        return z
+
+    derivative = constrain
+
+
+class Logit(ElementwiseMap):
+    """Numbers between two limits, by default probabilities, by the logarithm of their odds.
+
+    Parameters
+    ----------
+    low : float or ndarray, default=0.0
+        Lower limit, of all entries or of each.
+    high : float or ndarray, default=1.0
+        Upper limit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Logit
+    >>> Logit(-1.0, 1.0).constrain(np.array([-100.0, 0.0, 100.0]))
+    array([-1.,  0.,  1.])
+    """
+
+    name = "logit"
+
+    def __init__(self, low: float | Array = 0.0, high: float | Array = 1.0) -> None:
+        self.low = low
+        self.high = high
+
+    def check(self) -> None:
+        """Raise if the limits are no numbers, or the wrong way round."""
+        limits = np.asarray(self.low, dtype=float), np.asarray(self.high, dtype=float)
+        if not (all(np.isfinite(limit).all() for limit in limits) and np.all(limits[0] < limits[1])):
+            raise ValueError(f"Logit: low must be less than high, both finite; got {self.low!r} and {self.high!r}.")
+
+    @property
+    def domain(self) -> tuple[Any, Any]:
+        """The limits of x."""
+        return self.low, self.high
+
+    def constrain(self, z: Array) -> Array:
+        """Return the number between the limits."""
+        return np.asarray(self.low + np.subtract(self.high, self.low) * expit(z))
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return the logarithm of the odds."""
+        if not (np.all(x > self.low) and np.all(x < self.high)):
+            raise ValueError(f"must lie between {self.low} and {self.high}, and not on either")
+        return np.asarray(logit((x - self.low) / np.subtract(self.high, self.low)))
+
+    def derivative(self, z: Array) -> Array:
+        """Return the derivative, which vanishes towards the limits."""
+        return np.asarray(np.subtract(self.high, self.low) * expit(z) * expit(np.negative(z)))
+
+
+class Simplex(Map):
+    r"""Positive numbers that add up to 1 along the last axis, by their isometric log-ratio [Egozcue2003]_.
+
+    .. math::
+
+        x = \mathrm{softmax}(V z), \qquad z = V^\top \log x
+
+    with the columns of V orthonormal and orthogonal to the vector of ones: K shares have K - 1 coordinates, and no
+    share is treated otherwise than another.
+
+    References
+    ----------
+    .. [Egozcue2003] J. Egozcue, V. Pawlowsky-Glahn, G. Mateu-Figueras and C. Barceló-Vidal, "Isometric logratio
+       transformations for compositional data analysis", Mathematical Geology 35, 2003.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Simplex
+    >>> Simplex().constrain(np.zeros(3))
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+
+    name = "simplex"
+
+    def constrain(self, z: Array) -> Array:
+        """Return the shares."""
+        return np.asarray(softmax(z @ _contrasts(z.shape[-1] + 1, z.dtype), axis=-1))
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return their coordinates."""
+        if x.ndim == 0 or x.shape[-1] < 2:
+            raise ValueError("must have two entries or more along its last axis")
+        if not (np.all(x > 0) and np.allclose(x.sum(axis=-1), 1, rtol=0, atol=np.finfo(x.dtype).eps ** 0.5)):
+            raise ValueError("must be positive and add up to 1 along its last axis")
+        z: Array = np.log(x) @ _contrasts(x.shape[-1], x.dtype).T
+        return z
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        """Return the gradient by the coordinates."""
+        x = self.constrain(z)
+        by_scores = x * (gradient - (x * gradient).sum(axis=-1, keepdims=True))
+        pulled: Array = by_scores @ _contrasts(x.shape[-1], x.dtype).T
+        return pulled
+
+    def tangent(self, direction: Array) -> Array:
+        """Return the direction without its mean."""
+        return np.asarray(direction - direction.mean(axis=-1, keepdims=True))
+
+
+class Ordered(Map):
+    """Numbers that rise along the last axis, as cutpoints: the first, and the logarithms of the differences.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Ordered
+    >>> Ordered().constrain(np.array([-1.0, 0.0, 0.0]))
+    array([-1.,  0.,  1.])
+    """
+
+    name = "ordered"
+
+    def constrain(self, z: Array) -> Array:
+        """Return the rising numbers."""
+        steps = np.exp(z)
+        steps[..., 0] = z[..., 0]
+        return np.asarray(np.cumsum(steps, axis=-1))
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return the first and the logarithms of the differences."""
+        if x.ndim == 0:
+            raise ValueError("must have an axis along which to rise")
+        steps = np.diff(x, axis=-1)
+        if not np.all(steps > 0):
+            raise ValueError("must rise along its last axis")
+        return np.concatenate([x[..., :1], np.log(steps)], axis=-1)
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        """Return the gradient by the first and the logarithms of the differences."""
+        pulled = np.cumsum(gradient[..., ::-1], axis=-1)[..., ::-1]
+        pulled[..., 1:] *= np.exp(z[..., 1:])
+        return pulled
+
+
+class Cholesky(Map):
+    """Lower triangular matrices with a positive diagonal, along the last two axes: factors L of a covariance L L'.
+
+    Coordinates are the entries on and below the diagonal, row by row; those on it by their logarithms. Entries above
+    the diagonal are zero, and what a gradient has there does not matter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic.maps import Cholesky
+    >>> Cholesky().constrain(np.array([0.0, 2.0, 0.0]))
+    array([[1., 0.],
+           [2., 1.]])
+    """
+
+    name = "cholesky"
+
+    def constrain(self, z: Array) -> Array:
+        """Return the matrix."""
+        size = int((8 * z.shape[-1] + 1) ** 0.5) // 2
+        x = np.zeros((*z.shape[:-1], size, size), z.dtype)
+        x[..., *np.tril_indices(size)] = z
+        diagonal = np.arange(size)
+        x[..., diagonal, diagonal] = np.exp(x[..., diagonal, diagonal])
+        return x
+
+    def unconstrain(self, x: Array) -> Array:
+        """Return its entries on and below the diagonal, those on it as logarithms."""
+        if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+            raise ValueError("must be a square matrix along its last two axes")
+        size = x.shape[-1]
+        diagonal = np.arange(size)
+        if np.triu(x, 1).any() or not np.all(x[..., diagonal, diagonal] > 0):
+            raise ValueError("must be zero above the diagonal and positive on it")
+        logarithms = np.array(x)
+        logarithms[..., diagonal, diagonal] = np.log(x[..., diagonal, diagonal])
+        return np.asarray(logarithms[..., *np.tril_indices(size)])
+
+    def pullback(self, z: Array, gradient: Array) -> Array:
+        """Return the gradient by the coordinates."""
+        size = gradient.shape[-1]
+        pulled: Array = gradient[..., *np.tril_indices(size)]
+        on_diagonal = np.cumsum(np.arange(1, size + 1)) - 1
+        pulled[..., on_diagonal] *= np.exp(z[..., on_diagonal])
+        return pulled
+
+    def tangent(self, direction: Array) -> Array:
+        """Return the direction without what is above the diagonal."""
+        return np.tril(direction)
+
+
+@functools.lru_cache(maxsize=32)
+def _contrasts(n: int, dtype: Any) -> Array:
+    """Orthonormal rows, each orthogonal to the vector of ones: an (n - 1, n) matrix of Helmert."""
+    rows: Array = helmert(n).astype(dtype)
+    return rows
+
+
+def get_map(name: object) -> Map:
+    """Return the map that a name stands for.
+
+    Parameters
+    ----------
+    name : str or Map
+        One of "log", "logit", "simplex", "ordered", "cholesky", or a map, which is returned as it is.
+
+    Returns
+    -------
+    map : Map
+        With default hyperparameters for a name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message has the nearest.
+    TypeError
+        For anything that is neither a name nor a map.
+
+    Examples
+    --------
+    >>> from sk_analytic.maps import get_map
+    >>> get_map("log")
+    Log()
+    """
+    return lookup("map", MAPS, name, Map, _ELSEWHERE)
+
+
+MAPS: Mapping[str, type[Map]] = {cls.name: cls for cls in (Log, Logit, Simplex, Ordered, Cholesky)}
+
+_ELSEWHERE = {
+    "exp": "log",
+    "positive": "log",
+    "softplus": "log",
+    "sigmoid": "logit",
+    "expit": "logit",
+    "probability": "logit",
+    "softmax": "simplex",
+    "sorted": "ordered",
+    "increasing": "ordered",
+    "tril": "cholesky",
+    "lower_triangular": "cholesky",
+    "cholesky_factor": "cholesky",
+}
+
+__all__ = ["MAPS", "Map", "ElementwiseMap", "get_map"]
+__all__ += [cls.__name__ for cls in MAPS.values()]

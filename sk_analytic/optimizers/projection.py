@@ -1,0 +1,160 @@
+"""Bounds for minibatch rules: after each step, θ is put back between its limits.
+
+The link stands right after the step, so that averages and slow weights, which are means of points between the limits,
+lie between them as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..typing import Array, Arrays
+from .base import Link, Optimizer
+from .engine.links import Placement
+from .scheduled import Scheduled
+
+
+class Blocks(Protocol):
+    """Where the blocks of a vector lie."""
+
+    names: tuple[str, ...]
+    slices: tuple[slice, ...]
+
+
+class Projection(Link):
+    """Put the proposed θ between its limits.
+
+    Parameters
+    ----------
+    low, high : float or ndarray of shape (size,)
+        One pair for all entries of its blocks, or one for each entry of θ.
+    """
+
+    takes = gives = "theta"
+    accepts_sparse_grads = True  # rows that do not move are between their limits
+
+    def __init__(self, low: Any, high: Any) -> None:
+        self.low = low
+        self.high = high
+
+    @property
+    def slots(self) -> Any:
+        """The limits, where each entry has its own."""
+        return {"low": self.low, "high": self.high} if isinstance(self.low, np.ndarray) else {}
+
+    def coefficients(self, now: Any) -> tuple[float, ...]:
+        """Return the limits, where all entries have the same."""
+        return () if isinstance(self.low, np.ndarray) else (self.low, self.high)
+
+    @property
+    def formula(self) -> Any:
+        """The projection, with what it leaves for the next step if that is an array."""
+        return self._between_arrays if isinstance(self.low, np.ndarray) else self._between_numbers
+
+    @staticmethod
+    def _between_numbers(flow: Array, theta: Array, low: float, high: float) -> Array:
+        return np.minimum(np.maximum(flow, low), high)
+
+    @staticmethod
+    def _between_arrays(flow: Array, theta: Array, low: Array, high: Array) -> Arrays:
+        return np.minimum(np.maximum(flow, low), high), low, high
+
+
+class Projected(Scheduled, Optimizer):
+    """An optimizer whose steps end between limits.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    limits : tuple (low, high) of ndarray of shape (size,)
+    blocks : Layout
+        Names and slices of the blocks of θ.
+
+    Raises
+    ------
+    ValueError
+        If points of the optimizer other than θ would leave the limits.
+    """
+
+    def __init__(self, optimizer: Any, limits: tuple[Array, Array], blocks: Blocks) -> None:
+        self.optimizer = optimizer
+        self.limits = limits
+        self.blocks = blocks
+
+    def check(self) -> None:
+        """Raise if a hyperparameter of the optimizer is outside its range."""
+        self.optimizer.check()
+
+    def place(self, blocks: dict[str, int]) -> list[Placement]:
+        """Return where the links stand: those of the optimizer, and projections where θ has been proposed."""
+        own = self.optimizer.place(blocks)
+        owner = type(self.optimizer).__name__
+        before: dict[int, list[int]] = {}  # by the position of a link, the blocks that are put back before it
+        for name, block in blocks.items():
+            where = self.blocks.slices[self.blocks.names.index(name)]
+            if any(np.isfinite(limit[where]).any() for limit in self.limits):
+                chain = [position for position, placement in enumerate(own) if block in placement.blocks]
+                takers = (position for position in chain if own[position].link.takes == "theta")
+                before.setdefault(next(takers, len(own)), []).append(block)
+                self._require_inside([own[position].link for position in chain], name)
+        placed: list[Placement] = []
+        for position in range(len(own) + 1):
+            placed += [Placement(link, on, owner) for link, on in self._links(before.get(position, []))]
+            placed += own[position : position + 1]
+        return placed
+
+    @staticmethod
+    def _require_inside(links: list[Any], name: str) -> None:
+        for link in links:
+            if (link.takes, link.gives) == ("gradient", "theta") and link.eval_slot is not None:
+                kind = type(link).__name__
+                raise ValueError(
+                    f"{kind} averages points that it steps to itself, which may lie outside of the bounds of block "
+                    f"{name!r}. Average what is put back between them instead: Chain([Adam(), PolyakAverage()]); or "
+                    "leave the bounds out, with reparametrize= in their place."
+                )
+
+    def _links(self, blocks: list[int]) -> Iterator[tuple[Projection, tuple[int, ...]]]:
+        """Yield projections and their blocks: one for those that have the same numbers, one for each other."""
+        by_numbers: dict[tuple[float, float], list[int]] = {}
+        for block in blocks:
+            pair = tuple(limit[self.blocks.slices[block]] for limit in self.limits)
+            if all((limit == limit[0]).all() for limit in pair):
+                by_numbers.setdefault(tuple(_number(limit[0]) for limit in pair), []).append(block)  # type: ignore[arg-type]
+            else:
+                largest = np.finfo(pair[0].dtype).max
+                yield Projection(*(np.clip(limit, -largest, largest) for limit in self.limits)), (block,)
+        for (low, high), same in by_numbers.items():
+            yield Projection(low, high), tuple(same)
+
+
+def _number(limit: Any) -> float:
+    """A limit that the arithmetic of a kernel can take."""
+    largest = float(np.finfo(limit.dtype).max)
+    return min(max(float(limit), -largest), largest)
+
+
+def projected(optimizer: Any, theta: Any) -> Any:
+    """Return an optimizer that keeps a θ between its limits; the same one if it has none.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    theta : Parameters
+
+    Raises
+    ------
+    ValueError
+        For an optimizer that is not made of links.
+    """
+    if theta.limits is None:
+        return optimizer
+    if type(optimizer).update is not Optimizer.update or not hasattr(optimizer, "place"):
+        raise ValueError(
+            f"{type(optimizer).__name__} takes steps of its own, which bounds cannot be put after. Use a rule of "
+            "sk_analytic.optimizers, a method such as 'lbfgs', or reparametrize= in place of bounds."
+        )
+    return Projected(optimizer, theta.limits, theta.layout)
