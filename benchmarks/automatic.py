@@ -63,7 +63,7 @@ def network_vjp(params, X):
 
 def _compare(case, estimator, X, y):
     fits = {}
-    for optimizer in ("adam", LBFGS(maxcor=30, x_scale="gradient")):
+    for optimizer in ("adam", LBFGS(maxcor=30)):
         estimator.set_params(optimizer=optimizer, check_gradient=False, random_state=0)
         began = time.perf_counter()
         with warnings.catch_warnings():

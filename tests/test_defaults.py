@@ -181,7 +181,7 @@ def test_the_choice_follows_the_documented_rule(case):
     assert fitted.get_params()["optimizer"] == "auto"
     assert clone(fitted).optimizer == "auto"
     if expected is LBFGS:
-        assert fitted.optimizer_.get_params() == LBFGS(maxcor=30, x_scale="gradient").get_params()
+        assert fitted.optimizer_.get_params() == LBFGS(maxcor=30).get_params()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
     if work * n_outputs <= LARGEST_JACOBIAN and _is_least_squares(objective):
         return TRF()
     needs_all = objective.additive is False
-    return LBFGS(maxcor=30, x_scale="gradient") if needs_all or work <= MOST_WORK else Adam()
+    return LBFGS(maxcor=30) if needs_all or work <= MOST_WORK else Adam()
 
 
 def draws_random_numbers(objective: Objective) -> bool:

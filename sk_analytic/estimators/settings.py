@@ -159,7 +159,7 @@ SHARED_DOC = """
         1. "adam" in `partial_fit`, for chunks, where a callable draws random numbers (``rng``), where there is no
            loss but a gradient, and where `batch_size` is a number smaller than n_samples;
         2. "trf" for the form `jacobian` with the squared error, if the Jacobian has at most ten million entries;
-        3. L-BFGS, ``LBFGS(maxcor=30, x_scale="gradient")``, if rows times parameters are at most five million, or
+        3. L-BFGS, ``LBFGS(maxcor=30)``, if rows times parameters are at most five million, or
            if the loss is no sum over rows;
         4. "adam" for all else.
 

@@ -57,7 +57,6 @@ class FullBatch(Hyperparameters):
     hessian_products = False
     residuals = False
     since: dict[str, tuple[int, int]] = {}
-    x_scale: str | None = None  # what the parameters are divided by while it runs
 
     def check(self) -> None:
         """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
@@ -197,12 +196,6 @@ class LBFGS(FullBatch):
         Largest number of evaluations; by default ``max_iter`` is the only limit.
     maxls : int, default=20
         Largest number of evaluations in one line search.
-    x_scale : {None, "gradient"}, default=None
-        In which units an estimator lets it see the parameters. With "gradient" they are those in which the gradient of
-        a row is of size 1: ``tol`` is then compared with the gradient over its spread from row to row, at the start and
-        again at the end, and does not depend on units of X, y or θ. X on unequal scales, and in a model that is linear
-        in its parameters X far from zero, needs no more iterations than standardized X; see the guide on full-batch
-        methods. With None, and in `minimize`, parameters are taken as they are.
 
     References
     ----------
@@ -219,7 +212,7 @@ class LBFGS(FullBatch):
     """
 
     method = "L-BFGS-B"
-    ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT, "x_scale": ("gradient", None)}
+    ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT}
 
     def __init__(
         self,
@@ -227,19 +220,15 @@ class LBFGS(FullBatch):
         ftol: float = 0.0,
         maxfun: int | None = None,
         maxls: int = 20,
-        x_scale: str | None = None,
     ) -> None:
         self.maxcor = maxcor
         self.ftol = ftol
         self.maxfun = maxfun
         self.maxls = maxls
-        self.x_scale = x_scale
 
     def options(self) -> dict[str, Any]:
         """Return scipy's options."""
-        options = super().options() | {"maxfun": np.inf if self.maxfun is None else self.maxfun}
-        options.pop("x_scale", None)
-        return options
+        return super().options() | {"maxfun": np.inf if self.maxfun is None else self.maxfun}
 
 
 class BFGS(FullBatch):

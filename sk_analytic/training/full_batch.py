@@ -25,7 +25,10 @@ from .units import MatrixUnits, Units, measured
 
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
+TRIALS = 30  # of steps to find one by
+TOO_MUCH = 1e-6  # what a step is multiplied by that was far too long
 STIFF = 4  # how many times as large a curvature is as one that it should equal
+SEEN = ("grad", "lagrangian_grad", "optimality", "tr_radius", "multipliers")  # in the method's units only
 KEPT = (
     "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
     "is bounded from below."
@@ -83,10 +86,10 @@ def minimize(
         begin = evaluation.begin()
         run = partial(method.minimize, evaluation, tol=tol, callback=iterated)
         try:
-            if method.x_scale == "gradient":
-                result = _in_units_of_the_spread(run, begin, evaluation, max_iter, tol)
-            else:
+            if method.residuals:  # whose relative offset has no units
                 result = run(begin, max_iter=max_iter)
+            else:
+                result = _in_units_of_the_spread(run, begin, evaluation, max_iter, tol)
         except DivergenceError as error:
             error.args = (" ".join(filter(None, (str(error), evaluation.trouble, KEPT))),)
             raise
@@ -209,45 +212,74 @@ class _Evaluation:
             steps = np.array([units.leave(step) for step in inverse.sk])
             changes = np.array([units.gradient_left(change) for change in inverse.yk])
             result.hess_inv = LbfgsInvHessProduct(steps, changes)
+        elif isinstance(inverse, np.ndarray):
+            half = np.array([units.leave(column) for column in inverse.T])
+            result.hess_inv = units.scale * np.array([units.leave(row) for row in half.T])
+        for name in SEEN:
+            result.pop(name, None)
 
     def measured(self) -> Units:
-        """Return the units of the trained entries, by what the gradients of rows are at θ."""
-        return measured(self.objective, self.theta, self.rows, self.free)
+        """Return the units of the trained entries, by what the gradients of rows are at the last iterate."""
+        return measured(self.objective, self.theta, self.rows, self.free, self._curvature)
+
+    def _curvature(self, direction: Array) -> float:
+        """Return the second derivative along a direction, by a step after which the first is a little different.
+
+        The step is found by trying, for the units of θ say nothing: it begins as a share of the entries, or, at zero,
+        of the loss.
+        """
+        begin = self.accepted[self.free].astype(np.float64)
+        loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
+        here = float(direction @ gradient[self.free])
+        largest = np.abs(begin).max(initial=0.0)
+        if largest:
+            step = SMALL / float((np.abs(direction) / np.maximum(np.abs(begin), SMALL * largest)).max())
+        else:
+            step = SMALL * abs(loss / here) if here and loss else SMALL
+        found, fastest = math.nan, 1 / TOO_MUCH
+        for _ in range(TRIALS):
+            change = self._slope(begin + step * direction, direction) - here
+            if not math.isfinite(change):
+                step *= TOO_MUCH
+                fastest = 10.0  # so that it does not go back there
+                continue
+            found = change / step
+            if 0.1 * SMALL <= abs(change) <= 10 * SMALL:
+                return found
+            step *= min(max(SMALL / abs(change) if change else math.inf, TOO_MUCH), fastest)
+        return found
+
+    def _slope(self, entries: Array, direction: Array) -> float:
+        """The first derivative along a direction at trained entries; nan where there is none."""
+        whole = self.accepted.astype(np.float64)
+        whole[self.free] = entries
+        try:
+            return float(direction @ self._evaluate(whole)[1][self.free])
+        except Exception:  # of a function that refuses such parameters
+            return math.nan
 
     def look_around(self, begin: Array) -> None:
-        """Correct the units by curvatures of the objective over all rows, where the gradients of rows do not tell them.
+        """Correct the units of directions that hardly any row of a sample determines, as of a rare category.
 
-        A loss of the user's own has any scale. A direction that hardly any row of a sample determines, as of a rare
-        category, may be determined by others.
+        Others may determine them: the curvatures of the objective over all rows tell.
         """
         units = self.units
-        is_unknown = not units.is_sized and begin.any()
-        is_weak = isinstance(units, MatrixUnits) and units.weak
-        if not (is_unknown or is_weak):
+        if not (isinstance(units, MatrixUnits) and units.weak):
             return
-        here = self._gradient_at(units.enter(begin))
-
-        def curvature(direction: Array, step: float) -> float:
-            """The second derivative along a direction, both as the method sees them."""
-            there = self._gradient_at(units.enter(begin) + step * direction)
-            return float(direction @ (units.gradient(there) - units.gradient(here))) / step
-
-        seen = units.gradient(here)
-        length = float(np.linalg.norm(seen))
-        if is_unknown and length:
-            direction = seen / length
-            moved = np.abs(units.leave(direction)) / np.maximum(np.abs(begin), SMALL * np.abs(begin).max())
-            found = curvature(direction, SMALL / float(moved.max()))
-            if math.isfinite(found) and found > 0:
-                units.divide(found)
-        if isinstance(units, MatrixUnits) and units.weak:
-            steps = SMALL * units.roots
-            best, *weak = (curvature(units.vectors[:, index], float(steps[index])) for index in (0, *units.weak))
-            for index, found in zip(units.weak, weak, strict=True):
-                ratio = found / best if best > 0 else 1.0  # to the curvature of the best determined
-                if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
-                    units.stretch(index, math.sqrt(ratio))
+        here = units.gradient(self._gradient_at(units.enter(begin)))
+        best, *weak = (self._curvature_seen(index, here, begin) for index in (0, *units.weak))
+        for index, found in zip(units.weak, weak, strict=True):
+            ratio = found / best if best > 0 else 1.0  # to the curvature of the best determined
+            if math.isfinite(ratio) and (ratio > STIFF or KNOWN < ratio < 1 / STIFF):
+                units.stretch(index, math.sqrt(ratio))
         self.restore()
+
+    def _curvature_seen(self, index: int, here: Array, begin: Array) -> float:
+        """The second derivative along a direction of the matrix, as the method sees it."""
+        units: Any = self.units
+        direction, step = units.vectors[:, index], SMALL * float(units.roots[index])
+        there = units.gradient(self._gradient_at(units.enter(begin) + step * direction))
+        return float(direction @ (there - here)) / step
 
     def _gradient_at(self, z: Array) -> Array:
         """The gradient of the trained entries, in the user's units."""
@@ -336,8 +368,7 @@ class _Evaluation:
     def failure(self, result: OptimizeResult, method: FullBatch, max_iter: int, tol: float) -> str:
         """Return in words why a method did not converge, with what is likely wrong."""
         largest, block = self._largest(self.full_gradient(result.jac))
-        scaled = "gradient" if method.x_scale is None else "gradient over its spread"
-        measured = f"{scaled} of {largest:.2g}, in block {block!r}"
+        measured = f"gradient over its spread of {largest:.2g}, in block {block!r}"
         if method.residuals:
             measured = f"relative offset of {result.offset:.2g}"
         words = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..parameters import Parameters
 from ..typing import Array
 
 ROWS = 200  # whose gradients are looked at for their spread
+GROUPS = 20  # of rows, where the loss is no sum over them
 ROWS_PER_ENTRY = 10  # if more, for a matrix
 LARGEST_MATRIX = 50  # entries whose products are looked at too
 PROBED, PROBE = 10, 0.1  # rows that are looked at again, and how far away
@@ -42,12 +43,9 @@ class Units:
     ----------
     hold_everywhere : bool
         Whether they are the same wherever they are measured.
-    is_sized : bool
-        Whether the Hessian is known to be about 1 in them.
     """
 
     hold_everywhere = False
-    is_sized = True
 
     def __init__(self, unit: Any = 1.0, scale: float = 1.0) -> None:
         self.unit, self.scale = unit, scale
@@ -65,11 +63,6 @@ class Units:
         """
         square = size * size
         return cls(CAUTION * square / spread, 1 / square / CAUTION)
-
-    def divide(self, curvature: float) -> None:
-        """Make a curvature 1 that has been found in them."""
-        self.unit = self.unit / curvature
-        self.scale *= curvature
 
     def enter(self, x: Array) -> Array:
         """Return entries as the method sees them."""
@@ -177,77 +170,131 @@ class CentredUnits(Units):
         return whole
 
 
-def measured(objective: Objective, theta: Parameters, rows: Rows, free: Any) -> Units:
+def measured(
+    objective: Objective,
+    theta: Parameters,
+    rows: Rows,
+    free: Any,
+    curvature: Callable[[Array], float],
+    *,
+    diagonal: bool = False,
+) -> Units:
     """Return units of the trained entries, by what the gradients of rows are here: with a mean square of 1.
 
     Under a loss by name these are the gradients that the rows would have if the mean of y were predicted: so they
     do not vanish where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2
-    counts as two; of many, a sample.
+    counts as two; of many, a sample. Groups of rows stand for them where the loss is no sum over rows.
 
-    An entry has a unit of its own in a block whose gradients keep their directions as θ changes, such as weights of
-    columns; elsewhere, as in the layers of a network, what is small here may be large soon, and a block has one
-    unit. In a model that is linear in its few parameters the units are those of a matrix. A penalty adds to them as it
-    adds to the Hessian. They are 1 if the loss is no sum over rows.
+    An entry has a unit of its own in a model of few parameters, and in a block whose gradients keep their directions as
+    θ changes, such as weights of columns; elsewhere, as in the layers of a network, what is small here may be large
+    soon, and a block has one unit. In a model that is linear in its few parameters the units are those of a matrix. A
+    penalty adds to them as it adds to the Hessian. They are 1 if the loss can only be had of all rows.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+    rows : rows
+    free : slice or ndarray of bool
+        Where the trained entries are in θ.
+    curvature : callable
+        ``curvature(direction)``, the second derivative of the objective along a direction of the trained entries; nan
+        if it is not known.
+    diagonal : bool, default=False
+        Whether each entry must have a unit of its own, without a matrix and without a common part, as bounds demand.
+
+    Returns
+    -------
+    units : Units
     """
+    if not np.zeros(theta.layout.size)[free].size:
+        return Units()
+    here = theta.vector.copy()
+    for is_row in (True, False) if objective.additive is not False else (False,):
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _measured(objective, theta, rows, free, curvature, diagonal, is_row)
+        except Exception:  # of a function that needs several rows, or all
+            continue
+        finally:
+            theta.vector[...] = here
+    return Units()
+
+
+def _measured(
+    objective: Objective,
+    theta: Parameters,
+    rows: Rows,
+    free: Any,
+    curvature: Callable[[Array], float],
+    diagonal: bool,
+    is_row: bool,
+) -> Units:
+    """Return the units by rows, or by groups of them."""
     layout = theta.layout
     n_entries = np.zeros(layout.size)[free].size
-    if objective.additive is False or not n_entries:
-        return Units()
     is_small = n_entries <= LARGEST_MATRIX
-    n_rows = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0)
-    square = np.zeros(n_entries)
-    total = derivatives = 0.0
-    here = theta.vector.copy()
     is_kept = n_entries <= LARGEST_PRODUCTS
+    n_batches = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0) if is_row else GROUPS
+    batches = rows.sample(n_batches, SPREAD, batch_size=1 if is_row else max(2, rows.n_samples // GROUPS))
+    constant = objective.constant_prediction(theta, batches) if is_row else None
+    square, mean = np.zeros((2, n_entries))
+    total = derivatives = 0.0
     found: list[Array] = []
-    try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            batches = rows.sample(n_rows, SPREAD, batch_size=1)
-            constant = objective.constant_prediction(theta, batches)
-            for gradient, derivative, weight in _of_rows(objective, theta, free, batches, constant):
-                square += weight * gradient * gradient
-                derivatives += weight * derivative * derivative
-                total += weight
-                if is_kept or len(found) < PROBED:
-                    found.append(math.sqrt(weight) * gradient)
-            size = math.sqrt(derivatives / total)
-            size = size if math.isfinite(size) and size > 0 else 1.0
-            square /= total
-            curvature = objective.curvature_of_penalty(theta)[free] * size * size
-            spread = _filled(np.sqrt(square + curvature))
-            theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
-            probed = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
-    except Exception:  # of a function that needs several rows
-        return Units()
-    finally:
-        theta.vector[...] = here
-    first, precision = found[:PROBED], float(np.finfo(layout.dtype).eps)
+    for gradient, derivative, weight in _of_rows(objective, theta, free, batches, constant):
+        if not np.isfinite(gradient).all():
+            continue  # as of a group without an event
+        square += weight * gradient * gradient
+        mean += weight * gradient
+        derivatives += weight * derivative * derivative
+        total += weight
+        if is_kept or len(found) < PROBED:
+            found.append(math.sqrt(weight) * gradient)
+    square /= total
+    size = math.sqrt(derivatives / total)
+    if constant is None:
+        size = _size(mean, _filled(np.sqrt(square)), curvature)
+    size = size if math.isfinite(size) and size > 0 else 1.0
+    of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
+    spread = _filled(np.sqrt(square + of_penalty))
+    theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
+    there = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
+    first, second = np.array(found[:PROBED]) / spread, np.array(there) / spread
     units = Units.of_spread(spread, size)
-    if _is_parallel(np.array(first), np.array(probed)):
-        is_sample = len(batches) == n_rows < rows.n_samples  # else these are all rows that have a weight
-        if is_small and (len(batches) >= 2 * n_entries or not is_sample):
-            rows_and_penalty = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(curvature))])
+    if _is_parallel(first, second):
+        is_sample = len(batches) == n_batches < rows.n_samples  # else these are all rows that have a weight
+        precision = float(np.finfo(layout.dtype).eps)
+        if is_small and not diagonal and (len(batches) >= 2 * n_entries or not is_sample):
+            rows_and_penalty = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(of_penalty))])
             units = matrix = MatrixUnits(rows_and_penalty, spread, size, precision)
             if is_sample:
                 matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
-        elif is_kept:
+        elif is_kept and not diagonal:
             units = _without_common_part(np.array(found), spread, size, precision)
-        units.hold_everywhere = units.is_sized = constant is not None
-        return units
-    places = np.full(layout.size, -1)
-    places[free] = np.arange(n_entries)
-    units = Units.of_spread(_by_block(spread, [places[where] for where in layout.slices], first, probed), size)
-    units.is_sized = constant is not None
+        units.hold_everywhere = constant is not None
+    elif not is_small:
+        places = np.full(layout.size, -1)
+        places[free] = np.arange(n_entries)
+        units = Units.of_spread(_by_block(spread, [places[where] for where in layout.slices], first, second), size)
     return units
 
 
-def _by_block(spread: Array, blocks: list[Array], first: list[Array], second: list[Array]) -> Array:
+def _size(gradient: Array, spread: Array, curvature: Callable[[Array], float]) -> float:
+    """Return the size of a loss whose derivatives in predictions nobody knows, by its curvature along a gradient."""
+    seen = gradient / spread
+    length = float(np.linalg.norm(seen))
+    direction = seen / length if length else np.full_like(seen, 1 / math.sqrt(seen.size))
+    found = abs(curvature(direction / spread))
+    return 1 / math.sqrt(found) if found else 1.0
+
+
+def _by_block(spread: Array, blocks: list[Array], first: Array, second: Array) -> Array:
     """Return root mean squares, one for all of a block whose gradients change their directions."""
     spread = spread.copy()
     for block in blocks:
         entries = block[block >= 0]
-        if entries.size and not _is_parallel(*(np.array([g[entries] for g in rows]) for rows in (first, second))):
+        if entries.size and not _is_parallel(first[:, entries], second[:, entries]):
             spread[entries] = math.sqrt(np.mean(spread[entries] ** 2))
     return spread
 
@@ -273,15 +320,16 @@ def _of_rows(
 ) -> Iterator[tuple[Array, float, float]]:
     """Yield, for each row, its gradient, the size of the derivative in the prediction, 1 if unknown, and the weight.
 
-    They are those at a constant prediction, if there is one; batches have one row each.
+    They are those at a constant prediction, if there is one. The gradient of a batch of several rows, without one, is
+    made as large as that of a row.
     """
     of_constant = objective.model.gradient_form.composes_loss and not objective.numerical
     evaluated = objective
     if constant is not None and of_constant:
         evaluated = objective.with_loss(_AtConstant(objective.loss, constant))
     for batch in batches:
-        weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight[0])
-        gradient = evaluated.contribution(theta, batch).dense().gradient[free].astype(np.float64)
+        weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight.mean())
+        gradient = evaluated.contribution(theta, batch).dense().gradient[free].astype(np.float64) * math.sqrt(batch.n)
         derivative = weight
         if constant is not None:
             derivative = float(np.linalg.norm(objective.named_loss(constant, batch)[1]))
