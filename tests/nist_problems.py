@@ -11,9 +11,33 @@ import numpy as np
 
 FOLDER = Path(__file__).parent / "nist"
 
+
+def _two_peaks(b, x):
+    peaks = b[2] * np.exp(-((x - b[3]) ** 2) / b[4] ** 2) + b[5] * np.exp(-((x - b[6]) ** 2) / b[7] ** 2)
+    return b[0] * np.exp(-b[1] * x) + peaks
+
+
+def _three_decays(b, x):
+    return b[0] * np.exp(-b[1] * x) + b[2] * np.exp(-b[3] * x) + b[4] * np.exp(-b[5] * x)
+
+
+def _saturation(b, x):
+    return b[0] * (1 - np.exp(-b[1] * x))
+
+
+def _chwirut(b, x):
+    return np.exp(-b[0] * x) / (b[1] + b[2] * x)
+
+
+def _cubics(b, x):
+    return (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3)
+
+
 MODELS = {
-    "BoxBOD": lambda b, x: b[0] * (1 - np.exp(-b[1] * x)),
-    "Chwirut2": lambda b, x: np.exp(-b[0] * x) / (b[1] + b[2] * x),
+    "Bennett5": lambda b, x: b[0] * (b[1] + x) ** (-1 / b[2]),
+    "BoxBOD": _saturation,
+    "Chwirut1": _chwirut,
+    "Chwirut2": _chwirut,
     "DanWood": lambda b, x: b[0] * x ** b[1],
     "ENSO": lambda b, x: (
         b[0]
@@ -25,20 +49,26 @@ MODELS = {
         + b[8] * np.sin(2 * np.pi * x / b[6])
     ),
     "Eckerle4": lambda b, x: b[0] / b[1] * np.exp(-0.5 * ((x - b[2]) / b[1]) ** 2),
-    "Gauss1": lambda b, x: (
-        b[0] * np.exp(-b[1] * x)
-        + b[2] * np.exp(-((x - b[3]) ** 2) / b[4] ** 2)
-        + b[5] * np.exp(-((x - b[6]) ** 2) / b[7] ** 2)
-    ),
-    "Hahn1": lambda b, x: (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3),
+    "Gauss1": _two_peaks,
+    "Gauss2": _two_peaks,
+    "Gauss3": _two_peaks,
+    "Hahn1": _cubics,
     "Kirby2": lambda b, x: (b[0] + b[1] * x + b[2] * x**2) / (1 + b[3] * x + b[4] * x**2),
-    "Lanczos3": lambda b, x: b[0] * np.exp(-b[1] * x) + b[2] * np.exp(-b[3] * x) + b[4] * np.exp(-b[5] * x),
+    "Lanczos1": _three_decays,
+    "Lanczos2": _three_decays,
+    "Lanczos3": _three_decays,
     "MGH09": lambda b, x: b[0] * (x**2 + x * b[1]) / (x**2 + x * b[2] + b[3]),
+    "MGH10": lambda b, x: b[0] * np.exp(b[1] / (x + b[2])),
     "MGH17": lambda b, x: b[0] + b[1] * np.exp(-x * b[3]) + b[2] * np.exp(-x * b[4]),
-    "Misra1a": lambda b, x: b[0] * (1 - np.exp(-b[1] * x)),
+    "Misra1a": _saturation,
+    "Misra1b": lambda b, x: b[0] * (1 - (1 + b[1] * x / 2) ** -2),
+    "Misra1c": lambda b, x: b[0] * (1 - (1 + 2 * b[1] * x) ** -0.5),
+    "Misra1d": lambda b, x: b[0] * b[1] * x / (1 + b[1] * x),
     "Nelson": lambda b, x, x2: b[0] - b[1] * x * np.exp(-b[2] * x2),  # of log(y)
+    "Rat42": lambda b, x: b[0] / (1 + np.exp(b[1] - b[2] * x)),
+    "Rat43": lambda b, x: b[0] / (1 + np.exp(b[1] - b[2] * x)) ** (1 / b[3]),
     "Roszman1": lambda b, x: b[0] - b[1] * x - np.arctan(b[2] / (x - b[3])) / np.pi,
-    "Thurber": lambda b, x: (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3),
+    "Thurber": _cubics,
 }
 
 
