@@ -12,9 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from sk_analytic import AnalyticRegressor
 from sk_analytic.optimizers import TRF
-from sk_analytic.optimizers.scipy_run import relative_offset
+from sk_analytic.optimizers.scipy_run import Tangents, relative_offset
 
-FAR = {("lm", "BoxBOD", 0), ("dogbox", "MGH09", 0), ("dogbox", "MGH17", 0)}  # from where they end elsewhere
+FAR = {  # from where they end elsewhere
+    ("lm", "BoxBOD", 0),
+    ("dogbox", "MGH09", 0),
+    ("dogbox", "MGH17", 0),
+    ("dogbox", "Rat43", 0),
+}
+EXACT_DATA = "Lanczos1"  # to 14 digits: the residuals are rounding, nearly
 
 
 def fitted(name, start, **settings):
@@ -37,7 +43,7 @@ def test_the_certified_parameters_are_reached(name, start, method):
         pytest.skip("another minimum, or none, is nearer")
     problem, model = fitted(name, start, optimizer=method)
     assert_allclose(model.params_, problem.parameters, rtol=1e-8)
-    assert model.optimizer_result_.offset < 1e-4
+    assert model.optimizer_result_.offset < (1e-2 if name == EXACT_DATA else 1e-4)
     assert model.optimizer_result_.success
     if method == "auto":
         assert isinstance(model.optimizer_, TRF)
@@ -67,6 +73,49 @@ def test_the_offset_is_that_of_bates_and_watts():
     dependent = np.column_stack([jacobian, jacobian[:, 0] + jacobian[:, 1], np.zeros(20)])
     assert relative_offset(residuals, dependent) == pytest.approx(expected, rel=1e-9)
     assert relative_offset(np.zeros(20), jacobian) == 0
+
+
+@pytest.mark.parametrize("shape", [(3000, 40), (41, 40), (40, 40), (20, 40)])
+def test_a_rotated_problem_is_the_same_in_fewer_rows(shape):
+    """Products and norms, of which the methods are made, are; and so is the Gauss-Newton step, in any units."""
+    rng = np.random.default_rng(0)
+    jacobian, residuals = rng.normal(size=shape) * 10.0 ** rng.integers(-9, 9, shape[1]), rng.normal(size=shape[0])
+    rotated = Tangents.of(residuals, jacobian)
+    assert len(rotated.matrix) == len(rotated.residuals) == min(shape[0], shape[1] + 1)
+    lengths = np.linalg.norm(jacobian, axis=0)
+    among = rotated.matrix.T @ rotated.matrix / np.outer(lengths, lengths)
+    assert_allclose(among, jacobian.T @ jacobian / np.outer(lengths, lengths), atol=1e-13)
+    assert_allclose(rotated.matrix.T @ rotated.residuals / lengths, jacobian.T @ residuals / lengths, atol=1e-12)
+    assert rotated.residuals @ rotated.residuals == pytest.approx(residuals @ residuals, rel=1e-13)
+    step = np.linalg.lstsq(jacobian / lengths, -residuals, rcond=None)[0] / lengths
+    assert_allclose(rotated.gauss_newton() * lengths, step * lengths, rtol=1e-9, atol=1e-12)
+
+
+def test_the_shortest_step_is_taken_where_there_are_several():
+    """Of dependent columns, and of one that is zero."""
+    rng = np.random.default_rng(0)
+    jacobian, residuals = rng.normal(size=(30, 2)), rng.normal(size=30)
+    jacobian /= np.linalg.norm(jacobian, axis=0)
+    dependent = np.column_stack([jacobian, jacobian[:, 0], np.zeros(30)])
+    step = Tangents.of(residuals, dependent).gauss_newton()
+    assert_allclose(step, np.linalg.pinv(dependent) @ -residuals, atol=1e-13)
+
+
+def test_scipy_is_given_as_many_rows_as_there_are_parameters(monkeypatch):
+    """And one: a step costs as much for 30 rows as for 3000, the factorisation at each point aside."""
+    shapes = []
+    solve = TRF._solve
+
+    def watched(self, run, x0, max_iter):
+        shapes.append((run.residuals(x0).shape, run.jacobian(x0).shape))
+        return solve(self, run, x0, max_iter)
+
+    monkeypatch.setattr(TRF, "_solve", watched)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 5)), rng.normal(size=3000)
+    model = AnalyticRegressor(lambda w, X: X @ w, jacobian=lambda w, X: X, init=np.zeros(5), optimizer="trf")
+    assert_allclose(model.fit(X, y).params_, np.linalg.lstsq(X, y, rcond=None)[0], rtol=1e-10)
+    assert shapes == [((6,), (6, 5))]
 
 
 def test_max_iter_is_larger_for_least_squares_by_default():

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import qr
+from scipy.linalg import qr, solve_triangular
+from scipy.linalg.lapack import dtrcon
 from scipy.optimize import OptimizeResult
 
 from ..exceptions import DivergenceError
@@ -37,6 +38,7 @@ SHRINKAGE = 4  # the parabola of a trial that is not finite has its minimum at 1
 RESOLVED = 1e-3  # the relative change of a loss with the last digits of x that is none
 HALVINGS = 6  # of a Gauss-Newton step
 ROUNDING = 100  # units in the last place that a sum of losses is wrong by, at most
+NEAR = 1e-2  # an offset that rounding may excuse
 
 
 class Ended(Exception):
@@ -51,7 +53,7 @@ class Point(NamedTuple):
     """A function at a point.
 
     ``level`` is the value that scipy is told. Least squares have the residuals and, unless the point is
-    worse than the iterate, their Jacobian, and the relative offset.
+    worse than the iterate, their Jacobian, both of them rotated, and the relative offset.
     """
 
     x: Array
@@ -60,6 +62,7 @@ class Point(NamedTuple):
     level: float = 0.0
     residuals: Array | None = None
     jacobian: Array | None = None
+    tangents: Tangents | None = None
     offset: float | None = None
 
     @property
@@ -421,11 +424,19 @@ class ResidualRun(Run):
     """
 
     def residuals(self, x: Array) -> Array:
-        """Return the residuals, as scipy is told them: of twice the cost if they or their Jacobian are not finite."""
+        """Return the residuals, as scipy is told them: rotated.
+
+        Of a point without a Jacobian, which scipy will not go to, it is told the length alone; of one that is not
+        finite, or whose Jacobian is not, that of the iterate doubled in cost.
+        """
         point = self.at(x)
-        far = point if point.is_finite else self.iterate
-        residuals: Any = far.residuals
-        return np.asarray(self._unit * (residuals if far is point else 2**0.5 * residuals))
+        if point.is_finite and point.tangents is not None:
+            return np.asarray(self._unit * point.tangents.residuals)
+        cost = point.fun if point.is_finite else 2 * self.iterate.fun
+        first: Any = self.first.tangents
+        told = np.zeros(len(first.residuals))
+        told[-1] = self._unit * math.sqrt(2 * cost)
+        return told
 
     @property
     def _unit(self) -> float:
@@ -434,12 +445,12 @@ class ResidualRun(Run):
 
     def jacobian(self, x: Array) -> Array:
         """Return their derivative, at the start or an iterate."""
-        point = self.at(x)
+        point: Any = self.at(x)
         if point.jacobian is None:
             point = self._with_jacobian(point)
         if not np.array_equal(point.x, self.iterate.x):
             self._take(point)
-        return self._unit * np.asarray(point.jacobian)
+        return np.asarray(self._unit * point.tangents.matrix)
 
     def _evaluated(self, x: Array) -> Point:
         residuals = self._call(self.fun.residuals, x)
@@ -460,7 +471,8 @@ class ResidualRun(Run):
         if not np.isfinite(gradient).all():
             return point._replace(jac=gradient, jacobian=jacobian)
         residuals: Any = point.residuals
-        return point._replace(jac=gradient, jacobian=jacobian, offset=relative_offset(residuals, jacobian))
+        tangents = Tangents.of(residuals, jacobian)
+        return point._replace(jac=gradient, jacobian=jacobian, tangents=tangents, offset=tangents.offset())
 
     def _gradient(self, x: Array) -> Array:
         point = self._evaluated(x)
@@ -485,8 +497,7 @@ class ResidualRun(Run):
         """
         while self.nit < self.max_iter and (self.iterate.offset or 0.0) > ROUNDING * self.eps:
             here: Any = self.iterate
-            lengths = _lengths(here.jacobian)
-            step = np.linalg.lstsq(here.jacobian / lengths, -here.residuals, rcond=None)[0] / lengths
+            step = here.tangents.gauss_newton()
             for part in 0.5 ** np.arange(1 + HALVINGS):
                 there = self._evaluated(here.x + part * step)
                 there = self._with_jacobian(there) if there.jacobian is None and there.is_finite else there
@@ -506,9 +517,75 @@ class ResidualRun(Run):
     def _has_vanished(self) -> bool:
         return self.iterate.jacobian is not None and math.sqrt(2 * self.iterate.fun) <= self._rounding_of(self.iterate)
 
+    def _look_at_rounding(self) -> None:
+        """See also whether what the residuals share with the tangents is less than the last digits of the predictions.
+
+        No other x has less then, though all residuals are so small that they change with its last digits.
+        """
+        super()._look_at_rounding()
+        end: Any = self.iterate
+        shared = end.offset * math.sqrt(2 * end.fun)
+        self._is_resolved |= end.offset <= NEAR and shared <= self._rounding_of(end) / ROUNDING
+
     def _rounding_of(self, point: Any) -> float:
         """How long residuals are that are only rounding: as that of the terms of the predictions."""
         return ROUNDING * self.eps * float(np.linalg.norm(np.abs(point.jacobian) @ np.abs(point.x)))
+
+
+class Tangents(NamedTuple):
+    """Residuals and their Jacobian, rotated so that the matrix is a triangle: all norms and products are as before.
+
+    What methods of least squares need of thousands of rows is then read off as many as there are parameters.
+    """
+
+    matrix: Array
+    residuals: Array
+    tolerance: float  # singular values below it, of columns of length 1, are rounding
+
+    @classmethod
+    def of(cls, residuals: Array, jacobian: Array) -> Tangents:
+        """Rotate them, of shapes (m,) and (m, size); it leaves min(m, size + 1) rows."""
+        columns = np.concatenate([jacobian.T, residuals[None]]).T  # in the order that LAPACK wants
+        (rotated,) = qr(columns, mode="r", overwrite_a=True, check_finite=False)
+        rotated = rotated[: columns.shape[1]].copy()
+        return cls(rotated[:, :-1], rotated[:, -1], float(np.finfo(np.float64).eps) * max(jacobian.shape))
+
+    def _scaled(self) -> tuple[Array, Array]:
+        """The matrix with columns of length 1, or of zeros, and the lengths that they had."""
+        lengths = np.linalg.norm(self.matrix, axis=0)
+        lengths = np.where(lengths > 0, lengths, 1.0)
+        return self.matrix / lengths, lengths
+
+    def _triangle(self, matrix: Array) -> Array | None:
+        """The scaled matrix without its row of zeros, if its columns are independent."""
+        size = matrix.shape[1]
+        if len(matrix) < size:
+            return None
+        triangle = matrix[:size]
+        return triangle if dtrcon(triangle, norm="1", uplo="U")[0] > self.tolerance else None
+
+    def offset(self) -> float:
+        """Return the share of the residuals that lies in the space of the columns."""
+        length = float(np.linalg.norm(self.residuals))
+        if not length:
+            return 0.0
+        matrix, _ = self._scaled()
+        if self._triangle(matrix) is not None:
+            return float(np.linalg.norm(self.residuals[: matrix.shape[1]])) / length
+        tangents, triangle, _ = qr(matrix, mode="economic", pivoting=True)
+        sizes = np.abs(np.diag(triangle))
+        independent = sizes > self.tolerance * sizes.max(initial=0.0)
+        return float(np.linalg.norm(tangents[:, independent].T @ self.residuals)) / length
+
+    def gauss_newton(self) -> Array:
+        """Return the step to the minimum of the linear model: the shortest, columns scaled, if there are several."""
+        matrix, lengths = self._scaled()
+        triangle = self._triangle(matrix)
+        if triangle is None:
+            step = np.linalg.lstsq(matrix, -self.residuals, rcond=self.tolerance)[0]
+        else:
+            step = solve_triangular(triangle, -self.residuals[: len(triangle)])
+        return np.asarray(step / lengths)
 
 
 def relative_offset(residuals: Array, jacobian: Array) -> float:
@@ -520,23 +597,7 @@ def relative_offset(residuals: Array, jacobian: Array) -> float:
     ----------
     .. [Bates1988] D. Bates and D. Watts, "Nonlinear Regression Analysis and Its Applications", Wiley 1988.
     """
-    length = float(np.linalg.norm(residuals))
-    if not length:
-        return 0.0
-    matrix = jacobian / _lengths(jacobian)
-    if len(matrix) > 2 * matrix.shape[1]:  # the quicker way to the same
-        reduced: Any = np.linalg.qr(np.column_stack([matrix, residuals]), mode="r")
-        matrix, residuals = reduced[:, :-1], reduced[:, -1]
-    tangents, triangle, _ = qr(matrix, mode="economic", pivoting=True)
-    sizes = np.abs(np.diag(triangle))
-    independent = sizes > np.finfo(np.float64).eps * max(jacobian.shape) * sizes.max(initial=0.0)
-    return float(np.linalg.norm(tangents[:, independent].T @ residuals)) / length
-
-
-def _lengths(jacobian: Array) -> Array:
-    """The lengths of columns, 1 for those of zeros."""
-    lengths = np.linalg.norm(jacobian, axis=0)
-    return np.where(lengths > 0, lengths, 1.0)
+    return Tangents.of(residuals, jacobian).offset()
 
 
 def _not_finite(point: Point) -> str:
