@@ -452,7 +452,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 first, objective, theta = self._begin(data, before, seed)
         training = self._new_training(data, objective, theta, before, seed, optimizer, fingerprint, incremental)
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
-        problem.require_suitable(training.objective, training.phases, rows, first.sample_weight is not None)
+        problem.require_suitable(training, rows, first.sample_weight is not None)
         return Prepared(training, rows, held_out, data.given)
 
     def _prepare_start(

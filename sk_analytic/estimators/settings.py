@@ -146,8 +146,8 @@ SHARED_DOC = """
         "dogbox" know bounds themselves, and rules put θ back between them after each step.
     reparametrize : dict of {{str: str or Map}}, default=None
         Maps of blocks by name, through which training moves them so that they obey a constraint: "log" for positive
-        numbers, "logit" for shares, "simplex" for shares that add up to 1, "ordered" for rising cutpoints, "cholesky" for
-        lower triangular factors of covariances; see :mod:`sk_analytic.maps` for these and for one of your own. The
+        numbers, "logit" for shares, "simplex" for shares that add up to 1, "ordered" for rising cutpoints, "cholesky"
+        for lower triangular factors of covariances; see :mod:`sk_analytic.maps` for these and for one of your own. The
         callables, ``params_``, `alpha` and `bounds` have the parameters themselves; their gradient is pulled back here.
     alpha : float or dict, default=0.0
         Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 import scipy
 import scipy.optimize
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult
 
 from ..hyperparameters import Hyperparameters
@@ -24,6 +25,8 @@ from .scipy_run import ResidualRun, Run
 COUNT = Interval(1, np.inf, closed="left", integral=True)
 POSITIVE = Interval(0, np.inf, closed="neither")
 SHARE = Interval(0, 1, closed="neither")
+OF_BARRIERS = 0.03  # of a tolerance
+INSIDE = 1e-6  # how far from a bound a method that stays inside begins
 SCIPY = tuple(int(part) for part in scipy.__version__.split(".")[:2])
 STOPPING = ("ftol", "xtol", "xrtol", "maxfun")  # options by which scipy ends, besides the gradient
 WOLFE_SINCE = {"c1": (1, 12), "c2": (1, 12)}
@@ -44,6 +47,8 @@ class FullBatch(Hyperparameters):
         The option that is the largest number of iterations, for ``max_iter``; None where scipy has none.
     hessian_products : bool
         Whether it needs products with the Hessian: they are central differences of the gradient.
+    bounded : bool
+        Whether it knows bounds itself.
     residuals : bool
         Whether it needs the residuals and their Jacobian instead of a gradient.
     since : dict of str to tuple
@@ -55,6 +60,7 @@ class FullBatch(Hyperparameters):
     tolerance: str | None = "gtol"
     iterations: str | None = "maxiter"
     hessian_products = False
+    bounded = False
     residuals = False
     since: dict[str, tuple[int, int]] = {}
 
@@ -115,6 +121,7 @@ class FullBatch(Hyperparameters):
         max_iter: int = 200,
         tol: float = 1e-4,
         callback: Callable[[OptimizeResult], object] | None = None,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> OptimizeResult:
         """Minimise a function.
 
@@ -136,25 +143,56 @@ class FullBatch(Hyperparameters):
             Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
             where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
             that.
+        bounds : tuple (low, high) of array-like, default=None
+            Limits of all entries or of each, -inf and inf for none; ``fun`` is not called outside. An entry on a bound
+            against which the gradient pushes it counts as having none.
 
         Returns
         -------
         result : scipy.optimize.OptimizeResult
             Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``. ``success`` is
             whether no entry of the gradient is larger than ``tol`` or than what rounding makes of it; how much that is,
-            at most, is ``rounding`` if it was examined.
+            at most, is ``rounding`` if it was examined. ``held`` says which entries are held by a bound.
 
         Raises
         ------
+        ValueError
+            For bounds of a method that knows none; the message names those that do.
         DivergenceError
             If the start is not finite, the values fall without bound, or the method's arithmetic overflows.
         """
         self.check()
-        return Run(self, fun, callback, tol=tol, max_iter=max_iter).minimize(x0)
+        limits = self._limits(bounds, x0)
+        return Run(self, fun, callback, tol=tol, max_iter=max_iter, limits=limits).minimize(x0)
+
+    def _limits(self, bounds: Any, x0: Array) -> tuple[Array, Array] | None:
+        """Bounds as two vectors."""
+        if bounds is None:
+            return None
+        self.require_bounded()
+        low, high = (np.broadcast_to(np.asarray(limit, dtype=np.float64), np.shape(x0)) for limit in bounds)
+        if not (low <= high).all():
+            raise ValueError(f"bounds must have low <= high in each entry; got {low} and {high}.")
+        return low, high
+
+    def require_bounded(self) -> None:
+        """Raise if the method knows no bounds.
+
+        Raises
+        ------
+        ValueError
+            With the names of the methods that do.
+        """
+        if not self.bounded:
+            raise ValueError(
+                f"{type(self).__name__} knows no bounds. Those that do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', for "
+                "squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Or map the block: "
+                "reparametrize={'name': 'log'}."
+            )
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
         """Call scipy."""
-        limits = {self.iterations: max_iter, self.tolerance: run.tol * run.scale}
+        limits = {self.iterations: max_iter, self.tolerance: self._tolerance_of(run)}
         options = self.options() | {name: value for name, value in limits.items() if name is not None}
         products = {"hessp": run.hessian_product} if self.hessian_products else {}
         return scipy.optimize.minimize(
@@ -165,7 +203,18 @@ class FullBatch(Hyperparameters):
             callback=run.iterated,
             options=options,
             **products,
+            **self._bounds(run),
         )
+
+    def _tolerance_of(self, run: Run) -> float:
+        """The tolerance on the gradient that scipy is told."""
+        return run.tol * run.scale
+
+    def _bounds(self, run: Run) -> dict[str, Any]:
+        """Bounds as scipy takes them, if there are any."""
+        if run.limits is None:
+            return {}
+        return {"bounds": scipy.optimize.Bounds(*run.limits, keep_feasible=True)}
 
     def options(self) -> dict[str, Any]:
         """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
@@ -180,7 +229,7 @@ class FullBatch(Hyperparameters):
 
 
 class LBFGS(FullBatch):
-    """Quasi-Newton method of limited memory [Byrd1995]_: scipy's L-BFGS-B, without bounds.
+    """Quasi-Newton method of limited memory [Byrd1995]_: scipy's L-BFGS-B, which knows bounds.
 
     It ends when no entry of the gradient is larger than ``tol``. The other two ways in which scipy's ends
     early are all but closed here: ``ftol`` (2.2e-9 in scipy) would stop a small ``tol`` long before its
@@ -212,6 +261,7 @@ class LBFGS(FullBatch):
     """
 
     method = "L-BFGS-B"
+    bounded = True
     ranges = {"maxcor": COUNT, "ftol": Interval(0, np.inf), "maxls": COUNT}
 
     def __init__(
@@ -315,7 +365,7 @@ class NewtonCG(FullBatch):
 
 
 class TNC(FullBatch):
-    """Truncated Newton method [Nash1984]_, without bounds.
+    """Truncated Newton method [Nash1984]_, which knows bounds.
 
     Parameters
     ----------
@@ -335,6 +385,7 @@ class TNC(FullBatch):
     """
 
     method = "TNC"
+    bounded = True
     iterations = None
     tolerance = None  # scipy's gtol is one on a rescaled gradient
     ranges = {"eta": SHARE, "stepmx": Interval(0, np.inf), "ftol": Interval(0, np.inf), "xtol": Interval(0, np.inf)}
@@ -351,7 +402,7 @@ class TNC(FullBatch):
 
 
 class SLSQP(FullBatch):
-    """Sequential least squares programming [Kraft1988]_, without constraints: for some hundred parameters.
+    """Sequential least squares programming [Kraft1988]_, which knows bounds: for some hundred parameters.
 
     Parameters
     ----------
@@ -365,6 +416,7 @@ class SLSQP(FullBatch):
     """
 
     method = "SLSQP"
+    bounded = True
     tolerance = None
     iterations = None  # some versions end before the derivative at the last iterate
     ranges = {"ftol": POSITIVE}
@@ -375,7 +427,8 @@ class SLSQP(FullBatch):
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
         """Call scipy, whose callback comes at trial points: the derivative is what it asks for at iterates."""
         options = self.options() | {"maxiter": max_iter + 1}
-        return scipy.optimize.minimize(run.value, x0, jac=run.derivative, method=self.method, options=options)
+        bounds = self._bounds(run)
+        return scipy.optimize.minimize(run.value, x0, jac=run.derivative, method=self.method, options=options, **bounds)
 
 
 class _TrustRegion(FullBatch):
@@ -439,7 +492,9 @@ class TrustKrylov(FullBatch):
 
 
 class TrustConstr(FullBatch):
-    """Trust region with a quasi-Newton matrix [Conn2000]_, without constraints: for some hundred parameters.
+    """Trust region with a quasi-Newton matrix [Conn2000]_, which knows bounds: for some hundred parameters.
+
+    It comes to a bound from inside, by barriers [Byrd1999]_; what it has all but brought there is put on it at the end.
 
     Parameters
     ----------
@@ -447,19 +502,37 @@ class TrustConstr(FullBatch):
         Trust radius below which it stops.
     initial_tr_radius : float, default=1.0
         Length of the first step at most.
+    barrier_tol : float, default=1e-12
+        Smallest barrier with which it goes on, where there are bounds; scipy's 1e-8 would leave it beside them.
 
     References
     ----------
     .. [Conn2000] A. Conn, N. Gould and P. Toint, "Trust-region methods", SIAM 2000.
+    .. [Byrd1999] R. Byrd, M. Hribar and J. Nocedal, "An interior point algorithm for large-scale nonlinear
+       programming", SIAM Journal on Optimization 9, 1999.
     """
 
     name = "trust-constr"
     method = "trust-constr"
-    ranges = {"xtol": POSITIVE, "initial_tr_radius": POSITIVE}
+    bounded = True
+    ranges = {"xtol": POSITIVE, "initial_tr_radius": POSITIVE, "barrier_tol": POSITIVE}
 
-    def __init__(self, xtol: float = 1e-12, initial_tr_radius: float = 1.0) -> None:
+    def __init__(self, xtol: float = 1e-12, initial_tr_radius: float = 1.0, barrier_tol: float = 1e-12) -> None:
         self.xtol = xtol
         self.initial_tr_radius = initial_tr_radius
+        self.barrier_tol = barrier_tol
+
+    def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy, from inside the bounds."""
+        if run.limits is not None:
+            low, high = run.limits
+            room = np.minimum(INSIDE, (high - low) / 4)
+            x0 = np.clip(x0, low + room, high - room)
+        return super()._solve(run, x0, max_iter)
+
+    def _tolerance_of(self, run: Run) -> float:
+        """A smaller one where there are bounds: barriers have a share in the gradient that scipy looks at."""
+        return super()._tolerance_of(run) * (1.0 if run.limits is None else OF_BARRIERS)
 
 
 class _LeastSquares(FullBatch):
@@ -481,6 +554,7 @@ class _LeastSquares(FullBatch):
         max_iter: int = 200,
         tol: float = 1e-4,
         callback: Callable[[OptimizeResult], object] | None = None,
+        bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> OptimizeResult:
         """Minimise half a sum of squares.
 
@@ -497,6 +571,8 @@ class _LeastSquares(FullBatch):
             there Gauss-Newton steps follow as long as it falls.
         callback : callable, default=None
             As for the other methods.
+        bounds : tuple (low, high) of array-like, default=None
+            As for the other methods. The offset is that of the entries that no bound holds.
 
         Returns
         -------
@@ -504,12 +580,20 @@ class _LeastSquares(FullBatch):
             Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient, and ``offset`` is there.
         """
         self.check()
-        return ResidualRun(self, fun, callback, tol=tol, max_iter=max_iter).minimize(x0)
+        limits = self._limits(bounds, x0)
+        return ResidualRun(self, fun, callback, tol=tol, max_iter=max_iter, limits=limits).minimize(x0)
 
     def _solve(self, run: Any, x0: Array, max_iter: int) -> OptimizeResult:
         """Call scipy; its own tolerances are as small as it allows, and the run ends it."""
         return scipy.optimize.least_squares(
-            run.residuals, x0, jac=run.jacobian, method=self.method, gtol=1e-15, max_nfev=10**9, **self.options()
+            run.residuals,
+            x0,
+            jac=run.jacobian,
+            method=self.method,
+            gtol=1e-15,
+            max_nfev=10**9,
+            **self.options(),
+            **self._bounds(run),
         )
 
 
@@ -543,7 +627,9 @@ class LM(_LeastSquares):
 
 
 class TRF(_LeastSquares):
-    """Trust region reflective method [Branch1999]_, without bounds: for least squares with a Jacobian.
+    """Trust region reflective method [Branch1999]_, which knows bounds: for least squares with a Jacobian.
+
+    It stays inside of bounds; what it has all but brought to one is put on it before the Gauss-Newton steps.
 
     Parameters
     ----------
@@ -559,10 +645,11 @@ class TRF(_LeastSquares):
     """
 
     method = "trf"
+    bounded = True
 
 
 class Dogbox(_LeastSquares):
-    """Dogleg method in rectangular trust regions [Voglis2004]_: for least squares with a Jacobian.
+    """Dogleg method in rectangular trust regions [Voglis2004]_, which knows bounds: for least squares with a Jacobian.
 
     Parameters
     ----------
@@ -578,3 +665,4 @@ class Dogbox(_LeastSquares):
     """
 
     method = "dogbox"
+    bounded = True

@@ -35,6 +35,7 @@ PRECISION_LOSS = 2  # scipy's status of a line search that gave up
 LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
 FAR, BOTTOM = 1e8, 1e100  # a loss that fell so far below the start has no minimum: at the end, and on the way
 SHRINKAGE = 4  # the parabola of a trial that is not finite has its minimum at 1 / (2 SHRINKAGE + 2) of the step
+NEAR_BOUND = 1e-3  # the share of the value that a step to a bound may gain at most, for it to have been meant
 RESOLVED = 1e-3  # the relative change of a loss with the last digits of x that is none
 HALVINGS = 6  # of a Gauss-Newton step
 ROUNDING = 100  # units in the last place that a sum of losses is wrong by, at most
@@ -52,7 +53,8 @@ class Ended(Exception):
 class Point(NamedTuple):
     """A function at a point.
 
-    ``level`` is the value that scipy is told. Least squares have the residuals and, unless the point is
+    ``level`` is the value that scipy is told; ``held`` are entries on a bound that the gradient pushes them against, of
+    which it need not be small. Least squares have the residuals and, unless the point is
     worse than the iterate, their Jacobian, both of them rotated, and the relative offset.
     """
 
@@ -60,6 +62,7 @@ class Point(NamedTuple):
     fun: float
     jac: Array
     level: float = 0.0
+    held: Any = False
     residuals: Array | None = None
     jacobian: Array | None = None
     tangents: Tangents | None = None
@@ -72,8 +75,8 @@ class Point(NamedTuple):
 
     @property
     def steepness(self) -> float:
-        """The largest entry of the gradient."""
-        return float(np.abs(self.jac).max(initial=0.0))
+        """The largest entry of the gradient, those aside that are held by bounds."""
+        return float(np.abs(np.where(self.held, 0.0, self.jac)).max(initial=0.0))
 
     @property
     def distance(self) -> float:
@@ -95,6 +98,8 @@ class Run:
         Tolerance on the largest entry of the gradient.
     max_iter : int
         Largest number of iterations.
+    limits : tuple (low, high) of ndarray, default=None
+        Bounds, outside of which the function is not evaluated.
     """
 
     def __init__(
@@ -105,8 +110,10 @@ class Run:
         *,
         tol: float,
         max_iter: int,
+        limits: tuple[Array, Array] | None = None,
     ) -> None:
         self.method, self.fun, self.callback, self.tol, self.max_iter = method, fun, callback, tol, max_iter
+        self.limits = limits
         self.nit = self.nfev = self._n_asked = 0
         self.eps = float(np.finfo(np.float64).eps)  # of the gradient's dtype
         self.base: float | None = None  # the value where the method gave up
@@ -152,6 +159,41 @@ class Run:
 
     def _finish(self, why: str) -> None:
         """Come nearer to where it has ended, if there is a way."""
+        if self.limits is not None and why not in ("callback", "bottomless"):
+            self._ended(self._put_on_bounds)
+
+    def _put_on_bounds(self) -> None:
+        """Put entries on the bounds that a method has brought them to, which stays inside, if nothing is lost by it."""
+        end = self.iterate
+        low, high = self._limits
+        bound = np.where(end.jac > 0, low, high)
+        distance = np.abs(end.x - bound)
+        is_crossed = distance * self._curvatures(end) <= np.abs(end.jac)  # by a step to the minimum along the entry
+        is_near = is_crossed & (distance * np.abs(end.jac) <= NEAR_BOUND * abs(end.fun)) & (distance > 0)
+        if is_near.any():
+            there = self._evaluated(np.where(is_near, bound, end.x))
+            if there.is_finite and there.fun <= end.fun + self._value_rounding(abs(end.fun)):
+                self._take(there._replace(level=self._level(there)))
+
+    def _curvatures(self, point: Point) -> Any:
+        """About the second derivatives by the entries: those in units that suit them."""
+        return 1.0
+
+    @property
+    def _limits(self) -> tuple[Any, Any]:
+        """The bounds, infinite where there are none."""
+        return (-np.inf, np.inf) if self.limits is None else self.limits
+
+    def _inside(self, x: Array) -> Array:
+        """The nearest point inside the bounds, of which rounding in a method may lose sight."""
+        return x if self.limits is None else np.clip(x, *self.limits)
+
+    def _held(self, x: Array, jac: Array) -> Any:
+        """Which entries are on a bound that the gradient pushes them against."""
+        if self.limits is None:
+            return False
+        low, high = self.limits
+        return ((x <= low) & (jac > 0)) | ((x >= high) & (jac < 0))
 
     def _is_over(self, why: str) -> bool:
         """Whether nothing is left to do: it has converged, was told to end, or ended as the user's options say."""
@@ -241,6 +283,7 @@ class Run:
     def at(self, x: Array) -> Point:
         """Return the function at a point; what was evaluated last is most often the next iterate."""
         self._n_asked += 1
+        x = self._inside(x)
         for known in (self._trial, self.iterate):
             if known is not None and np.array_equal(known.x, x):
                 return known
@@ -251,9 +294,11 @@ class Run:
         return trial
 
     def _evaluated(self, x: Array) -> Point:
+        x = self._inside(x)
         fun, jac = self._call(self.fun, x)
         self.eps = float(np.finfo(jac.dtype).eps)
-        return Point(np.array(x), float(fun), np.array(jac, dtype=np.float64))
+        jac = np.array(jac, dtype=np.float64)
+        return Point(np.array(x), float(fun), jac, held=self._held(x, jac))
 
     def _call(self, function: Callable[[Array], Any], x: Array) -> Any:
         """Evaluate a function of the user's: count it, let its errors and warnings through."""
@@ -349,7 +394,7 @@ class Run:
             why = "gradient"
         elif not success and why not in ("callback", "bottomless") and (self.tol or self.nit < self.max_iter):
             self._ended(self._look_at_rounding)
-            small = np.abs(end.jac) <= np.maximum(self.tol if end.offset is None else 0.0, self._rounding)
+            small = end.held | (np.abs(end.jac) <= np.maximum(self.tol if end.offset is None else 0.0, self._rounding))
             success = self._is_resolved and bool(small.all())
             why = "rounding" if success else why
         if not success and why in LOST:
@@ -360,6 +405,7 @@ class Run:
             result.status = PRECISION_LOSS
         result.update(x=end.x, fun=end.fun, jac=end.jac, nit=self.nit, nfev=self.nfev, njev=self.nfev, success=success)
         result.rounding = float(np.max(self._rounding, initial=0.0))
+        result.held = np.zeros(end.x.size, bool) | end.held
         if end.offset is not None:
             result.offset = end.offset
             for name in ("cost", "grad", "optimality"):  # of scipy's, before the finish
@@ -453,11 +499,12 @@ class ResidualRun(Run):
         return np.asarray(self._unit * point.tangents.matrix)
 
     def _evaluated(self, x: Array) -> Point:
+        x = self._inside(x)
         residuals = self._call(self.fun.residuals, x)
         self.eps = float(np.finfo(residuals.dtype).eps)
         residuals = residuals.astype(np.float64)
         fun = 0.5 * float(residuals @ residuals)
-        point = Point(np.array(x), fun, np.zeros(x.size), fun, residuals, offset=math.inf)
+        point = Point(np.array(x), fun, np.zeros(x.size), fun, residuals=residuals, offset=math.inf)
         return self._with_jacobian(point) if self._is_acceptable(fun) else point
 
     def _is_acceptable(self, fun: float) -> bool:
@@ -471,8 +518,12 @@ class ResidualRun(Run):
         if not np.isfinite(gradient).all():
             return point._replace(jac=gradient, jacobian=jacobian)
         residuals: Any = point.residuals
-        tangents = Tangents.of(residuals, jacobian)
-        return point._replace(jac=gradient, jacobian=jacobian, tangents=tangents, offset=tangents.offset())
+        tangents, held = Tangents.of(residuals, jacobian), self._held(point.x, gradient)
+        offset = tangents.without(held).offset()
+        return point._replace(jac=gradient, jacobian=jacobian, tangents=tangents, offset=offset, held=held)
+
+    def _curvatures(self, point: Point) -> Any:
+        return np.linalg.norm(point.jacobian, axis=0) ** 2  # type: ignore[arg-type]
 
     def _gradient(self, x: Array) -> Array:
         point = self._evaluated(x)
@@ -486,6 +537,7 @@ class ResidualRun(Run):
         return OptimizeResult(message="Gauss-Newton steps reduce the offset no further.", status=PRECISION_LOSS)
 
     def _finish(self, why: str) -> None:
+        super()._finish(why)
         if why not in ("callback", "iterations", "bottomless") and not self.method.stopping_options():
             self._finishes = True
             self._ended(self._gauss_newton)
@@ -497,7 +549,8 @@ class ResidualRun(Run):
         """
         while self.nit < self.max_iter and (self.iterate.offset or 0.0) > ROUNDING * self.eps:
             here: Any = self.iterate
-            step = here.tangents.gauss_newton()
+            step = np.zeros(here.x.size)
+            step[~(np.zeros(here.x.size, bool) | here.held)] = here.tangents.without(here.held).gauss_newton()
             for part in 0.5 ** np.arange(1 + HALVINGS):
                 there = self._evaluated(here.x + part * step)
                 there = self._with_jacobian(there) if there.jacobian is None and there.is_finite else there
@@ -549,6 +602,12 @@ class Tangents(NamedTuple):
         (rotated,) = qr(columns, mode="r", overwrite_a=True, check_finite=False)
         rotated = rotated[: columns.shape[1]].copy()
         return cls(rotated[:, :-1], rotated[:, -1], float(np.finfo(np.float64).eps) * max(jacobian.shape))
+
+    def without(self, held: Any) -> Tangents:
+        """Return them without the columns of some entries."""
+        if not np.any(held):
+            return self
+        return Tangents.of(self.residuals, self.matrix[:, ~held])._replace(tolerance=self.tolerance)
 
     def _scaled(self) -> tuple[Array, Array]:
         """The matrix with columns of length 1, or of zeros, and the lengths that they had."""

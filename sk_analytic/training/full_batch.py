@@ -84,7 +84,9 @@ def minimize(
 
     try:
         begin = evaluation.begin()
-        run = partial(method.minimize, evaluation, tol=tol, callback=iterated)
+        run: Callable[..., OptimizeResult] = partial(method.minimize, evaluation, tol=tol, callback=iterated)
+        if evaluation.limits is not None:
+            run = evaluation.between_bounds(run)
         try:
             if method.residuals:  # whose relative offset has no units
                 result = run(begin, max_iter=max_iter)
@@ -119,16 +121,17 @@ def _in_units_of_the_spread(
         result = run(evaluation.units.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
-        if has_converged and np.abs(result.jac).max(initial=0.0) <= result.rounding:
+        largest = np.abs(np.where(result.held, 0.0, result.jac)).max(initial=0.0)
+        if has_converged and largest <= result.rounding:
             result.success = True  # where a model without noise is found, the spread is rounding too
-        if not result.success or evaluation.monitor.stopped or np.abs(result.jac).max(initial=0.0) > tol:
+        if not result.success or evaluation.monitor.stopped or largest > tol:
             break
         if evaluation.units.hold_everywhere:
             break
         evaluation.restore()
         begin, gradient = evaluation.units.leave(result.x), evaluation.units.gradient_left(result.jac)
         there = evaluation.measured()
-        if (np.abs(there.gradient(gradient)) <= tol).all():
+        if (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
             break
         has_converged = True
         loss, evaluation.units = result.fun / evaluation.units.scale, there
@@ -208,6 +211,7 @@ class _Evaluation:
         units, inverse = self.units, result.get("hess_inv")
         result.x, result.fun = self.full(result.x), self.loss(result.fun)
         result.jac = self.full_gradient(units.gradient_left(result.jac))
+        result.held = self.full_gradient(result.held) != 0
         if isinstance(inverse, LbfgsInvHessProduct) and len(inverse.sk):
             steps = np.array([units.leave(step) for step in inverse.sk])
             changes = np.array([units.gradient_left(change) for change in inverse.yk])
@@ -220,7 +224,25 @@ class _Evaluation:
 
     def measured(self) -> Units:
         """Return the units of the trained entries, by what the gradients of rows are at the last iterate."""
-        return measured(self.objective, self.theta, self.rows, self.free, self._curvature)
+        is_bounded = self.limits is not None
+        return measured(self.objective, self.theta, self.rows, self.free, self._curvature, diagonal=is_bounded)
+
+    @property
+    def limits(self) -> tuple[Array, Array] | None:
+        """The bounds of the trained entries; None if none of them has one."""
+        if self.theta.limits is None:
+            return None
+        low, high = (limit[self.free].astype(np.float64) for limit in self.theta.limits)
+        return (low, high) if np.isfinite(low).any() or np.isfinite(high).any() else None
+
+    def between_bounds(self, run: Callable[..., OptimizeResult]) -> Callable[..., OptimizeResult]:
+        """Return a run that is given the bounds, in the units that it begins with."""
+
+        def bounded(begin: Array, **settings: Any) -> OptimizeResult:
+            low, high = self.limits  # type: ignore[misc]
+            return run(begin, bounds=(self.units.enter(low), self.units.enter(high)), **settings)
+
+        return bounded
 
     def _curvature(self, direction: Array) -> float:
         """Return the second derivative along a direction, by a step after which the first is a little different.
@@ -254,7 +276,7 @@ class _Evaluation:
         whole = self.accepted.astype(np.float64)
         whole[self.free] = entries
         try:
-            return float(direction @ self._evaluate(whole)[1][self.free])
+            return float(direction @ self._evaluate(self.theta.confined(whole))[1][self.free])
         except Exception:  # of a function that refuses such parameters
             return math.nan
 
@@ -303,6 +325,9 @@ class _Evaluation:
             self.missing, self.free = missing, np.ones(layout.size, dtype=bool)
             for index in missing:
                 self.free[layout.slices[index]] = False
+            if self.theta.limits is not None:
+                low, high = self.theta.limits
+                self.free &= low < high
         elif missing != self.missing:
             names = ", ".join(repr(layout.names[index]) for index in sorted({*missing} ^ {*self.missing}))
             raise ParameterStructureError(
@@ -367,7 +392,7 @@ class _Evaluation:
 
     def failure(self, result: OptimizeResult, method: FullBatch, max_iter: int, tol: float) -> str:
         """Return in words why a method did not converge, with what is likely wrong."""
-        largest, block = self._largest(self.full_gradient(result.jac))
+        largest, block = self._largest(self.full_gradient(np.where(result.held, 0.0, result.jac)))
         measured = f"gradient over its spread of {largest:.2g}, in block {block!r}"
         if method.residuals:
             measured = f"relative offset of {result.offset:.2g}"

@@ -325,7 +325,8 @@ class Training:
         ended_early = self.result.nit < max_iter
         if monitor.tol is None:  # so many iterations were the plan, or as many as lower the gradient
             largest = max(self.history.gradient_norms[-max_iter:])
-            if not ended_early or np.abs(self.result.jac).max() <= FLAT * largest:
+            slope = np.where(self.result.held, 0.0, self.result.jac)
+            if not ended_early or np.abs(slope).max() <= FLAT * largest:
                 return None
         return None if failed is None else NotConverged(failed, is_suspicious=ended_early)
 

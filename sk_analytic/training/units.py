@@ -259,6 +259,7 @@ def _measured(
     of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
     spread = _filled(np.sqrt(square + of_penalty))
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
+    theta.vector[...] = theta.confined(theta.vector)
     there = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
     first, second = np.array(found[:PROBED]) / spread, np.array(there) / spread
     units = Units.of_spread(spread, size)
