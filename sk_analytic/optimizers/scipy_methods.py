@@ -528,7 +528,33 @@ class TrustConstr(FullBatch):
             low, high = run.limits
             room = np.minimum(INSIDE, (high - low) / 4)
             x0 = np.clip(x0, low + room, high - room)
-        return super()._solve(run, x0, max_iter)
+        result = super()._solve(run, x0, max_iter)
+        if run.limits is not None:
+            run.put_on_bounds()
+            if run.iterate.distance > run.tol and run.nit < run.max_iter:
+                self._solve_along(run, np.asarray(~run.iterate.held), run.max_iter - run.nit)
+        return result
+
+    def _solve_along(self, run: Run, free: Array, max_iter: int) -> None:
+        """Go on along the bounds that hold entries: barriers have moved the others too, if by little."""
+        start = run.iterate.x.copy()
+
+        def whole(x: Array) -> Array:
+            start[free] = x
+            return start
+
+        def value_and_gradient(x: Array) -> tuple[float, Array]:
+            value, gradient = run.value_and_gradient(whole(x))
+            return value, gradient[free]
+
+        scipy.optimize.minimize(
+            value_and_gradient,
+            start[free],
+            jac=True,
+            method=self.method,
+            callback=lambda x, *state: run.iterated(whole(x)),
+            options=self.options() | {"maxiter": max_iter, "gtol": run.tol * run.scale},
+        )
 
     def _tolerance_of(self, run: Run) -> float:
         """A smaller one where there are bounds: barriers have a share in the gradient that scipy looks at."""

@@ -160,9 +160,9 @@ class Run:
     def _finish(self, why: str) -> None:
         """Come nearer to where it has ended, if there is a way."""
         if self.limits is not None and why not in ("callback", "bottomless"):
-            self._ended(self._put_on_bounds)
+            self._ended(self.put_on_bounds)
 
-    def _put_on_bounds(self) -> None:
+    def put_on_bounds(self) -> None:
         """Put entries on the bounds that a method has brought them to, which stays inside, if nothing is lost by it."""
         end = self.iterate
         low, high = self._limits

@@ -188,7 +188,12 @@ class _Evaluation:
     def full(self, x: Array) -> Array:
         """Return θ at a point as the method sees it: entries that are not trained are as they were."""
         whole: Array = self.accepted.astype(np.float64)
-        whole[self.free] = self.units.leave(x)
+        entries = self.units.leave(x)
+        if self.limits is not None:  # of which rounding would lose the last digit
+            low, high = self.limits
+            entries = np.where(x <= self.units.enter(low), low, np.where(x >= self.units.enter(high), high, entries))
+            entries = entries.clip(low, high)
+        whole[self.free] = entries
         return whole
 
     def full_gradient(self, gradient: Array) -> Array:
