@@ -7,6 +7,7 @@ and a gradient by x is pulled back to one by z, in one place, for whatever comes
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ class MappedBlock(NamedTuple):
     place : int
         Its index.
     map : Map
-    limits : tuple (low, high) of ndarray, or None
+    limits : tuple (low, high) of ndarray of the block's shape, or None
         Of x, where there are bounds: z may be on one, and rounding leave x beside it.
     """
 
@@ -99,7 +100,7 @@ class Mapped(Parameters):
         The blocks in which z is not x.
     """
 
-    __slots__ = ("_apart", "_given", "_gradient", "_mapped", "_structure", "_x")
+    __slots__ = ("_apart", "_by_x", "_given", "_gradient", "_mapped", "_moves", "_structure", "_x")
 
     is_mapped = True
 
@@ -115,32 +116,38 @@ class Mapped(Parameters):
         self._given, self._mapped = given, tuple(MappedBlock(*block) for block in mapped)
         self._x, self._gradient = np.empty(given.size, given.dtype), np.empty(layout.size, layout.dtype)
         self._structure = given.views(self._x)
-        self._apart = list(_runs(layout, given, {block.place for block in self._mapped}))
+        self._apart = list(_runs(layout, given, self.mapped_blocks))
+        self._moves = self._views(vector, self._x)
+        for _, z, *_ in self._moves[1]:
+            z.flags.writeable = False
+        self._by_x: Any = None, ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Mapped, (self.layout, self.vector, self.limits, self._given, self._mapped)
 
+    def _views(self, moved: Array, given: Array) -> tuple[list[Any], list[Any]]:
+        """Views on the runs and on the mapped blocks of two vectors, z and x or gradients by them."""
+        z = self.layout.blocks(moved)
+        x = self._given.blocks(given)
+        runs = [(moved[here], given[there]) for here, there in self._apart]
+        return runs, [(block.map, z[block.place], x[block.place], block.limits) for block in self._mapped]
+
     @property
     def structure(self) -> Any:
         """The user's structure of read-only views; the next time that it is read they show what z is then."""
-        self._update()
+        runs, maps = self._moves
+        for z, x in runs:
+            x[...] = z
+        with np.errstate(over="ignore"):  # what is not finite is refused where it arrives
+            for map, z, x, limits in maps:
+                x[...] = map.constrain(z)
+                if limits is not None:
+                    np.clip(x, limits[0], limits[1], out=x)
         return self._structure
 
     def _update(self) -> None:
-        for here, there in self._apart:
-            self._x[there] = self.vector[here]
-        for block in self._mapped:
-            self._x[self._given.slices[block.place]] = self._constrained(block)
-
-    def _constrained(self, block: MappedBlock) -> Array:
-        with np.errstate(over="ignore"):  # what is not finite is refused where it arrives
-            x = np.ravel(block.map.constrain(self._z(block.place)))
-        return x if block.limits is None else np.clip(x, *block.limits)
-
-    def _z(self, index: int) -> Array:
-        z = self.vector[self.layout.slices[index]].reshape(self.layout.shapes[index])
-        z.flags.writeable = False
-        return z
+        """Make x of what z is now."""
+        _ = self.structure
 
     def to_read(self) -> Any:
         self._update()
@@ -172,37 +179,40 @@ class Mapped(Parameters):
         return self.at(z)
 
     def block(self, index: int) -> Array:
-        found = next((block for block in self._mapped if block.place == index), None)
-        return super().block(index) if found is None else self._constrained(found)
+        self._update()
+        return self._x[self._given.slices[index]]
 
     def pulled_back(self, gradient: Array) -> Array:
-        pulled = self._gradient
-        for here, there in self._apart:
-            pulled[here] = gradient[there]
-        for index, map, _ in self._mapped:
-            by_x = gradient[self._given.slices[index]].reshape(self._given.shapes[index])
-            pulled[self.layout.slices[index]] = np.ravel(map.pullback(self._z(index), by_x))
-        return pulled
+        known, views = self._by_x
+        if known is not gradient:
+            views = self._views(self._gradient, gradient)
+            self._by_x = gradient, views
+        runs, maps = views
+        for by_z, by_x in runs:
+            by_z[...] = by_x
+        for (map, z, *_), (*_, by_z, by_x, _) in zip(self._moves[1], maps, strict=True):
+            by_z[...] = map.pullback(z, by_x)
+        return self._gradient
 
     def block_pulled_back(self, index: int, gradient: Array) -> Array:
-        found = self._map_of(index)
-        if found is None:
+        map, z = self._map_of(index)
+        if map is None:
             return gradient
-        pulled = found.pull_rows(self._z(index), np.atleast_2d(gradient))
+        pulled: Array = map.pull_rows(z, np.atleast_2d(gradient))
         return pulled if gradient.ndim == 2 else pulled[0]
 
     def stretching(self, index: int) -> Any:
-        found, size = self._map_of(index), self._given.slices[index]
-        if found is None or size.stop - size.start > MANY:
-            return 1.0
-        return np.linalg.norm(found.pull_rows(self._z(index), np.eye(size.stop - size.start)), axis=0)
+        (map, z), size = self._map_of(index), math.prod(self._given.shapes[index])
+        return 1.0 if map is None or size > MANY else np.linalg.norm(map.pull_rows(z, np.eye(size)), axis=0)
 
     @property
     def mapped_blocks(self) -> set[int]:
         return {block.place for block in self._mapped}
 
-    def _map_of(self, index: int) -> Map | None:
-        return next((block.map for block in self._mapped if block.place == index), None)
+    def _map_of(self, index: int) -> tuple[Any, Any]:
+        """The map of a block, and its z; None for both if it has none."""
+        pairs = zip(self._mapped, self._moves[1], strict=True)
+        return next(((map, z) for block, (map, z, *_) in pairs if block.place == index), (None, None))
 
     def tangent(self, direction: Array) -> Array:
         direction = direction.copy()
@@ -304,8 +314,8 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
         limits_of_z[index] = _through(layout.names[index], maps.get(index), x[index], low, high)
     for index, map in sorted(maps.items()):
         both = isinstance(map, ElementwiseMap) or (isinstance(map, Held) and map.map is not None)
-        own = tuple(np.ravel(limit) for limit in limits[index]) if both and index in limits else None
-        mapped.append(MappedBlock(index, map, own))  # type: ignore[arg-type]
+        own = limits[index] if both and index in limits else None
+        mapped.append(MappedBlock(index, map, own))
     vector = np.concatenate([np.ravel(block) for block in z]).astype(layout.dtype, copy=False)
     whole = _whole(moved, limits_of_z) if limits else None
     return Mapped(moved, vector if whole is None else np.clip(vector, *whole), whole, layout, tuple(mapped))

@@ -216,17 +216,19 @@ class Objective:
             ``evaluate(batch) -> Contribution`` with the penalty added. If nothing is to be learned from the batch, its
             gradient is None. The memory of the gradient is the objective's, and is written over by the next call.
         """
-        if self._is_adjusted or self.penalties or theta.is_mapped:
+        if self._is_adjusted or self.penalties:
             return lambda batch: self.finished(theta, self.contribution(theta, batch))
-        evaluate, structure, form = self._evaluate, theta.structure, self.model.form
+        evaluate, structure, form, is_mapped = self._evaluate, theta.structure, self.model.form, theta.is_mapped
         copied, read, blocks, gradient = self.layout.copied, self.layout.read_gradient, self._blocks, self._gradient
         new = tuple.__new__  # without the checks of a named tuple's own
 
         def evaluated(batch: Batch) -> Contribution:
             if not batch.n or (batch.sample_weight is not None and batch.is_empty):
                 return Contribution(0.0, None, batch.n)
-            loss, grads = evaluate(structure, batch)
+            loss, grads = evaluate(theta.structure if is_mapped else structure, batch)
             missing, sparse_grads = NOTHING_SPECIAL if copied(grads, blocks) else read(grads, blocks, form)
+            if is_mapped:
+                return Contribution(loss, *self._adjusted(theta, batch, missing, sparse_grads))
             return new(Contribution, (loss, gradient, batch.n, missing, sparse_grads))
 
         return evaluated

@@ -817,7 +817,7 @@ def density(loss_and_gradient, **settings):
 
 
 def test_the_doctor_compares_where_a_map_can_move():
-    """np.tril of a gradient is right under "cholesky", a constant more under "simplex"; a wrong entry is wrong still."""
+    """np.tril of a gradient is right under "cholesky", a constant more under "simplex"; a wrong entry is wrong."""
     rng = np.random.default_rng(0)
     covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
     data = rng.multivariate_normal(np.zeros(2), covariance, 300)

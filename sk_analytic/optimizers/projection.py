@@ -16,6 +16,8 @@ from .base import Link, Optimizer
 from .engine.links import Placement
 from .scheduled import Scheduled
 
+SMALL = 10_000  # entries of a θ of which all pass the same links, bounded or not
+
 
 class Blocks(Protocol):
     """Where the blocks of a vector lie."""
@@ -92,14 +94,19 @@ class Projected(Scheduled, Optimizer):
         """Return where the links stand: those of the optimizer, and projections where θ has been proposed."""
         own = self.optimizer.place(blocks)
         owner = type(self.optimizer).__name__
+        is_small = self.limits[0].size <= SMALL
         before: dict[int, list[int]] = {}  # by the position of a link, the blocks that are put back before it
         for name, block in blocks.items():
             where = self.blocks.slices[self.blocks.names.index(name)]
-            if any(np.isfinite(limit[where]).any() for limit in self.limits):
+            is_bounded = any(np.isfinite(limit[where]).any() for limit in self.limits)
+            if is_bounded or is_small:
                 chain = [position for position, placement in enumerate(own) if block in placement.blocks]
                 takers = (position for position in chain if own[position].link.takes == "theta")
+                if is_bounded:
+                    self._require_inside([own[position].link for position in chain], name)
+                elif any(own[position].link.gives == "theta" for position in chain):
+                    continue
                 before.setdefault(next(takers, len(own)), []).append(block)
-                self._require_inside([own[position].link for position in chain], name)
         placed: list[Placement] = []
         for position in range(len(own) + 1):
             placed += [Placement(link, on, owner) for link, on in self._links(before.get(position, []))]
@@ -118,17 +125,27 @@ class Projected(Scheduled, Optimizer):
                 )
 
     def _links(self, blocks: list[int]) -> Iterator[tuple[Projection, tuple[int, ...]]]:
-        """Yield projections and their blocks: one for those that have the same numbers, one for each other."""
+        """Yield projections and their blocks: one for those that have the same numbers, one for each other.
+
+        In a small θ there is one for all, so that the step is a single kernel.
+        """
+        if blocks and self.limits[0].size <= SMALL:
+            yield self._of_arrays(), tuple(blocks)
+            return
         by_numbers: dict[tuple[float, float], list[int]] = {}
         for block in blocks:
             pair = tuple(limit[self.blocks.slices[block]] for limit in self.limits)
             if all((limit == limit[0]).all() for limit in pair):
                 by_numbers.setdefault(tuple(_number(limit[0]) for limit in pair), []).append(block)  # type: ignore[arg-type]
             else:
-                largest = np.finfo(pair[0].dtype).max
-                yield Projection(*(np.clip(limit, -largest, largest) for limit in self.limits)), (block,)
+                yield self._of_arrays(), (block,)
         for (low, high), same in by_numbers.items():
             yield Projection(low, high), tuple(same)
+
+    def _of_arrays(self) -> Projection:
+        """A projection by a limit for each entry of θ."""
+        largest = np.finfo(self.limits[0].dtype).max
+        return Projection(*(np.clip(limit, -largest, largest) for limit in self.limits))
 
 
 def _number(limit: Any) -> float:
