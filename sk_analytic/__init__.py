@@ -13,7 +13,7 @@ from .losses import get_loss, get_loss_names
 from .model.base import Model
 from .optimizers import get_optimizer, get_optimizer_names
 from .persistence import load_params, save_params, trusted_types
-from .search import LearningRateSweep, find_learning_rate, optimizer_grid
+from .search import LearningRateSweep, MultistartFit, find_learning_rate, fit_from_starts, optimizer_grid
 from .typing import Grads, Params
 
 __version__ = "0.1.0"
@@ -30,11 +30,13 @@ __all__ = [
     "Grads",
     "LearningRateSweep",
     "Model",
+    "MultistartFit",
     "ParameterStructureError",
     "Params",
     "ReceivedArgumentError",
     "check_gradient",
     "find_learning_rate",
+    "fit_from_starts",
     "get_loss",
     "get_loss_names",
     "get_optimizer",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-_FIT_MANY = ("sklearn", "joblib", "sk_analytic.plotting")
+_FIT_MANY = ("sklearn", "joblib", "sk_analytic.plotting", "sk_analytic.search")
 _HAND_ON = ("sklearn.base", "sklearn.callback", "sklearn.utils")
 _HAND_ON_THE_LAST = (
     ("sklearn.pipeline", "Pipeline.fit"),

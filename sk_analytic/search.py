@@ -1,43 +1,50 @@
-"""Before and around a search: a sweep that finds a learning rate, and grids over optimizers.
+"""Before and around a search: a sweep that finds a learning rate, fits from several starts, grids over optimizers.
 
 `find_learning_rate` takes the steps of a fit under a rate that rises from step to step, and reads a rate off
-the curve of the losses. `optimizer_grid` writes the list of dicts that a search over optimizers of different
-hyperparameters needs.
+the curve of the losses. `fit_from_starts` fits again and again from parameters drawn at random, and keeps the best fit.
+`optimizer_grid` writes the list of dicts that a search over optimizers of different hyperparameters needs.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import numbers
+import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter1d
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.parallel import Parallel, delayed
 
+from .data.batch import INIT, generator
 from .data.rows import Rows
 from .exceptions import DivergenceError
 from .hyperparameters import is_auto, require_estimator, unknown_hyperparameter
 from .objective import Objective
 from .optimizers import Exponential, FullBatch, Phases, get_optimizer
 from .optimizers.projection import projected
-from .parameters import Parameters
+from .parameters import Layout, Parameters
 from .readable import readable
 from .training.minibatches import steps
-from .typing import Array, MatrixLike, RandomState
+from .typing import Array, MatrixLike, Params, RandomState
 from .validation import Interval, check_range, nearest
 
-__all__ = ["LearningRateSweep", "find_learning_rate", "optimizer_grid"]
+__all__ = ["LearningRateSweep", "MultistartFit", "find_learning_rate", "fit_from_starts", "optimizer_grid"]
 
 SHARE_OF_FALL = 0.95  # where the curve has made so much of its whole fall, training is fastest
 CAUTION = 0.5  # the share of that rate which is suggested: hardly slower, and better on held-out rows
 EXPLODED = 10  # the sweep ends when a loss has risen by so many times the largest fall so far
 BEGINNING = 0.1  # share of the sweep in which the rate is taken to be too small to matter
 NOTHING = 1e-6  # a fall of the loss, relative to it, that may be rounding
+VANISHED = 1e-12  # what is left of the loss of the first start where a model without noise is found
 
 _POSITIVE = Interval(0, np.inf, closed="neither")
 _RANGES = {
@@ -45,6 +52,7 @@ _RANGES = {
     "high": _POSITIVE,
     "n_steps": Interval(10, np.inf, integral=True),
     "smoothing": Interval(0, 1, closed="left"),
+    "n_starts": Interval(1, np.inf, integral=True),
 }
 
 
@@ -350,6 +358,410 @@ def _visible(losses: Array, smoothed: Array) -> tuple[float, float]:
     bottom, top = min(smoothed.min(), losses.min()), max(smoothed[0], beginning.max())
     margin = 0.1 * (top - bottom) or 1.0
     return bottom - margin, top + 3 * margin
+
+
+@readable
+@dataclass(frozen=True, eq=False, repr=False)
+class MultistartFit:
+    """What `fit_from_starts` found, as attributes of these names. The first start is number 0.
+
+    Parameters
+    ----------
+    best : estimator
+        The fit of the smallest loss.
+    best_index : int
+        Its number.
+    n_best : int
+        Number of starts that reached its loss, it included: to a relative 1e-6.
+    losses : ndarray of shape (n_starts,)
+        The objective (mean loss and penalty) over all rows at the end of each fit; NaN for those that failed.
+    params : list
+        Where each fit ended, in the structure of ``params_``; None for those that failed.
+    starts : list
+        Where each fit began, likewise: ``init=result.starts[i]`` repeats it.
+    n_iter : ndarray of shape (n_starts,)
+        Iterations or epochs of each fit; 0 for those that failed.
+    messages : list of str
+        The warnings of each fit; empty where there were none.
+    errors : list
+        The exception that each fit raised, or None.
+    """
+
+    best: Any
+    best_index: int
+    n_best: int
+    losses: np.ndarray
+    params: list[Params | None]
+    starts: list[Params]
+    n_iter: np.ndarray
+    messages: list[str]
+    errors: list[Exception | None]
+
+    @property
+    def best_loss(self) -> float:
+        """The smallest of ``losses``."""
+        return float(self.losses[self.best_index])
+
+    @property
+    def n_failed(self) -> int:
+        """Number of starts whose fit raised an error."""
+        return sum(error is not None for error in self.errors)
+
+    def __repr__(self) -> str:
+        failed = f", {self.n_failed} failed" if self.n_failed else ""
+        return (
+            f"MultistartFit({len(self.losses)} starts, best_loss={self.best_loss:.6g} from start {self.best_index}, "
+            f"reached by {self.n_best}{failed})"
+        )
+
+
+@readable
+def fit_from_starts(
+    estimator: Any,
+    X: MatrixLike,
+    y: ArrayLike | None = None,
+    n_starts: int = 20,
+    *,
+    spread: float | Mapping[str, ArrayLike] | None = None,
+    bounds: Mapping[str, tuple[ArrayLike | None, ArrayLike | None]] | None = None,
+    sample_weight: ArrayLike | None = None,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    **fit_params: Any,
+) -> MultistartFit:
+    """Fit a model from several starting parameters, and keep the best fit.
+
+    A loss with several minima is fitted into the one that the start leads to. The first start is the estimator's own
+    ``init``; the others are drawn at random. The estimator is not changed: a clone is fitted from each start.
+
+    Parameters
+    ----------
+    estimator : estimator of this package
+        Need not be fitted; where an earlier fit ended does not count.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Rows for training.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, where the estimator takes them.
+    n_starts : int, default=20
+        Number of starts, the first included.
+    spread : float or dict, default=None
+        How far starts lie around ``init``, as a share of each entry's size: with 1, an entry x of ``init`` is drawn
+        from the uniform distribution between 0 and 2x. For an entry that is 0 it is the distance itself. A dict has
+        a number or an array for each block by its name. Blocks of which nothing is said get 1; or 0, if
+        ``init`` receives ``rng`` and so draws each start itself.
+    bounds : dict, default=None
+        Blocks by name, each with a pair ``(low, high)`` of numbers or arrays between which it is drawn, uniformly.
+        An end that is None or infinite is open: the entry is drawn by its ``spread`` then, and mirrored where it would
+        pass the other end.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    n_jobs : int, default=None
+        Number of fits that run at the same time, as everywhere in scikit-learn. The result does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Decides the starts, and the estimator's ``random_state`` for each. By default the estimator's own.
+    **fit_params : dict
+        Further arguments of `fit`: metadata of the rows, ``X_val``, ``y_val``.
+
+    Returns
+    -------
+    result : MultistartFit
+        The best fit is ``result.best``; ``result.losses`` and ``result.params`` are the ends of all.
+
+    Raises
+    ------
+    TypeError
+        For what is no estimator of this package, and for bounds or a spread that are no numbers.
+    ValueError
+        If there is no loss to compare fits by, if all starts would be the same, and for bounds or a spread of a block
+        that does not exist, is held fixed or has another shape.
+    Exception
+        If all fits fail: what the first one raised.
+
+    Warns
+    -----
+    UserWarning
+        If some fits fail; those count for nothing.
+    ConvergenceWarning
+        If the best fit has not converged. Other warnings of the best fit keep their category.
+
+    Notes
+    -----
+    Starts are drawn from a uniform distribution, since it has a limit: no entry changes its sign up to ``spread=1``,
+    which a scale or a rate could not bear, and none is lost far off. If even the order of magnitude is unknown,
+    fit its logarithm, or let ``init`` draw it: ``init=lambda rng: {"rate": 10 ** rng.uniform(-3, 3)}``.
+
+    Blocks that are ``fixed``, or have no gradient, stay at ``init``.
+
+    Fits are compared by the objective, loss and penalty, over all rows of X, those that ``early_stopping`` holds out
+    included. ``result.best`` has the ``init`` and the ``random_state`` of its start, so that a clone of it repeats the
+    fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_analytic import AnalyticRegressor, fit_from_starts
+    >>> def forward(params, X):
+    ...     return np.sin(params["frequency"] * X[:, 0])
+    >>> def jacobian(params, X):
+    ...     return {"frequency": X[:, 0] * np.cos(params["frequency"] * X[:, 0])}
+    >>> X = np.linspace(0, 5, 50)[:, None]
+    >>> y = np.sin(3 * X[:, 0])
+    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init={"frequency": 1.0}, random_state=0)
+    >>> round(model.fit(X, y).params_["frequency"], 3)  # a local minimum
+    0.741
+    >>> result = fit_from_starts(model, X, y, 10, bounds={"frequency": (0, 10)})
+    >>> round(result.best.params_["frequency"], 3)
+    3.0
+    """
+    check_range("fit_from_starts", "n_starts", n_starts, _RANGES["n_starts"])
+    require_estimator("fit_from_starts", estimator)
+    model = clone(estimator)
+    if random_state is not None:
+        model.random_state = random_state
+    seeds = check_random_state(copy.deepcopy(model.random_state)).randint(2**31 - 1, size=n_starts).tolist()
+    if not isinstance(model.random_state, numbers.Integral):
+        model.random_state = seeds[0]
+    data = _Data(X, y, sample_weight, fit_params)
+    objective, begin, rows = data.prepared(model)
+    if not objective.has_value:
+        raise ValueError(
+            "fit_from_starts needs the loss, to compare fits by, but there is none: the gradient form was given with "
+            "loss=None. Name a loss, pass your own, or use loss_and_gradient."
+        )
+    draws_itself = "rng" in getattr(objective.model.init, "accepts", ())
+    held, first_loss = _look_at_start(objective, begin, rows)
+    ranges = _Ranges.read(begin.layout, spread, _bounds_of(bounds), held, default=0.0 if draws_itself else 1.0)
+    if n_starts > 1 and not draws_itself and not ranges.vary:
+        raise ValueError(
+            "fit_from_starts: all starts would be the same. No block that is trained has a spread, or bounds that "
+            "differ, and init does not receive rng."
+        )
+    jobs = [(number, seed, ranges, draws_itself) for number, seed in enumerate(seeds)]
+    attempts = Parallel(n_jobs=n_jobs)(delayed(_attempt)(model, data, begin, *job) for job in jobs)
+    return _compared(attempts, max(NOTHING, 16 * float(np.finfo(begin.vector.dtype).eps)), VANISHED * abs(first_loss))
+
+
+def _bounds_of(bounds: Any) -> Mapping[str, Any]:
+    """Return the bounds between which starts are drawn."""
+    if bounds is not None and not isinstance(bounds, Mapping):
+        raise TypeError(f"fit_from_starts: bounds is a dict of blocks, such as {{'tau': (0.1, 10)}}; got {bounds!r}.")
+    return bounds or {}
+
+
+OF_A_VALIDATION_SET = ("X_val", "y_val", "sample_weight_val")
+
+
+class _Data(NamedTuple):
+    """What `fit` is given, by `fit_from_starts`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any
+    others: Mapping[str, Any]
+
+    def prepared(self, model: Any) -> tuple[Objective, Parameters, Rows]:
+        """Return the objective, where a fit of a model would begin or has ended, and all rows."""
+        metadata = {name: value for name, value in self.others.items() if name not in OF_A_VALIDATION_SET}
+        prepared: tuple[Objective, Parameters, Rows] = model._prepare_starts(
+            self.X, self.y, self.sample_weight, metadata
+        )
+        return prepared
+
+    def fit(self, model: Any) -> None:
+        """Fit a model, whose own `fit` may know of no weights."""
+        weights = {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+        model.fit(self.X, self.y, **weights, **self.others)
+
+
+def _look_at_start(objective: Objective, begin: Parameters, rows: Rows) -> tuple[set[int], float]:
+    """Return the blocks that are not trained, and the loss; what cannot be had at the first start, a fit will say."""
+    held = set(objective.fixed)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            held.update(objective.contribution(begin, rows.telling.everything).missing)
+            loss = _objective_over(rows, objective, begin)
+        except Exception:
+            return held, 0.0
+    return held, loss if np.isfinite(loss) else 0.0
+
+
+def _objective_over(rows: Rows, objective: Objective, theta: Parameters) -> float:
+    """Return the mean loss and the penalty over all rows."""
+    values = rows.map(lambda batch: (objective.value(theta, batch), batch.n))
+    loss = objective.mean(theta, values)
+    return np.nan if loss is None else float(loss)
+
+
+class _Ranges(NamedTuple):
+    """Where each entry of θ is drawn: around the start by a relative spread, between an end and another, or both."""
+
+    spread: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def read(cls, layout: Layout, spread: Any, bounds: Mapping[str, Any], held: set[int], default: float) -> _Ranges:
+        """Read what the user says of the blocks of a layout; those that are held stay where they are."""
+        own = np.full(layout.size, default)
+        ends = np.full(layout.size, -np.inf), np.full(layout.size, np.inf)
+        if isinstance(spread, Mapping):
+            for name, value in spread.items():
+                _write(own, layout, held, "spread", name, value)
+        elif spread is not None:
+            own[:] = _numbers_of(spread, (), "spread")
+        if not (np.isfinite(own) & (own >= 0)).all():
+            raise ValueError(f"fit_from_starts: spread must be 0 or larger, and finite; got {spread!r}.")
+        for name, pair in bounds.items():
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise TypeError(f"fit_from_starts: bounds of {name!r} must be a pair (low, high); got {pair!r}.")
+            for end, value, infinite in zip(ends, pair, (-np.inf, np.inf), strict=True):
+                _write(end, layout, held, "bounds", name, infinite if value is None else value)
+        low, high = ends
+        for name, where in zip(layout.names, layout.slices, strict=True):
+            if not (low[where] <= high[where]).all():
+                raise ValueError(f"fit_from_starts: bounds of {name!r} must be low <= high; got {bounds!r}.")
+        for index in held:
+            own[layout.slices[index]] = 0
+        return cls(own, low, high)
+
+    @property
+    def vary(self) -> bool:
+        """Whether an entry can differ from one start to another."""
+        return bool((np.where(self._is_between, self.high > self.low, self.spread > 0)).any())
+
+    @property
+    def _is_between(self) -> Array:
+        return np.isfinite(self.low) & np.isfinite(self.high)
+
+    def draw(self, begin: Parameters, rng: np.random.Generator) -> Parameters:
+        """Draw a start; one number for each entry, so that what is said of a block changes no other."""
+        drawn, share = begin.copy(), rng.uniform(-1.0, 1.0, begin.layout.size)
+        x = begin.vector.astype(np.float64)
+        around = x + self.spread * share * np.where(x == 0, 1.0, np.abs(x))
+        around = np.where((around < self.low) & (self.spread > 0), 2 * self.low - around, around)
+        around = np.where((around > self.high) & (self.spread > 0), 2 * self.high - around, around)
+        between = self._is_between
+        low, high = (np.where(between, end, 0.0) for end in (self.low, self.high))
+        drawn.vector[...] = np.where(between, low + 0.5 * (1 + share) * (high - low), around)
+        return drawn
+
+
+def _write(out: Array, layout: Layout, held: set[int], argument: str, name: Any, value: Any) -> None:
+    """Write what was given for a block into a vector; raise if the block does not exist, is held, or does not fit."""
+    for index in layout.indices(name, argument):
+        block = layout.names[index]
+        if index in held:
+            raise ValueError(
+                f"fit_from_starts: {argument} names the block {block!r}, which is not trained: leave it out."
+            )
+        out[layout.slices[index]] = _numbers_of(value, layout.shapes[index], argument, block).ravel()
+
+
+def _numbers_of(value: Any, shape: tuple[int, ...], argument: str, name: str = "") -> Array:
+    """Return what was given for a block, in its shape."""
+    of_block = f" of {name!r}" if name else ""
+    try:
+        given = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"fit_from_starts: {argument}{of_block} must be a number or an array of numbers; got {value!r}."
+        ) from None
+    try:
+        return np.broadcast_to(given, shape)
+    except ValueError:
+        raise ValueError(
+            f"fit_from_starts: {argument}{of_block} has shape {given.shape}; expected a number or shape {shape}."
+        ) from None
+
+
+class _Attempt(NamedTuple):
+    """A fit from one start, and how it ended."""
+
+    start: Any
+    model: Any = None
+    loss: float = np.nan
+    warned: tuple[tuple[type[Warning], str], ...] = ()
+    error: Exception | None = None
+
+
+def _attempt(
+    estimator: Any, data: _Data, begin: Parameters, number: int, seed: int, ranges: _Ranges, draws_itself: bool
+) -> _Attempt:
+    """Fit from a start, the first of which is the estimator's own, whatever happens."""
+    model, start, failed = clone(estimator), begin, None
+    if number:
+        model.random_state = seed
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            if number:
+                around = data.prepared(model)[1] if draws_itself else begin
+                start = ranges.draw(around, generator(seed, INIT))
+                model.init = start.layout.to_structure(start.vector)
+            data.fit(model)
+            objective, theta, rows = data.prepared(model)
+            loss = _objective_over(rows, objective, theta)
+            if not np.isfinite(loss):
+                raise DivergenceError(f"The loss over all rows is {loss} at the end.")
+        except Exception as error:
+            failed, loss, model = _portable(error), np.nan, None
+    warned = tuple({(warning.category, str(warning.message)): None for warning in caught})
+    return _Attempt(start.layout.to_structure(start.vector.copy()), model, loss, warned, failed)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be sent from a worker: itself, or its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _compared(attempts: Sequence[_Attempt], relative: float, absolute: float) -> MultistartFit:
+    """Return the attempts with the best of them; raise if there is none, warn if something has to be said."""
+    losses = np.array([attempt.loss for attempt in attempts])
+    failed = {number: attempt.error for number, attempt in enumerate(attempts) if attempt.error is not None}
+    if len(failed) == len(attempts):
+        if len(attempts) > 1:
+            failed[0].add_note(f"In the first of {len(attempts)} starts of fit_from_starts, all of which failed.")
+        raise failed[0]
+    for error in failed.values():
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold the data
+    best = int(np.nanargmin(losses))
+    _warn(attempts, best, failed)
+    return MultistartFit(
+        best=attempts[best].model,
+        best_index=best,
+        n_best=int(np.sum(losses - losses[best] <= relative * abs(losses[best]) + absolute)),
+        losses=losses,
+        params=[None if attempt.model is None else attempt.model.params_ for attempt in attempts],
+        starts=[attempt.start for attempt in attempts],
+        n_iter=np.array([0 if attempt.model is None else attempt.model.n_iter_ for attempt in attempts]),
+        messages=["\n".join(message for _, message in attempt.warned) for attempt in attempts],
+        errors=[attempt.error for attempt in attempts],
+    )
+
+
+def _warn(attempts: Sequence[_Attempt], best: int, failed: Mapping[int, Exception]) -> None:
+    """Warn once, of what the best fit warned of and of fits that failed."""
+    said: list[str] = []
+    category: type[Warning] = UserWarning
+    warned = attempts[best].warned
+    if warned:
+        categories = [category for category, _ in warned]
+        category = ConvergenceWarning if ConvergenceWarning in categories else categories[0]
+        texts = " ".join(text for _, text in warned)
+        said.append(f"The best of {len(attempts)} starts, number {best}, warned: {texts}")
+    if failed:
+        number, error = next(iter(failed.items()))
+        said.append(
+            f"{len(failed)} of {len(attempts)} starts failed, and count for nothing. Number {number} raised "
+            f"{type(error).__name__}: {error}"
+        )
+    if said:
+        warnings.warn(" ".join(said), category, stacklevel=4)
 
 
 @readable

@@ -28,6 +28,7 @@ from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
+from ..data.rows import Rows
 from ..data.weights import Weights, y_that_counts
 from ..display import block, labelled, single_block
 from ..exceptions import DivergenceError, ParameterStructureError, noted
@@ -38,7 +39,7 @@ from ..losses import Loss, get_loss
 from ..maps import Map
 from ..model.argument_names import PARAMETERS
 from ..model.callables import is_function, names_of, runs_default
-from ..model.metadata import read_metadata
+from ..model.metadata import of_validation, read_metadata
 from ..model.roles import functions_of
 from ..objective import Objective, read_prediction
 from ..optimizers import Adam, get_optimizer
@@ -492,6 +493,18 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         training, [rows] = self._prepare_start(X, y, sample_weight, metadata, **settings)
         problem.look_at(self, training, [rows])
         return training.objective, training.theta, rows
+
+    def _prepare_starts(
+        self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any]
+    ) -> tuple[Objective, Parameters, Rows]:
+        """What `fit_from_starts` draws from and compares by: the objective, θ where a fit begins or has ended, rows."""
+        check_settings(self)
+        metadata, _ = of_validation(metadata, self._metadata_names("partial_fit"))
+        seed = problem.draw_seed(copy.deepcopy(self.random_state))
+        settings = {"goes_on": True, "seed": seed, **self._labels_of_fit}
+        training, rows = self._prepare_start(X, y, sample_weight, metadata, **settings)
+        theta = self._read_params() if hasattr(self, "params_") else training.theta
+        return training.objective, theta, rows[0]
 
     def _begin(
         self, data: ArrayData | ChunkData, before: Before | None, seed: int
