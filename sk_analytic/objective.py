@@ -406,23 +406,17 @@ class Objective:
                 derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
-    def with_loss(self, loss: Any) -> Objective:
-        """Return the objective under another loss by name."""
-        other = object.__new__(Objective)
-        other.__setstate__({**self.__getstate__(), "loss": loss})
-        return other
-
-    def constant_prediction(self, theta: Parameters, batches: Sequence[Batch]) -> Array | None:
-        """Return what to predict for a row at the mean of y, of batches of one; None if no named loss compares them."""
-        if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batches[0].y is None:
+    def constant_prediction(self, theta: Parameters, batch: Batch) -> Array | None:
+        """Return the prediction that is the mean of y for every row; None if no named loss compares them."""
+        if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batch.y is None:
             return None
-        shape = self.predictions(theta.structure, batches[0]).shape
-        y: Array = np.concatenate([batch.y for batch in batches])
-        is_index = y.dtype.kind in "iu" and math.prod(shape) > 1
-        y = np.eye(math.prod(shape))[y] if is_index else y.reshape(len(y), -1)
-        weights = [1.0 if batch.sample_weight is None else float(batch.sample_weight[0]) for batch in batches]
-        mean = np.average(y, axis=0, weights=weights)
-        return linked_mean("log" if is_index else self.loss.link, mean, len(y)).reshape(shape)
+        here = self.predictions(theta.structure, batch)
+        n_outputs = here[0].size
+        is_index = batch.y.dtype.kind in "iu" and n_outputs > 1
+        y = np.eye(n_outputs)[batch.y] if is_index else batch.y.reshape(batch.n, -1)
+        mean = np.average(y, axis=0, weights=batch.sample_weight)
+        constant = linked_mean("log" if is_index else self.loss.link, mean, batch.n)
+        return np.broadcast_to(constant, (batch.n, n_outputs)).reshape(here.shape).astype(here.dtype)
 
     def metadata_of(self, batch: Batch) -> dict[str, Any]:
         """Return what the loss by name receives of a batch beside y and prediction."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.arrays import sampled
 from ..data.batch import SPREAD, Batch
 from ..data.rows import Rows
 from ..objective import Objective
@@ -19,6 +20,7 @@ from ..parameters import Parameters
 from ..typing import Array
 
 ROWS = 200  # whose gradients are looked at for their spread
+CURVED = 50  # rows of a model that is not linear, of which spreads are all that is used
 GROUPS = 20  # of rows, where the loss is no sum over them
 ROWS_PER_ENTRY = 10  # if more, for a matrix
 LARGEST_MATRIX = 50  # entries whose products are looked at too
@@ -28,6 +30,7 @@ LARGEST_PRODUCTS = 2000  # entries of which pairs are looked at
 ALIKE = 0.01  # how far the correlation of gradients that have a common part is from 1
 WEAK = 0.02  # the share of a direction in the gradients of a sample that says little
 PARALLEL = 1e-6  # how far the cosine of an angle is from 1
+APART = 10  # from the spread of an entry that of its block may be
 RANGE = 1e10  # of spreads, above and below the median
 
 
@@ -187,8 +190,9 @@ def measured(
 
     An entry has a unit of its own in a model of few parameters, and in a block whose gradients keep their directions as
     θ changes, such as weights of columns; elsewhere, as in the layers of a network, what is small here may be large
-    soon, and a block has one unit. In a model that is linear in its few parameters the units are those of a matrix. A
-    penalty adds to them as it adds to the Hessian. They are 1 if the loss can only be had of all rows.
+    soon, and the entries of a block have one unit, unless they differ by much. In a model that is linear in its few
+    parameters the units are those of a matrix. A penalty adds to them as it adds to the Hessian. They are 1 if the loss
+    can only be had of all rows.
 
     Parameters
     ----------
@@ -234,46 +238,46 @@ def _measured(
     """Return the units by rows, or by groups of them."""
     layout = theta.layout
     n_entries = np.zeros(layout.size)[free].size
-    is_small = n_entries <= LARGEST_MATRIX
-    is_kept = n_entries <= LARGEST_PRODUCTS
-    n_batches = max(ROWS, ROWS_PER_ENTRY * n_entries if is_small else 0) if is_row else GROUPS
-    batches = rows.sample(n_batches, SPREAD, batch_size=1 if is_row else max(2, rows.n_samples // GROUPS))
-    constant = objective.constant_prediction(theta, batches) if is_row else None
-    square, mean = np.zeros((2, n_entries))
-    total = derivatives = 0.0
+    is_small, is_kept = n_entries <= LARGEST_MATRIX, n_entries <= LARGEST_PRODUCTS
+    n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries) if is_small else ROWS
+    sample = (_Rows if is_row else _Groups)(objective, theta, free, rows, n_wanted)
     found: list[Array] = []
-    for gradient, derivative, weight in _of_rows(objective, theta, free, batches, constant):
-        if not np.isfinite(gradient).all():
-            continue  # as of a group without an event
-        square += weight * gradient * gradient
-        mean += weight * gradient
-        derivatives += weight * derivative * derivative
-        total += weight
-        if is_kept or len(found) < PROBED:
-            found.append(math.sqrt(weight) * gradient)
-    square /= total
-    size = math.sqrt(derivatives / total)
-    if constant is None:
-        size = _size(mean, _filled(np.sqrt(square)), curvature)
-    size = size if math.isfinite(size) and size > 0 else 1.0
-    of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
-    spread = _filled(np.sqrt(square + of_penalty))
+    square = np.zeros(n_entries)
+
+    def add(begin: int, end: int | None) -> Array:
+        """Add squares of gradients; return root mean squares of all so far."""
+        for gradient, weight in zip(sample.gradients(begin, end), sample.weights[begin:end], strict=True):
+            if np.isfinite(gradient).all():  # not as of a group without an event
+                np.add(square, weight * gradient * gradient, out=square)
+                if is_kept or len(found) < PROBED:
+                    found.append(math.sqrt(weight) * gradient)
+        mean: Array = square / sample.weights[:end].sum()
+        return np.sqrt(mean)
+
+    spread = _filled(add(0, PROBED))
+    size = sample.size if sample.is_sized else _size(np.sum(found, axis=0), spread, curvature)
+    here = theta.vector[free].copy()
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
-    there = [gradient for gradient, *_ in _of_rows(objective, theta, free, batches[:PROBED], constant)]
-    first, second = np.array(found[:PROBED]) / spread, np.array(there) / spread
+    second = np.array(list(sample.gradients(0, PROBED))) / spread
+    theta.vector[free] = here
+    first = np.array(found) / spread
+    is_linear = first.shape == second.shape and _is_parallel(first, second)
+    n_rows = len(sample.weights) if is_linear else min(CURVED, len(sample.weights))
+    of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
+    spread = _filled(np.sqrt(add(PROBED, n_rows) ** 2 + of_penalty))
     units = Units.of_spread(spread, size)
-    if _is_parallel(first, second):
-        is_sample = len(batches) == n_batches < rows.n_samples  # else these are all rows that have a weight
+    if is_linear:
+        is_sample = not sample.is_all
         precision = float(np.finfo(layout.dtype).eps)
-        if is_small and not diagonal and (len(batches) >= 2 * n_entries or not is_sample):
-            rows_and_penalty = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(of_penalty))])
-            units = matrix = MatrixUnits(rows_and_penalty, spread, size, precision)
+        if is_small and not diagonal and (n_rows >= 2 * n_entries or not is_sample):
+            parts = np.array(found) / math.sqrt(sample.weights.sum())
+            units = matrix = MatrixUnits(np.concatenate([parts, np.diag(np.sqrt(of_penalty))]), spread, size, precision)
             if is_sample:
                 matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
         elif is_kept and not diagonal:
             units = _without_common_part(np.array(found), spread, size, precision)
-        units.hold_everywhere = constant is not None
+        units.hold_everywhere = sample.is_sized
     elif not is_small:
         places = np.full(layout.size, -1)
         places[free] = np.arange(n_entries)
@@ -291,13 +295,13 @@ def _size(gradient: Array, spread: Array, curvature: Callable[[Array], float]) -
 
 
 def _by_block(spread: Array, blocks: list[Array], first: Array, second: Array) -> Array:
-    """Return root mean squares, one for all of a block whose gradients change their directions."""
-    spread = spread.copy()
+    """Return root mean squares, about one for all of a block whose gradients change their directions."""
+    common = spread.copy()
     for block in blocks:
         entries = block[block >= 0]
         if entries.size and not _is_parallel(first[:, entries], second[:, entries]):
-            spread[entries] = math.sqrt(np.mean(spread[entries] ** 2))
-    return spread
+            common[entries] = math.sqrt(np.mean(spread[entries] ** 2))
+    return common.clip(spread / APART, spread * APART)
 
 
 def _without_common_part(gradients: Array, spread: Array, size: float, precision: float) -> Units:
@@ -316,28 +320,128 @@ def _without_common_part(gradients: Array, spread: Array, size: float, precision
     return CentredUnits(Units.of_spread(left, size), pivot, shares)
 
 
-def _of_rows(
-    objective: Objective, theta: Parameters, free: Any, batches: list[Batch], constant: Array | None
-) -> Iterator[tuple[Array, float, float]]:
-    """Yield, for each row, its gradient, the size of the derivative in the prediction, 1 if unknown, and the weight.
+class _Groups:
+    """The gradients of groups of rows, each as large as that of a row.
 
-    They are those at a constant prediction, if there is one. The gradient of a batch of several rows, without one, is
-    made as large as that of a row.
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+    free : slice or ndarray of bool
+    rows : rows
+    n_wanted : int
+        How many rows; not used here.
+
+    Attributes
+    ----------
+    weights : ndarray
+        Of rows, or of rows in a group.
+    is_sized : bool
+        Whether the size of the derivatives in the prediction is known, which is then ``size``.
+    is_all : bool
+        Whether no other row has a weight.
     """
-    of_constant = objective.model.gradient_form.composes_loss and not objective.numerical
-    evaluated = objective
-    if constant is not None and of_constant:
-        evaluated = objective.with_loss(_AtConstant(objective.loss, constant))
-    for batch in batches:
-        weight = 1.0 if batch.sample_weight is None else float(batch.sample_weight.mean())
-        gradient = evaluated.contribution(theta, batch).dense().gradient[free].astype(np.float64) * math.sqrt(batch.n)
-        derivative = weight
+
+    is_sized = is_all = False
+    size = 1.0
+
+    def __init__(self, objective: Objective, theta: Parameters, free: Any, rows: Rows, n_wanted: int) -> None:
+        self.objective, self.theta, self.free = objective, theta, free
+        self.batches = self._drawn(rows, n_wanted)
+        weights = [1.0 if batch.sample_weight is None else float(batch.sample_weight.mean()) for batch in self.batches]
+        self.weights = np.array(weights)
+
+    def _drawn(self, rows: Rows, n_wanted: int) -> list[Batch]:
+        return rows.sample(GROUPS, SPREAD, batch_size=max(2, rows.n_samples // GROUPS))
+
+    def gradients(self, begin: int, end: int | None) -> Iterator[Array]:
+        """Yield some of them, apart from the weights."""
+        for batch, weight in zip(self.batches[begin:end], self.weights[begin:end], strict=True):
+            yield self._gradient(self.objective, batch) * (math.sqrt(batch.n) / weight)
+
+    def _gradient(self, objective: Objective, batch: Batch) -> Array:
+        gradient: Array = objective.contribution(self.theta, batch).dense().gradient[self.free].astype(np.float64)
+        return gradient
+
+
+class _Rows(_Groups):
+    """The gradients of rows, those at a prediction of the mean of y if there is one.
+
+    What can be had of all rows at once is evaluated so.
+    """
+
+    def _drawn(self, rows: Rows, n_wanted: int) -> list[Batch]:
+        (self.whole,) = rows.sample(1, SPREAD, batch_size=n_wanted)
+        self.is_all = not self.whole.n == n_wanted < rows.n_samples
+        columns = dict(self.whole.columns)
+        return sampled((self.whole.X, columns, self.whole.sample_weight), 1, 1.0, self.whole.position[:2])
+
+    def __init__(self, objective: Objective, theta: Parameters, free: Any, rows: Rows, n_wanted: int) -> None:
+        super().__init__(objective, theta, free, rows, n_wanted)
+        constant = objective.constant_prediction(theta, self.whole)
+        self.is_sized = constant is not None
         if constant is not None:
-            derivative = float(np.linalg.norm(objective.named_loss(constant, batch)[1]))
-            if not of_constant:
-                here = np.linalg.norm(objective.named_loss(objective.predictions(theta.structure, batch), batch)[1])
-                gradient *= derivative / here if here else 0.0  # of a row that agrees nothing is known
-        yield gradient / weight, derivative / weight, weight
+            self.derivative = objective.named_loss(constant, self.whole)[1] * self.whole.n
+            self.lengths = _lengths(self.derivative)
+            self.size = math.sqrt(np.average((self.lengths / self.weights) ** 2, weights=self.weights))
+            self.size = self.size if math.isfinite(self.size) and self.size > 0 else 1.0
+
+    def gradients(self, begin: int, end: int | None) -> Iterator[Array]:
+        if not self.is_sized:
+            return super().gradients(begin, end)
+        form = self.objective.model.gradient_form
+        if not form.composes_loss or self.objective.numerical:
+            return self._rescaled(begin, end)
+        return self._products(begin, end) if form.is_matrix else self._composed(begin, end)
+
+    def _rescaled(self, begin: int, end: int | None) -> Iterator[Array]:
+        """Gradients with the length that they would have; nothing is known of a row that agrees."""
+        whole = self.whole
+        here = self.objective.named_loss(self.objective.predictions(self.theta.structure, whole), whole)[1] * whole.n
+        with np.errstate(all="ignore"):
+            factors = np.nan_to_num(self.lengths / _lengths(here), nan=0.0, posinf=0.0)
+        for factor, gradient in zip(factors[begin:end], super().gradients(begin, end), strict=True):
+            yield factor * gradient
+
+    def _composed(self, begin: int, end: int | None) -> Iterator[Array]:
+        composed = _Composed.of(self.objective)
+        for row in range(*slice(begin, end).indices(len(self.batches))):
+            composed.derivative = self.derivative[row : row + 1]
+            yield self._gradient(composed, self.batches[row]) / self.weights[row]
+
+    def _products(self, begin: int, end: int | None) -> Iterator[Array]:
+        head = self.whole.head(end)
+        derivative = self.derivative[:end]
+        n_outputs = derivative[0].size
+        leaves = self.objective.jacobian(self.theta.structure, head, derivative.shape)
+        for row in range(begin, head.n):
+            gradient = np.zeros(self.theta.layout.size)
+            part = slice(row * n_outputs, (row + 1) * n_outputs)
+            for where, leaf in zip(self.theta.layout.slices, leaves, strict=True):
+                if leaf is not None:
+                    gradient[where] = derivative[row].ravel() @ leaf[part]
+            yield gradient[self.free] / self.weights[row]
+
+
+class _Composed(Objective):
+    """An objective whose loss has some derivative in the prediction, whatever the model says."""
+
+    derivative: Array
+
+    @classmethod
+    def of(cls, objective: Objective) -> _Composed:
+        """Return the same objective with such a loss."""
+        other = object.__new__(cls)
+        other.__setstate__(objective.__getstate__())
+        return other
+
+    def named_loss(self, prediction: Any, batch: Batch) -> tuple[float, Array]:
+        return 0.0, self.derivative
+
+
+def _lengths(derivative: Array) -> Array:
+    lengths: Array = np.linalg.norm(derivative.reshape(len(derivative), -1).astype(np.float64), axis=1)
+    return lengths
 
 
 def _filled(spread: Array) -> Array:
@@ -355,18 +459,3 @@ def _is_parallel(first: Array, second: Array) -> bool:
         lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         products = np.abs((first * second).sum(axis=1))
     return bool(((products > (1 - PARALLEL) * lengths) | (lengths == 0)).all())
-
-
-class _AtConstant:
-    """A loss where every row has the same prediction, whatever the model says."""
-
-    additive = True
-
-    def __init__(self, loss: Any, constant: Array) -> None:
-        self.loss, self.constant = loss, constant
-
-    def value_and_derivative(self, y: Array, prediction: Array, **metadata: Array) -> tuple[Array, Array]:
-        values: tuple[Array, Array] = self.loss.value_and_derivative(
-            y, self.constant.reshape(prediction.shape).astype(prediction.dtype), **metadata
-        )
-        return values
