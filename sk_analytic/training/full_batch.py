@@ -78,9 +78,9 @@ def minimize(
     evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor, max_iter)
 
     def iterated(result: OptimizeResult) -> bool:
-        evaluation.accept(result.x)
+        loss = evaluation.accept(result)
         monitor.history.n_steps += 1
-        return monitor.epoch_ended(theta, evaluation.loss(result.fun), evaluation.norm(result.jac))
+        return monitor.epoch_ended(theta, loss, evaluation.norm(result.jac))
 
     try:
         begin = evaluation.begin()
@@ -96,8 +96,7 @@ def minimize(
             error.args = (" ".join(filter(None, (str(error), evaluation.trouble, KEPT))),)
             raise
         if not result.nit:  # it ended where it started
-            evaluation.accept(result.x)
-            monitor.epoch_ended(theta, evaluation.loss(result.fun), evaluation.norm(result.jac))
+            monitor.epoch_ended(theta, evaluation.accept(result), evaluation.norm(result.jac))
         failed = None if result.success or monitor.stopped else evaluation.failure(result, method, max_iter, tol)
         evaluation.rescale(result)
     finally:
@@ -118,7 +117,7 @@ def _in_units_of_the_spread(
     has_converged = False
     while True:
         evaluation.look_around(begin)
-        result = run(evaluation.units.enter(begin), max_iter=max_iter - n_iterations)
+        result = run(evaluation.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
         largest = np.abs(np.where(result.held, 0.0, result.jac)).max(initial=0.0)
@@ -129,14 +128,15 @@ def _in_units_of_the_spread(
         if evaluation.units.hold_everywhere:
             break
         evaluation.restore()
-        begin, gradient = evaluation.units.leave(result.x), evaluation.units.gradient_left(result.jac)
+        begin, gradient = evaluation.full(result.x)[evaluation.free], evaluation.units.gradient_left(result.jac)
         there = evaluation.measured()
         if (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
             break
         has_converged = True
-        loss, evaluation.units = result.fun / evaluation.units.scale, there
+        loss, evaluation.units = evaluation.loss(result.fun), there
         if n_iterations >= max_iter:
-            result.update(x=there.enter(begin), fun=loss * there.scale, jac=there.gradient(gradient), success=False)
+            told = evaluation.tell(loss)
+            result.update(x=evaluation.enter(begin), fun=told, jac=there.gradient(gradient), success=False)
             result.status, result.message = ENDED["iterations"]
             break
     result.update(nit=n_iterations, nfev=n_evaluations, njev=n_evaluations)
@@ -156,6 +156,10 @@ class _Evaluation:
         self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
         self._start: Any = None  # what is known there, until the method asks for it
         self.units = Units()
+        self._origin: tuple[Array, Array] | None = (
+            None  # where the method starts, as it sees it and in the user's units
+        )
+        self._losses: dict[float, float] = {}  # by what the method is told, since the last iterate
 
     def _iteration_begins(self) -> None:
         """Tell callbacks, unless there is none to come: the end of a run may still be looked at."""
@@ -177,7 +181,18 @@ class _Evaluation:
         known, self._start = self._start, None
         loss, gradient = self._evaluate(self.full(x)) if known is None else known
         self._look(loss, gradient)
-        return loss * self.units.scale, self.units.gradient(gradient[self.free])
+        return self.tell(loss), self.units.gradient(gradient[self.free])
+
+    def tell(self, loss: float) -> float:
+        """Return a loss as the method sees it."""
+        told = float(loss) * self.units.scale
+        self._losses[told] = loss
+        return told
+
+    def enter(self, begin: Array) -> Array:
+        """Return where the method starts, as it sees it."""
+        self._origin = self.units.enter(begin), begin
+        return self._origin[0]
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         """Value and gradient, with an entry for each of θ."""
@@ -188,8 +203,9 @@ class _Evaluation:
     def full(self, x: Array) -> Array:
         """Return θ at a point as the method sees it: entries that are not trained are as they were."""
         whole: Array = self.accepted.astype(np.float64)
-        entries = self.units.leave(x)
-        if self.limits is not None:  # of which rounding would lose the last digit
+        is_start = self._origin is not None and np.array_equal(self._origin[0], x)
+        entries = self._origin[1] if self._origin and is_start else self.units.leave(x)
+        if self.limits is not None and not is_start:  # of which rounding would lose the last digit
             low, high = self.limits
             entries = np.where(x <= self.units.enter(low), low, np.where(x >= self.units.enter(high), high, entries))
             entries = entries.clip(low, high)
@@ -203,8 +219,8 @@ class _Evaluation:
         return whole
 
     def loss(self, value: float) -> float:
-        """Return a loss that the method has seen, in the user's units."""
-        return float(value) / self.units.scale
+        """Return a loss that the method has seen, in the user's units: to the bit, if of the last iterate or later."""
+        return self._losses.get(float(value), float(value) / self.units.scale)
 
     def norm(self, gradient: Array) -> float:
         """Return the norm of a gradient that the method has seen, in the user's units."""
@@ -230,7 +246,7 @@ class _Evaluation:
     def measured(self) -> Units:
         """Return the units of the trained entries, by what the gradients of rows are at the last iterate."""
         is_bounded = self.limits is not None
-        return measured(self.objective, self.theta, self.rows, self.free, self._curvature, diagonal=is_bounded)
+        return measured(self.objective, self.theta, self.rows, self.free, self._size, diagonal=is_bounded)
 
     @property
     def limits(self) -> tuple[Array, Array] | None:
@@ -249,21 +265,24 @@ class _Evaluation:
 
         return bounded
 
-    def _curvature(self, direction: Array) -> float:
-        """Return the second derivative along a direction, by a step after which the first is a little different.
+    def _size(self, spread: Array) -> float:
+        """Return the size of derivatives of the loss in predictions, by the curvature along the gradient.
 
         The step is found by trying, for the units of θ say nothing: it begins as a share of the entries, or, at zero,
-        of the loss.
+        of the loss; after it the gradient is a little different.
         """
         begin = self.accepted[self.free].astype(np.float64)
         loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
+        seen = gradient[self.free] / spread
+        length = float(np.linalg.norm(seen))
+        direction = (seen / length if length else np.full(seen.size, seen.size**-0.5)) / spread
         here = float(direction @ gradient[self.free])
         largest = np.abs(begin).max(initial=0.0)
         if largest:
             step = SMALL / float((np.abs(direction) / np.maximum(np.abs(begin), SMALL * largest)).max())
         else:
             step = SMALL * abs(loss / here) if here and loss else SMALL
-        found, fastest = math.nan, 1 / TOO_MUCH
+        found, fastest = 0.0, 1 / TOO_MUCH
         for _ in range(TRIALS):
             change = self._slope(begin + step * direction, direction) - here
             if not math.isfinite(change):
@@ -272,9 +291,9 @@ class _Evaluation:
                 continue
             found = change / step
             if 0.1 * SMALL <= abs(change) <= 10 * SMALL:
-                return found
+                break
             step *= min(max(SMALL / abs(change) if change else math.inf, TOO_MUCH), fastest)
-        return found
+        return 1 / math.sqrt(abs(found)) if found else 1.0
 
     def _slope(self, entries: Array, direction: Array) -> float:
         """The first derivative along a direction at trained entries; nan where there is none."""
@@ -313,11 +332,14 @@ class _Evaluation:
         gradient: Array = self._evaluate(self.full(z))[1][self.free].astype(np.float64)
         return gradient
 
-    def accept(self, x: Array) -> None:
-        """Put θ at an iterate."""
-        self.theta.vector[...] = self.full(x)
+    def accept(self, iterate: OptimizeResult) -> float:
+        """Put θ at an iterate; return its loss, in the user's units."""
+        self.theta.vector[...] = self.full(iterate.x)
         self.accepted = self.theta.vector.copy()
         self.n_accepted += 1
+        loss = self.loss(iterate.fun)
+        self._losses = {float(iterate.fun): loss}
+        return loss
 
     def restore(self) -> None:
         """Put θ back at the last iterate."""

@@ -20,7 +20,7 @@ from ..parameters import Parameters
 from ..typing import Array
 
 ROWS = 200  # whose gradients are looked at for their spread
-CURVED = 50  # rows of a model that is not linear, of which spreads are all that is used
+CURVED = 100  # rows of a model that is not linear, of which spreads are all that is used
 GROUPS = 20  # of rows, where the loss is no sum over them
 ROWS_PER_ENTRY = 10  # if more, for a matrix
 LARGEST_MATRIX = 50  # entries whose products are looked at too
@@ -178,7 +178,7 @@ def measured(
     theta: Parameters,
     rows: Rows,
     free: Any,
-    curvature: Callable[[Array], float],
+    find_size: Callable[[Array], float],
     *,
     diagonal: bool = False,
 ) -> Units:
@@ -201,9 +201,9 @@ def measured(
     rows : rows
     free : slice or ndarray of bool
         Where the trained entries are in θ.
-    curvature : callable
-        ``curvature(direction)``, the second derivative of the objective along a direction of the trained entries; nan
-        if it is not known.
+    find_size : callable
+        ``find_size(spread)``, the size of the derivatives of the loss in predictions by the curvature of the objective,
+        for a loss that does not say it.
     diagonal : bool, default=False
         Whether each entry must have a unit of its own, without a matrix and without a common part, as bounds demand.
 
@@ -218,7 +218,7 @@ def measured(
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _measured(objective, theta, rows, free, curvature, diagonal, is_row)
+                return _measured(objective, theta, rows, free, find_size, diagonal, is_row)
         except Exception:  # of a function that needs several rows, or all
             continue
         finally:
@@ -231,7 +231,7 @@ def _measured(
     theta: Parameters,
     rows: Rows,
     free: Any,
-    curvature: Callable[[Array], float],
+    find_size: Callable[[Array], float],
     diagonal: bool,
     is_row: bool,
 ) -> Units:
@@ -254,18 +254,21 @@ def _measured(
         mean: Array = square / sample.weights[:end].sum()
         return np.sqrt(mean)
 
-    spread = _filled(add(0, PROBED))
-    size = sample.size if sample.is_sized else _size(np.sum(found, axis=0), spread, curvature)
+    spread = _filled(add(0, CURVED))
+    size = sample.size if sample.is_sized else find_size(spread)
     here = theta.vector[free].copy()
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
     second = np.array(list(sample.gradients(0, PROBED))) / spread
     theta.vector[free] = here
-    first = np.array(found) / spread
-    is_linear = first.shape == second.shape and _is_parallel(first, second)
-    n_rows = len(sample.weights) if is_linear else min(CURVED, len(sample.weights))
+    first = np.array(list(sample.gradients(0, PROBED))) / spread
+    is_linear = _is_parallel(first, second)
+    n_rows = len(sample.weights)
+    if is_linear and n_rows > CURVED:
+        few, spread = spread, _filled(add(CURVED, None))
+        size = sample.size if sample.is_sized else size * math.sqrt(np.mean((spread / few) ** 2))
     of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
-    spread = _filled(np.sqrt(add(PROBED, n_rows) ** 2 + of_penalty))
+    spread = np.sqrt(spread * spread + of_penalty)
     units = Units.of_spread(spread, size)
     if is_linear:
         is_sample = not sample.is_all
@@ -283,15 +286,6 @@ def _measured(
         places[free] = np.arange(n_entries)
         units = Units.of_spread(_by_block(spread, [places[where] for where in layout.slices], first, second), size)
     return units
-
-
-def _size(gradient: Array, spread: Array, curvature: Callable[[Array], float]) -> float:
-    """Return the size of a loss whose derivatives in predictions nobody knows, by its curvature along a gradient."""
-    seen = gradient / spread
-    length = float(np.linalg.norm(seen))
-    direction = seen / length if length else np.full_like(seen, 1 / math.sqrt(seen.size))
-    found = abs(curvature(direction / spread))
-    return 1 / math.sqrt(found) if found else 1.0
 
 
 def _by_block(spread: Array, blocks: list[Array], first: Array, second: Array) -> Array:
