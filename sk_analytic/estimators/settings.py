@@ -133,22 +133,21 @@ SHARED_DOC = """
         raises an error. "auto" is True for the default model of a regressor or a classifier and for a model object with
         the attribute ``accept_sparse = True``, and False if a callable of your own receives X.
     fixed : iterable of str, or dict of {{str: bool or ndarray of bool}}, default=()
-        Blocks that are not trained: dict keys, fields of a named tuple or positions in another one, joined by
-        dots where nested. A dict has a mask for each, of the block's shape, True for the entries to hold where they
-        start.
+        Blocks to hold fixed: dict keys, fields of a named tuple or positions in another one, joined by dots where
+        nested. A dict maps a block to a mask of its shape: True holds an entry at its starting value.
     numerical : iterable of str, default=()
         Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
         evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None. If all blocks are
         named, no gradient form is needed.
     bounds : dict of {{str: tuple (low, high)}}, default=None
-        Limits of blocks by name, in their own units: a number or an array that broadcasts to the block each, or None
-        for none. Training starts inside and stays there: the methods "lbfgs", "tnc", "slsqp", "trust-constr", "trf" and
-        "dogbox" know bounds themselves, and rules put θ back between them after each step.
+        Lower and upper bounds of blocks, by name. Each is a number, an array that broadcasts to the block, or None for
+        no bound. Training must start within them. "lbfgs", "tnc", "slsqp", "trust-constr", "trf" and "dogbox" support
+        bounds natively; minibatch rules project the parameters onto them after each step.
     reparametrize : dict of {{str: str or Map}}, default=None
-        Maps of blocks by name, through which training moves them so that they obey a constraint: "log" for positive
-        numbers, "logit" for shares, "simplex" for shares that add up to 1, "ordered" for rising cutpoints, "cholesky"
-        for lower triangular factors of covariances; see :mod:`sk_analytic.maps` for these and for one of your own. The
-        callables, ``params_``, `alpha` and `bounds` have the parameters themselves; their gradient is pulled back here.
+        Maps that keep a block within a constraint, by name: "log" for positive numbers, "logit" for numbers between 0
+        and 1, "simplex" for shares that sum to 1, "ordered" for increasing cutpoints, "cholesky" for lower triangular
+        factors of covariances, or a :class:`~sk_analytic.maps.Map`. The callables, ``params_``, `alpha` and `bounds`
+        contain the parameters themselves; their gradient is pulled back through the map.
     alpha : float or dict, default=0.0
         Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
         default model), or by block name.
