@@ -209,6 +209,31 @@ class Mapped(Parameters):
     def mapped_blocks(self) -> set[int]:
         return {block.place for block in self._mapped}
 
+    @property
+    def limits_as_given(self) -> tuple[Array, Array]:
+        low, high = np.full(self._given.size, -np.inf), np.full(self._given.size, np.inf)
+        if self.limits is not None:
+            for here, there in self._apart:
+                low[there], high[there] = self.limits[0][here], self.limits[1][here]
+        for block in self._mapped:
+            if block.limits is not None:
+                where = self._given.slices[block.place]
+                low[where], high[where] = (np.ravel(limit) for limit in block.limits)
+        return low, high
+
+    def spread(self, distance: Array) -> Array:
+        whole = np.ones(self.layout.size)
+        for here, there in self._apart:
+            whole[here] = super().spread(1.0)[here] * distance[there]  # type: ignore[arg-type]
+        for index, map, _ in self._mapped:
+            of_x, where = distance[self._given.slices[index]], self.layout.slices[index]
+            is_held = isinstance(map, Held)
+            of_z = of_x[np.ravel(map.free)] if is_held else of_x
+            whole[where] = of_z if of_z.size == where.stop - where.start else of_z.mean()
+            if is_held and map.map is None:
+                whole[where] *= super().spread(1.0)[where]  # type: ignore[arg-type]
+        return whole
+
     def _map_of(self, index: int) -> tuple[Any, Any]:
         """The map of a block, and its z; None for both if it has none."""
         pairs = zip(self._mapped, self._moves[1], strict=True)

@@ -398,8 +398,20 @@ class Parameters:
 
     @property
     def mapped_blocks(self) -> set[int]:
-        """The blocks whose numbers are others than those of the vector."""
+        """The blocks whose numbers are others than those of the vector, or in which some are held."""
         return set()
+
+    @property
+    def limits_as_given(self) -> tuple[Array, Array]:
+        """The bounds of the user's own numbers, infinite where there are none."""
+        return self.limits or (np.full(self.vector.size, -np.inf), np.full(self.vector.size, np.inf))
+
+    def spread(self, distance: Array) -> Array:
+        """Return by how much the vector moves if the user's own numbers move by so much of their size.
+
+        Entries that are zero have a size of 1. Under a map the vector itself moves by so much.
+        """
+        return np.where(self.vector == 0, 1.0, np.abs(self.vector)) * distance
 
     def tangent(self, direction: Array) -> Array:
         """Return the nearest direction, in the user's own numbers, in which they can move."""

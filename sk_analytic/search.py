@@ -448,11 +448,12 @@ def fit_from_starts(
         How far starts lie around ``init``, as a share of each entry's size: with 1, an entry x of ``init`` is drawn
         from the uniform distribution between 0 and 2x. For an entry that is 0 it is the distance itself. A dict has
         a number or an array for each block by its name. Blocks of which nothing is said get 1; or 0, if
-        ``init`` receives ``rng`` and so draws each start itself.
+        ``init`` receives ``rng`` and so draws each start itself. In a block under ``reparametrize`` it is the distance
+        in what is trained: for "log" with 1, a factor between 1/e and e.
     bounds : dict, default=None
         Blocks by name, each with a pair ``(low, high)`` of numbers or arrays between which it is drawn, uniformly.
         An end that is None or infinite is open: the entry is drawn by its ``spread`` then, and mirrored where it would
-        pass the other end.
+        pass the other end. By default those of the estimator.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
     n_jobs : int, default=None
@@ -530,7 +531,7 @@ def fit_from_starts(
         )
     draws_itself = "rng" in getattr(objective.model.init, "accepts", ())
     held, first_loss = _look_at_start(objective, begin, rows)
-    ranges = _Ranges.read(begin.layout, spread, _bounds_of(bounds), held, default=0.0 if draws_itself else 1.0)
+    ranges = _Ranges.read(begin, spread, _bounds_of(bounds), held, default=0.0 if draws_itself else 1.0)
     if n_starts > 1 and not draws_itself and not ranges.vary:
         raise ValueError(
             "fit_from_starts: all starts would be the same. No block that is trained has a spread, or bounds that "
@@ -601,10 +602,11 @@ class _Ranges(NamedTuple):
     high: Array
 
     @classmethod
-    def read(cls, layout: Layout, spread: Any, bounds: Mapping[str, Any], held: set[int], default: float) -> _Ranges:
-        """Read what the user says of the blocks of a layout; those that are held stay where they are."""
+    def read(cls, begin: Parameters, spread: Any, bounds: Mapping[str, Any], held: set[int], default: float) -> _Ranges:
+        """Read what the user says of the blocks of a start; those that are held stay where they are."""
+        layout = begin.as_given.layout
         own = np.full(layout.size, default)
-        ends = np.full(layout.size, -np.inf), np.full(layout.size, np.inf)
+        ends = tuple(np.array(limit, dtype=np.float64) for limit in begin.limits_as_given)
         if isinstance(spread, Mapping):
             for name, value in spread.items():
                 _write(own, layout, held, "spread", name, value)
@@ -635,16 +637,25 @@ class _Ranges(NamedTuple):
         return np.isfinite(self.low) & np.isfinite(self.high)
 
     def draw(self, begin: Parameters, rng: np.random.Generator) -> Parameters:
-        """Draw a start; one number for each entry, so that what is said of a block changes no other."""
-        drawn, share = begin.copy(), rng.uniform(-1.0, 1.0, begin.layout.size)
-        x = begin.vector.astype(np.float64)
-        around = x + self.spread * share * np.where(x == 0, 1.0, np.abs(x))
+        """Draw a start; one number for each entry, so that what is said of a block changes no other.
+
+        What is not between two ends is drawn where training moves: under a map, so that it obeys the constraint.
+        """
+        given, share = begin.as_given, rng.uniform(-1.0, 1.0, begin.as_given.layout.size)
+        drawn, around = given.copy(), self._around(begin, share, rng)
         around = np.where((around < self.low) & (self.spread > 0), 2 * self.low - around, around)
         around = np.where((around > self.high) & (self.spread > 0), 2 * self.high - around, around)
         between = self._is_between
         low, high = (np.where(between, end, 0.0) for end in (self.low, self.high))
         drawn.vector[...] = np.where(between, low + 0.5 * (1 + share) * (high - low), around)
-        return drawn
+        return begin.entered(drawn.vector)
+
+    def _around(self, begin: Parameters, share: Array, rng: np.random.Generator) -> Array:
+        """Draw around a start; return the user's own numbers."""
+        shares = rng.uniform(-1.0, 1.0, begin.vector.size) if begin.is_mapped else share
+        moved = begin.vector + begin.spread(self.spread) * shares
+        x: Array = begin.at(moved.astype(begin.vector.dtype)).as_given.vector.astype(np.float64)
+        return x
 
 
 def _write(out: Array, layout: Layout, held: set[int], argument: str, name: Any, value: Any) -> None:
@@ -698,7 +709,7 @@ def _attempt(
             if number:
                 around = data.prepared(model)[1] if draws_itself else begin
                 start = ranges.draw(around, generator(seed, INIT))
-                model.init = start.layout.to_structure(start.vector)
+                model.init = start.to_structure()
             data.fit(model)
             objective, theta, rows = data.prepared(model)
             loss = _objective_over(rows, objective, theta)
@@ -707,7 +718,7 @@ def _attempt(
         except Exception as error:
             failed, loss, model = _portable(error), np.nan, None
     warned = tuple({(warning.category, str(warning.message)): None for warning in caught})
-    return _Attempt(start.layout.to_structure(start.vector.copy()), model, loss, warned, failed)
+    return _Attempt(start.copy().to_structure(), model, loss, warned, failed)
 
 
 def _portable(error: Exception) -> Exception:

@@ -20,6 +20,7 @@ from sk_analytic import (
     ParameterStructureError,
     check_gradient,
     find_learning_rate,
+    fit_from_starts,
     get_optimizer,
     get_optimizer_names,
 )
@@ -860,6 +861,23 @@ def test_the_learning_rate_is_found_under_constraints():
     """The sweep takes the steps of the fit: through maps, inside bounds."""
     model = curve("vjp", optimizer="adam", reparametrize={"tau": "log"}, bounds={"height": (0, 5)}, batch_size=10)
     assert find_learning_rate(model, X, Y, random_state=0).suggested > 0
+
+
+def test_several_starts_under_constraints():
+    """Starts obey maps, bounds and masks: drawn between the estimator's own bounds, through maps beside them."""
+    settings = {"reparametrize": {"tau": "log"}, "bounds": {"height": (0.5, 1.5)}}
+    result = fit_from_starts(curve(optimizer="trf", **settings), X, Y, 6, random_state=0)
+    taus = np.array([start["tau"] for start in result.starts])
+    heights = np.array([start["height"] for start in result.starts])
+    assert (taus > 0).all()
+    assert np.ptp(np.log(taus)) > 0.5
+    assert (np.abs(np.log(taus)) < 1).all()
+    assert ((heights >= 0.5) & (heights <= 1.5)).all()
+    assert np.ptp(heights) > 0.2
+    assert result.n_best == 6
+    assert result.best.params_["height"] == 1.5
+    held = fit_from_starts(curve(optimizer="trf", fixed={"height": True}), X, Y, 4, random_state=0)
+    assert {start["height"] for start in held.starts} == {1.0}
 
 
 def test_classifiers_and_tuples():
