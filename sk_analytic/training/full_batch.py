@@ -23,6 +23,7 @@ from .divergence import HINTS, not_finite
 from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
+CHANGE = 1e-3  # of a gradient over its spread, to find a size by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
 TRIALS = 30  # of steps to find one by
@@ -282,18 +283,23 @@ class _Evaluation:
             step = SMALL / float((np.abs(direction) / np.maximum(np.abs(begin), SMALL * largest)).max())
         else:
             step = SMALL * abs(loss / here) if here and loss else SMALL
+        resolved = min(1.0, float(np.finfo(self.theta.layout.dtype).eps) ** 0.5 / SMALL)
+        shortest = step * resolved if largest else 0.0  # less would change last digits only
         found, fastest = 0.0, 1 / TOO_MUCH
         for _ in range(TRIALS):
             change = self._slope(begin + step * direction, direction) - here
             if not math.isfinite(change):
-                step *= TOO_MUCH
+                step, shortest = step * TOO_MUCH, 0.0
                 fastest = 10.0  # so that it does not go back there
                 continue
             found = change / step
-            if 0.1 * SMALL <= abs(change) <= 10 * SMALL:
+            factor = min(max(CHANGE / abs(change) if change else math.inf, TOO_MUCH), fastest)
+            if 0.1 <= factor <= 10 or (factor < 1 and step <= shortest):
                 break
-            step *= min(max(SMALL / abs(change) if change else math.inf, TOO_MUCH), fastest)
-        return 1 / math.sqrt(abs(found)) if found else 1.0
+            step = max(step * factor, shortest)
+        back = here - self._slope(begin - step * direction, direction)
+        found = 0.5 * (found + back / step) if math.isfinite(back) else found  # a step the other way makes it exact
+        return 1 / math.sqrt(abs(found)) if found and math.isfinite(found) else 1.0
 
     def _slope(self, entries: Array, direction: Array) -> float:
         """The first derivative along a direction at trained entries; nan where there is none."""

@@ -24,7 +24,7 @@ CURVED = 100  # rows of a model that is not linear, of which spreads are all tha
 GROUPS = 20  # of rows, where the loss is no sum over them
 ROWS_PER_ENTRY = 10  # if more, for a matrix
 LARGEST_MATRIX = 50  # entries whose products are looked at too
-PROBED, PROBE = 10, 0.1  # rows that are looked at again, and how far away
+PROBED, PROBE = 20, 0.1  # rows that are looked at again, and how far away
 CAUTION = 0.1  # how long a first step is where gradients change, in units that would suit a line
 LARGEST_PRODUCTS = 2000  # entries of which pairs are looked at
 ALIKE = 0.01  # how far the correlation of gradients that have a common part is from 1
@@ -242,39 +242,42 @@ def _measured(
     n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries) if is_small else ROWS
     sample = (_Rows if is_row else _Groups)(objective, theta, free, rows, n_wanted)
     found: list[Array] = []
-    square = np.zeros(n_entries)
+    square, total = np.zeros(n_entries), 0.0
 
     def add(begin: int, end: int | None) -> Array:
-        """Add squares of gradients; return root mean squares of all so far."""
+        """Add squares of gradients; return the root mean squares of all so far."""
+        nonlocal square, total
         for gradient, weight in zip(sample.gradients(begin, end), sample.weights[begin:end], strict=True):
-            if np.isfinite(gradient).all():  # not as of a group without an event
-                np.add(square, weight * gradient * gradient, out=square)
-                if is_kept or len(found) < PROBED:
-                    found.append(math.sqrt(weight) * gradient)
-        mean: Array = square / sample.weights[:end].sum()
+            is_finite = np.isfinite(gradient).all()  # not that of a group without an event
+            rooted = math.sqrt(weight) * gradient if is_finite else np.zeros(n_entries)
+            square, total = square + rooted * rooted, total + weight * is_finite
+            if is_kept or len(found) < PROBED:
+                found.append(rooted)
+        mean: Array = square / total
         return np.sqrt(mean)
 
-    spread = _filled(add(0, CURVED))
+    raw = add(0, CURVED)
+    spread = _filled(raw)
     size = sample.size if sample.is_sized else find_size(spread)
     here = theta.vector[free].copy()
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
     second = np.array(list(sample.gradients(0, PROBED))) / spread
     theta.vector[free] = here
-    first = np.array(list(sample.gradients(0, PROBED))) / spread
+    first = np.array(found[:PROBED]) / spread
     is_linear = _is_parallel(first, second)
     n_rows = len(sample.weights)
     if is_linear and n_rows > CURVED:
-        few, spread = spread, _filled(add(CURVED, None))
-        size = sample.size if sample.is_sized else size * math.sqrt(np.mean((spread / few) ** 2))
+        raw = add(CURVED, None)
+        size = sample.size if sample.is_sized else size * math.sqrt(np.mean((_filled(raw) / spread) ** 2))
     of_penalty = objective.curvature_of_penalty(theta)[free] * size * size
-    spread = np.sqrt(spread * spread + of_penalty)
+    spread = _filled(np.sqrt(raw * raw + of_penalty))
     units = Units.of_spread(spread, size)
     if is_linear:
         is_sample = not sample.is_all
         precision = float(np.finfo(layout.dtype).eps)
         if is_small and not diagonal and (n_rows >= 2 * n_entries or not is_sample):
-            parts = np.array(found) / math.sqrt(sample.weights.sum())
+            parts = np.array(found) / math.sqrt(total)
             units = matrix = MatrixUnits(np.concatenate([parts, np.diag(np.sqrt(of_penalty))]), spread, size, precision)
             if is_sample:
                 matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
