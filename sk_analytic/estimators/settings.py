@@ -177,8 +177,9 @@ SHARED_DOC = """
         `shuffle`, these are other rows in each epoch. No effect on a full-batch optimizer, which sums all rows.
     tol : float or None, default=1e-4
         Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
-        first epoch if that is less. For full-batch optimizers the tolerance on the gradient; for the least-squares
-        methods that on the relative offset, how far from right angles residuals are to the tangents of the curve.
+        first epoch if that is less. For full-batch optimizers the tolerance on the gradient over its spread from row to
+        row, which does not depend on units; for the least-squares methods that on the relative offset, how far from
+        right angles residuals are to the tangents of the curve.
         With None, ``max_iter`` epochs are the plan, and there is no warning that they were not enough; a full-batch
         optimizer takes ``max_iter`` iterations, or fewer if it can go no further.
     n_iter_no_change : int or inf, default=10

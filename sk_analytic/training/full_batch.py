@@ -62,7 +62,7 @@ def minimize(
     max_iter : int
         Iterations.
     tol : float
-        Tolerance on the largest entry of the gradient.
+        Tolerance on the largest entry of the gradient in units of its spread over rows, or on the relative offset.
 
     Returns
     -------
