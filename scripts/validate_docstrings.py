@@ -16,6 +16,7 @@ from numpydoc.validate import ERROR_MSGS, validate
 MODULES = (
     "sk_analytic",
     "sk_analytic.callbacks",
+    "sk_analytic.inference",
     "sk_analytic.losses",
     "sk_analytic.optimizers",
     "sk_analytic.search",

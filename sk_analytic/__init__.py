@@ -7,8 +7,15 @@ from .estimators import (
     AnalyticTransformer,
     neg_mean_loss,
 )
-from .exceptions import DivergenceError, GradientCheckError, ParameterStructureError, ReceivedArgumentError
+from .exceptions import (
+    DivergenceError,
+    GradientCheckError,
+    InferenceWarning,
+    ParameterStructureError,
+    ReceivedArgumentError,
+)
 from .gradient_check import Finding, GradientReport, check_gradient
+from .inference import Inference, infer
 from .losses import get_loss, get_loss_names
 from .model.base import Model
 from .optimizers import get_optimizer, get_optimizer_names
@@ -28,6 +35,8 @@ __all__ = [
     "GradientCheckError",
     "GradientReport",
     "Grads",
+    "Inference",
+    "InferenceWarning",
     "LearningRateSweep",
     "Model",
     "MultistartFit",
@@ -41,6 +50,7 @@ __all__ = [
     "get_loss_names",
     "get_optimizer",
     "get_optimizer_names",
+    "infer",
     "load_params",
     "neg_mean_loss",
     "optimizer_grid",

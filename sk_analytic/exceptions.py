@@ -1,4 +1,4 @@
-"""The error classes of the package, and a note on where an error came from.
+"""The error classes of the package, its one class of warnings, and a note on where an error came from.
 
 ::
 
@@ -8,6 +8,8 @@
     └── ParameterStructureError    θ or a gradient whose structure, shape or kind does not fit
     TypeError
     └── ReceivedArgumentError      a callable names an argument that is not provided, or the reverse
+    UserWarning
+    └── InferenceWarning           a standard error or an interval that does not mean what it should
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Protocol
 __all__ = [
     "DivergenceError",
     "GradientCheckError",
+    "InferenceWarning",
     "ParameterStructureError",
     "ReceivedArgumentError",
 ]
@@ -89,6 +92,10 @@ class ParameterStructureError(ValueError):
 
 class ReceivedArgumentError(TypeError):
     """A callable asks for an argument that is not provided, or no callable accepts one that is given."""
+
+
+class InferenceWarning(UserWarning):
+    """A standard error, an interval or a covariance of `infer` does not mean what it should: the message says why."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from .data.rows import Rows
 from .losses import SquaredError
 from .objective import Objective, match_target
 from .parameters import Parameters
-from .typing import Array
+from .typing import Array, Shape
 
 
 class Residuals:
@@ -89,18 +89,8 @@ class Residuals:
         prediction = objective.predictions(theta.structure, batch)
         weights = self._root_weights(batch, n_samples, prediction)
         weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
-        leaves = [
-            None if leaf is None else theta.block_pulled_back(index, leaf)
-            for index, leaf in enumerate(objective.jacobian(theta.structure, batch, prediction.shape))
-        ]
-        for index in objective.numerical:
-            if index not in objective.fixed:
-                columns = objective.differences(objective.predictions, theta, batch, index)
-                leaves[index] = columns.reshape(len(columns), -1).T
-        return prediction.size, [
-            None if leaf is None or index in objective.fixed else _weighted(leaf, weights)
-            for index, leaf in enumerate(leaves)
-        ]
+        leaves = derivatives(objective, theta, batch, prediction.shape)
+        return prediction.size, [None if leaf is None else _weighted(leaf, weights) for leaf in leaves]
 
     def _of_penalty(self, theta: Parameters, index: int, alpha: float) -> Array:
         """The derivative of the penalty's terms for a block by the vector."""
@@ -112,6 +102,20 @@ class Residuals:
         share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
         roots: Array = np.sqrt(share).astype(prediction.dtype)
         return roots if prediction.ndim == 1 else roots[:, None]
+
+
+def derivatives(objective: Objective, theta: Parameters, batch: Batch, shape: Shape) -> list[Array | None]:
+    """Return the derivative of a prediction of some shape by each block of the vector; None for one without."""
+    leaves = [
+        None if leaf is None else theta.block_pulled_back(index, leaf)
+        for index, leaf in enumerate(objective.jacobian(theta.structure, batch, shape))
+    ]
+    for index in set(objective.numerical).difference(objective.fixed):
+        columns = objective.differences(objective.predictions, theta, batch, index)
+        leaves[index] = columns.reshape(len(columns), -1).T
+    for index in objective.fixed:
+        leaves[index] = None
+    return leaves
 
 
 def _weighted(values: Array, weights: Array) -> Array:

@@ -453,7 +453,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 first, objective, theta = self._begin(data, before, seed)
         training = self._new_training(data, objective, theta, before, seed, optimizer, fingerprint, incremental)
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
-        problem.require_suitable(training, rows, first.sample_weight is not None)
+        problem.require_suitable(training.objective, theta, training.phases, rows, first.sample_weight is not None)
         return Prepared(training, rows, held_out, data.given)
 
     def _prepare_start(
@@ -505,6 +505,47 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         training, rows = self._prepare_start(X, y, sample_weight, metadata, **settings)
         theta = self._read_params() if hasattr(self, "params_") else training.theta
         return training.objective, theta, rows[0]
+
+    def _prepare_inference(
+        self, X: Any, y: Any, sample_weight: Any, chunks: Any, metadata: Mapping[str, Any]
+    ) -> tuple[Objective, Parameters, Any, ArrayData | ChunkData]:
+        """What `infer` looks at: the objective and ``params_`` in float64, the rows, and the data that they come from."""
+        check_is_fitted(self)
+        check_settings(self)
+        before = Before(self._training, self.params_)
+        known = before.training.targets
+        if chunks is None:
+            data: Any = read_arrays(self, X, y, sample_weight, metadata, known=known).scaled()
+        else:
+            data = read_chunks(self, chunks, metadata, known=known).scaled()
+        first, fitted, theta = self._begin(data, before, before.training.seed)
+        objective = fitted.astype(np.float64)
+        rows = data.rows(seed=before.training.seed)
+        problem.require_suitable(objective, theta, (), [rows], first.sample_weight is not None)
+        there = problem.constrained_by(self, problem.read_params(objective.layout, self.params_))
+        return objective, there, rows, data
+
+    def _prepare_prediction(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Callable[[Any], Array]:
+        """Return a function of the user's structure that predicts for some rows, in float64 and on the scale of y."""
+        training = self._training
+        batch = self._with_metadata(read_X(self, X, reset=False), metadata, training.objective.model.predictor.nameable)
+        bound, batch = training.objective.model.bound_to(batch.columns), batch.astype(np.float64)
+
+        def predicted(params: Any) -> Array:
+            prediction = read_prediction(bound.predictions(params, batch), batch.n)
+            bound.forget()
+            return self._on_scale_of_y(training.targets.check_prediction(prediction))
+
+        return predicted
+
+    def _on_scale_of_y(self, prediction: Array) -> Array:
+        """Return what a prediction says of y; of an estimator without y, the prediction itself."""
+        return prediction
+
+    @property
+    def _link(self) -> str:
+        """The link on which what `_on_scale_of_y` returns has no limits."""
+        return "identity"
 
     def _begin(
         self, data: ArrayData | ChunkData, before: Before | None, seed: int

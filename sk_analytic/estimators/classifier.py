@@ -322,7 +322,13 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             In the order of ``classes_``; rows sum to 1, but for multilabel targets, where each label has
             its own.
         """
-        scores = self.decision_function(X, **metadata)
+        return self._on_scale_of_y(self._predictions(X, metadata))
+
+    _link = "logit"
+
+    def _on_scale_of_y(self, prediction: Array) -> Array:
+        """Return the probabilities of classes."""
+        scores = self._class_targets.scores(prediction)
         return LogLoss().inverse_link(scores) if self._class_targets.multilabel else LogLoss.probabilities(scores)
 
     def predict_log_proba(self, X: MatrixLike, **metadata: Any) -> Array:

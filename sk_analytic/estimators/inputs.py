@@ -251,6 +251,10 @@ class ChunkData:
     def _extent(self, numbers: Sequence[int]) -> Extent:
         return Extent.joined(self.chunks.extents[number] for number in numbers)
 
+    def scaled(self) -> ChunkData:
+        """Return the same with weights of mean 1."""
+        return replace(self, scale=self.extent.to_mean_one())
+
     def _hold_out(self, settings: Any, numbers: list[int], seed: int) -> tuple[list[int], HeldOut]:
         """Return the numbers of the chunks for training, and the others: drawn, or the last ones without shuffling."""
         n_held_out = math.ceil(settings.validation_fraction * len(numbers))

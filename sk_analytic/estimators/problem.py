@@ -154,10 +154,11 @@ def require_accepts_weights(*receivers: Receiver | None) -> None:
             )
 
 
-def require_suitable(training: Training, rows: Iterable[Rows], weighted: bool) -> None:
+def require_suitable(
+    objective: Objective, theta: Parameters, phases: Iterable[Any], rows: Iterable[Rows], weighted: bool
+) -> None:
     """Raise if an objective cannot be had in the way in which methods or rows ask for it."""
-    objective, theta = training.objective, training.theta
-    for method, _ in training.phases:
+    for method, _ in phases:
         if isinstance(method, FullBatch):
             if theta.limits is not None:
                 method.require_bounded()

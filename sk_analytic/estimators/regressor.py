@@ -210,10 +210,17 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             In the shape that y had in `fit`; what `forward` returned if that goes with no such shape.
         """
-        prediction = self._predictions(X, metadata)
+        return self._on_scale_of_y(self._predictions(X, metadata))
+
+    def _on_scale_of_y(self, prediction: Array) -> Array:
         targets: Any = self._training.targets
-        return_value: Array = targets.on_their_scale(prediction, self._training.objective.loss)
-        return return_value
+        predicted: Array = targets.on_their_scale(prediction, self._training.objective.loss)
+        return predicted
+
+    @property
+    def _link(self) -> str:
+        loss = self._training.objective.loss
+        return loss.link if loss is not None and loss.has_link else "identity"
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return D² of the predictions, the share of the loss that they explain; R² for the squared error.
