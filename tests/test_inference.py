@@ -143,8 +143,9 @@ def test_negative_binomial_of_diabetes():
     """The log-likelihood -2369.3744, and alpha 0.13668 ± 0.00956."""
     X, y = load_diabetes(return_X_y=True)
     model = AnalyticRegressor(**NEGATIVE_BINOMIAL).fit(X, y)
-    assert -model.loss_ * len(y) == pytest.approx(-2369.3744, abs=1e-3)
-    alpha = infer(model, X, y, polish=True).delta(lambda params: np.exp(params["log_alpha"]))
+    result = infer(model, X, y, polish=True)
+    assert -len(y) * negative_binomial(result.params, X, y)[0] == pytest.approx(-2369.3744, abs=5e-5)
+    alpha = result.delta(lambda params: np.exp(params["log_alpha"]))
     assert (round(alpha.value, 5), round(alpha.standard_error, 5)) == (0.13668, 0.00956)
 
 
@@ -180,15 +181,17 @@ def test_ordered_logit_of_quartiles():
         init=init,
         optimizer="lbfgs",
     ).fit(X, codes)
-    assert -model.loss_ * len(y) == pytest.approx(-470.5448, abs=1e-3)
     expected = OrderedModel(codes, X, distr="logit").fit(method="bfgs", gtol=1e-9, maxiter=1000, disp=0)
     hessian = OrderedModel(codes, X, distr="logit").hessian
     result = infer(model, X, codes, polish=True)
+    assert -len(y) * loss_and_gradient(result.params, X, codes)[0] == pytest.approx(-470.5448, abs=5e-5)
     flat = np.r_[result.params["coef"], result.params["first"], result.params["rises"]]
     assert_allclose(flat, expected.params, rtol=1e-4)
     reference = np.sqrt(np.diag(np.linalg.inv(-hessian(flat))))
     errors = result.standard_errors
-    assert_allclose(np.r_[errors["coef"], errors["first"], errors["rises"]], reference, rtol=1e-4)  # theirs: differences
+    assert_allclose(
+        np.r_[errors["coef"], errors["first"], errors["rises"]], reference, rtol=1e-3
+    )  # theirs: differences
 
 
 def classes(n=500, seed=0, n_classes=3):
@@ -472,7 +475,9 @@ def test_sampling_weights_have_a_sandwich_that_ignores_their_size():
     X, y = load_diabetes(return_X_y=True)
     weight = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     model = AnalyticRegressor().fit(X, y, sample_weight=weight)
-    small, large = (infer(model, X, y, sample_weight=w, weights="sampling", polish=True) for w in (weight, 1e3 * weight))
+    small, large = (
+        infer(model, X, y, sample_weight=w, weights="sampling", polish=True) for w in (weight, 1e3 * weight)
+    )
     assert_allclose(small.covariance, large.covariance, rtol=1e-9)
     reference = sm.WLS(y, sm.add_constant(X), weights=weight).fit(cov_type="HC0")
     assert_allclose(intercept_first(small.standard_errors), reference.bse, rtol=RTOL)
@@ -549,7 +554,8 @@ def test_every_form_has_the_same_covariance(form, covariance):
     X, y = a_decay()
     weight = np.linspace(0, 2, len(y))
     groups = np.arange(len(y)) // 2 if covariance == "cluster" else None
-    settings = {"sample_weight": weight, "covariance": covariance, "groups": groups, "polish": True, "scale": 1.0}
+    settings = {"sample_weight": weight, "weights": "precision", "groups": groups, "polish": True, "scale": 1.0}
+    settings["covariance"] = covariance
     exact = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y, sample_weight=weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # numerical says its price
@@ -612,9 +618,14 @@ def test_densities_and_transformers_have_no_y():
     assert result.standard_errors["smallest_scale"] == 0
     assert isinstance(result.standard_errors["smallest_scale"], float)
     assert np.isfinite(result.predict(X[:3]).standard_error).all()
-    with pytest.warns(InferenceWarning, match="Not identified"):  # a rotation of the components
-        codes = infer(AnalyticTransformer(optimizer="lbfgs", random_state=0).fit(rand(200, 4)), rand(200, 4))
-    assert codes.params["components"].shape == (4, 2)
+
+
+@pytest.mark.parametrize(("polish", "word"), [(False, "Hardly"), (True, "Not")])
+def test_an_invariance_is_found_beside_the_optimum(polish, word):
+    """Components may be rotated; before the optimum is reached, rounding does not tell that from a curvature."""
+    model = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit(rand(200, 4))
+    with pytest.warns(InferenceWarning, match=f"{word} identified: .*components"):
+        infer(model, rand(200, 4), polish=polish)
 
 
 # What is held, penalised, not identified, not converged.
@@ -683,7 +694,9 @@ def test_duplicate_columns_are_named_and_sums_keep_their_errors(covariance):
     double = np.column_stack([X, X[:, 0]])
     named = re.escape("coef[0] - coef[3]")
     with pytest.warns(InferenceWarning, match=f"the loss does not change along {named}. "):
-        result = infer(AnalyticRegressor(optimizer="lbfgs").fit(double, y), double, y, covariance=covariance, polish=True)
+        result = infer(
+            AnalyticRegressor(optimizer="lbfgs").fit(double, y), double, y, covariance=covariance, polish=True
+        )
     single = infer(AnalyticRegressor().fit(X, y), X, y)
     assert_allclose(result.standard_errors["coef"][1:3], single.standard_errors["coef"][1:], rtol=1e-6)
     assert np.isnan(result.standard_errors["coef"][[0, 3]]).all()
@@ -862,8 +875,8 @@ def test_mistakes_are_named(iris, poisson, randhie):
 def test_rows_alone_need_a_loss_of_rows():
     """A model that draws random numbers has others for a row alone."""
 
-    def forward(params, X, rng):
-        return X @ params["coef"] * rng.normal(1.0, 0.1)
+    def forward(params, X):
+        return X @ params["coef"]
 
     def gradient(params, X, y, rng):
         factor = rng.normal(1.0, 0.1)
@@ -876,3 +889,159 @@ def test_rows_alone_need_a_loss_of_rows():
         model.fit(X, X[:, 0])
     with pytest.raises(ValueError, match="draws random numbers"):
         infer(model, X, X[:, 0], covariance="HC0")
+
+
+# Intervals by profiles, by resamples, and how often they hold.
+
+
+def lmfit_intervals(X, y):
+    """Of the decay, by an F test of the sum of squares."""
+    lmfit = pytest.importorskip("lmfit")
+    minimizer = lmfit.Minimizer(
+        lambda p: decay({name: p[name].value for name in START}, X) - y, lmfit.create_params(**START)
+    )
+    found = lmfit.conf_interval(minimizer, minimizer.minimize(xtol=1e-13, ftol=1e-13), sigmas=[0.9])
+    return [[ends[0][1], ends[2][1]] for ends in found.values()]
+
+
+def test_profile_intervals_are_those_of_lmfit():
+    """Which are not symmetric about the estimates."""
+    X, y = a_decay(noise=0.3)
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
+    result = infer(model, X, y)
+    intervals = result.confidence_intervals(0.9, method="profile")
+    assert_allclose(intervals, lmfit_intervals(X, y), rtol=1e-5)
+    assert (np.diff(intervals - np.array([list(result.params.values())]).T).ravel() > 0).all()
+    assert_allclose(result.confidence_intervals(0.9, method="profile", parameters=["c"]), intervals[2:], rtol=1e-6)
+    parallel = result.confidence_intervals(0.9, method="profile", n_jobs=2)
+    assert (parallel == intervals).all()
+
+
+def test_a_profile_of_a_likelihood_rises_by_the_quantile_of_chi_squared():
+    """At both ends of each interval, the other coefficients fitted anew by statsmodels."""
+    X, y = classes(200, n_classes=2)
+    model = AnalyticClassifier(optimizer="lbfgs").fit(X, y)
+    result = infer(model, X, y, polish=True)
+    full = sm.add_constant(X)
+    best = sm.Logit(y, full).fit(**EXACT).llf
+    for number, ends in enumerate(result.confidence_intervals(method="profile", parameters="coef")):
+        others = np.delete(full, number + 1, axis=1)
+        for end in ends:
+            held = sm.GLM(y, others, family=sm.families.Binomial(), offset=end * X[:, number]).fit(tol=1e-13)
+            assert 2 * (best - held.llf) == pytest.approx(norm.ppf(0.975) ** 2, rel=1e-4)
+
+
+def test_an_open_profile_is_infinite():
+    """A rate that the rows do not bound from above, as the curve has fallen before the second of them."""
+    X = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])[:, None]
+    y = np.array([2.0, 0.02, -0.1, 0.1, 0.03, -0.05])
+
+    def forward(params, X):
+        return params["a"] * np.exp(-params["b"] * X[:, 0])
+
+    def jacobian(params, X):
+        e = np.exp(-params["b"] * X[:, 0])
+        return {"a": e, "b": -params["a"] * X[:, 0] * e}
+
+    model = AnalyticRegressor(forward, jacobian=jacobian, init={"a": 1.5, "b": 2.0}).fit(X, y)
+    result = infer(model, X, y)
+    with pytest.warns(InferenceWarning, match="The profile is open for b: "):
+        low, high = result.confidence_intervals(method="profile", parameters="b")[0]
+    assert 0 < low < result.params["b"]
+    assert high == np.inf
+
+
+def test_a_profile_says_that_a_smaller_loss_is_near():
+    """Where the parameters were set by hand."""
+    X, y = a_decay(noise=0.3)
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
+    model.params_ = {**model.params_, "c": model.params_["c"] + 0.05}
+    with pytest.warns(InferenceWarning, match="A smaller loss was found on the profile of a"):
+        silently(model, X, y).confidence_intervals(method="profile", parameters="a")
+
+
+def test_profiles_and_resamples_need_what_they_evaluate(survival):
+    """A likelihood, a loss, rows at hand."""
+    X, y = a_decay()
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
+    with pytest.raises(ValueError, match="method='profile' compares losses, which covariance='HC0' does not"):
+        infer(model, X, y, covariance="HC0").confidence_intervals(method="profile")
+    with pytest.raises(ValueError, match="chunks have none at hand"):
+        infer(model, chunks=[(X, y)]).confidence_intervals(method="bootstrap")
+    with pytest.raises(ValueError, match="method.*'jackknife'"):
+        infer(model, X, y).confidence_intervals(method="jackknife")
+    model, X, y = survival
+    assert infer(model, X, y, polish=True).confidence_intervals(method="profile").shape == (3, 2)
+
+
+def test_the_bootstrap_refits_resampled_rows():
+    """Beside `curve_fit` on other resamples; the same whatever the number of processes."""
+    X, y = a_decay(noise=0.1)
+    model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
+    result = infer(model, X, y)
+    settings = {"method": "bootstrap", "n_resamples": 200, "random_state": 0}
+    intervals = result.confidence_intervals(0.8, **settings)
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(200):
+        rows = rng.integers(len(y), size=len(y))
+        curve = curve_fit(
+            lambda x, a, b, c: a * np.exp(-b * x) + c, X[rows, 0], y[rows], p0=list(result.params.values())
+        )
+        found.append(curve[0])
+    expected = np.percentile(found, [10, 90], axis=0).T
+    length = np.diff(expected)
+    assert_allclose(intervals / length, expected / length, atol=0.35)  # of the length: some 4 errors of a quantile
+    assert (result.confidence_intervals(0.8, n_jobs=2, **settings) == intervals).all()
+
+
+def test_the_bootstrap_draws_clusters_and_counts_weights():
+    """Equal rows within clusters make intervals as wide as those of clusters, not of rows."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(60, 1)), 6, axis=0)
+    y = X[:, 0] + np.repeat(rng.normal(size=60), 6) + 0.01 * rng.normal(size=360)
+    groups = np.repeat(np.arange(60), 6)
+    model = AnalyticRegressor().fit(X, y)
+    settings = {"method": "bootstrap", "n_resamples": 100, "random_state": 0}
+    clustered = np.diff(infer(model, X, y, groups=groups).confidence_intervals(**settings)).ravel()
+    single = np.diff(infer(model, X, y).confidence_intervals(**settings)).ravel()
+    assert (clustered / single > 1.6).all()  # the root of 6, but for chance
+    times = np.full(360, 4)
+    weighted = infer(model, X, y, sample_weight=times).confidence_intervals(**settings)
+    assert_allclose(np.diff(weighted).ravel() / single, 0.5, atol=0.2)
+
+
+def test_refits_that_fail_are_counted():
+    """A model that refuses resamples without the first row."""
+    X, y = a_decay(noise=0.1)
+
+    def jacobian(params, X):
+        if X[0, 0] > 2 or len(np.unique(X)) > 60:
+            raise RuntimeError("The first row is late.")
+        return decay_jacobian(params, X)
+
+    model = AnalyticRegressor(decay, jacobian=jacobian, init=START).fit(X, y)
+    with pytest.warns(InferenceWarning, match=r"of 40 refits failed.*left out. The first: RuntimeError: The first row"):
+        infer(model, X, y).confidence_intervals(method="bootstrap", n_resamples=40, random_state=0)
+
+
+N_FITS = 300
+
+
+@pytest.mark.parametrize("kind", ["gauss_newton", "hessian", "HC1"])
+def test_intervals_hold_as_often_as_they_say(kind):
+    """90 % of 300, within 4 standard deviations of a binomial; the table of 2000 is in the benchmarks."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 1))
+    hits = 0
+    for _ in range(N_FITS):
+        mean = np.exp(0.5 + 0.4 * X[:, 0])
+        if kind == "hessian":
+            model, y = AnalyticRegressor(loss="poisson", optimizer="lbfgs"), rng.poisson(mean)
+        else:
+            spread = 0.5 + np.abs(X[:, 0]) if kind == "HC1" else 1.0
+            model, y = AnalyticRegressor(), 0.5 + 0.4 * X[:, 0] + spread * rng.normal(size=200)
+        result = infer(model.set_params(check_gradient=False).fit(X, y), X, y, covariance=kind)
+        low, high = result.confidence_intervals(0.9, parameters="coef")[0]
+        hits += low < 0.4 < high
+    assert abs(hits / N_FITS - 0.9) < 4 * (0.9 * 0.1 / N_FITS) ** 0.5

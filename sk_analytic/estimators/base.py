@@ -442,7 +442,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         elif holds_out:
             data, held_out = data.split(self, seed)
         else:
-            data = data.scaled()  # type: ignore[union-attr]
+            data = data.scaled()
         first, objective, theta = self._begin(data, before, seed)
         if optimizer is None:
             optimizer = self._optimizer_for(data, objective, incremental)
@@ -509,7 +509,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _prepare_inference(
         self, X: Any, y: Any, sample_weight: Any, chunks: Any, metadata: Mapping[str, Any]
     ) -> tuple[Objective, Parameters, Any, ArrayData | ChunkData]:
-        """What `infer` looks at: the objective and ``params_`` in float64, the rows, and the data that they come from."""
+        """What `infer` looks at: the objective and ``params_`` in float64, the rows, and the data they come from."""
         check_is_fitted(self)
         check_settings(self)
         before = Before(self._training, self.params_)

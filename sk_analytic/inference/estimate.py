@@ -1,0 +1,210 @@
+"""`infer`: from a fitted estimator and its rows to an `Inference`."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..exceptions import InferenceWarning
+from ..hyperparameters import require_estimator
+from ..losses import Tweedie
+from ..readable import readable
+from ..typing import MatrixLike
+from ..validation import Interval, check_range
+from .covariances import KINDS, codes_of, information_of, require_possible, resolved
+from .information import Information
+from .optimum import polished
+from .problem import Problem
+from .result import Inference
+
+WEIGHTS = ("frequency", "precision", "sampling")
+FAR = 0.1  # standard errors from the optimum that are worth a warning
+ROUNDING = 1e-13  # residuals relative to predictions
+POSITIVE = Interval(0, np.inf, closed="neither")
+
+
+@readable
+def infer(
+    model: Any,
+    X: MatrixLike = None,
+    y: ArrayLike | None = None,
+    *,
+    chunks: Any = None,
+    covariance: str = "auto",
+    groups: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    weights: str = "frequency",
+    scale: float | str = "auto",
+    polish: bool = False,
+    **metadata: Any,
+) -> Inference:
+    r"""Return the parameters of a fitted estimator with standard errors, intervals and tests.
+
+    It works after any optimizer and for any gradient form: it reads ``params_`` and evaluates the estimator's functions
+    over the rows. The estimator is not changed.
+
+    Parameters
+    ----------
+    model : estimator of this package
+        Fitted.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        The rows that it was fitted on.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Targets, where the estimator takes them.
+    chunks : sequence, iterable or callable, default=None
+        In place of X and y, what ``fit_chunks`` takes.
+    covariance : str, default="auto"
+        ================== =========================================================================================
+        "hessian"          The inverse of the Hessian, from differences of the gradient.
+        "gauss_newton"     The same for a model that is taken to be linear around the estimate: :math:`J^T \kappa J`,
+                           J the derivative of the predictions and :math:`\kappa` the second derivative of the loss in
+                           them, 1 for the squared error. For the vjp and jacobian forms.
+        "opg"              The inverse of the sum of outer products of the gradients of rows.
+        "sandwich", "HC0"  Both: right also if the likelihood is not, or variances are unequal.
+        "HC1"              That, times n / (n - p).
+        "HC2", "HC3"       That, with squares of gradients divided by 1 - h or its square, h the leverage of a row. For
+                           the forms of "gauss_newton" with one prediction a row.
+        "cluster"          A sandwich with gradients summed over the rows of a cluster, times
+                           :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
+        ================== =========================================================================================
+
+        "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error with vjp
+        or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
+        of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.
+    groups : array-like of shape (n_samples,), default=None
+        The cluster of each row, by labels of any kind; in the order of chunks.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows, as for `fit` but not scaled to mean 1.
+    weights : {"frequency", "precision", "sampling"}, default="frequency"
+        What they are. "frequency": a row of weight 2 is two rows. "precision": variances are inversely proportional to
+        them, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``. "sampling": inverse probabilities of
+        having been drawn, whose covariance is a sandwich.
+    scale : float or "auto", default="auto"
+        "auto": the variance of the residuals for the squared error, by n - p degrees of freedom; Pearson's dispersion
+        for gamma and tweedie; 1 for every other loss. A number is taken for known, as 1 is with
+        ``curve_fit(absolute_sigma=True)``.
+    polish : bool, default=False
+        Whether to finish the optimisation by trf or lbfgs, and then by Newton steps. The end is ``result.params``; the
+        estimator keeps its own.
+    **metadata : array-like of shape (n_samples,) or (n_samples, k)
+        Further data of the rows, for the callables that name it.
+
+    Returns
+    -------
+    result : Inference
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        For a covariance that the form of the gradient or the loss cannot give, and for groups of another length.
+    DivergenceError
+        If the gradient is not finite next to the estimate.
+
+    Warns
+    -----
+    InferenceWarning
+        If a number does not mean what it should: the parameters are far from the optimum, directions are not
+        identified, the Hessian is not positive definite. ``result.warnings`` has the texts.
+
+    Notes
+    -----
+    The objective is the mean loss over rows; a covariance is that of n times it. With a penalty (``alpha``) the
+    curvature is that of the penalised objective, as a posterior has; statsmodels has no such thing. Estimates are then
+    biased towards zero, and intervals centred on them miss the truth more often than they say.
+
+    The Hessian takes four evaluations of the gradient for each entry, at steps of :math:`\min(10^{-3} / \sqrt{H_{jj}},
+    3 \cdot 10^{-4} |\theta_j|)` in units of the loss, and two that find them.
+
+    The squared error has t quantiles, with n - p degrees of freedom (by clusters C - 1), unless ``scale`` is known;
+    other losses have normal ones.
+
+    "absolute_error" and "quantile" have no Hessian: the density of the residuals at 0 takes its place, by an
+    Epanechnikov kernel at the bandwidth of Hall and Sheather, as in statsmodels' ``QuantReg``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_analytic import AnalyticRegressor, infer
+    >>> def forward(params, X):
+    ...     return params["a"] * X[:, 0] ** params["b"]
+    >>> def jacobian(params, X):
+    ...     power = X[:, 0] ** params["b"]
+    ...     return {"a": power, "b": params["a"] * power * np.log(X[:, 0])}
+    >>> data = load_iris().data
+    >>> X, y = data[:, 2:3], data[:, 3]
+    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init={"a": 1.0, "b": 1.0}).fit(X, y)
+    >>> print(infer(model, X, y))
+    covariance: gauss_newton, 150 rows, scale 0.04587, t with 148 degrees of freedom, ...
+    <BLANKLINE>
+    parameter  estimate  standard error  statistic  p value  95 % from       to
+    a          0.184047         0.01681      10.95  ...
+    b           1.37873         0.05552      24.83  ...
+    """
+    require_estimator("infer", model)
+    check_range("infer", "covariance", covariance, KINDS)
+    check_range("infer", "weights", weights, WEIGHTS)
+    if scale != "auto":
+        check_range("infer", "scale", scale, POSITIVE)
+    if (X is None) == (chunks is None):
+        raise TypeError("infer takes X, and y if the estimator does, or chunks in their place.")
+    if chunks is not None and (y is not None or sample_weight is not None):
+        raise TypeError("infer: y and sample_weight of chunks are in them: (X, y, sample_weight).")
+    objective, theta, rows, data = model._prepare_inference(X, y, sample_weight, chunks, metadata)
+    problem = Problem(objective, theta, rows, data, weights, codes_of(groups, data))
+    kind = resolved(problem, covariance, weights)
+    require_possible(problem, kind, weights)
+    information = polished(problem, kind) if polish else information_of(problem, kind)
+    found = _scale(problem, information, scale)
+    if kind == "opg":
+        information = information.times(1 / found)
+    df = math.inf
+    if problem.is_squared and scale == "auto":
+        df = problem.n_obs * problem.n_outputs - information.rank
+    if problem.is_squared and problem.codes is not None:
+        df = float(problem.codes.max())
+    twin = model._as_fitted(model._training, problem.theta(problem.vector))
+    result = Inference(problem, information, kind, found, df, twin)
+    result.warnings += _about_the_estimate(result, model, scale)
+    for message in result.warnings:
+        warnings.warn(message, InferenceWarning, stacklevel=2)
+    return result
+
+
+def _scale(problem: Problem, information: Information, scale: float | str) -> float:
+    """Return what a covariance of the model is multiplied with."""
+    if not isinstance(scale, str):
+        return float(scale)
+    has_dispersion = isinstance(problem.loss, Tweedie) and problem.loss.power != 1
+    return problem.dispersion(information.rank) if problem.is_squared or has_dispersion else 1.0
+
+
+def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> list[str]:
+    """Return what is to be said of where the parameters are, and of weights."""
+    problem = result._problem
+    found = []
+    if getattr(model, "class_weight", None) is not None and problem.weights != "sampling":
+        found.append(
+            "class_weight multiplies the weights of rows, which count as rows here: standard errors are those of other "
+            "data. Use weights='sampling', or fit without class_weight."
+        )
+    if math.isnan(result.scale):
+        found.append(
+            f"{result.n_obs:g} rows are too few for {result._information.rank} parameters: there is no variance of "
+            "residuals, and no standard error. Give scale, or more rows."
+        )
+    elif problem.is_squared and scale == "auto" and result.scale <= (ROUNDING * problem.largest) ** 2:
+        found.append("The residuals are rounding: the curve goes through all rows, and standard errors mean nothing.")
+    elif result.distance > FAR:
+        found.append(
+            f"The parameters are {result.distance:.2g} standard errors from the optimum, where standard errors and "
+            "intervals belong. polish=True finishes the optimisation in the result; or train longer, with a smaller "
+            "tol or optimizer='lbfgs'."
+        )
+    return found

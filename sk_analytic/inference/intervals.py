@@ -1,0 +1,163 @@
+"""Intervals that evaluate the loss again: by profiles of it, and by its optima over resampled rows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ..exceptions import DivergenceError
+from ..optimizers import LBFGS
+from ..typing import Array
+from .information import FLAT, Information, nonzero
+from .optimum import finished
+from .problem import InDoubles, Problem
+
+PROFILE_STEPS, PROFILE_TOL = 500, 1e-5  # of what is minimised on a profile, in units of the likelihood
+BEYOND = 1e6  # in place of infinity, for a search of roots
+FARTHEST = 1e4  # standard errors up to which an end of a profile interval is looked for
+
+
+def profile_interval(
+    problem: Problem, information: Information, rows: float, quantile: float, place: int, error: float
+) -> tuple[float, float, float]:
+    """Return the ends of the profile interval of an entry, and the least rise of the loss that was found on the way."""
+    profile = _Profile(problem, information, rows, place, error)
+    low, high = (profile.end(sign, quantile) for sign in (-1.0, 1.0))
+    return low, high, profile.lowest
+
+
+class _Profile:
+    """How much the loss of all rows rises, at least, if an entry is moved: by the likelihood ratio.
+
+    The others are minimised over in coordinates in which the curvature at the estimate is the identity.
+
+    Parameters
+    ----------
+    problem : Problem
+    information : Information
+    rows : float
+        What the mean loss is multiplied with to be a log-likelihood.
+    place : int
+        Of the entry among the free ones.
+    error : float
+        Its standard error.
+    """
+
+    def __init__(self, problem: Problem, information: Information, rows: float, place: int, error: float) -> None:
+        self.problem, self.rows, self.place, self.error = problem, rows, place, error
+        self.x = problem.vector[problem.free]
+        self.others = np.delete(np.arange(len(self.x)), place)
+        inverse = information.inverse_root
+        inverse = inverse.T @ inverse / rows
+        along = inverse[:, place] / inverse[place, place]  # where the others go, to first order
+        self.slope = along[self.others]
+        left = inverse - np.outer(along, inverse[place])
+        left = left[np.ix_(self.others, self.others)]
+        scale = nonzero(np.sqrt(np.maximum(np.diag(left), 0.0)))
+        values, vectors = np.linalg.eigh((left + left.T) / 2 / scale / scale[:, None])
+        kept = values > FLAT
+        self.root = scale[:, None] * vectors[:, kept] * np.sqrt(values[kept])
+        self.loss = problem.value_and_gradient(self.x)[0]
+        self.lowest = 0.0
+
+    def rise(self, t: float, start: Array) -> tuple[float, Array]:
+        """Return twice the rise at t standard errors from the estimate, and where the others are then."""
+        x = self.x.copy()
+        x[self.place] += t * self.error
+        ahead = self.x[self.others] + self.slope * t * self.error
+
+        def at(u: Array) -> tuple[float, Array]:
+            x[self.others] = ahead + self.root @ u
+            loss, gradient = self.problem.value_and_gradient(x)
+            return self.rows * (loss - self.loss), self.rows * (gradient[self.others] @ self.root)
+
+        if not len(start):
+            return 2 * at(start)[0], start
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = LBFGS().minimize(at, start, max_iter=PROFILE_STEPS, tol=PROFILE_TOL)
+        except (DivergenceError, FloatingPointError):
+            return math.inf, start
+        rise = 2 * float(result.fun)
+        self.lowest = min(self.lowest, rise)
+        return rise, result.x
+
+    def end(self, sign: float, quantile: float) -> float:
+        """Return where the rise is the square of a quantile; infinite if it is nowhere."""
+        nearest = {0.0: np.zeros(self.root.shape[1])}
+
+        def over(t: float) -> float:
+            before = max((known for known in nearest if known <= t), default=0.0)
+            rise, there = self.rise(sign * t, nearest[before] * (t / before if before else 1.0))
+            if not math.isfinite(rise):
+                return BEYOND
+            nearest[t] = there
+            return math.sqrt(max(rise, 0.0)) - quantile
+
+        low, high = 0.0, quantile
+        while (reached := over(high)) < 0:
+            if high > FARTHEST:
+                return sign * math.inf
+            low, high = high, 2 * high
+        if reached == BEYOND:  # the loss is not defined there: does it reach the quantile before?
+            high = _last_defined(over, low, high)
+            if over(high) < 0:
+                return sign * math.inf
+        t = high if over(high) == 0 else float(brentq(over, low, high, xtol=1e-6, rtol=1e-6))
+        return float(self.x[self.place]) + sign * t * self.error
+
+
+def _last_defined(over: Callable[[float], float], low: float, high: float) -> float:
+    """Return about the largest t at which a loss is defined."""
+    for _ in range(30):
+        middle = (low + high) / 2
+        value = over(middle)
+        if value == BEYOND:
+            high = middle
+        elif value >= 0:
+            return middle
+        else:
+            low = middle
+    return low
+
+
+def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None, str]:
+    """Return the optimum over resampled rows, or None, and what went wrong if anything did."""
+    drawn = _drawn(problem, np.random.default_rng(seed))
+    data = problem.data.take(drawn)
+    if problem.weights == "frequency":
+        data = replace(data, sample_weight=None)  # which the draws have followed
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rows = data.scaled().rows()
+            rows = rows if data.X.dtype == np.float64 else InDoubles(rows)
+            vector, failed = finished(problem.objective, problem.vector, problem.layout, rows)
+    except Exception as error:  # of a resample on which the user's functions fail
+        return None, f"{type(error).__name__}: {error}"
+    return vector, "" if problem.is_kinked or failed is None else failed
+
+
+def _drawn(problem: Problem, rng: np.random.Generator) -> Array:
+    """Return the numbers of resampled rows: of rows, or of all those of resampled clusters."""
+    data = problem.data
+    weights = data.sample_weight
+    if problem.codes is not None:
+        members = np.split(np.argsort(problem.codes, kind="stable"), np.cumsum(np.bincount(problem.codes))[:-1])
+        drawn = np.concatenate([members[code] for code in rng.integers(len(members), size=len(members))])
+        if problem.weights == "frequency" and weights is not None:
+            drawn = np.repeat(drawn, np.rint(math.ldexp(1.0, weights.exponent) * weights.values[drawn]).astype(int))
+        return drawn
+    if weights is None:
+        n = data.extent.n
+        return np.asarray(rng.integers(n, size=n))
+    if problem.weights == "frequency":
+        shares = weights.values / weights.values.sum()
+        return np.asarray(rng.choice(len(shares), size=max(1, round(problem.total)), p=shares))
+    return np.asarray(rng.choice(weights.counted, size=len(weights.counted)))

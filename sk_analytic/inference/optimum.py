@@ -1,0 +1,60 @@
+"""The optimum of a fitted objective: how far it is, and the way there."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..losses import SquaredError
+from ..objective import Objective
+from ..optimizers import LBFGS, TRF
+from ..parameters import Layout, Parameters
+from ..training.full_batch import minimize
+from ..training.progress import History, Monitor
+from ..typing import Array
+from .covariances import information_of
+from .information import Information
+from .problem import Problem
+
+POLISHED, POLISH_TOL, POLISH_STEPS = 1e-8, 1e-6, 20
+
+
+def finished(objective: Objective, vector: Array, layout: Layout, rows: Any) -> tuple[Array, str | None]:
+    """Return the optimum over rows from a start, by trf or lbfgs, and why it was not reached or None."""
+    is_residual = objective.model.gradient_form.is_matrix and objective.model.gradient is not None
+    by_residuals = is_residual and type(objective.loss) is SquaredError
+    method = TRF() if by_residuals else LBFGS(maxcor=30, x_scale="gradient")
+    theta = Parameters(layout, vector.copy())
+    objective.needs_value = True
+    monitor = Monitor(History(), tol=POLISH_TOL)
+    _, failed = minimize(objective, theta, method, rows, monitor, max_iter=1000, tol=POLISH_TOL)
+    return theta.vector, failed
+
+
+def polished(problem: Problem, kind: str) -> Information:
+    """Move a problem to the optimum; return the curvature there."""
+    if problem.objective.has_value:
+        problem.move_to(finished(problem.objective, problem.vector, problem.layout, problem.rows)[0])
+    steps_by = "hessian" if kind == "opg" and not problem.has_jacobian else kind.replace("opg", "gauss_newton")
+    information = information_of(problem, steps_by)
+    if problem.is_kinked:
+        return information
+    first = before = decrement(problem, information)
+    for _ in range(POLISH_STEPS):
+        here = problem.vector
+        problem.move_to(problem.moved(here[problem.free] - information.solve(problem.gradient_at_end[problem.free])))
+        now = decrement(problem, information)
+        if not now < before:
+            problem.move_to(here)
+            break
+        if now > before / 4:  # far from the optimum the curvature is another
+            information = information_of(problem, steps_by)
+            now = decrement(problem, information)
+        before = now
+    return information if steps_by == kind and first <= POLISHED else information_of(problem, kind)
+
+
+def decrement(problem: Problem, information: Information) -> float:
+    """Return the distance of a problem from its optimum in standard errors, for a scale of 1."""
+    gradient = problem.gradient_at_end[problem.free]
+    return math.sqrt(problem.total * float(gradient @ information.solve(gradient)))

@@ -1,0 +1,497 @@
+"""The result of `infer`: parameters with their uncertainties, and functions of both."""
+
+from __future__ import annotations
+
+import html
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.special import expit, logit
+from sklearn.utils import Bunch
+from sklearn.utils.parallel import Parallel, delayed
+
+from ..estimators.inputs import ArrayData
+from ..estimators.problem import draw_seed
+from ..exceptions import DivergenceError, InferenceWarning
+from ..finite_differences import difference, size_of
+from ..parameters import Parameters
+from ..readable import readable
+from ..typing import Array, MatrixLike, RandomState
+from ..validation import Interval, check_range, nearest
+from .coordinates import names_of, structure_at, to_user
+from .covariances import CURVATURE, robust
+from .information import Information
+from .intervals import FARTHEST, profile_interval, refit
+from .optimum import decrement
+from .problem import Problem
+from .words import messages_of
+
+LOWER = 1e-3  # a fall of twice the log-likelihood that is no rounding
+FAILED = 0.05  # share of failed refits that is worth a warning
+
+LEVEL = Interval(0, 1, closed="neither")
+COUNT = Interval(2, np.inf, integral=True)
+
+
+@readable
+class Inference:
+    """What `infer` found: parameters with their uncertainties, and functions of both.
+
+    Parameters
+    ----------
+    problem : Problem
+        The fitted objective over all rows, at the estimates. `infer` makes these arguments.
+    information : Information
+        Its curvature.
+    kind : str
+        Of the covariance.
+    scale : float
+        What the covariance of the model is multiplied with.
+    df : float
+        Degrees of freedom.
+    model : estimator
+        A copy as if fitted at the estimates.
+
+    Attributes
+    ----------
+    params : structure
+        The estimates, in the structure of ``params_``: these, or where ``polish=True`` has brought them.
+    standard_errors : structure
+        Of the same structure. 0 for what is held (``fixed``, or without a gradient), as in lmfit and statsmodels: the
+        others' errors are those for known values of it. NaN for what the rows do not identify, and on a bound.
+    covariance, correlation : ndarray of shape (n_entries, n_entries)
+        Over all entries of all blocks, in the order of ``names``.
+    names : list of str
+        Of the entries: ``"w[3]"``, ``"layer.W[1, 2]"``, and ``"tau"`` for a number.
+    kind : str
+        Of the covariance: ``"hessian"``, ``"gauss_newton"``, ``"opg"``, ``"HC0"`` to ``"HC3"`` or ``"cluster"``.
+    scale : float
+        What the covariance of the model is multiplied with: the variance of the residuals for the squared error, the
+        dispersion for gamma and tweedie, 1 for likelihoods, or what was given. Robust covariances need none.
+    df : float
+        Degrees of freedom of the t distribution of intervals and tests; infinite for the normal one.
+    n_obs : float
+        Number of rows, or the sum of frequency weights.
+    distance : float
+        From the optimum, in standard errors: :math:`\\sqrt{n\\, g^T H^{-1} g}` for the gradient g and the Hessian H of
+        the mean loss in units of ``scale``. For robust kinds, the largest step of an entry to the optimum, in its
+        standard errors.
+    warnings : list of str
+        All that was warned of.
+
+    See Also
+    --------
+    infer : Where it comes from.
+    """
+
+    params: Any
+    standard_errors: Any
+    names: list[str]
+    kind: str
+    scale: float
+    df: float
+    n_obs: float
+    distance: float
+    warnings: list[str]
+
+    def __init__(
+        self, problem: Problem, information: Information, kind: str, scale: float, df: float, model: Any
+    ) -> None:
+        self._problem, self._information, self._model = problem, information, model
+        self.kind, self.scale, self.df, self.n_obs = kind, scale, df, problem.n_obs
+        layout = problem.layout
+        theta = problem.theta(problem.vector)
+        self.names = names_of(layout)
+        self.params = structure_at(layout, problem.vector)
+        if kind in CURVATURE:
+            root = information.inverse_root * math.sqrt(scale / problem.total)
+            self._free_covariance = root.T @ root
+        else:
+            self._free_covariance = robust(problem, kind, information)
+        whole = np.zeros((layout.size, layout.size))
+        whole[np.ix_(problem.free, problem.free)] = self._free_covariance
+        covariance = to_user(theta, to_user(theta, whole).T)
+        embedded = np.eye(layout.size)[problem.free]
+        has_none = information.moves(to_user(theta, embedded).T)
+        has_none[problem.bounded] = True
+        covariance[has_none], covariance[:, has_none] = math.nan, math.nan
+        self.covariance: Array = covariance
+        self._errors = np.sqrt(np.diag(covariance))
+        self.standard_errors = layout.to_structure(self._errors.copy())
+        self.distance = self._distance()
+        self.warnings = messages_of(problem, kind, information, self.names)
+
+    def _distance(self) -> float:
+        problem, information = self._problem, self._information
+        if self.kind in CURVATURE:
+            return decrement(problem, information) / math.sqrt(self.scale) if self.scale else math.nan
+        step = information.solve(problem.gradient_at_end[problem.free])
+        errors = np.sqrt(np.diag(self._free_covariance))
+        known = (errors > 0) & ~np.isnan(self._errors[problem.free])
+        return float(np.abs(step[known] / errors[known]).max(initial=0.0))
+
+    @property
+    def correlation(self) -> Array:
+        """Of all pairs of entries; NaN for those without an error."""
+        errors = np.where(self._errors > 0, self._errors, math.nan)
+        correlation: Array = self.covariance / errors / errors[:, None]
+        return correlation
+
+    # Intervals.
+
+    def confidence_intervals(
+        self,
+        level: float = 0.95,
+        method: str = "wald",
+        *,
+        parameters: str | Iterable[str] | None = None,
+        n_resamples: int = 999,
+        n_jobs: int | None = None,
+        random_state: RandomState = None,
+    ) -> Array:
+        """Return intervals that contain the parameters with some probability.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            That probability.
+        method : {"wald", "profile", "bootstrap"}, default="wald"
+            "wald": estimate and standard error, by quantiles of the t or normal distribution. "profile": where the
+            loss, minimised over all other entries, has risen by as much as the quantile says; such intervals need not
+            be symmetric, and may be open. "bootstrap": percentiles of the optima over resampled rows, or over
+            resampled clusters if there are groups; every one is found by trf or lbfgs, whatever trained the estimator.
+        parameters : str or iterable of str, default=None
+            Names of entries or blocks; all by default.
+        n_resamples : int, default=999
+            Of the bootstrap.
+        n_jobs : int, default=None
+            Processes for profiles and resamples, as in scikit-learn; the results are the same for any.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the bootstrap.
+
+        Returns
+        -------
+        intervals : ndarray of shape (n_parameters, 2)
+            Their ends, in the order of ``names``, or of ``parameters``; infinite where a profile is open.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name, and for a method that this fit cannot have.
+
+        Warns
+        -----
+        InferenceWarning
+            If a profile is open or has found a smaller loss, or if refits failed.
+        """
+        check_range("confidence_intervals", "level", level, LEVEL)
+        check_range("confidence_intervals", "method", method, ("wald", "profile", "bootstrap"))
+        entries = self._entries(parameters)
+        if method == "wald":
+            return self._wald(level)[entries]
+        if method == "profile":
+            return self._profiles(entries, level, n_jobs)
+        check_range("confidence_intervals", "n_resamples", n_resamples, COUNT)
+        return self._bootstrap(level, n_resamples, n_jobs, random_state)[entries]
+
+    def _entries(self, parameters: str | Iterable[str] | None) -> list[int]:
+        """Return the numbers of entries that are named."""
+        if parameters is None:
+            return list(range(len(self.names)))
+        layout = self._problem.layout
+        found: list[int] = []
+        for name in [parameters] if isinstance(parameters, str) else parameters:
+            if name in self.names:
+                found.append(self.names.index(name))
+            elif name in layout.names:
+                where = layout.slices[layout.names.index(name)]
+                found += range(where.start, where.stop)
+            else:
+                known = [*self.names, *layout.names]
+                raise ValueError(
+                    f"There is no parameter {name!r}.{nearest(name, known)} There are: {', '.join(layout.names)}."
+                )
+        return found
+
+    def _quantile(self, level: float) -> float:
+        share = (1 + level) / 2
+        return float(stats.t.ppf(share, self.df) if math.isfinite(self.df) else stats.norm.ppf(share))
+
+    def _wald(self, level: float) -> Array:
+        half = self._quantile(level) * self._errors
+        return np.stack([self._problem.vector - half, self._problem.vector + half], axis=1)
+
+    # Functions of the parameters.
+
+    def delta(self, function: Callable[[Any], ArrayLike]) -> Bunch:
+        """Return a function of the parameters with its standard error, by the delta method.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(params) -> number or array``, of the user's structure. Its derivative is taken by differences.
+
+        Returns
+        -------
+        result : Bunch
+            ``value``, ``standard_error`` of the same shape, and ``covariance`` of its entries: a number for a number.
+            NaN where the function moves along a direction that is not identified.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_analytic import AnalyticRegressor, infer
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = X @ [2.0, 1.0] + 3 + 0.1 * rng.normal(size=200)
+        >>> result = infer(AnalyticRegressor().fit(X, y), X, y)
+        >>> ratio = result.delta(lambda params: params["coef"][0] / params["coef"][1])
+        >>> round(ratio.value, 2), round(ratio.standard_error, 3)
+        (1.97, 0.016)
+        """
+        layout = self._problem.layout
+        value, derivative = self._derivative(lambda vector: function(structure_at(layout, vector)))
+        covariance = derivative @ self._free_covariance @ derivative.T
+        lost = self._lost(derivative)
+        covariance[lost], covariance[:, lost] = math.nan, math.nan
+        errors = np.sqrt(np.diag(covariance)).reshape(value.shape)
+        if not value.ndim:
+            return Bunch(value=float(value), standard_error=float(errors), covariance=float(covariance[0, 0]))
+        return Bunch(value=value, standard_error=errors, covariance=covariance)
+
+    def _derivative(self, function: Callable[[Array], ArrayLike]) -> tuple[Array, Array]:
+        """Return a function of θ's vector at the estimate, and its derivative by the free entries, (m, p)."""
+        problem = self._problem
+        value = np.array(function(problem.vector.copy()), dtype=np.float64)
+        sizes = np.concatenate([np.full(b.size, size_of(b.ravel())) for b in problem.layout.blocks(problem.vector)])
+
+        def along(entry: int) -> Array:
+            def at(t: float) -> Array:
+                vector = problem.vector.copy()
+                vector[entry] += t
+                return np.array(function(vector), dtype=np.float64).reshape(-1)
+
+            slope: Array = difference(at, float(problem.vector[entry]), float(sizes[entry]))
+            return slope
+
+        return value, np.stack([along(entry) for entry in problem.free.tolist()], axis=1)
+
+    def _lost(self, derivative: Array) -> Array:
+        """Return which rows of a derivative have no error; warn if there are any."""
+        lost = self._information.moves(derivative)
+        if lost.any():
+            warnings.warn(
+                f"{np.count_nonzero(lost)} of {len(lost)} values move along directions that are not identified, "
+                "see result.warnings: their errors are NaN.",
+                InferenceWarning,
+                stacklevel=3,
+            )
+        return lost
+
+    def predict(self, X: MatrixLike, interval: str | None = None, level: float = 0.95, **metadata: Any) -> Bunch:
+        """Predict with standard errors, and with intervals if they are asked for.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        interval : {None, "mean", "observation"}, default=None
+            "mean": of the prediction, within the limits of the link: between 0 and 1 for a probability. "observation":
+            of a new y, for the squared error, whose residuals are taken to be normal with the variance ``scale``.
+        level : float, default=0.95
+            The probability of an interval.
+        **metadata : array-like of shape (n_samples,) or (n_samples, k)
+            Further data of the rows, where `forward` names it.
+
+        Returns
+        -------
+        prediction : Bunch
+            ``value`` as the regressor's ``predict``, the classifier's ``predict_proba``, or what `forward` says for
+            the other estimators; ``standard_error``, ``low`` and ``high`` of its shape, the last two None without an
+            interval.
+        """
+        check_range("predict", "interval", interval, (None, "mean", "observation"))
+        check_range("predict", "level", level, LEVEL)
+        problem, layout = self._problem, self._problem.layout
+        if interval == "observation" and not problem.is_squared:
+            raise ValueError(
+                "predict: interval='observation' is for the squared error, whose scale is the variance of y; "
+                "interval='mean' is for any loss."
+            )
+        predicted = self._model._prepare_prediction(X, metadata)
+        value, derivative = self._derivative(lambda vector: predicted(Parameters(layout, vector).structure))
+        variance = np.einsum("mp,pq,mq->m", derivative, self._free_covariance, derivative)
+        variance[self._lost(derivative)] = math.nan
+        variance = variance.reshape(value.shape)
+        found = Bunch(value=value, standard_error=np.sqrt(variance), low=None, high=None)
+        if interval is not None:
+            link = "identity" if interval == "observation" else self._model._link
+            error = np.sqrt(variance + self.scale) if interval == "observation" else found.standard_error
+            found.low, found.high = _ends(link, value, self._quantile(level) * error)
+        return found
+
+    # Tables.
+
+    def to_frame(self, level: float = 0.95) -> Any:
+        """Return a table with a row for each entry, as a pandas DataFrame.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            The probability of the intervals, which are Wald's.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With columns ``estimate``, ``standard_error``, ``statistic`` (their ratio), ``p_value`` (two-sided, for a
+            true value of 0), ``low`` and ``high``, indexed by ``names``.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("Inference.to_frame needs pandas: pip install pandas") from error
+        return pd.DataFrame(self._columns(level), index=pd.Index(self.names, name="parameter"))
+
+    def _columns(self, level: float = 0.95) -> dict[str, Array]:
+        check_range("to_frame", "level", level, LEVEL)
+        estimate, errors = self._problem.vector, self._errors
+        statistic = estimate / np.where(errors > 0, errors, math.nan)
+        tail = stats.t(self.df).sf if math.isfinite(self.df) else stats.norm.sf
+        low, high = self._wald(level).T
+        return {
+            "estimate": estimate.copy(),
+            "standard_error": errors.copy(),
+            "statistic": statistic,
+            "p_value": 2 * tail(np.abs(statistic)),
+            "low": low,
+            "high": high,
+        }
+
+    @property
+    def _title(self) -> str:
+        distribution = "normal" if math.isinf(self.df) else f"t with {self.df:g} degrees of freedom"
+        return (
+            f"covariance: {self.kind}, {self.n_obs:g} rows, scale {self.scale:.4g}, {distribution}, "
+            f"{self.distance:.2g} standard errors from the optimum"
+        )
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """The table as text: its heads, and a row for each entry."""
+        columns = self._columns()
+        heads = ["parameter", "estimate", "standard error", "statistic", "p value", "95 % from", "to"]
+        forms = [".6g", ".4g", ".4g", ".2g", ".5g", ".5g"]
+        rows = zip(self.names, *columns.values(), strict=True)
+        return heads, [
+            [name, *(f"{v:{form}}" for v, form in zip(values, forms, strict=True))] for name, *values in rows
+        ]
+
+    def __str__(self) -> str:
+        heads, rows = self._cells()
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+            for line in [heads, *rows]
+        ]
+        notes = [f"[{number}] {message}" for number, message in enumerate(self.warnings, 1)]
+        return "\n".join([self._title, "", *lines, *([""] if notes else []), *notes])
+
+    def __repr__(self) -> str:
+        return f"Inference({len(self.names)} parameters, {self._title})"
+
+    def _repr_html_(self) -> str:
+        heads, rows = self._cells()
+        line = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        notes = "".join(f"<li>{html.escape(message)}</li>" for message in self.warnings)
+        listed = f"<ol>{notes}</ol>" if notes else ""
+        return (
+            f"<table><caption>{html.escape(self._title)}</caption><thead><tr>{line}</tr></thead>"
+            f"<tbody>{body}</tbody></table>{listed}"
+        )
+
+    # Intervals by profiles and by resamples.
+
+    def _profiles(self, entries: Sequence[int], level: float, n_jobs: int | None) -> Array:
+        problem = self._problem
+        if self.kind not in CURVATURE:
+            raise ValueError(
+                f"method='profile' compares losses, which covariance={self.kind!r} does not take for a likelihood. Use "
+                "method='wald' or 'bootstrap', or covariance='auto'."
+            )
+        if not problem.objective.has_value:
+            raise ValueError("method='profile' compares losses, and there is none: name a loss, or pass your own.")
+        places = {entry: place for place, entry in enumerate(problem.free.tolist())}
+        profiled = [entry for entry in entries if entry in places and self._errors[entry] > 0]
+        settings = problem, self._information, problem.total / self.scale, self._quantile(level)
+        found = Parallel(n_jobs=n_jobs)(
+            delayed(profile_interval)(*settings, places[entry], float(self._errors[entry])) for entry in profiled
+        )
+        intervals = self._wald(level)[entries]  # of those that are held or not identified
+        by_entry = dict(zip(profiled, found, strict=True))
+        for row, entry in enumerate(entries):
+            if entry in by_entry:
+                intervals[row] = by_entry[entry][:2]
+        names = [self.names[entry] for entry in profiled]
+        is_open = [name for name, (low, high, _) in zip(names, found, strict=True) if math.isinf(high - low)]
+        if is_open:
+            _warn(
+                f"The profile is open for {', '.join(is_open)}: as far as {FARTHEST:g} standard errors away, or where "
+                f"the loss is defined, it does not rise by as much as {level:g} asks for. The rows do not bound it."
+            )
+        lower = [name for name, (*_, lowest) in zip(names, found, strict=True) if lowest < -LOWER]
+        if lower:
+            _warn(
+                f"A smaller loss was found on the profile of {', '.join(lower)}: the parameters are not at the "
+                "optimum. Use polish=True, or another start."
+            )
+        return intervals
+
+    def _bootstrap(self, level: float, n_resamples: int, n_jobs: int | None, random_state: RandomState) -> Array:
+        problem = self._problem
+        if not isinstance(problem.data, ArrayData):
+            raise ValueError("method='bootstrap' draws rows of arrays; chunks have none at hand. Use method='wald'.")
+        if not problem.objective.has_value:
+            raise ValueError("method='bootstrap' minimises the loss, and there is none: name a loss, or pass your own.")
+        seeds = np.random.SeedSequence(draw_seed(random_state)).spawn(n_resamples)
+        refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed) for seed in seeds)
+        found = [vector for vector, _ in refits if vector is not None]
+        failures = [message for _, message in refits if message]
+        if len(found) < 2:
+            raise DivergenceError(f"All refits of the bootstrap failed. The first: {failures[0]}")
+        if len(failures) > FAILED * n_resamples:
+            _warn(
+                f"{len(failures)} of {n_resamples} refits failed or did not converge; "
+                f"{n_resamples - len(found)} of them are left out. The first: {failures[0]}"
+            )
+        ends = [50 * (1 - level), 50 * (1 + level)]
+        intervals: Array = np.percentile(np.array(found), ends, axis=0).T
+        intervals[np.isnan(self._errors)] = math.nan
+        return intervals
+
+
+def _warn(message: str) -> None:
+    """Warn of an interval, for the caller of `confidence_intervals`."""
+    warnings.warn(message, InferenceWarning, stacklevel=4)
+
+
+def _ends(link: str, value: Array, half: Array) -> tuple[Array, Array]:
+    """Return the ends of intervals that are symmetric on a link; ``half`` their half lengths for the identity."""
+    with np.errstate(all="ignore"):
+        if link == "log":
+            factor = np.exp(half / value)
+            return value / factor, value * factor
+        if link == "logit":
+            ends = (expit(logit(value) + sign * half / (value * (1 - value))) for sign in (-1, 1))
+            low, high = (np.where(half == 0, value, end) for end in ends)
+            return low, high
+    return value - half, value + half
