@@ -155,9 +155,7 @@ def _leverages(problem: Problem, information: Information) -> Callable[[Batch, A
         squares = problem.curvature(batch, prediction)[:, 0, 0] * (roots * roots).sum(axis=1)
         leverages: Array = squares / problem.total * (1.0 if problem.weights == "frequency" else weight)
         if (leverages > 1 - FLAT).any():
-            raise ValueError(
-                "A row determines its own prediction (its leverage is 1), so that HC2 and HC3 are not defined. Use 'HC1'."
-            )
+            raise ValueError("A row has the leverage 1, so that HC2 and HC3 are not defined. Use 'HC0' or 'HC1'.")
         return leverages
 
     return of_batch

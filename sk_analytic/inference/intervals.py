@@ -26,7 +26,8 @@ def profile_interval(
     problem: Problem, information: Information, rows: float, quantile: float, place: int, error: float
 ) -> tuple[float, float, float]:
     """Return the ends of the profile interval of an entry, and the least rise of the loss that was found on the way."""
-    profile = _Profile(problem, information, rows, place, error)
+    profile = _Profile(problem.of_this_thread(), information, rows, place, error)
+    profile.rise(0.0, profile.at_estimate)
     low, high = (profile.end(sign, quantile) for sign in (-1.0, 1.0))
     return low, high, profile.lowest
 
@@ -62,6 +63,7 @@ class _Profile:
         values, vectors = np.linalg.eigh((left + left.T) / 2 / scale / scale[:, None])
         kept = values > FLAT
         self.root = scale[:, None] * vectors[:, kept] * np.sqrt(values[kept])
+        self.at_estimate = np.zeros(self.root.shape[1])
         self.loss = problem.value_and_gradient(self.x)[0]
         self.lowest = 0.0
 
@@ -90,7 +92,7 @@ class _Profile:
 
     def end(self, sign: float, quantile: float) -> float:
         """Return where the rise is the square of a quantile; infinite if it is nowhere."""
-        nearest = {0.0: np.zeros(self.root.shape[1])}
+        nearest = {0.0: self.at_estimate}
 
         def over(t: float) -> float:
             before = max((known for known in nearest if known <= t), default=0.0)
@@ -129,6 +131,7 @@ def _last_defined(over: Callable[[float], float], low: float, high: float) -> fl
 
 def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None, str]:
     """Return the optimum over resampled rows, or None, and what went wrong if anything did."""
+    problem = problem.of_this_thread()
     drawn = _drawn(problem, np.random.default_rng(seed))
     data = problem.data.take(drawn)
     if problem.weights == "frequency":

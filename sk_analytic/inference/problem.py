@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -116,6 +118,14 @@ class Problem:
         vector = self.vector.copy()
         vector[self.free] = x
         return vector
+
+    def of_this_thread(self) -> Problem:
+        """Return the same with callables and memory of its own, unless this is the main thread of a process."""
+        if threading.current_thread() is threading.main_thread():
+            return self
+        other = copy.copy(self)
+        other.objective = copy.deepcopy(self.objective)
+        return other
 
     def move_to(self, vector: Array) -> None:
         """Make another θ the one that is looked at."""
