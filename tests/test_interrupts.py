@@ -36,7 +36,7 @@ import sk_analytic
 from sk_analytic import AnalyticRegressor, AnalyticTransformer, callers
 from sk_analytic.callbacks import Checkpoint, GradientMonitor
 from sk_analytic.plotting import OptimizerPathDisplay
-from sk_analytic.search import find_learning_rate
+from sk_analytic.search import find_learning_rate, fit_from_starts
 
 HAS_CALLBACKS = importlib.util.find_spec("sklearn.callback") is not None
 
@@ -134,6 +134,7 @@ ANOTHERS = {
     "union": lambda: make_union(transformer(), transformer()).fit(X, Y),
     "a plot": lambda: OptimizerPathDisplay.from_estimator(make(), X, Y, params=("coef[0]", "coef[1]")),
     "a sweep": lambda: find_learning_rate(make(), X, Y),
+    "several starts": lambda: fit_from_starts(make(), X, Y, 3),
 }
 
 

@@ -16,6 +16,7 @@ from sk_analytic import (
     Params,
     check_gradient,
     find_learning_rate,
+    fit_from_starts,
     get_loss,
 )
 from sk_analytic.gradient_check import Finding, GradientReport
@@ -111,6 +112,7 @@ optimizer.update(state, theta, gradient(theta, X, y))
 assert_type(check_gradient(regressor, X, y), GradientReport)
 assert_type(check_gradient(loss=np.sum, gradient=np.ones_like, params=np.ones(3)).findings, tuple[Finding, ...])
 assert_type(find_learning_rate(regressor, X, y).suggested, float | None)
+assert_type(fit_from_starts(regressor, X, y).best_loss, float)
 assert_type(get_loss("huber"), Loss)
 assert_type(get_optimizer_names(), list[str])
 assert_type(sk_analytic.__version__, str)

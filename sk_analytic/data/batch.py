@@ -21,7 +21,7 @@ from ..typing import Array
 from .weights import AS_GIVEN, Weights
 
 # Purposes of random numbers, the first entry of a position.
-INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT, SAMPLE, SPREAD = range(9)
+INIT, SHUFFLE, CALLABLE, CHECK, MONITOR, CHUNKS, HELD_OUT, SAMPLE, SPREAD, STARTS = range(10)
 
 
 def generator(seed: int, *position: Any) -> np.random.Generator:

@@ -107,6 +107,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     _labels_of_fit: Mapping[str, Any] = {}  # what `_read` is told in a fit beside what it is told elsewhere
     _may_score_by_loss = False  # whether `score` is minus the mean loss, if the loss is the user's own
     _default_takes_sparse = False  # whether the default model leaves a sparse X sparse
+    _other_start: Callable[[Parameters], Parameters] | None = None  # where to begin in place of θ from `init`
     _training: Training
     _tasks: FitTasks
     _member: str
@@ -556,7 +557,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         problem.require_weights_accepted(model, first.sample_weight)
         if before is None:
             theta = problem.starting_theta(model, data, seed)
-            return first, problem.make_objective(self, model, theta.layout), problem.constrained_by(self, theta)
+            begin = problem.constrained_by(self, theta)
+            if self._other_start is not None:
+                begin = self._other_start(begin)
+            return first, problem.make_objective(self, model, theta.layout), begin
         layout = before.training.objective.layout.astype(first.X.dtype)
         theta = problem.read_params(layout, before.params)
         require_apart(layout.names, layout.leaves(before.params), "params_")
