@@ -64,6 +64,17 @@ def test_both_sides_reach_the_same_result(figures):
     assert all(figure["difference"] <= figure["tolerance"] for figure in compared)
 
 
+def test_runs_that_reach_certified_parameters_are_counted(tmp_path):
+    """Of three problems from two starts each, by each method; lmfit is left out."""
+    finished = run("nist", "--quick", "--without", "lmfit", "matplotlib", "--output", str(tmp_path))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["figures"]
+    counted = [figure for figure in figures if not figure["note"]]
+    assert {figure["case"].split(",")[0] for figure in counted} == {"trf", "lm", "dogbox"}
+    assert all(figure["ours"] == 6 >= figure["peers"] for figure in counted)
+    assert [figure["peer"] for figure in figures if figure["note"]] == ["lmfit"]
+
+
 def test_a_missing_peer_says_so(figures):
     """Where a peer is missing its line says how to get it."""
     notes = [figure["note"] for figure in figures if figure["peer"] == "torch loop"]
