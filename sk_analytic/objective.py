@@ -406,6 +406,12 @@ class Objective:
                 derivative[~counts] = 0
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
+    def with_loss(self, loss: Any) -> Objective:
+        """Return the objective under another loss by name."""
+        other = object.__new__(Objective)
+        other.__setstate__({**self.__getstate__(), "loss": loss})
+        return other
+
     def constant_prediction(self, theta: Parameters, batch: Batch) -> Array | None:
         """Return the prediction that is the mean of y for every row; None if no named loss compares them."""
         if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batch.y is None:

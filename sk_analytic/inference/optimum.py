@@ -23,7 +23,7 @@ def finished(objective: Objective, vector: Array, layout: Layout, rows: Any) -> 
     """Return the optimum over rows from a start, by trf or lbfgs, and why it was not reached or None."""
     is_residual = objective.model.gradient_form.is_matrix and objective.model.gradient is not None
     by_residuals = is_residual and type(objective.loss) is SquaredError
-    method = TRF() if by_residuals else LBFGS(maxcor=30, x_scale="gradient")
+    method = TRF() if by_residuals else LBFGS(maxcor=30)
     theta = Parameters(layout, vector.copy())
     objective.needs_value = True
     monitor = Monitor(History(), tol=POLISH_TOL)

@@ -277,6 +277,7 @@ class _Evaluation:
         seen = gradient[self.free] / spread
         length = float(np.linalg.norm(seen))
         direction = (seen / length if length else np.full(seen.size, seen.size**-0.5)) / spread
+        direction = self._inward(begin, direction)
         here = float(direction @ gradient[self.free])
         largest = np.abs(begin).max(initial=0.0)
         if largest:
@@ -301,12 +302,24 @@ class _Evaluation:
         found = 0.5 * (found + back / step) if math.isfinite(back) else found  # a step the other way makes it exact
         return 1 / math.sqrt(abs(found)) if found and math.isfinite(found) else 1.0
 
+    def _inward(self, begin: Array, direction: Array) -> Array:
+        """A direction in which no entry that is on a bound moves; if all are, one that leads inside."""
+        if self.limits is None:
+            return direction
+        low, high = self.limits
+        is_low, is_high = begin <= low, begin >= high
+        if (is_low | is_high).all():
+            return np.where(is_low, np.abs(direction), -np.abs(direction))
+        return np.where(is_low | is_high, 0.0, direction)
+
     def _slope(self, entries: Array, direction: Array) -> float:
-        """The first derivative along a direction at trained entries; nan where there is none."""
+        """The first derivative along a direction at trained entries; nan where there is none, and outside of bounds."""
         whole = self.accepted.astype(np.float64)
         whole[self.free] = entries
+        if not np.array_equal(self.theta.confined(whole), whole):
+            return math.nan
         try:
-            return float(direction @ self._evaluate(self.theta.confined(whole))[1][self.free])
+            return float(direction @ self._evaluate(whole)[1][self.free])
         except Exception:  # of a function that refuses such parameters
             return math.nan
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..data.arrays import sampled
 from ..data.batch import SPREAD, Batch
 from ..data.rows import Rows
+from ..least_squares import derivatives
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array
@@ -410,7 +411,7 @@ class _Rows(_Groups):
         head = self.whole.head(end)
         derivative = self.derivative[:end]
         n_outputs = derivative[0].size
-        leaves = self.objective.jacobian(self.theta.structure, head, derivative.shape)
+        leaves = derivatives(self.objective, self.theta, head, derivative.shape)
         for row in range(begin, head.n):
             gradient = np.zeros(self.theta.layout.size)
             part = slice(row * n_outputs, (row + 1) * n_outputs)
