@@ -648,7 +648,8 @@ class _Ranges(NamedTuple):
         around = np.where((around > self.high) & (self.spread > 0), 2 * self.high - around, around)
         between = self._is_between
         low, high = (np.where(between, end, 0.0) for end in (self.low, self.high))
-        drawn.vector[...] = np.where(between, low + 0.5 * (1 + share) * (high - low), around)
+        within = np.clip(low + 0.5 * (1 + share) * (high - low), low, high)
+        drawn.vector[...] = np.where(between, within, around)
         return begin.entered(drawn.vector)
 
     def _around(self, begin: Parameters, share: Array, rng: np.random.Generator) -> Array:

@@ -1,13 +1,12 @@
 """Fits from several starts: which starts are drawn, how fits are compared, and what is said of those that fail."""
 
 import pickle
-import re
 import warnings
 
 import numpy as np
 import pytest
 from models import LinearByVjp, NetworkByVjp, network_init, network_vjp, rates_forward, rates_init, rates_jacobian
-from nist_problems import MODELS, functions, read
+from nist_problems import functions, read
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
@@ -68,7 +67,26 @@ def test_twenty_starts_find_what_one_misses():
     assert result.n_best == np.sum(result.losses < 1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not re.match("Gauss|ENSO|Bennett|MGH", name)])  # slow
+def test_a_silent_minimum_far_from_the_best_is_left():
+    """The reaction rates of Puromycin: from 1 and 1, trf converges to a curve with a pole, worse than a constant."""
+    conc = np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.10], 2)[:, None]
+    rate = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
+
+    def forward(params, X):
+        return params["vmax"] * X[:, 0] / (params["k"] + X[:, 0])
+
+    def jacobian(params, X):
+        share = X[:, 0] / (params["k"] + X[:, 0])
+        return {"vmax": share, "k": -params["vmax"] * share / (params["k"] + X[:, 0])}
+
+    model = AnalyticRegressor(forward, jacobian=jacobian, init={"vmax": 1.0, "k": 1.0}, random_state=0)
+    assert clone(model).fit(conc, rate).score(conc, rate) < -4
+    result = fit_from_starts(model, conc, rate, bounds={"vmax": (0, 1000), "k": (0, 5)})
+    assert result.best.params_["vmax"] == pytest.approx(212.6837, rel=1e-6)  # Bates and Watts, appendix A1.3
+    assert result.n_best > 10
+
+
+@pytest.mark.parametrize("name", ["DanWood", "Eckerle4", "MGH09", "Misra1a", "Nelson", "Rat42"])
 def test_certified_minima_are_found_from_far_starts(name):
     """Twenty starts between 0 and twice the certified parameters end in the certified sum of squares."""
     problem = read(name)
