@@ -11,6 +11,7 @@ from joblib import parallel_config
 from nist_problems import MODELS, functions, read
 from numpy.testing import assert_allclose
 from scipy.optimize import curve_fit
+from scipy.sparse import csr_array
 from scipy.special import digamma, expit, gammaln
 from scipy.stats import norm
 from sklearn.base import clone
@@ -62,7 +63,14 @@ def randhie():
 def poisson(randhie):
     X, y = randhie
     reference = sm.Poisson(y, sm.add_constant(X))
-    return AnalyticRegressor(loss="poisson", optimizer="lbfgs").fit(X, y), reference
+    model = AnalyticRegressor(
+        log_mean,
+        jacobian=lambda params, X: {"coef": X, "intercept": np.ones(len(X))},
+        init={"coef": np.zeros(9), "intercept": 0.0},
+        loss="poisson",
+        optimizer="lbfgs",
+    )
+    return model.fit(X, y), reference
 
 
 EXACT = {"disp": 0, "method": "newton", "tol": 1e-13, "maxiter": 100}
@@ -581,7 +589,7 @@ def test_a_gradient_without_a_loss_has_a_hessian():
     model.set_params(max_iter=2000, tol=1e-8).fit(X, y)
     by_loss = AnalyticRegressor(decay, decay_gradient, init=START, optimizer="lbfgs").fit(X, y)
     expected = infer(by_loss, X, y, covariance="hessian", scale=1.0, polish=True)
-    result = infer(model, X, y, polish=True)
+    result = infer(model, X, y, polish=True, scale=1.0)
     assert_allclose(result.covariance, expected.covariance, rtol=1e-5)
     assert result.distance < 1e-4
 
@@ -626,7 +634,7 @@ def test_an_invariance_is_found_beside_the_optimum(polish, word):
     """Components may be rotated; before the optimum is reached, rounding does not tell that from a curvature."""
     model = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit(rand(200, 4))
     with pytest.warns(InferenceWarning, match=f"{word} identified: .*components"):
-        infer(model, rand(200, 4), polish=polish)
+        infer(model, rand(200, 4), polish=polish, scale=1.0)
 
 
 # What is held, penalised, not identified, not converged.
@@ -722,7 +730,7 @@ def test_a_saddle_is_no_minimum():
         optimizer="lbfgs",
     ).fit(X, X[:, 0])
     with pytest.warns(InferenceWarning, match="not positive definite: the loss curves downward along v,"):
-        result = infer(model, X, X[:, 0])
+        result = infer(model, X, X[:, 0], scale=1.0)
     assert np.isnan(result.standard_errors["v"])
     assert result.standard_errors["u"] == pytest.approx(10**-0.5)
 
@@ -742,6 +750,25 @@ def test_a_curve_without_noise_has_no_standard_errors():
     model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
     with pytest.warns(InferenceWarning, match="The residuals are rounding"):
         infer(model, X, y)
+
+
+@pytest.mark.parametrize("noise", [0.05, 1.0, 10.0])
+def test_a_loss_that_is_no_likelihood_is_suspected(noise):
+    """Half a mean square is one for a variance of 1 only; `scale` and a sandwich are right for any."""
+    X, y = a_decay(400, noise=noise)
+    y = y if noise < 5 else 10 * y
+    model = AnalyticRegressor(decay, loss_and_gradient=decay_loss_and_gradient, init=START, optimizer="lbfgs")
+    model.fit(X, y)
+    if noise == 1.0:
+        assert infer(model, X, y, polish=True).warnings == []
+        return
+    with pytest.warns(InferenceWarning, match="was taken for a negative log-likelihood in nats, but"):
+        infer(model, X, y, polish=True)
+    residual = decay(model.params_, X) - y
+    scaled = infer(model, X, y, polish=True, scale=residual @ residual / 397)
+    named = AnalyticRegressor(decay, jacobian=decay_jacobian, init=model.params_).fit(X, y)
+    expected = infer(named, X, y, covariance="hessian")
+    assert_allclose(scaled.covariance, expected.covariance, rtol=1e-3)
 
 
 def test_class_weights_are_no_frequencies():
@@ -1052,3 +1079,71 @@ def test_intervals_hold_as_often_as_they_say(kind):
         low, high = result.confidence_intervals(0.9)[0]
         hits += low < 0.4 < high
     assert abs(hits / N_FITS - 0.9) < 4 * (0.9 * 0.1 / N_FITS) ** 0.5
+
+
+# Neighbours: metadata, several outputs, sparse rows.
+
+
+def test_metadata_reach_every_function():
+    """An exposure, in the fit, in row gradients and in predictions; beside statsmodels' offset."""
+    X = rand()
+    exposure = np.random.default_rng(1).uniform(0.5, 3.0, 400)
+    y = np.random.default_rng(2).poisson(exposure * np.exp(X @ [0.3, -0.2, 0.1]))
+
+    def forward(params, X, exposure):
+        return X @ params["coef"] + params["intercept"] + np.log(exposure)
+
+    def jacobian(params, X, exposure):
+        return {"coef": X, "intercept": np.ones(len(X))}
+
+    init = {"coef": np.zeros(3), "intercept": 0.0}
+    model = AnalyticRegressor(forward, jacobian=jacobian, init=init, loss="poisson", optimizer="lbfgs")
+    model.fit(X, y, exposure=exposure)
+    reference = sm.GLM(y, sm.add_constant(X), family=sm.families.Poisson(), offset=np.log(exposure))
+    for covariance, kind in (("auto", "nonrobust"), ("HC0", "HC0")):
+        expected = reference.fit(tol=1e-13, cov_type=kind)
+        result = infer(model, X, y, exposure=exposure, covariance=covariance, polish=True)
+        assert_allclose(intercept_first(result.standard_errors), expected.bse, rtol=RTOL)
+    predicted = result.predict(X[:4], exposure=np.full(4, 2.0))
+    assert_allclose(predicted.value, 2 * np.exp(sm.add_constant(X)[:4] @ expected.params), rtol=1e-7)
+
+
+def test_several_outputs_share_a_variance():
+    """The default regressor of two targets: the residuals of both are pooled."""
+    X = rand()
+    Y = X @ np.random.default_rng(1).normal(size=(3, 2)) + np.random.default_rng(2).normal(size=(400, 2))
+    result = infer(AnalyticRegressor().fit(X, Y), X, Y, polish=True)
+    full = sm.add_constant(X)
+    residuals = Y - full @ np.linalg.lstsq(full, Y, rcond=None)[0]
+    variance = (residuals**2).sum() / (800 - 8)
+    expected = np.sqrt(variance * np.diag(np.linalg.inv(full.T @ full)))
+    assert result.scale == pytest.approx(variance, rel=1e-9)
+    assert result.df == 792
+    for output in (0, 1):
+        assert_allclose(result.standard_errors["coef"][:, output], expected[1:], rtol=RTOL)
+    assert result.predict(X[:5]).standard_error.shape == (5, 2)
+    with pytest.raises(ValueError, match="HC2 and HC3 are for one prediction a row; here are 2"):
+        infer(AnalyticRegressor().fit(X, Y), X, Y, covariance="HC3")
+
+
+@pytest.mark.parametrize("covariance", ["hessian", "gauss_newton", "HC0"])
+def test_sparse_rows_have_the_result_of_dense_ones(covariance):
+    """Also for weights of 0."""
+    X, y = classes(200, n_classes=2)
+    X = X * (np.abs(X) > 0.5)
+    weight = np.arange(200) % 3
+    fits = []
+    for rows in (X, csr_array(X)):
+        model = AnalyticClassifier(optimizer="lbfgs").fit(rows, y, sample_weight=weight)
+        fits.append(infer(model, rows, y, sample_weight=weight, covariance=covariance, polish=True))
+    dense, sparse = fits
+    assert_allclose(sparse.covariance, dense.covariance, rtol=1e-7, atol=1e-10)
+    assert_allclose(sparse.predict(csr_array(X[:5])).standard_error, dense.predict(X[:5]).standard_error, rtol=1e-6)
+
+
+def test_too_many_entries_are_refused():
+    """With the memory that they would take."""
+    X = np.random.default_rng(0).normal(size=(5, 10_001))
+    model = AnalyticRegressor(optimizer="adam", max_iter=1, tol=None).fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="the covariance of 10002 entries would take 0.8 GB"):
+        infer(model, X, X[:, 0])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..objective import Objective
 from ..parameters import Layout, Parameters
 from ..typing import Array
 
@@ -19,14 +20,19 @@ def names_of(layout: Layout) -> list[str]:
     ]
 
 
-def on_bounds(theta: Parameters) -> Array:
+def on_bounds(objective: Objective, theta: Parameters) -> Array:
     """Return the numbers of the entries that lie on a bound, where they are held."""
     return np.empty(0, dtype=np.intp)
 
 
-def structure_at(layout: Layout, vector: Array) -> Any:
+def entries_of(theta: Parameters) -> Array:
+    """Return a copy of the user's parameters as one vector."""
+    return theta.vector.copy()
+
+
+def structure_of(theta: Parameters) -> Any:
     """Return the user's structure to keep, of its own memory."""
-    return layout.to_structure(vector.copy())
+    return theta.layout.to_structure(entries_of(theta))
 
 
 def to_user(theta: Parameters, directions: Array) -> Array:

@@ -64,6 +64,15 @@ def require_possible(problem: Problem, kind: str, weights: str) -> None:
         _require_rows(problem, kind)
 
 
+def has_rows(problem: Problem) -> bool:
+    """Return whether rows have gradients of their own."""
+    try:
+        _require_rows(problem, "sandwich")
+    except ValueError:
+        return False
+    return True
+
+
 def _require_rows(problem: Problem, kind: str) -> None:
     """Raise if rows have no gradient of their own."""
     objective = problem.objective

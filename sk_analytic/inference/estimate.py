@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.batch import MONITOR
 from ..exceptions import InferenceWarning
 from ..hyperparameters import require_estimator
 from ..losses import Tweedie
 from ..readable import readable
 from ..typing import MatrixLike
 from ..validation import Interval, check_range
-from .covariances import KINDS, codes_of, information_of, require_possible, resolved
+from .covariances import KINDS, codes_of, has_rows, information_of, require_possible, resolved
 from .information import Information
 from .optimum import polished
 from .problem import Problem
 from .result import Inference
 
 WEIGHTS = ("frequency", "precision", "sampling")
+MOST_ENTRIES = 10_000  # of a covariance, 800 MB
 FAR = 0.1  # standard errors from the optimum that are worth a warning
+UNLIKE = 2.0  # how many times as large a variance may be as one that it should equal
+ROWS, ROWS_PER_ENTRY = 500, 10  # that this is judged by
 ROUNDING = 1e-13  # residuals relative to predictions
 POSITIVE = Interval(0, np.inf, closed="neither")
 
@@ -72,6 +76,7 @@ def infer(
                            :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
         ================== =========================================================================================
 
+        The outer matrices of a sandwich are Gauss-Newton's for the squared error with vjp or jacobian, and else Hessians.
         "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error with vjp
         or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
         of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.
@@ -158,6 +163,12 @@ def infer(
         raise TypeError("infer: y and sample_weight of chunks are in them: (X, y, sample_weight).")
     objective, theta, rows, data = model._prepare_inference(X, y, sample_weight, chunks, metadata)
     problem = Problem(objective, theta, rows, data, weights, codes_of(groups, data))
+    if len(problem.free) > MOST_ENTRIES:
+        n = len(problem.free)
+        raise ValueError(
+            f"infer: the covariance of {n} entries would take {n * n * 8e-9:.3g} GB, and infer is for up to "
+            f"{MOST_ENTRIES} of them. Name blocks to hold in fixed, or resample and refit yourself."
+        )
     kind = resolved(problem, covariance, weights)
     require_possible(problem, kind, weights)
     information = polished(problem, kind) if polish else information_of(problem, kind)
@@ -172,6 +183,8 @@ def infer(
     twin = model._as_fitted(model._training, problem.theta(problem.vector))
     result = Inference(problem, information, kind, found, df, twin)
     result.warnings += _about_the_estimate(result, model, scale)
+    if kind == "hessian" and problem.loss is None and scale == "auto":
+        result.warnings += _about_a_likelihood(problem, information)
     for message in result.warnings:
         warnings.warn(message, InferenceWarning, stacklevel=2)
     return result
@@ -183,6 +196,30 @@ def _scale(problem: Problem, information: Information, scale: float | str) -> fl
         return float(scale)
     has_dispersion = isinstance(problem.loss, Tweedie) and problem.loss.power != 1
     return problem.dispersion(information.rank) if problem.is_squared or has_dispersion else 1.0
+
+
+def _about_a_likelihood(problem: Problem, information: Information) -> list[str]:
+    """Return what is to be said of a loss of the user's own, if it can be no log-likelihood in nats.
+
+    Of such a one, the mean outer product of the gradients of rows is about the Hessian.
+    """
+    if not has_rows(problem):
+        return []
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            batch = problem.rows.sample(1, MONITOR, batch_size=ROWS)[0]
+            scores = problem.scores(problem.vector, batch)
+    except Exception:  # of functions that take no single row
+        return []
+    ratio = float(np.einsum("np,np->", scores, information.solve(scores))) / batch.n / max(1, information.rank)
+    if batch.n < ROWS_PER_ENTRY * information.rank or 1 / UNLIKE < ratio < UNLIKE or not math.isfinite(ratio):
+        return []
+    return [
+        f"The loss is your own and was taken for a negative log-likelihood in nats, but the gradients of rows vary "
+        f"{ratio:.2g} times as much as its curvature says: standard errors are wrong by about the root of that. Use "
+        "covariance='sandwich'; a squared error by name; or scale, which multiplies the covariance."
+    ]
 
 
 def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> list[str]:

@@ -99,11 +99,12 @@ class Problem:
         self.is_kinked = isinstance(self.loss, Quantile | AbsoluteError)
         self.penalty = objective.curvature_of_penalty
         self.n_outputs = 1
+        self._known_density: tuple[bytes, float] = b"", math.nan
         self.gradient_at_end, missing = self._gradient(self.vector)
         held = np.zeros(self.layout.size, dtype=bool)
         for index in missing:
             held[self.layout.slices[index]] = True
-        self.bounded = np.setdiff1d(on_bounds(theta), np.flatnonzero(held))
+        self.bounded = np.setdiff1d(on_bounds(objective, theta), np.flatnonzero(held))
         held[self.bounded] = True
         self.free = np.flatnonzero(~held)
         if not len(self.free):
@@ -223,6 +224,13 @@ class Problem:
 
     @property
     def density(self) -> float:
+        """The density of the residuals, computed once for a θ."""
+        at = self.vector.tobytes()
+        if at != self._known_density[0]:
+            self._known_density = at, self._density()
+        return self._known_density[1]
+
+    def _density(self) -> float:
         """Of the residuals at 0, times the jump of the derivative there: the curvature of a mean of kinks.
 
         By an Epanechnikov kernel at the bandwidth of Hall and Sheather, as for quantile regression in statsmodels.

@@ -19,11 +19,10 @@ from ..estimators.inputs import ArrayData
 from ..estimators.problem import draw_seed
 from ..exceptions import DivergenceError, InferenceWarning
 from ..finite_differences import difference, size_of
-from ..parameters import Parameters
 from ..readable import readable
 from ..typing import Array, MatrixLike, RandomState
 from ..validation import Interval, check_range, nearest
-from .coordinates import names_of, structure_at, to_user
+from .coordinates import entries_of, names_of, structure_of, to_user
 from .covariances import CURVATURE, robust
 from .information import Information
 from .intervals import FARTHEST, profile_interval, refit
@@ -107,7 +106,7 @@ class Inference:
         layout = problem.layout
         theta = problem.theta(problem.vector)
         self.names = names_of(layout)
-        self.params = structure_at(layout, problem.vector)
+        self.params, self._estimate = structure_of(theta), entries_of(theta)
         if kind in CURVATURE:
             root = information.inverse_root * math.sqrt(scale / problem.total)
             self._free_covariance = root.T @ root
@@ -224,7 +223,7 @@ class Inference:
 
     def _wald(self, level: float) -> Array:
         half = self._quantile(level) * self._errors
-        return np.stack([self._problem.vector - half, self._problem.vector + half], axis=1)
+        return np.stack([self._estimate - half, self._estimate + half], axis=1)
 
     # Functions of the parameters.
 
@@ -254,8 +253,8 @@ class Inference:
         >>> round(ratio.value, 2), round(ratio.standard_error, 3)
         (1.97, 0.016)
         """
-        layout = self._problem.layout
-        value, derivative = self._derivative(lambda vector: function(structure_at(layout, vector)))
+        problem = self._problem
+        value, derivative = self._derivative(lambda vector: function(structure_of(problem.theta(vector))))
         covariance = derivative @ self._free_covariance @ derivative.T
         lost = self._lost(derivative)
         covariance[lost], covariance[:, lost] = math.nan, math.nan
@@ -317,14 +316,14 @@ class Inference:
         """
         check_range("predict", "interval", interval, (None, "mean", "observation"))
         check_range("predict", "level", level, LEVEL)
-        problem, layout = self._problem, self._problem.layout
+        problem = self._problem
         if interval == "observation" and not problem.is_squared:
             raise ValueError(
                 "predict: interval='observation' is for the squared error, whose scale is the variance of y; "
                 "interval='mean' is for any loss."
             )
         predicted = self._model._prepare_prediction(X, metadata)
-        value, derivative = self._derivative(lambda vector: predicted(Parameters(layout, vector).structure))
+        value, derivative = self._derivative(lambda vector: predicted(problem.theta(vector).structure))
         variance = np.einsum("mp,pq,mq->m", derivative, self._free_covariance, derivative)
         variance[self._lost(derivative)] = math.nan
         variance = variance.reshape(value.shape)
@@ -364,7 +363,7 @@ class Inference:
 
     def _columns(self, level: float = 0.95) -> dict[str, Array]:
         check_range("to_frame", "level", level, LEVEL)
-        estimate, errors = self._problem.vector, self._errors
+        estimate, errors = self._estimate, self._errors
         statistic = estimate / np.where(errors > 0, errors, math.nan)
         tail = stats.t(self.df).sf if math.isfinite(self.df) else stats.norm.sf
         low, high = self._wald(level).T
