@@ -302,7 +302,7 @@ def test_rows_of_y_stay_with_their_rows_of_X(way, weighted):
         optimizer="lbfgs" if way == "lbfgs" else "adam",
     )  # fmt: skip
     if way == "lbfgs":
-        estimator.set_params(batch_size="auto", tol=1e-6)
+        estimator.set_params(batch_size="auto", tol=1e-6, max_iter=50)
     if way == "chunks":
         parts = np.array_split(np.arange(N), 3)
         chunks = [(numbers[p], NUMBERED[p], *([] if weight is None else [weight[p]])) for p in parts]

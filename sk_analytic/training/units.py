@@ -32,7 +32,7 @@ ALIKE = 0.01  # how far the correlation of gradients that have a common part is 
 WEAK = 0.02  # the share of a direction in the gradients of a sample that says little
 PARALLEL = 1e-6  # how far the cosine of an angle is from 1
 APART = 10  # from the spread of an entry that of its block may be
-RANGE = 1e10  # of spreads, above and below the median
+RANGE = 1e10  # of spreads, above and below the median; below it are those of entries that the loss ignores
 
 
 class Units:
@@ -443,12 +443,13 @@ def _lengths(derivative: Array) -> Array:
 
 
 def _filled(spread: Array) -> Array:
-    """Root mean squares without those that are 0, not finite or far from the others."""
+    """Root mean squares with the median for those that are 0, not finite, or so small that they are rounding."""
     is_known = np.isfinite(spread) & (spread > 0)
     if not is_known.any():
         return np.ones_like(spread)
     median = float(np.median(spread[is_known]))
-    return np.where(is_known, spread, median).clip(median / RANGE, median * RANGE)
+    is_known &= spread > median / RANGE
+    return np.where(is_known, spread, median).clip(None, median * RANGE)
 
 
 def _is_parallel(first: Array, second: Array) -> bool:
