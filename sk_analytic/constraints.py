@@ -201,6 +201,22 @@ class Mapped(Parameters):
         pulled: Array = map.pull_rows(z, np.atleast_2d(gradient))
         return pulled if gradient.ndim == 2 else pulled[0]
 
+    @property
+    def mapped_alone(self) -> Array:
+        alone = np.zeros(self._given.size, dtype=bool)
+        for index, map, _ in self._mapped:
+            alone[self._given.slices[index]] = isinstance(map.map if isinstance(map, Held) else map, ElementwiseMap)
+        return alone
+
+    def moved_by(self, directions: Array) -> Array:
+        moved = np.zeros((len(directions), self._given.size))
+        for here, there in self._apart:
+            moved[:, there] = directions[:, here]
+        for block, (map, z, x, _) in zip(self._mapped, self._moves[1], strict=True):
+            slopes = map.pull_rows(z, np.eye(x.size))
+            moved[:, self._given.slices[block.place]] = directions[:, self.layout.slices[block.place]] @ slopes.T
+        return moved
+
     def stretching(self, index: int) -> Any:
         (map, z), size = self._map_of(index), math.prod(self._given.shapes[index])
         return 1.0 if map is None or size > MANY else np.linalg.norm(map.pull_rows(z, np.eye(size)), axis=0)

@@ -63,7 +63,9 @@ class Residuals:
             The others: fixed, or None in every batch.
         """
         parts = rows.map(lambda batch: self._leaves(theta, batch, rows.n_samples))
-        penalties = {index: self._of_penalty(theta, index, alpha) for index, alpha in self.objective.penalties}
+        penalties = {
+            index: _of_penalty(self.objective, theta, index, alpha) for index, alpha in self.objective.penalties
+        }
         sizes = [where.stop - where.start for where in theta.layout.slices]
         columns, n_columns = {}, 0
         for index, size in enumerate(sizes):
@@ -92,11 +94,6 @@ class Residuals:
         leaves = derivatives(objective, theta, batch, prediction.shape)
         return prediction.size, [None if leaf is None else _weighted(leaf, weights) for leaf in leaves]
 
-    def _of_penalty(self, theta: Parameters, index: int, alpha: float) -> Array:
-        """The derivative of the penalty's terms for a block by the vector."""
-        size = math.prod(self.objective.layout.shapes[index])
-        return theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
-
     @staticmethod
     def _root_weights(batch: Batch, n_samples: int, prediction: Array) -> Array:
         share = np.full(batch.n, 1 / n_samples) if batch.sample_weight is None else batch.sample_weight / n_samples
@@ -116,6 +113,23 @@ def derivatives(objective: Objective, theta: Parameters, batch: Batch, shape: Sh
     for index in objective.fixed:
         leaves[index] = None
     return leaves
+
+
+def penalty_rows(objective: Objective, theta: Parameters) -> Array:
+    """Return a matrix R with R'R the curvature of the penalty by the vector, along straight lines of the parameters."""
+    rows = np.zeros((0, theta.layout.size))
+    for index, alpha in objective.penalties:
+        of_block = _of_penalty(objective, theta, index, alpha)
+        wide = np.zeros((len(of_block), theta.layout.size))
+        wide[:, theta.layout.slices[index]] = of_block
+        rows = np.concatenate([rows, wide])
+    return rows
+
+
+def _of_penalty(objective: Objective, theta: Parameters, index: int, alpha: float) -> Array:
+    """The derivative of the penalty's terms for a block by its part of the vector."""
+    size = math.prod(objective.layout.shapes[index])
+    return theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
 
 
 def _weighted(values: Array, weights: Array) -> Array:

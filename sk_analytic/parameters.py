@@ -392,6 +392,15 @@ class Parameters:
         """Return the gradient by a block of the vector, or several (n, size), given them by the user's own numbers."""
         return gradient
 
+    @property
+    def mapped_alone(self) -> Array:
+        """Which of the user's own numbers are mapped, each by itself and upwards."""
+        return np.zeros(self.layout.size, dtype=bool)
+
+    def moved_by(self, directions: Array) -> Array:
+        """Return how the user's own numbers move, given directions of the vector as rows."""
+        return directions
+
     def stretching(self, index: int) -> Any:
         """Return how far the user's own numbers of a block move with each entry of the vector."""
         return 1.0

@@ -76,7 +76,7 @@ def infer(
                            :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
         ================== =========================================================================================
 
-        The outer matrices of a sandwich are Gauss-Newton's for the squared error with vjp or jacobian, and else Hessians.
+        The outer matrices of a sandwich are Gauss-Newton's for the squared error with vjp or jacobian, else Hessians.
         "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error with vjp
         or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
         of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.

@@ -52,6 +52,11 @@ class _Profile:
     def __init__(self, problem: Problem, information: Information, rows: float, place: int, error: float) -> None:
         self.problem, self.rows, self.place, self.error = problem, rows, place, error
         self.x = problem.vector[problem.free]
+        low, high = problem.start.limits or (
+            np.full(problem.layout.size, -np.inf),
+            np.full(problem.layout.size, np.inf),
+        )
+        self.low, self.high = low[problem.free], high[problem.free]
         self.others = np.delete(np.arange(len(self.x)), place)
         inverse = information.inverse_root
         inverse = inverse.T @ inverse / rows
@@ -75,6 +80,8 @@ class _Profile:
 
         def at(u: Array) -> tuple[float, Array]:
             x[self.others] = ahead + self.root @ u
+            if not ((self.low <= x) & (x <= self.high)).all():
+                return math.inf, np.zeros(self.root.shape[1])
             loss, gradient = self.problem.value_and_gradient(x)
             return self.rows * (loss - self.loss), self.rows * (gradient[self.others] @ self.root)
 
@@ -91,7 +98,9 @@ class _Profile:
         return rise, result.x
 
     def end(self, sign: float, quantile: float) -> float:
-        """Return where the rise is the square of a quantile; infinite if it is nowhere."""
+        """Return where the rise is the square of a quantile; infinite if it is nowhere, or a bound."""
+        bound = float((self.high if sign > 0 else self.low)[self.place])
+        farthest = abs(bound - float(self.x[self.place])) / self.error
         nearest = {0.0: self.at_estimate}
 
         def over(t: float) -> float:
@@ -103,10 +112,13 @@ class _Profile:
             return math.sqrt(max(rise, 0.0)) - quantile
 
         low, high = 0.0, quantile
+        high = min(high, farthest)
         while (reached := over(high)) < 0:
+            if high == farthest:
+                return bound
             if high > FARTHEST:
                 return sign * math.inf
-            low, high = high, 2 * high
+            low, high = high, min(2 * high, farthest)
         if reached == BEYOND:  # the loss is not defined there: does it reach the quantile before?
             high = _last_defined(over, low, high)
             if over(high) < 0:
@@ -141,7 +153,7 @@ def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None,
             warnings.simplefilter("ignore")
             rows = data.scaled().rows()
             rows = rows if data.X.dtype == np.float64 else InDoubles(rows)
-            vector, failed = finished(problem.objective, problem.vector, problem.layout, rows)
+            vector, failed = finished(problem.objective, problem.theta(problem.vector), rows)
     except Exception as error:  # of a resample on which the user's functions fail
         return None, f"{type(error).__name__}: {error}"
     return vector, "" if problem.is_kinked or failed is None else failed

@@ -8,7 +8,7 @@ from typing import Any
 from ..losses import SquaredError
 from ..objective import Objective
 from ..optimizers import LBFGS, TRF
-from ..parameters import Layout, Parameters
+from ..parameters import Parameters
 from ..training.full_batch import minimize
 from ..training.progress import History, Monitor
 from ..typing import Array
@@ -19,12 +19,12 @@ from .problem import Problem
 POLISHED, POLISH_TOL, POLISH_STEPS = 1e-8, 1e-6, 20
 
 
-def finished(objective: Objective, vector: Array, layout: Layout, rows: Any) -> tuple[Array, str | None]:
+def finished(objective: Objective, start: Parameters, rows: Any) -> tuple[Array, str | None]:
     """Return the optimum over rows from a start, by trf or lbfgs, and why it was not reached or None."""
     is_residual = objective.model.gradient_form.is_matrix and objective.model.gradient is not None
     by_residuals = is_residual and type(objective.loss) is SquaredError
     method = TRF() if by_residuals else LBFGS(maxcor=30)
-    theta = Parameters(layout, vector.copy())
+    theta = start.copy()
     objective.needs_value = True
     monitor = Monitor(History(), tol=POLISH_TOL)
     _, failed = minimize(objective, theta, method, rows, monitor, max_iter=1000, tol=POLISH_TOL)
@@ -34,7 +34,7 @@ def finished(objective: Objective, vector: Array, layout: Layout, rows: Any) -> 
 def polished(problem: Problem, kind: str) -> Information:
     """Move a problem to the optimum; return the curvature there."""
     if problem.objective.has_value:
-        problem.move_to(finished(problem.objective, problem.vector, problem.layout, problem.rows)[0])
+        problem.look_at(finished(problem.objective, problem.theta(problem.vector), problem.rows)[0])
     steps_by = "hessian" if kind == "opg" and not problem.has_jacobian else kind.replace("opg", "gauss_newton")
     information = information_of(problem, steps_by)
     if problem.is_kinked:
@@ -42,7 +42,8 @@ def polished(problem: Problem, kind: str) -> Information:
     first = before = decrement(problem, information)
     for _ in range(POLISH_STEPS):
         here = problem.vector
-        problem.move_to(problem.moved(here[problem.free] - information.solve(problem.gradient_at_end[problem.free])))
+        step = information.solve(problem.gradient_at_end[problem.free])
+        problem.move_to(problem.start.confined(problem.moved(here[problem.free] - step)))
         now = decrement(problem, information)
         if not now < before:
             problem.move_to(here)

@@ -18,7 +18,7 @@ from ..data.batch import Batch
 from ..data.rows import BatchedRows
 from ..exceptions import DivergenceError, InferenceWarning
 from ..finite_differences import size_of
-from ..least_squares import derivatives
+from ..least_squares import derivatives, penalty_rows
 from ..losses import AbsoluteError, Quantile, SquaredError
 from ..objective import Objective, match_target
 from ..parameters import Parameters
@@ -85,7 +85,7 @@ class Problem:
     ) -> None:
         self.objective, self.layout, self.data = objective, theta.layout, data
         self.rows = rows if data.first.X.dtype == np.float64 else InDoubles(rows)
-        self.vector, self.weights, self.codes = theta.vector, weights, codes
+        self.start, self.vector, self.weights, self.codes = theta, theta.vector, weights, codes
         extent = data.extent
         self.total = math.ldexp(extent.total, extent.exponent)
         self.n_obs = self.total if weights == "frequency" else float(extent.n_weighted)
@@ -97,22 +97,26 @@ class Problem:
         self.has_jacobian = is_named and is_composed and objective.additive is not False
         self.is_squared = type(self.loss) is SquaredError
         self.is_kinked = isinstance(self.loss, Quantile | AbsoluteError)
-        self.penalty = objective.curvature_of_penalty
         self.n_outputs = 1
         self._known_density: tuple[bytes, float] = b"", math.nan
-        self.gradient_at_end, missing = self._gradient(self.vector)
+        self.look_at(self.vector)
+        if not len(self.free):
+            raise ValueError("infer: no parameter is trained: all are fixed, on a bound, or have no gradient.")
+
+    def look_at(self, vector: Array) -> None:
+        """Make a θ the one that is looked at, and learn which of its entries are free there."""
+        self.vector = vector
+        self.gradient_at_end, missing = self._gradient(vector)
         held = np.zeros(self.layout.size, dtype=bool)
         for index in missing:
             held[self.layout.slices[index]] = True
-        self.bounded = np.setdiff1d(on_bounds(objective, theta), np.flatnonzero(held))
+        self.bounded = np.setdiff1d(on_bounds(self.theta(vector)), np.flatnonzero(held))
         held[self.bounded] = True
         self.free = np.flatnonzero(~held)
-        if not len(self.free):
-            raise ValueError("infer: no parameter is trained, all are fixed or have no gradient.")
 
     def theta(self, vector: Array) -> Parameters:
         """Return θ at a vector of all its entries."""
-        return Parameters(self.layout, vector)
+        return self.start.at(vector)
 
     def moved(self, x: Array) -> Array:
         """Return the vector of all entries, from that of the free ones."""
@@ -129,7 +133,7 @@ class Problem:
         return other
 
     def move_to(self, vector: Array) -> None:
-        """Make another θ the one that is looked at."""
+        """Make another θ with the same free entries the one that is looked at."""
         self.vector = vector
         self.gradient_at_end = self._gradient(vector)[0]
 
@@ -276,7 +280,8 @@ class Problem:
 
     def scores(self, vector: Array, batch: Batch) -> Array:
         """Return the gradient of the objective of each row by the free entries, penalty included: (n, p)."""
-        penalty = (self.penalty * vector)[self.free]
+        theta, nothing = self.theta(vector), np.zeros(self.layout.size)
+        penalty = self.objective.finish(theta, Contribution(0.0, nothing, 1))[1][self.free]
         if self.has_jacobian and self.objective.model.gradient_form.is_matrix:
             prediction, jacobian = self.linearised(vector, batch)
             of_loss: Array = np.einsum("nk,nkp->np", self.derivative(batch, prediction), jacobian)
@@ -330,7 +335,8 @@ class Problem:
             rooted: Array = np.einsum("nij,njp->nip", roots, jacobian)
             return rooted.reshape(-1, len(self.free))
 
-        return triangle([*self.each(of_batch), np.diag(np.sqrt(self.penalty[self.free]))], len(self.free))
+        of_penalty = penalty_rows(self.objective, self.theta(self.vector))[:, self.free]
+        return triangle([*self.each(of_batch), of_penalty], len(self.free))
 
     def root_of_scores(self) -> Array:
         """Return R with R'R the mean outer product of the gradients of rows."""
@@ -350,6 +356,8 @@ class Problem:
         unit = self.unit
         sizes = np.concatenate([np.full(b.size, min(size_of(b.ravel()), 1.0)) for b in self.layout.blocks(self.vector)])
         hessian = np.empty((p, p))
+        low, high = self.start.limits or (-np.inf, np.inf)
+        room = np.minimum(self.vector - low, high - self.vector) / 2  # to a bound
 
         def at(entry: int, step: float) -> Callable[[float], Array]:
             def moved(t: float) -> Array:
@@ -365,6 +373,7 @@ class Problem:
                 for _ in range(2):  # the curvature, first with any step
                     found = at(entry, step)(1.0)[entry] - here[entry]
                     step = _step(abs(x[entry]), found / step, unit, step)
+                step = min(step, room[self.free[entry]])
                 hessian[entry] = four_point(at(entry, step)) / step
                 if not np.isfinite(hessian[entry]).all() and x[entry]:  # next to an end of where the loss is defined
                     step = OF_ENTRY * abs(x[entry])

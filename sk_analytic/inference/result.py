@@ -22,7 +22,7 @@ from ..finite_differences import difference, size_of
 from ..readable import readable
 from ..typing import Array, MatrixLike, RandomState
 from ..validation import Interval, check_range, nearest
-from .coordinates import entries_of, names_of, structure_of, to_user
+from .coordinates import entries_of, names_moved, names_of, structure_of, to_user
 from .covariances import CURVATURE, robust
 from .information import Information
 from .intervals import FARTHEST, profile_interval, refit
@@ -105,7 +105,8 @@ class Inference:
         self.kind, self.scale, self.df, self.n_obs = kind, scale, df, problem.n_obs
         layout = problem.layout
         theta = problem.theta(problem.vector)
-        self.names = names_of(layout)
+        given = theta.as_given.layout
+        self.names = names_of(given)
         self.params, self._estimate = structure_of(theta), entries_of(theta)
         if kind in CURVATURE:
             root = information.inverse_root * math.sqrt(scale / problem.total)
@@ -117,13 +118,13 @@ class Inference:
         covariance = to_user(theta, to_user(theta, whole).T)
         embedded = np.eye(layout.size)[problem.free]
         has_none = information.moves(to_user(theta, embedded).T)
-        has_none[problem.bounded] = True
+        has_none |= to_user(theta, np.eye(layout.size)[problem.bounded]).any(axis=0)
         covariance[has_none], covariance[:, has_none] = math.nan, math.nan
         self.covariance: Array = covariance
         self._errors = np.sqrt(np.diag(covariance))
-        self.standard_errors = layout.to_structure(self._errors.copy())
+        self.standard_errors = given.to_structure(self._errors.copy())
         self.distance = self._distance()
-        self.warnings = messages_of(problem, kind, information, self.names)
+        self.warnings = messages_of(problem, kind, information, names_moved(theta, self.names))
 
     def _distance(self) -> float:
         problem, information = self._problem, self._information
@@ -131,7 +132,7 @@ class Inference:
             return decrement(problem, information) / math.sqrt(self.scale) if self.scale else math.nan
         step = information.solve(problem.gradient_at_end[problem.free])
         errors = np.sqrt(np.diag(self._free_covariance))
-        known = (errors > 0) & ~np.isnan(self._errors[problem.free])
+        known = (errors > 0) & ~information.moves(np.eye(len(errors)))
         return float(np.abs(step[known] / errors[known]).max(initial=0.0))
 
     @property
@@ -160,7 +161,9 @@ class Inference:
         level : float, default=0.95
             That probability.
         method : {"wald", "profile", "bootstrap"}, default="wald"
-            "wald": estimate and standard error, by quantiles of the t or normal distribution. "profile": where the
+            "wald": estimate and standard error, by quantiles of the t or normal distribution, no further than bounds
+            allow; under a map of each entry they are symmetric in what is trained, so that those of a positive
+            parameter are positive. "profile": where the
             loss, minimised over all other entries, has risen by as much as the quantile says; such intervals need not
             be symmetric, and may be open. "bootstrap": percentiles of the optima over resampled rows, or over
             resampled clusters if there are groups; every one is found by trf or lbfgs, whatever trained the estimator.
@@ -202,7 +205,7 @@ class Inference:
         """Return the numbers of entries that are named."""
         if parameters is None:
             return list(range(len(self.names)))
-        layout = self._problem.layout
+        layout = self._problem.start.as_given.layout
         found: list[int] = []
         for name in [parameters] if isinstance(parameters, str) else parameters:
             if name in self.names:
@@ -222,8 +225,17 @@ class Inference:
         return float(stats.t.ppf(share, self.df) if math.isfinite(self.df) else stats.norm.ppf(share))
 
     def _wald(self, level: float) -> Array:
-        half = self._quantile(level) * self._errors
-        return np.stack([self._estimate - half, self._estimate + half], axis=1)
+        problem, quantile = self._problem, self._quantile(level)
+        half = quantile * self._errors
+        theta = problem.theta(problem.vector)
+        ends = np.stack([self._estimate - half, self._estimate + half])
+        alone = theta.mapped_alone & (half > 0)
+        if alone.any():
+            half = np.zeros(problem.layout.size)
+            half[problem.free] = quantile * np.sqrt(np.diag(self._free_covariance))
+            of_moved = [theta.at(problem.vector + sign * half).as_given.vector for sign in (-1, 1)]
+            ends[:, alone] = np.array(of_moved)[:, alone]
+        return ends.clip(*theta.limits_as_given).T
 
     # Functions of the parameters.
 
@@ -429,12 +441,24 @@ class Inference:
             )
         if not problem.objective.has_value:
             raise ValueError("method='profile' compares losses, and there is none: name a loss, or pass your own.")
-        places = {entry: place for place, entry in enumerate(problem.free.tolist())}
-        profiled = [entry for entry in entries if entry in places and self._errors[entry] > 0]
+        places = self._places()
+        profiled = [entry for entry in entries if self._errors[entry] > 0]
+        coupled = [self.names[entry] for entry in profiled if entry not in places]
+        if coupled:
+            raise ValueError(
+                f"method='profile' moves one entry and minimises over the others, but {', '.join(coupled)} cannot move "
+                "alone: reparametrize maps it together with others. Use method='wald' or 'bootstrap', or name other "
+                "parameters."
+            )
         settings = problem, self._information, problem.total / self.scale, self._quantile(level)
+        errors = np.sqrt(np.diag(self._free_covariance))
         found = Parallel(n_jobs=n_jobs)(
-            delayed(profile_interval)(*settings, places[entry], float(self._errors[entry])) for entry in profiled
+            delayed(profile_interval)(*settings, places[entry], float(errors[places[entry]])) for entry in profiled
         )
+        found = [
+            (self._given(entry, places[entry], low), self._given(entry, places[entry], high), lowest)
+            for entry, (low, high, lowest) in zip(profiled, found, strict=True)
+        ]
         intervals = self._wald(level)[entries]  # of those that are held or not identified
         by_entry = dict(zip(profiled, found, strict=True))
         for row, entry in enumerate(entries):
@@ -455,6 +479,22 @@ class Inference:
             )
         return intervals
 
+    def _places(self) -> dict[int, int]:
+        """The places among the free entries that move one parameter each, which nothing else moves; by parameter."""
+        problem = self._problem
+        moves = to_user(problem.theta(problem.vector), np.eye(problem.layout.size))[problem.free] != 0
+        alone = moves.sum(axis=1) == 1
+        entries = {place: int(np.argmax(moves[place])) for place in np.flatnonzero(alone).tolist()}
+        return {entry: place for place, entry in entries.items() if moves[:, entry].sum() == 1}
+
+    def _given(self, entry: int, place: int, moved: float) -> float:
+        """The value of a parameter where the entry that moves it has some value."""
+        problem = self._problem
+        vector = problem.vector.copy()
+        vector[problem.free[place]] = moved
+        with np.errstate(all="ignore"):
+            return float(problem.theta(vector).as_given.vector[entry])
+
     def _bootstrap(self, level: float, n_resamples: int, n_jobs: int | None, random_state: RandomState) -> Array:
         problem = self._problem
         if not isinstance(problem.data, ArrayData):
@@ -463,7 +503,7 @@ class Inference:
             raise ValueError("method='bootstrap' minimises the loss, and there is none: name a loss, or pass your own.")
         seeds = np.random.SeedSequence(draw_seed(random_state)).spawn(n_resamples)
         refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed) for seed in seeds)
-        found = [vector for vector, _ in refits if vector is not None]
+        found = [entries_of(problem.theta(vector)) for vector, _ in refits if vector is not None]
         failures = [message for _, message in refits if message]
         if len(found) < 2:
             raise DivergenceError(f"All refits of the bootstrap failed. The first: {failures[0]}")
