@@ -21,7 +21,7 @@ def names_of(layout: Layout) -> list[str]:
 
 
 def names_moved(theta: Parameters, names: Sequence[str]) -> list[str]:
-    """Return a name for each entry of the vector: that of the parameter that it moves, or a number if there are more."""
+    """Return a name for each entry of the vector: that of the parameter that it moves, or else a number."""
     layout = theta.layout
     owners = [name for name, where in zip(layout.names, layout.slices, strict=True) for _ in range(*_ends(where))]
     moved = []
