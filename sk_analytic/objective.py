@@ -170,6 +170,12 @@ class Objective:
         """Whether the loss can be had at all, beside the gradient."""
         return self.model.has_value or self.loss is not None
 
+    @property
+    def draws_random_numbers(self) -> bool:
+        """Whether a callable that trains receives ``rng``, so that the loss is another one in each evaluation."""
+        receivers = (self.model.gradient, self.model.forward, self.model.loss)
+        return any("rng" in receiver.wanted for receiver in receivers if receiver is not None)
+
     def require_value(self) -> None:
         """Raise if an optimizer that needs the value of the loss cannot have it."""
         if not self.has_value:

@@ -1141,6 +1141,18 @@ def test_sparse_rows_have_the_result_of_dense_ones(covariance):
     assert_allclose(sparse.predict(csr_array(X[:5])).standard_error, dense.predict(X[:5]).standard_error, rtol=1e-6)
 
 
+def test_a_price_is_said_before_it_is_paid(monkeypatch):
+    """Of a Hessian, and of the gradients of rows that come one by one."""
+    monkeypatch.setattr("sk_analytic.inference.problem.SLOW", -1.0)
+    X, y = load_diabetes(return_X_y=True)
+    model = AnalyticRegressor().fit(X, y)
+    with pytest.warns(InferenceWarning, match="The Hessian of 11 entries, by 77 gradients, will take about 0 s"):
+        result = infer(model, X, y, covariance="hessian", polish=True)
+    assert len(result.warnings) == 1
+    with pytest.warns(InferenceWarning, match="The gradients of 442 rows will take about 0 s"):
+        infer(model, X, y, polish=True)
+
+
 def test_too_many_entries_are_refused():
     """With the memory that they would take."""
     X = np.random.default_rng(0).normal(size=(5, 10_001))

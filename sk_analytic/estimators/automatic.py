@@ -6,7 +6,6 @@ from typing import Any
 
 from ..hyperparameters import is_auto
 from ..least_squares import Residuals
-from ..model.callables import Receiver
 from ..objective import Objective
 from ..optimizers import LBFGS, TRF, Adam
 
@@ -28,7 +27,7 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
     n_outputs : int
         Predictions of a row.
     """
-    if draws_random_numbers(objective) or not objective.has_value:
+    if objective.draws_random_numbers or not objective.has_value:
         return Adam()
     if not is_auto(settings.batch_size) and settings.batch_size < n_samples:
         return Adam()  # minibatches were asked for
@@ -37,13 +36,6 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
         return TRF()
     needs_all = objective.additive is False
     return LBFGS(maxcor=30) if needs_all or work <= MOST_WORK else Adam()
-
-
-def draws_random_numbers(objective: Objective) -> bool:
-    """Whether a callable that trains receives ``rng``, so that the loss is another one in each evaluation."""
-    model = objective.model
-    receivers = (model.gradient, model.forward, model.loss)
-    return any("rng" in receiver.wanted for receiver in receivers if isinstance(receiver, Receiver))
 
 
 def _is_least_squares(objective: Objective) -> bool:

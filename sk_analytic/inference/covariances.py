@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ..data.batch import Batch
-from ..estimators.automatic import draws_random_numbers
 from ..gradient_check import MOST_ROWS, coupling
 from ..losses import LOSSES, LogLoss, NegativeLogLikelihood, Tweedie
 from ..typing import Array
@@ -79,7 +78,7 @@ def _require_rows(problem: Problem, kind: str) -> None:
     otherwise = f"so there is no gradient of a row, which covariance={kind!r} needs. Use covariance='hessian'."
     if objective.additive is False:
         raise ValueError(f"The loss is no sum over rows (additive=False), {otherwise}")
-    if draws_random_numbers(objective):
+    if objective.draws_random_numbers:
         raise ValueError(f"The model draws random numbers (rng), others for a row alone, {otherwise}")
     if objective.additive == "auto":
         batch = problem.rows.sample(1, 0, batch_size=2 * MOST_ROWS)[0]

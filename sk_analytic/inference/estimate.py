@@ -25,7 +25,7 @@ from .result import Inference
 WEIGHTS = ("frequency", "precision", "sampling")
 MOST_ENTRIES = 10_000  # of a covariance, 800 MB
 FAR = 0.1  # standard errors from the optimum that are worth a warning
-UNLIKE = 2.0  # how many times as large a variance may be as one that it should equal
+UNLIKE = 5.0  # how many times as large a variance may be as one that it should equal
 ROWS, ROWS_PER_ENTRY = 500, 10  # that this is judged by
 ROUNDING = 1e-13  # residuals relative to predictions
 POSITIVE = Interval(0, np.inf, closed="neither")
@@ -76,7 +76,7 @@ def infer(
                            :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
         ================== =========================================================================================
 
-        The outer matrices of a sandwich are Gauss-Newton's for the squared error with vjp or jacobian, else Hessians.
+        The outer matrices of a sandwich are Hessians, or Gauss-Newton's for the squared error with vjp or jacobian.
         "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error with vjp
         or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
         of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.
@@ -185,7 +185,7 @@ def infer(
     result.warnings += _about_the_estimate(result, model, scale)
     if kind == "hessian" and problem.loss is None and scale == "auto":
         result.warnings += _about_a_likelihood(problem, information)
-    for message in result.warnings:
+    for message in result.warnings[len(problem.prices) :]:
         warnings.warn(message, InferenceWarning, stacklevel=2)
     return result
 

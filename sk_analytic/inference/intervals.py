@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -22,14 +23,23 @@ BEYOND = 1e6  # in place of infinity, for a search of roots
 FARTHEST = 1e4  # standard errors up to which an end of a profile interval is looked for
 
 
+class ProfileInterval(NamedTuple):
+    """The ends of an interval, the least rise of the loss on the way, and whether its ends were minimised over."""
+
+    low: float
+    high: float
+    lowest: float
+    has_converged: bool
+
+
 def profile_interval(
     problem: Problem, information: Information, rows: float, quantile: float, place: int, error: float
-) -> tuple[float, float, float]:
-    """Return the ends of the profile interval of an entry, and the least rise of the loss that was found on the way."""
+) -> ProfileInterval:
+    """Return the interval in which the profile of an entry rises by less than the square of a quantile."""
     profile = _Profile(problem.of_this_thread(), information, rows, place, error)
     profile.rise(0.0, profile.at_estimate)
     low, high = (profile.end(sign, quantile) for sign in (-1.0, 1.0))
-    return low, high, profile.lowest
+    return ProfileInterval(low, high, profile.lowest, profile.has_converged)
 
 
 class _Profile:
@@ -71,9 +81,10 @@ class _Profile:
         self.at_estimate = np.zeros(self.root.shape[1])
         self.loss = problem.value_and_gradient(self.x)[0]
         self.lowest = 0.0
+        self.has_converged = True
 
-    def rise(self, t: float, start: Array) -> tuple[float, Array]:
-        """Return twice the rise at t standard errors from the estimate, and where the others are then."""
+    def rise(self, t: float, start: Array) -> tuple[float, Array, bool]:
+        """Return twice the rise at t standard errors from the estimate, where the others are then, and if for sure."""
         x = self.x.copy()
         x[self.place] += t * self.error
         ahead = self.x[self.others] + self.slope * t * self.error
@@ -85,30 +96,30 @@ class _Profile:
             loss, gradient = self.problem.value_and_gradient(x)
             return self.rows * (loss - self.loss), self.rows * (gradient[self.others] @ self.root)
 
-        if not len(start):
-            return 2 * at(start)[0], start
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not len(start):
+                return 2 * at(start)[0], start, True
+            try:
                 result = LBFGS().minimize(at, start, max_iter=PROFILE_STEPS, tol=PROFILE_TOL)
-        except (DivergenceError, FloatingPointError):
-            return math.inf, start
+            except DivergenceError:
+                return math.inf, start, False
         rise = 2 * float(result.fun)
         self.lowest = min(self.lowest, rise)
-        return rise, result.x
+        return rise, result.x, bool(result.success)
 
     def end(self, sign: float, quantile: float) -> float:
         """Return where the rise is the square of a quantile; infinite if it is nowhere, or a bound."""
         bound = float((self.high if sign > 0 else self.low)[self.place])
         farthest = abs(bound - float(self.x[self.place])) / self.error
-        nearest = {0.0: self.at_estimate}
+        known = {0.0: (self.at_estimate, True)}
 
         def over(t: float) -> float:
-            before = max((known for known in nearest if known <= t), default=0.0)
-            rise, there = self.rise(sign * t, nearest[before] * (t / before if before else 1.0))
+            before = max(place for place in known if place <= t)
+            rise, there, is_sure = self.rise(sign * t, known[before][0] * (t / before if before else 1.0))
             if not math.isfinite(rise):
                 return BEYOND
-            nearest[t] = there
+            known[t] = there, is_sure
             return math.sqrt(max(rise, 0.0)) - quantile
 
         low, high = 0.0, quantile
@@ -124,6 +135,7 @@ class _Profile:
             if over(high) < 0:
                 return sign * math.inf
         t = high if over(high) == 0 else float(brentq(over, low, high, xtol=1e-6, rtol=1e-6))
+        self.has_converged &= known[min(known, key=lambda place: abs(place - t))][1]
         return float(self.x[self.place]) + sign * t * self.error
 
 

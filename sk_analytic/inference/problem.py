@@ -98,6 +98,8 @@ class Problem:
         self.is_squared = type(self.loss) is SquaredError
         self.is_kinked = isinstance(self.loss, Quantile | AbsoluteError)
         self.n_outputs = 1
+        self.prices: list[str] = []
+        self._said: set[str] = set()
         self._known_density: tuple[bytes, float] = b"", math.nan
         self.look_at(self.vector)
         if not len(self.free):
@@ -305,8 +307,16 @@ class Problem:
                 raise
             found[row] = one.gradient[self.free]
             if row == TIMED:
-                _say_price((time.process_time() - begin) / TIMED * batch.n, f"The gradients of {batch.n} rows")
+                self._say_price((time.process_time() - begin) / TIMED * batch.n, f"The gradients of {batch.n} rows")
         return found
+
+    def _say_price(self, seconds: float, what: str) -> None:
+        """Warn of what takes long, before it does; once."""
+        if seconds > SLOW and what not in self._said:
+            self._said.add(what)
+            length = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+            self.prices.append(f"{what} will take about {length}.")
+            warnings.warn(self.prices[-1], InferenceWarning, stacklevel=3)
 
     # Curvatures, of the mean over rows.
 
@@ -352,7 +362,7 @@ class Problem:
         x, p = self.vector[self.free], len(self.free)
         begin = time.process_time()
         here = self.gradient(x)
-        _say_price((time.process_time() - begin) * 7 * p, f"The Hessian of {p} entries, by {7 * p} gradients,")
+        self._say_price((time.process_time() - begin) * 7 * p, f"The Hessian of {p} entries, by {7 * p} gradients,")
         unit = self.unit
         sizes = np.concatenate([np.full(b.size, min(size_of(b.ravel()), 1.0)) for b in self.layout.blocks(self.vector)])
         hessian = np.empty((p, p))
@@ -416,10 +426,3 @@ def _step(size: float, curvature: float, unit: float, before: float) -> float:
 def _rows_of(batch: Batch, rows: Any) -> Batch:
     """Return some rows of a batch, without weights."""
     return Batch(batch.X[rows], {name: column[rows] for name, column in batch.columns.items()}, None, batch.position)
-
-
-def _say_price(seconds: float, what: str) -> None:
-    """Warn of what takes long, before it does."""
-    if seconds > SLOW:
-        length = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-        warnings.warn(f"infer: {what} will take about {length}.", InferenceWarning, stacklevel=3)

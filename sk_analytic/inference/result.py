@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import expit, logit
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..estimators.inputs import ArrayData
-from ..estimators.problem import draw_seed
 from ..exceptions import DivergenceError, InferenceWarning
 from ..finite_differences import difference, size_of
 from ..readable import readable
@@ -124,7 +122,7 @@ class Inference:
         self._errors = np.sqrt(np.diag(covariance))
         self.standard_errors = given.to_structure(self._errors.copy())
         self.distance = self._distance()
-        self.warnings = messages_of(problem, kind, information, names_moved(theta, self.names))
+        self.warnings = [*problem.prices, *messages_of(problem, kind, information, names_moved(theta, self.names))]
 
     def _distance(self) -> float:
         problem, information = self._problem, self._information
@@ -456,22 +454,28 @@ class Inference:
             delayed(profile_interval)(*settings, places[entry], float(errors[places[entry]])) for entry in profiled
         )
         found = [
-            (self._given(entry, places[entry], low), self._given(entry, places[entry], high), lowest)
-            for entry, (low, high, lowest) in zip(profiled, found, strict=True)
+            one._replace(**{end: self._given(entry, places[entry], getattr(one, end)) for end in ("low", "high")})
+            for entry, one in zip(profiled, found, strict=True)
         ]
         intervals = self._wald(level)[entries]  # of those that are held or not identified
         by_entry = dict(zip(profiled, found, strict=True))
         for row, entry in enumerate(entries):
             if entry in by_entry:
-                intervals[row] = by_entry[entry][:2]
-        names = [self.names[entry] for entry in profiled]
-        is_open = [name for name, (low, high, _) in zip(names, found, strict=True) if math.isinf(high - low)]
+                intervals[row] = by_entry[entry].low, by_entry[entry].high
+        by_name = {self.names[entry]: interval for entry, interval in by_entry.items()}
+        is_open = [name for name, interval in by_name.items() if math.isinf(interval.high - interval.low)]
         if is_open:
             _warn(
                 f"The profile is open for {', '.join(is_open)}: as far as {FARTHEST:g} standard errors away, or where "
                 f"the loss is defined, it does not rise by as much as {level:g} asks for. The rows do not bound it."
             )
-        lower = [name for name, (*_, lowest) in zip(names, found, strict=True) if lowest < -LOWER]
+        rough = [name for name, interval in by_name.items() if not interval.has_converged]
+        if rough:
+            _warn(
+                f"The profile of {', '.join(rough)} is rough: with it held at an end of its interval, lbfgs did not "
+                "reach the minimum over the others, so that the interval may be too short."
+            )
+        lower = [name for name, interval in by_name.items() if interval.lowest < -LOWER]
         if lower:
             _warn(
                 f"A smaller loss was found on the profile of {', '.join(lower)}: the parameters are not at the "
@@ -497,11 +501,11 @@ class Inference:
 
     def _bootstrap(self, level: float, n_resamples: int, n_jobs: int | None, random_state: RandomState) -> Array:
         problem = self._problem
-        if not isinstance(problem.data, ArrayData):
+        if not hasattr(problem.data, "take"):
             raise ValueError("method='bootstrap' draws rows of arrays; chunks have none at hand. Use method='wald'.")
         if not problem.objective.has_value:
             raise ValueError("method='bootstrap' minimises the loss, and there is none: name a loss, or pass your own.")
-        seeds = np.random.SeedSequence(draw_seed(random_state)).spawn(n_resamples)
+        seeds = np.random.SeedSequence(check_random_state(random_state).randint(2**31 - 1)).spawn(n_resamples)
         refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed) for seed in seeds)
         found = [entries_of(problem.theta(vector)) for vector, _ in refits if vector is not None]
         failures = [message for _, message in refits if message]
