@@ -439,13 +439,18 @@ def test_the_power_law_of_iris(iris):
 @pytest.mark.parametrize("start", [0, 1])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_certified_standard_deviations_are_reached(name, start):
-    """To six digits, as NIST has them."""
+    """To six digits, as NIST has them; of residuals that are rounding of y, as Lanczos1's, nothing is claimed."""
     problem = read(name)
     forward, jacobian = functions(name)
     model = AnalyticRegressor(forward, jacobian=jacobian, init=problem.starts[start].copy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of trial points
-        result = infer(model.fit(problem.X, problem.y), problem.X, problem.y)
+        model.fit(problem.X, problem.y)
+        if name == "Lanczos1":
+            with pytest.warns(InferenceWarning, match="The residuals are rounding"):
+                infer(model, problem.X, problem.y)
+            return
+        result = infer(model, problem.X, problem.y)
     assert_allclose(result.standard_errors, problem.deviations, rtol=1e-6)
     assert result.names[0] == "params[0]"
 
