@@ -267,6 +267,8 @@ class Logit(ElementwiseMap):
     def check(self) -> None:
         """Raise if the limits are no numbers, or the wrong way round."""
         limits = np.asarray(self.low, dtype=float), np.asarray(self.high, dtype=float)
+        if any(isinstance(limit, list | tuple) for limit in (self.low, self.high)):
+            raise TypeError(f"Logit: low and high must be numbers or arrays; got {self.low!r} and {self.high!r}.")
         if not (all(np.isfinite(limit).all() for limit in limits) and np.all(limits[0] < limits[1])):
             raise ValueError(f"Logit: low must be less than high, both finite; got {self.low!r} and {self.high!r}.")
 
@@ -277,17 +279,17 @@ class Logit(ElementwiseMap):
 
     def constrain(self, z: Array) -> Array:
         """Return the number between the limits."""
-        return np.asarray(self.low + np.subtract(self.high, self.low) * expit(z))
+        return np.asarray(self.low + (self.high - self.low) * expit(z))
 
     def unconstrain(self, x: Array) -> Array:
         """Return the logarithm of the odds."""
         if not (np.all(x > self.low) and np.all(x < self.high)):
             raise ValueError(f"must lie between {self.low} and {self.high}, and not on either")
-        return np.asarray(logit((x - self.low) / np.subtract(self.high, self.low)))
+        return np.asarray(logit((x - self.low) / (self.high - self.low)))
 
     def derivative(self, z: Array) -> Array:
         """Return the derivative, which vanishes towards the limits."""
-        return np.asarray(np.subtract(self.high, self.low) * expit(z) * expit(np.negative(z)))
+        return np.asarray((self.high - self.low) * (expit(z) * expit(-z)))
 
 
 class Simplex(Map):
@@ -398,11 +400,12 @@ class Cholesky(Map):
     def constrain(self, z: Array) -> Array:
         """Return the matrix."""
         size = int((8 * z.shape[-1] + 1) ** 0.5) // 2
-        x = np.zeros((*z.shape[:-1], size, size), z.dtype)
-        x[..., *np.tril_indices(size)] = z
-        diagonal = np.arange(size)
-        x[..., diagonal, diagonal] = np.exp(x[..., diagonal, diagonal])
-        return x
+        lower, on_diagonal = _triangle(size)
+        entries = z.copy()
+        entries[..., on_diagonal] = np.exp(z[..., on_diagonal])
+        x = np.zeros((*z.shape[:-1], size * size), z.dtype)
+        x[..., lower] = entries
+        return x.reshape(*z.shape[:-1], size, size)
 
     def unconstrain(self, x: Array) -> Array:
         """Return its entries on and below the diagonal, those on it as logarithms."""
@@ -412,15 +415,15 @@ class Cholesky(Map):
         diagonal = np.arange(size)
         if np.triu(x, 1).any() or not np.all(x[..., diagonal, diagonal] > 0):
             raise ValueError("must be zero above the diagonal and positive on it")
-        logarithms = np.array(x)
-        logarithms[..., diagonal, diagonal] = np.log(x[..., diagonal, diagonal])
-        return np.asarray(logarithms[..., *np.tril_indices(size)])
+        lower, on_diagonal = _triangle(size)
+        z: Array = x.reshape(*x.shape[:-2], -1)[..., lower]
+        z[..., on_diagonal] = np.log(z[..., on_diagonal])
+        return z
 
     def pullback(self, z: Array, gradient: Array) -> Array:
         """Return the gradient by the coordinates."""
-        size = gradient.shape[-1]
-        pulled: Array = gradient[..., *np.tril_indices(size)]
-        on_diagonal = np.cumsum(np.arange(1, size + 1)) - 1
+        lower, on_diagonal = _triangle(gradient.shape[-1])
+        pulled: Array = gradient.reshape(*gradient.shape[:-2], -1)[..., lower]
         pulled[..., on_diagonal] *= np.exp(z[..., on_diagonal])
         return pulled
 
@@ -434,6 +437,13 @@ def _contrasts(n: int, dtype: Any) -> Array:
     """Orthonormal rows, each orthogonal to the vector of ones: an (n - 1, n) matrix of Helmert."""
     rows: Array = helmert(n).astype(dtype)
     return rows
+
+
+@functools.lru_cache(maxsize=32)
+def _triangle(size: int) -> tuple[Array, Array]:
+    """Where the entries on and below the diagonal lie in a flat matrix, and where those on it lie among them."""
+    rows, columns = np.tril_indices(size)
+    return rows * size + columns, np.flatnonzero(rows == columns)
 
 
 def get_map(name: object) -> Map:

@@ -233,9 +233,11 @@ class Objective:
                 return Contribution(0.0, None, batch.n)
             loss, grads = evaluate(theta.structure if is_mapped else structure, batch)
             missing, sparse_grads = NOTHING_SPECIAL if copied(grads, blocks) else read(grads, blocks, form)
-            if is_mapped:
+            if not is_mapped:
+                return new(Contribution, (loss, gradient, batch.n, missing, sparse_grads))
+            if sparse_grads:
                 return Contribution(loss, *self._adjusted(theta, batch, missing, sparse_grads))
-            return new(Contribution, (loss, gradient, batch.n, missing, sparse_grads))
+            return new(Contribution, (loss, theta.pulled_back(gradient), batch.n, missing, sparse_grads))
 
         return evaluated
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROWS = (
     "chunks",
+    "constraints",
     "curve_fit",
     "gather",
     "gradient_check",
