@@ -65,6 +65,7 @@ class Held(Map):
         return pulled if self.map is None else self.map.pull_rows(z, pulled)
 
 
+@trusted
 class MappedBlock(NamedTuple):
     """A block of θ under a map.
 

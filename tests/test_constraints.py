@@ -23,6 +23,7 @@ from sk_analytic import (
     fit_from_starts,
     get_optimizer,
     get_optimizer_names,
+    trusted_types,
 )
 from sk_analytic.callbacks import Checkpoint
 from sk_analytic.constraints import constrained
@@ -407,6 +408,35 @@ def test_another_map_begins_anew():
         assert model.params_["height"] == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("through", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), None])
+@pytest.mark.parametrize("goes_on", ["fit", "partial_fit"])
+def test_other_bounds_hold_from_then_on(through, goes_on):
+    """A run that goes on under other bounds is put between these, whatever the optimizer remembers."""
+    model = curve("vjp", optimizer="adam", max_iter=20, tol=None, warm_start=True, bounds={"height": (0, 1.19)})
+    model.fit(X, Y)
+    assert model.params_["height"] == 1.19
+    model = model if through is None else through(model)
+    for high in (1.25, 1.3, 1.22, 1.28):
+        if model.params_["height"] > high:
+            model.params_ = {**model.params_, "height": high}
+        model.set_params(bounds={"height": (0, high)})
+        for _ in range({"fit": 1, "partial_fit": 20}[goes_on]):
+            getattr(model, goes_on)(X, Y)
+        assert model.params_["height"] == high
+
+
+def test_files_of_skops_hold_constraints():
+    """What is saved of maps, masks and bounds is of this package, and goes on to the bit."""
+    io = pytest.importorskip("skops.io")
+    for settings in (
+        {"reparametrize": {"tau": "log", "height": Logit(0, 7)}, "bounds": {"height": (0.5, 1.5)}},
+        {"fixed": {"height": True}, "bounds": {"tau": (0.5, 1.5)}},
+    ):
+        model = curve("vjp", optimizer="adam", max_iter=3, tol=None, **settings).fit(X, Y)
+        loaded = io.loads(io.dumps(model), trusted=trusted_types(decay, decay_vjp))
+        assert loaded.partial_fit(X, Y).params_ == model.partial_fit(X, Y).params_
+
+
 def test_a_search_over_maps():
     """reparametrize and bounds are parameters as others: cloned, searched, shown."""
     model = curve(optimizer="trf", reparametrize={"tau": "log"})
@@ -501,6 +531,17 @@ def test_nonnegative_least_squares_by_steps():
     coef = nonnegative(Adam(Exponential(20.0, decay=0.998)), batch_size=442, max_iter=9000, tol=None).params_
     np.testing.assert_allclose(coef, NNLS, atol=1e-6 * NNLS.max())
     assert (coef[NNLS == 0] == 0).all()
+
+
+@pytest.mark.parametrize("optimizer", [*bounded_methods(), "adam"])
+def test_equal_bounds_hold_an_entry(optimizer):
+    """An entry that bounds leave no room, or all of them, is as one that is fixed."""
+    settings = {"init": {"height": 1.5, "tau": 1.0}, "optimizer": optimizer, "tol": None if optimizer == "adam" else 1e-8}
+    fixed = curve(fixed=("height",), **settings).fit(X, Y).params_
+    held = curve(bounds={"height": (1.5, 1.5), "tau": (0.1, None)}, **settings).fit(X, Y).params_
+    assert held["height"] == 1.5
+    assert held["tau"] == pytest.approx(fixed["tau"], rel=1e-6)
+    assert curve(bounds={"height": (1.5, 1.5), "tau": (1, 1)}, **settings).fit(X, Y).params_ == settings["init"]
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "tnc", "slsqp", "trust-constr"])

@@ -365,7 +365,7 @@ class _Evaluation:
         self.theta.vector[...] = self.accepted
 
     def _learn(self, missing: tuple[int, ...]) -> None:
-        """Learn at the start which blocks are not trained: fixed ones, and those without a gradient."""
+        """Learn at the start what is not trained: blocks fixed or without a gradient, entries that bounds leave no room."""
         layout = self.theta.layout
         if self.missing is None:
             self.missing, self.free = missing, np.ones(layout.size, dtype=bool)
@@ -513,7 +513,12 @@ class _ResidualEvaluation(_Evaluation):
     def _jacobian(self, x: Array) -> Array:
         jacobian, missing = self._at(x, self.terms.jacobian, self.theta, self.rows)
         self._learn(missing)
-        return jacobian
+        if jacobian.shape[1] == np.count_nonzero(self.free):
+            return jacobian
+        trained = np.ones(self.free.size, dtype=bool)  # with entries that bounds leave no room
+        for index in missing:
+            trained[self.theta.layout.slices[index]] = False
+        return jacobian[:, self.free[trained]]
 
     def _gradient(self, residuals: Array, jacobian: Array) -> Array:
         with np.errstate(all="ignore"):  # what is not finite is refused

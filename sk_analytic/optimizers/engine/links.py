@@ -109,7 +109,10 @@ class BoundLink:
         """Give the link the slots and the memory that it declares and does not have yet."""
         for name, start in self.declared.slots.items():
             if isinstance(start, np.ndarray):  # a constant of the link, and nothing that it remembers
-                self.slots[name] = start.astype(state.dtype)
+                if name in self.slots and self.slots[name].flags.writeable:
+                    self.slots[name][...] = start  # which kernels of the engine hold
+                else:
+                    self.slots[name] = start.astype(state.dtype)
             elif name not in self.slots:
                 value = theta if start == "theta" else self._number(start)
                 self.slots[name] = np.full(state.size, value, state.dtype)
