@@ -536,7 +536,8 @@ def test_nonnegative_least_squares_by_steps():
 @pytest.mark.parametrize("optimizer", [*bounded_methods(), "adam"])
 def test_equal_bounds_hold_an_entry(optimizer):
     """An entry that bounds leave no room, or all of them, is as one that is fixed."""
-    settings = {"init": {"height": 1.5, "tau": 1.0}, "optimizer": optimizer, "tol": None if optimizer == "adam" else 1e-8}
+    tol = None if optimizer == "adam" else 1e-8
+    settings = {"init": {"height": 1.5, "tau": 1.0}, "optimizer": optimizer, "tol": tol}
     fixed = curve(fixed=("height",), **settings).fit(X, Y).params_
     held = curve(bounds={"height": (1.5, 1.5), "tau": (0.1, None)}, **settings).fit(X, Y).params_
     assert held["height"] == 1.5

@@ -365,7 +365,7 @@ class _Evaluation:
         self.theta.vector[...] = self.accepted
 
     def _learn(self, missing: tuple[int, ...]) -> None:
-        """Learn at the start what is not trained: blocks fixed or without a gradient, entries that bounds leave no room."""
+        """Learn at the start what is not trained: blocks without a gradient, and entries that bounds leave no room."""
         layout = self.theta.layout
         if self.missing is None:
             self.missing, self.free = missing, np.ones(layout.size, dtype=bool)
