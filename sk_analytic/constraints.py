@@ -176,7 +176,8 @@ class Mapped(Parameters):
         x, z = self._given.blocks(vector), np.empty(self.layout.size, self.layout.dtype)
         by_index = {block.place: block for block in self._mapped}
         for index, block in enumerate(self.layout.blocks(z)):
-            block[...] = by_index[index].map.unconstrain(x[index]) if index in by_index else x[index]
+            map = by_index[index].map if index in by_index else None
+            block[...] = _entered(self.layout.names[index], x[index], map)
         return self.at(z)
 
     def block(self, index: int) -> Array:
@@ -299,16 +300,15 @@ def read_fixed(layout: Layout, fixed: Any) -> Fixed:
     if not isinstance(fixed, Mapping):
         return Fixed(tuple(layout.names[index] for index in layout.indices(fixed, "fixed")), {})
     masks = {}
-    for name, mask in fixed.items():
-        for index in layout.indices(name, "fixed"):
-            given, shape = np.asarray(mask), layout.shapes[index]
-            if given.dtype != bool or given.shape not in ((), shape):
-                raise ParameterStructureError(
-                    f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for block "
-                    f"{layout.names[index]!r}; expected bool of shape {shape}, True for the entries to hold, or one "
-                    "bool for all."
-                )
-            masks[index] = np.broadcast_to(given, shape)
+    for index, mask in layout.of_blocks(fixed, "fixed").items():
+        given, shape = np.asarray(mask), layout.shapes[index]
+        if given.dtype != bool or given.shape not in ((), shape):
+            raise ParameterStructureError(
+                f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for block "
+                f"{layout.names[index]!r}; expected bool of shape {shape}, True for the entries to hold, or one bool "
+                "for all."
+            )
+        masks[index] = np.broadcast_to(given, shape)
     whole = tuple(layout.names[index] for index, mask in masks.items() if mask.all())
     return Fixed(whole, {index: mask for index, mask in masks.items() if mask.any() and not mask.all()})
 
@@ -365,12 +365,10 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
 
 def _maps(layout: Layout, reparametrize: Any) -> dict[int, Map]:
     """The maps of blocks by index."""
-    maps: dict[int, Map] = {}
-    for name, given in _items(reparametrize, "reparametrize", "maps").items():
-        map = get_map(given)
+    maps = {name: get_map(given) for name, given in _items(reparametrize, "reparametrize", "maps").items()}
+    for map in maps.values():
         map.check()
-        maps.update(dict.fromkeys(layout.indices(name, "reparametrize"), map))
-    return maps
+    return layout.of_blocks(maps, "reparametrize")
 
 
 def _items(given: Any, argument: str, of: str) -> Mapping[Any, Any]:
@@ -435,27 +433,36 @@ def _require_right(map: Map, block: Array, z: Array, name: str) -> None:
 def _limits(theta: Parameters, bounds: Any) -> Iterator[tuple[int, tuple[Array, Array]]]:
     """Yield the bounds of blocks, in the user's own numbers: by index, a lower and an upper array."""
     layout = theta.layout
-    for name, given in _items(bounds, "bounds", "pairs (low, high)").items():
-        for index in layout.indices(name, "bounds"):
-            shape, own = layout.shapes[index], layout.names[index]
-            low, high = (
-                _limit(limit, otherwise, own, shape, layout.dtype)
-                for limit, otherwise in zip(_pair(given, own), (-np.inf, np.inf), strict=True)
+    for index, given in layout.of_blocks(_items(bounds, "bounds", "pairs (low, high)"), "bounds").items():
+        shape, own = layout.shapes[index], layout.names[index]
+        low, high = (
+            _limit(limit, otherwise, own, shape, layout.dtype)
+            for limit, otherwise in zip(_pair(given, own), (-np.inf, np.inf), strict=True)
+        )
+        if (low > high).any():
+            where = _first(low > high)
+            raise ParameterStructureError(
+                f"bounds has low > high in block {own!r}{_entry(where)}: {low[where]:g} > {high[where]:g}."
             )
-            if (low > high).any():
-                where = _first(low > high)
-                raise ParameterStructureError(
-                    f"bounds has low > high in block {own!r}{_entry(where)}: {low[where]:g} > {high[where]:g}."
-                )
-            block = layout.blocks(theta.vector)[index]
-            outside = (block < low) | (block > high)
-            if outside.any():
-                where = _first(outside)
-                raise ParameterStructureError(
-                    f"Training starts outside of bounds in block {own!r}{_entry(where)}: {block[where]:g} is not "
-                    f"between {low[where]:g} and {high[where]:g}. Start inside, by init, or widen the bounds."
-                )
-            yield index, (low, high)
+        _require_between(own, layout.blocks(theta.vector)[index], low, high, "Training starts")
+        yield index, (low, high)
+
+
+def require_inside(theta: Parameters, vector: Array) -> None:
+    """Raise if a vector of the user's own numbers lies outside of the bounds that θ has."""
+    layout = theta.as_given.layout
+    for name, *parts in zip(layout.names, *map(layout.blocks, (vector, *theta.limits_as_given)), strict=True):
+        _require_between(name, *parts, "params lies")  # type: ignore[misc]
+
+
+def _require_between(name: str, block: Array, low: Array, high: Array, what: str) -> None:
+    outside = (block < low) | (block > high)
+    if outside.any():
+        where = _first(outside)
+        raise ParameterStructureError(
+            f"{what} outside of bounds in block {name!r}{_entry(where)}: {block[where]:g} is not between "
+            f"{low[where]:g} and {high[where]:g}. Start inside, by init, or widen the bounds."
+        )
 
 
 def _pair(given: Any, name: str) -> tuple[Any, Any]:

@@ -528,9 +528,8 @@ def _penalties(
         named = {name: alpha for name in layout.names if name not in unpenalized}
     else:
         named = alpha
-    strengths = {}
-    for name, strength in sorted(named.items(), key=lambda item: str(item[0]).count(".")):  # the more specific wins
+    for name, strength in named.items():
         if not STRENGTH.admits(strength):
             raise ValueError(f"alpha must be a finite number that is not negative; got {strength!r} for {name!r}.")
-        strengths.update(dict.fromkeys(layout.indices(name, "alpha"), float(strength)))
-    return tuple((index, strength) for index, strength in strengths.items() if strength)
+    strengths = layout.of_blocks(named, "alpha")
+    return tuple((index, float(strength)) for index, strength in strengths.items() if strength)

@@ -22,7 +22,7 @@ from .model.gradient_forms import GRADIENT_FORMS
 from .shared_memory import shared_by
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .trust import trusted
-from .typing import Array, Grads, Params, Shape
+from .typing import Array, Grads, Params, Shape, T
 from .validation import nearest
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
@@ -286,6 +286,25 @@ class Layout:
                 )
             found.update(matching)
         return tuple(sorted(found))
+
+    def of_blocks(self, named: Mapping[str | int, T], argument: str) -> dict[int, T]:
+        """Return what is given by name by the indices of the blocks; the more specific of two names counts.
+
+        Parameters
+        ----------
+        named : mapping
+            Names, as `indices` takes them, and what is given for each.
+        argument : str
+            What it is, for the message.
+
+        Returns
+        -------
+        of_blocks : dict
+        """
+        found: dict[int, T] = {}
+        for name, given in sorted(named.items(), key=lambda item: str(item[0]).count(".")):
+            found.update(dict.fromkeys(self.indices(name, argument), given))
+        return found
 
     @cached_property
     def _by_prefix(self) -> dict[str, list[int]]:

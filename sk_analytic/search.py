@@ -609,17 +609,18 @@ class _Ranges(NamedTuple):
         own = np.full(layout.size, default)
         ends = tuple(np.array(limit, dtype=np.float64) for limit in begin.limits_as_given)
         if isinstance(spread, Mapping):
-            for name, value in spread.items():
-                _write(own, layout, held, "spread", name, value)
+            for index, value in layout.of_blocks(spread, "spread").items():
+                _write(own, layout, held, "spread", index, value)
         elif spread is not None:
             own[:] = _numbers_of(spread, (), "spread")
         if not (np.isfinite(own) & (own >= 0)).all():
             raise ValueError(f"fit_from_starts: spread must be 0 or larger, and finite; got {spread!r}.")
-        for name, pair in bounds.items():
+        for index, pair in layout.of_blocks(bounds, "bounds").items():
             if not isinstance(pair, tuple | list) or len(pair) != 2:
+                name = layout.names[index]
                 raise TypeError(f"fit_from_starts: bounds of {name!r} must be a pair (low, high); got {pair!r}.")
             for end, value, infinite in zip(ends, pair, (-np.inf, np.inf), strict=True):
-                _write(end, layout, held, "bounds", name, infinite if value is None else value)
+                _write(end, layout, held, "bounds", index, infinite if value is None else value)
         low, high = ends
         for name, where in zip(layout.names, layout.slices, strict=True):
             if not (low[where] <= high[where]).all():
@@ -660,15 +661,12 @@ class _Ranges(NamedTuple):
         return x
 
 
-def _write(out: Array, layout: Layout, held: set[int], argument: str, name: Any, value: Any) -> None:
-    """Write what was given for a block into a vector; raise if the block does not exist, is held, or does not fit."""
-    for index in layout.indices(name, argument):
-        block = layout.names[index]
-        if index in held:
-            raise ValueError(
-                f"fit_from_starts: {argument} names the block {block!r}, which is not trained: leave it out."
-            )
-        out[layout.slices[index]] = _numbers_of(value, layout.shapes[index], argument, block).ravel()
+def _write(out: Array, layout: Layout, held: set[int], argument: str, index: int, value: Any) -> None:
+    """Write what was given for a block into a vector; raise if the block is held, or it does not fit."""
+    block = layout.names[index]
+    if index in held:
+        raise ValueError(f"fit_from_starts: {argument} names the block {block!r}, which is not trained: leave it out.")
+    out[layout.slices[index]] = _numbers_of(value, layout.shapes[index], argument, block).ravel()
 
 
 def _numbers_of(value: Any, shape: tuple[int, ...], argument: str, name: str = "") -> Array:

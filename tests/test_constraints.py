@@ -26,7 +26,7 @@ from sk_analytic import (
     trusted_types,
 )
 from sk_analytic.callbacks import Checkpoint
-from sk_analytic.constraints import constrained
+from sk_analytic.constraints import constrained, read_fixed
 from sk_analytic.maps import MAPS, Cholesky, ElementwiseMap, Log, Logit, Map, Ordered, Simplex, get_map
 from sk_analytic.optimizers import (
     SGD,
@@ -725,6 +725,21 @@ def test_wrong_bounds(name, optimizer):
     assert not hasattr(model, "params_")
 
 
+def test_the_more_specific_name_counts():
+    """What is said of a block goes before what is said of all of a layer, in either order, as for alpha."""
+    theta = Layout.of({"layers": [{"W": np.full(2, 0.5), "b": np.full(1, 0.5)}]})
+    theta = Parameters(theta, np.full(3, 0.5))
+    for order in (slice(None), slice(None, None, -1)):
+        names = ["layers", "layers.0.W"][order]
+        given = {"layers": ((0, 1), "log", True), "layers.0.W": ((0.2, 0.7), Logit(0, 2), False)}
+        bounds, maps, fixed = ({name: given[name][i] for name in names} for i in range(3))
+        low, high = constrained(theta, (), bounds, None).limits
+        np.testing.assert_array_equal([low, high], [[0.2, 0.2, 0], [0.7, 0.7, 1]])
+        kinds = [type(block.map) for block in constrained(theta, (), None, maps)._mapped]
+        assert kinds == [Logit, Log]
+        assert read_fixed(theta.layout, fixed).blocks == ("layers.0.b",)
+
+
 def test_wrong_kinds():
     """Neither bounds nor reparametrize nor a mask is anything but what it says."""
     with pytest.raises(TypeError, match="bounds must be a dict of block names"):
@@ -879,6 +894,37 @@ def test_the_doctor_compares_where_a_map_can_move():
 
     report = check_gradient(density(wrong, init={"L": np.eye(2)}, reparametrize={"L": "cholesky"}), data)
     assert not report.ok and report.wrong == ["L"] or report.wrong == ("L",)
+
+
+@pytest.mark.parametrize("name", ["simplex", "cholesky", "ordered", "log"])
+@pytest.mark.parametrize(("planted", "cause"), [(1.0, None), (-1.0, "sign"), (2.0, "factor")])
+def test_the_doctor_names_a_fault_under_a_map(name, planted, cause):
+    """The derivatives that it compares are those along which the map can move, outside of which there is no loss."""
+    start = {"simplex": [[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], "cholesky": [[1.0, 0, 0], [0.3, 2, 0], [-0.4, 0.5, 1]]}
+    start = np.array(start.get(name, [[0.1, 0.2, 0.5], [0.3, 1.0, 1.5]]))
+    features = np.random.default_rng(1).standard_normal((50, start.size))
+
+    def loss_and_gradient(params, X):
+        w = params["w"]
+        if name == "simplex" and not np.allclose(w.sum(axis=-1), 1, rtol=0, atol=1e-12):
+            raise ValueError("no shares")
+        residual = X @ w.ravel() + X**2 @ w.ravel() ** 2 - 1
+        slopes = X.T @ np.tanh(residual) + 2 * w.ravel() * (X.T**2 @ np.tanh(residual))
+        return float(np.mean(np.log(np.cosh(residual)))), {"w": planted * slopes.reshape(w.shape) / len(X)}
+
+    report = check_gradient(density(loss_and_gradient, init={"w": start}, reparametrize={"w": name}), features)
+    assert report.findings[0].cause == cause, report
+    assert report.ok == (cause is None)
+
+
+def test_the_doctor_is_asked_where_parameters_can_be():
+    """params that bounds or maps exclude are an error that names them."""
+    model = curve("vjp", bounds={"height": (0, 1.5)}, reparametrize={"tau": "log"})
+    assert check_gradient(model, X, Y, params={"height": 1.5, "tau": 2.0}).ok
+    with pytest.raises(ParameterStructureError, match="params lies outside of bounds in block 'height': 2 is not"):
+        check_gradient(model, X, Y, params={"height": 2.0, "tau": 1.0})
+    with pytest.raises(ParameterStructureError, match=r"Block 'tau' must be positive, as reparametrize has Log\(\)"):
+        check_gradient(model, X, Y, params={"height": 1.0, "tau": -1.0})
 
 
 def test_the_doctor_stays_inside():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
+from ..constraints import require_inside
 from ..data.arrays import ArrayRows
 from ..data.batch import CHECK, Batch, generator
 from ..hyperparameters import require_estimator
@@ -118,7 +119,9 @@ def check_gradient(
         require_estimator("check_gradient", estimator, f" Functions of your own go in by name: {by_name}.")
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         if params is not None:
-            theta = theta.entered(objective.layout.flatten(params))
+            vector = objective.layout.flatten(params)
+            require_inside(theta, vector)
+            theta = theta.entered(vector)
     else:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)

@@ -98,8 +98,7 @@ def _block(situation: Situation, index: int, max_entries: int) -> Entries:
     for place in np.ndindex(numerical.shape):
         entry, unit = tuple(i[p] for i, p in zip(indices, place, strict=True)), np.zeros(shape)
         unit[entry] = sizes[entry]
-        tangent = situation.block(index, situation.subject.tangent(situation.direction(index, unit)))
-        numerical[place] = situation.slope(index, tangent)[0] / sizes[entry]
+        numerical[place] = situation.slope(index, unit)[0] / sizes[entry]
     analytic = situation.block(index)[np.ix_(*indices)] if shape else situation.block(index)
     return Entries(layout.names[index], shape, np.array(analytic), numerical, indices)
 

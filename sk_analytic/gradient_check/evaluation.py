@@ -164,10 +164,10 @@ class Situation:
         return vector[layout.slices[index]].reshape(layout.shapes[index])
 
     def direction(self, index: int, array: Array) -> Array:
-        """Return the vector that is an array in one block and zero elsewhere."""
+        """Return the vector that is an array in one block and zero elsewhere; under a map, the part that can move."""
         direction = np.zeros(self.subject.layout.size)
         direction[self.subject.layout.slices[index]] = np.ravel(array)
-        return direction
+        return self.subject.tangent(direction)
 
     def along(self, direction: Array, value: Callable[..., Any] | None = None) -> Differences:
         """Return the differences of the loss, or of another function of θ, along a direction."""

@@ -79,7 +79,8 @@ class Case:
         self.size = int(np.prod(self.shape))
         self.scale = size_of(self.theta())
         draws = self.subject.rng.standard_normal((CHOSEN_ON + VERIFIED_ON, *self.shape))
-        self.directions = draws * self.scale
+        tangents = [situation.block(index, situation.direction(index, draw)) for draw in draws]
+        self.directions = self.scale * np.array(tangents)
         self._sketches: dict[int, Any] = {}
 
     @property
