@@ -18,6 +18,7 @@ MODULES = (
     "sk_analytic.callbacks",
     "sk_analytic.inference",
     "sk_analytic.losses",
+    "sk_analytic.maps",
     "sk_analytic.optimizers",
     "sk_analytic.search",
     "sk_analytic.plotting",

@@ -341,8 +341,8 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
         inner = maps.get(index)
         if inner is not None and not isinstance(inner, ElementwiseMap):
             raise ParameterStructureError(
-                f"fixed holds some entries of block {layout.names[index]!r}, which {inner!r} maps together: none of "
-                "them can move without the others. Hold the whole block, or none of it."
+                f"fixed holds some entries of block {layout.names[index]!r}, but {inner!r} couples its entries. Hold "
+                "the whole block, or none of it."
             )
         maps[index] = Held(x[index].copy(), ~mask, inner)
     held = layout.indices(blocks, "fixed")
@@ -389,13 +389,12 @@ def _entered(name: str, block: Array, map: Map | None) -> Array:
             z = np.asarray(map.unconstrain(block))
     except ValueError as error:
         raise ParameterStructureError(
-            f"Block {name!r} {error}, as reparametrize has {shown!r} for it; it is {_shown(block)}. Start from "
-            "such parameters, by init, or leave the map out."
+            f"Block {name!r} {error} under reparametrize={{{name!r}: {shown!r}}}, but starts at {_shown(block)}. "
+            "Change init, or leave out the map."
         ) from error
     if not np.isfinite(z).all():
         raise ParameterStructureError(
-            f"Block {name!r} is {_shown(block)}, for which {shown!r}.unconstrain gives numbers that are not finite. "
-            "Start from other parameters, by init."
+            f"Block {name!r} starts at {_shown(block)}, for which {shown!r}.unconstrain is not finite. Change init."
         )
     if type(shown) not in MAPS.values() and shown is not None:
         _require_right(map, block, z, name)
@@ -460,8 +459,8 @@ def _require_between(name: str, block: Array, low: Array, high: Array, what: str
     if outside.any():
         where = _first(outside)
         raise ParameterStructureError(
-            f"{what} outside of bounds in block {name!r}{_entry(where)}: {block[where]:g} is not between "
-            f"{low[where]:g} and {high[where]:g}. Start inside, by init, or widen the bounds."
+            f"{what} outside the bounds of block {name!r}{_entry(where)}: {block[where]:g} is not between "
+            f"{low[where]:g} and {high[where]:g}. Change init, or widen the bounds."
         )
 
 
@@ -498,8 +497,8 @@ def _through(name: str, map: Map | None, x: Array, low: Array, high: Array) -> t
         return low, high
     if not isinstance(inner, ElementwiseMap):
         raise ParameterStructureError(
-            f"bounds and reparametrize both name block {name!r}, whose entries {inner!r} maps together: no entry of "
-            "what is trained has these bounds. Leave one of them out."
+            f"bounds and reparametrize both name block {name!r}, but {inner!r} couples its entries, so that bounds on "
+            "them are not bounds on what is trained. Leave out one of the two."
         )
     found = []
     for limit, otherwise in ((low, -np.inf), (high, np.inf)):
@@ -510,6 +509,8 @@ def _through(name: str, map: Map | None, x: Array, low: Array, high: Array) -> t
 
 
 def _shown(block: Array) -> str:
+    if not np.ndim(block):
+        return f"{float(block):.4g}"
     return np.array2string(np.asarray(block), precision=4, threshold=6, edgeitems=2).replace("\n", "")
 
 

@@ -186,9 +186,8 @@ def test_a_start_that_a_map_cannot_reach_is_refused(name):
         init=start,
         reparametrize={"w": name},
     )
-    with pytest.raises(
-        ParameterStructureError, match=r"Block 'w' must .* as reparametrize has .*\(\) for it; it is \["
-    ):
+    message = r"Block 'w' must .* under reparametrize=\{'w': .*\(\)\}, but starts at \["
+    with pytest.raises(ParameterStructureError, match=message):
         model.fit(X)
 
 
@@ -490,10 +489,10 @@ def test_which_methods_know_bounds():
     assert bounded_methods() == sorted(["dogbox", "lbfgs", "slsqp", "tnc", "trf", "trust-constr"])
     full_batch = [name for name in get_optimizer_names() if isinstance(get_optimizer(name), FullBatch)]
     for name in set(full_batch) - set(bounded_methods()):
-        message = "knows no bounds. Those that do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr'.*'trf' and 'dogbox'"
+        message = "does not support bounds. These do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr'.*'trf' and 'dogbox'"
         with pytest.raises(ValueError, match=message):
             curve(optimizer=name, bounds={"tau": (0, None)}).fit(X, Y)
-        with pytest.raises(ValueError, match="knows no bounds"):
+        with pytest.raises(ValueError, match="does not support bounds"):
             get_optimizer(name).minimize(lambda x: (x @ x, 2 * x), np.ones(2), bounds=(0, 1))
 
 
@@ -703,8 +702,8 @@ def test_bounds_beside_a_map():
 
 
 WRONG_BOUNDS = {
-    "below": ({"tau": (2.0, None)}, "Training starts outside of bounds in block 'tau': 1 is not between 2 and inf"),
-    "above": ({"tau": (None, 0.5)}, "Training starts outside of bounds in block 'tau': 1 is not between -inf and 0.5"),
+    "below": ({"tau": (2.0, None)}, "Training starts outside the bounds of block 'tau': 1 is not between 2 and inf"),
+    "above": ({"tau": (None, 0.5)}, "Training starts outside the bounds of block 'tau': 1 is not between -inf and 0.5"),
     "crossed": ({"tau": (2, 1)}, "bounds has low > high in block 'tau': 2 > 1"),
     "nan": ({"tau": (np.nan, 1)}, "bounds has NaN for block 'tau'; None stands for no bound"),
     "unknown": ({"taus": (0, 1)}, "bounds names the block 'taus', which does not exist. Did you mean 'tau'?"),
@@ -797,7 +796,7 @@ def test_entries_of_a_block_that_is_mapped_together_cannot_be_held():
         reparametrize={"w": "simplex"},
         fixed={"w": np.array([True, False])},
     )
-    with pytest.raises(ParameterStructureError, match="none of them can move without the others"):
+    with pytest.raises(ParameterStructureError, match="couples its entries. Hold the whole block"):
         model.fit(X, Y)
     model.set_params(fixed=("w",)).fit(X, Y)
     assert model.params_["w"].tolist() == [0.5, 0.5]

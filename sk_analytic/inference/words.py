@@ -66,36 +66,39 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
     if len(problem.bounded):
         listed = ", ".join(names[entry] for entry in problem.bounded.tolist())
         found.append(
-            f"On a bound: {listed}. Standard errors of the others hold it there, and it has none; see the profile."
+            f"On a bound: {listed}. There is no standard error on a bound; those of the other parameters hold for these "
+            "values."
         )
     if problem.objective.penalties:
         found.append(
-            "alpha shrinks the estimates, so intervals are centred beside the truth, and the covariance has the "
-            "curvature of the penalty, as a posterior has. For unbiased estimates fit with alpha=0."
+            "alpha shrinks the estimates, so intervals are not centred on the true values, and the curvature of the "
+            "penalty is part of the covariance, as in a posterior. For unbiased estimates fit with alpha=0."
         )
     if information.flat.any():
         found.append(
-            f"Not identified: the loss does not change along {named(information, information.flat, free)}. Their "
-            "entries are NaN; delta and predict keep the errors of what does not move along them. Fix or drop an entry."
+            f"Not identified: the loss does not change along {named(information, information.flat, free)}. These entries "
+            "have NaN; delta and predict still give errors for what does not depend on them. Fix or drop an entry."
         )
     if information.negative.any():
         found.append(
             "The Hessian is not positive definite: the loss curves downward along "
-            f"{named(information, information.negative, free)}, whose entries are NaN. Training has not "
-            "reached a minimum: polish=True, or train longer."
+            f"{named(information, information.negative, free)}, whose entries have NaN. Training has not "
+            "reached a minimum: use polish=True, or train longer."
         )
     weak = hardly(problem, information)
     if weak.any():
         found.append(
-            f"Hardly identified: along {named(information, weak, free)} the loss curves by no more than the "
-            "gradient that is left explains, so that it may not change at all. polish=True tells."
+            f"Hardly identified: along {named(information, weak, free)} the loss curves no more than the remaining "
+            "gradient explains, so it may not change at all. Use polish=True to find out."
         )
     if not information.is_root and information.noise > UNSYMMETRIC:
         found.append(
-            f"The Hessian is not symmetric, by {information.noise:.1g} of its diagonal: the gradient is noisy, or "
+            f"The Hessian is not symmetric, by {information.noise:.1g} of its diagonal: the gradient is noisy, or is "
             "not the derivative of a loss. Run check_gradient."
         )
     n_groups = 0 if problem.codes is None else int(problem.codes.max()) + 1
     if 0 < n_groups < FEW_GROUPS:
-        found.append(f"There are {n_groups} clusters: of fewer than {FEW_GROUPS}, standard errors are too small.")
+        found.append(
+            f"There are {n_groups} clusters. With fewer than {FEW_GROUPS}, standard errors tend to be too small."
+        )
     return found

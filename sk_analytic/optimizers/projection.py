@@ -119,9 +119,9 @@ class Projected(Scheduled, Optimizer):
             if (link.takes, link.gives) == ("gradient", "theta") and link.eval_slot is not None:
                 kind = type(link).__name__
                 raise ValueError(
-                    f"{kind} averages points that it steps to itself, which may lie outside of the bounds of block "
-                    f"{name!r}. Average what is put back between them instead: Chain([Adam(), PolyakAverage()]); or "
-                    "leave the bounds out, with reparametrize= in their place."
+                    f"{kind} averages points of its own, which may lie outside the bounds of block {name!r}. To average "
+                    "points within the bounds, use Chain([Adam(), PolyakAverage()]); or replace bounds= by "
+                    "reparametrize=."
                 )
 
     def _links(self, blocks: list[int]) -> Iterator[tuple[Projection, tuple[int, ...]]]:

@@ -176,7 +176,7 @@ class FullBatch(Hyperparameters):
         return low, high
 
     def require_bounded(self) -> None:
-        """Raise if the method knows no bounds.
+        """Raise if the method does not support bounds.
 
         Raises
         ------
@@ -185,7 +185,7 @@ class FullBatch(Hyperparameters):
         """
         if not self.bounded:
             raise ValueError(
-                f"{type(self).__name__} knows no bounds. Those that do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', for "
+                f"{type(self).__name__} does not support bounds. These do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', for "
                 "squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Or map the block: "
                 "reparametrize={'name': 'log'}."
             )
