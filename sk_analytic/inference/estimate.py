@@ -228,13 +228,13 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
     found = []
     if getattr(model, "class_weight", None) is not None and problem.weights != "sampling":
         found.append(
-            "class_weight multiplies the weights of rows, and weights count as copies of rows here: standard errors are "
-            "those of other data. Use weights='sampling', or fit without class_weight."
+            "class_weight multiplies the weights of rows, and weights count as copies of rows here: standard errors "
+            "are those of other data. Use weights='sampling', or fit without class_weight."
         )
     if math.isnan(result.scale):
         found.append(
-            f"{result.n_obs:g} rows are too few for {result._information.rank} parameters: the variance of the residuals "
-            "cannot be estimated, so there are no standard errors. Pass scale, or more rows."
+            f"{result.n_obs:g} rows are too few for {result._information.rank} parameters: the variance of the "
+            "residuals cannot be estimated, so there are no standard errors. Pass scale, or more rows."
         )
     elif problem.is_squared and scale == "auto" and result.scale <= (ROUNDING * problem.largest) ** 2:
         found.append(
@@ -242,8 +242,8 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
         )
     elif result.distance > FAR:
         found.append(
-            f"The parameters are {result.distance:.2g} standard errors from the optimum, so standard errors and intervals "
-            "are not those of the optimum. Use polish=True, which finishes the optimization in the result, or train "
-            "longer, with a smaller tol or optimizer='lbfgs'."
+            f"The parameters are {result.distance:.2g} standard errors from the optimum, so standard errors and "
+            "intervals are not those of the optimum. Use polish=True, which finishes the optimization in the result, "
+            "or train longer, with a smaller tol or optimizer='lbfgs'."
         )
     return found

@@ -66,8 +66,8 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
     if len(problem.bounded):
         listed = ", ".join(names[entry] for entry in problem.bounded.tolist())
         found.append(
-            f"On a bound: {listed}. There is no standard error on a bound; those of the other parameters hold for these "
-            "values."
+            f"On a bound: {listed}. There is no standard error on a bound; those of the other parameters hold "
+            "for these values."
         )
     if problem.objective.penalties:
         found.append(
@@ -76,8 +76,9 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
         )
     if information.flat.any():
         found.append(
-            f"Not identified: the loss does not change along {named(information, information.flat, free)}. These entries "
-            "have NaN; delta and predict still give errors for what does not depend on them. Fix or drop an entry."
+            f"Not identified: the loss does not change along {named(information, information.flat, free)}. These "
+            "entries have NaN; delta and predict still give errors for what does not depend on them. Fix or drop an "
+            "entry."
         )
     if information.negative.any():
         found.append(

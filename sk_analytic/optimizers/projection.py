@@ -119,8 +119,8 @@ class Projected(Scheduled, Optimizer):
             if (link.takes, link.gives) == ("gradient", "theta") and link.eval_slot is not None:
                 kind = type(link).__name__
                 raise ValueError(
-                    f"{kind} averages points of its own, which may lie outside the bounds of block {name!r}. To average "
-                    "points within the bounds, use Chain([Adam(), PolyakAverage()]); or replace bounds= by "
+                    f"{kind} averages points of its own, which may lie outside the bounds of block {name!r}. To "
+                    "average points within the bounds, use Chain([Adam(), PolyakAverage()]); or replace bounds= by "
                     "reparametrize=."
                 )
 

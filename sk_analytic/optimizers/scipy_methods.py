@@ -185,8 +185,8 @@ class FullBatch(Hyperparameters):
         """
         if not self.bounded:
             raise ValueError(
-                f"{type(self).__name__} does not support bounds. These do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', for "
-                "squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Or map the block: "
+                f"{type(self).__name__} does not support bounds. These do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', "
+                "for squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Or map the block: "
                 "reparametrize={'name': 'log'}."
             )
 
