@@ -1,7 +1,7 @@
-"""Maps by name: from numbers that training may move as it likes to a block of parameters that obeys a constraint.
+"""Maps that keep a block of parameters within a constraint, for ``reparametrize``.
 
-The user's functions, ``params_``, penalties and files have the block x; an optimizer moves z, with x = `constrain`(z).
-A map is these two ways and the pullback of a gradient, in the user's words the chain rule.
+Your functions, ``params_``, penalties and files contain the block x. An optimizer moves z, with ``x = constrain(z)``. A
+map consists of this function, its inverse, and the pullback of a gradient, which is the chain rule.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .typing import Array
 
 
 class Map(Hyperparameters):
-    """What every map is; one of your own is a subclass with three methods.
+    """Base class of maps. A map of your own is a subclass with three methods.
 
-    A map is smooth, and can be undone: ``unconstrain(constrain(z))`` is z. What it depends on, as `Logit` on its
-    limits, are hyperparameters, arguments of its ``__init__``. When a fit begins, the ``pullback`` of a map of your own
-    is compared with differences of its ``constrain``.
+    A map is smooth and invertible: ``unconstrain(constrain(z))`` is z. Settings, such as the limits of `Logit`, are
+    arguments of its ``__init__``. Before a fit, the ``pullback`` of a map of your own is compared with differences of
+    its ``constrain``.
 
     Attributes
     ----------
     name : str
-        What stands for the map: ``reparametrize={"sigma": "log"}``.
+        The name for ``reparametrize={"sigma": "log"}``.
 
     See Also
     --------
-    ElementwiseMap : The base where each entry is mapped by itself.
+    ElementwiseMap : Base class of maps that work entry by entry.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Map(Hyperparameters):
     name = ""
 
     def constrain(self, z: Array) -> Array:
-        """Return the parameters at a point that training moves.
+        """Return the parameters x at z.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Map(Hyperparameters):
         raise NotImplementedError(f"{type(self).__name__} needs the method constrain(z).")
 
     def unconstrain(self, x: Array) -> Array:
-        """Return the point that training moves at some parameters.
+        """Return z at the parameters x.
 
         Parameters
         ----------
@@ -79,24 +79,24 @@ class Map(Hyperparameters):
         Returns
         -------
         z : ndarray
-            Of a shape that depends on that of ``x`` only.
+            Its shape depends on that of ``x`` only.
 
         Raises
         ------
         ValueError
-            For parameters that do not obey the constraint; the message says what they must be.
+            If x violates the constraint. The message says what x must be, such as "must be positive".
         """
         raise NotImplementedError(f"{type(self).__name__} needs the method unconstrain(x).")
 
     def pullback(self, z: Array, gradient: Array) -> Array:
-        """Return the gradient by z of a function whose gradient by x = ``constrain(z)`` is given.
+        """Return the gradient with respect to z, given that with respect to ``x = constrain(z)``.
 
         Parameters
         ----------
         z : ndarray
-            Where.
+            The point.
         gradient : ndarray
-            By x, of the block's shape. Not to be written to.
+            With respect to x, of the block's shape. Not to be written to.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Map(Hyperparameters):
         raise NotImplementedError(f"{type(self).__name__} needs the method pullback(z, gradient).")
 
     def tangent(self, direction: Array) -> Array:
-        """Return the nearest direction in which x can move; x itself does not matter.
+        """Return the nearest direction in which x can move, which is the same at every x.
 
         Parameters
         ----------
@@ -116,8 +116,8 @@ class Map(Hyperparameters):
         Returns
         -------
         direction : ndarray
-            The same unless the map leaves fewer directions than x has entries, as those of the simplex, which
-            add up to zero.
+            The same direction, unless x has fewer degrees of freedom than entries: directions in the simplex sum to
+            zero.
         """
         return direction
 
@@ -127,14 +127,14 @@ class Map(Hyperparameters):
         Parameters
         ----------
         z : ndarray
-            Where.
+            The point.
         rows : ndarray of shape (n, x.size)
-            Gradients by x, flattened.
+            Gradients with respect to x, flattened.
 
         Returns
         -------
         rows : ndarray of shape (n, z.size)
-            Gradients by z, flattened.
+            Gradients with respect to z, flattened.
         """
         shape = np.shape(self.constrain(z))
         units = np.eye(rows.shape[1])
@@ -143,12 +143,12 @@ class Map(Hyperparameters):
 
 
 class ElementwiseMap(Map):
-    """Base of the maps that map each entry by itself, upwards: a derivative in place of a pullback.
+    """Base class of maps that work entry by entry and increase. They define a derivative in place of a pullback.
 
     Attributes
     ----------
     domain : tuple of float
-        The limits of x, neither of which it reaches. Bounds inside them can be set beside the map.
+        Lower and upper limit of x, which it does not reach. ``bounds`` within them may be set beside the map.
     """
 
     @property
@@ -157,12 +157,12 @@ class ElementwiseMap(Map):
         return -np.inf, np.inf
 
     def derivative(self, z: Array) -> Array:
-        """Return the derivative of each entry of x by that of z.
+        """Return the derivative of each entry of x with respect to that of z.
 
         Parameters
         ----------
         z : ndarray
-            Where.
+            The point.
 
         Returns
         -------
@@ -172,19 +172,19 @@ class ElementwiseMap(Map):
         raise NotImplementedError(f"{type(self).__name__} needs the method derivative(z).")
 
     def pullback(self, z: Array, gradient: Array) -> Array:
-        """Return the gradient by z of a function whose gradient by x is given.
+        """Return the gradient with respect to z, given that with respect to x.
 
         Parameters
         ----------
         z : ndarray
-            Where.
+            The point.
         gradient : ndarray
-            By x.
+            With respect to x.
 
         Returns
         -------
         gradient : ndarray
-            Its product with the derivative.
+            The product with the derivative.
         """
         return gradient * self.derivative(z)
 
@@ -194,21 +194,21 @@ class ElementwiseMap(Map):
         Parameters
         ----------
         z : ndarray
-            Where.
+            The point.
         rows : ndarray of shape (n, x.size)
-            Gradients by x, flattened.
+            Gradients with respect to x, flattened.
 
         Returns
         -------
         rows : ndarray of shape (n, z.size)
-            Gradients by z, flattened.
+            Gradients with respect to z, flattened.
         """
         pulled: Array = rows * np.ravel(self.derivative(z))
         return pulled
 
 
 class Log(ElementwiseMap):
-    """Positive numbers by their logarithms: scales, rates, variances.
+    """Positive numbers, such as scales, rates and variances, by their logarithms.
 
     Examples
     --------
@@ -241,12 +241,12 @@ class Log(ElementwiseMap):
 
 
 class Logit(ElementwiseMap):
-    """Numbers between two limits, by default probabilities, by the logarithm of their odds.
+    """Numbers between two limits, by default 0 and 1, by their log-odds.
 
     Parameters
     ----------
     low : float or ndarray, default=0.0
-        Lower limit, of all entries or of each.
+        Lower limit: a number for all entries, or an array.
     high : float or ndarray, default=1.0
         Upper limit.
 
@@ -293,14 +293,14 @@ class Logit(ElementwiseMap):
 
 
 class Simplex(Map):
-    r"""Positive numbers that add up to 1 along the last axis, by their isometric log-ratio [Egozcue2003]_.
+    r"""Positive numbers that sum to 1 along the last axis, by their isometric log-ratio [Egozcue2003]_.
 
     .. math::
 
         x = \mathrm{softmax}(V z), \qquad z = V^\top \log x
 
-    with the columns of V orthonormal and orthogonal to the vector of ones: K shares have K - 1 coordinates, and no
-    share is treated otherwise than another.
+    with the columns of V orthonormal and orthogonal to the vector of ones. K shares have K - 1 coordinates, and all
+    shares are treated alike.
 
     References
     ----------
@@ -329,7 +329,7 @@ class Simplex(Map):
         if x.ndim == 0 or x.shape[-1] < 2:
             raise ValueError("must have two entries or more along its last axis")
         if not (np.all(x > 0) and np.allclose(x.sum(axis=-1), 1, rtol=0, atol=np.finfo(x.dtype).eps ** 0.5)):
-            raise ValueError("must be positive and add up to 1 along its last axis")
+            raise ValueError("must be positive and sum to 1 along its last axis")
         z: Array = np.log(x) @ _contrasts(x.shape[-1], x.dtype).T
         return z
 
@@ -346,7 +346,7 @@ class Simplex(Map):
 
 
 class Ordered(Map):
-    """Numbers that rise along the last axis, as cutpoints: the first, and the logarithms of the differences.
+    """Numbers that increase along the last axis, such as cutpoints: the first, and the logarithms of the gaps.
 
     Examples
     --------
@@ -367,10 +367,10 @@ class Ordered(Map):
     def unconstrain(self, x: Array) -> Array:
         """Return the first and the logarithms of the differences."""
         if x.ndim == 0:
-            raise ValueError("must have an axis along which to rise")
+            raise ValueError("must have an axis along which to increase")
         steps = np.diff(x, axis=-1)
         if not np.all(steps > 0):
-            raise ValueError("must rise along its last axis")
+            raise ValueError("must increase along its last axis")
         return np.concatenate([x[..., :1], np.log(steps)], axis=-1)
 
     def pullback(self, z: Array, gradient: Array) -> Array:
@@ -383,8 +383,8 @@ class Ordered(Map):
 class Cholesky(Map):
     """Lower triangular matrices with a positive diagonal, along the last two axes: factors L of a covariance L L'.
 
-    Coordinates are the entries on and below the diagonal, row by row; those on it by their logarithms. Entries above
-    the diagonal are zero, and what a gradient has there does not matter.
+    The coordinates are the entries on and below the diagonal, row by row, with logarithms on the diagonal. Entries
+    above the diagonal are zero, and entries of a gradient there are ignored.
 
     Examples
     --------
@@ -447,22 +447,22 @@ def _triangle(size: int) -> tuple[Array, Array]:
 
 
 def get_map(name: object) -> Map:
-    """Return the map that a name stands for.
+    """Return a map by its name.
 
     Parameters
     ----------
     name : str or Map
-        One of "log", "logit", "simplex", "ordered", "cholesky", or a map, which is returned as it is.
+        "log", "logit", "simplex", "ordered", "cholesky", or a map, which is returned unchanged.
 
     Returns
     -------
     map : Map
-        With default hyperparameters for a name.
+        With default settings if it was given by name.
 
     Raises
     ------
     ValueError
-        For an unknown name; the message has the nearest.
+        For an unknown name. The message suggests the nearest.
     TypeError
         For anything that is neither a name nor a map.
 

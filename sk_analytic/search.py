@@ -363,26 +363,26 @@ def _visible(losses: Array, smoothed: Array) -> tuple[float, float]:
 @readable
 @dataclass(frozen=True, eq=False, repr=False)
 class MultistartFit:
-    """What `fit_from_starts` found, as attributes of these names. The first start is number 0.
+    """Result of `fit_from_starts`. The first start has index 0.
 
     Parameters
     ----------
     best : estimator
-        The fit of the smallest loss.
+        The fit with the smallest loss.
     best_index : int
-        Its number.
+        Index of its start.
     n_best : int
-        Number of starts that reached its loss, it included: to a relative 1e-6.
+        Number of starts that reached the smallest loss, to a relative 1e-6.
     losses : ndarray of shape (n_starts,)
         The objective (mean loss and penalty) over all rows at the end of each fit; NaN for those that failed.
     params : list
         Where each fit ended, in the structure of ``params_``; None for those that failed.
     starts : list
-        Where each fit began, likewise; ``init=result.starts[i]`` begins there again.
+        Where each fit began, likewise. ``init=result.starts[i]`` starts there again.
     n_iter : ndarray of shape (n_starts,)
         Iterations or epochs of each fit; 0 for those that failed.
     messages : list of str
-        The warnings of each fit; empty where there were none.
+        The warnings of each fit; empty if there were none.
     errors : list
         The exception that each fit raised, or None.
     """
@@ -437,23 +437,23 @@ def fit_from_starts(
     Parameters
     ----------
     estimator : estimator of this package
-        Need not be fitted; where an earlier fit ended does not count.
+        Need not be fitted. The parameters of an earlier fit are not used.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Rows for training.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, where the estimator takes them.
+        Targets, if the estimator takes them.
     n_starts : int, default=20
-        Number of starts, the first included.
+        Number of starts, including the first.
     spread : float or dict, default=None
         How far starts lie around ``init``, as a share of each entry's size: with 1, an entry x of ``init`` is drawn
         from the uniform distribution between 0 and 2x. For an entry that is 0 it is the distance itself. A dict has
-        a number or an array for each block by its name. Blocks of which nothing is said get 1; or 0, if
-        ``init`` receives ``rng`` and so draws each start itself. In a block under ``reparametrize`` it is the distance
-        in what is trained: for "log" with 1, a factor between 1/e and e.
+        a number or an array for each block by its name. Other blocks get 1; or 0, if ``init`` receives ``rng`` and so
+        draws each start itself. In a block under ``reparametrize`` it is the distance in what is trained: for "log"
+        with 1, a factor between 1/e and e.
     bounds : dict, default=None
-        Blocks by name, each with a pair ``(low, high)`` of numbers or arrays between which it is drawn, uniformly.
-        An end that is None or infinite is open: the entry is drawn by its ``spread`` then, and mirrored where it would
-        pass the other end. By default those of the estimator.
+        Pairs ``(low, high)`` of numbers or arrays, by block, between which starts are drawn uniformly. If an end is
+        None or infinite, the entry is drawn by its ``spread`` and reflected at the other end. By default those of the
+        estimator. They restrict the starts, not the fits.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
     n_jobs : int, default=None
@@ -471,25 +471,25 @@ def fit_from_starts(
     Raises
     ------
     TypeError
-        For what is no estimator of this package, and for bounds or a spread that are no numbers.
+        If ``estimator`` is not one of this package, or bounds or spread are not numbers.
     ValueError
-        If there is no loss to compare fits by, if all starts would be the same, and for bounds or a spread of a block
-        that does not exist, is held fixed or has another shape.
+        If there is no loss to compare fits by, if all starts would be equal, or if bounds or spread name a block that
+        does not exist, is held fixed or has another shape.
     Exception
         If all fits fail: what the first one raised.
 
     Warns
     -----
     UserWarning
-        If some fits fail; those count for nothing.
+        If some fits fail. They are ignored.
     ConvergenceWarning
         If the best fit has not converged. Other warnings of the best fit keep their category.
 
     Notes
     -----
-    Starts are drawn from a uniform distribution, since it has a limit: no entry changes its sign up to ``spread=1``,
-    which a scale or a rate could not bear, and none is lost far off. If even the order of magnitude is unknown,
-    fit its logarithm, or let ``init`` draw it: ``init=lambda rng: {"rate": 10 ** rng.uniform(-3, 3)}``.
+    Starts are drawn from a uniform distribution because it is bounded: up to ``spread=1`` no entry changes its sign, as
+    scales and rates must not. If even the order of magnitude is unknown, fit its logarithm, or let ``init`` draw it:
+    ``init=lambda rng: {"rate": 10 ** rng.uniform(-3, 3)}``.
 
     Blocks that are ``fixed``, or have no gradient, stay at ``init``.
 

@@ -48,30 +48,31 @@ def infer(
 ) -> Inference:
     r"""Return the parameters of a fitted estimator with standard errors, intervals and tests.
 
-    It works after any optimizer and for any gradient form: it reads ``params_`` and evaluates the estimator's functions
-    over the rows. The estimator is not changed.
+    It works after any optimizer and for any gradient form: it needs only ``params_`` and the estimator's functions. The
+    estimator is not changed.
 
     Parameters
     ----------
     model : estimator of this package
         Fitted.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        The rows that it was fitted on.
+        The samples on which it was fitted.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, where the estimator takes them.
+        Targets, if the estimator takes them.
     chunks : sequence, iterable or callable, default=None
-        In place of X and y, what ``fit_chunks`` takes.
+        Chunks as for ``fit_chunks``, in place of X and y.
     covariance : str, default="auto"
         ================== =========================================================================================
         "hessian"          The inverse of the Hessian, from differences of the gradient.
-        "gauss_newton"     The same for a model that is taken to be linear around the estimate: :math:`J^T \kappa J`,
-                           J the derivative of the predictions and :math:`\kappa` the second derivative of the loss in
+        "gauss_newton"     The inverse of :math:`J^T \kappa J`, the Hessian of a model linear around the estimate. J is
+                           the derivative of the predictions, :math:`\kappa` the second derivative of the loss in
                            them, 1 for the squared error. For the vjp and jacobian forms.
         "opg"              The inverse of the sum of outer products of the gradients of rows.
-        "sandwich", "HC0"  Both: right also if the likelihood is not, or variances are unequal.
-        "HC1"              That, times n / (n - p).
-        "HC2", "HC3"       That, with squares of gradients divided by 1 - h or its square, h the leverage of a row. For
-                           the forms of "gauss_newton" with one prediction a row.
+        "sandwich", "HC0"  The outer products between two inverse Hessians. Valid also if the likelihood is wrong or
+                           variances are unequal.
+        "HC1"              HC0 times n / (n - p).
+        "HC2", "HC3"       HC0 with outer products divided by 1 - h or its square, h the leverage of a row. For the
+                           forms of "gauss_newton" with one prediction a row.
         "cluster"          A sandwich with gradients summed over the rows of a cluster, times
                            :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
         ================== =========================================================================================
@@ -81,22 +82,22 @@ def infer(
         or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
         of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.
     groups : array-like of shape (n_samples,), default=None
-        The cluster of each row, by labels of any kind; in the order of chunks.
+        The cluster of each row, as labels of any kind. With chunks, in their order.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows, as for `fit` but not scaled to mean 1.
+        Weights of the rows, the same as in `fit`. They are not scaled to mean 1.
     weights : {"frequency", "precision", "sampling"}, default="frequency"
-        What they are. "frequency": a row of weight 2 is two rows. "precision": variances are inversely proportional to
-        them, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``. "sampling": inverse probabilities of
-        having been drawn, whose covariance is a sandwich.
+        The meaning of the weights. "frequency": a row of weight 2 is two rows. "precision": variances are inversely
+        proportional to them, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``. "sampling": inverse
+        probabilities of being drawn; the covariance is a sandwich.
     scale : float or "auto", default="auto"
         "auto": the variance of the residuals for the squared error, by n - p degrees of freedom; Pearson's dispersion
         for gamma and tweedie; 1 for every other loss. A number is taken for known, as 1 is with
         ``curve_fit(absolute_sigma=True)``.
     polish : bool, default=False
-        Whether to finish the optimisation by trf or lbfgs, and then by Newton steps. The end is ``result.params``; the
-        estimator keeps its own.
+        Whether to finish the optimization, by trf or lbfgs and then Newton steps. ``result.params`` has the optimum;
+        the estimator keeps its own parameters.
     **metadata : array-like of shape (n_samples,) or (n_samples, k)
-        Further data of the rows, for the callables that name it.
+        Further data of the rows, for the callables that name them.
 
     Returns
     -------
@@ -119,9 +120,9 @@ def infer(
 
     Notes
     -----
-    The objective is the mean loss over rows; a covariance is that of n times it. With a penalty (``alpha``) the
-    curvature is that of the penalised objective, as a posterior has; statsmodels has no such thing. Estimates are then
-    biased towards zero, and intervals centred on them miss the truth more often than they say.
+    The objective is the mean loss over rows; covariances belong to n times that. With a penalty (``alpha``) the
+    curvature is that of the penalized objective, as in a posterior. Estimates are then biased towards zero, and
+    intervals contain the true values less often than ``level`` says.
 
     The Hessian takes four evaluations of the gradient for each entry, at steps of :math:`\min(10^{-3} / \sqrt{H_{jj}},
     3 \cdot 10^{-4} |\theta_j|)` in units of the loss, and two that find them.
