@@ -78,6 +78,7 @@ class _Profile:
         values, vectors = np.linalg.eigh((left + left.T) / 2 / scale / scale[:, None])
         kept = values > FLAT
         self.root = scale[:, None] * vectors[:, kept] * np.sqrt(values[kept])
+        self.spread = nonzero(np.linalg.norm(self.root, axis=1))
         self.at_estimate = np.zeros(self.root.shape[1])
         self.loss = problem.value_and_gradient(self.x)[0]
         self.lowest = 0.0
@@ -86,15 +87,14 @@ class _Profile:
     def rise(self, t: float, start: Array) -> tuple[float, Array, bool]:
         """Return twice the rise at t standard errors from the estimate, where the others are then, and if for sure."""
         x = self.x.copy()
-        x[self.place] += t * self.error
+        x[self.place] = self.moved(t)
         ahead = self.x[self.others] + self.slope * t * self.error
 
         def at(u: Array) -> tuple[float, Array]:
-            x[self.others] = ahead + self.root @ u
-            if not ((self.low <= x) & (x <= self.high)).all():
-                return math.inf, np.zeros(self.root.shape[1])
+            x[self.others], beyond = self.confined(ahead + self.root @ u)
             loss, gradient = self.problem.value_and_gradient(x)
-            return self.rows * (loss - self.loss), self.rows * (gradient[self.others] @ self.root)
+            slope = np.where(beyond == 0, self.rows * gradient[self.others], beyond / self.spread)
+            return self.rows * (loss - self.loss) + float(beyond @ beyond) / 2, slope @ self.root
 
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -138,6 +138,39 @@ class _Profile:
         self.has_converged &= known[min(known, key=lambda place: abs(place - t))][1]
         return float(self.x[self.place]) + sign * t * self.error
 
+    def moved(self, t: float) -> float:
+        """Return the entry at t standard errors from its estimate; rounding may not move it over a bound."""
+        low, high = self.low[self.place], self.high[self.place]
+        return float(np.clip(self.x[self.place] + t * self.error, low, high))
+
+    def confined(self, others: Array) -> tuple[Array, Array]:
+        """Return the other entries inside of their bounds, and how far they were beyond these, in their spreads.
+
+        Half the square of this is added to what is minimised: it brings them back, and is 0 where they may be.
+        """
+        inside = np.clip(others, self.low[self.others], self.high[self.others])
+        return inside, (others - inside) / self.spread
+
+    def curve(self, sign: float, quantile: float, n_points: int) -> list[tuple[float, Array]]:
+        """Return the rise and all entries at points outward to where it is the square of a quantile.
+
+        If it is nowhere, they go on to where an interval by the standard error would be twice as long. Those at which
+        the loss is not defined are left out.
+        """
+        end = self.end(sign, quantile)
+        farthest = abs(end - float(self.x[self.place])) / self.error if math.isfinite(end) else 2 * quantile
+        points: list[tuple[float, Array]] = []
+        before, u = 0.0, self.at_estimate
+        for t in (np.linspace(0.0, sign * farthest, n_points + 1)[1:]).tolist():
+            rise, there, *_ = self.rise(t, u * (t / before if before else 1.0))
+            if math.isfinite(rise):
+                before, u = t, there
+                x = self.x.copy()
+                x[self.place] = self.moved(t)
+                x[self.others] = self.confined(x[self.others] + self.slope * t * self.error + self.root @ u)[0]
+                points.append((rise, x))
+        return points
+
 
 def _last_defined(over: Callable[[float], float], low: float, high: float) -> float:
     """Return about the largest t at which a loss is defined."""
@@ -151,6 +184,17 @@ def _last_defined(over: Callable[[float], float], low: float, high: float) -> fl
         else:
             low = middle
     return low
+
+
+def profile_curve(
+    problem: Problem, information: Information, rows: float, quantile: float, place: int, error: float, n_points: int
+) -> tuple[Array, Array, float]:
+    """Return points of the profile of an entry: twice the rises, all free entries there, and the least rise met."""
+    profile = _Profile(problem.of_this_thread(), information, rows, place, error)
+    sides = (profile.curve(sign, quantile, n) for sign, n in ((-1.0, (n_points - 1) // 2), (1.0, n_points // 2)))
+    below, above = sides
+    points = [*reversed(below), (0.0, profile.x), *above]
+    return np.array([rise for rise, _ in points]), np.array([x for _, x in points]), profile.lowest
 
 
 def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None, str]:

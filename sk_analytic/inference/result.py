@@ -23,7 +23,7 @@ from ..validation import Interval, check_range, nearest
 from .coordinates import entries_of, names_moved, names_of, structure_of, to_user
 from .covariances import CURVATURE, robust
 from .information import Information
-from .intervals import FARTHEST, profile_interval, refit
+from .intervals import FARTHEST, profile_curve, profile_interval, refit
 from .optimum import decrement
 from .problem import Problem
 from .words import messages_of
@@ -33,6 +33,7 @@ FAILED = 0.05  # share of failed refits that is worth a warning
 
 LEVEL = Interval(0, 1, closed="neither")
 COUNT = Interval(2, np.inf, integral=True)
+POINTS = Interval(3, np.inf, integral=True)
 
 
 @readable
@@ -223,17 +224,88 @@ class Inference:
         return float(stats.t.ppf(share, self.df) if math.isfinite(self.df) else stats.norm.ppf(share))
 
     def _wald(self, level: float) -> Array:
-        problem, quantile = self._problem, self._quantile(level)
-        half = quantile * self._errors
+        quantile = self._quantile(level)
+        return np.stack([self._away(-quantile), self._away(quantile)], axis=1)
+
+    def _away(self, n_errors: float) -> Array:
+        """Return all parameters at some standard errors from their estimates, no further than bounds allow.
+
+        Those that are mapped each by itself are moved by the standard errors of what is trained.
+        """
+        problem = self._problem
         theta = problem.theta(problem.vector)
-        ends = np.stack([self._estimate - half, self._estimate + half])
-        alone = theta.mapped_alone & (half > 0)
+        moved = self._estimate + n_errors * self._errors
+        alone = theta.mapped_alone & (self._errors > 0)
         if alone.any():
-            half = np.zeros(problem.layout.size)
-            half[problem.free] = quantile * np.sqrt(np.diag(self._free_covariance))
-            of_moved = [theta.at(problem.vector + sign * half).as_given.vector for sign in (-1, 1)]
-            ends[:, alone] = np.array(of_moved)[:, alone]
-        return ends.clip(*theta.limits_as_given).T
+            vector = problem.vector.copy()
+            vector[problem.free] += n_errors * np.sqrt(np.diag(self._free_covariance))
+            with np.errstate(all="ignore"):
+                moved[alone] = theta.at(vector).as_given.vector[alone]
+        found: Array = moved.clip(*theta.limits_as_given)
+        return found
+
+    def profile(self, parameter: str, level: float = 0.99, *, n_points: int = 21) -> Bunch:
+        """Return points of the profile of a parameter: the loss minimised over all others, at values of this one.
+
+        Parameters
+        ----------
+        parameter : str
+            Name of an entry, such as ``"tau"`` or ``"w[3]"``.
+        level : float, default=0.99
+            The points span the profile interval of this probability. On a side on which it is open, they go on as far
+            as twice the Wald interval.
+        n_points : int, default=21
+            Number of points, at least 3: half of them on each side of the estimate, which is one of them. Points at
+            which the loss is not finite are left out.
+
+        Returns
+        -------
+        profile : Bunch
+            values : ndarray of shape (n_points,)
+                Of the parameter, increasing.
+            rises : ndarray of shape (n_points,)
+                Twice the rise of the negative log-likelihood over that at the estimate; of the squared error, the rise
+                of the sum of squares in units of ``scale``. A profile interval has the points where it is smaller than
+                the square of the quantile.
+            roots : ndarray of shape (n_points,)
+                Their square roots, negative below the estimate: a straight line if the Wald interval is right.
+            params : ndarray of shape (n_points, n_entries)
+                All parameters at these points, in the order of ``names``.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no single entry, a parameter without a standard error, and a fit without profiles.
+
+        Warns
+        -----
+        InferenceWarning
+            If a smaller loss was found.
+
+        See Also
+        --------
+        sk_analytic.plotting.ProfileDisplay : A picture of it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sk_analytic import AnalyticRegressor, infer
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = X @ [2.0, 1.0] + 3 + 0.1 * rng.normal(size=200)
+        >>> profile = infer(AnalyticRegressor().fit(X, y), X, y).profile("coef[1]", level=0.95, n_points=3)
+        >>> profile.values.round(3), profile.roots.round(2)
+        (array([0.999, 1.013, 1.027]), array([-1.97,  0.  ,  1.97]))
+        """
+        check_range("profile", "level", level, LEVEL)
+        check_range("profile", "n_points", n_points, POINTS)
+        entries = self._entries(parameter)
+        if len(entries) != 1:
+            raise ValueError(
+                f"profile takes the name of one entry; {parameter!r} has {len(entries)}: "
+                f"{', '.join(self.names[entry] for entry in entries[:3])}{', ...' * (len(entries) > 3)}."
+            )
+        return self._curves(entries, level, n_points)[0]
 
     # Functions of the parameters.
 
@@ -430,7 +502,8 @@ class Inference:
 
     # Intervals by profiles and by resamples.
 
-    def _profiles(self, entries: Sequence[int], level: float, n_jobs: int | None) -> Array:
+    def _to_profile(self, profiled: Sequence[int], level: float) -> tuple[dict[int, int], list[tuple[Any, ...]]]:
+        """Return the places of the entries that move parameters, and what their profiles are made of; or raise."""
         problem = self._problem
         if self.kind not in CURVATURE:
             raise ValueError(
@@ -440,7 +513,6 @@ class Inference:
         if not problem.objective.has_value:
             raise ValueError("method='profile' compares losses, and there is none: name a loss, or pass your own.")
         places = self._places()
-        profiled = [entry for entry in entries if self._errors[entry] > 0]
         coupled = [self.names[entry] for entry in profiled if entry not in places]
         if coupled:
             raise ValueError(
@@ -450,9 +522,35 @@ class Inference:
             )
         settings = problem, self._information, problem.total / self.scale, self._quantile(level)
         errors = np.sqrt(np.diag(self._free_covariance))
-        found = Parallel(n_jobs=n_jobs)(
-            delayed(profile_interval)(*settings, places[entry], float(errors[places[entry]])) for entry in profiled
-        )
+        return places, [(*settings, places[entry], float(errors[places[entry]])) for entry in profiled]
+
+    def _curves(self, entries: Sequence[int], level: float, n_points: int, n_jobs: int | None = None) -> list[Bunch]:
+        """Return points of profiles; see `profile`."""
+        without = [self.names[entry] for entry in entries if not self._errors[entry] > 0]
+        if without:
+            raise ValueError(
+                f"There is no profile of {', '.join(without)}: held, on a bound, or not identified, without a standard "
+                "error. Name other parameters."
+            )
+        _, settings = self._to_profile(entries, level)
+        found = Parallel(n_jobs=n_jobs)(delayed(profile_curve)(*setting, n_points) for setting in settings)
+        lower = [self.names[entry] for entry, (*_, lowest) in zip(entries, found, strict=True) if lowest < -LOWER]
+        if lower:
+            _warn(_about_lower(lower))
+        curves = []
+        for entry, (rises, points, _) in zip(entries, found, strict=True):
+            params = np.array([entries_of(self._problem.theta(self._problem.moved(x))) for x in points])
+            order = np.argsort(params[:, entry])
+            rises, params = rises[order], params[order]
+            values = params[:, entry].copy()
+            roots = np.sign(values - self._estimate[entry]) * np.sqrt(rises.clip(0))
+            curves.append(Bunch(values=values, rises=rises, roots=roots, params=params))
+        return curves
+
+    def _profiles(self, entries: Sequence[int], level: float, n_jobs: int | None) -> Array:
+        profiled = [entry for entry in entries if self._errors[entry] > 0]
+        places, settings = self._to_profile(profiled, level)
+        found = Parallel(n_jobs=n_jobs)(delayed(profile_interval)(*setting) for setting in settings)
         found = [
             one._replace(**{end: self._given(entry, places[entry], getattr(one, end)) for end in ("low", "high")})
             for entry, one in zip(profiled, found, strict=True)
@@ -477,10 +575,7 @@ class Inference:
             )
         lower = [name for name, interval in by_name.items() if interval.lowest < -LOWER]
         if lower:
-            _warn(
-                f"A smaller loss was found on the profile of {', '.join(lower)}: the parameters are not at the "
-                "optimum. Use polish=True, or another start."
-            )
+            _warn(_about_lower(lower))
         return intervals
 
     def _places(self) -> dict[int, int]:
@@ -522,8 +617,15 @@ class Inference:
         return intervals
 
 
+def _about_lower(names: Sequence[str]) -> str:
+    return (
+        f"A smaller loss was found on the profile of {', '.join(names)}: the parameters are not at the optimum. Use "
+        "polish=True, or another start."
+    )
+
+
 def _warn(message: str) -> None:
-    """Warn of an interval, for the caller of `confidence_intervals`."""
+    """Warn of an interval, for the caller of `confidence_intervals`; of a profile, for that of `profile`."""
     warnings.warn(message, InferenceWarning, stacklevel=4)
 
 
