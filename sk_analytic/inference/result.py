@@ -224,23 +224,22 @@ class Inference:
         return float(stats.t.ppf(share, self.df) if math.isfinite(self.df) else stats.norm.ppf(share))
 
     def _wald(self, level: float) -> Array:
-        quantile = self._quantile(level)
-        return np.stack([self._away(-quantile), self._away(quantile)], axis=1)
+        return self._away(self._quantile(level) * np.array([-1.0, 1.0])).T
 
-    def _away(self, n_errors: float) -> Array:
-        """Return all parameters at some standard errors from their estimates, no further than bounds allow.
+    def _away(self, n_errors: Array) -> Array:
+        """Return all parameters at some numbers of standard errors from their estimates, no further than bounds allow.
 
         Those that are mapped each by itself are moved by the standard errors of what is trained.
         """
         problem = self._problem
         theta = problem.theta(problem.vector)
-        moved = self._estimate + n_errors * self._errors
+        moved = self._estimate + np.multiply.outer(n_errors, self._errors)
         alone = theta.mapped_alone & (self._errors > 0)
         if alone.any():
-            vector = problem.vector.copy()
-            vector[problem.free] += n_errors * np.sqrt(np.diag(self._free_covariance))
-            with np.errstate(all="ignore"):
-                moved[alone] = theta.at(vector).as_given.vector[alone]
+            step = np.zeros(problem.layout.size)
+            step[problem.free] = np.sqrt(np.diag(self._free_covariance))
+            of_moved = [theta.at(problem.vector + n * step).as_given.vector for n in n_errors]
+            moved[:, alone] = np.array(of_moved)[:, alone]
         found: Array = moved.clip(*theta.limits_as_given)
         return found
 
@@ -261,14 +260,14 @@ class Inference:
         Returns
         -------
         profile : Bunch
-            values : ndarray of shape (n_points,)
+            value : ndarray of shape (n_points,)
                 Of the parameter, increasing.
-            rises : ndarray of shape (n_points,)
+            rise : ndarray of shape (n_points,)
                 Twice the rise of the negative log-likelihood over that at the estimate; of the squared error, the rise
                 of the sum of squares in units of ``scale``. A profile interval has the points where it is smaller than
                 the square of the quantile.
-            roots : ndarray of shape (n_points,)
-                Their square roots, negative below the estimate: a straight line if the Wald interval is right.
+            root : ndarray of shape (n_points,)
+                Its square root, negative below the estimate: a straight line if the Wald interval is right.
             params : ndarray of shape (n_points, n_entries)
                 All parameters at these points, in the order of ``names``.
 
@@ -294,8 +293,8 @@ class Inference:
         >>> X = rng.normal(size=(200, 2))
         >>> y = X @ [2.0, 1.0] + 3 + 0.1 * rng.normal(size=200)
         >>> profile = infer(AnalyticRegressor().fit(X, y), X, y).profile("coef[1]", level=0.95, n_points=3)
-        >>> profile.values.round(3), profile.roots.round(2)
-        (array([0.999, 1.013, 1.027]), array([-1.97,  0.  ,  1.97]))
+        >>> profile.value.round(3), profile.root.round(2)
+        (array([0.998, 1.012, 1.026]), array([-1.97,  0.  ,  1.97]))
         """
         check_range("profile", "level", level, LEVEL)
         check_range("profile", "n_points", n_points, POINTS)
@@ -544,7 +543,7 @@ class Inference:
             rises, params = rises[order], params[order]
             values = params[:, entry].copy()
             roots = np.sign(values - self._estimate[entry]) * np.sqrt(rises.clip(0))
-            curves.append(Bunch(values=values, rises=rises, roots=roots, params=params))
+            curves.append(Bunch(value=values, rise=rises, root=roots, params=params))
         return curves
 
     def _profiles(self, entries: Sequence[int], level: float, n_jobs: int | None) -> Array:

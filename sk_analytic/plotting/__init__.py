@@ -1,7 +1,19 @@
 """Pictures, as Display classes in scikit-learn's manner. matplotlib is imported when one is drawn."""
 
+from .fitted_curve import FittedCurveDisplay
 from .gradient_check import GradientCheckDisplay
+from .intervals import IntervalsDisplay
 from .loss_curve import LossCurveDisplay
 from .optimizer_path import OptimizerPathDisplay
+from .pairs import PairsDisplay
+from .profiles import ProfileDisplay
 
-__all__ = ["GradientCheckDisplay", "LossCurveDisplay", "OptimizerPathDisplay"]
+__all__ = [
+    "FittedCurveDisplay",
+    "GradientCheckDisplay",
+    "IntervalsDisplay",
+    "LossCurveDisplay",
+    "OptimizerPathDisplay",
+    "PairsDisplay",
+    "ProfileDisplay",
+]

@@ -1,6 +1,13 @@
-"""The import of matplotlib, when something is drawn and not before."""
+"""The import of matplotlib, when something is drawn and not before; axes to draw on, and styles."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
+POINTS_PER_LETTER = 0.6  # width of a letter, of the size of its font
 
 
 def pyplot() -> Any:
@@ -15,3 +22,61 @@ def pyplot() -> Any:
 def axes_for(ax: Any) -> Any:
     """Return the axes to draw on: those given, or those of a new figure."""
     return pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def panels_for(owner: str, axes: Any, n: int, n_columns: int, panel: tuple[float, float]) -> Any:
+    """Return an array of axes to draw on, one for each panel: those given, or those of a new figure.
+
+    Parameters
+    ----------
+    owner : str
+        Who asks, for the message if too few were given.
+    axes : array of matplotlib Axes or None
+    n, n_columns : int
+        Number of panels, and the largest number beside each other.
+    panel : tuple of float
+        Width and height of a panel in inches.
+    """
+    if axes is None:
+        n_columns = min(n, n_columns)
+        n_rows = -(-n // n_columns)
+        size = (n_columns * panel[0] + 0.6, n_rows * panel[1] + 0.4)
+        axes = pyplot().subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)[1]
+        for unused in axes.flat[n:]:
+            unused.remove()
+        axes = axes.flat[:n]
+    axes = np.asarray(axes, dtype=object).ravel()
+    if len(axes) != n:
+        raise ValueError(f"{owner}: axes must be {n} axes, one for each parameter; got {len(axes)}.")
+    return axes
+
+
+def line_style(line_kw: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """Return how to draw a line; matplotlib raises for arguments that it does not know."""
+    from matplotlib import cbook
+    from matplotlib.lines import Line2D
+
+    style = defaults | cbook.normalize_kwargs(dict(line_kw or {}), Line2D)
+    Line2D([], [], **style)
+    return style
+
+
+def fill_style(fill_kw: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """Return how to fill an area; matplotlib raises for arguments that it does not know."""
+    from matplotlib import cbook
+    from matplotlib.collections import PolyCollection
+
+    style = defaults | cbook.normalize_kwargs(dict(fill_kw or {}), PolyCollection)
+    PolyCollection([], **style)
+    return style
+
+
+def percent(level: float) -> str:
+    """Return a probability as it is written beside a line."""
+    return f"{100 * level:.4g} %"
+
+
+def font_size(texts: Sequence[str], inches: float) -> float:
+    """Return a size of font at which each of some texts fits into a length."""
+    longest = max(map(len, texts), default=1) or 1
+    return min(10.0, max(4.0, 72 * inches / (POINTS_PER_LETTER * longest)))

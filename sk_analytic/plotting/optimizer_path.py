@@ -18,7 +18,7 @@ from ..parameters import Layout, Parameters
 from ..readable import readable
 from ..typing import Array
 from ..validation import nearest
-from .figure import axes_for, pyplot
+from .figure import axes_for, line_style, pyplot
 
 MARGIN = 0.25  # of the path's extent, to each side
 SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
@@ -266,14 +266,8 @@ class _WatchedFit:
 
 
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return how to draw the path; matplotlib raises for arguments that it does not know."""
-    from matplotlib import cbook
-    from matplotlib.lines import Line2D
-
-    style: dict[str, Any] = {"marker": ".", "markersize": 4, "linewidth": 1}
-    style |= cbook.normalize_kwargs(dict(line_kw or {}), Line2D)
-    Line2D([], [], **style)
-    return style
+    """Return how to draw the path."""
+    return line_style(line_kw, marker=".", markersize=4, linewidth=1)
 
 
 def _require_value(objective: Any) -> None:

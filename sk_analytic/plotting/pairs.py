@@ -1,0 +1,336 @@
+"""Plots of the joint confidence ellipses of parameters, two at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from scipy import stats
+from sklearn.utils import Bunch
+
+from ..readable import readable
+from ..typing import Array
+from ..validation import check_range
+from .figure import font_size, line_style, pyplot
+from .profiles import draw_profile, entries_with_errors, few_ticks, label_levels, quantiles_of, wald_curves
+
+PANEL, SMALLEST, FIGURE = 2.3, 1.05, 11.0  # inches of a panel, of the smallest, and of a figure before panels shrink
+N_ANGLES = 181
+DIAGONALS = ("wald", "profile")
+
+
+@readable
+class PairsDisplay:
+    """Plot the joint confidence region of each pair of parameters, and the profile of each one.
+
+    The panels below the diagonal show ellipses by the covariance. An ellipse of level 0.95 contains both true values
+    with this probability, so it is longer than the two intervals: it reaches to the root of twice the F quantile of 2
+    and ``df`` degrees of freedom, in standard errors, and an interval to the t quantile. If `reparametrize` maps a
+    parameter by itself, the ellipse is drawn in what is trained and mapped, as Wald intervals are, and bounds cut it.
+
+    The panels on the diagonal show twice the rise of the loss, as `ProfileDisplay` does with ``scale="rise"``: Wald's
+    parabola, and on request the profile. With profiles, the other panels show their traces: where the second parameter
+    goes if the first is moved. Traces are straight lines through the points at which the ellipse is vertical or
+    horizontal if the loss is quadratic.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the parameters.
+    estimates : array-like of shape (n_parameters,)
+        The estimates.
+    ellipses : dict of tuple (int, int) to dict of float to ndarray of shape (n_points, 2)
+        For each pair of parameters (column, row) the ellipse of each level.
+    wald : sequence of tuple (values, roots) of ndarray
+        The curve of each parameter that gives its Wald interval.
+    quantiles : dict of float to float
+        For each level, the root at which intervals end.
+    curves : sequence of Bunch, default=None
+        The profile of each parameter, as `Inference.profile` returns it, with ``params`` of these parameters.
+    name : str, default=None
+        Label in the legend.
+
+    Attributes
+    ----------
+    lines_ : dict of tuple (int, int) to list of matplotlib Line2D
+        The ellipses of each pair (row, column).
+    trace_lines_ : dict of tuple (int, int) to list of matplotlib Line2D
+        The traces of each pair.
+    profile_lines_ : list of matplotlib Line2D
+        The curves on the diagonal: profiles, or Wald's.
+    axes_ : ndarray of shape (n_parameters, n_parameters)
+        The panels; None above the diagonal.
+    figure_ : matplotlib Figure
+        The figure.
+
+    See Also
+    --------
+    sk_analytic.Inference.covariance : What the ellipses are made of.
+    ProfileDisplay : The profiles alone.
+
+    Examples
+    --------
+    .. plot::
+
+        import numpy as np
+        from sk_analytic import AnalyticRegressor, infer
+        from sk_analytic.plotting import PairsDisplay
+
+        # Puromycin: the rate of a reaction at concentrations of a substrate (Bates and Watts, 1988)
+        X = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.1, 1.1])[:, None]
+        y = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
+
+        def forward(params, X):
+            return params["Vm"] * X[:, 0] / (params["K"] + X[:, 0])
+
+        def jacobian(params, X):
+            share = X[:, 0] / (params["K"] + X[:, 0])
+            return {"Vm": share, "K": -params["Vm"] * share / (params["K"] + X[:, 0])}
+
+        model = AnalyticRegressor(forward, jacobian=jacobian, init={"Vm": 200.0, "K": 0.1}).fit(X, y)
+        PairsDisplay.from_inference(infer(model, X, y), diagonal="profile")
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        estimates: Any,
+        ellipses: Mapping[tuple[int, int], Mapping[float, Array]],
+        wald: Sequence[tuple[Array, Array]],
+        quantiles: Mapping[float, float],
+        *,
+        curves: Sequence[Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.names = names
+        self.estimates = estimates
+        self.ellipses = ellipses
+        self.wald = wald
+        self.quantiles = quantiles
+        self.curves = curves
+        self.name = name
+
+    @classmethod
+    def from_inference(
+        cls,
+        result: Any,
+        *,
+        parameters: str | Iterable[str] | None = None,
+        levels: Sequence[float] = (0.68, 0.95),
+        diagonal: str = "wald",
+        n_points: int = 21,
+        n_jobs: int | None = None,
+        axes: Any = None,
+        name: str | None = None,
+        line_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Plot the pairs of parameters of an `Inference`.
+
+        Parameters
+        ----------
+        result : Inference
+            What `infer` returned.
+        parameters : str or iterable of str, default=None
+            Names of entries or blocks; all that have a standard error by default.
+        levels : sequence of float, default=(0.68, 0.95)
+            Levels of the ellipses, and of the intervals on the diagonal.
+        diagonal : {"wald", "profile"}, default="wald"
+            Whether to compute the profile of each parameter, which evaluates the loss again.
+        n_points : int, default=21
+            Number of points of each profile.
+        n_jobs : int, default=None
+            Number of processes over the profiles.
+        axes : array-like of matplotlib Axes of shape (n_parameters, n_parameters), default=None
+            Where to draw, such as the ``axes_`` of another display; a new figure by default.
+        name : str, default=None
+            Label in the legend.
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.plot` for ellipses and profiles.
+
+        Returns
+        -------
+        display : PairsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name, a parameter without a standard error, and profiles of a result that has none.
+        ImportError
+            If matplotlib is not installed; the message names the extra.
+        """
+        pyplot()
+        line_style(line_kw)
+        check_range(cls.__name__, "diagonal", diagonal, DIAGONALS)
+        quantiles = quantiles_of(cls.__name__, result, levels)
+        entries = entries_with_errors(cls.__name__, result, parameters)
+        if len(set(entries)) < len(entries):
+            raise ValueError(f"{cls.__name__}: parameters names an entry twice.")
+        if axes is not None:
+            _panels(axes, len(entries))
+        curves = None
+        if diagonal == "profile":
+            curves = result._curves(entries, max(quantiles), n_points, n_jobs)
+            curves = [Bunch(**{**curve, "params": curve.params[:, entries]}) for curve in curves]
+        display = cls(
+            [result.names[entry] for entry in entries],
+            result._estimate[entries],
+            _ellipses(result, entries, list(quantiles)),
+            wald_curves(result, entries, max(quantiles.values())),
+            quantiles,
+            curves=curves,
+            name=name,
+        )
+        return display.plot(axes=axes, line_kw=line_kw)
+
+    def plot(self, *, axes: Any = None, name: str | None = None, line_kw: Mapping[str, Any] | None = None) -> Self:
+        """Draw a panel for each pair, and one for each parameter.
+
+        Parameters
+        ----------
+        axes : array-like of matplotlib Axes of shape (n_parameters, n_parameters), default=None
+            Where to draw; a new figure by default. Those above the diagonal are not used.
+        name : str, default=None
+            Label in the legend; that of the display by default.
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.plot` for ellipses and profiles.
+
+        Returns
+        -------
+        display : PairsDisplay
+            This display.
+        """
+        pyplot()
+        style = line_style(line_kw)
+        n = len(self.names)
+        self.axes_ = _new_panels(n) if axes is None else _panels(axes, n)
+        self.figure_ = self.axes_[0, 0].figure
+        name = self.name if name is None else name
+        if "color" not in style:
+            style["color"] = self.axes_[0, 0]._get_lines.get_next_color()
+        self.lines_: dict[tuple[int, int], list[Any]] = {}
+        self.trace_lines_: dict[tuple[int, int], list[Any]] = {}
+        self.profile_lines_: list[Any] = []
+        for row in range(n):
+            for column in range(row):
+                self._draw_pair(row, column, style)
+            ax, curve = self.axes_[row, row], None if self.curves is None else self.curves[row]
+            label = {"label": name or "profile"} if curve is not None or name else {}
+            drawn = draw_profile(ax, curve, *self.wald[row], self.quantiles, "rise", style | label)
+            self.profile_lines_.append(drawn[0])
+        if axes is None:
+            self._label()
+        if name or self.curves is not None:
+            self._draw_legend()
+        return self
+
+    def _draw_pair(self, row: int, column: int, style: dict[str, Any]) -> None:
+        ax, ellipses = self.axes_[row, column], self.ellipses[column, row]
+        self.lines_[row, column] = [ax.plot(*points.T, **style)[0] for points in ellipses.values()]
+        ax.plot(self.estimates[column], self.estimates[row], "+", color=style["color"], markersize=6)
+        self.trace_lines_[row, column] = []
+        if self.curves is not None:
+            for mover, linestyle in ((column, "--"), (row, ":")):
+                params = self.curves[mover].params
+                (line,) = ax.plot(params[:, column], params[:, row], color="0.45", linewidth=1, linestyle=linestyle)
+                self.trace_lines_[row, column].append(line)
+
+    def _label(self) -> None:
+        """Write the names at the left and below, and a few numbers."""
+        n = len(self.names)
+        side = _side(n)
+        size = font_size(self.names, side) if n > 1 else 10.0
+        ticks = 7.0 if side < 1.5 else 8.0
+        for row in range(n):
+            for column in range(row + 1):
+                ax = self.axes_[row, column]
+                few_ticks(ax, 3, ticks)
+                is_diagonal = row == column
+                if not is_diagonal:
+                    _few_rows(ax)
+                ax.tick_params(axis="x", labelrotation=45 if side < 1.6 else 0, labelbottom=row == n - 1)
+                ax.xaxis.offsetText.set_visible(row == n - 1)
+                ax.tick_params(axis="y", labelleft=column == 0 and not is_diagonal or n == 1)
+                ax.yaxis.offsetText.set_visible(column == 0 and not is_diagonal or n == 1)
+                ax.tick_params(axis="y", left=not is_diagonal or n == 1)
+                ax.xaxis.offsetText.set_fontsize(ticks)
+                ax.yaxis.offsetText.set_fontsize(ticks)
+            self.axes_[n - 1, row].set_xlabel(self.names[row], fontsize=size)
+            if row:
+                self.axes_[row, 0].set_ylabel(self.names[row], fontsize=size)
+            label_levels(self.axes_[row, row], self.quantiles, "rise", with_room=row == n - 1)
+        self.axes_[0, 0].set_ylabel("twice the rise", fontsize=font_size(["twice the rise"], side))
+        self.figure_.align_labels()
+
+    def _draw_legend(self) -> None:
+        """The legend stands above the diagonal, where nothing is drawn."""
+        ax = self.axes_[0, 0]
+        handles, labels = ax.get_legend_handles_labels()
+        place = {"loc": "upper left", "bbox_to_anchor": (1.25, 1)} if len(self.names) > 1 else {"loc": "upper center"}
+        legend = ax.legend(handles, labels, fontsize="small", frameon=False, **place)
+        legend.set_in_layout(len(self.names) == 1)
+
+
+def _side(n: int) -> float:
+    """Return the inches of a panel."""
+    return max(SMALLEST, min(PANEL, FIGURE / n)) if n > 1 else 3.2
+
+
+def _new_panels(n: int) -> Any:
+    """Return the axes of a new figure; None above the diagonal."""
+    size = _side(n) * n + 0.8
+    _, axes = pyplot().subplots(n, n, figsize=(size, size), sharex="col", layout="constrained", squeeze=False)
+    axes = axes.astype(object)
+    for above in zip(*np.triu_indices(n, 1), strict=True):
+        axes[above].remove()
+        axes[above] = None
+    for row in range(1, n):
+        for column in range(1, row):
+            axes[row, column].sharey(axes[row, 0])
+    return axes
+
+
+def _panels(axes: Any, n: int) -> Any:
+    """Return the axes that were given; None above the diagonal."""
+    given = np.array(axes, dtype=object)
+    if given.shape != (n, n):
+        if given.size != n * n:
+            raise ValueError(
+                f"PairsDisplay: axes must be of shape ({n}, {n}), that of the parameters; got {given.shape}."
+            )
+        given = given.reshape(n, n)
+    given[np.triu_indices(n, 1)] = None
+    return given
+
+
+def _few_rows(ax: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
+
+
+def _ellipses(
+    result: Any, entries: Sequence[int], levels: Sequence[float]
+) -> dict[tuple[int, int], dict[float, Array]]:
+    """Return the ellipse of each pair and level, as points in the parameters."""
+    angles = np.linspace(0, 2 * math.pi, N_ANGLES)
+    found: dict[tuple[int, int], dict[float, Array]] = {}
+    for level in levels:
+        radius = joint_quantile(level, result.df)
+        across = radius * np.cos(angles)
+        at_columns = result._away(across)
+        for position, row in enumerate(entries):
+            for place, column in enumerate(entries[:position]):
+                share = result.correlation[row, column]
+                up = share * across + radius * math.sqrt(max(0.0, 1 - share**2)) * np.sin(angles)
+                points = np.stack([at_columns[:, column], result._away(up)[:, row]], axis=1)
+                found.setdefault((place, position), {})[level] = points
+    return found
+
+
+def joint_quantile(level: float, df: float) -> float:
+    """Return how far the joint confidence region of two parameters reaches, in standard errors."""
+    squared = stats.chi2.ppf(level, 2) if math.isinf(df) else 2 * stats.f.ppf(level, 2, df)
+    return math.sqrt(float(squared))
