@@ -151,23 +151,28 @@ class _Profile:
         inside = np.clip(others, self.low[self.others], self.high[self.others])
         return inside, (others - inside) / self.spread
 
+    def point(self, t: float, start: Array) -> tuple[float, Array, Array]:
+        """Return twice the rise at t standard errors, where the others are then, and all free entries."""
+        rise, there, *_ = self.rise(t, start)
+        x = self.x.copy()
+        x[self.others] = self.confined(x[self.others] + self.slope * t * self.error + self.root @ there)[0]
+        x[self.place] = self.moved(t)
+        return rise, there, x
+
     def curve(self, sign: float, quantile: float, n_points: int) -> list[tuple[float, Array]]:
         """Return the rise and all entries at points outward to where it is the square of a quantile.
 
-        If it is nowhere, they go on to where an interval by the standard error would be twice as long. Those at which
-        the loss is not defined are left out.
+        If it is nowhere, they go on to where an interval by the standard error ends. Those at which the loss is not
+        defined are left out.
         """
         end = self.end(sign, quantile)
-        farthest = abs(end - float(self.x[self.place])) / self.error if math.isfinite(end) else 2 * quantile
+        farthest = abs(end - float(self.x[self.place])) / self.error if math.isfinite(end) else quantile
         points: list[tuple[float, Array]] = []
-        before, u = 0.0, self.at_estimate
-        for t in (np.linspace(0.0, sign * farthest, n_points + 1)[1:]).tolist():
-            rise, there, *_ = self.rise(t, u * (t / before if before else 1.0))
+        before, there = 0.0, self.at_estimate
+        for t in np.linspace(0.0, sign * farthest, n_points + 1)[1:].tolist():
+            rise, found, x = self.point(t, there * (t / before if before else 1.0))
             if math.isfinite(rise):
-                before, u = t, there
-                x = self.x.copy()
-                x[self.place] = self.moved(t)
-                x[self.others] = self.confined(x[self.others] + self.slope * t * self.error + self.root @ u)[0]
+                before, there = t, found
                 points.append((rise, x))
         return points
 
@@ -191,9 +196,9 @@ def profile_curve(
 ) -> tuple[Array, Array, float]:
     """Return points of the profile of an entry: twice the rises, all free entries there, and the least rise met."""
     profile = _Profile(problem.of_this_thread(), information, rows, place, error)
-    sides = (profile.curve(sign, quantile, n) for sign, n in ((-1.0, (n_points - 1) // 2), (1.0, n_points // 2)))
-    below, above = sides
-    points = [*reversed(below), (0.0, profile.x), *above]
+    here, _, x = profile.point(0.0, profile.at_estimate)
+    below, above = (profile.curve(sign, quantile, n) for sign, n in ((-1.0, (n_points - 1) // 2), (1.0, n_points // 2)))
+    points = [*reversed(below), (here, x), *above]
     return np.array([rise for rise, _ in points]), np.array([x for _, x in points]), profile.lowest
 
 

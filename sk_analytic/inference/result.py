@@ -251,8 +251,8 @@ class Inference:
         parameter : str
             Name of an entry, such as ``"tau"`` or ``"w[3]"``.
         level : float, default=0.99
-            The points span the profile interval of this probability. On a side on which it is open, they go on as far
-            as twice the Wald interval.
+            The points span the profile interval of this probability. On a side on which it is open, they go as far as
+            the Wald interval.
         n_points : int, default=21
             Number of points, at least 3: half of them on each side of the estimate, which is one of them. Points at
             which the loss is not finite are left out.

@@ -401,7 +401,7 @@ class _Outputs:
             raise ValueError(f"{owner} draws predictions of shape (n,) or (n, k); these are of shape {value.shape}.")
         known: list[Any] = list(range(value.shape[1])) if value.ndim == 2 else [0]
         if self.classes is not None:
-            known = list(self.classes)
+            known = self.classes.tolist()
         if target is not None and target not in known:
             raise ValueError(f"{owner}: target={target!r} is none of {', '.join(map(repr, known))}.")
         chosen = known if target is None else [target]

@@ -17,6 +17,8 @@ PANEL = (2.7, 2.3)  # inches
 LEVEL = Interval(0, 1, closed="neither")
 SCALES = {"root": "signed root of twice the rise", "rise": "twice the rise of the loss"}
 N_WALD = 61  # points of a Wald curve
+OWN_LINE = 15  # points by which a label moves down
+BESIDE = 0.25  # of the range of a profile, which Wald's curve is drawn beyond it
 N_BETWEEN = 201  # points of a smooth line through those of a profile
 
 
@@ -242,6 +244,9 @@ def draw_profile(
         (line,) = ax.plot(values_between, _on(scale, between), **style)
         is_first = not any(other.get_label() == "Wald" for other in ax.lines)
         label = "Wald" if is_first else "_Wald"
+        margin = BESIDE * (distinct[-1] - distinct[0])
+        near = (distinct[0] - margin <= values) & (values <= distinct[-1] + margin)
+        values, roots = values[near], roots[near]
         (wald_line,) = ax.plot(values, _on(scale, roots), color="0.3", linestyle="--", linewidth=0.9, label=label)
     ends = [
         (end, sign * quantile)
@@ -277,11 +282,16 @@ def label_levels(ax: Any, quantiles: Mapping[float, float], scale: str, *, with_
 
 
 def few_ticks(ax: Any, n: int = 4, size: str | float = "small") -> None:
-    """Keep the numbers below narrow axes from touching each other."""
+    """Keep the numbers below narrow axes from touching each other, and the label from touching their common factor."""
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(n, min_n_ticks=2))
     ax.tick_params(labelsize=size)
+    ax.xaxis.offsetText.set_fontsize(size)
+    formatter = ax.xaxis.get_major_formatter()
+    formatter.set_locs(ax.xaxis.get_majorticklocs())
+    if formatter.get_offset():
+        ax.xaxis.labelpad = OWN_LINE
 
 
 def roots_of(curve: Any) -> Array:
