@@ -325,6 +325,10 @@ class Objective:
                 gradient[theta.layout.slices[index]] += theta.block_pulled_back(index, slope)
         return None if loss is None else loss + 0.5 * penalty, gradient
 
+    def gradient_of_penalty(self, theta: Parameters) -> Array:
+        """Return the gradient of the penalty by the vector."""
+        return self.finish(theta, Contribution(0.0, np.zeros(theta.layout.size), 1))[1]
+
     def curvature_of_penalty(self, theta: Parameters) -> Array:
         """Return the second derivative of the penalty in each entry of the vector, along straight lines of x."""
         curvature = np.zeros(theta.layout.size)

@@ -920,7 +920,7 @@ def test_the_doctor_is_asked_where_parameters_can_be():
     """params that bounds or maps exclude are an error that names them."""
     model = curve("vjp", bounds={"height": (0, 1.5)}, reparametrize={"tau": "log"})
     assert check_gradient(model, X, Y, params={"height": 1.5, "tau": 2.0}).ok
-    with pytest.raises(ParameterStructureError, match="params lies outside of bounds in block 'height': 2 is not"):
+    with pytest.raises(ParameterStructureError, match="params lies outside the bounds of block 'height': 2 is not"):
         check_gradient(model, X, Y, params={"height": 2.0, "tau": 1.0})
     with pytest.raises(ParameterStructureError, match=r"Block 'tau' must be positive, as reparametrize has Log\(\)"):
         check_gradient(model, X, Y, params={"height": 1.0, "tau": -1.0})

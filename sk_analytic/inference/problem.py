@@ -282,8 +282,7 @@ class Problem:
 
     def scores(self, vector: Array, batch: Batch) -> Array:
         """Return the gradient of the objective of each row by the free entries, penalty included: (n, p)."""
-        theta, nothing = self.theta(vector), np.zeros(self.layout.size)
-        penalty = self.objective.finish(theta, Contribution(0.0, nothing, 1))[1][self.free]
+        penalty = self.objective.gradient_of_penalty(self.theta(vector))[self.free]
         if self.has_jacobian and self.objective.model.gradient_form.is_matrix:
             prediction, jacobian = self.linearised(vector, batch)
             of_loss: Array = np.einsum("nk,nkp->np", self.derivative(batch, prediction), jacobian)

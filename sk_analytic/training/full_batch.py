@@ -23,7 +23,9 @@ from .divergence import HINTS, not_finite
 from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
-CHANGE = 1e-3  # of a gradient over its spread, to find a size by
+SETTLED = 1e-2  # a gradient over its spread near an optimum; rounding over a spread that is rounding
+CHANGE = 1e-3  # of a gradient over its spread, to find a size by, at least
+SHARE = 1e-2  # of θ, a step to find it by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
 TRIALS = 30  # of steps to find one by
@@ -115,15 +117,14 @@ def _in_units_of_the_spread(
     """
     n_iterations = n_evaluations = 0
     evaluation.units = evaluation.measured()
-    has_converged = False
     while True:
         evaluation.look_around(begin)
         result = run(evaluation.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
         largest = np.abs(np.where(result.held, 0.0, result.jac)).max(initial=0.0)
-        if has_converged and largest <= result.rounding:
-            result.success = True  # where a model without noise is found, the spread is rounding too
+        if evaluation.units.may_vanish and result.rounding >= SETTLED:
+            result.success = True  # a model without noise is found, and the spread is rounding too
         if not result.success or evaluation.monitor.stopped or largest > tol:
             break
         if evaluation.units.hold_everywhere:
@@ -133,7 +134,6 @@ def _in_units_of_the_spread(
         there = evaluation.measured()
         if (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
             break
-        has_converged = True
         loss, evaluation.units = evaluation.loss(result.fun), there
         if n_iterations >= max_iter:
             told = evaluation.tell(loss)
@@ -269,36 +269,34 @@ class _Evaluation:
     def _size(self, spread: Array) -> float:
         """Return the size of derivatives of the loss in predictions, by the curvature along the gradient.
 
-        The step is found by trying, for the units of θ say nothing: it begins as a share of the entries, or, at zero,
-        of the loss; after it the gradient is a little different.
+        The step is found by trying, for the units of θ say nothing: it begins as a share of θ, or, at zero, of the
+        loss. It is not made much shorter, for at a kink the gradient jumps, however short it is.
         """
         begin = self.accepted[self.free].astype(np.float64)
         loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
-        seen = gradient[self.free] / spread
+        penalty = self.objective.curvature_of_penalty(self.theta)[self.free]  # which is known, no part of that size
+        seen = (gradient - self.objective.gradient_of_penalty(self.theta))[self.free] / spread
         length = float(np.linalg.norm(seen))
-        direction = (seen / length if length else np.full(seen.size, seen.size**-0.5)) / spread
+        is_small = length <= SETTLED  # and its direction chance
+        direction = (np.full(seen.size, seen.size**-0.5) if is_small else seen / length) / spread
         direction = self._inward(begin, direction)
         here = float(direction @ gradient[self.free])
-        largest = np.abs(begin).max(initial=0.0)
-        if largest:
-            step = SMALL / float((np.abs(direction) / np.maximum(np.abs(begin), SMALL * largest)).max())
-        else:
-            step = SMALL * abs(loss / here) if here and loss else SMALL
-        resolved = min(1.0, float(np.finfo(self.theta.layout.dtype).eps) ** 0.5 / SMALL)
-        shortest = step * resolved if largest else 0.0  # less would change last digits only
+        of_penalty = float(direction @ (penalty * direction))
+        step = SHARE * (float(np.linalg.norm(begin * spread)) or (abs(loss / here) if here else 0.0)) or SHARE
+        shortest = SHARE * step if begin.any() else 0.0
         found, fastest = 0.0, 1 / TOO_MUCH
         for _ in range(TRIALS):
-            change = self._slope(begin + step * direction, direction) - here
+            change = self._slope(begin + step * direction, direction) - here - step * of_penalty
             if not math.isfinite(change):
                 step, shortest = step * TOO_MUCH, 0.0
                 fastest = 10.0  # so that it does not go back there
                 continue
             found = change / step
-            factor = min(max(CHANGE / abs(change) if change else math.inf, TOO_MUCH), fastest)
-            if 0.1 <= factor <= 10 or (factor < 1 and step <= shortest):
+            if CHANGE <= abs(change) <= 1 or (abs(change) > 1 and step <= shortest):
                 break
+            factor = min(max(10 * CHANGE / abs(change) if change else math.inf, TOO_MUCH), fastest)
             step = max(step * factor, shortest)
-        back = here - self._slope(begin - step * direction, direction)
+        back = here - self._slope(begin - step * direction, direction) - step * of_penalty
         found = 0.5 * (found + back / step) if math.isfinite(back) else found  # a step the other way makes it exact
         return 1 / math.sqrt(abs(found)) if found and math.isfinite(found) else 1.0
 

@@ -47,9 +47,12 @@ class Units:
     ----------
     hold_everywhere : bool
         Whether they are the same wherever they are measured.
+    may_vanish : bool
+        Whether the gradients that they are measured by may all be rounding, as in a fit that is exact.
     """
 
     hold_everywhere = False
+    may_vanish = False
 
     def __init__(self, unit: Any = 1.0, scale: float = 1.0) -> None:
         self.unit, self.scale = unit, scale
@@ -189,9 +192,8 @@ def measured(
     do not vanish where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2
     counts as two; of many, a sample. Groups of rows stand for them where the loss is no sum over rows.
 
-    An entry has a unit of its own in a model of few parameters, and in a block whose gradients keep their directions as
-    θ changes, such as weights of columns; elsewhere, as in the layers of a network, what is small here may be large
-    soon, and the entries of a block have one unit, unless they differ by much. In a model that is linear in its few
+    An entry has a unit of its own. In a block that is a matrix whose gradients turn as θ changes, as in the layers of a
+    network, what is small here may be large soon, and the entries have one unit, unless they differ by much. In a model that is linear in its few
     parameters the units are those of a matrix. A penalty adds to them as it adds to the Hessian. They are 1 if the loss
     can only be had of all rows.
 
@@ -238,7 +240,7 @@ def _measured(
 ) -> Units:
     """Return the units by rows, or by groups of them."""
     layout = theta.layout
-    n_entries = np.zeros(layout.size)[free].size
+    n_entries, here = np.zeros(layout.size)[free].size, theta.vector.copy()
     is_small, is_kept = n_entries <= LARGEST_MATRIX, n_entries <= LARGEST_PRODUCTS
     n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries) if is_small else ROWS
     sample = (_Rows if is_row else _Groups)(objective, theta, free, rows, n_wanted)
@@ -259,13 +261,15 @@ def _measured(
 
     raw = add(0, CURVED)
     spread = _filled(raw)
-    size = sample.size if sample.is_sized else find_size(spread)
-    here = theta.vector[free].copy()
+    places = np.full(layout.size, -1)
+    places[free] = np.arange(n_entries)
+    blocks = [places[where][places[where] >= 0] for where in layout.slices]
+    size = sample.size if sample.is_sized else find_size(_by_block(spread, blocks))
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
     second = np.array(list(sample.gradients(0, PROBED))) / spread
-    theta.vector[free] = here
     first = np.array(found[:PROBED]) / spread
+    theta.vector[...] = here
     is_linear = _is_parallel(first, second)
     n_rows = len(sample.weights)
     if is_linear and n_rows > CURVED:
@@ -275,31 +279,31 @@ def _measured(
     spread = _filled(np.sqrt(raw * raw + of_penalty))
     units = Units.of_spread(spread, size)
     if is_linear:
-        is_sample = not sample.is_all
         precision = float(np.finfo(layout.dtype).eps)
-        if is_small and not diagonal and (n_rows >= 2 * n_entries or not is_sample):
+        if is_small and not diagonal and (n_rows >= 2 * n_entries or sample.is_all):
             parts = np.array(found) / math.sqrt(total)
             units = matrix = MatrixUnits(np.concatenate([parts, np.diag(np.sqrt(of_penalty))]), spread, size, precision)
-            if is_sample:
+            if not sample.is_all:
                 matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
         elif is_kept and not diagonal:
             units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = sample.is_sized
-    elif not is_small:
-        places = np.full(layout.size, -1)
-        places[free] = np.arange(n_entries)
-        units = Units.of_spread(_by_block(spread, [places[where] for where in layout.slices], first, second), size)
+    else:
+        shapes = zip(blocks, layout.shapes, strict=True)
+        matrices = [block for block, shape in shapes if len(shape) > 1]
+        turned = [block for block in matrices if not _is_parallel(first[:, block], second[:, block])]
+        units = Units.of_spread(_by_block(spread, turned).clip(spread / APART, spread * APART), size)
+    units.may_vanish = not sample.is_sized
     return units
 
 
-def _by_block(spread: Array, blocks: list[Array], first: Array, second: Array) -> Array:
-    """Return root mean squares, about one for all of a block whose gradients change their directions."""
+def _by_block(spread: Array, blocks: list[Array]) -> Array:
+    """Return root mean squares, one for all entries of a block."""
     common = spread.copy()
     for block in blocks:
-        entries = block[block >= 0]
-        if entries.size and not _is_parallel(first[:, entries], second[:, entries]):
-            common[entries] = math.sqrt(np.mean(spread[entries] ** 2))
-    return common.clip(spread / APART, spread * APART)
+        if block.size:
+            common[block] = math.sqrt(np.mean(spread[block] ** 2))
+    return common
 
 
 def _without_common_part(gradients: Array, spread: Array, size: float, precision: float) -> Units:
