@@ -451,7 +451,7 @@ def require_inside(theta: Parameters, vector: Array) -> None:
     """Raise if a vector of the user's own numbers lies outside of the bounds that θ has."""
     layout = theta.as_given.layout
     for name, *parts in zip(layout.names, *map(layout.blocks, (vector, *theta.limits_as_given)), strict=True):
-        _require_between(name, *parts, "params lies")  # type: ignore[misc]
+        _require_between(name, *parts, "params lies")  # type: ignore[call-arg]
 
 
 def _require_between(name: str, block: Array, low: Array, high: Array, what: str) -> None:

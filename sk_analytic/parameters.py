@@ -287,7 +287,7 @@ class Layout:
             found.update(matching)
         return tuple(sorted(found))
 
-    def of_blocks(self, named: Mapping[str | int, T], argument: str) -> dict[int, T]:
+    def of_blocks(self, named: Mapping[Any, T], argument: str) -> dict[int, T]:
         """Return what is given by name by the indices of the blocks; the more specific of two names counts.
 
         Parameters
