@@ -24,8 +24,7 @@ from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
 SETTLED = 1e-2  # a gradient over its spread near an optimum; rounding over a spread that is rounding
-CHANGE = 1e-3  # of a gradient over its spread, to find a size by, at least
-SHARE = 1e-2  # of θ, a step to find it by
+CHANGE = 1e-2  # of a gradient over its spread, to find a size by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
 TRIALS = 30  # of steps to find one by
@@ -270,7 +269,7 @@ class _Evaluation:
         """Return the size of derivatives of the loss in predictions, by the curvature along the gradient.
 
         The step is found by trying, for the units of θ say nothing: it begins as a share of θ, or, at zero, of the
-        loss. It is not made much shorter, for at a kink the gradient jumps, however short it is.
+        loss. It is not made so short that last digits alone change.
         """
         begin = self.accepted[self.free].astype(np.float64)
         loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
@@ -282,8 +281,9 @@ class _Evaluation:
         direction = self._inward(begin, direction)
         here = float(direction @ gradient[self.free])
         of_penalty = float(direction @ (penalty * direction))
-        step = SHARE * (float(np.linalg.norm(begin * spread)) or (abs(loss / here) if here else 0.0)) or SHARE
-        shortest = SHARE * step if begin.any() else 0.0
+        distance = float(np.linalg.norm(begin * spread))
+        step = SMALL * (distance or (abs(loss / here) if here else 0.0)) or SMALL
+        shortest = min(SMALL, float(np.finfo(self.theta.layout.dtype).eps) ** 0.5) * distance
         found, fastest = 0.0, 1 / TOO_MUCH
         for _ in range(TRIALS):
             change = self._slope(begin + step * direction, direction) - here - step * of_penalty
@@ -292,9 +292,9 @@ class _Evaluation:
                 fastest = 10.0  # so that it does not go back there
                 continue
             found = change / step
-            if CHANGE <= abs(change) <= 1 or (abs(change) > 1 and step <= shortest):
+            if 0.1 * CHANGE <= abs(change) <= 10 * CHANGE or (abs(change) > CHANGE and step <= shortest):
                 break
-            factor = min(max(10 * CHANGE / abs(change) if change else math.inf, TOO_MUCH), fastest)
+            factor = min(max(CHANGE / abs(change) if change else math.inf, TOO_MUCH), fastest)
             step = max(step * factor, shortest)
         back = here - self._slope(begin - step * direction, direction) - step * of_penalty
         found = 0.5 * (found + back / step) if math.isfinite(back) else found  # a step the other way makes it exact

@@ -193,9 +193,9 @@ def measured(
     counts as two; of many, a sample. Groups of rows stand for them where the loss is no sum over rows.
 
     An entry has a unit of its own. In a block that is a matrix whose gradients turn as θ changes, as in the layers of a
-    network, what is small here may be large soon, and the entries have one unit, unless they differ by much. In a model that is linear in its few
-    parameters the units are those of a matrix. A penalty adds to them as it adds to the Hessian. They are 1 if the loss
-    can only be had of all rows.
+    network, what is small here may be large soon, and the entries have one unit, unless they differ by much. In a model
+    that is linear in its few parameters the units are those of a matrix. A penalty adds to them as it adds to the
+    Hessian. They are 1 if the loss can only be had of all rows.
 
     Parameters
     ----------
@@ -259,12 +259,12 @@ def _measured(
         mean: Array = square / total
         return np.sqrt(mean)
 
-    raw = add(0, CURVED)
-    spread = _filled(raw)
+    spread = _filled(raw := add(0, CURVED))
     places = np.full(layout.size, -1)
     places[free] = np.arange(n_entries)
-    blocks = [places[where][places[where] >= 0] for where in layout.slices]
-    size = sample.size if sample.is_sized else find_size(_by_block(spread, blocks))
+    blocks = [places[where] for where, shape in zip(layout.slices, layout.shapes, strict=True) if len(shape) > 1]
+    matrices = [block[block >= 0] for block in blocks]
+    size = sample.size if sample.is_sized else find_size(_by_block(spread, matrices))
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
     second = np.array(list(sample.gradients(0, PROBED))) / spread
@@ -289,8 +289,6 @@ def _measured(
             units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = sample.is_sized
     else:
-        shapes = zip(blocks, layout.shapes, strict=True)
-        matrices = [block for block, shape in shapes if len(shape) > 1]
         turned = [block for block in matrices if not _is_parallel(first[:, block], second[:, block])]
         units = Units.of_spread(_by_block(spread, turned).clip(spread / APART, spread * APART), size)
     units.may_vanish = not sample.is_sized
