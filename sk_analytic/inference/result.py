@@ -260,16 +260,11 @@ class Inference:
         Returns
         -------
         profile : Bunch
-            value : ndarray of shape (n_points,)
-                Of the parameter, increasing.
-            rise : ndarray of shape (n_points,)
-                Twice the rise of the negative log-likelihood over that at the estimate; of the squared error, the rise
-                of the sum of squares in units of ``scale``. A profile interval has the points where it is smaller than
-                the square of the quantile.
-            root : ndarray of shape (n_points,)
-                Its square root, negative below the estimate: a straight line if the Wald interval is right.
-            params : ndarray of shape (n_points, n_entries)
-                All parameters at these points, in the order of ``names``.
+            Arrays of shape (n_points,): ``value`` of the parameter, increasing; ``rise``, twice the rise of the
+            negative log-likelihood over that at the estimate, for the squared error the rise of the sum of squares in
+            units of ``scale``; and ``root``, its square root, negative below the estimate. The profile interval of a
+            level ends where ``root`` is plus or minus the quantile; if ``root`` is a straight line, the Wald interval
+            is the same. ``params`` of shape (n_points, n_entries) has all parameters, in the order of ``names``.
 
         Raises
         ------

@@ -265,12 +265,12 @@ class PairsDisplay:
         self.figure_.align_labels()
 
     def _draw_legend(self) -> None:
-        """The legend stands above the diagonal, where nothing is drawn."""
-        ax = self.axes_[0, 0]
-        handles, labels = ax.get_legend_handles_labels()
-        place = {"loc": "upper left", "bbox_to_anchor": (1.25, 1)} if len(self.names) > 1 else {"loc": "upper center"}
-        legend = ax.legend(handles, labels, fontsize="small", frameon=False, **place)
-        legend.set_in_layout(len(self.names) == 1)
+        """The legend stands in the upper right corner of the figure, where nothing else is drawn."""
+        place: dict[str, Any] = {"loc": "upper center"}
+        if len(self.names) > 1:
+            place = {"loc": "upper right", "bbox_to_anchor": (1, 1), "bbox_transform": self.figure_.transFigure}
+        legend = self.axes_[0, 0].legend(fontsize="small", frameon=False, **place)
+        legend.set_in_layout(False)
 
 
 def _side(n: int) -> float:
