@@ -453,6 +453,15 @@ def test_styles_are_looked_at_before_work_is_done(linear, display, monkeypatch):
         display.from_inference(linear, **{choice: "log"})
     with pytest.raises(ValueError, match="There is no parameter 'slope'"):
         display.from_inference(linear, parameters="slope")
+    with pytest.raises(ValueError, match=rf"{display.__name__}: parameters=\[\] names no entry; there are: coef\[0\]"):
+        display.from_inference(linear, parameters=[])
+
+
+@pytest.mark.parametrize("display", [*DISPLAYS, FittedCurveDisplay])
+def test_an_estimator_is_no_inference(display):
+    """The message says how to get one."""
+    with pytest.raises(TypeError, match=rf"{display.__name__} takes the Inference .*Pass infer\(model, X, y\)"):
+        display.from_inference(AnalyticRegressor(), *([X] if display is FittedCurveDisplay else []))
 
 
 @pytest.mark.parametrize("display", [*DISPLAYS, FittedCurveDisplay])
@@ -600,12 +609,18 @@ def test_columns_of_a_data_frame_have_names(linear, library):
 
 def test_features_that_do_not_exist_are_refused(linear):
     """By name of an array, and by index."""
-    with pytest.raises(ValueError, match="no feature 'mass'. In X X has 3 columns without names|X has 3 columns"):
+    with pytest.raises(ValueError, match="no feature 'mass': X has 3 columns without names"):
         FittedCurveDisplay.from_inference(linear, X, Y, feature="mass")
     with pytest.raises(ValueError, match="there is no feature 3: X has 3"):
         FittedCurveDisplay.from_inference(linear, X, Y, feature=3)
     with pytest.raises(ValueError, match="there is no feature 5: X has 3"):
         FittedCurveDisplay.from_inference(linear, X, Y, at={5: 1.0})
+    with pytest.raises(ValueError, match=r"there is no feature 0.5: X has 3"):
+        FittedCurveDisplay.from_inference(linear, X, Y, feature=0.5)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        FittedCurveDisplay.from_inference(linear, X, Y[:-1])
+    with pytest.raises(ValueError, match=r"X must be of shape .*, not empty; got \(0, 3\)"):
+        FittedCurveDisplay.from_inference(linear, X[:0])
     with pytest.raises(ValueError, match="grid must have at least two values"):
         FittedCurveDisplay.from_inference(linear, X, Y, grid=[1.0])
 
@@ -675,7 +690,7 @@ def test_a_positive_feature_has_no_negative_grid():
     assert np.ptp(FittedCurveDisplay.from_inference(result, np.ones((3, 1))).grid) > 0
 
 
-def test_a_curve_can_be_drawn_from_numbers():
+def test_a_curve_can_be_drawn_from_numbers(linear):
     """With the styles that are given; a wrong one is an error before anything is computed."""
     display = FittedCurveDisplay(
         np.arange(3.0), [Bunch(value=np.arange(3.0), mean=(np.zeros(3), np.ones(3)), observation=None)]
@@ -684,4 +699,4 @@ def test_a_curve_can_be_drawn_from_numbers():
     assert_allclose(display.mean_bands_[0].get_facecolor()[0, :3], [0, 128 / 255, 0])
     for wrong in ("line_kw", "band_kw", "points_kw"):
         with pytest.raises(AttributeError, match="colour"):
-            FittedCurveDisplay.from_inference(None, X, **{wrong: {"colour": "red"}})
+            FittedCurveDisplay.from_inference(linear, X, **{wrong: {"colour": "red"}})

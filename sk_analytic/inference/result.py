@@ -292,7 +292,6 @@ class Inference:
         (array([0.998, 1.012, 1.026]), array([-1.97,  0.  ,  1.97]))
         """
         check_range("profile", "level", level, LEVEL)
-        check_range("profile", "n_points", n_points, POINTS)
         entries = self._entries(parameter)
         if len(entries) != 1:
             raise ValueError(
@@ -520,6 +519,7 @@ class Inference:
 
     def _curves(self, entries: Sequence[int], level: float, n_points: int, n_jobs: int | None = None) -> list[Bunch]:
         """Return points of profiles; see `profile`."""
+        check_range("profile", "n_points", n_points, POINTS)
         without = [self.names[entry] for entry in entries if not self._errors[entry] > 0]
         if without:
             raise ValueError(

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..inference import Inference
+
 POINTS_PER_LETTER = 0.6  # width of a letter, of the size of its font
 
 
@@ -17,6 +19,13 @@ def pyplot() -> Any:
     except ImportError as error:
         raise ImportError("Drawing needs matplotlib, which is not installed: pip install sk-analytic[plot]") from error
     return plt
+
+
+def require_inference(owner: str, result: Any) -> None:
+    """Raise if a value is not what `infer` returns."""
+    if not isinstance(result, Inference):
+        hint = " Pass infer(model, X, y)." if hasattr(result, "fit") else ""
+        raise TypeError(f"{owner} takes the Inference that infer returns; got {result!r}.{hint}")
 
 
 def axes_for(ax: Any) -> Any:

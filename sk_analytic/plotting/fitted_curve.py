@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_consistent_length
 
 from ..readable import readable
 from ..typing import Array, MatrixLike
 from ..validation import Interval, check_range, nearest
-from .figure import axes_for, fill_style, line_style, percent, pyplot
+from .figure import axes_for, fill_style, line_style, percent, pyplot, require_inference
 
 BANDS = ("auto", "mean", "observation", "both", None)
 COUNT = Interval(2, np.inf, integral=True)
@@ -179,18 +180,22 @@ class FittedCurveDisplay:
 
         Raises
         ------
+        TypeError
+            If ``result`` is not an `Inference`.
         ValueError
             For a feature or a target that does not exist, and for a band that the loss cannot have.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
+        require_inference(cls.__name__, result)
         _styles(line_kw, band_kw, points_kw)
         check_range(cls.__name__, "band", band, BANDS)
         check_range(cls.__name__, "n_grid", n_grid, COUNT)
         columns = _Columns(cls.__name__, X, getattr(result._model, "feature_names_in_", None))
         number = columns.number(feature)
         values = columns.values(number)
+        check_consistent_length(values, y)
         if grid is None:
             grid = np.linspace(*_range_of(values), n_grid)
         grid = np.asarray(grid, dtype=np.float64)
@@ -322,8 +327,8 @@ class _Columns:
         self.owner, self.X = owner, X
         if not sparse.issparse(X) and not hasattr(X, "columns"):
             self.X = np.asarray(X)
-        if len(self.X.shape) != 2:
-            raise ValueError(f"{owner}: X must be of shape (n_samples, n_features); got {self.X.shape}.")
+        if len(self.X.shape) != 2 or not self.X.shape[0]:
+            raise ValueError(f"{owner}: X must be of shape (n_samples, n_features), not empty; got {self.X.shape}.")
         self.n = int(self.X.shape[1])
         self.is_named = hasattr(X, "columns") or names is not None
         given = list(X.columns) if hasattr(X, "columns") else names
@@ -334,10 +339,14 @@ class _Columns:
         if isinstance(feature, str):
             if self.is_named and feature in self.names:
                 return self.names.index(feature)
-            known = self.names if self.is_named else []
-            there = f"there are: {', '.join(known[:20])}" if known else f"X has {self.n} columns without names"
-            raise ValueError(f"{self.owner}: there is no feature {feature!r}.{nearest(feature, known)} In X {there}.")
-        if isinstance(feature, bool) or not -self.n <= feature < self.n:
+            if not self.is_named:
+                raise ValueError(
+                    f"{self.owner}: there is no feature {feature!r}: X has {self.n} columns without names."
+                )
+            hint = nearest(feature, self.names)
+            listed = ", ".join(self.names[:20]) + ", ..." * (self.n > 20)
+            raise ValueError(f"{self.owner}: there is no feature {feature!r}.{hint} In X there are: {listed}.")
+        if not isinstance(feature, Integral) or not -self.n <= feature < self.n:
             raise ValueError(f"{self.owner}: there is no feature {feature!r}: X has {self.n}.")
         return int(feature) % self.n
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from ..readable import readable
 from ..typing import Array, RandomState
 from ..validation import check_range
-from .figure import line_style, percent, pyplot
+from .figure import line_style, percent, pyplot, require_inference
+from .profiles import entries_of
 
 ROW = 0.34  # inches of a parameter
 WIDTH, MARGINS = 6.4, 1.1  # inches
@@ -144,16 +145,19 @@ class IntervalsDisplay:
 
         Raises
         ------
+        TypeError
+            If ``result`` is not an `Inference`.
         ValueError
             For an unknown name, and for a method that this result cannot have.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
+        require_inference(cls.__name__, result)
         _style(line_kw)
         check_range(cls.__name__, "relative", relative, bool)
         parameters = parameters if parameters is None or isinstance(parameters, str) else list(parameters)
-        entries = result._entries(parameters)
+        entries = entries_of(cls.__name__, result, parameters)
         intervals = result.confidence_intervals(
             level,
             method,

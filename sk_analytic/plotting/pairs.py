@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 from ..readable import readable
 from ..typing import Array
 from ..validation import check_range
-from .figure import font_size, line_style, pyplot
+from .figure import font_size, line_style, pyplot, require_inference
 from .profiles import draw_profile, entries_with_errors, few_ticks, label_levels, quantiles_of, wald_curves
 
 PANEL, SMALLEST, FIGURE = 2.3, 1.05, 11.0  # inches of a panel, of the smallest, and of a figure before panels shrink
@@ -156,12 +156,15 @@ class PairsDisplay:
 
         Raises
         ------
+        TypeError
+            If ``result`` is not an `Inference`.
         ValueError
             For an unknown name, a parameter without a standard error, and profiles of a result that has none.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
+        require_inference(cls.__name__, result)
         line_style(line_kw)
         check_range(cls.__name__, "diagonal", diagonal, DIAGONALS)
         quantiles = quantiles_of(cls.__name__, result, levels)

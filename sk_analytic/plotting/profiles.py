@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 from ..readable import readable
 from ..typing import Array
 from ..validation import Interval, check_range
-from .figure import font_size, line_style, panels_for, percent, pyplot
+from .figure import font_size, line_style, panels_for, percent, pyplot, require_inference
 
 PANEL = (2.7, 2.3)  # inches
 LEVEL = Interval(0, 1, closed="neither")
@@ -147,6 +147,8 @@ class ProfileDisplay:
 
         Raises
         ------
+        TypeError
+            If ``result`` is not an `Inference`.
         ValueError
             For an unknown name, a parameter without a standard error, and a result that has no profiles: of a robust
             covariance, or of a model without a loss.
@@ -154,6 +156,7 @@ class ProfileDisplay:
             If matplotlib is not installed; the message names the extra.
         """
         pyplot()
+        require_inference(cls.__name__, result)
         line_style(line_kw)
         check_range(cls.__name__, "scale", scale, tuple(SCALES))
         quantiles = quantiles_of(cls.__name__, result, levels)
@@ -325,7 +328,7 @@ def _on(scale: str, roots: Array) -> Array:
 
 def quantiles_of(owner: str, result: Any, levels: Sequence[float]) -> dict[float, float]:
     """Return the roots at which intervals of some levels end."""
-    levels = [levels] if isinstance(levels, float | int) else list(levels)
+    levels = [levels] if isinstance(levels, float | int | str) else list(levels)
     if not levels:
         raise ValueError(f"{owner}: levels must have at least one level, such as 0.95.")
     for level in levels:
@@ -333,9 +336,19 @@ def quantiles_of(owner: str, result: Any, levels: Sequence[float]) -> dict[float
     return {float(level): result._quantile(level) for level in sorted(levels)}
 
 
+def entries_of(owner: str, result: Any, parameters: str | Iterable[str] | None) -> list[int]:
+    """Return the numbers of the entries that are named, at least one."""
+    entries: list[int] = result._entries(parameters)
+    if not entries:
+        raise ValueError(
+            f"{owner}: parameters={parameters!r} names no entry; there are: {', '.join(result.names[:5])}."
+        )
+    return entries
+
+
 def entries_with_errors(owner: str, result: Any, parameters: str | Iterable[str] | None) -> list[int]:
     """Return the numbers of the entries that are named; of all, those that have a standard error."""
-    entries = result._entries(parameters)
+    entries = entries_of(owner, result, parameters)
     has_error = result._errors[entries] > 0
     without = [result.names[entry] for entry, has in zip(entries, has_error, strict=True) if not has]
     if without and (parameters is not None or not has_error.any()):
