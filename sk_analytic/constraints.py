@@ -131,7 +131,9 @@ class Mapped(Parameters):
         z = self.layout.blocks(moved)
         x = self._given.blocks(given)
         runs = [(moved[here], given[there]) for here, there in self._apart]
-        return runs, [(block.map, z[block.place], x[block.place], block.limits) for block in self._mapped]
+        edges = [_edges(block, x[block.place].dtype) for block in self._mapped]
+        places = zip(self._mapped, edges, strict=True)
+        return runs, [(block.map, z[block.place], x[block.place], edge) for block, edge in places]
 
     @property
     def structure(self) -> Any:
@@ -143,7 +145,7 @@ class Mapped(Parameters):
             for map, z, x, limits in maps:
                 x[...] = map.constrain(z)
                 if limits is not None:
-                    np.clip(x, limits[0], limits[1], out=x)
+                    np.minimum(np.maximum(x, limits[0], out=x), limits[1], out=x)
         return self._structure
 
     def _update(self) -> None:
@@ -263,6 +265,23 @@ class Mapped(Parameters):
         for index, map, _ in self._mapped:
             blocks[index][...] = map.tangent(blocks[index])
         return direction
+
+
+def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
+    """The outermost numbers that a block can be: its bounds, or, as rounding does not know, those next to its domain."""
+    inner = block.map.map if isinstance(block.map, Held) else block.map
+    if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
+        return block.limits
+    tiny = np.finfo(dtype).tiny
+    low, high = (np.asarray(limit, dtype) for limit in inner.domain)
+    least, most = np.nextafter(low, high), np.nextafter(high, low)
+    least, most = np.where(low == 0, tiny, least), np.where(high == 0, -tiny, np.where(np.isinf(high), high, most))
+    least = np.where(np.isinf(low), low, least)
+    if isinstance(block.map, Held):  # what is held may be where the map cannot go
+        least, most = np.where(block.map.free, least, -np.inf), np.where(block.map.free, most, np.inf)
+    if block.limits is not None:
+        least, most = np.maximum(least, block.limits[0]), np.minimum(most, block.limits[1])
+    return least.astype(dtype), most.astype(dtype)
 
 
 def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[slice, slice]]:
@@ -450,8 +469,9 @@ def _limits(theta: Parameters, bounds: Any) -> Iterator[tuple[int, tuple[Array, 
 def require_inside(theta: Parameters, vector: Array) -> None:
     """Raise if a vector of the user's own numbers lies outside of the bounds that θ has."""
     layout = theta.as_given.layout
-    for name, *parts in zip(layout.names, *map(layout.blocks, (vector, *theta.limits_as_given)), strict=True):
-        _require_between(name, *parts, "params lies")  # type: ignore[call-arg]
+    parts = (layout.blocks(part) for part in (vector, *theta.limits_as_given))
+    for name, block, low, high in zip(layout.names, *parts, strict=True):
+        _require_between(name, block, low, high, "params lies")
 
 
 def _require_between(name: str, block: Array, low: Array, high: Array, what: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import helmert
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from .hyperparameters import Hyperparameters, lookup
 from .typing import Array
@@ -285,7 +285,7 @@ class Logit(ElementwiseMap):
         """Return the logarithm of the odds."""
         if not (np.all(x > self.low) and np.all(x < self.high)):
             raise ValueError(f"must lie between {self.low} and {self.high}, and not on either")
-        return np.asarray(logit((x - self.low) / (self.high - self.low)))
+        return np.asarray(np.log(x - self.low) - np.log(self.high - x))  # finite, however near a limit
 
     def derivative(self, z: Array) -> Array:
         """Return the derivative, which vanishes towards the limits."""

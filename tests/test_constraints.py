@@ -398,6 +398,39 @@ def test_parameters_set_by_hand_are_where_it_goes_on():
         model.partial_fit(X, Y)
 
 
+@pytest.mark.parametrize(("map", "target"), [("log", -5.0), (Logit(0, 1.5), 9.0), (Logit(-100, 0.001), 9.0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_driven_to_the_edge_stays_inside(map, target, dtype, held):
+    """However far z is, x is no number that the map cannot reach: the fit goes on, and can be checked.
+
+    Entries that are held may lie where the map cannot go.
+    """
+    start = np.array([[0.0005, 0.0005], [-200.0, 0.0005]], dtype)
+    free = np.array([[True, True], [False, True]]) if held else np.ones((2, 2), dtype=bool)
+    start = start if held else np.full((2, 2), 0.0005, dtype)
+
+    def vjp(w, X):
+        return X * w.sum(), lambda d: np.full_like(w, np.vdot(d, X))
+
+    settings = {"reparametrize": {"params": map}, "fixed": {"params": ~free}, "init": start, "tol": None}
+    data = np.ones((20, 1), dtype)
+    model = AnalyticRegressor(
+        lambda w, X: vjp(w, X)[0][:, 0], vjp=lambda w, X: (vjp(w, X)[0][:, 0], lambda d: vjp(w, X)[1](d[:, None])),
+        optimizer=SGD(1e3), max_iter=300, warm_start=True, check_gradient=False, random_state=0, **settings,
+    )  # fmt: skip
+    y = np.full(20, 1000 * target, dtype)
+    for _ in range(2):
+        model.fit(data, y)
+    low, high = get_map(map).domain
+    assert ((model.params_ > low) & (model.params_ < high))[free].all()
+    assert (model.params_ == start)[~free].all()
+    edge = low if target < 0 else high
+    np.testing.assert_allclose(model.params_[free], edge, atol=1e-4)
+    assert check_gradient(model, data, y).ok
+    model.set_params(reparametrize={"params": get_map(map)}, optimizer=SGD(1e-9)).partial_fit(data, y)
+
+
 def test_another_map_begins_anew():
     """A warm fit under another map goes on from the same x."""
     model = curve("vjp", optimizer=SGD(1e-12), max_iter=2, tol=None, warm_start=True).fit(X, Y)
@@ -542,6 +575,15 @@ def test_equal_bounds_hold_an_entry(optimizer):
     assert held["height"] == 1.5
     assert held["tau"] == pytest.approx(fixed["tau"], rel=1e-6)
     assert curve(bounds={"height": (1.5, 1.5), "tau": (1, 1)}, **settings).fit(X, Y).params_ == settings["init"]
+
+
+@pytest.mark.parametrize("wide", [1e3, 1e20, 1e300])
+@pytest.mark.parametrize("optimizer", bounded_methods())
+def test_wide_bounds_are_as_none(optimizer, wide):
+    """Bounds that are far away say nothing of the size of a step."""
+    free = curve(optimizer=optimizer, bounds={"tau": (1e-3, None)}, tol=1e-8).fit(X, Y)
+    model = curve(optimizer=optimizer, bounds={"tau": (1e-3, wide), "height": (-wide, wide)}, tol=1e-8).fit(X, Y)
+    assert model.params_ == pytest.approx(free.params_, rel=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "tnc", "slsqp", "trust-constr"])

@@ -400,6 +400,16 @@ class TNC(FullBatch):
         """Return scipy's options; the number of evaluations has no limit of its own."""
         return super().options() | {"maxfun": 2**31 - 1, "gtol": 0.0}
 
+    def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
+        """Call scipy, which would take wide bounds for the size of an entry; where there are none, it takes this one."""
+        if run.limits is None:
+            return super()._solve(run, x0, max_iter)
+        options = self.options() | {"scale": 1 + np.abs(x0), "offset": x0.copy()}
+        bounds = self._bounds(run)
+        return scipy.optimize.minimize(
+            run.value_and_gradient, x0, jac=True, method=self.method, callback=run.iterated, options=options, **bounds
+        )
+
 
 class SLSQP(FullBatch):
     """Sequential least squares programming [Kraft1988]_, which knows bounds: for some hundred parameters.
