@@ -268,7 +268,7 @@ class Mapped(Parameters):
 
 
 def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
-    """The outermost numbers that a block can be: its bounds, or, as rounding does not know, those next to its domain."""
+    """The outermost numbers that a block can be: its bounds, and those next to its map's domain, to which z rounds."""
     inner = block.map.map if isinstance(block.map, Held) else block.map
     if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
         return block.limits

@@ -606,6 +606,14 @@ def test_bounds_of_a_plain_function(optimizer):
     assert all((point >= -2).all() and (point <= [2, 0.5]).all() for point in called)
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "tnc", "slsqp", "trust-constr"])
+def test_equal_bounds_of_a_plain_function(optimizer):
+    """The other entries are minimised alone."""
+    method = get_optimizer(optimizer)
+    result = method.minimize(lambda x: (0.5 * float((x - 2) @ (x - 2)), x - 2), np.ones(2), bounds=([1, 0], [1, 5]))
+    np.testing.assert_allclose(result.x, [1, 2], atol=1e-4)
+
+
 REFUSE_BOUNDS = {"asgd", "bfgs", "cg", "lm", "newton-cg", "trust-ncg", "trust-krylov"} | {
     name for name in get_optimizer_names() if "free" in name
 }

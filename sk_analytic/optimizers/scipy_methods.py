@@ -401,8 +401,11 @@ class TNC(FullBatch):
         return super().options() | {"maxfun": 2**31 - 1, "gtol": 0.0}
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
-        """Call scipy, which would take wide bounds for the size of an entry; where there are none, it takes this one."""
-        if run.limits is None:
+        """Call scipy, which takes the width of bounds for the size of an entry; of others it takes this one.
+
+        Entries that bounds hold it leaves out, and would miss them in the sizes.
+        """
+        if run.limits is None or np.equal(*run.limits).any():
             return super()._solve(run, x0, max_iter)
         options = self.options() | {"scale": 1 + np.abs(x0), "offset": x0.copy()}
         bounds = self._bounds(run)
