@@ -98,12 +98,16 @@ REGRESSORS = {
 }
 CLASSIFIERS = {
     "default": made(AnalyticClassifier, alpha=0.01),
-    "network": made(AnalyticClassifier, **USER_MODELS[AnalyticClassifier]["loss_and_gradient"]),
+    "network": made(
+        AnalyticClassifier, **USER_MODELS[AnalyticClassifier]["loss_and_gradient"], max_iter=1000, tol=1e-3
+    ),
     "minibatches": AnalyticClassifier(alpha=0.01, batch_size=32, max_iter=500, tol=1e-3, random_state=0),
 }
 TRANSFORMERS = {
     "default": made(AnalyticTransformer),
-    "autoencoder": made(AnalyticTransformer, **USER_MODELS[AnalyticTransformer]["loss_and_gradient"]),
+    "autoencoder": made(
+        AnalyticTransformer, **USER_MODELS[AnalyticTransformer]["loss_and_gradient"], max_iter=1000, tol=1e-3
+    ),
 }
 DENSITIES = {
     "default": made(AnalyticDensity),

@@ -31,7 +31,6 @@ LARGEST_PRODUCTS = 2000  # entries of which pairs are looked at
 ALIKE = 0.01  # how far the correlation of gradients that have a common part is from 1
 WEAK = 0.02  # the share of a direction in the gradients of a sample that says little
 PARALLEL = 1e-6  # how far the cosine of an angle is from 1
-APART = 10  # from the spread of an entry that of its block may be
 RANGE = 1e10  # of spreads, above and below the median; below it are those of entries that the loss ignores
 
 
@@ -192,9 +191,9 @@ def measured(
     do not vanish where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2
     counts as two; of many, a sample. Groups of rows stand for them where the loss is no sum over rows.
 
-    An entry has a unit of its own. In a block that is a matrix whose gradients turn as θ changes, as in the layers of a
-    network, what is small here may be large soon, and the entries have one unit, unless they differ by much. In a model
-    that is linear in its few parameters the units are those of a matrix. A penalty adds to them as it adds to the
+    An entry has a unit of its own. In a network (the gradients of some matrix turn as θ changes) what is small here may
+    be large soon, and the entries of a block whose gradients turn have one unit. In a model that is linear in its few
+    parameters the units are those of a matrix. A penalty adds to them as it adds to the
     Hessian. They are 1 if the loss can only be had of all rows.
 
     Parameters
@@ -242,7 +241,7 @@ def _measured(
     layout = theta.layout
     n_entries, here = np.zeros(layout.size)[free].size, theta.vector.copy()
     is_small, is_kept = n_entries <= LARGEST_MATRIX, n_entries <= LARGEST_PRODUCTS
-    n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries) if is_small else ROWS
+    n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries * is_small)
     sample = (_Rows if is_row else _Groups)(objective, theta, free, rows, n_wanted)
     found: list[Array] = []
     square, total = np.zeros(n_entries), 0.0
@@ -262,9 +261,9 @@ def _measured(
     spread = _filled(raw := add(0, CURVED))
     places = np.full(layout.size, -1)
     places[free] = np.arange(n_entries)
-    blocks = [places[where] for where, shape in zip(layout.slices, layout.shapes, strict=True) if len(shape) > 1]
-    matrices = [block[block >= 0] for block in blocks]
-    size = sample.size if sample.is_sized else find_size(_by_block(spread, matrices))
+    blocks = [places[where][places[where] >= 0] for where in layout.slices]
+    matrices = [block for block, shape in zip(blocks, layout.shapes, strict=True) if len(shape) > 1]
+    size = sample.size if sample.is_sized else find_size(_by_block(spread, blocks if matrices else []))
     theta.vector[free] += np.where(np.arange(n_entries) % 2, -PROBE, PROBE) * size * size / spread
     theta.vector[...] = theta.confined(theta.vector)
     second = np.array(list(sample.gradients(0, PROBED))) / spread
@@ -289,8 +288,9 @@ def _measured(
             units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = sample.is_sized
     else:
-        turned = [block for block in matrices if not _is_parallel(first[:, block], second[:, block])]
-        units = Units.of_spread(_by_block(spread, turned).clip(spread / APART, spread * APART), size)
+        if not all(_is_parallel(first[:, block], second[:, block]) for block in matrices):  # a network
+            blocks = [block for block in blocks if not _is_parallel(first[:, block], second[:, block])]
+            units = Units.of_spread(_by_block(spread, blocks), size)
     units.may_vanish = not sample.is_sized
     return units
 
