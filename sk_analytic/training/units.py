@@ -287,10 +287,9 @@ def _measured(
         elif is_kept and not diagonal:
             units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = sample.is_sized
-    else:
-        if not all(_is_parallel(first[:, block], second[:, block]) for block in matrices):  # a network
-            blocks = [block for block in blocks if not _is_parallel(first[:, block], second[:, block])]
-            units = Units.of_spread(_by_block(spread, blocks), size)
+    elif not all(_is_parallel(first[:, block], second[:, block]) for block in matrices):  # a network
+        blocks = [block for block in blocks if not _is_parallel(first[:, block], second[:, block])]
+        units = Units.of_spread(_by_block(spread, blocks), size)
     units.may_vanish = not sample.is_sized
     return units
 
