@@ -101,7 +101,7 @@ class Mapped(Parameters):
         The blocks in which z is not x.
     """
 
-    __slots__ = ("_apart", "_by_x", "_given", "_gradient", "_mapped", "_moves", "_structure", "_x")
+    __slots__ = ("_apart", "_given", "_gradient", "_mapped", "_moves", "_pulls", "_runs", "_structure", "_x", "_z")
 
     is_mapped = True
 
@@ -118,34 +118,35 @@ class Mapped(Parameters):
         self._x, self._gradient = np.empty(given.size, given.dtype), np.empty(layout.size, layout.dtype)
         self._structure = given.views(self._x)
         self._apart = list(_runs(layout, given, self.mapped_blocks))
-        self._moves = self._views(vector, self._x)
-        for _, z, *_ in self._moves[1]:
+        self._runs = self._views_on_runs(vector, self._x)
+        self._z, x = layout.blocks(vector), given.blocks(self._x)
+        for z in self._z:
             z.flags.writeable = False
-        self._by_x: Any = None, ()
+        self._moves = [
+            (block.map.constrain, self._z[block.place], x[block.place], *_edges(block, given.dtype))
+            for block in self._mapped
+        ]
+        self._pulls: Any = None, (), ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Mapped, (self.layout, self.vector, self.limits, self._given, self._mapped)
 
-    def _views(self, moved: Array, given: Array) -> tuple[list[Any], list[Any]]:
-        """Views on the runs and on the mapped blocks of two vectors, z and x or gradients by them."""
-        z = self.layout.blocks(moved)
-        x = self._given.blocks(given)
-        runs = [(moved[here], given[there]) for here, there in self._apart]
-        edges = [_edges(block, x[block.place].dtype) for block in self._mapped]
-        places = zip(self._mapped, edges, strict=True)
-        return runs, [(block.map, z[block.place], x[block.place], edge) for block, edge in places]
+    def _views_on_runs(self, moved: Array, given: Array) -> list[tuple[Array, Array]]:
+        """Views on the blocks that are not mapped, of z and x or of gradients by them."""
+        return [(moved[here], given[there]) for here, there in self._apart]
 
     @property
     def structure(self) -> Any:
         """The user's structure of read-only views; the next time that it is read they show what z is then."""
-        runs, maps = self._moves
-        for z, x in runs:
+        for z, x in self._runs:
             x[...] = z
         with np.errstate(over="ignore"):  # what is not finite is refused where it arrives
-            for map, z, x, limits in maps:
-                x[...] = map.constrain(z)
-                if limits is not None:
-                    np.minimum(np.maximum(x, limits[0], out=x), limits[1], out=x)
+            for constrain, z, x, least, most in self._moves:
+                x[...] = constrain(z)
+                if least is not None:
+                    np.maximum(x, least, out=x)
+                if most is not None:
+                    np.minimum(x, most, out=x)
         return self._structure
 
     def _update(self) -> None:
@@ -187,15 +188,17 @@ class Mapped(Parameters):
         return self._x[self._given.slices[index]]
 
     def pulled_back(self, gradient: Array) -> Array:
-        known, views = self._by_x
+        known, runs, pulls = self._pulls
         if known is not gradient:
-            views = self._views(self._gradient, gradient)
-            self._by_x = gradient, views
-        runs, maps = views
-        for by_z, by_x in runs:
-            by_z[...] = by_x
-        for (map, z, *_), (*_, by_z, by_x, _) in zip(self._moves[1], maps, strict=True):
-            by_z[...] = map.pullback(z, by_x)
+            by_z, by_x = self.layout.blocks(self._gradient), self._given.blocks(gradient)
+            runs = self._views_on_runs(self._gradient, gradient)
+            places = [(block.map.pullback, block.place) for block in self._mapped]
+            pulls = [(pullback, self._z[place], by_x[place], by_z[place]) for pullback, place in places]
+            self._pulls = gradient, runs, pulls
+        for pulled, given in runs:
+            pulled[...] = given
+        for pullback, z, given, pulled in pulls:
+            pulled[...] = pullback(z, given)
         return self._gradient
 
     def block_pulled_back(self, index: int, gradient: Array) -> Array:
@@ -216,8 +219,9 @@ class Mapped(Parameters):
         moved = np.zeros((len(directions), self._given.size))
         for here, there in self._apart:
             moved[:, there] = directions[:, here]
-        for block, (map, z, x, _) in zip(self._mapped, self._moves[1], strict=True):
-            slopes = map.pull_rows(z, np.eye(x.size))
+        for block in self._mapped:
+            size = math.prod(self._given.shapes[block.place])
+            slopes = block.map.pull_rows(self._z[block.place], np.eye(size))
             moved[:, self._given.slices[block.place]] = directions[:, self.layout.slices[block.place]] @ slopes.T
         return moved
 
@@ -256,8 +260,7 @@ class Mapped(Parameters):
 
     def _map_of(self, index: int) -> tuple[Any, Any]:
         """The map of a block, and its z; None for both if it has none."""
-        pairs = zip(self._mapped, self._moves[1], strict=True)
-        return next(((map, z) for block, (map, z, *_) in pairs if block.place == index), (None, None))
+        return next(((block.map, self._z[index]) for block in self._mapped if block.place == index), (None, None))
 
     def tangent(self, direction: Array) -> Array:
         direction = direction.copy()
@@ -267,11 +270,14 @@ class Mapped(Parameters):
         return direction
 
 
-def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
-    """The outermost numbers that a block can be: its bounds, and those next to its map's domain, to which z rounds."""
+def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """The outermost numbers that a block can be: its bounds, and those next to its map's domain, to which z rounds.
+
+    None stands for an end that no entry has.
+    """
     inner = block.map.map if isinstance(block.map, Held) else block.map
     if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
-        return block.limits
+        return block.limits or (None, None)
     tiny = np.finfo(dtype).tiny
     low, high = (np.asarray(limit, dtype) for limit in inner.domain)
     least, most = np.nextafter(low, high), np.nextafter(high, low)
@@ -281,7 +287,8 @@ def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any] | None:
         least, most = np.where(block.map.free, least, -np.inf), np.where(block.map.free, most, np.inf)
     if block.limits is not None:
         least, most = np.maximum(least, block.limits[0]), np.minimum(most, block.limits[1])
-    return least.astype(dtype), most.astype(dtype)
+    ends = least.astype(dtype), most.astype(dtype)
+    return tuple(None if np.isinf(end).all() else end for end in ends)  # type: ignore[return-value]
 
 
 def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[slice, slice]]:
