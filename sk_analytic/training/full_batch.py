@@ -23,7 +23,7 @@ from .divergence import HINTS, not_finite
 from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
-SETTLED = 1e-2  # a gradient over its spread near an optimum; rounding over a spread that is rounding
+SETTLED = 1e-2  # rounding of a gradient over its spread if that is rounding too
 CHANGE = 1e-2  # of a gradient over its spread, to find a size by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
@@ -169,12 +169,12 @@ class _Evaluation:
     def begin(self) -> Array:
         """Evaluate the start, learn which blocks are trained; return their entries."""
         self._iteration_begins()
-        start = self.theta.vector.astype(np.float64)
+        start: Array = self.theta.vector.astype(np.float64)
         loss, gradient = self._evaluate(start)
         self._require_finite_start(loss, gradient)
         self._start = loss, gradient.copy()  # whose memory the next evaluation writes to
-        entries: Array = start[self.free]
-        return entries
+        self._first: Array = start[self.free]
+        return self._first
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         self._iteration_begins()
@@ -266,18 +266,19 @@ class _Evaluation:
         return bounded
 
     def _size(self, spread: Array) -> float:
-        """Return the size of derivatives of the loss in predictions, by the curvature along the gradient.
+        """Return the size of derivatives of the loss in predictions, by its curvature.
 
-        The step is found by trying, for the units of θ say nothing: it begins as a share of θ, or, at zero, of the
+        It is that along the way so far, at the start along the gradient. The step is found by trying, for the units of θ say nothing: it begins as a share of θ, or, at zero, of the
         loss. It is not made so short that last digits alone change.
         """
         begin = self.accepted[self.free].astype(np.float64)
         loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
         penalty = self.objective.curvature_of_penalty(self.theta)[self.free]  # which is known, no part of that size
-        seen = (gradient - self.objective.gradient_of_penalty(self.theta))[self.free] / spread
-        length = float(np.linalg.norm(seen))
-        is_small = length <= SETTLED  # and its direction chance
-        direction = (np.full(seen.size, seen.size**-0.5) if is_small else seen / length) / spread
+        way = begin - self._first
+        if not way.any():
+            way = (gradient - self.objective.gradient_of_penalty(self.theta))[self.free] / spread**2
+        length = float(np.linalg.norm(spread * way))
+        direction = way / length if length else np.full(way.size, way.size**-0.5) / spread
         direction = self._inward(begin, direction)
         here = float(direction @ gradient[self.free])
         of_penalty = float(direction @ (penalty * direction))
