@@ -27,6 +27,7 @@ SETTLED = 1e-2  # rounding of a gradient over its spread if that is rounding too
 CHANGE = 1e-2  # of a gradient over its spread, to find a size by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
+EPS = float(np.finfo(np.float64).eps)
 TRIALS = 30  # of steps to find one by
 TOO_MUCH = 1e-6  # what a step is multiplied by that was far too long
 STIFF = 4  # how many times as large a curvature is as one that it should equal
@@ -115,14 +116,15 @@ def _in_units_of_the_spread(
     From a start far off, the spread at the end may be another one, and the method begins anew with that.
     """
     n_iterations = n_evaluations = 0
-    evaluation.units = evaluation.measured()
+    evaluation.units = first = evaluation.measured()
     while True:
         evaluation.look_around(begin)
         result = run(evaluation.enter(begin), max_iter=max_iter - n_iterations)
         n_iterations += result.nit
         n_evaluations += result.nfev
         largest = np.abs(np.where(result.held, 0.0, result.jac)).max(initial=0.0)
-        if evaluation.units.may_vanish and result.rounding >= SETTLED:
+        is_rounding = result.rounding >= (min(largest, SETTLED) if n_iterations > result.nit else SETTLED)
+        if evaluation.units.may_vanish and is_rounding:
             result.success = True  # a model without noise is found, and the spread is rounding too
         if not result.success or evaluation.monitor.stopped or largest > tol:
             break
@@ -131,7 +133,8 @@ def _in_units_of_the_spread(
         evaluation.restore()
         begin, gradient = evaluation.full(result.x)[evaluation.free], evaluation.units.gradient_left(result.jac)
         there = evaluation.measured()
-        if (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
+        has_vanished = first.may_vanish and (result.held | (np.abs(first.gradient(gradient)) <= EPS)).all()
+        if has_vanished or (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
             break
         loss, evaluation.units = evaluation.loss(result.fun), there
         if n_iterations >= max_iter:
@@ -173,8 +176,9 @@ class _Evaluation:
         loss, gradient = self._evaluate(start)
         self._require_finite_start(loss, gradient)
         self._start = loss, gradient.copy()  # whose memory the next evaluation writes to
-        self._first: Array = start[self.free]
-        return self._first
+        entries: Array = start[self.free]
+        self._first = entries
+        return entries
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         self._iteration_begins()
@@ -268,8 +272,9 @@ class _Evaluation:
     def _size(self, spread: Array) -> float:
         """Return the size of derivatives of the loss in predictions, by its curvature.
 
-        It is that along the way so far, at the start along the gradient. The step is found by trying, for the units of θ say nothing: it begins as a share of θ, or, at zero, of the
-        loss. It is not made so short that last digits alone change.
+        It is that along the way so far, at the start along the gradient. The step is found by trying, for the units of
+        θ say nothing: it begins as a share of θ, or, at zero, of the loss. It is not made so short that last digits
+        alone change.
         """
         begin = self.accepted[self.free].astype(np.float64)
         loss, gradient = self._evaluate(self.accepted.astype(np.float64)) if self._start is None else self._start
