@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from scipy.optimize import brentq
 
 from ..exceptions import DivergenceError
 from ..optimizers import LBFGS
+from ..training.units import Units
 from ..typing import Array
 from .information import FLAT, Information, nonzero
 from .optimum import finished
@@ -202,7 +204,7 @@ def profile_curve(
     return np.array([rise for rise, _ in points]), np.array([x for _, x in points]), profile.lowest
 
 
-def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None, str]:
+def refit(problem: Problem, seed: np.random.SeedSequence, units: Units | None) -> tuple[Array | None, str]:
     """Return the optimum over resampled rows, or None, and what went wrong if anything did."""
     problem = problem.of_this_thread()
     drawn = _drawn(problem, np.random.default_rng(seed))
@@ -214,7 +216,7 @@ def refit(problem: Problem, seed: np.random.SeedSequence) -> tuple[Array | None,
             warnings.simplefilter("ignore")
             rows = data.scaled().rows()
             rows = rows if data.X.dtype == np.float64 else InDoubles(rows)
-            vector, failed = finished(problem.objective, problem.theta(problem.vector), rows)
+            vector, failed = finished(problem.objective, problem.theta(problem.vector), rows, copy.deepcopy(units))
     except Exception as error:  # of a resample on which the user's functions fail
         return None, f"{type(error).__name__}: {error}"
     return vector, "" if problem.is_kinked or failed is None else failed

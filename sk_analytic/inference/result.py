@@ -24,7 +24,7 @@ from .coordinates import entries_of, names_moved, names_of, structure_of, to_use
 from .covariances import CURVATURE, robust
 from .information import Information
 from .intervals import FARTHEST, profile_curve, profile_interval, refit
-from .optimum import decrement
+from .optimum import decrement, units_for_refits
 from .problem import Problem
 from .words import messages_of
 
@@ -595,7 +595,8 @@ class Inference:
         if not problem.objective.has_value:
             raise ValueError("method='bootstrap' minimises the loss, and there is none: name a loss, or pass your own.")
         seeds = np.random.SeedSequence(check_random_state(random_state).randint(2**31 - 1)).spawn(n_resamples)
-        refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed) for seed in seeds)
+        units = units_for_refits(problem)
+        refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed, units) for seed in seeds)
         found = [entries_of(problem.theta(vector)) for vector, _ in refits if vector is not None]
         failures = [message for _, message in refits if message]
         if len(found) < 2:

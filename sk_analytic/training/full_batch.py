@@ -47,6 +47,7 @@ def minimize(
     *,
     max_iter: int,
     tol: float,
+    units: Units | None = None,
 ) -> tuple[OptimizeResult, str | None]:
     """Minimise over all rows by a full-batch method; θ is written in place.
 
@@ -65,6 +66,8 @@ def minimize(
         Iterations.
     tol : float
         Tolerance on the largest entry of the gradient in units of its spread over rows, or on the relative offset.
+    units : Units, default=None
+        Those of the gradient's spread, if they are known; they are not measured then. See `units_at`.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def minimize(
             if method.residuals:  # whose relative offset has no units
                 result = run(begin, max_iter=max_iter)
             else:
-                result = _in_units_of_the_spread(run, begin, evaluation, max_iter, tol)
+                result = _in_units_of_the_spread(run, begin, evaluation, max_iter, tol, units)
         except DivergenceError as error:
             error.args = (" ".join(filter(None, (str(error), evaluation.trouble, KEPT))),)
             raise
@@ -108,15 +111,27 @@ def minimize(
     return result, failed
 
 
+def units_at(objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> Units:
+    """Return the units of the gradient's spread over rows at θ, for several fits that begin there."""
+    evaluation = _Evaluation(objective, theta, rows, monitor, 0)
+    evaluation.begin()
+    return evaluation.measured()
+
+
 def _in_units_of_the_spread(
-    run: Callable[..., OptimizeResult], begin: Array, evaluation: _Evaluation, max_iter: int, tol: float
+    run: Callable[..., OptimizeResult],
+    begin: Array,
+    evaluation: _Evaluation,
+    max_iter: int,
+    tol: float,
+    known: Units | None = None,
 ) -> OptimizeResult:
     """Run a method in units of the gradient's spread over rows, until the gradient is small in those of the end too.
 
     From a start far off, the spread at the end may be another one, and the method begins anew with that.
     """
     n_iterations = n_evaluations = 0
-    evaluation.units = first = evaluation.measured()
+    evaluation.units = first = evaluation.measured() if known is None else known
     while True:
         evaluation.look_around(begin)
         result = run(evaluation.enter(begin), max_iter=max_iter - n_iterations)
@@ -128,7 +143,7 @@ def _in_units_of_the_spread(
             result.success = True  # a model without noise is found, and the spread is rounding too
         if not result.success or evaluation.monitor.stopped or largest > tol:
             break
-        if evaluation.units.hold_everywhere:
+        if evaluation.units.hold_everywhere or known is not None:
             break
         evaluation.restore()
         begin, gradient = evaluation.full(result.x)[evaluation.free], evaluation.units.gradient_left(result.jac)
