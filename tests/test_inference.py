@@ -749,6 +749,49 @@ def test_too_few_rows_have_no_variance():
     assert "nan" in str(result)
 
 
+def test_weights_that_add_up_to_1_are_no_numbers_of_rows():
+    """They were normalised, and so are no frequencies."""
+    X, y = rand(50, 3), rand(50, 1)[:, 0]
+    weight = np.full(50, 1 / 50)
+    model = AnalyticRegressor().fit(X, y, sample_weight=weight)
+    with pytest.warns(InferenceWarning, match=r"Frequency weights add up to 1, .* too few for 4 .* by weights="):
+        infer(model, X, y, sample_weight=weight)
+    with pytest.raises(TypeError, match="themselves as sample_weight"):
+        infer(model, X, y, weights=weight)
+
+
+def normal_log_density(params, X):
+    return norm.logpdf(X[:, 0], params["m"], params["s"])
+
+
+@pytest.mark.parametrize("covariance", ["auto", "sandwich"])
+def test_the_loss_of_a_sum_is_said(covariance):
+    """Its gradient fits its value, so that the check of gradients finds nothing."""
+
+    def summed(params, X):
+        d = (X[:, 0] - params["m"]) / params["s"]
+        grads = {"m": -(d / params["s"]).sum(), "s": -((d * d - 1) / params["s"]).sum()}
+        return -normal_log_density(params, X).sum(), grads
+
+    X = rand(100, 1)
+    start = {"m": 0.5, "s": 2.0}
+    model = AnalyticDensity(normal_log_density, loss_and_gradient=summed, init=start, reparametrize={"s": "log"})
+    with pytest.warns(InferenceWarning, match=r"that of the sum over rows, not of their mean.*reduction='sum'"):
+        result = infer(model.fit(X), X, covariance=covariance, polish=True)
+    assert len(result.warnings) == 1
+    right = infer(model.set_params(reduction="sum").fit(X), X, covariance=covariance, polish=True)
+    assert right.warnings == []
+    assert right.standard_errors["m"] == pytest.approx(X.std() / 10, rel=1e-5)
+
+
+def test_the_cure_of_a_polish_that_failed_is_no_polish():
+    """Two classes apart: the loss falls without end."""
+    X = rand(100, 2)
+    y = X[:, 0] > 0
+    result = silently(AnalyticClassifier().fit(X, y), X, y, polish=True)
+    assert not any("polish=True to" in text or "use polish=True" in text for text in result.warnings)
+
+
 def test_a_curve_without_noise_has_no_standard_errors():
     """Which is said, in place of a distance of rounding."""
     X, _ = a_decay()
@@ -1028,6 +1071,25 @@ def test_the_bootstrap_refits_resampled_rows():
     assert_allclose(intervals / length, expected / length, atol=0.35)  # of the length: some 4 errors of a quantile
     with parallel_config(backend="threading", n_jobs=2):
         assert (result.confidence_intervals(0.8, **settings) == intervals).all()
+
+
+def test_a_refit_of_the_bootstrap_costs_no_more_than_a_fit_from_the_optimum():
+    """The units of the optimizer are measured once, not row by row in each resample."""
+    X = rand(300, 1)
+    calls = []
+
+    def loss_and_gradient(params, X):
+        calls.append(len(X))
+        d = (X[:, 0] - params["m"]) / params["s"]
+        grads = {"m": -(d / params["s"]).mean(), "s": -((d * d - 1) / params["s"]).mean()}
+        return -normal_log_density(params, X).mean(), grads
+
+    model = AnalyticDensity(normal_log_density, loss_and_gradient=loss_and_gradient, init={"m": 0.5, "s": 2.0}).fit(X)
+    result = infer(model, X)
+    calls.clear()
+    result.confidence_intervals(method="bootstrap", n_resamples=20, random_state=0)
+    assert calls.count(300) < 20 * 20
+    assert calls.count(1) < 300
 
 
 def test_the_bootstrap_draws_clusters_and_counts_weights():

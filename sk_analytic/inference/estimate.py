@@ -27,7 +27,21 @@ MOST_ENTRIES = 10_000  # of a covariance, 800 MB
 FAR = 0.1  # standard errors from the optimum that are worth a warning
 UNLIKE = 5.0  # how many times as large a variance may be as one that it should equal
 ROWS, ROWS_PER_ENTRY = 500, 10  # that this is judged by
+FEW = 20  # rows that show whether gradients are summed
 ROUNDING = 1e-13  # residuals relative to predictions
+EARLY = (
+    "If training had converged, check that X, y and sample_weight are those of the fit. Otherwise use polish=True, "
+    "which finishes the optimization in the result, or train longer, with a smaller tol or optimizer='lbfgs'."
+)
+SUMMED = (
+    "The gradient of your loss is that of the sum over rows, not of their mean: standard errors are too small, by a "
+    "factor of the root of the number of rows or more. Divide loss and gradient by the number of rows, or set "
+    "reduction='sum', and fit again."
+)
+STUCK = (
+    "polish=True did not reach it: the loss has directions along which it is almost flat, or falls without end. Fit "
+    "fewer parameters or add a penalty (alpha), or try other starts."
+)
 POSITIVE = Interval(0, np.inf, closed="neither")
 
 
@@ -154,6 +168,11 @@ def infer(
     b           1.37873         0.05552      24.83  ...
     """
     require_estimator("infer", model)
+    if not isinstance(weights, str):
+        raise TypeError(
+            "infer: weights says what the weights mean: 'frequency', 'precision' or 'sampling'. Pass the weights "
+            "themselves as sample_weight."
+        )
     check_range("infer", "covariance", covariance, KINDS)
     check_range("infer", "weights", weights, WEIGHTS)
     if scale != "auto":
@@ -184,8 +203,11 @@ def infer(
     twin = model._as_fitted(model._training, problem.theta(problem.vector))
     result = Inference(problem, information, kind, found, df, twin)
     result.warnings += _about_the_estimate(result, model, scale)
-    if kind == "hessian" and problem.loss is None and scale == "auto":
-        result.warnings += _about_a_likelihood(problem, information)
+    if problem.loss is None and kind != "opg" and has_rows(problem):
+        if _is_sum(problem):
+            result.warnings.append(SUMMED)
+        elif kind == "hessian" and scale == "auto":
+            result.warnings += _about_a_likelihood(problem, information)
     for message in result.warnings[len(problem.prices) :]:
         warnings.warn(message, InferenceWarning, stacklevel=2)
     return result
@@ -204,8 +226,6 @@ def _about_a_likelihood(problem: Problem, information: Information) -> list[str]
 
     Of such a one, the mean outer product of the gradients of rows is about the Hessian.
     """
-    if not has_rows(problem):
-        return []
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -223,6 +243,17 @@ def _about_a_likelihood(problem: Problem, information: Information) -> list[str]
     ]
 
 
+def _is_sum(problem: Problem) -> bool:
+    """Return whether the gradient of some rows is the sum of theirs, where it should be the mean."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            batch = problem.rows.sample(1, MONITOR, batch_size=FEW)[0]
+            return problem.is_sum(problem.vector, batch)
+    except Exception:  # of functions that take no single row
+        return False
+
+
 def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> list[str]:
     """Return what is to be said of where the parameters are, and of weights."""
     problem = result._problem
@@ -233,9 +264,16 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
             "are those of other data. Use weights='sampling', or fit without class_weight."
         )
     if math.isnan(result.scale):
+        weighted = problem.weights == "frequency" and result.n_obs != problem.data.extent.n
+        counted = (
+            f"Frequency weights add up to {result.n_obs:.4g}, and so many rows"
+            if weighted
+            else f"{result.n_obs:g} rows"
+        )
         found.append(
-            f"{result.n_obs:g} rows are too few for {result._information.rank} parameters: the variance of the "
-            "residuals cannot be estimated, so there are no standard errors. Pass scale, or more rows."
+            f"{counted} are too few for {result._information.rank} parameters: the variance of the "
+            "residuals cannot be estimated, so there are no standard errors. "
+            + ("Say by weights= what the weights mean." if weighted else "Pass scale, or more rows.")
         )
     elif problem.is_squared and scale == "auto" and result.scale <= (ROUNDING * problem.largest) ** 2:
         found.append(
@@ -244,7 +282,6 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
     elif result.distance > FAR:
         found.append(
             f"The parameters are {result.distance:.2g} standard errors from the optimum, so standard errors and "
-            "intervals are not those of the optimum. Use polish=True, which finishes the optimization in the result, "
-            "or train longer, with a smaller tol or optimizer='lbfgs'."
+            "intervals are not those of the optimum. " + (STUCK if problem.is_polished else EARLY)
         )
     return found

@@ -29,6 +29,7 @@ from .information import four_point, roots_of, triangle
 FINE, OF_ENTRY, LEAST = 1e-3, 3e-4, 1e-2  # steps of the Hessian: in units of the loss, of the entry, and the smallest
 SLOW = 10.0  # seconds that are worth a warning
 TIMED = 200  # rows
+SAME = 1e-6  # how far two sums of gradients may be from each other
 
 
 class InDoubles(BatchedRows):
@@ -98,6 +99,7 @@ class Problem:
         self.is_squared = type(self.loss) is SquaredError
         self.is_kinked = isinstance(self.loss, Quantile | AbsoluteError)
         self.n_outputs = 1
+        self.is_polished = False
         self.prices: list[str] = []
         self._said: set[str] = set()
         self._known_density: tuple[bytes, float] = b"", math.nan
@@ -290,6 +292,16 @@ class Problem:
             of_loss = self._of_rows(self.objective, self.theta(vector), batch)
         scores: Array = of_loss + penalty
         return scores
+
+    def is_sum(self, vector: Array, batch: Batch) -> bool:
+        """Return whether the gradient of a batch is the sum of those of its rows, and not their mean."""
+        if batch.n < 2:
+            return False
+        batch, theta = _rows_of(batch, slice(None)), self.theta(vector)
+        total = self._of_rows(self.objective, theta, batch).sum(axis=0)
+        whole = self.objective.contribution(theta, batch).dense().gradient[self.free]
+        size = float(np.linalg.norm(total))
+        return size > 0 and float(np.linalg.norm(whole - total)) < SAME * size
 
     def _of_rows(self, objective: Objective, theta: Parameters, batch: Batch) -> Array:
         """Return the gradient of each row by the free entries, row by row."""

@@ -38,7 +38,7 @@ def _terms(direction: Array, names: Sequence[str]) -> str:
     words: list[str] = []
     for entry in entries[: 2 * LISTED].tolist():
         size = abs(direction[entry])
-        factor = "" if abs(size - 1) < 1e-6 else f"{size:.3g} "
+        factor = "" if f"{size:.3g}" == "1" else f"{size:.3g} "
         sign = "-" if direction[entry] < 0 else "+"
         words.append(f"{sign} {factor}{names[entry]}" if words else f"{factor}{names[entry]}")
     more = len(entries) - 2 * LISTED
@@ -84,13 +84,19 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
         found.append(
             "The Hessian is not positive definite: the loss curves downward along "
             f"{named(information, information.negative, free)}, whose entries have NaN. Training has not "
-            "reached a minimum: use polish=True, or train longer."
+            "reached a minimum: "
+            + ("train longer, or from another start." if problem.is_polished else "use polish=True, or train longer.")
         )
     weak = hardly(problem, information)
     if weak.any():
         found.append(
-            f"Hardly identified: along {named(information, weak, free)} the loss curves no more than the remaining "
-            "gradient explains, so it may not change at all. Use polish=True to find out."
+            f"Hardly identified: along {named(information, weak, free)}, the loss curves no more than the remaining "
+            "gradient explains, so it may not change at all. "
+            + (
+                "Fix or drop an entry; or, if estimates grow without end, as with classes that X separates, set alpha."
+                if problem.is_polished
+                else "Use polish=True to find out."
+            )
         )
     if not information.is_root and information.noise > UNSYMMETRIC:
         found.append(
