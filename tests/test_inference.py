@@ -754,10 +754,22 @@ def test_weights_that_add_up_to_1_are_no_numbers_of_rows():
     X, y = rand(50, 3), rand(50, 1)[:, 0]
     weight = np.full(50, 1 / 50)
     model = AnalyticRegressor().fit(X, y, sample_weight=weight)
-    with pytest.warns(InferenceWarning, match=r"Frequency weights add up to 1, .* too few for 4 .* by weights="):
-        infer(model, X, y, sample_weight=weight)
+    said = " ".join(silently(model, X, y, sample_weight=weight).warnings)
+    assert re.search(r"Frequency weights add up to 1, .* too few for 4 .* by weights=", said)
     with pytest.raises(TypeError, match="themselves as sample_weight"):
         infer(model, X, y, weights=weight)
+
+
+@pytest.mark.parametrize(("weights", "said"), [("frequency", True), ("precision", False), ("sampling", False)])
+def test_frequencies_that_are_no_whole_numbers_are_said(weights, said):
+    """1 / sigma², say: under the default the standard errors depend on the unit of sigma."""
+    X, y = rand(50, 3), rand(50, 1)[:, 0]
+    weight = np.random.default_rng(0).uniform(1, 9, 50)
+    model = AnalyticRegressor().fit(X, y, sample_weight=weight)
+    result = silently(model, X, y, sample_weight=weight, weights=weights)
+    assert any("not whole numbers" in text for text in result.warnings) == said
+    whole = np.rint(weight)
+    assert infer(AnalyticRegressor().fit(X, y, sample_weight=whole), X, y, sample_weight=whole).warnings == []
 
 
 def normal_log_density(params, X):

@@ -186,3 +186,13 @@ def test_a_penalty_under_a_map_is_of_x():
         ]
     for first, second in (results, scores):
         np.testing.assert_allclose(second.covariance, first.covariance, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_parameter_on_the_edge_of_its_map_is_said():
+    """A height that is negative, under a map to positive numbers."""
+    model = curve(optimizer="lbfgs", reparametrize={"height": "log"}).fit(X, -Y)
+    with pytest.warns(InferenceWarning, match="On the edge of a map: height. .*use bounds in place of the map"):
+        infer(model, X, -Y)
+    right = curve(optimizer="lbfgs", reparametrize={"height": "log"}).fit(X, Y)
+    assert not any("edge" in text for text in infer(right, X, Y).warnings)

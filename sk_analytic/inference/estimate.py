@@ -27,11 +27,13 @@ MOST_ENTRIES = 10_000  # of a covariance, 800 MB
 FAR = 0.1  # standard errors from the optimum that are worth a warning
 UNLIKE = 5.0  # how many times as large a variance may be as one that it should equal
 ROWS, ROWS_PER_ENTRY = 500, 10  # that this is judged by
+WHOLE = 1e-6  # how far a weight that counts rows may be from a whole number
+BENT = 1e3  # how many times as far as by its own standard error a mapped parameter may move
 FEW = 20  # rows that show whether gradients are summed
 ROUNDING = 1e-13  # residuals relative to predictions
 EARLY = (
-    "If training had converged, check that X, y and sample_weight are those of the fit. Otherwise use polish=True, "
-    "which finishes the optimization in the result, or train longer, with a smaller tol or optimizer='lbfgs'."
+    "Use polish=True, which finishes the optimization in the result, or train longer, with a smaller tol or "
+    "optimizer='lbfgs'. If training had converged, check that X, y and sample_weight are those of the fit."
 )
 SUMMED = (
     "The gradient of your loss is that of the sum over rows, not of their mean: standard errors are too small, by a "
@@ -202,6 +204,7 @@ def infer(
         df = float(problem.codes.max())
     twin = model._as_fitted(model._training, problem.theta(problem.vector))
     result = Inference(problem, information, kind, found, df, twin)
+    result.warnings += [*_about_weights(model, sample_weight, weights), *_about_maps(result)]
     result.warnings += _about_the_estimate(result, model, scale)
     if problem.loss is None and kind != "opg" and has_rows(problem):
         if _is_sum(problem):
@@ -254,15 +257,50 @@ def _is_sum(problem: Problem) -> bool:
         return False
 
 
-def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> list[str]:
-    """Return what is to be said of where the parameters are, and of weights."""
-    problem = result._problem
-    found = []
-    if getattr(model, "class_weight", None) is not None and problem.weights != "sampling":
-        found.append(
+def _about_weights(model: Any, sample_weight: Any, weights: str) -> list[str]:
+    """Return what is to be said of weights that are no numbers of rows."""
+    if getattr(model, "class_weight", None) is not None and weights != "sampling":
+        return [
             "class_weight multiplies the weights of rows, and weights count as copies of rows here: standard errors "
             "are those of other data. Use weights='sampling', or fit without class_weight."
-        )
+        ]
+    values = np.asarray(0.0 if sample_weight is None else sample_weight, dtype=np.float64)
+    if weights != "frequency" or (np.abs(values - np.rint(values)) <= WHOLE * np.abs(values)).all():
+        return []
+    return [
+        "sample_weight has values that are not whole numbers, but weights='frequency' counts a row of weight 2 as two "
+        "rows: standard errors depend on the sum of the weights. Weights by known variances are weights='precision', "
+        "those of a survey weights='sampling'."
+    ]
+
+
+def _about_maps(result: Inference) -> list[str]:
+    """Return what is to be said of parameters that have run to an edge of their maps, where standard errors are huge.
+
+    There a parameter that is moved by the standard error of what is trained goes elsewhere than by its own.
+    """
+    problem, errors = result._problem, result._errors
+    alone = problem.theta(problem.vector).mapped_alone & (errors > 0)
+    if not alone.any():
+        return []
+    with np.errstate(all="ignore"):
+        low, high = result._away(np.array([-1.0, 1.0]))
+        ratio = (high - low) / (2 * errors)
+        at_edge = alone & ~((ratio > 1 / BENT) & (ratio < BENT))
+    if not at_edge.any():
+        return []
+    listed = ", ".join(result.names[entry] for entry in np.flatnonzero(at_edge).tolist())
+    return [
+        f"On the edge of a map: {listed}. The estimate has run to where reparametrize ends, such as 0 under 'log', and "
+        "intervals mean nothing there. If the optimum may lie on the edge, use bounds in place of the map; if it may "
+        "lie beyond, leave the map out."
+    ]
+
+
+def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> list[str]:
+    """Return what is to be said of where the parameters are."""
+    problem = result._problem
+    found = []
     if math.isnan(result.scale):
         weighted = problem.weights == "frequency" and result.n_obs != problem.data.extent.n
         counted = (
