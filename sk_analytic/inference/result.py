@@ -510,8 +510,8 @@ class Inference:
         if coupled:
             raise ValueError(
                 f"method='profile' moves one entry and minimises over the others, but {', '.join(coupled)} cannot move "
-                "alone: reparametrize maps it together with others. Use method='wald' or 'bootstrap', or name other "
-                "parameters."
+                "alone: reparametrize maps it together with others. Use method='wald' or 'bootstrap', or choose other "
+                "entries by parameters=."
             )
         settings = problem, self._information, problem.total / self.scale, self._quantile(level)
         errors = np.sqrt(np.diag(self._free_covariance))

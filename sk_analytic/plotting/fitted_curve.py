@@ -149,7 +149,7 @@ class FittedCurveDisplay:
         at : dict of int or str to float, default=None
             Values at which other features are held; their medians in ``X`` by default.
         grid : array-like of shape (n_grid,), default=None
-            Values of the feature; an even grid over its range in ``X`` by default.
+            Values of the feature; by default an even grid over its range in ``X`` and a little beyond.
         n_grid : int, default=200
             Size of this even grid.
         band : {"auto", "mean", "observation", "both"} or None, default="auto"
