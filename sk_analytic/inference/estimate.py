@@ -36,8 +36,8 @@ EARLY = (
     "optimizer='lbfgs'. If training had converged, check that X, y and sample_weight are those of the fit."
 )
 SUMMED = (
-    "The gradient of your loss is that of the sum over rows, not of their mean: standard errors are too small, by a "
-    "factor of the root of the number of rows or more. Divide loss and gradient by the number of rows, or set "
+    "The gradient of your loss is that of the sum over rows, not of their mean, so that its curvature is too large by the "
+    "number of rows and standard errors are wrong. Divide loss and gradient by the number of rows, or set "
     "reduction='sum', and fit again."
 )
 STUCK = (
@@ -304,7 +304,7 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
     if math.isnan(result.scale):
         weighted = problem.weights == "frequency" and result.n_obs != problem.data.extent.n
         counted = (
-            f"Frequency weights add up to {result.n_obs:.4g}, and so many rows"
+            f"Frequency weights add up to {result.n_obs:.4g}, so they count as so many rows, which"
             if weighted
             else f"{result.n_obs:g} rows"
         )
