@@ -36,7 +36,7 @@ EARLY = (
     "optimizer='lbfgs'. If training had converged, check that X, y and sample_weight are those of the fit."
 )
 SUMMED = (
-    "The gradient of your loss is that of the sum over rows, not of their mean, so that its curvature is too large by the "
+    "The gradient of your loss is that of the sum over rows, not of their mean, so its curvature is too large by the "
     "number of rows and standard errors are wrong. Divide loss and gradient by the number of rows, or set "
     "reduction='sum', and fit again."
 )
