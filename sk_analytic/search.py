@@ -622,6 +622,7 @@ class _Ranges(NamedTuple):
             for end, value, infinite in zip(ends, pair, (-np.inf, np.inf), strict=True):
                 _write(end, layout, held, "bounds", index, infinite if value is None else value)
         low, high = ends
+        _require_allowed(layout, low, high, *begin.limits_as_given)
         for name, where in zip(layout.names, layout.slices, strict=True):
             if not (low[where] <= high[where]).all():
                 raise ValueError(f"fit_from_starts: bounds of {name!r} must be low <= high; got {bounds!r}.")
@@ -659,6 +660,16 @@ class _Ranges(NamedTuple):
         moved = begin.vector + begin.spread(self.spread) * shares
         x: Array = begin.at(moved.astype(begin.vector.dtype)).as_given.vector.astype(np.float64)
         return x
+
+
+def _require_allowed(layout: Layout, low: Array, high: Array, least: Array, most: Array) -> None:
+    """Raise if starts could be drawn outside of the bounds of the estimator."""
+    for name, where in zip(layout.names, layout.slices, strict=True):
+        if (low[where] < least[where]).any() or (high[where] > most[where]).any():
+            raise ValueError(
+                f"fit_from_starts: bounds of {name!r} reach beyond the bounds of the estimator, outside which no fit "
+                "starts. Narrow these, or widen those."
+            )
 
 
 def _write(out: Array, layout: Layout, held: set[int], argument: str, index: int, value: Any) -> None:

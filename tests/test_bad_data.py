@@ -423,13 +423,13 @@ BY_GRADIENT = {"forward": linear_forward, "gradient": linear_gradient, "init": l
 @pytest.mark.parametrize("callables", [{}, BY_VJP, BY_GRADIENT], ids=["default", "vjp", "gradient"])
 def test_weights_do_not_go_with_a_loss_that_is_one_number(callables, check_gradient):
     """There is no loss of a row to be weighted; without weights it is the loss that it says."""
-    settings = {"optimizer": "lbfgs", "max_iter": 2, "check_gradient": check_gradient}
+    settings = {"optimizer": "lbfgs", "tol": 1e-8, "check_gradient": check_gradient}
     model = AnalyticRegressor(**callables, loss=Total(), **settings)
     with pytest.raises(ValueError, match=r"Rows are weighted .* but Total is no sum over rows \(additive=False\)"):
         model.fit(X, Y, sample_weight=np.ones(40))
     assert not hasattr(model, "params_")
     expected = AnalyticRegressor(**callables, **settings).fit(X, Y)
-    assert_allclose(model.fit(X, Y).loss_curve_, expected.loss_curve_)
+    assert_allclose(model.fit(X, Y).loss_, expected.loss_)
 
 
 def test_a_loss_that_is_one_number_does_not_score_weighted_rows():
@@ -546,6 +546,8 @@ BAD_PARAMETERS = [
     ("fixed", ("w",), "fixed names the block 'w', which does not exist.*There are: W, b"),
     ("fixed", 3, "fixed names the block 3, which does not exist"),
     ("numerical", ("w",), "numerical names the block 'w', which does not exist"),
+    ("bounds", {"w": (0, 1)}, "bounds names the block 'w', which does not exist"),
+    ("reparametrize", {"w": "log"}, "reparametrize names the block 'w', which does not exist"),
     ("accept_sparse", "csr", "accept_sparse must be one of True, False, 'auto'; got 'csr'"),
     ("accept_sparse", 1, "accept_sparse must be one of True, False, 'auto'; got 1"),
     ("alpha", -1.0, "alpha must be a finite number that is not negative; got -1.0"),

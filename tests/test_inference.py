@@ -634,11 +634,13 @@ def test_densities_and_transformers_have_no_y():
     assert np.isfinite(result.predict(X[:3]).standard_error).all()
 
 
-@pytest.mark.parametrize(("polish", "word"), [(False, "Hardly"), (True, "Not")])
-def test_an_invariance_is_found_beside_the_optimum(polish, word):
+@pytest.mark.parametrize(
+    ("polish", "words"), [(False, "Hardly identified|The Hessian is not positive definite"), (True, "Not identified")]
+)
+def test_an_invariance_is_found_beside_the_optimum(polish, words):
     """Components may be rotated; before the optimum is reached, rounding does not tell that from a curvature."""
     model = AnalyticTransformer(optimizer="lbfgs", random_state=0).fit(rand(200, 4))
-    with pytest.warns(InferenceWarning, match=f"{word} identified: .*components"):
+    with pytest.warns(InferenceWarning, match=f"({words}):? .*components"):
         infer(model, rand(200, 4), polish=polish, scale=1.0)
 
 

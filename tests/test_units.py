@@ -247,8 +247,8 @@ def units_of(X, y, **settings):
     """Those of the default model, at its start."""
     found = []
 
-    def spy(objective, theta, rows, free, find_size):
-        found.append(measured(objective, theta, rows, free, find_size, **settings))
+    def spy(objective, theta, rows, free, find_size, **given):
+        found.append(measured(objective, theta, rows, free, find_size, **given | settings))
         return found[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -292,7 +292,7 @@ def test_rows_at_once_have_the_gradients_of_rows_one_by_one(form, weighted, monk
     }
     found = []
 
-    def spy(objective: Objective, theta, rows, free, find_size):
+    def spy(objective: Objective, theta, rows, free, find_size, **given):
         found.append(measured(objective, theta, rows, free, find_size, diagonal=True))
         return found[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +25,8 @@ from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
 SETTLED = 1e-2  # rounding of a gradient over its spread if that is rounding too
+ROUNDED = 1e3  # units in the last place by which the slopes of a straight line may differ
+GROWN, MOST_TAMED = 100.0, 20  # how much more a unit has grown than others; entries that are looked at then
 CHANGE = 1e-2  # of a gradient over its spread, to find a size by
 SMALL = 1e-4  # step to find a curvature by
 KNOWN = 1e-10  # the curvature of a direction that some row knows of, as a share of the best known one's
@@ -148,6 +151,7 @@ def _in_units_of_the_spread(
         evaluation.restore()
         begin, gradient = evaluation.full(result.x)[evaluation.free], evaluation.units.gradient_left(result.jac)
         there = evaluation.measured()
+        evaluation.tame(there, begin)
         has_vanished = first.may_vanish and (result.held | (np.abs(first.gradient(gradient)) <= EPS)).all()
         if has_vanished or (result.held | (np.abs(there.gradient(gradient)) <= tol)).all():
             break
@@ -264,8 +268,8 @@ class _Evaluation:
 
     def measured(self) -> Units:
         """Return the units of the trained entries, by what the gradients of rows are at the last iterate."""
-        is_bounded = self.limits is not None
-        return measured(self.objective, self.theta, self.rows, self.free, self._size, diagonal=is_bounded)
+        settings = {"diagonal": self.limits is not None, "by_groups": self.units.of_groups}
+        return measured(self.objective, self.theta, self.rows, self.free, self._size, **settings)
 
     @property
     def limits(self) -> tuple[Array, Array] | None:
@@ -283,6 +287,28 @@ class _Evaluation:
             return run(begin, bounds=(self.units.enter(low), self.units.enter(high)), **settings)
 
         return bounded
+
+    def tame(self, units: Units, begin: Array) -> None:
+        """Make units shorter that have grown far beyond the others since the last measure, if curvatures say so.
+
+        Where all rows agree about an entry, their gradients by it vanish together at the optimum, and tell nothing.
+        """
+        before = self.units.unit
+        if type(units) is not Units or type(self.units) is not Units or not np.ndim(units.unit) or not np.ndim(before):
+            return
+        growth = units.unit / before
+        suspects = np.flatnonzero(growth > GROWN * np.median(growth))[:MOST_TAMED]
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for entry in suspects.tolist():
+                direction = np.zeros(begin.size)
+                direction[entry] = 1.0
+                step = CHANGE * before[entry] * direction
+                change = self._slope(begin + step, direction) - self._slope(begin - step, direction)
+                curvature = change / (2 * step[entry]) * units.unit[entry] ** 2 * units.scale
+                if math.isfinite(curvature) and curvature > 1:
+                    units.unit[entry] /= math.sqrt(curvature)
+        self.restore()
 
     def _size(self, spread: Array) -> float:
         """Return the size of derivatives of the loss in predictions, by its curvature.
@@ -319,7 +345,9 @@ class _Evaluation:
             step = max(step * factor, shortest)
         back = here - self._slope(begin - step * direction, direction) - step * of_penalty
         found = 0.5 * (found + back / step) if math.isfinite(back) else found  # a step the other way makes it exact
-        return 1 / math.sqrt(abs(found)) if found and math.isfinite(found) else 1.0
+        is_line = abs(found * step) <= ROUNDED * float(np.finfo(self.theta.layout.dtype).eps) * abs(here)
+        found = max(0.0 if is_line else abs(found), of_penalty)  # beside which a curve that is hardly one is none
+        return 1 / math.sqrt(found) if found and math.isfinite(found) else 1.0
 
     def _inward(self, begin: Array, direction: Array) -> Array:
         """A direction in which no entry that is on a bound moves; if all are, one that leads inside."""

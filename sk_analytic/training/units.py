@@ -48,10 +48,13 @@ class Units:
         Whether they are the same wherever they are measured.
     may_vanish : bool
         Whether the gradients that they are measured by may all be rounding, as in a fit that is exact.
+    of_groups : bool
+        Whether they are measured by groups of rows, since single ones say nothing.
     """
 
     hold_everywhere = False
     may_vanish = False
+    of_groups = False
 
     def __init__(self, unit: Any = 1.0, scale: float = 1.0) -> None:
         self.unit, self.scale = unit, scale
@@ -184,6 +187,7 @@ def measured(
     find_size: Callable[[Array], float],
     *,
     diagonal: bool = False,
+    by_groups: bool = False,
 ) -> Units:
     """Return units of the trained entries, by what the gradients of rows are here: with a mean square of 1.
 
@@ -208,6 +212,8 @@ def measured(
         for a loss that does not say it.
     diagonal : bool, default=False
         Whether each entry must have a unit of its own, without a matrix and without a common part, as bounds demand.
+    by_groups : bool, default=False
+        Whether rows are known to say nothing one by one.
 
     Returns
     -------
@@ -216,11 +222,13 @@ def measured(
     if not np.zeros(theta.layout.size)[free].size:
         return Units()
     here = theta.vector.copy()
-    for is_row in (True, False) if objective.additive is not False else (False,):
+    for is_row in (False,) if by_groups or objective.additive is False else (True, False):
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _measured(objective, theta, rows, free, find_size, diagonal, is_row)
+                units = _measured(objective, theta, rows, free, find_size, diagonal, is_row)
+                units.of_groups = not is_row
+                return units
         except Exception:  # of a function that needs several rows, or all
             continue
         finally:
@@ -239,7 +247,7 @@ def _measured(
 ) -> Units:
     """Return the units by rows, or by groups of them."""
     layout = theta.layout
-    n_entries, here = np.zeros(layout.size)[free].size, theta.vector.copy()
+    here, n_entries = theta.vector.copy(), theta.vector[free].size
     is_small, is_kept = n_entries <= LARGEST_MATRIX, n_entries <= LARGEST_PRODUCTS
     n_wanted = max(ROWS, ROWS_PER_ENTRY * n_entries * is_small)
     sample = (_Rows if is_row else _Groups)(objective, theta, free, rows, n_wanted)
@@ -255,10 +263,13 @@ def _measured(
             square, total = square + rooted * rooted, total + weight * is_finite
             if is_kept or len(found) < PROBED:
                 found.append(rooted)
+        if is_row and not square.any():
+            raise ValueError("No row says anything alone, as of a partial likelihood: groups of them may.")
         mean: Array = square / total
         return np.sqrt(mean)
 
-    spread = _filled(raw := add(0, CURVED))
+    raw = add(0, CURVED)
+    spread = _filled(raw)
     places = np.full(layout.size, -1)
     places[free] = np.arange(n_entries)
     blocks = [places[where][places[where] >= 0] for where in layout.slices]
@@ -269,8 +280,7 @@ def _measured(
     second = np.array(list(sample.gradients(0, PROBED))) / spread
     first = np.array(found[:PROBED]) / spread
     theta.vector[...] = here
-    is_linear = _is_parallel(first, second)
-    n_rows = len(sample.weights)
+    is_linear, n_rows = _is_parallel(first, second), len(sample.weights)
     if is_linear and n_rows > CURVED:
         raw = add(CURVED, None)
         size = sample.size if sample.is_sized else size * math.sqrt(np.mean((_filled(raw) / spread) ** 2))
@@ -280,10 +290,8 @@ def _measured(
     if is_linear:
         precision = float(np.finfo(layout.dtype).eps)
         if is_small and not diagonal and (n_rows >= 2 * n_entries or sample.is_all):
-            parts = np.array(found) / math.sqrt(total)
-            units = matrix = MatrixUnits(np.concatenate([parts, np.diag(np.sqrt(of_penalty))]), spread, size, precision)
-            if not sample.is_all:
-                matrix.weak = tuple(np.flatnonzero(matrix.shares < WEAK).tolist())
+            parts = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(of_penalty))])
+            units = _of_matrix(parts, spread, size, precision, sample.is_all)
         elif is_kept and not diagonal:
             units = _without_common_part(np.array(found), spread, size, precision)
         units.hold_everywhere = sample.is_sized
@@ -291,6 +299,13 @@ def _measured(
         blocks = [block for block in blocks if not _is_parallel(first[:, block], second[:, block])]
         units = Units.of_spread(_by_block(spread, blocks), size)
     units.may_vanish = not sample.is_sized
+    return units
+
+
+def _of_matrix(rows: Array, spread: Array, size: float, precision: float, is_all: bool) -> MatrixUnits:
+    units = MatrixUnits(rows, spread, size, precision)
+    if not is_all:
+        units.weak = tuple(np.flatnonzero(units.shares < WEAK).tolist())
     return units
 
 
