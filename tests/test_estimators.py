@@ -979,7 +979,7 @@ def test_a_full_batch_method_sums_parts_of_batch_size(estimator, y, batch_size):
     ],
 )
 def test_callables_see_batches_of_batch_size(optimizer, batch_size, sizes):
-    """In training; the last one has the rest of the rows. For its units a full-batch method looks at rows one by one."""
+    """In training; the last one has the rest of the rows. A full-batch method looks at single rows for its units."""
     seen = set()
 
     def gradient(params, X, y):
