@@ -18,9 +18,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 def estimators_of(cls, **settings):
-    """The default model and the user's in each gradient form, each with a rule and with a full-batch method."""
+    """The default model and the user's in each gradient form, each with a rule and with a full-batch method.
+
+    After a hundred iterations of one the rounding of a sum is large enough to be seen in a network.
+    """
     return {
-        f"{cls.__name__}-{form}-{optimizer}": cls(optimizer=optimizer, **model | settings)
+        f"{cls.__name__}-{form}-{optimizer}": cls(
+            optimizer=optimizer, **model | settings | ({"max_iter": 40} if optimizer == "lbfgs" else {})
+        )
         for form, model in {"default": {}, **USER_MODELS[cls]}.items()
         for optimizer in ("adam", "lbfgs")
     }
