@@ -30,6 +30,7 @@ CAUTION = 0.1  # how long a first step is where gradients change, in units that 
 LARGEST_PRODUCTS = 2000  # entries of which pairs are looked at
 ALIKE = 0.01  # how far the correlation of gradients that have a common part is from 1
 WEAK = 0.02  # the share of a direction in the gradients of a sample that says little
+ROUNDED = 1e3  # units in the last place, beside the gradient of all rows, that gradients of rows are more than
 PARALLEL = 1e-6  # how far the cosine of an angle is from 1
 RANGE = 1e10  # of spreads, above and below the median; below it are those of entries that the loss ignores
 
@@ -263,12 +264,11 @@ def _measured(
             square, total = square + rooted * rooted, total + weight * is_finite
             if is_kept or len(found) < PROBED:
                 found.append(rooted)
-        if is_row and not square.any():
-            raise ValueError("No row says anything alone, as of a partial likelihood: groups of them may.")
         mean: Array = square / total
         return np.sqrt(mean)
 
     raw = add(0, CURVED)
+    sample.require_telling(raw)
     spread = _filled(raw)
     places = np.full(layout.size, -1)
     places[free] = np.arange(n_entries)
@@ -373,6 +373,9 @@ class _Groups:
         for batch, weight in zip(self.batches[begin:end], self.weights[begin:end], strict=True):
             yield self._gradient(self.objective, batch) * (math.sqrt(batch.n) / weight)
 
+    def require_telling(self, spread: Array) -> None:
+        """Raise if rows say nothing one by one."""
+
     def _gradient(self, objective: Objective, batch: Batch) -> Array:
         gradient: Array = objective.contribution(self.theta, batch).dense().gradient[self.free].astype(np.float64)
         return gradient
@@ -399,6 +402,12 @@ class _Rows(_Groups):
             self.lengths = _lengths(self.derivative)
             self.size = math.sqrt(np.average((self.lengths / self.weights) ** 2, weights=self.weights))
             self.size = self.size if math.isfinite(self.size) and self.size > 0 else 1.0
+
+    def require_telling(self, spread: Array) -> None:
+        if not self.is_sized:
+            together = np.abs(self._gradient(self.objective, self.whole)).max(initial=0.0)
+            if spread.max(initial=0.0) <= ROUNDED * np.finfo(self.theta.layout.dtype).eps * together:
+                raise ValueError("No row says anything alone, as of a partial likelihood: groups of them may.")
 
     def gradients(self, begin: int, end: int | None) -> Iterator[Array]:
         if not self.is_sized:
