@@ -371,8 +371,7 @@ def test_resumed_from_a_checkpoint_to_the_bit(tmp_path, monkeypatch):
     def model():
         return AnalyticRegressor(decay, vjp=until_the_power_is_cut, init=START, random_state=0, **settings)
 
-    if not hasattr(model(), "set_callbacks"):
-        pytest.skip("this scikit-learn has no callbacks")
+    pytest.importorskip("sklearn.callback")
     monkeypatch.setitem(POWER, "left", 10**9)
     whole = model().fit(X, Y)
     monkeypatch.setitem(POWER, "left", 40)

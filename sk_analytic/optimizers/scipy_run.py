@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
-from scipy.linalg.lapack import dtrcon
+from scipy.linalg.lapack import dgecon
 from scipy.optimize import OptimizeResult
 
 from ..exceptions import DivergenceError
@@ -621,7 +621,7 @@ class Tangents(NamedTuple):
         if len(matrix) < size:
             return None
         triangle = matrix[:size]
-        return triangle if dtrcon(triangle, norm="1", uplo="U")[0] > self.tolerance else None
+        return triangle if not size or dgecon(triangle, np.linalg.norm(triangle, 1))[0] > self.tolerance else None
 
     def offset(self) -> float:
         """Return the share of the residuals that lies in the space of the columns."""
