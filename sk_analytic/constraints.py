@@ -65,6 +65,11 @@ class Held(Map):
         return pulled if self.map is None else self.map.pull_rows(z, pulled)
 
 
+def _of_the_user(map: Map) -> Map | None:
+    """The map that the user gave for a block, None if none; beside held entries it is that of the others."""
+    return map.map if isinstance(map, Held) else map
+
+
 @trusted
 class MappedBlock(NamedTuple):
     """A block of θ under a map.
@@ -212,7 +217,7 @@ class Mapped(Parameters):
     def mapped_alone(self) -> Array:
         alone = np.zeros(self._given.size, dtype=bool)
         for index, map, _ in self._mapped:
-            alone[self._given.slices[index]] = isinstance(map.map if isinstance(map, Held) else map, ElementwiseMap)
+            alone[self._given.slices[index]] = isinstance(_of_the_user(map), ElementwiseMap)
         return alone
 
     def moved_by(self, directions: Array) -> Array:
@@ -275,7 +280,7 @@ def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
     None stands for an end that no entry has.
     """
-    inner = block.map.map if isinstance(block.map, Held) else block.map
+    inner = _of_the_user(block.map)
     if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
         return block.limits or (None, None)
     tiny = np.finfo(dtype).tiny
@@ -381,8 +386,7 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
     for index, (low, high) in limits.items():
         limits_of_z[index] = _through(layout.names[index], maps.get(index), x[index], low, high)
     for index, map in sorted(maps.items()):
-        both = isinstance(map, ElementwiseMap) or (isinstance(map, Held) and map.map is not None)
-        own = limits[index] if both and index in limits else None
+        own = limits.get(index) if isinstance(_of_the_user(map), ElementwiseMap) else None
         mapped.append(MappedBlock(index, map, own))
     vector = np.concatenate([np.ravel(block) for block in z]).astype(layout.dtype, copy=False)
     whole = _whole(moved, limits_of_z) if limits else None
@@ -409,7 +413,7 @@ def _entered(name: str, block: Array, map: Map | None) -> Array:
     """A block as training moves it, after a look at whether its map can be used."""
     if map is None:
         return block
-    shown = map.map if isinstance(map, Held) else map
+    shown = _of_the_user(map)
     try:
         with np.errstate(all="ignore"):
             z = np.asarray(map.unconstrain(block))
@@ -429,7 +433,7 @@ def _entered(name: str, block: Array, map: Map | None) -> Array:
 
 def _require_right(map: Map, block: Array, z: Array, name: str) -> None:
     """Raise if a map of the user's own does not come back to where it started, or its pullback is no derivative."""
-    shown = map.map if isinstance(map, Held) else map
+    shown = _of_the_user(map)
     z = z.astype(np.float64)
     back = np.asarray(map.constrain(z))
     size = max(1.0, float(np.abs(block).max(initial=0.0)))

@@ -63,26 +63,22 @@ class Residuals:
             The others: fixed, or None in every batch.
         """
         parts = rows.map(lambda batch: self._leaves(theta, batch, rows.n_samples))
-        penalties = {
-            index: _of_penalty(self.objective, theta, index, alpha) for index, alpha in self.objective.penalties
-        }
+        of_penalty = penalty_rows(self.objective, theta)
         sizes = [where.stop - where.start for where in theta.layout.slices]
         columns, n_columns = {}, 0
         for index, size in enumerate(sizes):
             if any(leaves[index] is not None for _, leaves in parts):
                 columns[index] = slice(n_columns, n_columns + size)
                 n_columns += size
-        matrix = np.zeros((sum(n for n, _ in parts) + sum(map(len, penalties.values())), n_columns))
+        matrix = np.zeros((sum(n for n, _ in parts) + len(of_penalty), n_columns))
         top = 0
         for n, leaves in parts:
             for index, where in columns.items():
                 if leaves[index] is not None:
                     matrix[top : top + n, where] = leaves[index]
             top += n
-        for index, slopes in penalties.items():
-            if index in columns:
-                matrix[top : top + len(slopes), columns[index]] = slopes
-            top += len(slopes)
+        for index, where in columns.items():
+            matrix[top:, where] = of_penalty[:, theta.layout.slices[index]]
         return matrix, tuple(index for index in range(len(sizes)) if index not in columns)
 
     def _leaves(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[int, list[Array | None]]:
@@ -117,19 +113,13 @@ def derivatives(objective: Objective, theta: Parameters, batch: Batch, shape: Sh
 
 def penalty_rows(objective: Objective, theta: Parameters) -> Array:
     """Return a matrix R with R'R the curvature of the penalty by the vector, along straight lines of the parameters."""
-    rows = np.zeros((0, theta.layout.size))
-    for index, alpha in objective.penalties:
-        of_block = _of_penalty(objective, theta, index, alpha)
-        wide = np.zeros((len(of_block), theta.layout.size))
-        wide[:, theta.layout.slices[index]] = of_block
-        rows = np.concatenate([rows, wide])
+    sizes = [math.prod(objective.layout.shapes[index]) for index, _ in objective.penalties]
+    rows, top = np.zeros((sum(sizes), theta.layout.size)), 0
+    for (index, alpha), size in zip(objective.penalties, sizes, strict=True):
+        where = theta.layout.slices[index]
+        rows[top : top + size, where] = theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
+        top += size
     return rows
-
-
-def _of_penalty(objective: Objective, theta: Parameters, index: int, alpha: float) -> Array:
-    """The derivative of the penalty's terms for a block by its part of the vector."""
-    size = math.prod(objective.layout.shapes[index])
-    return theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
 
 
 def _weighted(values: Array, weights: Array) -> Array:

@@ -133,18 +133,20 @@ class Objective:
         self.__dict__.update(state)
         self._allocate()
 
+    def _with(self, **changes: Any) -> Objective:
+        """Return the same objective but for some attributes, with memory of its own."""
+        other = object.__new__(Objective)
+        other.__setstate__({**self.__getstate__(), **changes})
+        return other
+
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective over vectors of another dtype."""
-        other = object.__new__(Objective)
-        other.__setstate__({**self.__getstate__(), "layout": self.layout.astype(dtype)})
-        return other
+        return self._with(layout=self.layout.astype(dtype))
 
     def bound_to(self, columns: Mapping[str, Any]) -> Objective:
         """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
-        other = object.__new__(Objective)
         roles = (self.valued_by,) if self.valued_by != "predictor" else ("predictor", "of_named_loss")
-        other.__setstate__({**self.__getstate__(), "model": self.model.bound_to(columns, roles)})
-        return other
+        return self._with(model=self.model.bound_to(columns, roles))
 
     @property
     def valued_by(self) -> str:
@@ -420,9 +422,7 @@ class Objective:
 
     def with_loss(self, loss: Any) -> Objective:
         """Return the objective under another loss by name."""
-        other = object.__new__(Objective)
-        other.__setstate__({**self.__getstate__(), "loss": loss})
-        return other
+        return self._with(loss=loss)
 
     def constant_prediction(self, theta: Parameters, batch: Batch) -> Array | None:
         """Return the prediction that is the mean of y for every row; None if no named loss compares them."""

@@ -376,6 +376,11 @@ class Parameters:
         """Return a vector inside the limits."""
         return vector if self.limits is None else np.clip(vector, *self.limits)
 
+    @property
+    def ends(self) -> tuple[Array, Array]:
+        """The bounds of the vector, infinite where there are none."""
+        return self.limits or (np.full(self.vector.size, -np.inf), np.full(self.vector.size, np.inf))
+
     def well_inside(self, vector: Array, distance: Array) -> Array:
         """Return a vector so far inside the limits, or as far as they leave room for."""
         if self.limits is None:
@@ -432,7 +437,7 @@ class Parameters:
     @property
     def limits_as_given(self) -> tuple[Array, Array]:
         """The bounds of the user's own numbers, infinite where there are none."""
-        return self.limits or (np.full(self.vector.size, -np.inf), np.full(self.vector.size, np.inf))
+        return self.ends
 
     def spread(self, distance: Array) -> Array:
         """Return by how much the vector moves if the user's own numbers move by so much of their size.

@@ -39,11 +39,11 @@ class Subject:
         Over float64.
     rng : numpy.random.Generator
         For directions.
-    theta : Parameters, default=None
+    theta : Parameters
         Whose maps and bounds say where parameters can be, and which directions they can move in.
     """
 
-    def __init__(self, objective: Objective, rng: np.random.Generator, theta: Parameters | None = None) -> None:
+    def __init__(self, objective: Objective, rng: np.random.Generator, theta: Parameters) -> None:
         self.objective, self.layout, self.rng = objective, objective.layout, rng
         self.theta = theta
         self.n_evaluations = 0
@@ -74,12 +74,12 @@ class Subject:
 
     def tangent(self, direction: Array) -> Array:
         """Return the nearest direction in which the parameters can move: what a gradient says of others is not used."""
-        return direction if self.theta is None else self.theta.tangent(direction)
+        return self.theta.tangent(direction)
 
     def nearby(self, vector: Array, share: float) -> Array:
         """Return a vector near another, each entry moved by a share of its size, where the parameters can be."""
         theta = self.theta
-        if theta is None or (theta.limits is None and not theta.is_mapped):
+        if theta.limits is None and not theta.is_mapped:
             return nearby(self.layout, vector, share, self.rng)
         there = theta.entered(vector)
         moved = nearby(there.layout, there.vector, share, self.rng)

@@ -37,9 +37,7 @@ def _ends(where: slice) -> tuple[int, int]:
 
 def on_bounds(theta: Parameters) -> Array:
     """Return the numbers of the entries of the vector that lie on a bound, where they are held."""
-    if theta.limits is None:
-        return np.empty(0, dtype=np.intp)
-    low, high = theta.limits
+    low, high = theta.ends
     return np.flatnonzero((theta.vector <= low) | (theta.vector >= high))
 
 

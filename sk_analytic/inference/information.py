@@ -87,11 +87,6 @@ class Information(NamedTuple):
         solved: Array = gradients @ root.T @ root
         return solved
 
-    def along(self, which: Array) -> Array:
-        """Return some of the directions in the units of the entries, as columns."""
-        directions: Array = self.vectors[:, which] / self.scale[:, None]
-        return directions
-
     def moves(self, derivative: Array) -> Array:
         """Return which rows of a derivative by the entries move along directions that are not known."""
         scaled = derivative / self.scale

@@ -64,11 +64,7 @@ class _Profile:
     def __init__(self, problem: Problem, information: Information, rows: float, place: int, error: float) -> None:
         self.problem, self.rows, self.place, self.error = problem, rows, place, error
         self.x = problem.vector[problem.free]
-        low, high = problem.start.limits or (
-            np.full(problem.layout.size, -np.inf),
-            np.full(problem.layout.size, np.inf),
-        )
-        self.low, self.high = low[problem.free], high[problem.free]
+        self.low, self.high = (end[problem.free] for end in problem.start.ends)
         self.others = np.delete(np.arange(len(self.x)), place)
         inverse = information.inverse_root
         inverse = inverse.T @ inverse / rows

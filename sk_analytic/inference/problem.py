@@ -377,7 +377,7 @@ class Problem:
         unit = self.unit
         sizes = np.concatenate([np.full(b.size, min(size_of(b.ravel()), 1.0)) for b in self.layout.blocks(self.vector)])
         hessian = np.empty((p, p))
-        low, high = self.start.limits or (-np.inf, np.inf)
+        low, high = self.start.ends
         room = np.minimum(self.vector - low, high - self.vector) / 2  # to a bound
 
         def at(entry: int, step: float) -> Callable[[float], Array]:

@@ -159,13 +159,14 @@ class Run:
 
     def _finish(self, why: str) -> None:
         """Come nearer to where it has ended, if there is a way."""
-        if self.limits is not None and why not in ("callback", "bottomless"):
+        if why not in ("callback", "bottomless"):
             self._ended(self.put_on_bounds)
 
     def put_on_bounds(self) -> None:
         """Put entries on the bounds that a method has brought them to, which stays inside, if nothing is lost by it."""
-        end = self.iterate
-        low, high = self._limits
+        if self.limits is None:
+            return
+        end, (low, high) = self.iterate, self.limits
         bound = np.where(end.jac > 0, low, high)
         distance = np.abs(end.x - bound)
         is_crossed = distance * self._curvatures(end) <= np.abs(end.jac)  # by a step to the minimum along the entry
@@ -178,11 +179,6 @@ class Run:
     def _curvatures(self, point: Point) -> Any:
         """About the second derivatives by the entries: those in units that suit them."""
         return 1.0
-
-    @property
-    def _limits(self) -> tuple[Any, Any]:
-        """The bounds, infinite where there are none."""
-        return (-np.inf, np.inf) if self.limits is None else self.limits
 
     def _inside(self, x: Array) -> Array:
         """The nearest point inside the bounds, of which rounding in a method may lose sight."""

@@ -178,9 +178,9 @@ class _Evaluation:
         self._refused = (0, "")  # iterates before the last trial that was not finite, and what was not
         self._start: Any = None  # what is known there, until the method asks for it
         self.units = Units()
-        self._origin: tuple[Array, Array] | None = (
-            None  # where the method starts, as it sees it and in the user's units
-        )
+        # Where the method starts, as it sees it and in the user's units.
+        self._origin: tuple[Array, Array] | None = None
+        self.limits: tuple[Array, Array] | None = None  # of the trained entries, if any of them has a bound
         self._losses: dict[float, float] = {}  # by what the method is told, since the last iterate
 
     def _iteration_begins(self) -> None:
@@ -270,14 +270,6 @@ class _Evaluation:
         """Return the units of the trained entries, by what the gradients of rows are at the last iterate."""
         settings = {"diagonal": self.limits is not None, "by_groups": self.units.of_groups}
         return measured(self.objective, self.theta, self.rows, self.free, self._size, **settings)
-
-    @property
-    def limits(self) -> tuple[Array, Array] | None:
-        """The bounds of the trained entries; None if none of them has one."""
-        if self.theta.limits is None:
-            return None
-        low, high = (limit[self.free].astype(np.float64) for limit in self.theta.limits)
-        return (low, high) if np.isfinite(low).any() or np.isfinite(high).any() else None
 
     def between_bounds(self, run: Callable[..., OptimizeResult]) -> Callable[..., OptimizeResult]:
         """Return a run that is given the bounds, in the units that it begins with."""
@@ -421,6 +413,9 @@ class _Evaluation:
             if self.theta.limits is not None:
                 low, high = self.theta.limits
                 self.free &= low < high
+                low, high = (limit[self.free].astype(np.float64) for limit in self.theta.limits)
+                if np.isfinite(low).any() or np.isfinite(high).any():
+                    self.limits = (low, high)
         elif missing != self.missing:
             names = ", ".join(repr(layout.names[index]) for index in sorted({*missing} ^ {*self.missing}))
             raise ParameterStructureError(
