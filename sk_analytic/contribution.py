@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .sparse_gradients import SparseGradient, spread
+import numpy as np
+
+from .sparse_gradients import SparseGradient, outside, spread, summed
 from .typing import Array
 
 
@@ -34,23 +36,34 @@ class Contribution(NamedTuple):
 def merge(contributions: Iterable[Contribution]) -> Contribution:
     """Return the contribution of all the rows of several, summed in their order.
 
-    The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart.
+    The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart. Blocks that all of them
+    have by rows stay so.
     """
     loss: float | None = 0.0
     missing: tuple[int, ...] = ()
     gradient, n = None, 0
+    by_rows: list[tuple[SparseGradient, ...]] = []  # of each batch, in the same blocks
     for part in contributions:
         n += part.n
         if part.gradient is None:
             continue
-        part = part.dense()
         loss = None if loss is None or part.loss is None else loss + part.loss * part.n
+        if by_rows and [g.block for g in part.sparse_grads] != [g.block for g in by_rows[0]]:
+            spread(gradient, summed(by_rows))
+            by_rows = []
+        if gradient is not None and not by_rows:
+            part = part.dense()
+        places = outside(part.gradient.size, part.sparse_grads)
         if gradient is None:
-            gradient, missing = part.gradient * part.n, part.missing
+            gradient, missing = np.zeros_like(part.gradient), part.missing
         else:
-            gradient += part.gradient * part.n
             missing = tuple(index for index in missing if index in part.missing)
-    if gradient is not None:
-        gradient /= n
-        loss = None if loss is None else loss / n
-    return Contribution(loss, gradient, n, missing)
+        for where in places:
+            gradient[where] += part.gradient[where] * part.n
+        if part.sparse_grads:
+            by_rows.append(tuple(g.times(part.n) for g in part.sparse_grads))
+    if gradient is None:
+        return Contribution(loss, None, n)
+    gradient /= n
+    sparse_grads = tuple(g._replace(values=g.values / n) for g in summed(by_rows))
+    return Contribution(None if loss is None else loss / n, gradient, n, missing, sparse_grads)

@@ -118,6 +118,16 @@ def outside(size: int, gradients: Sequence[SparseGradient]) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
 
 
+def summed(several: Sequence[Sequence[SparseGradient]]) -> tuple[SparseGradient, ...]:
+    """Return the sums of row gradients of the same blocks."""
+    sums = []
+    for gradients in zip(*several, strict=True):
+        rows = np.concatenate([gradient.rows for gradient in gradients])
+        rows, values = _summed(rows, np.concatenate([gradient.values for gradient in gradients]))
+        sums.append(gradients[0]._replace(rows=rows, values=values))
+    return tuple(sums)
+
+
 def square(vector: Array, gradients: Sequence[SparseGradient]) -> float:
     """Return the square of the norm of a gradient of θ of which some blocks are given by rows.
 

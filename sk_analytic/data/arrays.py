@@ -39,7 +39,7 @@ class ArrayRows(BatchedRows):
     seed : int, default=0
         Seed of the fit.
     place : tuple of int, default=()
-        Where these rows stand among others: part of the position that their order is drawn from.
+        Where these rows stand among others: part of the positions that random numbers are drawn from.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ArrayRows(BatchedRows):
             batch = self._ready[place]
         else:
             batch = self._shuffled(epoch, step) if self.shuffle else self._in_order(step)
-        batch.position = (self.seed, CALLABLE, epoch, step)
+        batch.position = (self.seed, CALLABLE, epoch, step, *self.place)
         return batch
 
     def n_of(self, epoch: int, step: int) -> int:
@@ -89,7 +89,8 @@ class ArrayRows(BatchedRows):
     @property
     def everything(self) -> Batch:
         """All rows as one batch of views."""
-        return Batch(*self._parts([read_only(array) for array in self._arrays]), position=(self.seed, CALLABLE, 0, 0))
+        position = (self.seed, CALLABLE, 0, 0, *self.place)
+        return Batch(*self._parts([read_only(array) for array in self._arrays]), position=position)
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each batch they come in: one."""
@@ -137,6 +138,10 @@ class ArrayRows(BatchedRows):
     def take(self, rows: Any) -> _Parts:
         """Return copies of some rows: X, the columns by name, the weights or None."""
         return self._parts([array[rows] for array in self._arrays])
+
+    def take_eligible(self, numbers: Array) -> _Parts:
+        """Return copies of some of the rows that have a weight, by their numbers among these."""
+        return self.take(self.eligible[numbers])
 
     def _parts(self, arrays: Iterable[Any]) -> _Parts:
         """Tell apart what stands side by side in ``_arrays``: X, the columns by name, the weights or None."""

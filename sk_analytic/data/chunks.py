@@ -11,7 +11,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.sparse import issparse
@@ -23,7 +23,7 @@ from ..parameters import Parameters
 from ..typing import Array, T
 from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
-from .rows import BatchedRows, BatchObjective, note_if_short
+from .rows import BatchedRows, BatchObjective, Rows, in_all, note_if_short
 from .telling import is_telling
 from .weights import AS_GIVEN, Extent, Scale, Weights
 
@@ -31,6 +31,11 @@ FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
     "over again and again"
 )
+
+
+def where_in(number: int) -> str:
+    """Say in which chunk something happened, for notes."""
+    return f"In chunk {number} (counted from 0)."
 
 
 class Chunk(NamedTuple):
@@ -90,22 +95,24 @@ class Source:
 
     def chunk(self, number: int) -> Chunk | None:
         """Return a chunk, or None where there are no more."""
-        with noted(f"In chunk {number} (counted from 0)."):
+        with noted(where_in(number)):
             item = self._indexed(number) if self.is_sequence else self._iterated(number)
             if item is _NONE_LEFT:
                 return None
             return _read_chunk(item() if callable(item) else item)
 
-    def each(self, function: Callable[[Chunk], object]) -> None:
-        """Call a function with each chunk that has rows, in a pass of its own."""
+    def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
+        """Return what a function says of each chunk that has rows, by its number, in a pass of its own."""
+        said: dict[int, T] = {}
         for number in self.numbers():
-            self._apply(function, number)
+            self._note(said, function, number)
+        return said
 
-    def _apply(self, function: Callable[..., Any], number: int) -> None:
+    def _note(self, said: dict[int, T], function: Callable[[Chunk], T], number: int) -> None:
         chunk = self.chunk(number)
         if chunk is not None and not chunk.is_empty:
-            with noted(f"In chunk {number} (counted from 0)."):
-                function(chunk)
+            with noted(where_in(number)):
+                said[number] = function(chunk)
 
     def numbers(self) -> Iterator[int]:
         """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
@@ -173,7 +180,83 @@ _ARGUMENTS = ("X", "y", "sample_weight")
 _WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
-class Chunks:
+class Kind(NamedTuple):
+    """What validated rows have in common with those of the other chunks."""
+
+    dtype: Any
+    is_sparse: bool
+    is_weighted: bool
+    names: str
+
+    @classmethod
+    def of(cls, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> Kind:
+        """Return that of some rows."""
+        return cls(X.dtype, issparse(X), weights is not None, ", ".join(sorted(columns)) or "X alone")
+
+    def require_like(self, first: Kind) -> None:
+        """Raise if rows do not go with the first: in dtype, being sparse, having weights, or columns."""
+        if self.dtype != first.dtype:
+            raise ValueError(
+                f"X is {self.dtype} here and {first.dtype} in the first chunk. Convert it where it is loaded."
+            )
+        if self.is_sparse != first.is_sparse:
+            here, there = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
+            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
+        if self.is_weighted != first.is_weighted:
+            raise ValueError(
+                f"Here are {'' if self.is_weighted else 'no '}sample weights, unlike in the first chunk. Weights of 1 "
+                "may be given where there are none."
+            )
+        if self.names != first.names:
+            raise ValueError(f"Here is {self.names}, and in the first chunk {first.names}.")
+
+
+class Survey(NamedTuple):
+    """What is known of rows that were read once: how much they hold, what identifies them, and the sum of y."""
+
+    extent: Extent
+    identity: dict[str, str]
+    kind: Kind
+    total: Array
+
+    @classmethod
+    def of(cls, look: Look, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> Survey:
+        """Return that of some rows, whose y ``look`` has approved and summed."""
+        total = look(columns, weights)
+        arrays = X, columns, weights
+        return cls(Extent.of(X.shape[0], weights), identity(*arrays), Kind.of(*arrays), total)
+
+
+Look: TypeAlias = Callable[[Mapping[str, Array], Weights | None], Array]
+"""``look(columns, weights)`` raises if y cannot be used, and returns the sum of it."""
+
+
+class Surveyed:
+    """Rows in parts, each of which was read once.
+
+    Attributes
+    ----------
+    surveys : dict of int to Survey
+        By the number of the part; those without rows are left out.
+    """
+
+    surveys: dict[int, Survey]
+
+    @property
+    def extents(self) -> dict[int, Extent]:
+        """How much each holds."""
+        return {number: survey.extent for number, survey in self.surveys.items()}
+
+    def arrays(self, number: int) -> Any:
+        """Return the X, columns and weights or None of a part, in this process."""
+        raise NotImplementedError
+
+    def rows(self, numbers: Sequence[int], **settings: Any) -> Rows:
+        """Return the rows of some of them."""
+        raise NotImplementedError
+
+
+class Chunks(Surveyed):
     """The chunks of a fit, of which the one read last is held; each is validated whenever it is read.
 
     Parameters
@@ -182,41 +265,32 @@ class Chunks:
     read : callable
         ``read(X, y, sample_weight, metadata, reset=)`` returns the validated X, columns and weights or None;
         ``reset`` for the first chunk.
-
-    Attributes
-    ----------
-    identities : dict of int to dict
-        What identifies the arrays of each chunk.
-    extents : dict of int to Extent
-        By the number of the chunk; those without rows are left out.
     """
 
     def __init__(self, source: Source, read: Callable[..., Any]) -> None:
         self.source, self._read = source, read
-        self.extents: dict[int, Extent] = {}
-        self.identities: dict[int, dict[str, str]] = {}
-        self._kind: tuple[Any, bool, bool, str] | None = None
+        self.surveys = {}
         self._without_rows: list[int] = []
         # What is held at the moment, if anything: the number of a chunk, its arrays, and its rows under some settings.
         self._number: Any
         self._arrays: Any
         self._rows: Any
-        self._settings: Any
+        self._arrangement: Any
         self._drop()
 
-    def survey(self, look: Callable[[Mapping[str, Array], Weights | None], object]) -> None:
-        """Read all chunks once, and let ``look(columns, weights)`` see each; afterwards their extents are known."""
+    def survey(self, look: Look) -> None:
+        """Read all chunks once, and let ``look(columns, weights)`` see each."""
         for number in self.source.numbers():
             self._drop()
             self._survey_one(number, look)
-        if not self.extents:
+        if not self.surveys:
             raise ValueError("chunks has no rows.")
-        with_rows = list(self.extents)
+        with_rows = list(self.surveys)
         self._read_together = {number: [number] for number in with_rows}
         for number in self._without_rows:  # with the next that has rows, or with the last
             self._read_together[with_rows[min(bisect_right(with_rows, number), len(with_rows) - 1)]].append(number)
 
-    def _survey_one(self, number: int, look: Callable[[Mapping[str, Array], Weights | None], object]) -> None:
+    def _survey_one(self, number: int, look: Look) -> None:
         chunk = self.source.chunk(number)
         if chunk is None:
             return
@@ -224,15 +298,13 @@ class Chunks:
             self._without_rows.append(number)
             return
         with noted(_where(number, chunk)):
-            arrays = self._read(*chunk, reset=not self.extents)
-            look(*arrays[1:])
-            self._require_alike(arrays)
-        self.extents[number] = Extent.of(arrays[0].shape[0], arrays[2])
-        self.identities[number] = identity(*arrays)
+            arrays = self._read(*chunk, reset=not self.surveys)
+            survey = Survey.of(look, *arrays)
+            self._require_alike(survey.kind)
+        self.surveys[number] = survey
         self._number, self._arrays = number, arrays
 
     def arrays(self, number: int) -> Any:
-        """Return the X, columns and weights or None of a chunk that has rows."""
         if number != self._number:
             self._drop()  # before the next is read: so no two are held at a time
             self._arrays = self._load(number)
@@ -244,12 +316,12 @@ class Chunks:
         chunks = {other: self._again(other) for other in sorted(self._read_together[number])}
         with noted(_where(number, chunks[number])):
             arrays = self._read(*chunks[number], reset=False)
-            self._require_alike(arrays)
+            self._require_alike(Kind.of(*arrays))
         return arrays
 
     def _again(self, number: int) -> Chunk:
         chunk = self.source.chunk(number)
-        n = self.extents[number].n if number in self.extents else 0
+        n = self.surveys[number].extent.n if number in self.surveys else 0
         if chunk is None:
             raise ValueError(
                 f"There is no chunk {number} (counted from 0) any more; there was when the chunks were first gone "
@@ -264,47 +336,34 @@ class Chunks:
         return chunk
 
     def _drop(self) -> None:
-        self._number = self._arrays = self._rows = self._settings = None
+        self._number = self._arrays = self._rows = self._arrangement = None
 
-    def _require_alike(self, arrays: Any) -> None:
-        """Raise if a chunk does not go with the first: in dtype, being sparse, having weights, or columns."""
-        X, columns, weight = arrays
-        names = ", ".join(sorted(columns)) or "X alone"
-        if self._kind is None:
-            self._kind = X.dtype, issparse(X), weight is None, names
-        dtype, is_sparse, unweighted, names_before = self._kind
-        if X.dtype != dtype:
-            raise ValueError(f"X is {X.dtype} here and {dtype} in the first chunk. Convert it where it is loaded.")
-        if issparse(X) != is_sparse:
-            here, there = ("sparse", "dense") if issparse(X) else ("dense", "sparse")
-            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
-        if unweighted != (weight is None):
-            raise ValueError(
-                f"Here are {'no ' if weight is None else ''}sample weights, unlike in the first chunk. Weights of 1 "
-                "may be given where there are none."
-            )
-        if names != names_before:
-            raise ValueError(f"Here is {names}, and in the first chunk {names_before}.")
+    def _require_alike(self, kind: Kind) -> None:
+        if self.surveys:
+            kind.require_like(next(iter(self.surveys.values())).kind)
 
-    def rows(self, number: int, settings: _Settings) -> ArrayRows:
-        """Return the rows of a chunk under some settings, ready for steps."""
-        if number != self._number or settings is not self._settings:
+    def rows(self, numbers: Sequence[int], **settings: Any) -> ChunkRows:
+        return ChunkRows(self, numbers, **settings)
+
+    def arranged(self, number: int, arrangement: Arrangement) -> ArrayRows:
+        """Return the rows of a chunk, ready for steps."""
+        if number != self._number or arrangement is not self._arrangement:
             X, columns, weight = self.arrays(number)
-            self._settings = settings
-            self._rows = settings.arrange(number, X, columns, weight)
+            self._arrangement = arrangement
+            self._rows = arrangement.arrange(number, X, columns, weight)
         rows: ArrayRows = self._rows
         return rows
 
 
 def _where(number: int, chunk: Any) -> str:
-    where = f"In chunk {number} (counted from 0)."
+    where = where_in(number)
     if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
         where += " It was read as X alone; with targets it is a tuple (X, y)."
     return where
 
 
-class _Settings(NamedTuple):
-    """How steps are taken within a chunk."""
+class Arrangement(NamedTuple):
+    """How steps are taken within a chunk, and what its weights are multiplied with."""
 
     batch_size: int | None
     shuffle: bool
@@ -369,7 +428,7 @@ class ChunkRows(BatchedRows):
         drop_last: bool = False,
         seed: int = 0,
     ) -> None:
-        extents = {number: chunks.extents[number] for number in numbers}
+        extents = {number: chunks.surveys[number].extent for number in numbers}
         if only_counted:
             extents = {number: extent.counted for number, extent in extents.items()}
         largest = max(extent.n for extent in extents.values())
@@ -381,7 +440,7 @@ class ChunkRows(BatchedRows):
         self.steps_per_epoch = sum(self._steps)
         self.shuffle = shuffle and self.steps_per_epoch > 1
         self.seed = seed
-        self._settings = _Settings(self.batch_size, shuffle, drop_last, seed, scale, only_counted)
+        self._arrangement = Arrangement(self.batch_size, shuffle, drop_last, seed, scale, only_counted)
         self._planned: int | None = None  # epoch
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
@@ -391,7 +450,7 @@ class ChunkRows(BatchedRows):
             return objective.contribution(theta, batch)
         except Exception as error:
             note_if_short(error, self, epoch, step)
-            error.add_note(f"In chunk {self._place(step)[0]} (counted from 0).")
+            error.add_note(where_in(self._place(step)[0]))
             raise
 
     def n_of(self, epoch: int, step: int) -> int:
@@ -410,6 +469,11 @@ class ChunkRows(BatchedRows):
         batch.position = (self.seed, CALLABLE, epoch, step)
         return batch
 
+    def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
+        """Return the objective's contribution of all rows: the sum over the chunks of those of their batches."""
+        parts = (self._applied(lambda rows: rows.total(objective, theta), number) for number in self._numbers)
+        return in_all(len(self._numbers), parts)
+
     def _plan(self, epoch: int) -> None:
         """Draw the order of the chunks in an epoch, and count where the steps of each begin."""
         order: Any = range(len(self._numbers))
@@ -425,7 +489,7 @@ class ChunkRows(BatchedRows):
         return self._order[index], step - self._starts[index]
 
     def _rows(self, number: int) -> ArrayRows:
-        return self._chunks.rows(number, self._settings)
+        return self._chunks.arranged(number, self._arrangement)
 
     @property
     def first(self) -> ArrayRows:
@@ -442,13 +506,11 @@ class ChunkRows(BatchedRows):
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each chunk."""
-        return [self._applied(function, step, number) for step, number in enumerate(self._numbers)]
+        return [self._applied(lambda rows: function(rows.everything), number) for number in self._numbers]
 
-    def _applied(self, function: Callable[[Batch], T], step: int, number: int) -> T:
-        batch = self._rows(number).everything
-        batch.position = (self.seed, CALLABLE, 0, step)
-        with noted(f"In chunk {number} (counted from 0)."):
-            return function(batch)
+    def _applied(self, function: Callable[[ArrayRows], T], number: int) -> T:
+        with noted(where_in(number)):
+            return function(self._rows(number))
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return a fixed random sample of the rows that have a weight, from all chunks.
@@ -468,20 +530,36 @@ class ChunkRows(BatchedRows):
             Copies, valid for good.
         """
         size = min(batch_size or self.batch_size, self.n_samples)
-        ends = list(itertools.accumulate((extent.n_weighted for extent in self._extents), initial=0))
-        drawn = draw(ends[-1], n_batches * size, self.seed, purpose)
-        parts, where = [], []
-        for number, begin, end in zip(self._numbers, ends, ends[1:], strict=False):
-            here = np.flatnonzero((drawn >= begin) & (drawn < end))
-            if len(here):
-                parts.append(self._taken(number, drawn[here] - begin))
-                where.append(here)
-        rows = stacked(parts).take(np.argsort(np.concatenate(where)))
-        return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose), self._settings.drop_last)
+        return drawn_from(self._extents, self._taken, n_batches * size, size, purpose, self._arrangement)
 
-    def _taken(self, number: int, drawn: Array) -> Any:
-        rows = self._rows(number)
-        return rows.take(rows.eligible[drawn])
+    def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
+        return [self._rows(self._numbers[index]).take_eligible(rows) for index, rows in drawn.items()]
+
+
+def drawn_from(
+    extents: Sequence[Extent],
+    take: Callable[[Mapping[int, Array]], list[Any]],
+    n: int,
+    size: int,
+    purpose: int,
+    arrangement: Arrangement,
+) -> list[Batch]:
+    """Draw some of the rows that have a weight from all parts, and return them in batches of a size.
+
+    ``take(drawn)`` returns the rows with these numbers, among those with a weight, of each part: its X, columns and
+    weights.
+    """
+    ends = list(itertools.accumulate((extent.n_weighted for extent in extents), initial=0))
+    drawn = draw(ends[-1], n, arrangement.seed, purpose)
+    places = {}
+    for index, (begin, end) in enumerate(itertools.pairwise(ends)):
+        here = np.flatnonzero((drawn >= begin) & (drawn < end))
+        if len(here):
+            places[index] = here
+    parts = take({index: drawn[here] - ends[index] for index, here in places.items()})
+    rows = stacked(parts).take(np.argsort(np.concatenate(list(places.values()))))
+    share = ends[-1] / sum(extent.n for extent in extents)
+    return sampled(rows, size, share, (arrangement.seed, purpose), arrangement.drop_last)
 
 
 def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]:

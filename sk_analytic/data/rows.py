@@ -8,12 +8,12 @@ has everything.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
 
-from ..contribution import Contribution
+from ..contribution import Contribution, merge
 from ..parameters import Parameters
 from ..typing import Array, T
 from .batch import Batch
@@ -52,6 +52,9 @@ class Rows(Protocol):
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch; its gradient is valid until the next call."""
+
+    def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
+        """Return the objective's contribution of all rows, without row gradients; it is valid until the next call."""
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each batch they come in."""
@@ -133,6 +136,11 @@ class BatchedRows(ABC):
             note_if_short(error, self, epoch, step)
             raise
 
+    def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
+        """Return the objective's contribution of all batches of epoch 0, without row gradients."""
+        steps = range(self.steps_per_epoch)
+        return in_all(len(steps), (self.contribution(objective, theta, 0, step) for step in steps))
+
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of the batches of epoch 0."""
         return [function(self.batch(0, step)) for step in range(self.steps_per_epoch)]
@@ -160,6 +168,11 @@ class BatchedRows(ABC):
         """
         steps = range(min(n_batches, self.steps_per_epoch))
         return [_kept(self.batch(0, step), batch_size, purpose, step) for step in steps]
+
+
+def in_all(n_parts: int, parts: Iterable[Contribution]) -> Contribution:
+    """Return the contribution of all parts, summed in their order, without row gradients; of one part its own."""
+    return next(iter(parts)).dense() if n_parts == 1 else merge(parts).dense()
 
 
 def shortness(rows: Rows, epoch: int, step: int) -> str:

@@ -246,12 +246,14 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         balanced = is_balanced(self.class_weight)
         if classes is not None and not balanced:
             return {"classes": classes}
-        labels = Labels()
-        source.each(partial(labels.add, weighted=balanced))
-        if classes is None and known is not None and labels.classes is not None:
+        each = source.map(partial(Labels.of, weighted=balanced))
+        if not each:
+            return {"classes": classes}
+        labels = Labels.joined(each)
+        if classes is None and known is not None:
             known.require_same(labels.classes)
         classes = labels.classes if classes is None else np.unique(classes)
-        return {"classes": classes, "totals": labels.totals(classes) if balanced else None}
+        return {"classes": classes, "totals": labels.of_classes(classes) if balanced else None}
 
     def _read(
         self,

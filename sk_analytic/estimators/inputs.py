@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from ..callback_support import GivenRows
 from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
-from ..data.chunks import ChunkRows, Chunks, Source
+from ..data.chunks import Chunks, Source
 from ..data.rows import Rows
 from ..data.weights import AS_GIVEN, Extent, Scale, Weights, mean_of, y_that_counts
 from ..exceptions import noted
@@ -185,16 +185,13 @@ class ChunkData:
     chunks : Chunks
     numbers : list of int
         Of the chunks to train on.
-    totals : dict of int to ndarray
-        `Targets.total` of each chunk.
     targets, features, validation, scale : see `ArrayData`
     only_counted : bool
         Whether rows of weight 0 are left out.
     """
 
-    chunks: Chunks
+    chunks: Any
     numbers: Sequence[int]
-    totals: Mapping[int, Array]
     targets: Targets
     features: dict[str, Any]
     validation: ArrayData | None = None
@@ -210,11 +207,13 @@ class ChunkData:
     @property
     def mean_target(self) -> Array:
         """See `ArrayData`."""
-        return mean_of([self.totals[k] for k in self.numbers], [self.chunks.extents[k] for k in self.numbers])
+        surveys = [self.chunks.surveys[number] for number in self.numbers]
+        return mean_of([survey.total for survey in surveys], [survey.extent for survey in surveys])
 
     def rows(self, **batching: Any) -> Rows:
         """Return the chunks in batches; see `ChunkRows`."""
-        return ChunkRows(self.chunks, self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
+        rows: Rows = self.chunks.rows(self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
+        return rows
 
     def is_a_step(self, batch_size: int | None) -> bool:
         """Whether a batch of a size, or None for the largest, has all samples: a batch lies within a chunk."""
@@ -234,7 +233,7 @@ class ChunkData:
         """
         held_out: HeldOut | None = None
         self.extent.to_mean_one()  # raises if all weights are zero
-        numbers = [number for number in self.numbers if self.chunks.extents[number].n_weighted]
+        numbers = [number for number in self.numbers if self.chunks.surveys[number].extent.n_weighted]
         if self.validation is not None:
             held_out = self.validation.to_score(settings, seed, given=True)
         elif settings.early_stopping and len(numbers) == 1:
@@ -249,7 +248,7 @@ class ChunkData:
         return self._extent(self.numbers)
 
     def _extent(self, numbers: Sequence[int]) -> Extent:
-        return Extent.joined(self.chunks.extents[number] for number in numbers)
+        return Extent.joined(self.chunks.surveys[number].extent for number in numbers)
 
     def scaled(self) -> ChunkData:
         """Return the same with weights of mean 1."""
@@ -270,14 +269,14 @@ class ChunkData:
         held = [number for number in numbers if number in chosen]
         extent = self._extent(held)
         require_scorable(settings, self.targets, extent)
-        held_out = HeldOut(ChunkRows(self.chunks, held, scale=extent.largest, seed=seed), extent.exponent)
+        held_out = HeldOut(self.chunks.rows(held, scale=extent.largest, seed=seed), extent.exponent)
         return [number for number in numbers if number not in chosen], held_out
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the data: what the first pass noted of every chunk."""
         found: dict[str, Any] = {}
         for number in self.numbers:
-            of_chunk = self.chunks.identities[number]
+            of_chunk = self.chunks.surveys[number].identity
             found |= {f"{name} of chunk {number}": value for name, value in of_chunk.items()}
         return found | _identity_beside(self)
 
@@ -362,26 +361,25 @@ def read_chunks(
     source = Source(chunks)
     labels = estimator._survey_labels(source, known, **labels)
     read = _ChunkReader(_reader(estimator), names, known, labels)
-    surveyed = Chunks(source, read)
-    totals: list[Array] = []
     check = estimator._look_at_targets()
 
-    def look(columns: Mapping[str, Array], weights: Weights | None) -> None:
+    def look(columns: Mapping[str, Array], weights: Weights | None) -> Array:
         check(y_that_counts(columns, None if weights is None else weights.values))
-        totals.append(read.targets.total(columns.get("y"), weights))
+        total: Array = read.targets.total(columns.get("y"), weights)
+        return total
 
+    surveyed = Chunks(source, read)
     surveyed.survey(look)
     if estimator.verbose:
-        n_samples = sum(extent.n for extent in surveyed.extents.values())
-        print(f"First pass: {len(surveyed.extents)} chunks, {n_samples} rows", flush=True)
-    numbers = list(surveyed.extents)
+        n_samples = sum(survey.extent.n for survey in surveyed.surveys.values())
+        print(f"First pass: {len(surveyed.surveys)} chunks, {n_samples} rows", flush=True)
+    numbers = list(surveyed.surveys)
     validated = None
     if any(given is not None for given in (*validation, *held_metadata.values())):
         X, columns, _ = surveyed.arrays(numbers[0])
         validated = _read_validation(read.reader, X, columns, read.targets, validation, held_metadata)
         del X, columns  # so that the chunk can be released
-    of_chunks = dict(zip(numbers, totals, strict=True))
-    return ChunkData(surveyed, numbers, of_chunks, read.targets, _features(read.reader), validated)
+    return ChunkData(surveyed, numbers, read.targets, _features(read.reader), validated)
 
 
 class _ChunkReader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,7 +17,7 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ..data.chunks import Chunk
+from ..data.chunks import Chunk, where_in
 from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
 from ..losses import D2, Loss, SquaredError
@@ -477,17 +477,27 @@ def _balanced(totals: Array) -> Array:
     return by_class
 
 
-class Labels:
-    """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's."""
+class Labels(NamedTuple):
+    """The labels of chunks, and how many rows, or how much weight, each has; for multilabel targets each column's.
 
-    def __init__(self) -> None:
-        self._classes: Any = None  # for multilabel targets the indices of the columns
-        self._totals: Any = None  # a row for each column of targets
-        self._exponent = 0  # of the totals, like that of `Weights`
-        self._multilabel = False
+    Attributes
+    ----------
+    classes : ndarray
+        In order; for multilabel targets the indices of the columns.
+    totals : ndarray of shape (n_columns, n_classes)
+        A row for each column of targets, with the total of each class, or of 0 and 1, divided by ``2**exponent``.
+    exponent : int
+    multilabel : bool
+    """
 
-    def add(self, chunk: Chunk, *, weighted: bool) -> None:
-        """Take in a chunk; X is not read."""
+    classes: Array
+    totals: Array
+    exponent: int
+    multilabel: bool
+
+    @classmethod
+    def of(cls, chunk: Chunk, *, weighted: bool) -> Labels:
+        """Return those of a chunk; X is not read."""
         y = chunk.y
         if y is None:
             raise ValueError("There is no y: a chunk of a classifier is a tuple (X, y) or (X, y, sample_weight).")
@@ -503,40 +513,32 @@ class Labels:
             columns, n = [indices], len(classes)
         values, exponent = (None, 0) if weights is None else (weights.values, weights.exponent)
         totals = np.array([np.bincount(column, weights=values, minlength=n) for column in columns], float)
-        if self._classes is None:
-            self._classes, self._totals, self._exponent = classes, totals, exponent
-            self._multilabel = multilabel
-        elif multilabel != self._multilabel or (multilabel and len(classes) != len(self._classes)):
-            raise ValueError(
-                "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
-            )
-        else:
-            self._add(classes, totals, exponent)
+        return cls(classes, totals, exponent, multilabel)
 
-    def _add(self, classes: Array, totals: Array, exponent: int) -> None:
-        largest = max(self._exponent, exponent)
-        every = self._classes if self._multilabel else np.unique(np.concatenate([self._classes, classes]))
-        sums = np.zeros((len(totals), 2 if self._multilabel else len(every)))
-        for known, added, shift in (
-            (self._classes, self._totals, self._exponent - largest),
-            (classes, totals, exponent - largest),
-        ):
-            where = slice(None) if self._multilabel else np.searchsorted(every, known)
-            sums[:, where] += np.ldexp(added, shift)
-        self._classes, self._totals, self._exponent = every, sums, largest
+    @classmethod
+    def joined(cls, by_number: Mapping[int, Labels]) -> Labels:
+        """Return those of several chunks together."""
+        first, *_ = several = list(by_number.values())
+        for number, labels in by_number.items():
+            n_labels = (len(each.classes) if each.multilabel else None for each in (labels, first))
+            if len(set(n_labels)) > 1:
+                error = ValueError(
+                    "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
+                )
+                error.add_note(where_in(number))
+                raise error
+        classes = first.classes if first.multilabel else np.unique(np.concatenate([each.classes for each in several]))
+        exponent = max(labels.exponent for labels in several)
+        totals: Array = sum(np.ldexp(each.of_classes(classes), each.exponent - exponent) for each in several)  # type: ignore[assignment]
+        return cls(classes, totals, exponent, first.multilabel)
 
-    @property
-    def classes(self) -> Any:
-        """All that were seen, in order; for multilabel targets the indices of the columns; None without chunks."""
-        return self._classes
-
-    def totals(self, classes: Array) -> Any:
-        """Return a row for each column of targets, with the total of each class, or of 0 and 1, up to a factor."""
-        if self._multilabel or self._classes is None:
-            return self._totals
+    def of_classes(self, classes: Array) -> Array:
+        """Return the totals with a column for each of some classes."""
+        if self.multilabel:
+            return self.totals
         totals = np.zeros((1, len(classes)))
-        known = np.isin(self._classes, classes)  # another is refused when its chunk is read
-        totals[:, np.searchsorted(classes, self._classes[known])] = self._totals[:, known]
+        known = np.isin(self.classes, classes)  # another is refused when its chunk is read
+        totals[:, np.searchsorted(classes, self.classes[known])] = self.totals[:, known]
         return totals
 
 

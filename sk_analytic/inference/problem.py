@@ -148,7 +148,7 @@ class Problem:
             part = objective.contribution(theta, batch).dense()
             return part if part.gradient is None else part._replace(gradient=part.gradient.copy())
 
-        return theta, merge(self.rows.map(of_batch))
+        return theta, merge(self.rows.map(of_batch)).dense()
 
     def _gradient(self, vector: Array) -> tuple[Array, tuple[int, ...]]:
         self.objective.needs_value = False

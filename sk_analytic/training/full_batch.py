@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import LbfgsInvHessProduct, OptimizeResult
 
-from ..contribution import Contribution, merge
 from ..data.rows import Rows
 from ..exceptions import DivergenceError, ParameterStructureError
 from ..least_squares import Residuals
@@ -219,7 +218,7 @@ class _Evaluation:
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         """Value and gradient, with an entry for each of θ."""
-        contribution = self._at(x, self._contribution)
+        contribution = self._at(x, self.rows.total, self.objective, self.theta)
         self._learn(contribution.missing)
         return self.objective.finish(self.theta, contribution)
 
@@ -423,16 +422,6 @@ class _Evaluation:
                 "in others. A full-batch method trains the same blocks throughout: return zeros if a block has no "
                 "influence."
             )
-
-    def _contribution(self) -> Contribution:
-        """The contribution of all rows: of one batch, or a sum in their order."""
-        first, *later = range(self.rows.steps_per_epoch)
-        contribution = self.rows.contribution(self.objective, self.theta, 0, first).dense()
-        if later:
-            contribution = merge([contribution])  # kept apart from what the next batch writes over
-        for step in later:
-            contribution = merge([contribution, self.rows.contribution(self.objective, self.theta, 0, step)])
-        return contribution
 
     def _at(self, x: Array, evaluate: Callable[..., T], *arguments: Any) -> T:
         """Put θ at a point and evaluate something of the objective there; count it."""

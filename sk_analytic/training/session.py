@@ -403,8 +403,7 @@ class Training:
     def _at_start(self) -> tuple[float | Any, float]:
         """The loss of all samples where the phase began, or None, and the norm of its gradient."""
         objective, start, rows = self.objective, self.phase_start, self.rows
-        total = merge(rows.contribution(objective, start, 0, step) for step in range(rows.steps_per_epoch))
-        loss, gradient = objective.finish(start, total)
+        loss, gradient = objective.finish(start, rows.total(objective, start))
         return loss, norm(gradient)
 
     def _loss_at_start(self, sample: list[Batch]) -> float | None:
@@ -483,7 +482,7 @@ class Training:
         """Gradient of the loss at some parameters, without the penalty, over the same samples in every epoch."""
         layout = self.objective.layout
         at = Parameters(layout, layout.flatten(params))
-        total = merge(self.objective.contribution(at, batch) for batch in monitored(self.rows))
+        total = merge(self.objective.contribution(at, batch) for batch in monitored(self.rows)).dense()
         blocks = enumerate(layout.blocks(total.gradient))
         return layout.unflatten([None if index in total.missing else block for index, block in blocks])
 
