@@ -41,7 +41,8 @@ def merge(contributions: Iterable[Contribution]) -> Contribution:
     """
     loss: float | None = 0.0
     missing: tuple[int, ...] = ()
-    gradient, n = None, 0
+    gradient: Array | Any = None
+    n = 0
     by_rows: list[tuple[SparseGradient, ...]] = []  # of each batch, in the same blocks
     for part in contributions:
         n += part.n

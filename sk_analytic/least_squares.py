@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.linalg import qr
 
 from .data.batch import Batch
 from .data.rows import Rows
@@ -37,18 +39,23 @@ class Residuals:
         self.objective = objective
 
     def values(self, theta: Parameters, rows: Rows) -> Array:
-        """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective."""
-        objective = self.objective
+        """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective.
+
+        Of rows in several parts, the length of those of each part stands for them.
+        """
+        n_samples, of_penalty = rows.n_samples, self._of_penalty(theta)
 
         def of_batch(batch: Batch) -> Array:
-            y, prediction = match_target(batch.y, objective.predictions(theta.structure, batch))
-            weights = self._root_weights(batch, rows.n_samples, prediction)
-            return _weighted(prediction - y, weights).ravel()
+            residuals = self._of_batch(theta, batch, n_samples)[0]
+            return residuals if batch.n == n_samples else _length(residuals)
 
-        return np.concatenate([*rows.map(of_batch), *(a**0.5 * theta.block(i) for i, a in objective.penalties)])
+        return np.concatenate([*rows.map(of_batch), *of_penalty])
 
-    def jacobian(self, theta: Parameters, rows: Rows) -> tuple[Array, tuple[int, ...]]:
-        """Return the derivative of the residuals, and the blocks that have none.
+    def tangents(self, theta: Parameters, rows: Rows) -> tuple[Array, Array, tuple[int, ...]]:
+        """Return the residuals, their derivative, and the blocks that have none.
+
+        Of rows in several parts, those of each are rotated so that the matrix is a triangle: so much can be held, and
+        sent, of any number of rows. All products and lengths are as before [Demmel2012]_.
 
         Parameters
         ----------
@@ -57,38 +64,59 @@ class Residuals:
 
         Returns
         -------
+        residuals : ndarray of shape (n_residuals,)
         matrix : ndarray of shape (n_residuals, n_columns)
             With columns for the blocks that have a derivative only, in their order.
         missing : tuple of int
             The others: fixed, or None in every batch.
-        """
-        parts = rows.map(lambda batch: self._leaves(theta, batch, rows.n_samples))
-        of_penalty = penalty_rows(self.objective, theta)
-        sizes = [where.stop - where.start for where in theta.layout.slices]
-        columns, n_columns = {}, 0
-        for index, size in enumerate(sizes):
-            if any(leaves[index] is not None for _, leaves in parts):
-                columns[index] = slice(n_columns, n_columns + size)
-                n_columns += size
-        matrix = np.zeros((sum(n for n, _ in parts) + len(of_penalty), n_columns))
-        top = 0
-        for n, leaves in parts:
-            for index, where in columns.items():
-                if leaves[index] is not None:
-                    matrix[top : top + n, where] = leaves[index]
-            top += n
-        for index, where in columns.items():
-            matrix[top:, where] = of_penalty[:, theta.layout.slices[index]]
-        return matrix, tuple(index for index in range(len(sizes)) if index not in columns)
 
-    def _leaves(self, theta: Parameters, batch: Batch, n_samples: int) -> tuple[int, list[Array | None]]:
-        """The number of residuals of a batch, and their derivatives by each block; None for one without."""
+        References
+        ----------
+        .. [Demmel2012] J. Demmel, L. Grigori, M. Hoemmen and J. Langou, "Communication-optimal Parallel and Sequential
+           QR and LU Factorizations", SIAM Journal on Scientific Computing 34, 2012.
+        """
+        n_samples, slices = rows.n_samples, theta.layout.slices
+
+        def of_batch(batch: Batch) -> tuple[Array, Array, list[int]]:
+            residuals, leaves = self._of_batch(theta, batch, n_samples, with_derivative=True)
+            there = [index for index, leaf in enumerate(leaves) if leaf is not None]
+            matrix = np.zeros((len(residuals), sum(slices[index].stop - slices[index].start for index in there)))
+            for where, index in zip(_columns(slices, there).values(), there, strict=True):
+                matrix[:, where] = leaves[index]
+            return (residuals, matrix, there) if batch.n == n_samples else (*_triangle(residuals, matrix), there)
+
+        parts = rows.map(of_batch)
+        columns = _columns(slices, sorted(set().union(*(there for *_, there in parts))))
+        of_penalty = penalty_rows(self.objective, theta)
+        n_columns = sum(where.stop - where.start for where in columns.values())
+        matrix = np.zeros((sum(len(residuals) for residuals, *_ in parts) + len(of_penalty), n_columns))
+        top = 0
+        for residuals, part, there in parts:
+            for index, where in _columns(slices, there).items():
+                matrix[top : top + len(residuals), columns[index]] = part[:, where]
+            top += len(residuals)
+        for index, where in columns.items():
+            matrix[top:, where] = of_penalty[:, slices[index]]
+        residuals = np.concatenate([*(residuals for residuals, *_ in parts), *self._of_penalty(theta)])
+        return residuals, matrix, tuple(index for index in range(len(slices)) if index not in columns)
+
+    def _of_penalty(self, theta: Parameters) -> list[Array]:
+        return [alpha**0.5 * theta.block(index) for index, alpha in self.objective.penalties]
+
+    def _of_batch(
+        self, theta: Parameters, batch: Batch, n_samples: int, with_derivative: bool = False
+    ) -> tuple[Array, list[Array | None]]:
+        """The residuals of a batch, and their derivatives by each block; None for one without."""
         objective = self.objective
-        prediction = objective.predictions(theta.structure, batch)
-        weights = self._root_weights(batch, n_samples, prediction)
-        weights = np.broadcast_to(weights, prediction.shape).reshape(-1, 1)
-        leaves = derivatives(objective, theta, batch, prediction.shape)
-        return prediction.size, [None if leaf is None else _weighted(leaf, weights) for leaf in leaves]
+        predicted = objective.predictions(theta.structure, batch)
+        y, prediction = match_target(batch.y, predicted)
+        residuals = _weighted(prediction - y, self._root_weights(batch, n_samples, prediction)).ravel()
+        if not with_derivative:
+            return residuals, []
+        weights = self._root_weights(batch, n_samples, predicted)
+        weights = np.broadcast_to(weights, predicted.shape).reshape(-1, 1)
+        leaves = derivatives(objective, theta, batch, predicted.shape)
+        return residuals, [None if leaf is None else _weighted(leaf, weights) for leaf in leaves]
 
     @staticmethod
     def _root_weights(batch: Batch, n_samples: int, prediction: Array) -> Array:
@@ -120,6 +148,31 @@ def penalty_rows(objective: Objective, theta: Parameters) -> Array:
         rows[top : top + size, where] = theta.block_pulled_back(index, alpha**0.5 * np.eye(size))
         top += size
     return rows
+
+
+def _columns(slices: Sequence[slice], blocks: Iterable[int]) -> dict[int, slice]:
+    """Where the columns of blocks stand in a matrix that has no others."""
+    columns, n = {}, 0
+    for index in blocks:
+        size = slices[index].stop - slices[index].start
+        columns[index] = slice(n, n + size)
+        n += size
+    return columns
+
+
+def _length(residuals: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.atleast_1d(np.linalg.norm(residuals.astype(np.float64))).astype(residuals.dtype)
+
+
+def _triangle(residuals: Array, matrix: Array) -> tuple[Array, Array]:
+    """Rotate residuals and their derivative; what is not finite stays so."""
+    columns = np.column_stack([matrix, residuals])
+    if not np.isfinite(columns).all():
+        return np.full(1, np.nan, residuals.dtype), np.full((1, matrix.shape[1]), np.nan)
+    (triangle,) = qr(columns, mode="r", overwrite_a=True, check_finite=False)
+    triangle = triangle[: columns.shape[1]]
+    return triangle[:, -1].astype(residuals.dtype), triangle[:, :-1].copy()
 
 
 def _weighted(values: Array, weights: Array) -> Array:

@@ -17,7 +17,7 @@ from sklearn.utils import compute_class_weight
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.data.arrays import ArrayRows
 from sk_analytic.data.batch import HELD_OUT, MONITOR, generator
-from sk_analytic.data.chunks import ChunkRows, Chunks, Source
+from sk_analytic.data.chunks import ChunkRows, Source
 from sk_analytic.data.weights import Weights
 from sk_analytic.optimizers import Phases
 
@@ -306,12 +306,19 @@ def test_classes_that_are_given_save_a_pass(classes, passes):
 # ---- order ----
 
 
+class Read:
+    """Takes chunks as they are."""
+
+    def __call__(self, X, y, weight, metadata, reset):
+        return X, {}, None if weight is None else Weights.of(weight)
+
+    def total(self, columns, weights):
+        return np.zeros(1)
+
+
 def rows_of(chunks, *, seed=0, shuffle=True, batch_size=10):
     """Rows of some chunks of X alone."""
-    read = Chunks(
-        Source(chunks), lambda X, y, weight, metadata, reset: (X, {}, None if weight is None else Weights.of(weight))
-    )
-    read.survey(lambda columns, weights: None)
+    read = Source(chunks).survey(Read())
     return ChunkRows(read, list(read.extents), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 

@@ -280,8 +280,9 @@ def test_residuals_by_what_is_moved():
     for form, settings in (("jacobian", {}), ("jacobian", {"numerical": ("simplex", "held")})):
         training, rows = prepared(form, optimizer="trf", **settings)
         theta, terms = training.theta, Residuals(training.objective)
-        matrix, missing = terms.jacobian(theta, rows)
+        residuals, matrix, missing = terms.tangents(theta, rows)
         assert missing == ()
+        np.testing.assert_array_equal(residuals, terms.values(theta, rows))
         assert matrix.shape[1] == theta.vector.size
         for entry in range(theta.vector.size):
             step = np.zeros(theta.vector.size)

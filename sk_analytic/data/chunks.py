@@ -11,7 +11,7 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -99,7 +99,7 @@ class Source:
             item = self._indexed(number) if self.is_sequence else self._iterated(number)
             if item is _NONE_LEFT:
                 return None
-            return _read_chunk(item() if callable(item) else item)
+            return as_chunk(item() if callable(item) else item)
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
         """Return what a function says of each chunk that has rows, by its number, in a pass of its own."""
@@ -113,6 +113,12 @@ class Source:
         if chunk is not None and not chunk.is_empty:
             with noted(where_in(number)):
                 said[number] = function(chunk)
+
+    def survey(self, read: Any) -> Chunks:
+        """Read all chunks once; see `Chunks`."""
+        surveyed = Chunks(self, read)
+        surveyed.survey()
+        return surveyed
 
     def numbers(self) -> Iterator[int]:
         """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
@@ -157,7 +163,7 @@ class Source:
 _NONE_LEFT = object()
 
 
-def _read_chunk(item: Any) -> Chunk:
+def as_chunk(item: Any) -> Chunk:
     """Return what was given as a chunk: X alone, a tuple, or the arguments of `fit` by name."""
     if isinstance(item, Mapping):
         if "X" not in item:
@@ -220,15 +226,10 @@ class Survey(NamedTuple):
     total: Array
 
     @classmethod
-    def of(cls, look: Look, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> Survey:
-        """Return that of some rows, whose y ``look`` has approved and summed."""
-        total = look(columns, weights)
+    def of(cls, X: Any, columns: Mapping[str, Array], weights: Weights | None, total: Array) -> Survey:
+        """Return that of some rows, of which the sum of y is known."""
         arrays = X, columns, weights
         return cls(Extent.of(X.shape[0], weights), identity(*arrays), Kind.of(*arrays), total)
-
-
-Look: TypeAlias = Callable[[Mapping[str, Array], Weights | None], Array]
-"""``look(columns, weights)`` raises if y cannot be used, and returns the sum of it."""
 
 
 class Surveyed:
@@ -264,10 +265,10 @@ class Chunks(Surveyed):
     source : Source
     read : callable
         ``read(X, y, sample_weight, metadata, reset=)`` returns the validated X, columns and weights or None;
-        ``reset`` for the first chunk.
+        ``reset`` for the first chunk. ``read.total(columns, weights)`` raises if y cannot be used, and returns its sum.
     """
 
-    def __init__(self, source: Source, read: Callable[..., Any]) -> None:
+    def __init__(self, source: Source, read: Any) -> None:
         self.source, self._read = source, read
         self.surveys = {}
         self._without_rows: list[int] = []
@@ -278,11 +279,11 @@ class Chunks(Surveyed):
         self._arrangement: Any
         self._drop()
 
-    def survey(self, look: Look) -> None:
-        """Read all chunks once, and let ``look(columns, weights)`` see each."""
+    def survey(self) -> None:
+        """Read all chunks once."""
         for number in self.source.numbers():
             self._drop()
-            self._survey_one(number, look)
+            self._survey_one(number)
         if not self.surveys:
             raise ValueError("chunks has no rows.")
         with_rows = list(self.surveys)
@@ -290,16 +291,17 @@ class Chunks(Surveyed):
         for number in self._without_rows:  # with the next that has rows, or with the last
             self._read_together[with_rows[min(bisect_right(with_rows, number), len(with_rows) - 1)]].append(number)
 
-    def _survey_one(self, number: int, look: Look) -> None:
+    def _survey_one(self, number: int) -> None:
         chunk = self.source.chunk(number)
         if chunk is None:
             return
         if chunk.is_empty:
             self._without_rows.append(number)
             return
-        with noted(_where(number, chunk)):
+        with noted(where_read(number, chunk)):
             arrays = self._read(*chunk, reset=not self.surveys)
-            survey = Survey.of(look, *arrays)
+            X, columns, weights = arrays
+            survey = Survey.of(X, columns, weights, self._read.total(columns, weights))
             self._require_alike(survey.kind)
         self.surveys[number] = survey
         self._number, self._arrays = number, arrays
@@ -314,7 +316,7 @@ class Chunks(Surveyed):
     def _load(self, number: int) -> Any:
         """Read a chunk again, and the chunks without rows beside it, which have to stay so."""
         chunks = {other: self._again(other) for other in sorted(self._read_together[number])}
-        with noted(_where(number, chunks[number])):
+        with noted(where_read(number, chunks[number])):
             arrays = self._read(*chunks[number], reset=False)
             self._require_alike(Kind.of(*arrays))
         return arrays
@@ -327,7 +329,7 @@ class Chunks(Surveyed):
                 f"There is no chunk {number} (counted from 0) any more; there was when the chunks were first gone "
                 "through. They must come again in every pass: a function has to begin a new iteration in each call."
             )
-        with noted(_where(number, chunk)):
+        with noted(where_read(number, chunk)):
             if chunk.n != n:
                 raise ValueError(
                     f"The chunk has {chunk.n} rows; it had {n} when it was first read. It must hold the same rows in "
@@ -355,7 +357,8 @@ class Chunks(Surveyed):
         return rows
 
 
-def _where(number: int, chunk: Any) -> str:
+def where_read(number: int, chunk: Any) -> str:
+    """Say in which chunk something was read, and how."""
     where = where_in(number)
     if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
         where += " It was read as X alone; with targets it is a tuple (X, y)."

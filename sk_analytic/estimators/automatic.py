@@ -15,8 +15,8 @@ MOST_WORK = 5_000_000
 ``python -m benchmarks automatic``."""
 
 
-def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) -> Any:
-    """Return the optimizer of a fit on arrays, all of whose rows can be taken at once.
+def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int, *, is_remote: bool = False) -> Any:
+    """Return the optimizer of a fit, all of whose rows can be taken at once.
 
     Parameters
     ----------
@@ -26,6 +26,8 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
         Rows that train.
     n_outputs : int
         Predictions of a row.
+    is_remote : bool, default=False
+        Whether the rows lie on a cluster, where each step costs a message.
     """
     if objective.draws_random_numbers or not objective.has_value:
         return Adam()
@@ -35,7 +37,7 @@ def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int) 
     if work * n_outputs <= LARGEST_JACOBIAN and _is_least_squares(objective):
         return TRF()
     needs_all = objective.additive is False
-    return LBFGS(maxcor=30) if needs_all or work <= MOST_WORK else Adam()
+    return LBFGS(maxcor=30) if needs_all or is_remote or work <= MOST_WORK else Adam()
 
 
 def _is_least_squares(objective: Objective) -> bool:

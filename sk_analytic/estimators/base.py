@@ -26,6 +26,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
+from ..dask_collections import any_collection
+from ..data.arrays import ArrayRows
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.rows import Rows
@@ -66,7 +68,8 @@ from ..typing import (
 )
 from . import problem, routing
 from .automatic import chosen
-from .inputs import ArrayData, ChunkData, read_arrays, read_chunks, read_to_score
+from .inputs import ArrayData, ChunkData, PartitionData, read_arrays, read_chunks, read_collections, read_to_score
+from .lazy import lazy
 from .samples import read_weight, read_X
 from .scoring import HeldOut, default_score, mean_loss, require_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
@@ -142,6 +145,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         early_stopping: bool = False,
         scoring: str | Callable[..., float] | None = None,
         validation_fraction: float = 0.1,
+        local_steps: int = 1,
+        worker_timeout: float = 300.0,
         check_gradient: bool | str = True,
         random_state: RandomState = None,
         warm_start: bool = False,
@@ -174,6 +179,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.scoring = scoring
         self.validation_fraction = validation_fraction
+        self.local_steps = local_steps
+        self.worker_timeout = worker_timeout
         self.check_gradient = check_gradient
         self.random_state = random_state
         self.warm_start = warm_start
@@ -341,8 +348,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         with fitting(self):
             check_settings(self)
             before = self._before(self.warm_start)
-            known, labels = _targets_of(before), self._labels_of_fit
-            data = read_arrays(self, X, y, sample_weight, metadata, validation=validation, known=known, **labels)
+            known = _targets_of(before)
+            data: ArrayData | ChunkData
+            if any_collection((X, y, sample_weight, *metadata.values())):
+                data = read_collections(self, X, y, sample_weight, metadata, validation=validation, known=known)
+            else:
+                settings = {"validation": validation, "known": known, **self._labels_of_fit}
+                data = read_arrays(self, X, y, sample_weight, metadata, **settings)
             return self._fit(data, before, watch=watch)
 
     def _partial_fit_arrays(self, X: Any, y: Any, sample_weight: Any, metadata: Any, **labels: Any) -> Self:
@@ -570,9 +582,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """The optimizer that was given, or the one that "auto" stands for."""
         if not is_auto(self.optimizer):
             return problem.own(get_optimizer, self.optimizer)
-        if incremental or not isinstance(data, ArrayData):
+        if incremental or type(data) is ChunkData:
             return Adam()
-        return chosen(self, objective, data.X.shape[0], data.targets.n_outputs)
+        n_samples = data.extent.n
+        return chosen(self, objective, n_samples, data.targets.n_outputs, is_remote=isinstance(data, PartitionData))
 
     def _new_training(
         self,
@@ -851,6 +864,17 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         converted: Array = prediction.astype(X.dtype)  # a copy: it may be a view of X or of a parameter
         return converted
 
+    def _predictions_in_memory(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Array:
+        """Return what `forward` says of samples, which may be those of a dask collection."""
+        if not any_collection((X, *metadata.values())):
+            return self._predictions(X, metadata)
+        check_is_fitted(self)
+        predicted: Array = lazy(self, "_predicted", X, metadata).compute()
+        return predicted
+
+    def _predicted(self, X: MatrixLike, **metadata: Any) -> Array:
+        return self._predictions(X, metadata)
+
     def _rows_of(self, role: str, batch: Batch) -> Array:
         """Return the rows of features that a function of the model, which `fit` has bound, makes of a batch."""
         receiver = getattr(self._training.objective.model, role)
@@ -915,7 +939,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         ):
             objective = self._training.objective.bound_to(columns)
         if objective.valued_by == "predictor":
-            if objective.loss is not None and "y" in columns:
+            if (
+                objective.loss is not None and "y" in columns and isinstance(rows, ArrayRows)
+            ):  # else each chunk was seen
                 objective.loss.check_domain(y_that_counts(columns, rows.everything.sample_weight)["y"])
         elif sample_weight is not None:
             problem.require_accepts_weights(getattr(objective.model, objective.valued_by))

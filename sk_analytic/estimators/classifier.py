@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
+from ..dask_collections import in_memory
 from ..data.chunks import Source
 from ..data.weights import Weights
 from ..losses import LogLoss, Loss
@@ -18,6 +19,7 @@ from ..model.default_models import LINEAR
 from ..typing import Array, LossFunction, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
+from .lazy import lazily
 from .samples import read_weight, read_X, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import ClassTargets, Labels, Targets, is_balanced
@@ -285,6 +287,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             )
         super()._check_loss(loss, columns)
 
+    @lazily
     def decision_function(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the raw scores.
 
@@ -308,6 +311,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         targets: Any = self._training.targets
         return targets  # type: ignore[no-any-return]
 
+    @lazily
     def predict_proba(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the probability of each class, by the logistic function or softmax of the scores.
 
@@ -333,6 +337,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         scores = self._class_targets.scores(prediction)
         return LogLoss().inverse_link(scores) if self._class_targets.multilabel else LogLoss.probabilities(scores)
 
+    @lazily
     def predict_log_proba(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the logarithm of `predict_proba`.
 
@@ -351,6 +356,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X, **metadata))
 
+    @lazily
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the most probable class of each row.
 
@@ -388,5 +394,5 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         score : float
             Share of the rows that are right; for multilabel targets, in every label.
         """
-        predicted = self.predict(X, **metadata)
+        y, sample_weight, predicted = map(in_memory, (y, sample_weight, self.predict(X, **metadata)))
         return float(accuracy_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from ..dask_collections import in_memory
 from ..data.batch import SAMPLE, Batch
 from ..losses import Loss
 from ..model.default_models import GAUSSIAN
 from ..typing import Array, LossFunction, MatrixLike, RandomState
 from ..validation import Interval, check_range
 from .base import AnalyticEstimator
+from .lazy import lazily
 from .problem import draw_seed
 from .samples import score_weight
 from .settings import shares_parameters, where_given
@@ -75,6 +77,7 @@ class AnalyticDensity(AnalyticEstimator):
     def _new_targets(self) -> Targets:
         return DensityTargets()
 
+    @lazily
     def score_samples(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return the log-density of each row, in nats.
 
@@ -144,5 +147,5 @@ class AnalyticDensity(AnalyticEstimator):
         score : float
             Larger is better.
         """
-        log_density = self.score_samples(X, **metadata)
-        return float(np.average(log_density, weights=score_weight(sample_weight, log_density)))
+        log_density = in_memory(self.score_samples(X, **metadata))
+        return float(np.average(log_density, weights=score_weight(in_memory(sample_weight), log_density)))

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from ..callback_support import GivenRows
+from ..dask_collections import any_collection, in_memory, is_remote, refuse_collections
 from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import Chunks, Source
@@ -285,6 +286,31 @@ class ChunkData:
         return ArrayData(X, columns, weight, self.targets, self.features, GivenRows())
 
 
+@dataclass(frozen=True)
+class PartitionData(ChunkData):
+    """Chunks on the workers of a cluster, of which a share of the rows can be held out."""
+
+    def split(self, settings: Any, seed: int) -> tuple[ChunkData, HeldOut | None]:
+        """Return the rows to train on, with weights of mean 1 over all of them, and those to be scored or None.
+
+        Of every chunk a share is held out, of the rows that have a weight; those without are in neither part then.
+        """
+        if self.validation is not None or not settings.early_stopping:
+            data, held_out = super().split(settings, seed)
+            return data, held_out  # type: ignore[return-value]
+        self.extent.to_mean_one()  # raises if all weights are zero
+        train, held = self.chunks.split(settings.validation_fraction, settings.shuffle, seed)
+        if not train.surveys:
+            raise ValueError(
+                f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "
+                f"the {self.extent.n_weighted} rows that have a weight. Hold out less."
+            )
+        numbers, extent = list(held.surveys), Extent.joined(held.extents.values())
+        require_scorable(settings, self.targets, extent)
+        held_out = HeldOut(held.rows(numbers, scale=extent.largest, seed=seed), extent.exponent)
+        return replace(self, chunks=train, numbers=list(train.surveys)).scaled(), held_out
+
+
 def read_arrays(
     estimator: Any,
     X: Any,
@@ -296,7 +322,7 @@ def read_arrays(
     known: Targets | None = None,
     **labels: Any,
 ) -> ArrayData:
-    """Read and validate arrays; the estimator is not changed.
+    """Read and validate arrays; the estimator is not changed. Dask collections are refused.
 
     Parameters
     ----------
@@ -312,6 +338,7 @@ def read_arrays(
         What a classifier knows of its classes.
     """
     reader = _reader(estimator)
+    refuse_collections(X=X, y=y, sample_weight=sample_weight, **metadata)
     names = estimator._metadata_names("partial_fit")
     metadata, held_metadata = of_validation(metadata, names)
     scored = {name: metadata[name] for name in estimator._metadata_names("score") & metadata.keys()}
@@ -325,10 +352,20 @@ def read_arrays(
 
 def read_to_score(
     estimator: Any, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any]
-) -> tuple[ArrayRows, Mapping[str, Array]]:
-    """Read and validate arrays on which a fitted estimator is scored; return them, and the columns by name."""
+) -> tuple[Rows, Mapping[str, Array]]:
+    """Read and validate arrays on which a fitted estimator is scored; return them, and the columns by name.
+
+    Those of a dask collection stay on the cluster; the columns are those of its first chunk then.
+    """
     reader, training = _reader(estimator), estimator._training
     reader.class_weight = None  # which weights samples in training
+    if any_collection((X, y, sample_weight, *metadata.values())):
+        beside = {"y": y, "sample_weight": sample_weight, **metadata}
+        read = _ChunkReader(reader, estimator._metadata_names("mean_loss"), training.targets, {})
+        surveyed = _on_cluster().of_collections(estimator.worker_timeout, X, beside).survey(read)
+        numbers = list(surveyed.surveys)
+        partitions = PartitionData(surveyed, numbers, training.targets, {}).scaled()
+        return partitions.rows(seed=training.seed), surveyed.arrays(numbers[0])[1]
     try:
         X, columns, weight, targets = reader._read(X, y, sample_weight, reset=False, known=training.targets)
     except ValueError as error:
@@ -358,18 +395,53 @@ def read_chunks(
             f"fit_chunks takes no {name!r}: what goes with the rows of a chunk stands in it, "
             f"{{'X': X, {name!r}: ...}}; what goes with X_val is called {name + OF_VALIDATION!r}."
         )
-    source = Source(chunks)
+    are_remote = isinstance(chunks, tuple | list) and any(map(is_remote, chunks))
+    source = _on_cluster().of_delayed(estimator.worker_timeout, chunks) if are_remote else Source(chunks)
+    return _read_source(estimator, source, names, known, validation, held_metadata, labels)
+
+
+def read_collections(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    metadata: Mapping[str, Any],
+    *,
+    validation: tuple[Any, Any, Any] = NOTHING_TO_VALIDATE,
+    known: Targets | None = None,
+) -> ChunkData:
+    """Read and validate dask collections, on the workers of a cluster; see `read_arrays`."""
+    names = estimator._metadata_names("partial_fit")
+    metadata, held_metadata = of_validation(metadata, names)
+    beside = {"y": y, "sample_weight": sample_weight, **metadata}
+    source = _on_cluster().of_collections(estimator.worker_timeout, X, beside)
+    return _read_source(estimator, source, names, known, validation, held_metadata, {})
+
+
+def _on_cluster() -> Any:
+    """Return the class of a source on a cluster, which needs dask.distributed."""
+    try:
+        from ..data.dask_source import DaskSource
+    except ImportError as error:
+        raise ImportError(
+            f"Training on dask collections needs dask.distributed: pip install 'sk-analytic[dask]'. ({error})"
+        ) from error
+    return DaskSource
+
+
+def _read_source(
+    estimator: Any,
+    source: Any,
+    names: Collection[str],
+    known: Targets | None,
+    validation: tuple[Any, Any, Any],
+    held_metadata: Mapping[str, Any],
+    labels: Mapping[str, Any],
+) -> ChunkData:
+    """Read and validate the chunks of a source, wherever they are."""
     labels = estimator._survey_labels(source, known, **labels)
     read = _ChunkReader(_reader(estimator), names, known, labels)
-    check = estimator._look_at_targets()
-
-    def look(columns: Mapping[str, Array], weights: Weights | None) -> Array:
-        check(y_that_counts(columns, None if weights is None else weights.values))
-        total: Array = read.targets.total(columns.get("y"), weights)
-        return total
-
-    surveyed = Chunks(source, read)
-    surveyed.survey(look)
+    surveyed = source.survey(read)
     if estimator.verbose:
         n_samples = sum(survey.extent.n for survey in surveyed.surveys.values())
         print(f"First pass: {len(surveyed.surveys)} chunks, {n_samples} rows", flush=True)
@@ -379,7 +451,8 @@ def read_chunks(
         X, columns, _ = surveyed.arrays(numbers[0])
         validated = _read_validation(read.reader, X, columns, read.targets, validation, held_metadata)
         del X, columns  # so that the chunk can be released
-    return ChunkData(surveyed, numbers, read.targets, _features(read.reader), validated)
+    record = ChunkData if isinstance(surveyed, Chunks) else PartitionData
+    return record(surveyed, numbers, read.targets, _features(read.reader), validated)
 
 
 class _ChunkReader:
@@ -397,6 +470,15 @@ class _ChunkReader:
             X, y, sample_weight, reset=reset, known=None if reset else self.targets, **self.labels
         )
         return X, columns | _read_metadata(self.reader, metadata, self.names, X.shape[0]), weight
+
+    def total(self, columns: Mapping[str, Array], weights: Weights | None) -> Array:
+        """Return the sum of y; raise if the loss cannot have it."""
+        self.reader._look_at_targets()(y_that_counts(columns, None if weights is None else weights.values))
+        total: Array = self.targets.total(columns.get("y"), weights)
+        return total
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "reader": self.reader._unfitted()}  # what it was fitted to may be large
 
 
 def _reader(estimator: Any) -> Any:
@@ -430,7 +512,8 @@ def _read_validation(
     metadata: Mapping[str, Any],
 ) -> ArrayData | None:
     """Return the samples that were passed to be scored; None if there are none."""
-    X_val, y_val, weight = validation
+    X_val, y_val, weight = map(in_memory, validation)
+    metadata = {name: in_memory(values) for name, values in metadata.items()}
     beside = {"y_val": y_val, "sample_weight_val": weight}
     beside |= {name + OF_VALIDATION: values for name, values in metadata.items()}
     if X_val is None:

@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import assert_all_finite, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from ..dask_collections import in_memory
 from ..data.weights import Weights, y_that_counts
 from ..losses import Loss, get_loss
 from ..model.callables import is_function
@@ -20,6 +21,7 @@ from ..objective import match_target
 from ..typing import Array, MatrixLike
 from .base import AnalyticEstimator
 from .coefficients import coefficients, intercepts
+from .lazy import lazily
 from .samples import read_weight, read_X_and_y, read_y, score_weight
 from .settings import in_batches, shares_parameters
 from .targets import RegressionTargets, Targets
@@ -195,6 +197,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
             return False if has_own else None
         return None if has_own else True
 
+    @lazily
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
         """Predict the targets: `forward`, with the inverse of the loss's link.
 
@@ -257,12 +260,12 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         targets: Any = training.targets
         if targets.scores_by_loss:
             return -self.mean_loss(X, y, sample_weight, **metadata)
-        predicted = targets.as_outputs(self._predictions(X, metadata))
+        predicted = targets.as_outputs(self._predictions_in_memory(X, metadata))
         assert_all_finite(predicted, input_name="prediction")
-        y_true = read_y(y)
+        y_true = read_y(in_memory(y))
         check_consistent_length(y_true, predicted)
         y_true, predicted = match_target(y_true, predicted)
-        weight, loss = score_weight(sample_weight, predicted), training.objective.loss
+        weight, loss = score_weight(in_memory(sample_weight), predicted), training.objective.loss
         if loss is not None:
             loss.check_domain(y_that_counts({"y": y_true}, weight)["y"])
         return float(targets.scorer(y_true, weight, loss)(predicted))

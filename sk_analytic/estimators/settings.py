@@ -34,6 +34,8 @@ RANGES: Mapping[str, Range] = {
     "n_iter_no_change": (Interval(1, np.inf, integral=True), np.inf),
     "early_stopping": bool,
     "validation_fraction": Interval(0, 1, closed="neither"),
+    "local_steps": Interval(1, np.inf, integral=True),
+    "worker_timeout": Interval(0, np.inf, closed="neither"),
     "check_gradient": (True, False, "warn"),
     "warm_start": bool,
 }
@@ -155,11 +157,11 @@ SHARED_DOC = """
         A name (see :func:`~sk_analytic.get_optimizer_names`) or an object, whose hyperparameters can be set as
         ``optimizer__learning_rate``; or "auto", by which `fit` chooses, as ``optimizer_`` shows:
 
-        1. "adam" in `partial_fit`, for chunks, where a callable draws random numbers (``rng``), where there is no
-           loss but a gradient, and where `batch_size` is a number smaller than n_samples;
+        1. "adam" in `partial_fit`, for chunks in this process, where a callable draws random numbers (``rng``), where
+           there is no loss but a gradient, and where `batch_size` is a number smaller than n_samples;
         2. "trf" for the form `jacobian` with the squared error, if the Jacobian has at most ten million entries;
         3. L-BFGS, ``LBFGS(maxcor=30)``, if rows times parameters are at most five million, or
-           if the loss is no sum over rows;
+           if the loss is no sum over rows, and for dask collections, of which each step costs a message;
         4. "adam" for all else.
 
         The rate of "adam" is 0.01: the 0.001 of other libraries undertrains small data sets in the default 200 epochs.
@@ -196,6 +198,11 @@ SHARED_DOC = """
         them, and is called once before the first step. By default {score}.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
+    local_steps : int, default=1
+        Of a dask collection, how many steps of a minibatch rule each chunk takes by itself before the parameters and
+        the optimizer's state are averaged, as in local SGD. With 1, each step takes its share of every chunk.
+    worker_timeout : float, default=300.0
+        Seconds to wait for the workers of a cluster while none of them answers; longer than an evaluation takes.
     check_gradient : bool or "warn", default=True
         Whether to compare the analytic gradient with differences of the loss before the first step, and before a
         warm fit or `partial_fit` if the functions have changed. A wrong one is an error, or a warning.

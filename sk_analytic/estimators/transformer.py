@@ -16,6 +16,7 @@ from ..model.default_models import AUTOENCODER
 from ..model.roles import functions_of
 from ..typing import Array, F, LossFunction, MatrixLike
 from .base import AnalyticEstimator
+from .lazy import lazily
 from .samples import FLOATS
 from .settings import shares_parameters, where_given
 from .targets import Targets, TransformerTargets
@@ -105,6 +106,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
         named = self._metadata_names("transform")
         return self.transform(X, **{name: values for name, values in fit_params.items() if name in named})
 
+    @lazily
     def transform(self, X: MatrixLike, **metadata: Any) -> Array:
         """Return what `forward` makes of the rows.
 
@@ -147,6 +149,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
         return -self.mean_loss(X, y, sample_weight, **metadata)
 
     @where_given("inverse")
+    @lazily
     def inverse_transform(self, X: ArrayLike, **metadata: Any) -> Array:
         """Return the rows that have some codes, as far as the model knows.
 

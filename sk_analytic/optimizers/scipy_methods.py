@@ -600,7 +600,9 @@ class _LeastSquares(FullBatch):
         Parameters
         ----------
         fun : object
-            With ``fun.residuals(x)``, of shape (m,), and ``fun.residual_jacobian(x)``, of shape (m, size).
+            With ``fun.residuals(x)``, whose squares are summed, and ``fun.residual_jacobian(x)``, a tuple of them and
+            their Jacobian, of shapes (m,) and (m, size); both may be rotated, as products and lengths are all that
+            counts.
         x0 : ndarray of shape (size,)
             Where to start; is not written to.
         max_iter : int, default=200

@@ -462,7 +462,8 @@ class Run:
 class ResidualRun(Run):
     """A least-squares problem under a method of scipy's, which asks for the Jacobian once an iterate.
 
-    ``fun`` has ``residuals(x)`` and ``residual_jacobian(x)``.
+    ``fun`` has ``residuals(x)``, and ``residual_jacobian(x)``, which returns them and their Jacobian, both of them
+    rotated perhaps.
     """
 
     def residuals(self, x: Array) -> Array:
@@ -509,11 +510,12 @@ class ResidualRun(Run):
         return fun < LARGEST and (iterate is None or fun <= iterate.fun + self._value_rounding(abs(iterate.fun)))
 
     def _with_jacobian(self, point: Point) -> Point:
-        jacobian: Array = self._call(self.fun.residual_jacobian, point.x)
-        gradient = jacobian.T @ point.residuals
+        told, jacobian = self._call(self.fun.residual_jacobian, point.x)
+        residuals: Array = told.astype(np.float64)
+        point = point._replace(residuals=residuals)
+        gradient: Array = jacobian.T @ residuals
         if not np.isfinite(gradient).all():
             return point._replace(jac=gradient, jacobian=jacobian)
-        residuals: Any = point.residuals
         tangents, held = Tangents.of(residuals, jacobian), self._held(point.x, gradient)
         offset = tangents.without(held).offset()
         return point._replace(jac=gradient, jacobian=jacobian, tangents=tangents, offset=offset, held=held)

@@ -516,40 +516,40 @@ class _ResidualEvaluation(_Evaluation):
         """Evaluate the start, learn which blocks are trained; return their entries."""
         self._iteration_begins()
         start = self.theta.vector.astype(np.float64)
-        residuals, jacobian = self._values(start), self._jacobian(start)
-        self._require_finite_start(_half_square(residuals), self._gradient(residuals, jacobian))
-        self._start = {"residuals": residuals, "jacobian": jacobian}
+        values, tangents = self._values(start), self._tangents(start)
+        self._require_finite_start(_half_square(values), self._gradient(*tangents))
+        self._start = {"values": values, "tangents": tangents}
         entries: Array = start[self.free]
         return entries
 
     def residuals(self, x: Array) -> Array:
         """Return the terms at a vector of the trained entries."""
         self._iteration_begins()
-        known = self._start.pop("residuals", None)
+        known = self._start.pop("values", None)
         self._latest = self._values(self.full(x)) if known is None else known
         self._look(_half_square(self._latest), np.zeros(self.theta.layout.size))
         return self._latest
 
-    def residual_jacobian(self, x: Array) -> Array:
-        """Return their derivative; it is asked for where the terms were evaluated last."""
+    def residual_jacobian(self, x: Array) -> tuple[Array, Array]:
+        """Return the terms and their derivative, both rotated where that saves memory."""
         self._iteration_begins()
-        known = self._start.pop("jacobian", None)
-        jacobian = self._jacobian(self.full(x)) if known is None else known
-        self._look(_half_square(self._latest), self._gradient(self._latest, jacobian))
-        return jacobian
+        known = self._start.pop("tangents", None)
+        tangents = self._tangents(self.full(x)) if known is None else known
+        self._look(_half_square(self._latest), self._gradient(*tangents))
+        return tangents
 
     def _values(self, x: Array) -> Array:
         return self._at(x, self.terms.values, self.theta, self.rows)
 
-    def _jacobian(self, x: Array) -> Array:
-        jacobian, missing = self._at(x, self.terms.jacobian, self.theta, self.rows)
+    def _tangents(self, x: Array) -> tuple[Array, Array]:
+        residuals, jacobian, missing = self._at(x, self.terms.tangents, self.theta, self.rows)
         self._learn(missing)
         if jacobian.shape[1] == np.count_nonzero(self.free):
-            return jacobian
+            return residuals, jacobian
         trained = np.ones(self.free.size, dtype=bool)  # with entries that bounds leave no room
         for index in missing:
             trained[self.theta.layout.slices[index]] = False
-        return jacobian[:, self.free[trained]]
+        return residuals, jacobian[:, self.free[trained]]
 
     def _gradient(self, residuals: Array, jacobian: Array) -> Array:
         with np.errstate(all="ignore"):  # what is not finite is refused
