@@ -139,6 +139,11 @@ class Objective:
         other.__setstate__({**self.__getstate__(), **changes})
         return other
 
+    @property
+    def travels_once(self) -> tuple[Any, ...]:
+        """What may change of it after it was sent to where rows are, in place of which messages name it."""
+        return (self.needs_value,)
+
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective over vectors of another dtype."""
         return self._with(layout=self.layout.astype(dtype))

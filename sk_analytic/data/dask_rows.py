@@ -16,9 +16,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cloudpickle
 import dask
@@ -33,13 +33,14 @@ from ..typing import Array, T
 from .arrays import ArrayRows, n_batches
 from .batch import CALLABLE, HELD_OUT, SHUFFLE, Batch, generator
 from .chunks import Arrangement, Survey, Surveyed, drawn_from, where_in
-from .rows import BatchObjective, in_all
+from .rows import BatchedRows, BatchObjective, in_all
 from .telling import is_telling
 from .weights import AS_GIVEN, Scale, Weights
 
 MOST_LOST = 5  # workers in one evaluation
 LOOK = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
 FIRST_CALLS, TIMED_CALLS = 2, 10  # calls that are not timed, as they bring the objective, and that are
+Token: TypeAlias = tuple[Any, ...]
 HOW_TO_START = "Start one in this process: from dask.distributed import Client; client = Client()."
 
 
@@ -90,16 +91,15 @@ class Cluster:
     def results(self, futures: Sequence[Future]) -> list[Any]:
         """Wait for futures, as long as one after the other ends; return their results."""
         left = set(futures)
-        while left:
-            try:
-                left = wait(left, timeout=self.limit, return_when="FIRST_COMPLETED").not_done
-            except TimeoutError:
-                raise self._out_of_time(f"{len(left)} of {len(futures)} partitions are not ready") from None
-        for future in futures:  # that of the first chunk, if several have failed
-            if future.status == "error":
-                raise future.exception()
         try:
+            while left:
+                left = wait(left, timeout=self.limit, return_when="FIRST_COMPLETED").not_done
+            for future in futures:  # that of the first chunk, if several have failed
+                if future.status == "error":
+                    raise future.exception()
             return list(self.client.gather(futures))
+        except TimeoutError:
+            raise self._out_of_time(f"{len(left)} of {len(futures)} chunks are not ready") from None
         except CancelledError as error:
             raise RuntimeError(
                 "Data of the collection were lost with a worker, and cannot be made anew: they were scattered there, "
@@ -180,7 +180,7 @@ class _Actor:
 
     def __init__(self, cluster: Cluster, future: Future, address: str, numbers: list[int]) -> None:
         self.future, self.address, self.numbers = future, address, numbers
-        self.told: object = None  # what it was told last
+        self.shared: set[Token] = set()  # what it knows
         self._client = cluster.client
         self._is_direct: bool | None = None  # whether the worker can be reached from here, once that is known
 
@@ -230,42 +230,56 @@ class _Holder:
         self._arrangement = arrangement
         self._rows = {n: arrangement.arrange(n, *aligned(part)) for n, part in zip(numbers, parts, strict=True)}
         self._orders: dict[Any, tuple[int, Array]] = {}  # of the rows of a partition, by its place: epoch and order
-        self._objective: Any = None
-        self._theta: Any = None
+        self._shared: dict[Token, Any] = {}
 
     def call(self, message: bytes) -> bytes:
         """Return the answer to a message: seconds that it took, and what came or the error."""
         begin = time.perf_counter()
         try:
-            known = {} if self._objective is None else _known(self._objective)
-            name, arguments = _loads(message, {name: value for value, name in known.values()})
+            name, arguments = _Unpickler(io.BytesIO(message), self._shared).load()
             answer: Any = getattr(self, name)(*arguments)
         except Exception as error:
             answer = _Failed(error)
-        return _dumps((time.perf_counter() - begin, answer), {})
+        said: bytes = cloudpickle.dumps((time.perf_counter() - begin, answer))
+        return said
 
-    def learn(self, objective: Any, theta: Parameters) -> None:
-        """Take in the objective, and a θ whose vector each call brings anew."""
-        self._objective, self._theta = objective, theta
+    def learn(self, token: Token, value: Any) -> None:
+        """Take in what messages will speak of."""
+        self._shared[token] = value
 
-    def totals(self, vector: Array) -> list[Contribution]:
+    def totals(self, objective: Any, theta: Parameters) -> list[Contribution]:
         """Return the contributions of all rows of each partition."""
-        self._theta.vector[...] = vector
-        return [self._told(number, lambda rows: rows.total(self._objective, self._theta)) for number in self._rows]
+        return [self._told(number, lambda rows: rows.total(objective, theta)) for number in self._rows]
 
-    def shares(self, vector: Array, epoch: int, step: int, spans: Mapping[int, tuple[int, int]]) -> list[Contribution]:
+    def shares(
+        self, objective: Any, theta: Parameters, epoch: int, step: int, spans: Mapping[int, tuple[int, int]]
+    ) -> list[Contribution]:
         """Return the contributions of the share that a step takes of each partition."""
-        self._theta.vector[...] = vector
-        found = []
-        for number, (begin, end) in spans.items():
-            if number in self._rows:
-                share = partial(self._share, epoch=epoch, step=step, begin=begin, end=end)
-                found.append(self._told(number, partial(self._of_share, share)))
-        return found
 
-    def _of_share(self, share: Callable[[ArrayRows], Batch], rows: ArrayRows) -> Contribution:
-        contribution: Contribution = self._objective.contribution(self._theta, share(rows))
-        return contribution
+        def of_share(rows: ArrayRows, own: tuple[int, int]) -> Contribution:
+            share = self._share(rows, epoch=epoch, step=step, begin=own[0], end=own[1])
+            contribution: Contribution = objective.contribution(theta, share)
+            return contribution
+
+        return [self._told(number, partial(of_share, own=spans[number])) for number in self._rows]
+
+    def local(
+        self,
+        function: Callable[..., Any],
+        objective: Any,
+        theta: Parameters,
+        epoch: int,
+        step: int,
+        spans: Mapping[int, Sequence[tuple[int, int]]],
+    ) -> list[Any]:
+        """Return what a function says of the objective, θ and the shares that some steps take of each partition."""
+
+        def of_steps(rows: ArrayRows, own: Sequence[tuple[int, int]]) -> Any:
+            share = partial(self._share, rows, epoch=epoch)
+            shares = _Shares([partial(share, step=step + k, begin=b, end=e) for k, (b, e) in enumerate(own)])
+            return function(objective, theta.copy(), shares)
+
+        return [self._told(number, partial(of_steps, own=spans[number])) for number in self._rows]
 
     def map(self, function: Callable[[Batch], Any]) -> list[Any]:
         """Return what a function says of the rows of each partition."""
@@ -277,8 +291,7 @@ class _Holder:
 
     def _told(self, number: int, function: Callable[[ArrayRows], Any]) -> Any:
         """What a function says of the rows of a partition; of a contribution, a copy."""
-        quiet = self._objective is not None and self._objective.model.uses_defaults
-        with noted(where_in(number)), np.errstate(all="ignore") if quiet else nullcontext():
+        with noted(where_in(number)), np.errstate(all="ignore"):  # what is not finite is found where it arrives
             answer = function(self._rows[number])
         if isinstance(answer, Contribution) and answer.gradient is not None:
             return answer._replace(gradient=answer.gradient.copy())
@@ -299,6 +312,24 @@ class _Holder:
         return shown
 
 
+class _Shares(BatchedRows):
+    """What some steps take of a partition, as rows of their own.
+
+    Parameters
+    ----------
+    batches : list of callable
+        Each returns the batch of a step.
+    """
+
+    def __init__(self, batches: Sequence[Callable[[], Batch]]) -> None:
+        self._batches = batches
+        self.steps_per_epoch = len(batches)
+        self.n_samples = self.batch_size = 0  # which no step asks for
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        return self._batches[step]()
+
+
 class _Failed(NamedTuple):
     """An error on a worker."""
 
@@ -306,39 +337,43 @@ class _Failed(NamedTuple):
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Writes a name for what the worker knows already."""
+    """Writes a token in place of what is shared, and keeps that.
 
-    def __init__(self, file: Any, known: Mapping[int, tuple[Any, str]]) -> None:
+    Parameters
+    ----------
+    file : file
+    lesson : object, default=None
+        What is written in full though it is shared.
+    """
+
+    def __init__(self, file: Any, lesson: object = None) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._known = known
+        self._lesson = lesson
+        self.met: dict[Token, Any] = {}
 
-    def persistent_id(self, obj: Any) -> str | None:
-        found = self._known.get(id(obj))
-        return None if found is None else found[1]
+    def persistent_id(self, obj: Any) -> Token | None:
+        if not hasattr(type(obj), "travels_once") or obj is self._lesson:
+            return None
+        token = (id(obj), *obj.travels_once)
+        self.met[token] = obj
+        return token
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, known: Mapping[str, Any]) -> None:
+    def __init__(self, file: Any, shared: Mapping[Token, Any]) -> None:
         super().__init__(file)
-        self._known = known
+        self._shared = shared
 
-    def persistent_load(self, pid: Any) -> Any:
-        return self._known[pid]
-
-
-def _known(objective: Any) -> dict[int, tuple[Any, str]]:
-    """What is not sent again once the objective has been, by identity, and what it is called."""
-    return {id(objective): (objective, "objective"), id(objective.layout): (objective.layout, "layout")}
+    def persistent_load(self, pid: Token) -> Any:
+        return self._shared[pid]
 
 
-def _dumps(value: object, known: Mapping[int, tuple[Any, str]]) -> bytes:
+def _dumps(value: object, lesson: object = None) -> tuple[bytes, dict[Token, Any]]:
+    """Write a value; return also what is shared in it, by its token."""
     file = io.BytesIO()
-    _Pickler(file, known).dump(value)
-    return file.getvalue()
-
-
-def _loads(message: bytes, known: Mapping[str, Any]) -> Any:
-    return _Unpickler(io.BytesIO(message), known).load()
+    pickler = _Pickler(file, lesson)
+    pickler.dump(value)
+    return file.getvalue(), pickler.met
 
 
 class Partitions(Surveyed):
@@ -459,6 +494,8 @@ class DaskRows:
         Rows of a step, from all partitions together; all by default.
     shuffle : bool, default=False
         Whether each epoch draws new orders of the rows in each partition.
+    local_steps : int, default=1
+        Steps that partitions take by themselves before their θ are averaged.
 
     Attributes
     ----------
@@ -477,7 +514,9 @@ class DaskRows:
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 0,
+        local_steps: int = 1,
     ) -> None:
+        self.local_steps = local_steps
         extents = {number: partitions.surveys[number].extent for number in numbers}
         if only_counted:
             extents = {number: extent.counted for number, extent in extents.items() if extent.n_weighted}
@@ -492,8 +531,7 @@ class DaskRows:
         shuffle = shuffle and self._n_of_a_step < self.n_samples
         self._arrangement = Arrangement(batch_size, shuffle, drop_last, seed, scale, only_counted)
         self._actors: list[_Actor] = []
-        self._known: dict[int, tuple[Any, str]] = {}
-        self._told: Any = None
+        self._shared: dict[Token, Any] = {}  # what has a token, which holds as long as it is held
         self._cost = _Cost()
 
     def __reduce__(self) -> Any:
@@ -518,12 +556,26 @@ class DaskRows:
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of a step, the sum over the partitions in their order."""
-        begins, ends = (
-            apportioned(self._counts, min(n * self._n_of_a_step, self.n_samples)).tolist() for n in (step, step + 1)
-        )
-        spans = dict(zip(self._numbers, zip(begins, ends, strict=True), strict=True))
+        spans = {number: own[0] for number, own in self._spans(step, 1).items()}
         parts = self._evaluated("shares", objective, theta, epoch, step, spans)
         return parts[0] if len(parts) == 1 else merge(parts)
+
+    def local(
+        self, function: Callable[..., T], objective: Any, theta: Parameters, epoch: int, step: int, n_steps: int
+    ) -> list[T]:
+        """Return what ``function(objective, theta, rows)`` says of the shares that some steps take of each partition.
+
+        Each has a θ and rows of its own.
+        """
+        return self._evaluated("local", function, objective, theta, epoch, step, self._spans(step, n_steps))
+
+    def _spans(self, step: int, n_steps: int) -> dict[int, list[tuple[int, int]]]:
+        """Where the shares of some steps begin and end, in the rows of each partition."""
+        rows_so_far = ((step + k) * self._n_of_a_step for k in range(n_steps + 1))
+        ends = np.array([apportioned(self._counts, min(n, self.n_samples)) for n in rows_so_far])
+        return {
+            number: list(itertools.pairwise(own.tolist())) for number, own in zip(self._numbers, ends.T, strict=True)
+        }
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
         """Return the objective's contribution of all rows, the sum over the partitions in their order."""
@@ -544,26 +596,27 @@ class DaskRows:
 
         return drawn_from(self._extents, taken, n_batches * size, size, purpose, self._arrangement)
 
-    def _evaluated(self, name: str, objective: Any, theta: Parameters, *arguments: Any) -> list[Contribution]:
-        """The contributions of the partitions at some θ, in their order."""
-        told = (objective, objective.needs_value, type(theta), theta.layout, theta.limits)
-        if self._told is None or not all(a is b for a, b in zip(told, self._told, strict=True)):
-            self._told, self._known = told, _known(objective)
-            self._lesson = _dumps(("learn", (objective, theta)), {})
+    @property
+    def n_chunks(self) -> int:
+        """How many partitions have rows."""
+        return len(self._numbers)
+
+    def _evaluated(self, name: str, *arguments: Any) -> list[Any]:
+        """What the partitions say in an evaluation, in their order."""
         begin = time.perf_counter()
-        answers = self._asked(name, theta.vector, *arguments)
+        answers = self._asked(name, *arguments)
         self._cost.add(time.perf_counter() - begin, self._seconds)
         return list(answers.values())
 
     def _asked(self, name: str, *arguments: Any) -> dict[int, Any]:
         """What the partitions say, by their numbers in order; what is lost on the way is asked for again."""
         found: dict[int, Any] = {}
-        message = _dumps((name, arguments), self._known)
+        message, shared = _dumps((name, arguments))
         self._seconds, n_lost = 0.0, 0
         while len(found) < len(self._numbers):
             self._place()
             asked = [actor for actor in self._actors if actor.numbers[0] not in found]
-            self._teach(asked)
+            self._teach(asked, shared)
             for actor, answer in self._partitions.cluster.ask(dict.fromkeys(asked, message)).items():
                 if answer is None:
                     self._actors.remove(actor)
@@ -582,18 +635,21 @@ class DaskRows:
                 )
         return {number: found[number] for number in self._numbers}
 
-    def _teach(self, actors: Iterable[_Actor]) -> None:
-        """Send the objective to the actors that do not know it yet."""
-        pupils = [actor for actor in actors if self._told is not None and actor.told is not self._told]
-        if not pupils:
-            return
-        for actor, answer in self._partitions.cluster.ask(dict.fromkeys(pupils, self._lesson)).items():
-            if answer is not None:
-                said = pickle.loads(answer)[1]
+    def _teach(self, actors: Sequence[_Actor], shared: Mapping[Token, Any]) -> None:
+        """Send the actors what a message speaks of, so far as they do not know it."""
+        for token, value in shared.items():
+            pupils = [actor for actor in actors if token not in actor.shared]
+            if not pupils:
+                continue
+            self._shared[token] = value
+            lesson, within = _dumps(("learn", (token, value)), value)
+            self._teach(pupils, within)
+            for actor, answer in self._partitions.cluster.ask(dict.fromkeys(pupils, lesson)).items():
+                said = None if answer is None else pickle.loads(answer)[1]
                 if isinstance(said, _Failed):
-                    said.error.add_note("The objective could not be read on a worker of the cluster.")
+                    said.error.add_note(f"The {type(value).__name__} of this fit could not be read on a worker.")
                     raise said.error
-                actor.told = self._told
+                actor.shared.add(token)  # one that is lost will not be asked
 
     def _place(self) -> None:
         """Put the partitions that no actor holds on workers: where they lie, unless others have less to do."""

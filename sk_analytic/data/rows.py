@@ -36,11 +36,14 @@ class Rows(Protocol):
     batch_size : int
         Rows of a batch; the last of an epoch may have fewer, or may be left out.
     steps_per_epoch : int
+    local_steps : int
+        Steps that parts of the rows take by themselves; 1 if there are none.
     """
 
     n_samples: int
     batch_size: int
     steps_per_epoch: int
+    local_steps: int
 
     @property
     def first(self) -> BatchedRows:
@@ -95,6 +98,7 @@ class BatchedRows(ABC):
     n_samples: int
     batch_size: int
     steps_per_epoch: int
+    local_steps = 1
 
     def __init__(self, batch_size: int, steps_per_epoch: int) -> None:
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch

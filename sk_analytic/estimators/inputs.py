@@ -288,7 +288,19 @@ class ChunkData:
 
 @dataclass(frozen=True)
 class PartitionData(ChunkData):
-    """Chunks on the workers of a cluster, of which a share of the rows can be held out."""
+    """Chunks on the workers of a cluster, of which a share of the rows can be held out.
+
+    Attributes
+    ----------
+    local_steps : int
+        See `DaskRows`.
+    """
+
+    local_steps: int = 1
+
+    def rows(self, **batching: Any) -> Rows:
+        by_minibatches = {"local_steps": self.local_steps} if "shuffle" in batching else {}
+        return super().rows(**batching, **by_minibatches)
 
     def split(self, settings: Any, seed: int) -> tuple[ChunkData, HeldOut | None]:
         """Return the rows to train on, with weights of mean 1 over all of them, and those to be scored or None.
@@ -451,8 +463,10 @@ def _read_source(
         X, columns, _ = surveyed.arrays(numbers[0])
         validated = _read_validation(read.reader, X, columns, read.targets, validation, held_metadata)
         del X, columns  # so that the chunk can be released
-    record = ChunkData if isinstance(surveyed, Chunks) else PartitionData
-    return record(surveyed, numbers, read.targets, _features(read.reader), validated)
+    record = surveyed, numbers, read.targets, _features(read.reader), validated
+    if isinstance(surveyed, Chunks):
+        return ChunkData(*record)
+    return PartitionData(*record, local_steps=estimator.local_steps)
 
 
 class _ChunkReader:

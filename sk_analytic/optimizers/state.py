@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,6 +193,28 @@ class State:
         for name, value in other.__getstate__().items():
             setattr(self, name, value)
         self._drop_scratch()
+
+    @staticmethod
+    def averaged(states: Sequence[State], shares: Sequence[float]) -> State:
+        """Return the average of states that have taken the same steps from the same one, with shares that sum to 1.
+
+        Their counters are those of the first.
+        """
+        average = states[0].copy()
+        for place, link in enumerate(average.links):
+            others = [state.links[place] for state in states]
+            if any([own for _, own in other.records] != [own for _, own in link.records] for other in others):
+                raise ValueError(
+                    f"{link.kind} has been passed by some blocks more often than by others, and not in all parts "
+                    "alike: what it remembers cannot be averaged. Return a gradient for every block in each batch."
+                )
+            for name, slot in link.slots.items():
+                slot[...] = sum(share * other.slots[name] for share, other in zip(shares, others, strict=True))
+            for index, (now, _) in enumerate(link.records):
+                for name in now.memory:
+                    each = (other.records[index][0].memory[name] for other in others)
+                    now.memory[name] = sum(share * value for share, value in zip(shares, each, strict=True))
+        return average
 
     def steps_taken(self) -> tuple[int | None, float]:
         """Return the number of steps of the rules so far, and the largest rate of the last ones.

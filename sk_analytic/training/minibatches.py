@@ -68,7 +68,7 @@ def train(
         When a loss or gradient is not finite. θ is as it was before that step.
     """
     with Interrupts() as interrupts:
-        loop = _Loop(objective, theta, optimizer, state, rows, monitor.history, interrupts)
+        loop = _loop_over(rows)(objective, theta, optimizer, state, rows, monitor.history, interrupts)
         n_before, _ = state.steps_taken()
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
@@ -93,6 +93,14 @@ def train(
     return False
 
 
+def _loop_over(rows: Rows) -> type[Loop]:
+    if rows.local_steps == 1:
+        return Loop
+    from .local_steps import LocalLoop
+
+    return LocalLoop
+
+
 def steps(
     objective: Objective, theta: Parameters, optimizer: Optimizer, state: State, rows: Rows
 ) -> Iterator[float | Any]:
@@ -100,7 +108,7 @@ def steps(
 
     Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
     """
-    loop = _Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
+    loop = Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
     for epoch in itertools.count():
         state.epoch = epoch
         for loss, _, _ in loop.steps(epoch):
@@ -113,7 +121,7 @@ def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
     return theta if vector is theta.vector else theta.at(theta.confined(vector))
 
 
-class _Loop:
+class Loop:
     """Steps and epochs of `train`."""
 
     def __init__(
@@ -126,7 +134,7 @@ class _Loop:
         history: History,
         interrupts: Interrupts,
     ) -> None:
-        self.theta, self.optimizer, self.state, self.rows = theta, optimizer, state, rows
+        self.objective, self.theta, self.optimizer, self.state, self.rows = objective, theta, optimizer, state, rows
         self.history, self.interrupts = history, interrupts
         self.evaluate = evaluator(objective, theta, rows)
         self.update = optimizer.step_function(state, theta.vector)
