@@ -7,7 +7,19 @@ import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "torch", "skorch", "jax", "optax", "lmfit")
+VERSIONS = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "numba",
+    "torch",
+    "skorch",
+    "jax",
+    "optax",
+    "lmfit",
+    "distributed",
+    "dask-ml",
+)
 
 
 @dataclass

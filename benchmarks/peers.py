@@ -3,7 +3,7 @@
 import importlib
 from functools import cache
 
-PEERS = ("torch", "skorch", "jax", "optax", "lmfit", "numba", "matplotlib")
+PEERS = ("torch", "skorch", "jax", "optax", "lmfit", "numba", "matplotlib", "distributed", "dask_ml")
 left_out: set[str] = set()
 """Peers that are treated as missing."""
 

@@ -7,8 +7,7 @@ a wall clock shows for work on one thread, and on a busy one it leaves out the t
 import gc
 import math
 from contextlib import contextmanager
-from time import perf_counter
-from time import process_time as clock
+from time import perf_counter, process_time
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +51,7 @@ def no_garbage_collection():
             gc.enable()
 
 
-def compare(ours, peer, *, repetitions, limit=30.0, sample=SAMPLE):
+def compare(ours, peer, *, repetitions, limit=30.0, sample=SAMPLE, clock=process_time):
     """Time two callables in turns.
 
     Parameters
@@ -65,13 +64,15 @@ def compare(ours, peer, *, repetitions, limit=30.0, sample=SAMPLE):
         Seconds after which no new round begins once there are `FEWEST`.
     sample : float, default=SAMPLE
         Seconds that a sample lasts at least.
+    clock : callable, default=process_time
+        `perf_counter` where other processes do the work.
 
     Returns
     -------
     pair : Pair
         ``ratio`` is ours over the peer's, the median over rounds.
     """
-    sides = [(side, _calls(side, sample)) for side in (ours, peer)]
+    sides = [(side, _calls(side, sample, clock), clock) for side in (ours, peer)]
     seconds = [[], []]
     with no_garbage_collection():
         begun = perf_counter()
@@ -88,23 +89,23 @@ def compare(ours, peer, *, repetitions, limit=30.0, sample=SAMPLE):
 
 def per_call(function, *, repetitions=15, sample=SAMPLE):
     """Return the quartiles of the seconds that a call takes."""
-    calls = _calls(function, sample)
+    calls = _calls(function, sample, process_time)
     with no_garbage_collection():
-        return Quartiles.of([_time(function, calls) for _ in range(repetitions)])
+        return Quartiles.of([_time(function, calls, process_time) for _ in range(repetitions)])
 
 
-def _calls(function, sample):
+def _calls(function, sample, clock):
     """How many calls make a sample; the first call only warms up, and tells whether one is more than enough."""
-    if _time(function, 1) > 20 * sample:
+    if _time(function, 1, clock) > 20 * sample:
         return 1
-    calls, each = 1, _time(function, 1)
+    calls, each = 1, _time(function, 1, clock)
     while calls * each < sample and calls < MOST_CALLS:
         calls = min(MOST_CALLS, max(2 * calls, math.ceil(sample / max(each, 1e-7))))
-        each = _time(function, calls)
+        each = _time(function, calls, clock)
     return calls
 
 
-def _time(function, calls):
+def _time(function, calls, clock):
     """Seconds a call."""
     if calls == 1:
         start = clock()

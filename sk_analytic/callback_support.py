@@ -17,6 +17,7 @@ __all__ = [
     "OF_A_FIT",
     "CallbackSupport",
     "FitTasks",
+    "WITHOUT_EFFECT",
     "GivenRows",
     "checkpoints",
     "member_of",
@@ -76,7 +77,7 @@ def checkpoints(estimator: Any) -> list[Any]:
 def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> str:
     """Return a short name for one of many fits, the same whenever the same program is run again."""
     settings = {**estimator._all_params(), **estimator.get_params()}
-    for name in ("random_state", "verbose", "warm_start"):
+    for name in ("random_state", *WITHOUT_EFFECT):
         settings.pop(name, None)
     kind = type(estimator).__qualname__
     plain = {
@@ -87,6 +88,9 @@ def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> 
     }
     return f"{zlib.crc32(repr((kind, plain, seed, sorted(fingerprint.items()))).encode()):08x}"
 
+
+WITHOUT_EFFECT = ("verbose", "warm_start", "worker_timeout")
+"""Parameters of an estimator that do not change what a fit ends with."""
 
 OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")
 """Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep.

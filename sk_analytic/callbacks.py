@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .callback_support import require_callbacks
+from .callback_support import WITHOUT_EFFECT, require_callbacks
 from .equality import is_same
 from .exceptions import noted
 from .hyperparameters import is_auto
@@ -129,7 +129,7 @@ class Checkpoint(_Callback):
         ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
     resume : bool, default=False
         Whether `fit` resumes from the file if it exists. The file must come from a fit with the same parameters
-        (``verbose`` and ``warm_start`` aside) and the same data, of which a checksum is kept. Another file is an error
+        (``verbose``, ``warm_start`` and ``worker_timeout`` aside) and the same data, of which a checksum is kept. Another file is an error
         that says what differs, and nothing is trained.
     load : callable, default=pickle.load
         ``load(file) -> estimator``, the counterpart of ``dump``: ``joblib.load``, or for skops
@@ -330,7 +330,7 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
             )
             same = is_same(given, other)
         else:
-            same = name in ("verbose", "warm_start") or is_same(value, before)
+            same = name in WITHOUT_EFFECT or is_same(value, before)
         if not same:
             raise ValueError(f"{path} holds a fit with {name}={before!r}; it is {value!r} now. {cure}")
     for name in sorted({*fingerprint, *training.fingerprint}):

@@ -33,38 +33,102 @@ class Contribution(NamedTuple):
         return self._replace(sparse_grads=())
 
 
+class Sum(NamedTuple):
+    """What some parts contribute in sum, a node of the tree in which parts are added.
+
+    It is that of the parts from ``place * 2**level`` to ``(place + 1) * 2**level``. As the tree is fixed by the number
+    of parts, the sum of all is the same to the last bit, whoever adds what, and when. A single part is not multiplied
+    by its rows before it is added to another, for division would not undo it to the last bit.
+    """
+
+    level: int
+    place: int
+    total: Contribution
+    is_mean: bool = False
+
+    @classmethod
+    def of(cls, part: Contribution, place: int) -> Sum:
+        """Return that of a single part, whose memory is not used."""
+        if part.gradient is None:
+            return cls(0, place, part)
+        gradient = np.zeros_like(part.gradient)
+        for where in outside(gradient.size, part.sparse_grads):
+            gradient[where] = part.gradient[where]
+        return cls(0, place, part._replace(gradient=gradient), is_mean=True)
+
+    def _summed(self) -> Contribution:
+        """The contribution as a sum over rows, in its own memory."""
+        part = self.total
+        if not self.is_mean:
+            return part
+        gradient = part.gradient
+        gradient *= part.n
+        loss = None if part.loss is None else part.loss * part.n
+        return part._replace(
+            loss=loss, gradient=gradient, sparse_grads=tuple(g.times(part.n) for g in part.sparse_grads)
+        )
+
+    def plus(self, later: Sum) -> Sum:
+        """Return the sum with that of later parts, in the memory of this one."""
+        level, place = self.level + 1, self.place // 2
+        for one, other in ((self, later), (later, self)):
+            if other.total.gradient is None:
+                if not other.total.n or one.total.gradient is None:
+                    return one._replace(
+                        level=level, place=place, total=one.total._replace(n=one.total.n + other.total.n)
+                    )
+                total = one._summed()
+                return Sum(level, place, total._replace(n=total.n + other.total.n))
+        ours, theirs = self._summed(), later._summed()
+        sparse_grads: tuple[SparseGradient, ...] = ()
+        if [g.block for g in ours.sparse_grads] == [g.block for g in theirs.sparse_grads]:
+            sparse_grads = summed([ours.sparse_grads, theirs.sparse_grads])
+        else:
+            ours, theirs = ours.dense(), theirs.dense()
+        gradient = ours.gradient
+        gradient += theirs.gradient
+        loss = None if ours.loss is None or theirs.loss is None else ours.loss + theirs.loss
+        missing = tuple(index for index in ours.missing if index in theirs.missing)
+        return Sum(level, place, Contribution(loss, gradient, ours.n + theirs.n, missing, sparse_grads))
+
+    def is_before(self, other: Sum) -> bool:
+        """Whether another sum is added to this one in the tree."""
+        return self.level == other.level and self.place % 2 == 0 and other.place == self.place + 1
+
+
+def added(sums: Iterable[Sum]) -> list[Sum]:
+    """Add sums, in the order of their parts, as far as the tree allows; return those that are left."""
+    left: list[Sum] = []
+    for each in sums:
+        left.append(each)
+        while len(left) > 1 and left[-2].is_before(left[-1]):
+            last = left.pop()
+            left.append(left.pop().plus(last))
+    return left
+
+
+def mean_of(sums: Iterable[Sum]) -> Contribution:
+    """Return the contribution of all the rows of some sums, which together are of all parts."""
+    left = added(sorted(sums, key=lambda each: each.place << each.level))
+    if not left:
+        return Contribution(0.0, None, 0)
+    whole = left.pop()
+    while left:  # of a number of parts that is no power of two, the last ones first
+        whole = left.pop().plus(whole)
+    total, n = whole.total, whole.total.n
+    if total.gradient is None or whole.is_mean:
+        return total
+    gradient = total.gradient
+    gradient /= n
+    loss = None if total.loss is None else total.loss / n
+    sparse_grads = tuple(g._replace(values=g.values / n) for g in total.sparse_grads)
+    return total._replace(loss=loss, gradient=gradient, sparse_grads=sparse_grads)
+
+
 def merge(contributions: Iterable[Contribution]) -> Contribution:
-    """Return the contribution of all the rows of several, summed in their order.
+    """Return the contribution of all the rows of several, added in the tree of their order.
 
     The gradients of later batches may reuse the memory of earlier ones: the sum is kept apart. Blocks that all of them
     have by rows stay so.
     """
-    loss: float | None = 0.0
-    missing: tuple[int, ...] = ()
-    gradient: Array | Any = None
-    n = 0
-    by_rows: list[tuple[SparseGradient, ...]] = []  # of each batch, in the same blocks
-    for part in contributions:
-        n += part.n
-        if part.gradient is None:
-            continue
-        loss = None if loss is None or part.loss is None else loss + part.loss * part.n
-        if by_rows and [g.block for g in part.sparse_grads] != [g.block for g in by_rows[0]]:
-            spread(gradient, summed(by_rows))
-            by_rows = []
-        if gradient is not None and not by_rows:
-            part = part.dense()
-        places = outside(part.gradient.size, part.sparse_grads)
-        if gradient is None:
-            gradient, missing = np.zeros_like(part.gradient), part.missing
-        else:
-            missing = tuple(index for index in missing if index in part.missing)
-        for where in places:
-            gradient[where] += part.gradient[where] * part.n
-        if part.sparse_grads:
-            by_rows.append(tuple(g.times(part.n) for g in part.sparse_grads))
-    if gradient is None:
-        return Contribution(loss, None, n)
-    gradient /= n
-    sparse_grads = tuple(g._replace(values=g.values / n) for g in summed(by_rows))
-    return Contribution(None if loss is None else loss / n, gradient, n, missing, sparse_grads)
+    return mean_of(added(Sum.of(part, place) for place, part in enumerate(contributions)))

@@ -741,7 +741,9 @@ def test_all_workers_are_killed(workers, tmp_path):
     assert model.n_iter_ >= 3
     assert np.isfinite(model.coef_).all()
     workers.refill(2)
-    resumed = AnalyticRegressor(**settings).set_callbacks(Checkpoint(tmp_path / "fit.pkl", resume=True))
+    resumed = AnalyticRegressor(**{**settings, "worker_timeout": 60.0}).set_callbacks(
+        Checkpoint(tmp_path / "fit.pkl", resume=True)
+    )
     assert_same_fit(resumed.fit_chunks(chunks), expected)
 
 

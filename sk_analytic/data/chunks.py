@@ -17,13 +17,13 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
-from ..contribution import Contribution
+from ..contribution import Contribution, merge
 from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
 from .arrays import ArrayRows, draw, n_batches, sampled, stacked
 from .batch import CALLABLE, CHUNKS, Batch, generator, identity
-from .rows import BatchedRows, BatchObjective, Rows, in_all, note_if_short
+from .rows import BatchedRows, BatchObjective, Rows, note_if_short
 from .telling import is_telling
 from .weights import AS_GIVEN, Extent, Scale, Weights
 
@@ -475,7 +475,7 @@ class ChunkRows(BatchedRows):
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
         """Return the objective's contribution of all rows: the sum over the chunks of those of their batches."""
         parts = (self._applied(lambda rows: rows.total(objective, theta), number) for number in self._numbers)
-        return in_all(len(self._numbers), parts)
+        return merge(parts)
 
     def _plan(self, epoch: int) -> None:
         """Draw the order of the chunks in an epoch, and count where the steps of each begin."""

@@ -26,20 +26,21 @@ import numpy as np
 from distributed import Client, Future, KilledWorker, wait
 from scipy.sparse import issparse
 
-from ..contribution import Contribution, merge
+from ..contribution import Contribution, Sum, added, mean_of
 from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
 from .arrays import ArrayRows, n_batches
 from .batch import CALLABLE, HELD_OUT, SHUFFLE, Batch, generator
 from .chunks import Arrangement, Survey, Surveyed, drawn_from, where_in
-from .rows import BatchedRows, BatchObjective, in_all
+from .rows import BatchedRows, BatchObjective
 from .telling import is_telling
 from .weights import AS_GIVEN, Scale, Weights
 
 MOST_LOST = 5  # workers in one evaluation
 LOOK = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
 FIRST_CALLS, TIMED_CALLS = 2, 10  # calls that are not timed, as they bring the objective, and that are
+_Answers: TypeAlias = list[tuple[list[int], Any]]
 Token: TypeAlias = tuple[Any, ...]
 HOW_TO_START = "Start one in this process: from dask.distributed import Client; client = Client()."
 
@@ -83,6 +84,11 @@ class Cluster:
     def submit(self, function: Callable[..., Any], *arguments: Any, **where: Any) -> Future:
         """Return the future of a call on some worker."""
         return self.client.submit(function, *arguments, pure=False, **where)
+
+    def homes(self, n: int) -> list[dict[str, Any]]:
+        """Return where to put each of n chunks, neighbours together; a worker that is gone is no hindrance."""
+        workers = self.workers()
+        return [{"workers": [workers[k * len(workers) // n]], "allow_other_workers": True} for k in range(n)]
 
     def value(self, value: object) -> Future:
         """Return a value as a future that can be made anew, unlike what is scattered."""
@@ -222,12 +228,14 @@ class _Holder:
     arrangement : Arrangement
     numbers : list of int
         Of the partitions.
+    places : list of int
+        Which they are, of those that are trained on.
     *parts : tuple
         X, columns and weights of each.
     """
 
-    def __init__(self, arrangement: Arrangement, numbers: Sequence[int], *parts: Any) -> None:
-        self._arrangement = arrangement
+    def __init__(self, arrangement: Arrangement, numbers: Sequence[int], places: Sequence[int], *parts: Any) -> None:
+        self._arrangement, self._places = arrangement, places
         self._rows = {n: arrangement.arrange(n, *aligned(part)) for n, part in zip(numbers, parts, strict=True)}
         self._orders: dict[Any, tuple[int, Array]] = {}  # of the rows of a partition, by its place: epoch and order
         self._shared: dict[Token, Any] = {}
@@ -240,28 +248,35 @@ class _Holder:
             answer: Any = getattr(self, name)(*arguments)
         except Exception as error:
             answer = _Failed(error)
-        said: bytes = cloudpickle.dumps((time.perf_counter() - begin, answer))
-        return said
+        answered = time.perf_counter() - begin, answer
+        try:
+            return pickle.dumps(answered, pickle.HIGHEST_PROTOCOL)
+        except Exception:  # of what only a function of the user's defines
+            said: bytes = cloudpickle.dumps(answered)
+            return said
 
     def learn(self, token: Token, value: Any) -> None:
         """Take in what messages will speak of."""
         self._shared[token] = value
 
-    def totals(self, objective: Any, theta: Parameters) -> list[Contribution]:
-        """Return the contributions of all rows of each partition."""
-        return [self._told(number, lambda rows: rows.total(objective, theta)) for number in self._rows]
+    def totals(self, objective: Any, theta: Parameters) -> list[Sum]:
+        """Return the contributions of all rows, added as far as the partitions here are neighbours."""
+        return self._added(self._told(number, lambda rows: rows.total(objective, theta)) for number in self._rows)
+
+    def _added(self, parts: Iterable[Contribution]) -> list[Sum]:
+        return added(Sum.of(part, place) for part, place in zip(parts, self._places, strict=True))
 
     def shares(
         self, objective: Any, theta: Parameters, epoch: int, step: int, spans: Mapping[int, tuple[int, int]]
-    ) -> list[Contribution]:
-        """Return the contributions of the share that a step takes of each partition."""
+    ) -> list[Sum]:
+        """Return likewise the contributions of the share that a step takes of each partition."""
 
         def of_share(rows: ArrayRows, own: tuple[int, int]) -> Contribution:
             share = self._share(rows, epoch=epoch, step=step, begin=own[0], end=own[1])
             contribution: Contribution = objective.contribution(theta, share)
             return contribution
 
-        return [self._told(number, partial(of_share, own=spans[number])) for number in self._rows]
+        return self._added(self._told(number, partial(of_share, own=spans[number])) for number in self._rows)
 
     def local(
         self,
@@ -290,12 +305,9 @@ class _Holder:
         return [rows.take_eligible(drawn[n]) if n in drawn else None for n, rows in self._rows.items()]
 
     def _told(self, number: int, function: Callable[[ArrayRows], Any]) -> Any:
-        """What a function says of the rows of a partition; of a contribution, a copy."""
+        """What a function says of the rows of a partition."""
         with noted(where_in(number)), np.errstate(all="ignore"):  # what is not finite is found where it arrives
-            answer = function(self._rows[number])
-        if isinstance(answer, Contribution) and answer.gradient is not None:
-            return answer._replace(gradient=answer.gradient.copy())
-        return answer
+            return function(self._rows[number])
 
     def _share(self, rows: ArrayRows, *, epoch: int, step: int, begin: int, end: int) -> Batch:
         """The rows of a step, of those of a partition in the order of an epoch."""
@@ -557,8 +569,7 @@ class DaskRows:
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of a step, the sum over the partitions in their order."""
         spans = {number: own[0] for number, own in self._spans(step, 1).items()}
-        parts = self._evaluated("shares", objective, theta, epoch, step, spans)
-        return parts[0] if len(parts) == 1 else merge(parts)
+        return self._sum(self._evaluated("shares", objective, theta, epoch, step, spans))
 
     def local(
         self, function: Callable[..., T], objective: Any, theta: Parameters, epoch: int, step: int, n_steps: int
@@ -567,7 +578,8 @@ class DaskRows:
 
         Each has a θ and rows of its own.
         """
-        return self._evaluated("local", function, objective, theta, epoch, step, self._spans(step, n_steps))
+        spans = self._spans(step, n_steps)
+        return self._by_number(self._evaluated("local", function, objective, theta, epoch, step, spans))
 
     def _spans(self, step: int, n_steps: int) -> dict[int, list[tuple[int, int]]]:
         """Where the shares of some steps begin and end, in the rows of each partition."""
@@ -579,12 +591,11 @@ class DaskRows:
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
         """Return the objective's contribution of all rows, the sum over the partitions in their order."""
-        parts = self._evaluated("totals", objective, theta)
-        return in_all(len(parts), parts)
+        return self._sum(self._evaluated("totals", objective, theta)).dense()
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each partition."""
-        return list(self._asked("map", function).values())
+        return self._by_number(self._asked("map", function))
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return a fixed random sample of the rows that have a weight, from all partitions; see `ChunkRows.sample`."""
@@ -592,7 +603,7 @@ class DaskRows:
 
         def taken(drawn: Mapping[int, Array]) -> list[Any]:
             answers = self._asked("take", {self._numbers[index]: rows for index, rows in drawn.items()})
-            return [answers[self._numbers[index]] for index in drawn]
+            return [part for part in self._by_number(answers) if part is not None]
 
         return drawn_from(self._extents, taken, n_batches * size, size, purpose, self._arrangement)
 
@@ -601,16 +612,26 @@ class DaskRows:
         """How many partitions have rows."""
         return len(self._numbers)
 
-    def _evaluated(self, name: str, *arguments: Any) -> list[Any]:
-        """What the partitions say in an evaluation, in their order."""
+    def _sum(self, answers: _Answers) -> Contribution:
+        """The contribution of all partitions: of one its own, which division by its rows would round."""
+        return mean_of(itertools.chain.from_iterable(said for _, said in answers))
+
+    def _by_number(self, answers: _Answers) -> list[Any]:
+        """What the partitions say, in their order."""
+        each = {number: part for numbers, said in answers for number, part in zip(numbers, said, strict=True)}
+        return [each[number] for number in self._numbers]
+
+    def _evaluated(self, name: str, *arguments: Any) -> _Answers:
+        """What is said in an evaluation."""
         begin = time.perf_counter()
         answers = self._asked(name, *arguments)
         self._cost.add(time.perf_counter() - begin, self._seconds)
-        return list(answers.values())
+        return answers
 
-    def _asked(self, name: str, *arguments: Any) -> dict[int, Any]:
-        """What the partitions say, by their numbers in order; what is lost on the way is asked for again."""
-        found: dict[int, Any] = {}
+    def _asked(self, name: str, *arguments: Any) -> _Answers:
+        """What the holders say, beside the numbers of their partitions; what is lost on the way is asked for again."""
+        answers: _Answers = []
+        found: set[int] = set()
         message, shared = _dumps((name, arguments))
         self._seconds, n_lost = 0.0, 0
         while len(found) < len(self._numbers):
@@ -626,14 +647,15 @@ class DaskRows:
                 self._seconds = max(self._seconds, seconds)
                 if isinstance(said, _Failed):
                     raise said.error
-                found.update(zip(actor.numbers, said, strict=True))
+                answers.append((actor.numbers, said))
+                found.update(actor.numbers)
             if n_lost > MOST_LOST:
                 raise RuntimeError(
                     f"{n_lost} workers were lost in one evaluation, as if it were what ends them. Look into their "
                     "logs: most often the memory of a worker is too small for its rows and what the functions make of "
                     "them. Make the chunks of the collection smaller, or give the workers more memory."
                 )
-        return {number: found[number] for number in self._numbers}
+        return answers
 
     def _teach(self, actors: Sequence[_Actor], shared: Mapping[Token, Any]) -> None:
         """Send the actors what a message speaks of, so far as they do not know it."""
@@ -663,7 +685,9 @@ class DaskRows:
             cluster.results([parts[number] for number in left])
             for address, numbers in self._shared_out(left, cluster.workers()).items():
                 futures = [parts[number] for number in numbers]
-                future = cluster.submit(_Holder, self._arrangement, numbers, *futures, actor=True, workers=[address])
+                places = [self._numbers.index(number) for number in numbers]
+                made = _Holder, self._arrangement, numbers, places
+                future = cluster.submit(*made, *futures, actor=True, workers=[address])
                 self._actors.append(_Actor(cluster, future, address, numbers))
             cluster.settle(self._actors)
 

@@ -64,7 +64,7 @@ class DaskSource:
         """Return chunks that are delayed, or hold what is."""
         cluster = Cluster.current(limit)
         delayed = [dask.delayed(_as_chunk, pure=False)(item, number) for number, item in enumerate(chunks)]
-        return cls(cluster, cluster.client.compute(delayed))
+        return cls(cluster, _computed(cluster, delayed))
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
         """Return what a function says of each chunk that has rows, by its number."""
@@ -93,11 +93,17 @@ def _parts(cluster: Cluster, values: Any) -> tuple[list[Future], tuple[int, ...]
         return [cluster.value(values)], (_num_samples(values),)
     if getattr(values, "ndim", 1) > 1 and hasattr(values, "chunks"):
         values = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
-    parts = cluster.client.compute(list(np.ravel(np.array(values.to_delayed(), dtype=object))))
+    parts = _computed(cluster, list(np.ravel(np.array(values.to_delayed(), dtype=object))))
     known = values.chunks[0] if hasattr(values, "chunks") else (np.nan,)
     if np.isnan(known).any():
         known = cluster.results([cluster.submit(_num_samples, part) for part in parts])
     return parts, tuple(map(int, known))
+
+
+def _computed(cluster: Cluster, delayed: Sequence[Any]) -> list[Future]:
+    """Delayed chunks as futures, each on a worker of its neighbours' unless it lies elsewhere."""
+    homes = cluster.homes(len(delayed))
+    return [cluster.client.compute(chunk, **home) for chunk, home in zip(delayed, homes, strict=True)]
 
 
 def _cut(

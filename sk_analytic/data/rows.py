@@ -8,7 +8,7 @@ has everything.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -142,8 +142,9 @@ class BatchedRows(ABC):
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
         """Return the objective's contribution of all batches of epoch 0, without row gradients."""
-        steps = range(self.steps_per_epoch)
-        return in_all(len(steps), (self.contribution(objective, theta, 0, step) for step in steps))
+        if self.steps_per_epoch == 1:
+            return self.contribution(objective, theta, 0, 0).dense()
+        return merge(self.contribution(objective, theta, 0, step) for step in range(self.steps_per_epoch)).dense()
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of the batches of epoch 0."""
@@ -172,11 +173,6 @@ class BatchedRows(ABC):
         """
         steps = range(min(n_batches, self.steps_per_epoch))
         return [_kept(self.batch(0, step), batch_size, purpose, step) for step in steps]
-
-
-def in_all(n_parts: int, parts: Iterable[Contribution]) -> Contribution:
-    """Return the contribution of all parts, summed in their order, without row gradients; of one part its own."""
-    return next(iter(parts)).dense() if n_parts == 1 else merge(parts).dense()
 
 
 def shortness(rows: Rows, epoch: int, step: int) -> str:
