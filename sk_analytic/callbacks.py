@@ -129,8 +129,8 @@ class Checkpoint(_Callback):
         ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
     resume : bool, default=False
         Whether `fit` resumes from the file if it exists. The file must come from a fit with the same parameters
-        (``verbose``, ``warm_start`` and ``worker_timeout`` aside) and the same data, of which a checksum is kept. Another file is an error
-        that says what differs, and nothing is trained.
+        (``verbose``, ``warm_start`` and ``worker_timeout`` aside) and the same data, of which a checksum is kept.
+        Another file is an error that says what differs, and nothing is trained.
     load : callable, default=pickle.load
         ``load(file) -> estimator``, the counterpart of ``dump``: ``joblib.load``, or for skops
         ``lambda file: skops.io.load(file, trusted=...)``. Loading a pickle runs what is in it: resume only from files

@@ -728,10 +728,9 @@ def test_all_workers_are_killed(workers, tmp_path):
 
     workers.refill(2)
     settings = {"optimizer": "adam", "batch_size": 100, "max_iter": 6, "tol": None, "random_state": 0}
-    settings |= {"worker_timeout": 3.0}
     chunks = [dask.delayed(load, pure=False)(number) for number in range(4)]
     expected = AnalyticRegressor(**settings).fit_chunks(chunks)
-    model = AnalyticRegressor(**settings)
+    model = AnalyticRegressor(worker_timeout=3.0, **settings)
     checkpoint = Checkpoint(tmp_path / "fit.pkl", resume=True)
     model.set_callbacks(checkpoint, _Killer(workers, epoch=3))
     begin = time.monotonic()
@@ -741,9 +740,7 @@ def test_all_workers_are_killed(workers, tmp_path):
     assert model.n_iter_ >= 3
     assert np.isfinite(model.coef_).all()
     workers.refill(2)
-    resumed = AnalyticRegressor(**{**settings, "worker_timeout": 60.0}).set_callbacks(
-        Checkpoint(tmp_path / "fit.pkl", resume=True)
-    )
+    resumed = AnalyticRegressor(**settings).set_callbacks(Checkpoint(tmp_path / "fit.pkl", resume=True))
     assert_same_fit(resumed.fit_chunks(chunks), expected)
 
 
