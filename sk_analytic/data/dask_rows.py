@@ -40,6 +40,10 @@ from .weights import AS_GIVEN, Scale, Weights
 MOST_LOST = 5  # workers in one evaluation
 LOOK = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
 FIRST_CALLS, TIMED_CALLS = 2, 10  # calls that are not timed, as they bring the objective, and that are
+LOST = (
+    "Data of the collection were lost with a worker, and cannot be made anew: they were scattered there, or persisted "
+    "by a client that is gone. Build the collection of files, or of functions that load its chunks."
+)
 _Answers: TypeAlias = list[tuple[list[int], Any]]
 Token: TypeAlias = tuple[Any, ...]
 HOW_TO_START = "Start one in this process: from dask.distributed import Client; client = Client()."
@@ -94,24 +98,34 @@ class Cluster:
         """Return a value as a future that can be made anew, unlike what is scattered."""
         return self.submit(pickle.loads, cloudpickle.dumps(value))
 
-    def results(self, futures: Sequence[Future]) -> list[Any]:
-        """Wait for futures, as long as one after the other ends; return their results."""
+    def wait(self, futures: Sequence[Future]) -> None:
+        """Wait for futures, as long as one after the other ends; raise what the first one raised, if one has."""
         left = set(futures)
         try:
             while left:
                 left = wait(left, timeout=self.limit, return_when="FIRST_COMPLETED").not_done
-            for future in futures:  # that of the first chunk, if several have failed
-                if future.status == "error":
-                    raise future.exception()
-            return list(self.client.gather(futures))
         except TimeoutError:
             raise self._out_of_time(f"{len(left)} of {len(futures)} chunks are not ready") from None
         except CancelledError as error:
-            raise RuntimeError(
-                "Data of the collection were lost with a worker, and cannot be made anew: they were scattered there, "
-                "or persisted by a client that is gone. Build the collection of files, or of functions that load its "
-                "chunks."
-            ) from error
+            raise RuntimeError(LOST) from error
+        for future in futures:
+            if future.status == "error":
+                raise future.exception()
+
+    def results(self, futures: Sequence[Future]) -> list[Any]:
+        """Wait for futures, and return their results."""
+        self.wait(futures)
+        try:
+            found: list[Any] = self.client.sync(self._gathered, list(futures))
+        except TimeoutError:
+            raise self._out_of_time("chunks that were ready are lost, or cannot be fetched") from None
+        except CancelledError as error:
+            raise RuntimeError(LOST) from error
+        return found
+
+    async def _gathered(self, futures: list[Future]) -> list[Any]:
+        gathered: list[Any] = await asyncio.wait_for(self.client.gather(futures, asynchronous=True), self.limit)
+        return gathered
 
     def workers(self) -> list[str]:
         """Return the addresses of the workers; wait until there is one."""
@@ -682,7 +696,7 @@ class DaskRows:
             left = [number for number in self._numbers if number not in held]
             if not left:
                 return
-            cluster.results([parts[number] for number in left])
+            cluster.wait([parts[number] for number in left])
             for address, numbers in self._shared_out(left, cluster.workers()).items():
                 futures = [parts[number] for number in numbers]
                 places = [self._numbers.index(number) for number in numbers]

@@ -30,10 +30,12 @@ class DaskSource:
     cluster : Cluster
     chunks : list of Future
         Each of a `Chunk`.
+    lengths : list of int, default=None
+        Their numbers of rows, if they are known.
     """
 
-    def __init__(self, cluster: Cluster, chunks: Sequence[Future]) -> None:
-        self._cluster, self._chunks = cluster, chunks
+    def __init__(self, cluster: Cluster, chunks: Sequence[Future], lengths: Sequence[int] | None = None) -> None:
+        self._cluster, self._chunks, self._lengths = cluster, chunks, lengths
 
     @classmethod
     def of_collections(cls, limit: float, X: Any, beside: Mapping[str, Any]) -> DaskSource:
@@ -57,7 +59,7 @@ class DaskSource:
                 parts, own = _parts(cluster, values)
                 columns[name] = parts if own == lengths else _cut(cluster, name, parts, own, lengths)
         each = zip(rows, *columns.values(), strict=True)
-        return cls(cluster, [cluster.submit(_chunk, tuple(columns), *values) for values in each])
+        return cls(cluster, [cluster.submit(_chunk, tuple(columns), *values) for values in each], lengths)
 
     @classmethod
     def of_delayed(cls, limit: float, chunks: Iterable[Any]) -> DaskSource:
@@ -69,13 +71,19 @@ class DaskSource:
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
         """Return what a function says of each chunk that has rows, by its number."""
         shared = self._cluster.value(function)
-        futures = [self._cluster.submit(_said, shared, chunk, number) for number, chunk in enumerate(self._chunks)]
-        said = dict(enumerate(self._cluster.results(futures)))
-        return {number: found[0] for number, found in said.items() if found}
+        numbers = self._with_rows()
+        futures = [self._cluster.submit(_said, shared, self._chunks[number], number) for number in numbers]
+        return dict(zip(numbers, self._cluster.results(futures), strict=True))
+
+    def _with_rows(self) -> list[int]:
+        """The numbers of the chunks that have rows, or are none at all, which reading them will tell."""
+        if self._lengths is None:
+            self._lengths = self._cluster.results([self._cluster.submit(_count, chunk) for chunk in self._chunks])
+        return [number for number, n in enumerate(self._lengths) if n != 0]
 
     def survey(self, read: Any) -> Partitions:
         """Read all chunks, each where it lies; the first one in this process, so that ``read`` knows what y is."""
-        with_rows = list(self.map(_count))
+        with_rows = self._with_rows()
         if not with_rows:
             raise ValueError("X has no rows.")
         first = with_rows[0]
@@ -151,9 +159,9 @@ def _count(chunk: Chunk) -> int | None:
     return chunk.n
 
 
-def _said(function: Callable[[Chunk], T], chunk: Chunk, number: int) -> list[T]:
+def _said(function: Callable[[Chunk], T], chunk: Chunk, number: int) -> T:
     with noted(where_in(number)):
-        return [] if chunk.is_empty else [function(chunk)]
+        return function(chunk)
 
 
 def _read(read: Any, chunk: Chunk, number: int) -> Any:
