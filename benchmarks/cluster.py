@@ -38,7 +38,7 @@ def measure(options):
         return
     from distributed import Client, LocalCluster
 
-    settings = {"n_workers": N_WORKERS, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    settings = {"n_workers": N_WORKERS, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     cases = {
         "step": _steps,
         "dask-ml": _logistic_regression,

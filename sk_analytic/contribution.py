@@ -54,7 +54,8 @@ class Sum(NamedTuple):
         gradient = np.zeros_like(part.gradient)
         for where in outside(gradient.size, part.sparse_grads):
             gradient[where] = part.gradient[where]
-        return cls(0, place, part._replace(gradient=gradient), is_mean=True)
+        by_rows = tuple(g._replace(rows=g.rows.copy(), values=g.values.copy()) for g in part.sparse_grads)
+        return cls(0, place, part._replace(gradient=gradient, sparse_grads=by_rows), is_mean=True)
 
     def _summed(self) -> Contribution:
         """The contribution as a sum over rows, in its own memory."""

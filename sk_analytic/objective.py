@@ -140,7 +140,7 @@ class Objective:
         return other
 
     @property
-    def travels_once(self) -> tuple[Any, ...]:
+    def sent_once(self) -> tuple[Any, ...]:
         """What may change of it after it was sent to where rows are, in place of which messages name it."""
         return (self.needs_value,)
 

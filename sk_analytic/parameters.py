@@ -56,7 +56,7 @@ class Layout:
     Layout.of : The layout of a given structure.
     """
 
-    travels_once: tuple[Any, ...] = ()  # messages to where rows are name it, as they do an `Objective`
+    sent_once: tuple[Any, ...] = ()  # messages to where rows are name it, as they do an `Objective`
 
     def __init__(
         self, tree: Tree, names: tuple[str, ...], shapes: tuple[Shape, ...], dtype: DTypeLike, scalars: tuple[bool, ...]

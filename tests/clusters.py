@@ -25,7 +25,7 @@ class Workers:
     """
 
     def __init__(self, n):
-        settings = {"n_workers": 0, "dashboard_address": None, "silence_logs": 50}
+        settings = {"n_workers": 0, "dashboard_address": ":0", "silence_logs": 50}
         self.cluster = distributed.LocalCluster(**settings)
         self.client = distributed.Client(self.cluster)
         self.processes = []

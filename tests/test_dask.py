@@ -183,44 +183,54 @@ def test_one_chunk_trains_as_fit_does(client):
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_a_step_takes_its_share_of_every_chunk(client, shuffle, drop_last):
-    """All rows once in an epoch, in batches of the size of the local ones, and other orders in other epochs."""
-    numbered = np.column_stack([np.arange(N), np.repeat(np.arange(len(SIZES)), SIZES)]).astype(float)
-    batches = []
-    observed = {"model_params": None, "batch_size": 20, "shuffle": shuffle, "drop_last": drop_last}
+    """Each row once in an epoch, in batches of one size with rows of all chunks, and in other orders in each epoch."""
+    numbered = np.arange(float(N)).reshape(-1, 1)
+    settings = {"batch_size": 20, "shuffle": shuffle, "drop_last": drop_last, "optimizer": "sgd", "tol": None}
+    taken = []
 
     def gradient(params, X):
-        return np.array([float(len(X)), *np.bincount(X[:, 1].astype(int), minlength=5)]) / len(X)
+        return np.bincount(X[:, 0].astype(int), minlength=N) / len(X)
 
     model = AnalyticDensity(
-        forward=lambda params, X: X[:, 0] * 0 + params[0], gradient=gradient, init=np.zeros(6), loss=None, **observed
+        forward=lambda params, X: np.zeros(len(X)), gradient=gradient, init=np.zeros(N), loss=None, **settings
     )
-    model.set_params(optimizer="sgd", optimizer__learning_rate=1.0, max_iter=1, tol=None, check_gradient=False)
-    model.set_params(random_state=0)
-    steps = 4 if drop_last else 5
-    fitted = model.fit(collection(numbered))
-    assert fitted.n_steps_ == steps
-    # Each step moves θ by minus the shares of the chunks; those of all steps are near the shares of all rows.
-    moved = -fitted.params_[1:]
-    assert_allclose(moved.sum(), steps)
-    assert_allclose(moved / steps, np.array(SIZES) / N, atol=0.06)
-    assert not batches
+    model.set_params(optimizer__learning_rate=1.0, max_iter=2, check_gradient=False, random_state=0)
+    training_step = DaskRows.contribution
+
+    def spied(self, objective, theta, epoch, step):
+        found = training_step(self, objective, theta, epoch, step)
+        taken.append(np.flatnonzero(found.gradient))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DaskRows, "contribution", spied)
+        model.fit(collection(numbered))
+    sizes = [20, 20, 20, 20] + ([] if drop_last else [16])
+    assert [len(rows) for rows in taken] == 2 * sizes
+    first, second = (np.concatenate(each) for each in (taken[: len(sizes)], taken[len(sizes) :]))
+    assert len(set(first)) == len(set(second)) == sum(sizes)
+    assert np.array_equal(first, second) != shuffle
+    counts = tuple(size for size in SIZES if size)
+    ends = np.array([apportioned(counts, n) for n in np.cumsum([0, *sizes])])
+    for rows, expected in zip(taken[: len(sizes)], np.diff(ends, axis=0), strict=True):
+        assert np.histogram(rows, [0, *np.cumsum(counts)])[0].tolist() == expected.tolist()
 
 
-def test_shares_are_proportional_and_never_taken_back():
-    """The method of Webster: whole numbers near the quotas, that sum to n, and grow with n."""
+def test_shares_are_those_of_webster():
+    """One row after the other, where (2 k + 1) / (2 rows) is smallest, the first of equals."""
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        counts = rng.integers(1, rng.integers(2, 500), size=rng.integers(1, 40)).tolist()
-        total = sum(counts)
-        before = np.zeros(len(counts), int)
-        for n in np.unique(rng.integers(0, total + 1, size=10)).tolist() + [total]:
-            shares = apportioned(counts, n)
-            assert shares.sum() == n
-            assert (shares >= before).all()
-            assert (np.abs(shares - np.array(counts) * n / total) < 2).all()
-            before = shares
-        assert before.tolist() == counts
-    assert apportioned([5, 5, 5], 1).tolist() == [1, 0, 0]
+    tables = [rng.integers(1, rng.integers(2, 60), size=rng.integers(1, 12)).tolist() for _ in range(60)]
+    for counts in [*tables, [1000, 1, 1, 1], [1, 1, 1, 1000], [5, 5, 5]]:
+        taken = [0] * len(counts)
+        for n in range(min(sum(counts), 300) + 1):
+            assert apportioned(tuple(counts), n) == taken
+            if n < sum(counts):
+                index = min(
+                    (i for i, rows in enumerate(counts) if taken[i] < rows),
+                    key=lambda i: (2 * taken[i] + 1) / counts[i],
+                )
+                taken[index] += 1
+        assert apportioned(tuple(counts), sum(counts)) == counts
 
 
 def test_the_bits_do_not_depend_on_who_computes(client, monkeypatch):
@@ -237,7 +247,7 @@ def test_the_bits_do_not_depend_on_who_computes(client, monkeypatch):
         return {workers[0]: list(numbers)}
 
     for places in (turned, on_one):
-        monkeypatch.setattr(DaskRows, "_shared_out", places)
+        monkeypatch.setattr(DaskRows, "_assignment", places)
         assert_same_fit(AnalyticRegressor(**settings).fit_chunks(chunks), first)
 
 
@@ -361,7 +371,7 @@ def test_a_share_of_every_chunk_is_held_out(client, shuffle, scoring):
     assert len(held) == N // 4
     rows = np.array([int(np.flatnonzero(SCORES[:, 0] == value)[0]) for value in held])
     in_each = np.histogram(rows, [0, *np.cumsum([size for size in SIZES if size])])[0]
-    assert in_each.tolist() == apportioned([size for size in SIZES if size], N // 4).tolist()
+    assert in_each.tolist() == apportioned(tuple(size for size in SIZES if size), N // 4)
     if scoring:
         assert ours.validation_scores_ == by_function.validation_scores_
     else:
@@ -454,7 +464,9 @@ def test_metadata_of_lazy_predictions(client):
     expected = model.predict(X, exposure=exposure)
     for given in (collection(exposure), da.from_array(exposure, chunks=17), exposure):
         assert_allclose(model.predict(collection(X), exposure=given).compute(), expected, rtol=1e-13)
-    with pytest.raises(ValueError, match=r"exposure has chunks of \[90\] rows, and X of \[40, 3, 30, 23\]"):
+    with pytest.raises(
+        ValueError, match=r"exposure has 90 rows, in chunks of 90, and X has 96, in chunks of 40, 3, 30"
+    ):
         model.predict(collection(X), exposure=da.from_array(exposure[:90], chunks=-1))
 
 
@@ -522,7 +534,7 @@ def test_a_collection_beside_an_array(client):
 
 def test_what_works_in_memory_says_so(client):
     """Nothing is computed behind the user's back."""
-    with pytest.raises(TypeError, match=r"X is a dask Array, and this works on rows in memory"):
+    with pytest.raises(TypeError, match=r"X is a dask Array, and this method needs data in memory"):
         AnalyticRegressor().partial_fit(collection(X), collection(SCORES[:, 0]))
 
 
@@ -703,7 +715,7 @@ def load(number):
     return rows, rows @ [1.0, -2.0, 0.5, 0.0] + 0.1 * rng.normal(size=500)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("settings", KILLED.values(), ids=KILLED)
 def test_a_worker_that_is_killed(workers, settings, seed):
     """At any moment of a fit: the same bits, and hardly later."""
@@ -730,13 +742,13 @@ def test_all_workers_are_killed(workers, tmp_path):
     settings = {"optimizer": "adam", "batch_size": 100, "max_iter": 6, "tol": None, "random_state": 0}
     chunks = [dask.delayed(load, pure=False)(number) for number in range(4)]
     expected = AnalyticRegressor(**settings).fit_chunks(chunks)
-    model = AnalyticRegressor(worker_timeout=3.0, **settings)
+    model = AnalyticRegressor(worker_timeout=8.0, **settings)
     checkpoint = Checkpoint(tmp_path / "fit.pkl", resume=True)
     model.set_callbacks(checkpoint, _Killer(workers, epoch=3))
     begin = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"Nothing has come from the cluster for worker_timeout=3 seconds"):
+    with pytest.raises(TimeoutError, match=r"Nothing has come from the cluster for worker_timeout=8 seconds"):
         model.fit_chunks(chunks)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 40
     assert model.n_iter_ >= 3
     assert np.isfinite(model.coef_).all()
     workers.refill(2)

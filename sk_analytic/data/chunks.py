@@ -13,29 +13,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils.validation import _num_samples
 
 from ..contribution import Contribution, merge
 from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
-from .arrays import ArrayRows, draw, n_batches, sampled, stacked
-from .batch import CALLABLE, CHUNKS, Batch, generator, identity
-from .rows import BatchedRows, BatchObjective, Rows, note_if_short
-from .telling import is_telling
-from .weights import AS_GIVEN, Extent, Scale, Weights
+from .arrays import ArrayRows, n_batches
+from .batch import CALLABLE, CHUNKS, Batch, generator
+from .parts import Arrangement, Kind, PartRows, Survey, Surveyed, where_in
+from .rows import BatchedRows, BatchObjective, note_if_short
+from .weights import AS_GIVEN, Extent, Scale
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
     "over again and again"
 )
-
-
-def where_in(number: int) -> str:
-    """Say in which chunk something happened, for notes."""
-    return f"In chunk {number} (counted from 0)."
 
 
 class Chunk(NamedTuple):
@@ -186,77 +179,6 @@ _ARGUMENTS = ("X", "y", "sample_weight")
 _WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
-class Kind(NamedTuple):
-    """What validated rows have in common with those of the other chunks."""
-
-    dtype: Any
-    is_sparse: bool
-    is_weighted: bool
-    names: str
-
-    @classmethod
-    def of(cls, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> Kind:
-        """Return that of some rows."""
-        return cls(X.dtype, issparse(X), weights is not None, ", ".join(sorted(columns)) or "X alone")
-
-    def require_like(self, first: Kind) -> None:
-        """Raise if rows do not go with the first: in dtype, being sparse, having weights, or columns."""
-        if self.dtype != first.dtype:
-            raise ValueError(
-                f"X is {self.dtype} here and {first.dtype} in the first chunk. Convert it where it is loaded."
-            )
-        if self.is_sparse != first.is_sparse:
-            here, there = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
-            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
-        if self.is_weighted != first.is_weighted:
-            raise ValueError(
-                f"Here are {'' if self.is_weighted else 'no '}sample weights, unlike in the first chunk. Weights of 1 "
-                "may be given where there are none."
-            )
-        if self.names != first.names:
-            raise ValueError(f"Here is {self.names}, and in the first chunk {first.names}.")
-
-
-class Survey(NamedTuple):
-    """What is known of rows that were read once: how much they hold, what identifies them, and the sum of y."""
-
-    extent: Extent
-    identity: dict[str, str]
-    kind: Kind
-    total: Array
-
-    @classmethod
-    def of(cls, X: Any, columns: Mapping[str, Array], weights: Weights | None, total: Array) -> Survey:
-        """Return that of some rows, of which the sum of y is known."""
-        arrays = X, columns, weights
-        return cls(Extent.of(X.shape[0], weights), identity(*arrays), Kind.of(*arrays), total)
-
-
-class Surveyed:
-    """Rows in parts, each of which was read once.
-
-    Attributes
-    ----------
-    surveys : dict of int to Survey
-        By the number of the part; those without rows are left out.
-    """
-
-    surveys: dict[int, Survey]
-
-    @property
-    def extents(self) -> dict[int, Extent]:
-        """How much each holds."""
-        return {number: survey.extent for number, survey in self.surveys.items()}
-
-    def arrays(self, number: int) -> Any:
-        """Return the X, columns and weights or None of a part, in this process."""
-        raise NotImplementedError
-
-    def rows(self, numbers: Sequence[int], **settings: Any) -> Rows:
-        """Return the rows of some of them."""
-        raise NotImplementedError
-
-
 class Chunks(Surveyed):
     """The chunks of a fit, of which the one read last is held; each is validated whenever it is read.
 
@@ -365,37 +287,7 @@ def where_read(number: int, chunk: Any) -> str:
     return where
 
 
-class Arrangement(NamedTuple):
-    """How steps are taken within a chunk, and what its weights are multiplied with."""
-
-    batch_size: int | None
-    shuffle: bool
-    drop_last: bool
-    seed: int
-    scale: Scale
-    only_counted: bool
-
-    def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> ArrayRows:
-        """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
-        if self.only_counted and weights is not None and not weights.values.all():
-            counted = weights.counted
-            X, columns = X[counted], {name: column[counted] for name, column in columns.items()}
-            weights = weights.take(counted)
-        weight = None if weights is None else weights.scaled(self.scale, X.dtype)
-        place = (number,) if number else ()
-        return ArrayRows(
-            X,
-            columns,
-            weight,
-            batch_size=self.batch_size,
-            shuffle=self.shuffle,
-            drop_last=self.drop_last,
-            seed=self.seed,
-            place=place,
-        )
-
-
-class ChunkRows(BatchedRows):
+class ChunkRows(PartRows, BatchedRows):
     """Rows of chunks that are read one after the other; a batch lies within a chunk.
 
     Parameters
@@ -435,9 +327,10 @@ class ChunkRows(BatchedRows):
         if only_counted:
             extents = {number: extent.counted for number, extent in extents.items()}
         largest = max(extent.n for extent in extents.values())
-        self.batch_size = min(batch_size or largest, largest)
-        self._chunks, self._numbers = chunks, _of_a_batch(extents, self.batch_size) if drop_last else numbers
-        self._extents = [extents[number] for number in self._numbers]
+        self.batch_size = self._n_of_a_step = min(batch_size or largest, largest)
+        self._chunks, numbers = chunks, _of_a_batch(extents, self.batch_size) if drop_last else numbers
+        self._surveys = {number: chunks.surveys[number] for number in numbers}
+        self._numbers, self._extents = list(numbers), [extents[number] for number in numbers]
         self.n_samples = sum(extent.n for extent in self._extents)
         self._steps = [n_batches(extent.n, self.batch_size, drop_last) for extent in self._extents]
         self.steps_per_epoch = sum(self._steps)
@@ -494,19 +387,6 @@ class ChunkRows(BatchedRows):
     def _rows(self, number: int) -> ArrayRows:
         return self._chunks.arranged(number, self._arrangement)
 
-    @property
-    def first(self) -> ArrayRows:
-        """The rows that `init` and the gradient check look at: those of the first chunk."""
-        return self._rows(self._numbers[0])
-
-    @property
-    def telling(self) -> ArrayRows:
-        """The rows of the first chunk from which anything can be learned: with weights, and not zeros alone."""
-        for number, extent in zip(self._numbers, self._extents, strict=True):
-            if extent.n_weighted and is_telling(self._chunks.arrays(number)[0]):
-                return self._rows(number)
-        return self.first
-
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of all rows, in a list with an entry for each chunk."""
         return [self._applied(lambda rows: function(rows.everything), number) for number in self._numbers]
@@ -515,54 +395,8 @@ class ChunkRows(BatchedRows):
         with noted(where_in(number)):
             return function(self._rows(number))
 
-    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight, from all chunks.
-
-        Parameters
-        ----------
-        n_batches : int
-            How many batches; all such rows if there are no more.
-        purpose : int
-            What for: the position of the generator that draws them.
-        batch_size : int, default=None
-            Rows of a batch, if not those of training.
-
-        Returns
-        -------
-        batches : list of Batch
-            Copies, valid for good.
-        """
-        size = min(batch_size or self.batch_size, self.n_samples)
-        return drawn_from(self._extents, self._taken, n_batches * size, size, purpose, self._arrangement)
-
     def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
         return [self._rows(self._numbers[index]).take_eligible(rows) for index, rows in drawn.items()]
-
-
-def drawn_from(
-    extents: Sequence[Extent],
-    take: Callable[[Mapping[int, Array]], list[Any]],
-    n: int,
-    size: int,
-    purpose: int,
-    arrangement: Arrangement,
-) -> list[Batch]:
-    """Draw some of the rows that have a weight from all parts, and return them in batches of a size.
-
-    ``take(drawn)`` returns the rows with these numbers, among those with a weight, of each part: its X, columns and
-    weights.
-    """
-    ends = list(itertools.accumulate((extent.n_weighted for extent in extents), initial=0))
-    drawn = draw(ends[-1], n, arrangement.seed, purpose)
-    places = {}
-    for index, (begin, end) in enumerate(itertools.pairwise(ends)):
-        here = np.flatnonzero((drawn >= begin) & (drawn < end))
-        if len(here):
-            places[index] = here
-    parts = take({index: drawn[here] - ends[index] for index, here in places.items()})
-    rows = stacked(parts).take(np.argsort(np.concatenate(list(places.values()))))
-    share = ends[-1] / sum(extent.n for extent in extents)
-    return sampled(rows, size, share, (arrangement.seed, purpose), arrangement.drop_last)
 
 
 def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]:

@@ -9,17 +9,17 @@ from typing import Any
 import dask
 import numpy as np
 from distributed import Future
-from scipy.sparse import issparse, vstack
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from ..dask_collections import is_collection
+from ..dask_collections import cuts, is_collection, joined, parts_of, require_rows
 from ..exceptions import noted
 from ..typing import T
-from .chunks import Chunk, as_chunk, where_in, where_read
-from .dask_rows import Cluster, Partitions, aligned
-
-SHOWN = 5  # chunks whose rows a message lists
+from .chunks import Chunk, as_chunk, where_read
+from .cluster import Cluster
+from .dask_rows import Partitions
+from .dask_worker import aligned
+from .parts import where_in
 
 
 class DaskSource:
@@ -41,32 +41,35 @@ class DaskSource:
     def of_collections(cls, limit: float, X: Any, beside: Mapping[str, Any]) -> DaskSource:
         """Return the chunks of X, with what goes with their rows by the name of the argument.
 
-        Where that lies in other chunks it is cut as X is; arrays in memory are too.
+        What lies in other chunks is cut as X is, and so are arrays in memory.
         """
-        if not is_collection(X):
-            name = next(name for name, value in beside.items() if is_collection(value))
-            raise TypeError(
-                f"{name} is a dask {type(beside[name]).__name__}, but X is a {type(X).__name__}. Pass both as "
-                f"collections, or both as arrays: {name}.compute()."
-            )
+        require_rows(X, beside)
         cluster = Cluster.current(limit)
-        rows, lengths = _parts(cluster, X)
-        columns: dict[str, Sequence[Any]] = {}
-        for name, values in beside.items():
+        collections = {"X": X, **{name: values for name, values in beside.items() if is_collection(values)}}
+        parts = _computed_together(cluster, collections)
+        lengths = {name: _lengths(cluster, collections[name], parts[name]) for name in collections}
+        rows, of_X = parts["X"], lengths["X"]
+
+        def column(name: str, values: Any) -> Sequence[Any]:
+            if name in parts:
+                return parts[name] if lengths[name] == of_X else _cut(cluster, name, parts[name], lengths[name], of_X)
             if values is None or np.isscalar(values):
-                columns[name] = [values] * len(rows)
-            else:
-                parts, own = _parts(cluster, values)
-                columns[name] = parts if own == lengths else _cut(cluster, name, parts, own, lengths)
+                return [values] * len(rows)
+            cuts(name, [_num_samples(values)], of_X)  # raises if there are more, or fewer
+            spans = itertools.pairwise([0, *itertools.accumulate(of_X)])
+            return [cluster.value(_safe_indexing(values, slice(*span))) for span in spans]
+
+        columns = {name: column(name, values) for name, values in beside.items()}
         each = zip(rows, *columns.values(), strict=True)
-        return cls(cluster, [cluster.submit(_chunk, tuple(columns), *values) for values in each], lengths)
+        return cls(cluster, [cluster.submit(_chunk, tuple(columns), *values) for values in each], of_X)
 
     @classmethod
     def of_delayed(cls, limit: float, chunks: Iterable[Any]) -> DaskSource:
-        """Return chunks that are delayed, or hold what is."""
+        """Return chunks that are delayed, or hold what is; neighbours on one worker unless they lie elsewhere."""
         cluster = Cluster.current(limit)
         delayed = [dask.delayed(_as_chunk, pure=False)(item, number) for number, item in enumerate(chunks)]
-        return cls(cluster, _computed(cluster, delayed))
+        homes = cluster.homes(len(delayed))
+        return cls(cluster, [cluster.client.compute(chunk, **home) for chunk, home in zip(delayed, homes, strict=True)])
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
         """Return what a function says of each chunk that has rows, by its number."""
@@ -89,56 +92,33 @@ class DaskSource:
         first = with_rows[0]
         (chunk,) = self._cluster.results([self._chunks[first]])
         with noted(where_read(first, chunk)):
-            read(*chunk, reset=True)
+            fetched = {first: aligned(read(*chunk, reset=True))}
         shared = self._cluster.value(read)
         parts = {number: self._cluster.submit(_read, shared, self._chunks[number], number) for number in with_rows}
-        return Partitions(self._cluster, parts, shared)
+        return Partitions(self._cluster, parts, shared, fetched=fetched)
 
 
-def _parts(cluster: Cluster, values: Any) -> tuple[list[Future], tuple[int, ...]]:
-    """The partitions of a collection, or the one of an array in memory, as futures, and their numbers of rows."""
-    if not is_collection(values):
-        return [cluster.value(values)], (_num_samples(values),)
-    if getattr(values, "ndim", 1) > 1 and hasattr(values, "chunks"):
-        values = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
-    parts = _computed(cluster, list(np.ravel(np.array(values.to_delayed(), dtype=object))))
-    known = values.chunks[0] if hasattr(values, "chunks") else (np.nan,)
+def _computed_together(cluster: Cluster, collections: Mapping[str, Any]) -> dict[str, list[Future]]:
+    """The chunks of collections as futures, computed together so that what they share is computed once."""
+    delayed = {name: parts_of(values)[0] for name, values in collections.items()}
+    futures = iter(cluster.client.compute(list(itertools.chain.from_iterable(delayed.values()))))
+    return {name: list(itertools.islice(futures, len(parts))) for name, parts in delayed.items()}
+
+
+def _lengths(cluster: Cluster, values: Any, parts: Sequence[Future]) -> list[int]:
+    """The rows of the chunks of a collection; where they are unknown, they are counted."""
+    known = parts_of(values)[1]
     if np.isnan(known).any():
         known = cluster.results([cluster.submit(_num_samples, part) for part in parts])
-    return parts, tuple(map(int, known))
+    return list(map(int, known))
 
 
-def _computed(cluster: Cluster, delayed: Sequence[Any]) -> list[Future]:
-    """Delayed chunks as futures, each on a worker of its neighbours' unless it lies elsewhere."""
-    homes = cluster.homes(len(delayed))
-    return [cluster.client.compute(chunk, **home) for chunk, home in zip(delayed, homes, strict=True)]
-
-
-def _cut(
-    cluster: Cluster, name: str, parts: Sequence[Future], own: Sequence[int], lengths: Sequence[int]
-) -> list[Future]:
-    """Cut partitions as those of X are; raise if there are more rows, or fewer."""
-    if sum(own) != sum(lengths):
-        raise ValueError(
-            f"{name} has {sum(own)} rows, in chunks of {_listed(own)}, and X has {sum(lengths)}, in chunks of "
-            f"{_listed(lengths)}: there must be one for each row of X."
-        )
-    ends, found = [0, *itertools.accumulate(own)], []
-    for begin, end in itertools.pairwise([0, *itertools.accumulate(lengths)]):
-        pieces = [
-            (part, max(begin, low) - low, min(end, high) - low)
-            for part, (low, high) in zip(parts, itertools.pairwise(ends), strict=True)
-            if low < end and high > begin
-        ]
-        pieces = pieces or [(parts[0], 0, 0)]
-        sources, *spans = zip(*pieces, strict=True)
-        found.append(cluster.submit(_joined, list(zip(*spans, strict=True)), *sources))
-    return found
-
-
-def _listed(lengths: Sequence[int]) -> str:
-    more = f" and {len(lengths) - SHOWN} more" if len(lengths) > SHOWN else ""
-    return f"{', '.join(map(str, lengths[:SHOWN]))}{more}"
+def _cut(cluster: Cluster, name: str, parts: Sequence[Future], own: Sequence[int], of_X: Sequence[int]) -> list[Future]:
+    """Cut chunks as those of X are."""
+    return [
+        cluster.submit(joined, [span[1:] for span in spans], *(parts[index] for index, *_ in spans))
+        for spans in cuts(name, own, of_X)
+    ]
 
 
 # What workers compute.
@@ -167,16 +147,3 @@ def _said(function: Callable[[Chunk], T], chunk: Chunk, number: int) -> T:
 def _read(read: Any, chunk: Chunk, number: int) -> Any:
     with noted(where_read(number, chunk)):
         return aligned(read(*chunk, reset=False))
-
-
-def _joined(spans: Sequence[tuple[int, int]], *parts: Any) -> Any:
-    pieces = [_safe_indexing(part, slice(*span)) for part, span in zip(parts, spans, strict=True)]
-    if len(pieces) == 1:
-        return pieces[0]
-    if issparse(pieces[0]):
-        return vstack(pieces, format="csr")
-    if hasattr(pieces[0], "iloc"):
-        import pandas as pd  # which the collection is made of
-
-        return pd.concat(pieces)
-    return np.concatenate(pieces)

@@ -54,6 +54,10 @@ class Weights:
         """Return those of some samples."""
         return Weights.of(self.values[samples], self.exponent)
 
+    def copy(self) -> Weights:
+        """Return weights that share no memory with these."""
+        return Weights(self.values.copy(), self.exponent)
+
     def times(self, other: Weights) -> Weights:
         """Return the products with other weights of the same samples."""
         products = _kept(self.values * other.values, np.minimum(self.values, other.values))

@@ -69,7 +69,7 @@ from ..typing import (
 from . import problem, routing
 from .automatic import chosen
 from .inputs import ArrayData, ChunkData, PartitionData, read_arrays, read_chunks, read_collections, read_to_score
-from .lazy import lazy
+from .lazy import lazily
 from .samples import read_weight, read_X
 from .scoring import HeldOut, default_score, mean_loss, require_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
@@ -864,15 +864,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         converted: Array = prediction.astype(X.dtype)  # a copy: it may be a view of X or of a parameter
         return converted
 
-    def _predictions_in_memory(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Array:
-        """Return what `forward` says of samples, which may be those of a dask collection."""
-        if not any_collection((X, *metadata.values())):
-            return self._predictions(X, metadata)
-        check_is_fitted(self)
-        predicted: Array = lazy(self, "_predicted", X, metadata).compute()
-        return predicted
-
+    @lazily
     def _predicted(self, X: MatrixLike, **metadata: Any) -> Array:
+        """Return what `forward` says of samples, lazily of those of a dask collection."""
         return self._predictions(X, metadata)
 
     def _rows_of(self, role: str, batch: Batch) -> Array:

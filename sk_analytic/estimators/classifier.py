@@ -394,5 +394,5 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         score : float
             Share of the rows that are right; for multilabel targets, in every label.
         """
-        y, sample_weight, predicted = map(in_memory, (y, sample_weight, self.predict(X, **metadata)))
+        y, sample_weight, predicted = in_memory(y, sample_weight, self.predict(X, **metadata))
         return float(accuracy_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

@@ -147,5 +147,5 @@ class AnalyticDensity(AnalyticEstimator):
         score : float
             Larger is better.
         """
-        log_density = in_memory(self.score_samples(X, **metadata))
-        return float(np.average(log_density, weights=score_weight(in_memory(sample_weight), log_density)))
+        sample_weight, log_density = in_memory(sample_weight, self.score_samples(X, **metadata))
+        return float(np.average(log_density, weights=score_weight(sample_weight, log_density)))

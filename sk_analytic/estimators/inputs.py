@@ -526,8 +526,8 @@ def _read_validation(
     metadata: Mapping[str, Any],
 ) -> ArrayData | None:
     """Return the samples that were passed to be scored; None if there are none."""
-    X_val, y_val, weight = map(in_memory, validation)
-    metadata = {name: in_memory(values) for name, values in metadata.items()}
+    X_val, y_val, weight, *values = in_memory(*validation, *metadata.values())
+    metadata = dict(zip(metadata, values, strict=True))
     beside = {"y_val": y_val, "sample_weight_val": weight}
     beside |= {name + OF_VALIDATION: values for name, values in metadata.items()}
     if X_val is None:

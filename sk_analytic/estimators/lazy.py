@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from ..dask_collections import any_collection, is_collection
+from ..dask_collections import any_collection, cuts, is_collection, joined, parts_of, require_rows
 from ..exceptions import noted
-from ..typing import F
+from ..typing import Array, F
 
 
 def lazily(method: F) -> F:
@@ -31,18 +32,17 @@ def lazy(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> An
     import dask
     import dask.array as da
 
+    check_is_fitted(estimator)
+    require_rows(X, metadata)
     estimator = copy.copy(estimator)  # which a later fit does not change
-    if not is_collection(X):
-        name = next(name for name, value in metadata.items() if is_collection(value))
-        raise TypeError(f"{name} is a dask collection, but X is a {type(X).__name__}: pass both as arrays, or neither.")
-    parts, lengths = _parts(X)
+    parts, lengths = parts_of(X)
     beside = {name: _like(name, values, parts, lengths) for name, values in metadata.items()}
     example = _example(estimator, method, X, metadata)
     shared = dask.delayed(estimator, pure=False, traverse=False)
     call = dask.delayed(_called, pure=False)
     pieces = [
         da.from_delayed(
-            call(shared, method, part, {name: values[index] for name, values in beside.items()}),
+            call(shared, method, part, {name: values[index] for name, values in beside.items()}, example[:0]),
             (length, *example.shape[1:]),
             dtype=example.dtype,
         )
@@ -51,40 +51,38 @@ def lazy(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> An
     return da.concatenate(pieces, allow_unknown_chunksizes=True)
 
 
-def _called(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> Any:
+def _called(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any], of_none: Array | None = None) -> Array:
+    """What a method says of a chunk; of one without rows ``of_none``."""
+    if of_none is not None and not _num_samples(X):
+        return of_none
     return np.asarray(getattr(estimator, method)(X, **metadata))
 
 
-def _parts(values: Any) -> tuple[list[Any], list[float]]:
-    """The chunks of a collection, delayed, and their numbers of rows, NaN where they are not known."""
-    if hasattr(values, "chunks"):
-        values = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
-    parts = list(np.ravel(np.array(values.to_delayed(), dtype=object)))
-    return parts, list(values.chunks[0]) if hasattr(values, "chunks") else [np.nan] * len(parts)
-
-
-def _like(name: str, values: Any, parts: list[Any], lengths: list[float]) -> list[Any]:
+def _like(name: str, values: Any, parts: Sequence[Any], lengths: Sequence[float]) -> Sequence[Any]:
     """Metadata in the chunks of X."""
-    if not is_collection(values):
-        values = np.asarray(values)
-        if np.isnan(lengths).any():
-            raise ValueError(
-                f"{name} is an array, and how many rows the chunks of X have is not known. Pass it as a collection "
-                "with chunks like those of X, or call X.compute_chunk_sizes() before."
-            )
-        return np.split(values, np.cumsum(lengths[:-1]).astype(int))
-    own, own_lengths = _parts(values)
-    if own_lengths == lengths or (len(own) == len(parts) and np.isnan([*own_lengths, *lengths]).any()):
+    import dask
+
+    if values is None or np.isscalar(values):
+        return [values] * len(parts)
+    own, own_lengths = parts_of(values) if is_collection(values) else ([values], [_num_samples(values)])
+    are_unknown = np.isnan([*own_lengths, *lengths]).any()
+    if own_lengths == lengths or (are_unknown and len(own) == len(parts)):
         return own
-    if np.isnan([*own_lengths, *lengths]).any() or sum(own_lengths) != sum(lengths):
-        raise ValueError(f"{name} has chunks of {own_lengths} rows, and X of {lengths}: they must go together.")
-    return _parts(values.rechunk({0: tuple(lengths)}))[0]
+    if are_unknown:
+        raise ValueError(
+            f"{name} has {len(own)} chunks and X has {len(parts)}, and the chunk sizes of one are unknown: it cannot "
+            "be cut as the other. Call compute_chunk_sizes() before."
+        )
+    cut = dask.delayed(joined, pure=False)
+    each = cuts(name, list(map(int, own_lengths)), list(map(int, lengths)))
+    return [cut([span[1:] for span in spans], *(own[index] for index, *_ in spans)) for spans in each]
 
 
-def _example(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> Any:
+def _example(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> Array:
     """What the method says of one row: a row of ones, or the first of all if that is none it can take."""
     try:
-        return _called(estimator, method, _row_of_ones(X), {name: _row_of_ones(v) for name, v in metadata.items()})
+        ones = {name: _row_of_ones(values) for name, values in metadata.items()}
+        return _called(estimator, method, _row_of_ones(X), ones)
     except Exception:
         with noted("This came from the first row, which is computed to learn the dtype and shape of the result."):
             first = {name: _first_row(values) for name, values in metadata.items()}
@@ -94,10 +92,14 @@ def _example(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -
 def _row_of_ones(values: Any) -> Any:
     if hasattr(values, "_meta_nonempty"):  # a dataframe or a series, whose columns have names
         return values._meta_nonempty.iloc[:1]
+    if values is None or np.isscalar(values):
+        return values
     return np.ones((1, *np.shape(values)[1:]), getattr(values, "dtype", float))
 
 
 def _first_row(values: Any) -> Any:
+    if values is None or np.isscalar(values):
+        return values
     if not is_collection(values):
         return np.asarray(values)[:1]
     return values.head(1) if hasattr(values, "head") else values[:1].compute()

@@ -260,12 +260,13 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         targets: Any = training.targets
         if targets.scores_by_loss:
             return -self.mean_loss(X, y, sample_weight, **metadata)
-        predicted = targets.as_outputs(self._predictions_in_memory(X, metadata))
+        y, sample_weight, prediction = in_memory(y, sample_weight, self._predicted(X, **metadata))
+        predicted = targets.as_outputs(prediction)
         assert_all_finite(predicted, input_name="prediction")
-        y_true = read_y(in_memory(y))
+        y_true = read_y(y)
         check_consistent_length(y_true, predicted)
         y_true, predicted = match_target(y_true, predicted)
-        weight, loss = score_weight(in_memory(sample_weight), predicted), training.objective.loss
+        weight, loss = score_weight(sample_weight, predicted), training.objective.loss
         if loss is not None:
             loss.check_domain(y_that_counts({"y": y_true}, weight)["y"])
         return float(targets.scorer(y_true, weight, loss)(predicted))

@@ -17,7 +17,8 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from ..data.chunks import Chunk, where_in
+from ..data.chunks import Chunk
+from ..data.parts import where_in
 from ..data.weights import Weights
 from ..exceptions import ParameterStructureError
 from ..losses import D2, Loss, SquaredError

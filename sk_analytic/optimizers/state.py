@@ -198,15 +198,15 @@ class State:
     def averaged(states: Sequence[State], shares: Sequence[float]) -> State:
         """Return the average of states that have taken the same steps from the same one, with shares that sum to 1.
 
-        Their counters are those of the first.
+        Their counters are those of the one that took the most steps: a small chunk has no rows in some.
         """
-        average = states[0].copy()
+        average = max(states, key=lambda state: state.step).copy()
         for place, link in enumerate(average.links):
             others = [state.links[place] for state in states]
             if any([own for _, own in other.records] != [own for _, own in link.records] for other in others):
                 raise ValueError(
-                    f"{link.kind} has been passed by some blocks more often than by others, and not in all parts "
-                    "alike: what it remembers cannot be averaged. Return a gradient for every block in each batch."
+                    f"The state of {link.kind} cannot be averaged: the chunks updated different blocks. Return a "
+                    "gradient for every block in each batch."
                 )
             for name, slot in link.slots.items():
                 slot[...] = sum(share * other.slots[name] for share, other in zip(shares, others, strict=True))

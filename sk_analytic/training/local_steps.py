@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data.batch import Batch
-from ..data.rows import Rows
 from ..objective import Objective
 from ..optimizers.base import Optimizer
 from ..optimizers.state import State
@@ -38,24 +37,49 @@ class LocalLoop(Loop):
         rows: Any = self.rows
         for step in range(0, rows.steps_per_epoch, rows.local_steps):
             n_steps = min(rows.local_steps, rows.steps_per_epoch - step)
-            run = partial(_taken, self.optimizer, self.state, epoch, self.total is not None)
-            found = [each for each in rows.local(run, self.objective, self.theta, epoch, step, n_steps) if each[4]]
-            if not found:
+            run = partial(_taken, self.optimizer, self.state, epoch, self.total is not None, self.history.n_steps)
+            rounds = rows.local(run, self.objective, self.theta, epoch, step, n_steps)
+            taken = [each for each in rounds if each.n]
+            if not taken:
                 continue
-            thetas, states, losses, sizes, numbers, totals = zip(*found, strict=True)
-            shares = np.array(numbers) / sum(numbers)
+            n = sum(each.n for each in taken)
+            shares = [each.n / n for each in taken]
             self.interrupts.updating = True
             try:
-                self.theta.vector[...] = self.theta.confined(_averaged(thetas, shares))
-                self.state.return_to(State.averaged(states, shares.tolist()))
+                self.theta.vector[...] = self.theta.confined(_mean(shares, [each.vector for each in taken]))
+                self.state.return_to(State.averaged([each.state for each in taken], shares))
                 self.history.n_steps += n_steps
             finally:
                 self.interrupts.updating = False
             if self.total is not None:
-                self.total += sum(totals)
+                self.total += sum(each.total for each in taken)
             if self.interrupts.held is not None:
                 self.interrupts.deliver()
-            yield None if None in losses else float(shares @ losses), float(shares @ sizes), sum(numbers)
+            losses = [each.loss for each in taken]
+            yield None if None in losses else _mean(shares, losses), _mean(shares, [each.size for each in taken]), n
+
+
+class Taken(NamedTuple):
+    """What some steps of a chunk have come to.
+
+    Attributes
+    ----------
+    vector, state
+        θ and the state of the optimizer after them.
+    loss, size : float
+        Means over the rows of the loss, None if there is none, and of the norm of the gradient.
+    n : int
+        Rows.
+    total : ndarray or None
+        Sum of the gradients over the rows, if it is wanted.
+    """
+
+    vector: Array
+    state: State
+    loss: float | None
+    size: float
+    n: int
+    total: Any
 
 
 def _taken(
@@ -63,30 +87,34 @@ def _taken(
     state: State,
     epoch: int,
     with_total: bool,
+    n_steps: int,
     objective: Objective,
     theta: Parameters,
-    rows: Rows,
-) -> tuple[Array, State, float | None, float, int, Any]:
-    """Take the steps of a chunk: θ and state after them, means of loss and norm over its rows, and their number."""
-    loop = Loop(objective, theta, optimizer, state.copy(), rows, History(), Interrupts())
+    rows: Any,
+) -> Taken:
+    """Take the steps of a chunk."""
+    history = History()
+    history.n_steps = n_steps
+    loop = Loop(objective, theta, optimizer, state.copy(), rows, history, Interrupts())
+    loop.first_step = rows.first_step
     if with_total:
         loop.total = np.zeros_like(theta.vector)
     taken = list(loop.steps(epoch))
     if not taken:
-        return theta.vector, loop.state, None, 0.0, 0, None
+        return Taken(theta.vector, loop.state, None, 0.0, 0, None)
     losses, sizes, numbers = zip(*taken, strict=True)
     n = sum(numbers)
-    loss = None if None in losses else float(np.dot(losses, numbers)) / n
-    return theta.vector, loop.state, loss, float(np.dot(sizes, numbers)) / n, n, loop.total
+    shares = [each / n for each in numbers]
+    loss = None if None in losses else _mean(shares, losses)
+    return Taken(theta.vector, loop.state, loss, _mean(shares, sizes), n, loop.total)
 
 
-def _averaged(vectors: Any, shares: Array) -> Array:
-    average: Array = sum(share * vector for share, vector in zip(shares.tolist(), vectors, strict=True))
-    return average
+def _mean(shares: Iterable[float], values: Iterable[Any]) -> Any:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def warn_of_differences(objective: Objective, theta: Parameters, rows: Any, targets: Any) -> None:
-    """Warn if chunks that train by themselves differ visibly: in the shares of classes, or in the loss at the start."""
+    """Warn if the chunks differ visibly, in the shares of classes or in the loss at the start."""
     if rows.n_chunks == 1:
         return
     of_rows = np.array(rows.map(partial(_shares_of, targets)))
@@ -97,18 +125,17 @@ def warn_of_differences(objective: Objective, theta: Parameters, rows: Any, targ
     what = ""
     if unlike.any():
         index = int(np.argmax(unlike.any(axis=0))) + targets.is_binary
-        what = f"their shares of class {targets.classes[index].item()!r}"
+        what = f"their shares of class {targets.classes.tolist()[index]!r}"
     if not what and objective.has_value:
-        halves = np.array(rows.map(partial(_halves, objective, theta)))
+        halves = np.array(rows.map(partial(_losses_of_halves, objective, theta)))
         losses, noise = halves.mean(axis=1), np.median(np.abs(halves[:, 0] - halves[:, 1]))
         far = np.abs(losses - np.median(losses)).max()
         if far > NOISES * noise and far > VISIBLE * np.abs(losses).mean():
             what = f"the loss at the start, which is from {losses.min():.3g} to {losses.max():.3g}"
     if what:
         warnings.warn(
-            f"The chunks differ in {what}: with local_steps={rows.local_steps} each goes its own way before the "
-            "parameters are averaged, and their average may be far from what all rows say. Shuffle the rows between "
-            "the chunks, or set local_steps=1.",
+            f"The chunks differ in {what}. With local_steps={rows.local_steps} they diverge between averages, which "
+            "biases the result. Shuffle the rows across chunks, or set local_steps=1.",
             UserWarning,
             stacklevel=7,
         )
@@ -120,7 +147,7 @@ def _shares_of(targets: Any, batch: Batch) -> list[float]:
     return [batch.n, *(targets.total(batch.y, None) / batch.n if is_classes else [])]
 
 
-def _halves(objective: Objective, theta: Parameters, batch: Batch) -> list[float]:
+def _losses_of_halves(objective: Objective, theta: Parameters, batch: Batch) -> list[float]:
     """The loss of every second row, and of the others; their difference tells its noise."""
 
     def loss(part: slice) -> float:

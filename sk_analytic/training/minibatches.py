@@ -124,6 +124,8 @@ def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
 class Loop:
     """Steps and epochs of `train`."""
 
+    first_step = 0  # of an epoch, where only some are taken
+
     def __init__(
         self,
         objective: Objective,
@@ -171,7 +173,7 @@ class Loop:
         evaluate, interrupts, history = self.evaluate, self.interrupts, self.history
         update, update_parts = self._updates()
         vdot, sqrt, huge, total = np.vdot, math.sqrt, self.huge, self.total
-        for step in range(self.rows.steps_per_epoch):
+        for step in range(self.first_step, self.rows.steps_per_epoch):
             try:
                 contribution = evaluate(epoch, step)
             except Exception as error:

@@ -1,0 +1,247 @@
+"""The cluster of the current dask client: waits that have a limit, and actors that are asked together."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any
+
+import cloudpickle
+import dask
+from distributed import Client, Future, wait
+
+POLL = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
+PROBE = 2.0  # seconds in which a worker answers that can be reached from here
+HOW_TO_START = "Start one in this process: from dask.distributed import Client; client = Client()."
+
+
+class Cluster:
+    """The client of a cluster, and how long to wait for an answer.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    limit : float
+        Seconds without any answer after which a wait ends with an error.
+    """
+
+    def __init__(self, client: Client, limit: float) -> None:
+        self.client, self.limit = client, limit
+
+    @classmethod
+    def current(cls, limit: float) -> Cluster:
+        """Return that of the current client; raise if there is none, or if it is not what dask would compute with."""
+        try:
+            client = Client.current()
+        except ValueError:
+            raise RuntimeError(
+                f"The data are a dask collection, and there is no client of a cluster to train on. {HOW_TO_START} "
+                "Data that fit into memory are passed as arrays: X.compute()."
+            ) from None
+        if client.asynchronous:
+            raise RuntimeError(
+                "The current client of dask is asynchronous, and fit waits for its results. Use a synchronous one: "
+                "Client(cluster)."
+            )
+        chosen = dask.config.get("scheduler", None)
+        if isinstance(chosen, str) and chosen.lower() not in ("distributed", "dask.distributed"):
+            raise RuntimeError(
+                f"dask is set to compute with scheduler={chosen!r}, within this process, where rows cannot be held "
+                "between steps. Remove that setting, so that dask computes on the cluster of the current client."
+            )
+        return cls(client, limit)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, **where: Any) -> Future:
+        """Return the future of a call on some worker."""
+        return self.client.submit(function, *arguments, pure=False, **where)
+
+    def value(self, value: object) -> Future:
+        """Return a value as a future that can be computed again, unlike what is scattered."""
+        return self.submit(pickle.loads, cloudpickle.dumps(value))
+
+    def homes(self, n: int) -> list[dict[str, Any]]:
+        """Return where to put each of n chunks, neighbours together; a worker that is gone is no hindrance."""
+        workers = self.workers()
+        return [{"workers": [workers[k * len(workers) // n]], "allow_other_workers": True} for k in range(n)]
+
+    def workers(self) -> list[str]:
+        """Return the addresses of the workers; wait until there is one."""
+        patience = Patience(self.limit)
+        while not (found := list(self.client.nthreads())):
+            patience.check("the cluster has no worker")
+            time.sleep(POLL)
+        return sorted(found)
+
+    def wait(self, futures: Sequence[Future]) -> None:
+        """Wait for futures, as long as one after the other ends; raise what the first one raised, if one has."""
+        left = set(futures)
+        try:
+            while left:
+                wait(left, timeout=self.limit, return_when="FIRST_COMPLETED")
+                left = {future for future in left if future.status in ("pending", "lost")}
+        except TimeoutError:
+            raise out_of_time(self.limit, f"{len(left)} of {len(futures)} chunks are not ready") from None
+        except CancelledError as error:
+            raise self._lost(error) from error
+        for future in futures:
+            if future.status == "error":
+                raise future.exception()
+
+    def results(self, futures: Sequence[Future]) -> list[Any]:
+        """Wait for futures, and return their results."""
+        self.wait(futures)
+        try:
+            found: list[Any] = self.client.sync(self._gathered, list(futures))
+        except TimeoutError:
+            raise out_of_time(self.limit, "chunks that were ready are lost, or cannot be fetched") from None
+        except CancelledError as error:
+            raise self._lost(error) from error
+        return found
+
+    async def _gathered(self, futures: list[Future]) -> list[Any]:
+        gathered: list[Any] = await asyncio.wait_for(self.client.gather(futures, asynchronous=True), self.limit)
+        return gathered
+
+    def _lost(self, error: BaseException) -> RuntimeError:
+        if self.client.status != "running":
+            return RuntimeError(f"The connection to the cluster was lost: its client is {self.client.status}. {error}")
+        return RuntimeError(
+            "Data of the collection were lost with a worker, and cannot be computed again: they were scattered there, "
+            "or persisted by a client that is gone. Build the collection of files, or of functions that load its "
+            "chunks."
+        )
+
+    def wait_for_actors(self, actors: Iterable[Actor]) -> None:
+        """Wait until actors are there, or their workers gone; raise if one cannot be made."""
+        patience = Patience(self.limit)
+        n_left = -1
+        while left := [actor for actor in actors if actor.future.status == "pending"]:
+            if len(left) != n_left:
+                patience.heard()
+            n_left, alive = len(left), self.workers()
+            for actor in left:
+                if actor.address not in alive:
+                    actor.future.cancel()  # it may be on that worker only
+            pending = [actor.future for actor in left if actor.address in alive]
+            with suppress(TimeoutError, CancelledError):
+                wait(pending, timeout=POLL)
+            patience.check("rows are not put on their workers")
+        for actor in actors:
+            if actor.future.status == "error" and actor.address in self.workers():
+                raise actor.future.exception()
+
+    def ask(self, messages: Mapping[Actor, bytes]) -> dict[Actor, bytes | None]:
+        """Send each actor a message; return the answers, None of an actor that is lost."""
+        answers: dict[Actor, bytes | None] = self.client.sync(self._ask, messages)
+        return answers
+
+    async def _ask(self, messages: Mapping[Actor, bytes]) -> dict[Actor, bytes | None]:
+        calls = {asyncio.ensure_future(actor.call(message)): actor for actor, message in messages.items()}
+        left, patience = set(calls), Patience(self.limit)
+        try:
+            while left:
+                done, left = await asyncio.wait(left, timeout=POLL)
+                if done:
+                    patience.heard()
+                for call in [call for call in left if calls[call].is_lost]:
+                    left.discard(call)
+                    call.cancel()
+                if left:
+                    patience.check(f"no answer from {', '.join(calls[call].address for call in left)}")
+        finally:
+            for call in left:
+                call.cancel()
+        return {actor: call.result() if _has_ended(call) else None for call, actor in calls.items()}
+
+
+def _has_ended(call: asyncio.Future[Any]) -> bool:
+    return call.done() and not call.cancelled()
+
+
+class Patience:
+    """Counts the seconds since something was heard.
+
+    Parameters
+    ----------
+    limit : float
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._latest = limit, time.monotonic()
+
+    def heard(self) -> None:
+        """Begin to count anew."""
+        self._latest = time.monotonic()
+
+    def check(self, what: str) -> None:
+        """Raise if the limit is over, with what was waited for."""
+        if time.monotonic() - self._latest > self._limit:
+            raise out_of_time(self._limit, what)
+
+
+def out_of_time(limit: float, what: str) -> TimeoutError:
+    """Return the error at the end of patience."""
+    return TimeoutError(
+        f"Nothing has come from the cluster for worker_timeout={limit:g} seconds: {what}. Look at the workers in the "
+        "dashboard of dask, and set worker_timeout to more than loading a chunk, or evaluating it, takes."
+    )
+
+
+class Actor:
+    """An object on a worker, which is called by messages of bytes.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    future : Future
+        Of the actor.
+    address : str
+        Of its worker.
+    numbers : list of int
+        Of the chunks that it holds.
+
+    Attributes
+    ----------
+    stored : set
+        Tokens of what it was sent to keep.
+    """
+
+    def __init__(self, client: Client, future: Future, address: str, numbers: list[int]) -> None:
+        self.future, self.address, self.numbers = future, address, numbers
+        self.stored: set[Any] = set()
+        self._client = client
+        # Whether the worker can be reached from here, once that is known.
+        self._is_direct: bool | None = False if client.direct_to_workers is False else None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler has reported its worker as gone."""
+        return self.future.status in ("error", "cancelled", "lost")
+
+    async def call(self, message: bytes) -> bytes | None:
+        """Send a message and return the answer; None if there is no such actor any more."""
+        request: dict[str, Any] = {"function": "call", "actor": self.future.key, "args": [message], "kwargs": {}}
+        try:
+            if self._is_direct is None:
+                self._is_direct = await self._can_be_reached()
+            if self._is_direct:
+                answer = await self._client.rpc(self.address).actor_execute(**request)
+            else:
+                answer = await self._client.scheduler.proxy(worker=self.address, msg={"op": "actor_execute", **request})
+        except (OSError, KeyError):  # the connection is broken, or there is no such worker
+            return None
+        if answer["status"] != "OK":
+            raise answer["exception"]
+        said: bytes = answer["result"]
+        return said
+
+    async def _can_be_reached(self) -> bool:
+        """Whether the worker answers to this process, and not to the scheduler alone."""
+        with suppress(OSError, TimeoutError):
+            await asyncio.wait_for(self._client.rpc(self.address).identity(), PROBE)
+            return True
+        return False

@@ -1,0 +1,209 @@
+"""Rows in parts, each of which was read once: what chunks here and on a cluster have in common."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..typing import Array
+from .arrays import ArrayRows, draw, sampled, stacked
+from .batch import Batch, identity
+from .rows import Rows
+from .telling import is_telling
+from .weights import Extent, Scale, Weights
+
+
+def where_in(number: int) -> str:
+    """Say in which chunk something happened, for notes."""
+    return f"In chunk {number} (counted from 0)."
+
+
+def place_of(number: int) -> tuple[int, ...]:
+    """Return where a part stands in positions of random numbers: the first has none, like rows without parts."""
+    return (number,) if number else ()
+
+
+class Kind(NamedTuple):
+    """What validated rows have in common with those of the other chunks."""
+
+    dtype: Any
+    is_sparse: bool
+    is_weighted: bool
+    names: str
+
+    @classmethod
+    def of(cls, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> Kind:
+        """Return that of some rows."""
+        return cls(X.dtype, issparse(X), weights is not None, ", ".join(sorted(columns)) or "X alone")
+
+    def require_like(self, first: Kind) -> None:
+        """Raise if rows do not go with the first: in dtype, being sparse, having weights, or columns."""
+        if self.dtype != first.dtype:
+            raise ValueError(
+                f"X is {self.dtype} here and {first.dtype} in the first chunk. Convert it where it is loaded."
+            )
+        if self.is_sparse != first.is_sparse:
+            here, there = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
+            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
+        if self.is_weighted != first.is_weighted:
+            raise ValueError(
+                f"Here are {'' if self.is_weighted else 'no '}sample weights, unlike in the first chunk. Weights of 1 "
+                "may be given where there are none."
+            )
+        if self.names != first.names:
+            raise ValueError(f"Here is {self.names}, and in the first chunk {first.names}.")
+
+
+class Survey(NamedTuple):
+    """What is known of rows that were read once: how much they hold, what identifies them, the sum of y, and more."""
+
+    extent: Extent
+    identity: dict[str, str]
+    kind: Kind
+    is_telling: bool
+    total: Array
+
+    @classmethod
+    def of(
+        cls, X: Any, columns: Mapping[str, Array], weights: Weights | None, total: Array, *, identified: bool = True
+    ) -> Survey:
+        """Return that of some rows, of which the sum of y is known."""
+        found = identity(X, columns, weights) if identified else {}
+        return cls(Extent.of(X.shape[0], weights), found, Kind.of(X, columns, weights), is_telling(X), total)
+
+
+class Surveyed:
+    """Rows in parts, each of which was read once.
+
+    Attributes
+    ----------
+    surveys : dict of int to Survey
+        By the number of the part; those without rows are left out.
+    """
+
+    surveys: dict[int, Survey]
+
+    @property
+    def extents(self) -> dict[int, Extent]:
+        """How much each holds."""
+        return {number: survey.extent for number, survey in self.surveys.items()}
+
+    def arrays(self, number: int) -> Any:
+        """Return the X, columns and weights or None of a part, in this process."""
+        raise NotImplementedError
+
+    def rows(self, numbers: Sequence[int], **settings: Any) -> Rows:
+        """Return the rows of some of them."""
+        raise NotImplementedError
+
+
+class Arrangement(NamedTuple):
+    """How steps are taken within a chunk, and what its weights are multiplied with."""
+
+    batch_size: int | None
+    shuffle: bool
+    drop_last: bool
+    seed: int
+    scale: Scale
+    only_counted: bool
+
+    def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> ArrayRows:
+        """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
+        if self.only_counted and weights is not None and not weights.values.all():
+            counted = weights.counted
+            X, columns = X[counted], {name: column[counted] for name, column in columns.items()}
+            weights = weights.take(counted)
+        weight = None if weights is None else weights.scaled(self.scale, X.dtype)
+        return ArrayRows(
+            X,
+            columns,
+            weight,
+            batch_size=self.batch_size,
+            shuffle=self.shuffle,
+            drop_last=self.drop_last,
+            seed=self.seed,
+            place=place_of(number),
+        )
+
+
+class PartRows:
+    """What rows of some parts can say of them, wherever they lie."""
+
+    n_samples: int
+    batch_size: int
+    _surveys: Mapping[int, Survey]
+    _numbers: Sequence[int]
+    _extents: Sequence[Extent]  # of what is trained on
+    _n_of_a_step: int  # rows
+    _arrangement: Arrangement
+
+    def _rows(self, number: int) -> ArrayRows:
+        """The rows of a part, in this process."""
+        raise NotImplementedError
+
+    def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
+        """X, columns and weights of some of the rows that have a weight, of parts by their place."""
+        raise NotImplementedError
+
+    @property
+    def first(self) -> ArrayRows:
+        """The rows that `init` and the gradient check look at: those of the first chunk."""
+        return self._rows(self._numbers[0])
+
+    @property
+    def telling(self) -> ArrayRows:
+        """The rows of the first chunk from which anything can be learned: with weights, and not zeros alone."""
+        for number, extent in zip(self._numbers, self._extents, strict=True):
+            if extent.n_weighted and self._surveys[number].is_telling:
+                return self._rows(number)
+        return self.first
+
+    def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
+        """Return a fixed random sample of the rows that have a weight, from all chunks.
+
+        Parameters
+        ----------
+        n_batches : int
+            How many batches; all such rows if there are no more.
+        purpose : int
+            What for: the position of the generator that draws them.
+        batch_size : int, default=None
+            Rows of a batch, if not those of training.
+
+        Returns
+        -------
+        batches : list of Batch
+            Copies, valid for good.
+        """
+        size = min(batch_size or self._n_of_a_step, self.n_samples)
+        return drawn_from(self._extents, self._taken, n_batches * size, size, purpose, self._arrangement)
+
+
+def drawn_from(
+    extents: Sequence[Extent],
+    take: Callable[[Mapping[int, Array]], list[Any]],
+    n: int,
+    size: int,
+    purpose: int,
+    arrangement: Arrangement,
+) -> list[Batch]:
+    """Draw some of the rows that have a weight from all parts, and return them in batches of a size.
+
+    ``take(drawn)`` returns the rows with these numbers, among those with a weight, of each part: its X, columns and
+    weights.
+    """
+    ends = list(itertools.accumulate((extent.n_weighted for extent in extents), initial=0))
+    drawn = draw(ends[-1], n, arrangement.seed, purpose)
+    places = {}
+    for index, (begin, end) in enumerate(itertools.pairwise(ends)):
+        here = np.flatnonzero((drawn >= begin) & (drawn < end))
+        if len(here):
+            places[index] = here
+    parts = take({index: drawn[here] - ends[index] for index, here in places.items()})
+    rows = stacked(parts).take(np.argsort(np.concatenate(list(places.values()))))
+    share = ends[-1] / sum(extent.n for extent in extents)
+    return sampled(rows, size, share, (arrangement.seed, purpose), arrangement.drop_last)
