@@ -63,11 +63,6 @@ class Cluster:
         """Return a value as a future that can be computed again, unlike what is scattered."""
         return self.submit(pickle.loads, cloudpickle.dumps(value))
 
-    def homes(self, n: int) -> list[dict[str, Any]]:
-        """Return where to put each of n chunks, neighbours together; a worker that is gone is no hindrance."""
-        workers = self.workers()
-        return [{"workers": [workers[k * len(workers) // n]], "allow_other_workers": True} for k in range(n)]
-
     def workers(self) -> list[str]:
         """Return the addresses of the workers; wait until there is one."""
         patience = Patience(self.limit)

@@ -65,11 +65,10 @@ class DaskSource:
 
     @classmethod
     def of_delayed(cls, limit: float, chunks: Iterable[Any]) -> DaskSource:
-        """Return chunks that are delayed, or hold what is; neighbours on one worker unless they lie elsewhere."""
+        """Return chunks that are delayed, or hold what is."""
         cluster = Cluster.current(limit)
         delayed = [dask.delayed(_as_chunk, pure=False)(item, number) for number, item in enumerate(chunks)]
-        homes = cluster.homes(len(delayed))
-        return cls(cluster, [cluster.client.compute(chunk, **home) for chunk, home in zip(delayed, homes, strict=True)])
+        return cls(cluster, cluster.client.compute(delayed))
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
         """Return what a function says of each chunk that has rows, by its number."""
