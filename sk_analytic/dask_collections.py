@@ -26,8 +26,19 @@ def any_collection(values: Iterable[object]) -> bool:
 
 def is_remote(chunk: object) -> bool:
     """Whether a chunk is a collection of dask's, or a future of a cluster, or has one among its parts."""
-    parts = chunk.values() if isinstance(chunk, Mapping) else chunk if isinstance(chunk, tuple) else (chunk,)
-    return any(is_collection(part) or type(part).__module__.partition(".")[0] == "distributed" for part in parts)
+    parts = chunk.values() if isinstance(chunk, Mapping) else chunk if isinstance(chunk, tuple | list) else (chunk,)
+    return any(is_collection(part) or _is_future(part) for part in parts)
+
+
+def _is_future(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == "distributed"
+
+
+def is_remote_list(chunks: object) -> bool:
+    """Whether chunks are a list, or an array of objects as `to_delayed` returns it, some of which are remote."""
+    if isinstance(chunks, np.ndarray) and chunks.dtype == object:
+        chunks = chunks.ravel().tolist()
+    return isinstance(chunks, tuple | list) and any(map(is_remote, chunks))
 
 
 def in_memory(*values: Any) -> tuple[Any, ...]:
@@ -43,6 +54,8 @@ def in_memory(*values: Any) -> tuple[Any, ...]:
 def refuse_collections(**arguments: Any) -> None:
     """Raise if an argument of a method that works in memory is a collection."""
     for name, value in arguments.items():
+        if _is_future(value):
+            raise TypeError(f"{name} is a future of a cluster. Pass it as a chunk: fit_chunks([(X, y)]).")
         if is_collection(value):
             raise TypeError(
                 f"{name} is a dask {type(value).__name__}, and this method needs data in memory. Pass "
@@ -59,7 +72,7 @@ def require_rows(X: Any, beside: Mapping[str, Any]) -> None:
             f"or both in memory: {name}.compute()."
         )
     for name, value in {"X": X, **beside}.items():
-        if is_collection(value) and not hasattr(type(value), "to_delayed"):
+        if is_collection(value) and (not hasattr(type(value), "to_delayed") or getattr(value, "ndim", 1) == 0):
             raise TypeError(
                 f"{name} is a dask {type(value).__name__}, of which it is not known that it has rows. Make an array of "
                 "it (dask.array.from_delayed); or pass it as a chunk, fit_chunks([(X, y)])."

@@ -1,5 +1,6 @@
 """Fits on a cluster: exact, the same call as on arrays, and nothing lost when workers die."""
 
+import gc
 import pickle
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from sk_analytic import (  # noqa: E402
     get_loss_names,
 )
 from sk_analytic.callback_support import CallbackSupportMixin  # noqa: E402
+from sk_analytic.data.cluster import Actor, Cluster  # noqa: E402
 from sk_analytic.data.dask_rows import DaskRows, apportioned  # noqa: E402
 
 pytestmark = [
@@ -508,7 +510,7 @@ def test_without_a_cluster():
     rows, y = da.from_array(X), da.from_array(SCORES[:, 0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distributed.Client, "current", classmethod(_no_client))
-        with pytest.raises(RuntimeError, match="no client of a cluster to train on. Start one in this process"):
+        with pytest.raises(RuntimeError, match="no client of a cluster to work on. Start one in this process"):
             AnalyticRegressor().fit(rows, y)
 
 
@@ -659,8 +661,9 @@ def test_local_steps_on_chunks_that_differ(client, kind):
     y = np.repeat(SCORES[order, 0], 10)
     settings = {"optimizer": "adam", "batch_size": 200, "max_iter": 1, "tol": None, "local_steps": 2}
     if kind == "classes":
-        with pytest.warns(UserWarning, match="The chunks differ in their shares of class True"):
-            AnalyticClassifier(**settings).fit(rows, da.from_array(y > 0, chunks=240))
+        labels = np.where(y > 0, "yes", "no").astype(object)
+        with pytest.warns(UserWarning, match="The chunks differ in their shares of class 'yes'"):
+            AnalyticClassifier(**settings).fit(rows, da.from_array(labels, chunks=240))
     else:
         with pytest.warns(UserWarning, match="The chunks differ in the loss at the start"):
             AnalyticRegressor(**settings).fit(rows, da.from_array(y, chunks=240))
@@ -721,20 +724,48 @@ def load(number):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("settings", KILLED.values(), ids=KILLED)
-def test_a_worker_that_is_killed(workers, settings, seed):
-    """At any moment of a fit: the same bits, and hardly later."""
+def test_a_worker_that_is_killed(workers, monkeypatch, settings, seed):
+    """Before any of the messages of a fit, some of which it has got then: the same bits, and hardly later."""
     workers.refill(2)
     chunks = [dask.delayed(load, pure=False)(number) for number in range(4)]
+    messages, ask = [], Cluster.ask
+
+    def killing(self, requests):
+        messages.append(len(requests))
+        if len(messages) == deadly:
+            workers.kill()
+        return ask(self, requests)
+
+    monkeypatch.setattr(Cluster, "ask", killing)
+    deadly = None
     begin = time.monotonic()
     expected = AnalyticRegressor(random_state=0, **settings).fit_chunks(chunks)
     undisturbed = time.monotonic() - begin
-    victim = threading.Timer(np.random.default_rng(seed).uniform(0, undisturbed), workers.kill)
+    deadly = int(np.random.default_rng(seed).integers(1, len(messages) + 1))
+    messages.clear()
     begin = time.monotonic()
-    victim.start()
     fitted = AnalyticRegressor(random_state=0, **settings).fit_chunks(chunks)
     assert time.monotonic() - begin < undisturbed + 5
-    victim.join()
+    assert len(workers.alive) == 1
     assert_same_fit(fitted, expected)
+
+
+def test_a_worker_that_is_killed_while_data_are_read(workers, monkeypatch):
+    """Its chunks are read elsewhere."""
+    workers.refill(2)
+    chunks = [dask.delayed(load, pure=False)(number) for number in range(4)]
+    expected = AnalyticRegressor(**KILLED["full batch"]).fit_chunks(chunks)
+    waits, wait = [], Cluster.wait
+
+    def killing(self, futures, numbers=None):
+        waits.append(len(futures))
+        if len(waits) == 3:
+            workers.kill()
+        return wait(self, futures, numbers)
+
+    monkeypatch.setattr(Cluster, "wait", killing)
+    assert_same_fit(AnalyticRegressor(**KILLED["full batch"]).fit_chunks(chunks), expected)
+    assert len(workers.alive) == 1
 
 
 @pytest.mark.skipif(CallbackSupportMixin is None, reason="callbacks came with scikit-learn 1.9")
@@ -785,17 +816,274 @@ class _Killer:
                 self.workers.kill(process)
 
 
-def test_data_that_cannot_be_made_anew(workers):
+def test_data_that_cannot_be_computed_again(workers, monkeypatch):
     """What was scattered is lost with its worker, and the error says so."""
     workers.refill(2)
-    client = workers.client
-    parts = [client.scatter(load(number)) for number in range(4)]
-    killer = threading.Timer(0.3, lambda: [workers.kill(process) for process in workers.alive])
-    killer.start()
-    model = AnalyticRegressor(optimizer="adam", batch_size=50, max_iter=200, tol=None, worker_timeout=3.0)
-    with pytest.raises((RuntimeError, TimeoutError), match=r"Data of the collection were lost|Nothing has come"):
+    addresses = list(workers.client.nthreads())
+    parts = [workers.client.scatter(load(number), workers=[addresses[number % 2]]) for number in range(4)]
+    messages, ask = [], Cluster.ask
+
+    def killing(self, requests):
+        messages.append(len(requests))
+        if len(messages) == 10:
+            workers.kill()
+        return ask(self, requests)
+
+    monkeypatch.setattr(Cluster, "ask", killing)
+    model = AnalyticRegressor(optimizer="adam", batch_size=50, max_iter=10, tol=None)
+    with pytest.raises(RuntimeError, match=r"Chunks of the data were lost or cancelled, and cannot be computed again"):
         model.fit_chunks(parts)
-    killer.join()
+    assert np.isfinite(model.coef_).all()
+
+
+# ---- found by outsiders ----
+
+
+def test_nothing_but_the_first_chunk_is_fetched(client, monkeypatch):
+    """Rows that are trained on stay where they are, and nothing is left of a fit."""
+    fetched, gather = [], distributed.Client.gather
+
+    def spied(self, futures, *arguments, **settings):
+        fetched.append(len(futures))
+        return gather(self, futures, *arguments, **settings)
+
+    rows = da.random.default_rng(0).normal(size=(4000, 50), chunks=(500, 50))
+    monkeypatch.setattr(distributed.Client, "gather", spied)
+    gc.collect()
+    before = len(client.futures)
+    AnalyticDensity(optimizer="adam", batch_size=500, max_iter=2, early_stopping=True).fit(rows)
+    monkeypatch.undo()
+    assert_released(client)
+    assert len(client.futures) <= before
+    assert max(fetched) == 8  # what is known of each chunk
+
+
+def assert_released(client):
+    """No actor is left on the workers, or will be in a moment."""
+    begin = time.monotonic()
+    while any(client.run(lambda dask_worker: len(dask_worker.state.actors)).values()):
+        assert time.monotonic() - begin < 5
+        time.sleep(0.05)
+
+
+class _OtherArgumentsError(Exception):
+    def __init__(self, code, words):
+        super().__init__(f"{code}: {words}")
+
+
+class _LockedError(Exception):
+    def __init__(self, words):
+        super().__init__(words)
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize("kind", [_OtherArgumentsError, _LockedError, KeyboardInterrupt, RecursionError])
+def test_errors_that_do_not_travel(client, kind):
+    """Their words come, and the worker lives on; nothing of the fit stays there."""
+
+    def vjp(params, X):
+        if len(X) == 30 and params.any():
+            raise kind(3, "bad data") if kind is _OtherArgumentsError else kind("bad data")
+        return X @ params, lambda d: X.T @ d
+
+    model = AnalyticRegressor(vjp=vjp, init=np.zeros(3), optimizer="lbfgs", check_gradient=False)
+    with pytest.raises((RuntimeError, RecursionError), match="bad data") as caught:
+        model.fit(collection(X), collection(SCORES[:, 0]))
+    assert kind is KeyboardInterrupt or any("In chunk" in note for note in caught.value.__notes__)
+    assert len(client.nthreads()) == 2
+    assert_released(client)  # though the error, with its traceback, is still at hand
+
+
+def test_failed_surveys_leave_nothing(client):
+    """The error that the client keeps does not keep the rows."""
+    y = SCORES[:, 0].copy()
+    y[-1] = np.nan
+    before = len(client.futures)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="Input y contains NaN") as caught:
+            AnalyticRegressor().fit(collection(X), collection(y))
+        assert "In chunk 3 (counted from 0)." in caught.value.__notes__
+        del caught
+        gc.collect()
+    begin = time.monotonic()
+    while len(client.futures) > before:
+        assert time.monotonic() - begin < 5
+        time.sleep(0.05)
+
+
+def test_what_cannot_be_sent_is_named(client):
+    """A lock in a closure; in a function that only this process calls it is no matter."""
+    lock = threading.Lock()
+
+    def vjp(params, X):
+        with lock:
+            return X @ params, lambda d: X.T @ d
+
+    with pytest.raises(TypeError, match=r"vjp cannot be sent to the workers of the cluster \(TypeError: cannot pickle"):
+        AnalyticRegressor(vjp=vjp, init=np.zeros(3)).fit(collection(X), collection(SCORES[:, 0]))
+
+    def scoring(estimator, X, y):
+        with lock:
+            return 0.0
+
+    settings = {"early_stopping": True, "scoring": scoring, "max_iter": 2}
+    AnalyticRegressor(**settings).fit(collection(X), collection(SCORES[:, 0]))
+
+
+def test_predictions_of_empty_chunks_and_of_nothing_fitted(client):
+    """After a filter some chunks are empty; without a fit nothing is computed."""
+    fitted = AnalyticRegressor().fit(X, SCORES[:, 0])
+    rows = collection(X)
+    some = rows[rows[:, 0] > 1.5]
+    assert_allclose(fitted.predict(some).compute(), fitted.predict(X[X[:, 0] > 1.5]), rtol=1e-12)
+    loaded = []
+    unloaded = da.from_delayed(dask.delayed(loaded.append)(1), (10, 3), float)
+    with pytest.raises(Exception, match="not fitted"):
+        AnalyticRegressor().predict(unloaded)
+    fitted.predict(unloaded)
+    assert loaded == []
+
+
+def test_what_is_like_a_collection_but_none(client):
+    """xarray's objects have the method of collections, and no graph if they lie in memory."""
+
+    class Wrapped:
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.array, dtype)
+
+        def __dask_graph__(self):
+            return None
+
+        @property
+        def shape(self):
+            return self.array.shape
+
+    assert_array_equal(
+        AnalyticRegressor().fit(Wrapped(X), SCORES[:, 0]).coef_, AnalyticRegressor().fit(X, SCORES[:, 0]).coef_
+    )
+
+
+@pytest.mark.parametrize("wrong", ["delayed", "0-d", "future"])
+def test_collections_without_rows(client, wrong):
+    """They are no X; how to pass them is said."""
+    given = {"delayed": dask.delayed(X), "0-d": collection(X).sum(), "future": client.submit(lambda: X)}[wrong]
+    with pytest.raises(TypeError, match=r"X is a (dask|future)"):
+        AnalyticRegressor().fit(given, SCORES[:, 0])
+
+
+def test_delayed_chunks_that_do_not_come_in_a_list(client):
+    """An iteration is gone through here, and its chunks cannot be delayed; what to_delayed returns is a list."""
+    chunks = delayed(cut(X, into=ENDS))
+    with pytest.raises(TypeError, match="A delayed chunk is trained on a cluster: pass a list of them"):
+        AnalyticDensity().fit_chunks(lambda: iter(chunks))
+    of_array = AnalyticDensity(max_iter=2).fit_chunks(collection(X).to_delayed())
+    assert_same_fit(of_array, AnalyticDensity(max_iter=2).fit(collection(X)))
+    mixed = AnalyticDensity(optimizer="lbfgs", max_iter=2).fit_chunks([*chunks[:-1], lambda: X[ENDS[-1] :]])
+    assert mixed.n_iter_ == 2
+
+
+def test_an_error_in_loading_names_the_chunk(client):
+    """As functions in this process do."""
+
+    def broken(number):
+        if number == 2:
+            raise OSError("no file 2")
+        return X
+
+    with pytest.raises(OSError, match="no file 2") as caught:
+        AnalyticDensity().fit_chunks([dask.delayed(broken)(number) for number in range(4)])
+    assert "In chunk 2 (counted from 0)." in caught.value.__notes__
+
+
+def test_the_mean_of_the_default_autoencoder_is_that_of_all_rows(client):
+    """It has no gradient, so that the mean of the first chunk would stay; of chunks in this process too."""
+    order = np.argsort(X[:, 0])
+    settings = {"optimizer": "lbfgs", "random_state": 0, "max_iter": 5}
+    whole = AnalyticTransformer(**settings).fit(X[order], sample_weight=WEIGHT[order]).params_["mean"]
+    given = collection(X[order]), None, collection(WEIGHT[order])
+    assert_allclose(AnalyticTransformer(**settings).fit(*given).params_["mean"], whole, rtol=1e-12)
+    here = AnalyticTransformer(**settings).fit_chunks(
+        [{"X": rows, "sample_weight": weight} for rows, weight in cut(X[order], WEIGHT[order], into=ENDS)]
+    )
+    assert_allclose(here.params_["mean"], whole, rtol=1e-12)
+
+
+def test_rare_classes_are_held_out_in_their_share(client):
+    """In each chunk; the only member of a class trains."""
+    labels = np.repeat(["common", "rare"], [80, 16])
+    labels[0] = "single"
+    order = np.random.default_rng(0).permutation(N)
+    seen = []
+
+    def keep(estimator, X, y):
+        seen.append(y)
+        return 0.0
+
+    settings = {"early_stopping": True, "scoring": keep, "validation_fraction": 0.25, "max_iter": 1}
+    for seed in range(5):
+        AnalyticClassifier(random_state=seed, **settings).fit(
+            da.from_array(X[order], chunks=(48, 3)), da.from_array(labels[order], chunks=48)
+        )
+        held = seen[-1].tolist()
+        assert held.count("single") == 0
+        assert held.count("rare") in (3, 4, 5)
+
+
+def test_a_fit_in_a_task_says_what_to_do(client):
+    """It would wait for the thread that it has."""
+
+    def fit():
+        AnalyticRegressor(worker_timeout=5).fit(
+            da.from_array(X, chunks=(48, 3)), da.from_array(SCORES[:, 0], chunks=48)
+        )
+
+    with pytest.raises(RuntimeError, match="worker_client"):
+        client.submit(fit).result()
+
+
+def test_workers_that_only_the_scheduler_reaches(client, monkeypatch):
+    """Messages go through it, to the same bits."""
+
+    async def never(self):
+        return False
+
+    expected = AnalyticRegressor(optimizer="lbfgs").fit(collection(X), collection(SCORES[:, 0]))
+    monkeypatch.setattr(Actor, "_can_be_reached", never)
+    assert_same_fit(AnalyticRegressor(optimizer="lbfgs").fit(collection(X), collection(SCORES[:, 0])), expected)
+
+
+def test_local_steps_beside_a_loop_by_hand(client):
+    """Two chunks, one so small that it has no rows in most steps, under plain gradient descent."""
+    y, ends, batch_size, rate = SCORES[:, 0], [4, N], 12, 0.1
+    settings = {"batch_size": batch_size, "shuffle": False, "max_iter": 2, "tol": None, "local_steps": 2}
+    model = AnalyticRegressor(
+        vjp=lambda params, X: (X @ params, lambda d: X.T @ d), init=np.zeros(3), optimizer="sgd", **settings
+    ).set_params(optimizer__learning_rate=rate, optimizer__momentum=0.9)
+    fitted = model.fit(collection(X, ends[:1]), collection(y, ends[:1]))
+    theta, velocity = np.zeros(3), np.zeros(3)
+    counts = (4, N - 4)
+    for _ in range(2):
+        for step in range(0, 8, 2):
+            spans = [apportioned(counts, min(N, (step + k) * batch_size)) for k in range(3)]
+            found = []
+            for chunk, first in enumerate((0, 4)):
+                own, v, n = theta.copy(), velocity.copy(), 0
+                for k in range(2):
+                    rows = slice(first + spans[k][chunk], first + spans[k + 1][chunk])
+                    size = rows.stop - rows.start
+                    if size:
+                        v = 0.9 * v + X[rows].T @ (X[rows] @ own - y[rows]) / size
+                        own, n = own - rate * v, n + size
+                found.append((n, own, v))
+            total = sum(n for n, *_ in found)
+            theta = sum(n / total * own for n, own, _ in found)
+            velocity = sum(n / total * v for n, _, v in found)
+    assert_allclose(fitted.params_, theta, rtol=1e-12)
+    assert fitted.n_steps_ == 16
+    assert fitted.optimizer_state_.step == 16
 
 
 # ---- beside scikit-learn ----

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sklearn.utils.validation import _num_samples
 
 from ..contribution import Contribution, merge
+from ..dask_collections import is_remote
 from ..exceptions import noted
 from ..parameters import Parameters
 from ..typing import Array, T
@@ -92,6 +93,10 @@ class Source:
             item = self._indexed(number) if self.is_sequence else self._iterated(number)
             if item is _NONE_LEFT:
                 return None
+            if is_remote(item):
+                raise TypeError(
+                    "A delayed chunk is trained on a cluster: pass a list of them, and no function or iteration."
+                )
             return as_chunk(item() if callable(item) else item)
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:

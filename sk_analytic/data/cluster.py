@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,10 @@ from typing import Any
 
 import cloudpickle
 import dask
-from distributed import Client, Future, wait
+from distributed import Client, Future, get_worker, wait
+from distributed.threadpoolexecutor import thread_state
+
+from .parts import where_in
 
 POLL = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
 PROBE = 2.0  # seconds in which a worker answers that can be reached from here
@@ -35,11 +39,16 @@ class Cluster:
     @classmethod
     def current(cls, limit: float) -> Cluster:
         """Return that of the current client; raise if there is none, or if it is not what dask would compute with."""
+        if _is_in_a_task():
+            raise RuntimeError(
+                "fit of a dask collection was called in a task of the cluster, whose thread it would wait for. Call it "
+                "inside of: with distributed.worker_client(): ..."
+            )
         try:
             client = Client.current()
         except ValueError:
             raise RuntimeError(
-                f"The data are a dask collection, and there is no client of a cluster to train on. {HOW_TO_START} "
+                f"The data are a dask collection, and there is no client of a cluster to work on. {HOW_TO_START} "
                 "Data that fit into memory are passed as arrays: X.compute()."
             ) from None
         if client.asynchronous:
@@ -53,7 +62,9 @@ class Cluster:
                 f"dask is set to compute with scheduler={chosen!r}, within this process, where rows cannot be held "
                 "between steps. Remove that setting, so that dask computes on the cluster of the current client."
             )
-        return cls(client, limit)
+        cluster = cls(client, limit)
+        cluster.workers()  # raises if there are none
+        return cluster
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **where: Any) -> Future:
         """Return the future of a call on some worker."""
@@ -61,7 +72,8 @@ class Cluster:
 
     def value(self, value: object) -> Future:
         """Return a value as a future that can be computed again, unlike what is scattered."""
-        return self.submit(pickle.loads, cloudpickle.dumps(value))
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1PB"}):  # the graph is no user's
+            return self.submit(pickle.loads, cloudpickle.dumps(value))
 
     def workers(self) -> list[str]:
         """Return the addresses of the workers; wait until there is one."""
@@ -71,43 +83,53 @@ class Cluster:
             time.sleep(POLL)
         return sorted(found)
 
-    def wait(self, futures: Sequence[Future]) -> None:
-        """Wait for futures, as long as one after the other ends; raise what the first one raised, if one has."""
-        left = set(futures)
-        try:
-            while left:
-                wait(left, timeout=self.limit, return_when="FIRST_COMPLETED")
-                left = {future for future in left if future.status in ("pending", "lost")}
-        except TimeoutError:
-            raise out_of_time(self.limit, f"{len(left)} of {len(futures)} chunks are not ready") from None
-        except CancelledError as error:
-            raise self._lost(error) from error
-        for future in futures:
-            if future.status == "error":
-                raise future.exception()
+    def wait(self, futures: Sequence[Future], numbers: Sequence[int] | None = None) -> None:
+        """Wait for futures, as long as one after the other ends; raise what the first one raised, if one has.
 
-    def results(self, futures: Sequence[Future]) -> list[Any]:
+        Parameters
+        ----------
+        futures : list of Future
+        numbers : list of int, default=None
+            Of the chunks that they are of, for notes.
+        """
+        patience, n_left = Patience(self.limit), -1
+        while left := [future for future in futures if future.status in ("pending", "lost")]:
+            if any(future.status == "error" for future in futures):
+                break
+            if len(left) != n_left:
+                patience.heard()
+            n_left = len(left)
+            with suppress(TimeoutError, CancelledError):
+                wait(left, timeout=POLL)
+            patience.check(f"{n_left} of {len(futures)} chunks are not ready")
+        for index, future in enumerate(futures):
+            if future.status == "error":
+                raise _apart(future.exception(), None if numbers is None else numbers[index])
+            if future.status == "cancelled":
+                raise self._lost()
+
+    def results(self, futures: Sequence[Future], numbers: Sequence[int] | None = None) -> list[Any]:
         """Wait for futures, and return their results."""
-        self.wait(futures)
+        self.wait(futures, numbers)
         try:
             found: list[Any] = self.client.sync(self._gathered, list(futures))
         except TimeoutError:
             raise out_of_time(self.limit, "chunks that were ready are lost, or cannot be fetched") from None
-        except CancelledError as error:
-            raise self._lost(error) from error
+        except CancelledError:
+            raise self._lost() from None
         return found
 
     async def _gathered(self, futures: list[Future]) -> list[Any]:
         gathered: list[Any] = await asyncio.wait_for(self.client.gather(futures, asynchronous=True), self.limit)
         return gathered
 
-    def _lost(self, error: BaseException) -> RuntimeError:
+    def _lost(self) -> RuntimeError:
         if self.client.status != "running":
-            return RuntimeError(f"The connection to the cluster was lost: its client is {self.client.status}. {error}")
+            return RuntimeError(f"The connection to the cluster was lost: its client is {self.client.status}.")
         return RuntimeError(
-            "Data of the collection were lost with a worker, and cannot be computed again: they were scattered there, "
-            "or persisted by a client that is gone. Build the collection of files, or of functions that load its "
-            "chunks."
+            "Chunks of the data were lost or cancelled, and cannot be computed again: they were scattered to a worker "
+            "that is gone, or the client that persisted them was closed or restarted. Build the collection of files, "
+            "or of functions that load its chunks, and begin with one that is whole."
         )
 
     def wait_for_actors(self, actors: Iterable[Actor]) -> None:
@@ -127,7 +149,7 @@ class Cluster:
             patience.check("rows are not put on their workers")
         for actor in actors:
             if actor.future.status == "error" and actor.address in self.workers():
-                raise actor.future.exception()
+                raise _apart(actor.future.exception())
 
     def ask(self, messages: Mapping[Actor, bytes]) -> dict[Actor, bytes | None]:
         """Send each actor a message; return the answers, None of an actor that is lost."""
@@ -151,6 +173,35 @@ class Cluster:
             for call in left:
                 call.cancel()
         return {actor: call.result() if _has_ended(call) else None for call, actor in calls.items()}
+
+
+def _is_in_a_task() -> bool:
+    """Whether this is a thread of a worker's, which has not left the pool of those that compute."""
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return bool(getattr(thread_state, "proceed", False))
+
+
+def _apart(error: BaseException, number: int | None = None) -> BaseException:
+    """Return a copy of an error that the client keeps, whose traceback would keep what is in our frames.
+
+    Notes say in which chunk it was, and what to do about a module that workers lack.
+    """
+    try:
+        error = copy.copy(error)
+    except Exception:  # one that is made of other arguments than it has
+        error = error.with_traceback(None)
+    notes = getattr(error, "__notes__", [])
+    if number is not None and not any("In chunk" in note for note in notes):
+        error.add_note(where_in(number))
+    if isinstance(error, ModuleNotFoundError):
+        error.add_note(
+            "A worker of the cluster cannot import it: a function of a module is sent by its name. Install the module "
+            "on the workers, or send it: client.upload_file('module.py')."
+        )
+    return error
 
 
 def _has_ended(call: asyncio.Future[Any]) -> bool:

@@ -65,7 +65,7 @@ class Partitions(Surveyed):
     ) -> None:
         self.cluster, self._read = cluster, read
         futures = [cluster.submit(_survey, read, part, number, identified) for number, part in parts.items()]
-        surveys = dict(zip(parts, cluster.results(futures), strict=True))
+        surveys = dict(zip(parts, cluster.results(futures, list(parts)), strict=True))
         self.surveys = {number: survey for number, survey in surveys.items() if survey.extent.n}
         self.parts = {number: parts[number] for number in self.surveys}
         for number, survey in self.surveys.items():
@@ -75,7 +75,7 @@ class Partitions(Surveyed):
 
     def arrays(self, number: int) -> Any:
         if number not in self._fetched:
-            (part,) = self.cluster.results([self.parts[number]])
+            (part,) = self.cluster.results([self.parts[number]], [number])
             self._fetched = {number: aligned(part)}  # one at a time
         return self._fetched[number]
 
@@ -92,12 +92,18 @@ class Partitions(Surveyed):
         both = []
         for is_held in (False, True):
             parts = {
-                number: self.cluster.submit(_half, part, is_held, n, shuffle, seed, number)
+                number: self.cluster.submit(_half, self._read, part, is_held, n, shuffle, seed, number)
                 for (number, part), n in zip(self.parts.items(), held, strict=True)
             }
             both.append(Partitions(self.cluster, parts, self._read, identified=False))
-        self.parts, self._fetched = {}, {}
+        self.release()
         return both[0], both[1]
+
+    def release(self) -> None:
+        """Let go of what workers hold."""
+        for part in self.parts.values():
+            part.release()
+        self.parts, self._fetched = {}, {}
 
 
 def _survey(read: Any, part: Any, number: int, identified: bool) -> Survey:
@@ -106,13 +112,19 @@ def _survey(read: Any, part: Any, number: int, identified: bool) -> Survey:
         return Survey.of(X, columns, weights, read.total(columns, weights), identified=identified)
 
 
-def _half(part: Any, is_held: bool, n_held: int, shuffle: bool, seed: int, number: int) -> Any:
-    """Of the rows of a part that have a weight, those that are held out, or the others."""
+def _half(read: Any, part: Any, is_held: bool, n_held: int, shuffle: bool, seed: int, number: int) -> Any:
+    """Of the rows of a part that have a weight, those that are held out, each class in its share, or the others."""
     X, columns, weights = part
     counted = np.arange(X.shape[0]) if weights is None else weights.counted
-    order = generator(seed, HELD_OUT, *place_of(number)).permutation(counted) if shuffle else counted
-    n_train = len(counted) - n_held
-    rows = np.sort(order[n_train:] if is_held else order[:n_train])
+    if shuffle:
+        labels = read.targets.strata(columns.get("y"))
+        order = generator(seed, HELD_OUT, *place_of(number)).permutation(counted)
+        _, classes = np.unique(np.zeros(len(order)) if labels is None else labels[order], return_inverse=True)
+        shares = apportioned(tuple(np.bincount(classes).tolist()), n_held)
+        held = np.concatenate([order[:0], *(order[classes == k][:n] for k, n in enumerate(shares))])
+    else:
+        held = counted[len(counted) - n_held :]
+    rows = np.sort(held) if is_held else np.setdiff1d(counted, held)
     named = {name: column[rows] for name, column in columns.items()}
     return X[rows], named, None if weights is None else weights.take(rows)
 
@@ -205,6 +217,13 @@ class DaskRows(PartRows):
 
     def __reduce__(self) -> Any:
         raise TypeError("Rows that lie on a cluster cannot be sent there, nor saved.")
+
+    def release(self) -> None:
+        """Let go of what workers hold, whoever keeps these rows, as the traceback of an error does."""
+        for actor in self._actors:
+            actor.future.release()
+        self._actors, self._stored = [], {}
+        self._partitions.release()
 
     @property
     def n_chunks(self) -> int:
@@ -313,7 +332,7 @@ class DaskRows(PartRows):
             left = [number for number in self._numbers if number not in held | found]
             if not left:
                 return
-            cluster.wait([parts[number] for number in left])
+            cluster.wait([parts[number] for number in left], left)
             for address, numbers in self._assignment(left, cluster.workers()).items():
                 futures = [parts[number] for number in numbers]
                 places = [self._numbers.index(number) for number in numbers]

@@ -31,11 +31,12 @@ class DaskSource:
     chunks : list of Future
         Each of a `Chunk`.
     lengths : list of int, default=None
-        Their numbers of rows, if they are known.
+        Their numbers of rows, if they are those of a collection.
     """
 
     def __init__(self, cluster: Cluster, chunks: Sequence[Future], lengths: Sequence[int] | None = None) -> None:
         self._cluster, self._chunks, self._lengths = cluster, chunks, lengths
+        self._where = where_read if lengths is None else _where_in
 
     @classmethod
     def of_collections(cls, limit: float, X: Any, beside: Mapping[str, Any]) -> DaskSource:
@@ -75,12 +76,13 @@ class DaskSource:
         shared = self._cluster.value(function)
         numbers = self._with_rows()
         futures = [self._cluster.submit(_said, shared, self._chunks[number], number) for number in numbers]
-        return dict(zip(numbers, self._cluster.results(futures), strict=True))
+        return dict(zip(numbers, self._cluster.results(futures, numbers), strict=True))
 
     def _with_rows(self) -> list[int]:
         """The numbers of the chunks that have rows, or are none at all, which reading them will tell."""
         if self._lengths is None:
-            self._lengths = self._cluster.results([self._cluster.submit(_count, chunk) for chunk in self._chunks])
+            counts = [self._cluster.submit(_count, chunk) for chunk in self._chunks]
+            self._lengths = self._cluster.results(counts, range(len(counts)))
         return [number for number, n in enumerate(self._lengths) if n != 0]
 
     def survey(self, read: Any) -> Partitions:
@@ -89,11 +91,14 @@ class DaskSource:
         if not with_rows:
             raise ValueError("X has no rows.")
         first = with_rows[0]
-        (chunk,) = self._cluster.results([self._chunks[first]])
-        with noted(where_read(first, chunk)):
+        (chunk,) = self._cluster.results([self._chunks[first]], [first])
+        with noted(self._where(first, chunk)):
             fetched = {first: aligned(read(*chunk, reset=True))}
         shared = self._cluster.value(read)
-        parts = {number: self._cluster.submit(_read, shared, self._chunks[number], number) for number in with_rows}
+        parts = {
+            number: self._cluster.submit(_read, shared, self._chunks[number], number, self._where)
+            for number in with_rows
+        }
         return Partitions(self._cluster, parts, shared, fetched=fetched)
 
 
@@ -108,7 +113,7 @@ def _lengths(cluster: Cluster, values: Any, parts: Sequence[Future]) -> list[int
     """The rows of the chunks of a collection; where they are unknown, they are counted."""
     known = parts_of(values)[1]
     if np.isnan(known).any():
-        known = cluster.results([cluster.submit(_num_samples, part) for part in parts])
+        known = cluster.results([cluster.submit(_num_samples, part) for part in parts], range(len(parts)))
     return list(map(int, known))
 
 
@@ -131,7 +136,7 @@ def _chunk(names: Sequence[str], X: Any, *values: Any) -> Chunk:
 
 def _as_chunk(item: Any, number: int) -> Chunk:
     with noted(where_in(number)):
-        return as_chunk(item)
+        return as_chunk(item() if callable(item) else item)
 
 
 def _count(chunk: Chunk) -> int | None:
@@ -143,6 +148,10 @@ def _said(function: Callable[[Chunk], T], chunk: Chunk, number: int) -> T:
         return function(chunk)
 
 
-def _read(read: Any, chunk: Chunk, number: int) -> Any:
-    with noted(where_read(number, chunk)):
+def _where_in(number: int, chunk: Chunk) -> str:
+    return where_in(number)
+
+
+def _read(read: Any, chunk: Chunk, number: int, where: Callable[[int, Chunk], str]) -> Any:
+    with noted(where(number, chunk)):
         return aligned(read(*chunk, reset=False))

@@ -54,7 +54,7 @@ class Holder:
         try:
             name, arguments = _Unpickler(io.BytesIO(message), self._stored).load()
             answer: Any = getattr(self, name)(*arguments)
-        except Exception as error:
+        except BaseException as error:  # none may end the worker
             answer = Failed(_that_travels(error))
         return _written((time.perf_counter() - begin, answer))
 
@@ -170,9 +170,11 @@ class Failed(NamedTuple):
     error: Exception
 
 
-def _that_travels(error: Exception) -> Exception:
-    """Return an error, or one of the same words if it cannot be pickled, or not be made again."""
+def _that_travels(error: BaseException) -> Exception:
+    """Return an error, or one of the same words if it cannot be pickled, or not be made again, or is none to send."""
     try:
+        if not isinstance(error, Exception):
+            raise TypeError
         pickle.loads(cloudpickle.dumps(error))
         return error
     except Exception:
@@ -233,6 +235,6 @@ def message(name: str, arguments: Sequence[Any], payload: object = None) -> tupl
     try:
         pickler.dump((name, tuple(arguments)))
     except Exception as error:
-        error.add_note("A function of the model, or what it refers to, cannot be pickled, and so not sent to a worker.")
+        error.add_note("A function of the model, or what it refers to, cannot be sent to a worker of the cluster.")
         raise
     return file.getvalue(), pickler.met

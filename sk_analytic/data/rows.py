@@ -65,6 +65,9 @@ class Rows(Protocol):
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
         """Return a fixed random sample of the rows that have a weight."""
 
+    def release(self) -> None:
+        """Let go of what is held elsewhere, at the end of a fit."""
+
 
 class BatchedRows(ABC):
     """Rows that come as batches into this process; the base of a source of batches of your own.
@@ -149,6 +152,9 @@ class BatchedRows(ABC):
     def map(self, function: Callable[[Batch], T]) -> list[T]:
         """Return what a function says of the batches of epoch 0."""
         return [function(self.batch(0, step)) for step in range(self.steps_per_epoch)]
+
+    def release(self) -> None:  # noqa: B027
+        """Nothing is held elsewhere."""
 
     def drawn(self, n: int, purpose: int) -> Array:
         """Return the numbers of the rows of a sample: the first."""

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
-from ..dask_collections import any_collection
+from ..dask_collections import any_collection, is_remote_list
 from ..data.arrays import ArrayRows
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
@@ -91,6 +91,11 @@ class Prepared(NamedTuple):
     rows: list[Any]
     held_out: HeldOut | None
     given: Any
+
+    def release(self) -> None:
+        """Let go of what the rows hold elsewhere."""
+        for rows in [*self.rows, *([] if self.held_out is None else [self.held_out.rows])]:
+            rows.release()
 
 
 @readable
@@ -410,6 +415,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     interrupts.hold()
                     self._publish(before.training, before.params)
                     return None
+        prepared: Prepared | None = None
         try:
             prepared = self._prepare(data, before, incremental=incremental, fingerprint=fingerprint)
             if before is None or (self.check_gradient is not False and not prepared.training.is_checked):
@@ -422,6 +428,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     "warm_start=False and call fit, or train a clone."
                 )
             raise
+        finally:
+            if prepared is not None:
+                prepared.release()
 
     def _resumed(self, fingerprint: dict[str, Any]) -> Before | None:
         """Return what there is to resume from; before that, note which of several uncounted fits this is."""
@@ -527,6 +536,11 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         check_settings(self)
         before = Before(self._training, self.params_)
         known = before.training.targets
+        if is_remote_list(chunks):
+            raise TypeError(
+                "infer needs the rows in this process, and chunks has some that are delayed: pass functions that load "
+                "them, without dask.delayed."
+            )
         if chunks is None:
             data: Any = read_arrays(self, X, y, sample_weight, metadata, known=known).scaled()
         else:

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from ..callback_support import GivenRows
-from ..dask_collections import any_collection, in_memory, is_remote, refuse_collections
+from ..dask_collections import any_collection, in_memory, is_remote_list, refuse_collections
 from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import Chunks, Source
@@ -69,6 +69,11 @@ class ArrayData:
     def first(self) -> Batch:
         """The samples that `init` sees: all."""
         return self.rows().everything
+
+    @property
+    def mean_row(self) -> Array | None:
+        """The mean of X, unless `init` sees all rows."""
+        return None
 
     @property
     def mean_target(self) -> Array:
@@ -167,6 +172,11 @@ class ArrayData:
         return found | _identity_beside(self)
 
 
+def _sum_of_rows(batch: Batch) -> tuple[Array, float]:
+    weight = np.ones(batch.n) if batch.sample_weight is None else batch.sample_weight.astype(np.float64)
+    return weight @ batch.X.astype(np.float64, copy=False), float(weight.sum())
+
+
 def _identity_beside(data: ArrayData | ChunkData) -> dict[str, Any]:
     """What identifies the names of the columns and the samples to score, if there are any."""
     found: dict[str, Any] = {**data.targets.identity}
@@ -204,6 +214,15 @@ class ChunkData:
     def first(self) -> Batch:
         """The samples that `init` sees: those of the first chunk."""
         return self.rows().first.everything
+
+    @property
+    def mean_row(self) -> Array | None:
+        """See `ArrayData`."""
+        if len(self.numbers) == 1:
+            return None
+        sums = self.rows().map(_sum_of_rows)
+        total: Array = sum(each for each, _ in sums) / sum(weight for _, weight in sums)  # type: ignore[assignment]
+        return total
 
     @property
     def mean_target(self) -> Array:
@@ -374,7 +393,7 @@ def read_to_score(
     if any_collection((X, y, sample_weight, *metadata.values())):
         beside = {"y": y, "sample_weight": sample_weight, **metadata}
         read = _ChunkReader(reader, estimator._metadata_names("mean_loss"), training.targets, {})
-        surveyed = _on_cluster().of_collections(estimator.worker_timeout, X, beside).survey(read)
+        surveyed = _on_cluster(estimator).of_collections(estimator.worker_timeout, X, beside).survey(read)
         numbers = list(surveyed.surveys)
         partitions = PartitionData(surveyed, numbers, training.targets, {}).scaled()
         return partitions.rows(seed=training.seed), surveyed.arrays(numbers[0])[1]
@@ -407,8 +426,12 @@ def read_chunks(
             f"fit_chunks takes no {name!r}: what goes with the rows of a chunk stands in it, "
             f"{{'X': X, {name!r}: ...}}; what goes with X_val is called {name + OF_VALIDATION!r}."
         )
-    are_remote = isinstance(chunks, tuple | list) and any(map(is_remote, chunks))
-    source = _on_cluster().of_delayed(estimator.worker_timeout, chunks) if are_remote else Source(chunks)
+    source: Any
+    if is_remote_list(chunks):
+        listed = chunks.ravel() if isinstance(chunks, np.ndarray) else chunks
+        source = _on_cluster(estimator).of_delayed(estimator.worker_timeout, list(listed))
+    else:
+        source = Source(chunks)
     return _read_source(estimator, source, names, known, validation, held_metadata, labels)
 
 
@@ -426,18 +449,29 @@ def read_collections(
     names = estimator._metadata_names("partial_fit")
     metadata, held_metadata = of_validation(metadata, names)
     beside = {"y": y, "sample_weight": sample_weight, **metadata}
-    source = _on_cluster().of_collections(estimator.worker_timeout, X, beside)
+    source = _on_cluster(estimator).of_collections(estimator.worker_timeout, X, beside)
     return _read_source(estimator, source, names, known, validation, held_metadata, {})
 
 
-def _on_cluster() -> Any:
-    """Return the class of a source on a cluster, which needs dask.distributed."""
+def _on_cluster(estimator: Any) -> Any:
+    """Return the class of a source on a cluster; raise without dask.distributed, or if a parameter cannot be sent."""
     try:
+        import cloudpickle
+
         from ..data.dask_source import DaskSource
     except ImportError as error:
         raise ImportError(
             f"Training on dask collections needs dask.distributed: pip install 'sk-analytic[dask]'. ({error})"
         ) from error
+    for name, value in estimator._all_params().items():
+        if name != "scoring" and not isinstance(value, bool | int | float | str | None):
+            try:
+                cloudpickle.dumps(value)
+            except Exception as error:
+                raise TypeError(
+                    f"{name} cannot be sent to the workers of the cluster ({type(error).__name__}: {error}). Let it "
+                    "refer to nothing that belongs to this process alone, such as a lock, an open file or a connection."
+                ) from error
     return DaskSource
 
 
@@ -492,7 +526,9 @@ class _ChunkReader:
         return total
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "reader": self.reader._unfitted()}  # what it was fitted to may be large
+        reader = self.reader._unfitted()  # what it was fitted to may be large
+        reader.scoring = None  # which is called in this process
+        return {**vars(self), "reader": reader}
 
 
 def _reader(estimator: Any) -> Any:

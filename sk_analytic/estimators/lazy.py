@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..dask_collections import any_collection, cuts, is_collection, joined, parts_of, require_rows
@@ -34,7 +35,9 @@ def lazy(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> An
 
     check_is_fitted(estimator)
     require_rows(X, metadata)
+    _require_default_output(estimator, method)
     estimator = copy.copy(estimator)  # which a later fit does not change
+    estimator.__dict__.pop("_skl_callbacks", None)
     parts, lengths = parts_of(X)
     beside = {name: _like(name, values, parts, lengths) for name, values in metadata.items()}
     example = _example(estimator, method, X, metadata)
@@ -49,6 +52,16 @@ def lazy(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -> An
         for index, (part, length) in enumerate(zip(parts, lengths, strict=True))
     ]
     return da.concatenate(pieces, allow_unknown_chunksizes=True)
+
+
+def _require_default_output(estimator: Any, method: str) -> None:
+    """Raise if scikit-learn would make a dataframe in this process of what is lazy."""
+    own = getattr(estimator, "_sklearn_output_config", {}).get(method)
+    if method == "transform" and (own or get_config()["transform_output"]) != "default":
+        raise TypeError(
+            "set_output would compute what transform returns for a dask collection. Call "
+            "set_output(transform='default'), and make a dataframe of the lazy array."
+        )
 
 
 def _called(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any], of_none: Array | None = None) -> Array:

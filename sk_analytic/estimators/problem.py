@@ -24,6 +24,7 @@ from ..least_squares import Residuals
 from ..losses import Loss, get_loss, linked_mean
 from ..model.argument_names import OF_VALIDATION, means
 from ..model.callables import Callables, Receiver, is_function
+from ..model.default_models import autoencoder_init
 from ..model.gradient_forms import GRADIENT_FORMS
 from ..model.roles import functions_of, require_complete, to_train
 from ..objective import Objective
@@ -175,7 +176,8 @@ def require_suitable(
             declared = f"{type(loss).__name__}" if loss is not None and not loss.additive else "The loss"
             raise ValueError(
                 f"{declared} is no sum over rows (additive=False), so it needs all of them at once: use a "
-                f"full-batch optimizer such as 'lbfgs', or batch_size >= {each.n_samples}; of chunks, one chunk."
+                f"full-batch optimizer such as 'lbfgs', or batch_size >= {each.n_samples}; of chunks, those of a "
+                "dask collection among them, one chunk."
             )
 
 
@@ -191,6 +193,9 @@ def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
         link = "log" if data.targets.by_class else loss.link  # of frequencies, which softmax makes of their logarithms
         start_of_y = linked_mean(link, data.mean_target, data.extent.n)
         structure["intercept"] = start_of_y.item() if n_outputs == 1 else start_of_y.ravel()
+    if getattr(model.init, "function", None) is autoencoder_init:
+        mean = data.mean_row  # which has no gradient: that of the first chunk would stay
+        structure["mean"] = structure["mean"] if mean is None else mean
     layout = Layout.of(structure, dtype, "init")
     if model.default_init is not None:
         expected = Layout.of(model.default_init(None, start), dtype)
