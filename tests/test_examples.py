@@ -2,7 +2,9 @@
 
 import importlib.util
 import itertools
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -178,3 +180,28 @@ def test_nade_main_does_its_work_without_matplotlib(nade, tmp_path, capsys, monk
     assert held_out_figures(text).keys() == {"NADE", "independent pixels"}
     assert "matplotlib is not installed" in text
     assert not picture.exists()
+
+
+def test_a_density_on_a_cluster_survives_a_worker(tmp_path):
+    """Its gradient is right, and the curve is the same whether a worker is killed or not."""
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    example = load_example("density_on_a_cluster")
+    X = example.load(0, 200)
+    params = {"a": 0.3, "m": np.array([-1.5, 0.8]), "s": np.array([0.2, -0.1])}
+    log_density, pullback = example.vjp(params, X)
+    d = np.random.default_rng(0).normal(size=200)
+    grads = pullback(d)
+    for name, block in params.items():
+        for index in np.ndindex(np.shape(block)):
+            ends = []
+            for step in (1e-6, -1e-6):
+                moved = {**params, name: np.array(block, float)}
+                moved[name][index] += step
+                ends.append(d @ example.vjp(moved, X)[0])
+            assert_allclose(np.asarray(grads[name])[index], (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-6)
+    assert log_density.shape == (200,)
+    picture = tmp_path / "curve.png"
+    command = [sys.executable, str(EXAMPLES / "density_on_a_cluster.py"), "--rows", "20000", "--output", str(picture)]
+    ran = subprocess.run(command, env={**os.environ, "MPLBACKEND": "agg"}, capture_output=True, text=True, check=True)
+    assert "the curves are the same to the last bit: True" in ran.stdout
+    assert picture.stat().st_size > 1000

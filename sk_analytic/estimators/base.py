@@ -217,7 +217,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
+            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
         y : None, default=None
             Ignored; present as scikit-learn's pipelines pass it.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -287,9 +288,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         chunks : sequence, iterable or callable
             A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
             metadata of the rows included, or a function without arguments that loads one of these; chunks
-            without rows are skipped. They come as a list (or another object with a length and an index), whose
-            order is drawn anew for each epoch; as any other object that can be iterated over again and again;
-            or as a generator function, called in every pass.
+            without rows are skipped. Delayed values of dask, in a list, are trained where they lie. They come as a
+            list (or another object with a length and an index), whose order is drawn anew for each epoch; as any
+            other object that can be iterated over again and again; or as a generator function, called in every pass.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
             Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None

@@ -110,7 +110,8 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
+            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels of any kind, or an indicator matrix of 0 and 1.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -195,9 +196,9 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         chunks : sequence, iterable or callable
             A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
             metadata of the rows included, or a function without arguments that loads one of these; chunks
-            without rows are skipped. They come as a list (or another object with a length and an index), whose
-            order is drawn anew for each epoch; as any other object that can be iterated over again and again;
-            or as a generator function, called in every pass.
+            without rows are skipped. Delayed values of dask, in a list, are trained where they lie. They come as a
+            list (or another object with a length and an index), whose order is drawn anew for each epoch; as any
+            other object that can be iterated over again and again; or as a generator function, called in every pass.
         classes : array-like of shape (n_classes,), default=None
             All labels. Without it they are collected in a pass of its own over the chunks; so are the
             frequencies of classes for ``class_weight="balanced"``.

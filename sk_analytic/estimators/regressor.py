@@ -119,7 +119,8 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64.
+            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
+            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets: finite numbers, which become floats of X's dtype. For a loss of your own (``loss`` a function or
             None, or ``loss_and_gradient``) they need not have the shape of the predictions, may have more axes,
