@@ -19,6 +19,7 @@ __all__ = [
     "FitTasks",
     "WITHOUT_EFFECT",
     "GivenRows",
+    "RemoteRows",
     "checkpoints",
     "member_of",
     "require_callbacks",
@@ -136,6 +137,21 @@ class GivenRows:
 
     def _part(self, values: Any) -> Any:
         return values if values is None or self.chosen is None else _safe_indexing(values, self.chosen)
+
+
+class RemoteRows(GivenRows):
+    """Rows on a cluster, which no callback gets."""
+
+    def _part(self, values: Any) -> NoReturn:
+        raise TypeError(
+            "A callback asks for the rows of the fit, which lie on the workers of a cluster and never come together. "
+            "Use callbacks that need no X and y, as GradientMonitor and Checkpoint; early_stopping=True scores rows."
+        )
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What goes with them."""
+        return self._part(None)
 
 
 class FitTasks:

@@ -627,6 +627,21 @@ def test_the_objective_travels_once(client, monkeypatch):
     assert sum(size < 10_000 for size in sizes) > 30
 
 
+@pytest.mark.skipif(CallbackSupportMixin is None, reason="callbacks came with scikit-learn 1.9")
+def test_a_callback_that_asks_for_the_rows(client):
+    """They never come together: it is refused, and others are told as ever."""
+    from sklearn.callback import ScoringMonitor
+
+    from sk_analytic.callbacks import GradientMonitor
+
+    given = collection(X), collection(SCORES[:, 0])
+    model = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(ScoringMonitor(scoring="r2"))
+    with pytest.raises(TypeError, match="A callback asks for the rows of the fit, which lie on the workers"):
+        model.fit(*given)
+    fitted = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(GradientMonitor()).fit(*given)
+    assert fitted.n_iter_ == 2
+
+
 # ---- local steps ----
 
 

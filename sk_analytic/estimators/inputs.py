@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from ..callback_support import GivenRows
+from ..callback_support import GivenRows, RemoteRows
 from ..dask_collections import any_collection, in_memory, is_remote_list, refuse_collections
 from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
@@ -316,6 +316,7 @@ class PartitionData(ChunkData):
     """
 
     local_steps: int = 1
+    given: GivenRows = RemoteRows()
 
     def rows(self, **batching: Any) -> Rows:
         by_minibatches = {"local_steps": self.local_steps} if "shuffle" in batching else {}
