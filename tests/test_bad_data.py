@@ -577,6 +577,8 @@ BAD_PARAMETERS = [
     ("scoring", r2_score, "scoring value .* looks like it is a metric function rather than a scorer"),
     ("validation_fraction", 0.0, r"validation_fraction must be a number in \(0, 1\); got 0.0"),
     ("validation_fraction", 1.0, r"validation_fraction must be a number in \(0, 1\); got 1.0"),
+    ("local_steps", 0, r"local_steps must be a whole number in \[1, inf\); got 0"),
+    ("worker_timeout", 0.0, r"worker_timeout must be a number in \(0, inf\); got 0.0"),
     ("check_gradient", "maybe", "check_gradient must be one of True, False, 'warn'; got 'maybe'"),
     ("random_state", "seed", "'seed' cannot be used to seed a numpy.random.RandomState"),
     ("random_state", -1, r"Seed must be between 0 and 2\*\*32 - 1"),
