@@ -32,7 +32,7 @@ GROWN = 1.05  # of what is allocated in this process
 THRESHOLDS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 KEPT = 1 << 29  # bytes that the allocator of a worker does not give back
 PART = 10_000  # rows of a chunk that are evaluated at once: what is made of them stays in the cache
-EVEN = (1_000, 10_000, 100_000, 1_000_000)  # rows
+EVEN = (1_000, 10_000, 100_000)  # rows
 
 
 def measure(options):
