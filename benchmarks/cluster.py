@@ -87,7 +87,7 @@ def _on_workers(client, load, n_chunks=N_CHUNKS):
 
 
 def _of_size(size):
-    """A density whose gradient costs nothing, of so many parameters."""
+    """A density with the given number of parameters, whose gradient costs nothing."""
     return AnalyticDensity(
         forward=lambda params, X: np.zeros(len(X)),
         gradient=lambda params, X: params,

@@ -15,9 +15,9 @@ from .typing import F
 
 __all__ = [
     "OF_A_FIT",
+    "WITHOUT_EFFECT",
     "CallbackSupport",
     "FitTasks",
-    "WITHOUT_EFFECT",
     "GivenRows",
     "RemoteRows",
     "checkpoints",

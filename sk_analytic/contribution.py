@@ -72,15 +72,11 @@ class Sum(NamedTuple):
     def plus(self, later: Sum) -> Sum:
         """Return the sum with that of later parts, in the memory of this one."""
         level, place = self.level + 1, self.place // 2
-        for one, other in ((self, later), (later, self)):
-            if other.total.gradient is None:
-                if not other.total.n or one.total.gradient is None:
-                    return one._replace(
-                        level=level, place=place, total=one.total._replace(n=one.total.n + other.total.n)
-                    )
-                total = one._summed()
-                return Sum(level, place, total._replace(n=total.n + other.total.n))
         ours, theirs = self._summed(), later._summed()
+        n = ours.n + theirs.n
+        if ours.gradient is None or theirs.gradient is None:
+            kept = theirs if ours.gradient is None else ours
+            return Sum(level, place, kept._replace(n=n))
         sparse_grads: tuple[SparseGradient, ...] = ()
         if [g.block for g in ours.sparse_grads] == [g.block for g in theirs.sparse_grads]:
             sparse_grads = summed([ours.sparse_grads, theirs.sparse_grads])
@@ -90,7 +86,7 @@ class Sum(NamedTuple):
         gradient += theirs.gradient
         loss = None if ours.loss is None or theirs.loss is None else ours.loss + theirs.loss
         missing = tuple(index for index in ours.missing if index in theirs.missing)
-        return Sum(level, place, Contribution(loss, gradient, ours.n + theirs.n, missing, sparse_grads))
+        return Sum(level, place, Contribution(loss, gradient, n, missing, sparse_grads))
 
     def is_before(self, other: Sum) -> bool:
         """Whether another sum is added to this one in the tree."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.linalg import qr
 
 from .data.batch import Batch
 from .data.rows import Rows
 from .losses import SquaredError
 from .objective import Objective, match_target
+from .optimizers.scipy_run import Tangents
 from .parameters import Parameters
 from .typing import Array, Shape
 
@@ -77,27 +76,26 @@ class Residuals:
         """
         n_samples, slices = rows.n_samples, theta.layout.slices
 
-        def of_batch(batch: Batch) -> tuple[Array, Array, list[int]]:
+        def of_batch(batch: Batch) -> tuple[Array, dict[int, Array]]:
             residuals, leaves = self._of_batch(theta, batch, n_samples, with_derivative=True)
-            there = [index for index, leaf in enumerate(leaves) if leaf is not None]
-            matrix = np.zeros((len(residuals), sum(slices[index].stop - slices[index].start for index in there)))
-            for where, index in zip(_columns(slices, there).values(), there, strict=True):
-                matrix[:, where] = leaves[index]
-            return (residuals, matrix, there) if batch.n == n_samples else (*_triangle(residuals, matrix), there)
+            return (residuals, leaves) if batch.n == n_samples else _triangle(residuals, leaves)
 
         parts = rows.map(of_batch)
-        columns = _columns(slices, sorted(set().union(*(there for *_, there in parts))))
         of_penalty = penalty_rows(self.objective, theta)
-        n_columns = sum(where.stop - where.start for where in columns.values())
-        matrix = np.zeros((sum(len(residuals) for residuals, *_ in parts) + len(of_penalty), n_columns))
+        columns, n_columns = {}, 0
+        for index in sorted(set().union(*(leaves for _, leaves in parts))):
+            size = slices[index].stop - slices[index].start
+            columns[index] = slice(n_columns, n_columns + size)
+            n_columns += size
+        matrix = np.zeros((sum(len(residuals) for residuals, _ in parts) + len(of_penalty), n_columns))
         top = 0
-        for residuals, part, there in parts:
-            for index, where in _columns(slices, there).items():
-                matrix[top : top + len(residuals), columns[index]] = part[:, where]
+        for residuals, leaves in parts:
+            for index, leaf in leaves.items():
+                matrix[top : top + len(residuals), columns[index]] = leaf
             top += len(residuals)
         for index, where in columns.items():
             matrix[top:, where] = of_penalty[:, slices[index]]
-        residuals = np.concatenate([*(residuals for residuals, *_ in parts), *self._of_penalty(theta)])
+        residuals = np.concatenate([*(residuals for residuals, _ in parts), *self._of_penalty(theta)])
         return residuals, matrix, tuple(index for index in range(len(slices)) if index not in columns)
 
     def _of_penalty(self, theta: Parameters) -> list[Array]:
@@ -105,18 +103,18 @@ class Residuals:
 
     def _of_batch(
         self, theta: Parameters, batch: Batch, n_samples: int, with_derivative: bool = False
-    ) -> tuple[Array, list[Array | None]]:
-        """The residuals of a batch, and their derivatives by each block; None for one without."""
+    ) -> tuple[Array, dict[int, Array]]:
+        """The residuals of a batch, and their derivatives by the blocks that have one."""
         objective = self.objective
         predicted = objective.predictions(theta.structure, batch)
         y, prediction = match_target(batch.y, predicted)
         residuals = _weighted(prediction - y, self._root_weights(batch, n_samples, prediction)).ravel()
         if not with_derivative:
-            return residuals, []
+            return residuals, {}
         weights = self._root_weights(batch, n_samples, predicted)
         weights = np.broadcast_to(weights, predicted.shape).reshape(-1, 1)
         leaves = derivatives(objective, theta, batch, predicted.shape)
-        return residuals, [None if leaf is None else _weighted(leaf, weights) for leaf in leaves]
+        return residuals, {index: _weighted(leaf, weights) for index, leaf in enumerate(leaves) if leaf is not None}
 
     @staticmethod
     def _root_weights(batch: Batch, n_samples: int, prediction: Array) -> Array:
@@ -150,29 +148,22 @@ def penalty_rows(objective: Objective, theta: Parameters) -> Array:
     return rows
 
 
-def _columns(slices: Sequence[slice], blocks: Iterable[int]) -> dict[int, slice]:
-    """Where the columns of blocks stand in a matrix that has no others."""
-    columns, n = {}, 0
-    for index in blocks:
-        size = slices[index].stop - slices[index].start
-        columns[index] = slice(n, n + size)
-        n += size
-    return columns
-
-
 def _length(residuals: Array) -> Array:
     with np.errstate(over="ignore"):
         return np.atleast_1d(np.linalg.norm(residuals.astype(np.float64))).astype(residuals.dtype)
 
 
-def _triangle(residuals: Array, matrix: Array) -> tuple[Array, Array]:
-    """Rotate residuals and their derivative; what is not finite stays so."""
-    columns = np.column_stack([matrix, residuals])
-    if not np.isfinite(columns).all():
-        return np.full(1, np.nan, residuals.dtype), np.full((1, matrix.shape[1]), np.nan)
-    (triangle,) = qr(columns, mode="r", overwrite_a=True, check_finite=False)
-    triangle = triangle[: columns.shape[1]]
-    return triangle[:, -1].astype(residuals.dtype), triangle[:, :-1].copy()
+def _triangle(residuals: Array, leaves: dict[int, Array]) -> tuple[Array, dict[int, Array]]:
+    """Rotate residuals and their derivatives by blocks; what is not finite stays so."""
+    matrix = np.column_stack([np.empty((len(residuals), 0)), *leaves.values()])
+    if not (np.isfinite(matrix).all() and np.isfinite(residuals).all()):
+        return np.full(1, np.nan, residuals.dtype), {
+            i: np.full((1, leaf.shape[1]), np.nan) for i, leaf in leaves.items()
+        }
+    rotated = Tangents.of(residuals.astype(np.float64), matrix)
+    ends = np.cumsum([leaf.shape[1] for leaf in leaves.values()])
+    parts = np.split(rotated.matrix, ends[:-1], axis=1)
+    return rotated.residuals.astype(residuals.dtype), dict(zip(leaves, parts, strict=True))
 
 
 def _weighted(values: Array, weights: Array) -> Array:

@@ -17,7 +17,7 @@ from sklearn.utils import compute_class_weight
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.data.arrays import ArrayRows
 from sk_analytic.data.batch import HELD_OUT, MONITOR, generator
-from sk_analytic.data.chunks import ChunkRows, Source
+from sk_analytic.data.chunks import Source
 from sk_analytic.data.weights import Weights
 from sk_analytic.optimizers import Phases
 
@@ -319,7 +319,7 @@ class Read:
 def rows_of(chunks, *, seed=0, shuffle=True, batch_size=10):
     """Rows of some chunks of X alone."""
     read = Source(chunks).survey(Read())
-    return ChunkRows(read, list(read.extents), batch_size=batch_size, shuffle=shuffle, seed=seed)
+    return read.rows(list(read.extents), batch_size=batch_size, shuffle=shuffle, seed=seed)
 
 
 def numbered(sizes=(35, 20, 41, 4)):

@@ -19,6 +19,7 @@ from sk_analytic.model.default_models import LINEAR
 from sk_analytic.model.gradient_forms import GRADIENT_FORMS
 from sk_analytic.objective import Objective, evaluator, match_target, read_prediction
 from sk_analytic.parameters import Layout, Parameters
+from sk_analytic.sparse_gradients import SparseGradient
 
 N, N_FEATURES, N_HIDDEN, K = 13, 3, 4, 2
 X = np.random.default_rng(1).normal(size=(N, N_FEATURES))
@@ -466,6 +467,25 @@ def test_merging_leaves_the_parts_alone():
     merged = merge(parts)
     assert_array_equal([p.gradient for p in parts], [[1, 1, 1], [2, 2, 2]])
     assert not any(np.shares_memory(merged.gradient, p.gradient) for p in parts)
+
+
+def test_row_gradients_that_all_parts_have_stay_so():
+    """Rows of several parts are those of any, with the weighted sums; a part with the whole block spreads them."""
+
+    def part(rows, values, n):
+        gradient = np.array([np.nan, np.nan, np.nan, np.nan, float(n)])  # what stands in a block by rows means nothing
+        by_rows = SparseGradient(0, slice(0, 4), (4, 1), np.array(rows), np.array(values, float)[:, None])
+        return Contribution(1.0, gradient, n, (), (by_rows,))
+
+    parts = [part([0, 2], [1, 2], 1), part([2, 3], [4, 8], 3)]
+    merged = merge(parts)
+    (by_rows,) = merged.sparse_grads
+    assert by_rows.rows.tolist() == [0, 2, 3]
+    assert by_rows.values.ravel().tolist() == [0.25, 3.5, 6.0]
+    assert merged.gradient[4] == (1 + 9) / 4
+    whole = merge([*parts, Contribution(1.0, np.arange(5.0), 4)])
+    assert whole.sparse_grads == ()
+    assert whole.gradient.tolist() == [0.125, 0.5, 2.75, 4.5, 3.25]
 
 
 @EACH_FORM

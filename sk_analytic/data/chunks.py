@@ -24,7 +24,7 @@ from .arrays import ArrayRows, n_batches
 from .batch import CALLABLE, CHUNKS, Batch, generator
 from .parts import Arrangement, Kind, PartRows, Survey, Surveyed, where_in
 from .rows import BatchedRows, BatchObjective, note_if_short
-from .weights import AS_GIVEN, Extent, Scale
+from .weights import Extent
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
@@ -114,9 +114,7 @@ class Source:
 
     def survey(self, read: Any) -> Chunks:
         """Read all chunks once; see `Chunks`."""
-        surveyed = Chunks(self, read)
-        surveyed.survey()
-        return surveyed
+        return Chunks(self, read)
 
     def numbers(self) -> Iterator[int]:
         """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
@@ -204,11 +202,7 @@ class Chunks(Surveyed):
         self._arrays: Any
         self._rows: Any
         self._arrangement: Any
-        self._drop()
-
-    def survey(self) -> None:
-        """Read all chunks once."""
-        for number in self.source.numbers():
+        for number in source.numbers():
             self._drop()
             self._survey_one(number)
         if not self.surveys:
@@ -272,7 +266,7 @@ class Chunks(Surveyed):
             kind.require_like(next(iter(self.surveys.values())).kind)
 
     def rows(self, numbers: Sequence[int], **settings: Any) -> ChunkRows:
-        return ChunkRows(self, numbers, **settings)
+        return ChunkRows(self, numbers, Arrangement(**settings))
 
     def arranged(self, number: int, arrangement: Arrangement) -> ArrayRows:
         """Return the rows of a chunk, ready for steps."""
@@ -298,50 +292,24 @@ class ChunkRows(PartRows, BatchedRows):
     Parameters
     ----------
     chunks : Chunks
-        After their survey.
     numbers : list of int
         Which of them.
-    scale : Scale, default=AS_GIVEN
-        What weights are multiplied with.
-    only_counted : bool, default=False
-        Whether to leave out the rows of weight 0.
-    batch_size : int, default=None
-        Rows of a batch, but the last of a chunk; all of a chunk by default.
-    shuffle : bool, default=False
-        Whether each epoch draws new orders: of the rows in a chunk, and of the chunks if they are a sequence.
-    drop_last : bool, default=False
-        Whether to leave out the last batch of a chunk if it is shorter than the others, and with it any chunk that
-        has fewer rows than a batch.
-    seed : int, default=0
-        Seed of the fit.
+    arrangement : Arrangement
+        Of each of them. Without a batch size a batch has all rows of the largest. With ``shuffle`` each epoch also
+        draws the order of the chunks, if they are a sequence; with ``drop_last`` it leaves out chunks that have fewer
+        rows than a batch.
     """
 
-    def __init__(
-        self,
-        chunks: Chunks,
-        numbers: Sequence[int],
-        *,
-        scale: Scale = AS_GIVEN,
-        only_counted: bool = False,
-        batch_size: int | None = None,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int = 0,
-    ) -> None:
-        extents = {number: chunks.surveys[number].extent for number in numbers}
-        if only_counted:
-            extents = {number: extent.counted for number, extent in extents.items()}
-        largest = max(extent.n for extent in extents.values())
-        self.batch_size = self._n_of_a_step = min(batch_size or largest, largest)
-        self._chunks, numbers = chunks, _of_a_batch(extents, self.batch_size) if drop_last else numbers
-        self._surveys = {number: chunks.surveys[number] for number in numbers}
-        self._numbers, self._extents = list(numbers), [extents[number] for number in numbers]
-        self.n_samples = sum(extent.n for extent in self._extents)
-        self._steps = [n_batches(extent.n, self.batch_size, drop_last) for extent in self._extents]
+    def __init__(self, chunks: Chunks, numbers: Sequence[int], arrangement: Arrangement) -> None:
+        super().__init__(chunks, numbers, arrangement)
+        largest = max(extent.n for extent in self._extents)
+        self.batch_size = self._n_of_a_step = min(arrangement.batch_size or largest, largest)
+        if arrangement.drop_last:
+            self._choose(_of_a_batch(dict(zip(numbers, self._extents, strict=True)), self.batch_size))
+        self._chunks, self._arrangement = chunks, arrangement._replace(batch_size=self.batch_size)
+        self._steps = [n_batches(extent.n, self.batch_size, arrangement.drop_last) for extent in self._extents]
         self.steps_per_epoch = sum(self._steps)
-        self.shuffle = shuffle and self.steps_per_epoch > 1
-        self.seed = seed
-        self._arrangement = Arrangement(self.batch_size, shuffle, drop_last, seed, scale, only_counted)
+        self.shuffle = arrangement.shuffle and self.steps_per_epoch > 1
         self._planned: int | None = None  # epoch
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
@@ -401,7 +369,7 @@ class ChunkRows(PartRows, BatchedRows):
             return function(self._rows(number))
 
     def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
-        return [self._rows(self._numbers[index]).take_eligible(rows) for index, rows in drawn.items()]
+        return [self._rows(number).take_eligible(rows) for number, rows in drawn.items()]
 
 
 def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]:
@@ -414,6 +382,6 @@ def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]
             f"rows than batch_size={batch_size}: number {listed} (counted from 0). Make larger chunks, or batch_size "
             "smaller.",
             UserWarning,
-            stacklevel=9,
+            stacklevel=10,
         )
     return [number for number in extents if number not in too_small]

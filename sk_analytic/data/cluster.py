@@ -20,7 +20,6 @@ from .parts import where_in
 
 POLL = 0.2  # seconds after which an answer that has not come is a reason to see whether its worker is alive
 PROBE = 2.0  # seconds in which a worker answers that can be reached from here
-HOW_TO_START = "Start one in this process: from dask.distributed import Client; client = Client()."
 
 
 class Cluster:
@@ -48,8 +47,9 @@ class Cluster:
             client = Client.current()
         except ValueError:
             raise RuntimeError(
-                f"The data are a dask collection, and there is no client of a cluster to work on. {HOW_TO_START} "
-                "Data that fit into memory are passed as arrays: X.compute()."
+                "The data are a dask collection, and there is no client of a cluster to work on. Start one in this "
+                "process: from dask.distributed import Client; client = Client(). Data that fit into memory are passed "
+                "as arrays: X.compute()."
             ) from None
         if client.asynchronous:
             raise RuntimeError(
@@ -79,7 +79,7 @@ class Cluster:
         """Return the addresses of the workers; wait until there is one."""
         patience = Patience(self.limit)
         while not (found := list(self.client.nthreads())):
-            patience.check("the cluster has no worker")
+            patience.check(0, "the cluster has no worker")
             time.sleep(POLL)
         return sorted(found)
 
@@ -92,16 +92,13 @@ class Cluster:
         numbers : list of int, default=None
             Of the chunks that they are of, for notes.
         """
-        patience, n_left = Patience(self.limit), -1
+        patience = Patience(self.limit)
         while left := [future for future in futures if future.status in ("pending", "lost")]:
             if any(future.status == "error" for future in futures):
                 break
-            if len(left) != n_left:
-                patience.heard()
-            n_left = len(left)
             with suppress(TimeoutError, CancelledError):
                 wait(left, timeout=POLL)
-            patience.check(f"{n_left} of {len(futures)} chunks are not ready")
+            patience.check(len(left), f"{len(left)} of {len(futures)} chunks are not ready")
         for index, future in enumerate(futures):
             if future.status == "error":
                 raise _apart(future.exception(), None if numbers is None else numbers[index])
@@ -135,18 +132,15 @@ class Cluster:
     def wait_for_actors(self, actors: Iterable[Actor]) -> None:
         """Wait until actors are there, or their workers gone; raise if one cannot be made."""
         patience = Patience(self.limit)
-        n_left = -1
         while left := [actor for actor in actors if actor.future.status == "pending"]:
-            if len(left) != n_left:
-                patience.heard()
-            n_left, alive = len(left), self.workers()
+            alive = self.workers()
             for actor in left:
                 if actor.address not in alive:
                     actor.future.cancel()  # it may be on that worker only
             pending = [actor.future for actor in left if actor.address in alive]
             with suppress(TimeoutError, CancelledError):
                 wait(pending, timeout=POLL)
-            patience.check("rows are not put on their workers")
+            patience.check(len(left), "rows are not put on their workers")
         for actor in actors:
             if actor.future.status == "error" and actor.address in self.workers():
                 raise _apart(actor.future.exception())
@@ -161,14 +155,11 @@ class Cluster:
         left, patience = set(calls), Patience(self.limit)
         try:
             while left:
-                done, left = await asyncio.wait(left, timeout=POLL)
-                if done:
-                    patience.heard()
+                _, left = await asyncio.wait(left, timeout=POLL)
                 for call in [call for call in left if calls[call].is_lost]:
                     left.discard(call)
                     call.cancel()
-                if left:
-                    patience.check(f"no answer from {', '.join(calls[call].address for call in left)}")
+                patience.check(len(left), f"no answer from {', '.join(calls[call].address for call in left)}")
         finally:
             for call in left:
                 call.cancel()
@@ -209,7 +200,7 @@ def _has_ended(call: asyncio.Future[Any]) -> bool:
 
 
 class Patience:
-    """Counts the seconds since something was heard.
+    """Counts the seconds since there was progress.
 
     Parameters
     ----------
@@ -217,15 +208,14 @@ class Patience:
     """
 
     def __init__(self, limit: float) -> None:
-        self._limit, self._latest = limit, time.monotonic()
+        self._limit, self._latest, self._n_left = limit, time.monotonic(), -1
 
-    def heard(self) -> None:
-        """Begin to count anew."""
-        self._latest = time.monotonic()
-
-    def check(self, what: str) -> None:
-        """Raise if the limit is over, with what was waited for."""
-        if time.monotonic() - self._latest > self._limit:
+    def check(self, n_left: int, what: str) -> None:
+        """Raise if as many are left as a limit of seconds ago, with what was waited for."""
+        now = time.monotonic()
+        if n_left != self._n_left:
+            self._latest, self._n_left = now, n_left
+        if now - self._latest > self._limit:
             raise out_of_time(self._limit, what)
 
 

@@ -30,7 +30,6 @@ from .cluster import Actor, Cluster
 from .dask_worker import Failed, Holder, Token, aligned, message
 from .parts import Arrangement, PartRows, Survey, Surveyed, place_of, where_in
 from .rows import BatchObjective
-from .weights import AS_GIVEN, Scale
 
 MOST_LOST = 5  # workers in one evaluation
 FIRST_CALLS, TIMED_CALLS = 2, 10  # calls that are not timed, as they bring the objective, and that are
@@ -79,8 +78,8 @@ class Partitions(Surveyed):
             self._fetched = {number: aligned(part)}  # one at a time
         return self._fetched[number]
 
-    def rows(self, numbers: Sequence[int], **settings: Any) -> DaskRows:
-        return DaskRows(self, numbers, **settings)
+    def rows(self, numbers: Sequence[int], *, local_steps: int = 1, **settings: Any) -> DaskRows:
+        return DaskRows(self, numbers, Arrangement(**settings), local_steps)
 
     def split(self, share: float, shuffle: bool, seed: int) -> tuple[Partitions, Partitions]:
         """Return the rows to train on, and a share of every chunk that is held out, of those that have a weight.
@@ -143,7 +142,7 @@ def apportioned(counts: tuple[int, ...], n: int) -> list[int]:
     total = sum(counts)
     taken = [(2 * rows * n + total) // max(1, 2 * total) for rows in counts]  # the nearest whole numbers
     gap = n - sum(taken)
-    # Where, on the way from 0 to 1, the next row of each chunk stands; or how far behind, its last one.
+    # The times at which the next row of each chunk is due or, if too many were taken, minus those of the last one.
     step = 1 if gap > 0 else -1
     ahead = [
         (step * (2 * k + step) / (2 * rows), step * index)
@@ -170,11 +169,8 @@ class DaskRows(PartRows):
     partitions : Partitions
     numbers : list of int
         Which of them.
-    scale, only_counted, drop_last, seed : see `ChunkRows`
-    batch_size : int, default=None
-        Rows of a step, from all chunks together; all by default.
-    shuffle : bool, default=False
-        Whether each epoch draws new orders of the rows in each chunk.
+    arrangement : Arrangement
+        The batch size is that of a step, which takes its share of it from every chunk.
     local_steps : int, default=1
         Steps that chunks take by themselves before their θ are averaged.
 
@@ -188,28 +184,17 @@ class DaskRows(PartRows):
         self,
         partitions: Partitions,
         numbers: Sequence[int],
-        *,
-        scale: Scale = AS_GIVEN,
-        only_counted: bool = False,
-        batch_size: int | None = None,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int = 0,
+        arrangement: Arrangement,
         local_steps: int = 1,
     ) -> None:
-        extents = {number: partitions.surveys[number].extent for number in numbers}
-        if only_counted:
-            extents = {number: extent.counted for number, extent in extents.items() if extent.n_weighted}
-        self._partitions, self._surveys = partitions, partitions.surveys
-        self._numbers, self._extents = list(extents), list(extents.values())
+        super().__init__(partitions, numbers, arrangement)
+        self._partitions, self.local_steps = partitions, local_steps
         self._counts = tuple(extent.n for extent in self._extents)
-        self.n_samples = sum(self._counts)
-        self._n_of_a_step = min(batch_size or self.n_samples, self.n_samples)
+        self._n_of_a_step = min(arrangement.batch_size or self.n_samples, self.n_samples)
         self.batch_size = min(self._n_of_a_step, max(self._counts))
-        self.steps_per_epoch = n_batches(self.n_samples, self._n_of_a_step, drop_last)
-        self.local_steps, self.seed = local_steps, seed
-        shuffle = shuffle and self._n_of_a_step < self.n_samples
-        self._arrangement = Arrangement(batch_size, shuffle, drop_last, seed, scale, only_counted)
+        self.steps_per_epoch = n_batches(self.n_samples, self._n_of_a_step, arrangement.drop_last)
+        is_shuffled = arrangement.shuffle and self._n_of_a_step < self.n_samples
+        self._arrangement = arrangement._replace(shuffle=is_shuffled)
         self._actors: list[Actor] = []
         self._n_lost = 0
         self._stored: dict[Token, Any] = {}  # what has a token, which holds as long as it is held
@@ -235,8 +220,7 @@ class DaskRows(PartRows):
         return arrangement.arrange(number, *self._partitions.arrays(number))
 
     def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
-        answers = self._asked("take", {self._numbers[index]: rows for index, rows in drawn.items()})
-        return [part for part in self._by_number(answers) if part is not None]
+        return [part for part in self._by_number(self._asked("take", drawn)) if part is not None]
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of a step, the sum over the chunks."""
@@ -291,12 +275,15 @@ class DaskRows(PartRows):
         self._seconds, self._n_lost = 0.0, 0
         while len(found) < len(self._numbers):
             self._ensure_actors(found)
-            self._store([actor for actor in self._actors if not found.issuperset(actor.numbers)], stored)
-            asked = [actor for actor in self._actors if not found.issuperset(actor.numbers)]
-            for actor, answer in self._ask(asked, request):
+            self._store(self._left(found), stored)
+            for actor, answer in self._ask(self._left(found), request):  # some may have been lost on the way
                 answers.append((actor.numbers, answer))
                 found.update(actor.numbers)
         return answers
+
+    def _left(self, found: set[int]) -> list[Actor]:
+        """The actors that hold a chunk which has not been found yet."""
+        return [actor for actor in self._actors if not found.issuperset(actor.numbers)]
 
     def _ask(self, actors: Sequence[Actor], request: bytes) -> list[tuple[Actor, Any]]:
         """What actors answer, without those that are lost; raise what one of them has raised."""
@@ -326,6 +313,7 @@ class DaskRows(PartRows):
     def _ensure_actors(self, found: set[int]) -> None:
         """Let actors hold all chunks that have not been found yet, each where it lies unless that is unfair."""
         cluster, parts = self._partitions.cluster, self._partitions.parts
+        places = {number: place for place, number in enumerate(self._numbers)}
         while True:
             self._note_lost([actor for actor in self._actors if actor.is_lost])
             held = set(itertools.chain.from_iterable(actor.numbers for actor in self._actors))
@@ -335,8 +323,7 @@ class DaskRows(PartRows):
             cluster.wait([parts[number] for number in left], left)
             for address, numbers in self._assignment(left, cluster.workers()).items():
                 futures = [parts[number] for number in numbers]
-                places = [self._numbers.index(number) for number in numbers]
-                made = Holder, self._arrangement, numbers, places
+                made = Holder, self._arrangement, numbers, [places[number] for number in numbers]
                 future = cluster.submit(*made, *futures, actor=True, workers=[address])
                 self._actors.append(Actor(cluster.client, future, address, numbers))
             cluster.wait_for_actors(self._actors)

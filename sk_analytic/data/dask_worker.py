@@ -48,11 +48,11 @@ class Holder:
         self._orders: dict[int, tuple[int, Array]] = {}  # of the rows of a chunk: epoch and order
         self._stored: dict[Token, Any] = {}
 
-    def call(self, message: bytes) -> bytes:
+    def call(self, request: bytes) -> bytes:
         """Return the answer to a message: seconds that it took, and what came or the error."""
         begin = time.perf_counter()
         try:
-            name, arguments = _Unpickler(io.BytesIO(message), self._stored).load()
+            name, arguments = _Unpickler(io.BytesIO(request), self._stored).load()
             answer: Any = getattr(self, name)(*arguments)
         except BaseException as error:  # none may end the worker
             answer = Failed(_that_travels(error))

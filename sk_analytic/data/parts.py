@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from .arrays import ArrayRows, draw, sampled, stacked
 from .batch import Batch, identity
 from .rows import Rows
 from .telling import is_telling
-from .weights import Extent, Scale, Weights
+from .weights import AS_GIVEN, Extent, Scale, Weights
 
 
 def where_in(number: int) -> str:
@@ -102,14 +102,30 @@ class Surveyed:
 
 
 class Arrangement(NamedTuple):
-    """How steps are taken within a chunk, and what its weights are multiplied with."""
+    """How steps are taken within a chunk, and what its weights are multiplied with.
 
-    batch_size: int | None
-    shuffle: bool
-    drop_last: bool
-    seed: int
-    scale: Scale
-    only_counted: bool
+    Attributes
+    ----------
+    scale : Scale
+        What weights are multiplied with.
+    only_counted : bool
+        Whether to leave out the rows of weight 0.
+    batch_size : int or None
+        Rows of a batch; all by default.
+    shuffle : bool
+        Whether each epoch draws new orders.
+    drop_last : bool
+        Whether to leave out the last batch if it is shorter than the others.
+    seed : int
+        Seed of the fit.
+    """
+
+    scale: Scale = AS_GIVEN
+    only_counted: bool = False
+    batch_size: int | None = None
+    shuffle: bool = False
+    drop_last: bool = False
+    seed: int = 0
 
     def arrange(self, number: int, X: Any, columns: Mapping[str, Array], weights: Weights | None) -> ArrayRows:
         """Return the rows of a chunk; those of chunk 0 come in the order in which `fit` would take them."""
@@ -131,22 +147,36 @@ class Arrangement(NamedTuple):
 
 
 class PartRows:
-    """What rows of some parts can say of them, wherever they lie."""
+    """What rows of some parts can say of them, wherever they lie.
+
+    Parameters
+    ----------
+    parts : Surveyed
+    numbers : list of int
+        Which of them.
+    arrangement : Arrangement
+    """
 
     n_samples: int
-    batch_size: int
-    _surveys: Mapping[int, Survey]
-    _numbers: Sequence[int]
-    _extents: Sequence[Extent]  # of what is trained on
     _n_of_a_step: int  # rows
-    _arrangement: Arrangement
+
+    def __init__(self, parts: Surveyed, numbers: Sequence[int], arrangement: Arrangement) -> None:
+        self._surveys, self._arrangement, self.seed = parts.surveys, arrangement, arrangement.seed
+        self._choose(numbers)
+
+    def _choose(self, numbers: Sequence[int]) -> None:
+        """Take these parts and no others."""
+        extents = [self._surveys[number].extent for number in numbers]
+        self._numbers = list(numbers)
+        self._extents = [extent.counted for extent in extents] if self._arrangement.only_counted else extents
+        self.n_samples = sum(extent.n for extent in self._extents)
 
     def _rows(self, number: int) -> ArrayRows:
         """The rows of a part, in this process."""
         raise NotImplementedError
 
     def _taken(self, drawn: Mapping[int, Array]) -> list[Any]:
-        """X, columns and weights of some of the rows that have a weight, of parts by their place."""
+        """X, columns and weights of some of the rows that have a weight, of parts by their number."""
         raise NotImplementedError
 
     @property
@@ -163,47 +193,15 @@ class PartRows:
         return self.first
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight, from all chunks.
-
-        Parameters
-        ----------
-        n_batches : int
-            How many batches; all such rows if there are no more.
-        purpose : int
-            What for: the position of the generator that draws them.
-        batch_size : int, default=None
-            Rows of a batch, if not those of training.
-
-        Returns
-        -------
-        batches : list of Batch
-            Copies, valid for good.
-        """
+        """Return a fixed random sample of the rows that have a weight, from all chunks; see `ArrayRows.sample`."""
         size = min(batch_size or self._n_of_a_step, self.n_samples)
-        return drawn_from(self._extents, self._taken, n_batches * size, size, purpose, self._arrangement)
-
-
-def drawn_from(
-    extents: Sequence[Extent],
-    take: Callable[[Mapping[int, Array]], list[Any]],
-    n: int,
-    size: int,
-    purpose: int,
-    arrangement: Arrangement,
-) -> list[Batch]:
-    """Draw some of the rows that have a weight from all parts, and return them in batches of a size.
-
-    ``take(drawn)`` returns the rows with these numbers, among those with a weight, of each part: its X, columns and
-    weights.
-    """
-    ends = list(itertools.accumulate((extent.n_weighted for extent in extents), initial=0))
-    drawn = draw(ends[-1], n, arrangement.seed, purpose)
-    places = {}
-    for index, (begin, end) in enumerate(itertools.pairwise(ends)):
-        here = np.flatnonzero((drawn >= begin) & (drawn < end))
-        if len(here):
-            places[index] = here
-    parts = take({index: drawn[here] - ends[index] for index, here in places.items()})
-    rows = stacked(parts).take(np.argsort(np.concatenate(list(places.values()))))
-    share = ends[-1] / sum(extent.n for extent in extents)
-    return sampled(rows, size, share, (arrangement.seed, purpose), arrangement.drop_last)
+        ends = list(itertools.accumulate((extent.n_weighted for extent in self._extents), initial=0))
+        drawn = draw(ends[-1], n_batches * size, self.seed, purpose)
+        places = {}
+        for number, (begin, end) in zip(self._numbers, itertools.pairwise(ends), strict=True):
+            here = np.flatnonzero((drawn >= begin) & (drawn < end))
+            if len(here):
+                places[number] = here, drawn[here] - begin
+        parts = self._taken({number: rows for number, (_, rows) in places.items()})
+        rows = stacked(parts).take(np.argsort(np.concatenate([here for here, _ in places.values()])))
+        return sampled(rows, size, ends[-1] / self.n_samples, (self.seed, purpose), self._arrangement.drop_last)

@@ -27,11 +27,10 @@ from sklearn.utils.validation import check_is_fitted
 from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
 from ..dask_collections import any_collection, is_remote_list
-from ..data.arrays import ArrayRows
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.rows import Rows
-from ..data.weights import Weights, y_that_counts
+from ..data.weights import Weights
 from ..display import block, labelled, single_block
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
@@ -71,7 +70,7 @@ from .automatic import chosen
 from .inputs import ArrayData, ChunkData, PartitionData, read_arrays, read_chunks, read_collections, read_to_score
 from .lazy import lazily
 from .samples import read_weight, read_X
-from .scoring import HeldOut, default_score, mean_loss, require_loss, score_by
+from .scoring import HeldOut, check_domain, default_score, mean_loss, require_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
@@ -948,10 +947,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         ):
             objective = self._training.objective.bound_to(columns)
         if objective.valued_by == "predictor":
-            if (
-                objective.loss is not None and "y" in columns and isinstance(rows, ArrayRows)
-            ):  # else each chunk was seen
-                objective.loss.check_domain(y_that_counts(columns, rows.everything.sample_weight)["y"])
+            if objective.loss is not None and "y" in columns:
+                rows.map(partial(check_domain, objective.loss))
         elif sample_weight is not None:
             problem.require_accepts_weights(getattr(objective.model, objective.valued_by))
         loss = mean_loss(objective, self._read_params(), rows)

@@ -20,6 +20,7 @@ from ..dask_collections import any_collection, in_memory, is_remote_list, refuse
 from ..data.arrays import ArrayRows
 from ..data.batch import HELD_OUT, Batch, generator, identity
 from ..data.chunks import Chunks, Source
+from ..data.parts import Surveyed
 from ..data.rows import Rows
 from ..data.weights import AS_GIVEN, Extent, Scale, Weights, mean_of, y_that_counts
 from ..exceptions import noted
@@ -193,7 +194,7 @@ class ChunkData:
 
     Attributes
     ----------
-    chunks : Chunks
+    chunks : Surveyed
     numbers : list of int
         Of the chunks to train on.
     targets, features, validation, scale : see `ArrayData`
@@ -201,7 +202,7 @@ class ChunkData:
         Whether rows of weight 0 are left out.
     """
 
-    chunks: Any
+    chunks: Surveyed
     numbers: Sequence[int]
     targets: Targets
     features: dict[str, Any]
@@ -232,8 +233,7 @@ class ChunkData:
 
     def rows(self, **batching: Any) -> Rows:
         """Return the chunks in batches; see `ChunkRows`."""
-        rows: Rows = self.chunks.rows(self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
-        return rows
+        return self.chunks.rows(self.numbers, scale=self.scale, only_counted=self.only_counted, **batching)
 
     def is_a_step(self, batch_size: int | None) -> bool:
         """Whether a batch of a size, or None for the largest, has all samples: a batch lies within a chunk."""
@@ -331,7 +331,8 @@ class PartitionData(ChunkData):
             data, held_out = super().split(settings, seed)
             return data, held_out  # type: ignore[return-value]
         self.extent.to_mean_one()  # raises if all weights are zero
-        train, held = self.chunks.split(settings.validation_fraction, settings.shuffle, seed)
+        partitions: Any = self.chunks
+        train, held = partitions.split(settings.validation_fraction, settings.shuffle, seed)
         if not train.surveys:
             raise ValueError(
                 f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "

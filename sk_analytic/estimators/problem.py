@@ -271,11 +271,11 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
         _warn_of_coupling(settings, training, rows)
-    for each in rows:
-        if each.local_steps > 1:
-            from ..training.local_steps import warn_of_differences
+    local = next((each for each in rows if each.local_steps > 1), None)
+    if local is not None:
+        from ..training.local_steps import warn_of_differences
 
-            warn_of_differences(objective, theta, each, targets)
+        warn_of_differences(objective, theta, local, targets)
 
 
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:

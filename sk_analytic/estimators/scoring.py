@@ -14,7 +14,9 @@ from sklearn.metrics import check_scoring
 from ..data.arrays import ArrayRows, joined
 from ..data.batch import Batch
 from ..data.rows import Rows
+from ..data.weights import y_that_counts
 from ..exceptions import noted
+from ..losses import Loss
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array
@@ -60,6 +62,11 @@ def require_loss(objective: Objective) -> None:
             "There is no loss: the gradient form was given with loss=None. Name a loss, pass your own, "
             "loss=function(params, X, ...), or use loss_and_gradient."
         )
+
+
+def check_domain(loss: Loss, batch: Batch) -> None:
+    """Raise if y of a row that has a weight is outside the domain of a loss by name."""
+    loss.check_domain(y_that_counts(batch.columns, batch.sample_weight)["y"])
 
 
 def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: bool = True) -> float:
