@@ -22,7 +22,7 @@ from .timing import compare
 ROW = "cluster"
 N_WORKERS, N_CHUNKS = 2, 4
 LONGEST_STEP = 0.005  # seconds
-STEPS = 400
+STEPS_OF_AN_EPOCH, EPOCHS = 40, 10
 FASTER_THAN_DASK_ML = 0.1
 FASTER_THAN_ONE = 1 / 1.6
 LOST = 5.0  # seconds that a dead worker may cost
@@ -73,12 +73,12 @@ def _on_wall(ours, theirs, options, repetitions=5):
     return compare(ours, theirs, **pairing, clock=time.perf_counter)
 
 
-def _on_workers(client, load, n_chunks=N_CHUNKS):
+def _on_workers(client, load):
     """Chunks that are loaded on the workers once, and can be loaded again."""
     import dask
     from distributed import wait
 
-    chunks = client.persist([dask.delayed(load, pure=False)(number) for number in range(n_chunks)])
+    chunks = client.persist([dask.delayed(load, pure=False)(number) for number in range(N_CHUNKS)])
     wait(chunks)
     return chunks
 
@@ -87,36 +87,38 @@ def _on_workers(client, load, n_chunks=N_CHUNKS):
 
 
 def _of_size(size):
-    """A density with the given number of parameters, whose gradient costs nothing."""
+    """A density with the given number of parameters, whose gradient costs nothing, on chunks of `_idle_rows`."""
     return AnalyticDensity(
         forward=lambda params, X: np.zeros(len(X)),
         gradient=lambda params, X: params,
         loss=None,
         init=np.ones(size),
         optimizer="sgd",
+        batch_size=1000 * N_CHUNKS // STEPS_OF_AN_EPOCH,
         check_gradient=False,
         tol=None,
         random_state=0,
     )
 
 
+def _idle_rows(number):
+    return np.zeros((1000, 2))
+
+
 def _steps(options, client):
     """Seconds of a step of trivial work, over what is allowed."""
-    chunks = _on_workers(client, lambda number: np.zeros((1000, 2)))
-    n_steps = 20 if options.quick else STEPS
+    chunks = _on_workers(client, _idle_rows)
+    more = 1 if options.quick else EPOCHS
+
+    def seconds(size, epochs):
+        model = _of_size(size).set_params(max_iter=epochs)
+        begin = time.perf_counter()
+        model.fit_chunks(chunks)
+        return time.perf_counter() - begin
+
     for size in (10, 10_000):
-        model = _of_size(size).set_params(batch_size=100, max_iter=n_steps // 40 or 1)
-
-        def seconds(epochs, model=model):
-            begin = time.perf_counter()
-            steps = model.set_params(max_iter=epochs).fit_chunks(chunks).n_steps_
-            return time.perf_counter() - begin, steps
-
-        each = []
-        for _ in range(3 if options.quick else 7):
-            short, few = seconds(1)
-            long, many = seconds(1 + (n_steps // 40 or 1))
-            each.append((long - short) / (many - few))
+        rounds = range(3 if options.quick else 7)
+        each = [(seconds(size, 1 + more) - seconds(size, 1)) / (more * STEPS_OF_AN_EPOCH) for _ in rounds]
         low, middle, high = np.percentile(each, (25, 50, 75)).tolist()
         yield Figure(
             ROW,
@@ -301,22 +303,20 @@ def _timed(model, chunks):
 
 
 def _memory(options, client):
-    """What is allocated in this process after many steps, over what is after few."""
-    chunks = _on_workers(client, lambda number: np.zeros((1000, 2)))
-    ends = []
+    """What is allocated in this process after many steps, over what is after few; a first fit fills the caches."""
+    chunks = _on_workers(client, _idle_rows)
 
-    def watch(epoch_of):
+    def peak(n_steps):
         tracemalloc.start()
-        _of_size(1000).set_params(batch_size=100, max_iter=epoch_of).fit_chunks(chunks)
-        ends.append(tracemalloc.get_traced_memory()[1])
+        _of_size(1000).set_params(max_iter=n_steps // STEPS_OF_AN_EPOCH).fit_chunks(chunks)
+        found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        return found
 
     few, many = (40, 80) if options.quick else (SHORT, LONG)
-    for n_steps in (few, many):
-        watch(n_steps // 40)
-    ratio = ends[1] / ends[0]
-    case = f"memory of this process: {many} steps"
-    yield Figure(ROW, case, f"{few} steps", ratio, ratio, ratio, ours=ends[1], peers=ends[0], goal=GROWN, unit="B")
+    _, theirs, ours = map(peak, (few, few, many))
+    ratio, case = ours / theirs, f"memory of this process: {many} steps"
+    yield Figure(ROW, case, f"{few} steps", ratio, ratio, ratio, ours=ours, peers=theirs, goal=GROWN, unit="B")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,5 @@ def _losses_of_halves(objective: Objective, theta: Parameters, batch: Batch) -> 
         weight = None if batch.sample_weight is None else batch.sample_weight[part]
         return float(objective.value(theta, Batch(batch.X[part], columns, weight, batch.position)))
 
-    return (
-        [loss(slice(None)), loss(slice(None))] if batch.n == 1 else [loss(slice(0, None, 2)), loss(slice(1, None, 2))]
-    )
+    halves = [slice(None)] * 2 if batch.n == 1 else [slice(0, None, 2), slice(1, None, 2)]
+    return [loss(half) for half in halves]
