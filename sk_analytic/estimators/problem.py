@@ -144,7 +144,7 @@ def require_weights_accepted(model: Callables, weight: Array | None) -> None:
 def require_accepts_weights(*receivers: Receiver | None) -> None:
     """Raise if a callable that returns means does not know of weights."""
     for receiver in receivers:
-        if receiver is not None and "sample_weight" not in receiver.accepts:
+        if receiver is not None and not receiver.weighs:
             other = next((name for name in sorted(receiver.accepts) if means(name) == "sample_weight"), None)
             renamed = f" Its argument {other!r} receives none: rename it." if other else ""
             raise ValueError(
