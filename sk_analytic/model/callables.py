@@ -174,8 +174,8 @@ class Receiver:
         ):
             if name in self.accepts:
                 raise ReceivedArgumentError(
-                    f"{self.role} names the argument {OUT!r}, so that it is called for one sample at a time, and "
-                    f"{name!r} beside it: {instead}. Leave {name!r} out, or write a gradient of whole batches, without "
+                    f"{self.role} names the argument {OUT!r}, so it is called for one sample at a time, but it also "
+                    f"names {name!r}: {instead}. Leave {name!r} out, or write a gradient of whole batches, without "
                     f"{OUT!r}."
                 )
 

@@ -40,8 +40,8 @@ def mean_over_samples(receiver: Any, layout: Any, params: Any, batch: Batch, giv
     """
     if issparse(batch.X):
         raise TypeError(
-            f"{receiver.role} names the argument {OUT!r}, so that it receives one row of X at a time, as an array; X is "
-            "a sparse matrix. Pass X.toarray(), or write a gradient of whole batches, without that argument."
+            f"{receiver.role} names the argument {OUT!r}, so it receives one row of X at a time, as an array; X is a "
+            "sparse matrix. Pass X.toarray(), or write a gradient of whole batches, without that argument."
         )
     total, own = np.zeros((2, layout.size), layout.dtype)
     out = layout.views(own, writeable=True)
@@ -56,8 +56,8 @@ def mean_over_samples(receiver: Any, layout: Any, params: Any, batch: Batch, giv
             loss += value if weight is None else float(weight) * value
         elif returned is not None and returned is not out:
             raise TypeError(
-                f"{receiver.role} names the argument {OUT!r}, so that it writes the gradient of one sample there and "
-                f"returns nothing; it returned {returned!r}. If it returns the gradient of a batch, rename the argument."
+                f"{receiver.role} names the argument {OUT!r}, so it must write the gradient of one sample there and "
+                f"return nothing; it returned {returned!r}. If it returns the gradient of a batch, rename the argument."
             )
     total /= batch.n
     return (loss / batch.n if gives_value else None), layout.views(total)
@@ -67,7 +67,7 @@ def _read_loss(returned: Any, role: str) -> float:
     array = np.asarray(returned)
     if array.ndim or array.dtype.kind not in "fiu":
         raise ParameterStructureError(
-            f"{role} names the argument {OUT!r}, so that it writes the gradient of one sample there and returns the "
-            f"loss of that sample, one real number; it returned {returned!r}."
+            f"{role} names the argument {OUT!r}, so it must write the gradient of one sample there and return the loss "
+            f"of that sample, one real number; it returned {returned!r}."
         )
     return float(array)

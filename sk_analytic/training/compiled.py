@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from ..data.arrays import ArrayRows
+from ..optimizers.base import Optimizer
 from ..optimizers.engine.many_steps import NotCompiledError
 from ..optimizers.engine.numba_kernel import SECONDS_TO_LOAD, TieredEngine, give_up, is_loaded
 from .epoch_function import EpochFunction
@@ -33,7 +34,7 @@ class CompiledLoop(Loop):
         self._function: EpochFunction | None = None
         self._made_for: Any = None
         self._n_at_once = 16
-        self._is_refused = False
+        self._is_refused = type(self.optimizer).update is not Optimizer.update  # an optimizer of the user's own
 
     def sums(self, epoch: int, steps: range, sums: Sums) -> Sums:
         """Take some steps of an epoch, and return the sums over its samples so far."""
@@ -52,10 +53,16 @@ class CompiledLoop(Loop):
             if self._is_left:  # a step that is not as it should be
                 sums = super().sums(epoch, range(begin, begin + 1), sums)
                 begin += 1
+                if function.failed is not None:  # and the interpreter finds nothing wrong
+                    self._is_refused = True
+                    give_up(function.failed)
+                    return super().sums(epoch, range(begin, steps.stop), sums)
         return sums
 
     @property
     def _engine(self) -> Any:
+        if self.state._engine is None:  # of a state from a file, before its first step
+            self.optimizer._run(self.state, self.theta.vector)
         return self.state._engine
 
     def _ready(self, epoch: int, step: int) -> EpochFunction | None:
@@ -65,6 +72,7 @@ class CompiledLoop(Loop):
             return None
         if not engine.eager and self._function is None and engine.saved <= self._limit:
             return None
+        self.interrupts.updating = True  # numba may swallow an interrupt
         try:
             return self._made(epoch, step)
         except NotCompiledError as refused:
@@ -80,6 +88,10 @@ class CompiledLoop(Loop):
         except Exception as error:  # whatever is wrong with numba, its cache or the disk
             self._is_refused = True
             give_up(error)
+        finally:
+            self.interrupts.updating = False
+            if self.interrupts.held is not None:
+                self.interrupts.deliver()
         return None
 
     _limit = SECONDS_TO_LOAD
@@ -126,7 +138,9 @@ class CompiledLoop(Loop):
         seconds = time.perf_counter() - begin
         self._is_left = taken.step < stop
         if not self._is_left:
-            self._n_at_once = max(1, min(MOST_STEPS, 4 * self._n_at_once, int(SECONDS_A_CALL * (stop - first) / seconds)))
+            self._n_at_once = max(
+                1, min(MOST_STEPS, 4 * self._n_at_once, int(SECONDS_A_CALL * (stop - first) / seconds))
+            )
         has_loss = self.objective.step_has_value
         if taken.first is not None:
             self.first = (taken.first[0] if has_loss else None, taken.first[1])

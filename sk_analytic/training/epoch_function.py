@@ -18,7 +18,7 @@ import numpy as np
 from ..data.arrays import ArrayRows
 from ..data.batch import read_only
 from ..model.callables import Receiver
-from ..model.gradient_forms import Gradient, LossAndGradient
+from ..model.gradient_forms import LossAndGradient
 from ..model.per_sample import OUT
 from ..objective import Objective
 from ..optimizers.engine.many_steps import ManySteps, NotCompiledError
@@ -28,6 +28,8 @@ from ..typing import Array
 
 GATHERED_BYTES = 1 << 15
 """Rows of several batches are gathered at once, so that their way from memory takes the time of one."""
+
+NO_ORDER = np.empty(0, np.int64)
 
 
 def is_compiled(function: Any) -> bool:
@@ -92,9 +94,10 @@ class EpochFunction:
         total: Array | None,
         huge: float,
     ) -> None:
-        from numba import types, typeof
+        from numba import types
 
-        self._theta, self._huge, self.steps = theta, huge, steps
+        self._huge, self.steps = huge, steps
+        self.failed: Exception | None = None  # what the last call raised
         layout, gradient = theta.layout, objective.model.gradient
         self._function = gradient.function
         g, own = np.zeros((2, layout.size), layout.dtype)
@@ -103,6 +106,7 @@ class EpochFunction:
             self._arguments["total"] = total
         self._received = _received(gradient, rows)
         self._gathered = _gathered(self._received, rows)
+        self.is_weighted = rows.everything.sample_weight is not None
         constants = ((i, given) for i, given in enumerate(self._received) if isinstance(given, Constant))
         self._arguments |= {f"k{i}": constant.value for i, constant in constants}
         if gradient.is_per_sample:
@@ -113,30 +117,26 @@ class EpochFunction:
             self._arguments |= {f"s{number}_{i}": slot for i, slot in enumerate(kernel.slots)}
         self._rows: ArrayRows | None = None
         self._show(rows)
-        pointer = self._pointer(types, typeof, gradient.is_per_sample)
-        of_tables = [typeof(np.empty((1, 1), layout.dtype))] * len(steps.kernels)
-        given = {**self._arguments, **self._of_rows, **self._counters()}
-        try:
-            self._signature = (pointer, *map(typeof, given.values()), *of_tables)
-        except ValueError as error:
-            raise NotCompiledError(f"numba cannot receive what it is handed ({error})") from None
-        self._kinds = self._signature[1:]
+        pointer = types.FunctionType(self._compiled(gradient.is_per_sample))
+        given = {**self._arguments, **self._of_rows, **self._counters(None, 0, 0)}
+        self._kinds = self._kinds_of_rows()
+        self._signature = (pointer, *map(_type_of, (*given.values(), *steps.tables(1))))
         names = ["gradient", *given, *(f"t{number}" for number in range(len(steps.kernels)))]
         self.source = "\n".join(_written(objective, theta, self, names, pointer.signature.return_type))
 
     # What the user's function is handed.
 
-    def _pointer(self, types: Any, typeof: Any, is_per_sample: bool) -> Any:
-        """Return the type of a pointer to the user's function for what it is handed; compile it for that."""
+    def _compiled(self, is_per_sample: bool) -> Any:
+        """Compile the user's function for what it is handed, if it is not yet; return its signature."""
         handed = []
         for given in self._received:
             if isinstance(given, Constant):
-                handed.append(typeof(given.value))
-            elif given in self._arguments:
-                handed.append(typeof(self._arguments[given]))
+                handed.append(_type_of(given.value))
+            elif given in ("params", OUT):
+                handed.append(_type_of(self._arguments[given]))
             else:
                 batch = self._batch_of(given)
-                handed.append(typeof(batch[0] if is_per_sample else batch))
+                handed.append(_type_of(batch[0] if is_per_sample else batch))
         signature = tuple(handed)
         try:
             self._function.compile(signature)
@@ -144,7 +144,7 @@ class EpochFunction:
             signature = ()  # the loop calls it next, and says what is wrong
         if signature not in self._function.overloads:
             raise NotCompiledError("numba did not compile it for what it is handed: decorate it without a signature")
-        return types.FunctionType(self._function.overloads[signature].signature)
+        return self._function.overloads[signature].signature
 
     def _batch_of(self, name: str) -> Array:
         """An array like those that a batch has under a name."""
@@ -157,12 +157,13 @@ class EpochFunction:
 
     def fits(self, rows: ArrayRows) -> bool:
         """Whether other rows are of the same kind; if so they are the next ones."""
-        from numba import typeof
+        if rows is self._rows:
+            return True
+        self._show(rows)
+        return self._kinds_of_rows() == self._kinds
 
-        if rows is not self._rows:
-            self._show(rows)
-        given = {**self._arguments, **self._of_rows, **self._counters()}
-        return tuple(map(typeof, given.values())) == self._kinds[: len(given)]
+    def _kinds_of_rows(self) -> list[Any]:
+        return [*self._of_rows, *map(_type_of, self._of_rows.values())]
 
     @property
     def n_steps(self) -> int:
@@ -185,12 +186,11 @@ class EpochFunction:
         elif not all(array.flags.c_contiguous for array in arrays):
             raise NotCompiledError("X, or what goes with its rows, is not in C order: np.ascontiguousarray(X)")
 
-    def _counters(self, epoch: int = 0, first: int = 0, stop: int = 0) -> dict[str, Any]:
+    def _counters(self, order: Array | None, first: int, stop: int) -> dict[str, Any]:
         rows = self._rows
         assert rows is not None  # for mypy
-        order = rows.order(epoch)
         return {
-            "order": np.empty(0, np.int64) if order is None else order,
+            "order": NO_ORDER if order is None else order,
             "first": first,
             "last": stop,
             "batch_size": rows.batch_size,
@@ -230,20 +230,31 @@ class EpochFunction:
         had_first : bool
             Whether there was a step before.
         """
-        counters = self._counters(epoch, first, stop)
+        assert self._rows is not None  # for mypy
+        counters = self._counters(self._rows.order(epoch), first, stop)
         counters["sums"][:2] = loss, norm
         sums, counts = counters["sums"], counters["counts"]
         counts[0] = first
+        self.failed = None
         tables = self.steps.tables(stop - first)
         try:
             self._entry(self._function, *self._arguments.values(), *self._of_rows.values(), *counters.values(), *tables)
-        except Exception:
-            pass  # the loop takes the step again, and says where it was
+        except Exception as error:  # the loop takes the step again, and says where it was
+            self.failed = error
         step, n_updates, n_samples = counts.tolist()
         self.steps.take(n_updates)
         loss, norm, *start = sums.tolist()
         first_step = (start[0], start[1]) if n_updates and not had_first else None
         return Taken(step, n_updates, n_samples, loss, norm, first_step)
+
+
+def _type_of(value: Any) -> Any:
+    from numba import typeof
+
+    try:
+        return typeof(value)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise NotCompiledError(f"numba cannot receive what it is handed ({error})") from None
 
 
 def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
@@ -256,7 +267,9 @@ def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
             raise NotCompiledError(f"its argument {name!r} cannot be given by position: name it without a star")
         if name == "rng":
-            raise NotCompiledError("it receives rng, which is made anew for each batch: draw the numbers before the fit")
+            raise NotCompiledError(
+                "it receives rng, which is made anew for each batch: draw the numbers before the fit"
+            )
         if name in gradient.settings:
             value = gradient.settings[name]
             received.append(Constant(read_only(value) if isinstance(value, np.ndarray) else value))
@@ -283,7 +296,9 @@ def _gathered(received: Sequence[str | Constant], rows: ArrayRows) -> list[str]:
 # The text.
 
 
-def _written(objective: Objective, theta: Parameters, function: EpochFunction, names: list[str], returned: Any) -> list[str]:
+def _written(
+    objective: Objective, theta: Parameters, function: EpochFunction, names: list[str], returned: Any
+) -> list[str]:
     """Return the lines of the module."""
     layout, kernels = theta.layout, function.steps.kernels
     lines = [*preamble(layout.dtype), f"real = numpy.{layout.dtype.name}"]
@@ -302,7 +317,7 @@ def _written(objective: Objective, theta: Parameters, function: EpochFunction, n
 
 
 def _body(objective: Objective, theta: Parameters, function: EpochFunction, returned: Any) -> Iterator[str]:
-    layout, gathered = theta.layout, function._gathered
+    _layout, gathered = theta.layout, function._gathered
     is_per_sample = objective.model.gradient.is_per_sample
     yield "n_updates = 0"
     yield "for step in range(first, last):"
@@ -315,7 +330,7 @@ def _body(objective: Objective, theta: Parameters, function: EpochFunction, retu
     for number, _ in enumerate(gathered):
         source = f"r{number}[place:place + n]" if function._is_shuffled else f"a{number}[begin:begin + n]"
         lines.append(f"x{number} = {source}")
-    if "sample_weight" in gathered and function._rows.everything.sample_weight is not None:
+    if function.is_weighted:
         weights = f"x{gathered.index('sample_weight')}"
         lines += ["weighs = False", "for i in range(n):", f"    if {weights}[i] != 0:", "        weighs = True"]
         lines += ["        break", "if not weighs:", "    counts[0] = step + 1", "    continue"]
@@ -388,9 +403,7 @@ def _of_batch(objective: Objective, function: EpochFunction, returned: Any) -> I
 def _of_samples(objective: Objective, function: EpochFunction, returned: Any) -> Iterator[str]:
     """Lines that call the user's function for one sample after the other, and sum what it writes."""
     has_loss = isinstance(objective.model.gradient_form, LossAndGradient)
-    weight = ""
-    if "sample_weight" in function._gathered:
-        weight = f"x{function._gathered.index('sample_weight')}[row]"
+    weight = f"x{function._gathered.index('sample_weight')}[row]" if function.is_weighted else ""
     yield "g[:] = zero"
     yield "loss = 0.0"
     yield "for row in range(n):"
@@ -399,7 +412,8 @@ def _of_samples(objective: Objective, function: EpochFunction, returned: Any) ->
     yield "    for i in range(g.size):"
     yield f"        g[i] += {f'real({weight}) * ' if weight else ''}own[i]"
     if has_loss:
-        yield f"    loss += {f'numpy.float64({weight}) * ' if weight else ''}{_number(returned, 'returned', 'the loss')}"
+        value = _number(returned, "returned", "the loss")
+        yield f"    loss += {f'numpy.float64({weight}) * ' if weight else ''}{value}"
     elif returned.name != "none":
         raise NotCompiledError("it returns something beside writing to out")
     yield "for i in range(g.size):"
@@ -432,7 +446,9 @@ def _copied(tree: Any, kind: Any, expression: str, layout: Any) -> Iterator[str]
     if not isinstance(tree, int):
         items = _items(kind, type(tree))
         if isinstance(tree, dict) or items is None or len(items) != len(tree):
-            raise NotCompiledError(f"it returns {kind}: let it return a tuple or named tuple with the structure of params")
+            raise NotCompiledError(
+                f"it returns {kind}: let it return a tuple or named tuple with the structure of params"
+            )
         for number, (branch, item) in enumerate(zip(tree, items, strict=True)):
             yield from _copied(branch, item, f"{expression}[{number}]", layout)
         return
@@ -458,10 +474,10 @@ def _items(kind: Any, like: type) -> Any:
     """The types of the items of a tuple, of a class; None if it is none of that class."""
     from numba import types
 
-    if not isinstance(kind, types.BaseTuple):
+    if not isinstance(kind, types.Tuple | types.UniTuple | types.NamedTuple | types.NamedUniTuple):
         return None
     own = getattr(kind, "instance_class", tuple)
-    return kind.types if own is like else None
+    return tuple(kind) if own is like else None
 
 
 def _number(kind: Any, expression: str, what: str) -> str:

@@ -21,8 +21,8 @@ from ..optimizers.state import State, is_finite
 from ..parameters import Parameters
 from ..sparse_gradients import square
 from ..typing import Array
-from .epoch_function import is_compiled
 from .divergence import HINTS, not_finite, not_finite_blocks
+from .epoch_function import is_compiled
 from .interrupts import Interrupts
 from .progress import History, Monitor
 

@@ -59,7 +59,9 @@ class Counts(np.ndarray):
 def _powers(base: Any, exponent: Any) -> Any:
     """Powers entry by entry as Python computes them; NumPy's may differ in the last digit."""
     size = max(np.size(base), np.size(exponent))
-    bases, exponents = (repeat(value) if np.ndim(value) == 0 else np.asarray(value).tolist() for value in (base, exponent))
+    bases, exponents = (
+        repeat(value) if np.ndim(value) == 0 else np.asarray(value).tolist() for value in (base, exponent)
+    )
     return np.fromiter(map(pow, bases, exponents), np.float64, size).view(Counts)
 
 
@@ -172,7 +174,8 @@ class ManySteps:
             remembers = not isinstance(term.link, Step) and bool(term.bound.declared.memory)
             if n > 1 and not remembers:
                 before = term.now.t
-                term.now.t = np.arange(before + 1, before + n + 1).view(Counts)
+                counts: Any = np.arange(before + 1, before + n + 1).view(Counts)
+                term.now.t = counts
                 # Whatever does not work for several counts, division by zero too, is asked one by one.
                 with suppress(Exception), np.errstate(all="raise"):
                     columns[term] = list(term.link.coefficients(term.now))
