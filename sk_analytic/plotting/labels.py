@@ -32,6 +32,11 @@ def params_of(estimator: Any) -> dict[str, Any]:
     return params
 
 
+def params_of_inference(result: Any) -> dict[str, Any]:
+    """Return what two results of `infer` can differ by."""
+    return {"covariance": result.kind} | params_of(result._model)
+
+
 def tell_apart(ax: Any, line: Any, name: str | None, params: Mapping[str, Any] | None) -> None:
     """Label a new line on axes, and label those of the same name by the parameters in which they differ.
 

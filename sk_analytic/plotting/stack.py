@@ -101,9 +101,4 @@ def stack_for(owner: str, ax: Any, n: int) -> Stack:
         return known
     if len(axes) not in (1, n):
         raise ValueError(f"{owner} draws {n} panels; ax must be one axes or an array of {n}; got {len(axes)}.")
-    if len(axes) == 1 and n > 1 and axes[0].get_subplotspec() is None:
-        raise ValueError(
-            f"{owner} draws {n} panels, and cannot divide axes that have no place in a grid. Pass an axes made by "
-            f"plt.subplots, or an array of {n} axes."
-        )
     return Stack(list(axes))
