@@ -12,8 +12,8 @@ def box(axes, left, bottom, width, title, text, *, yours=False, height=HEIGHT):
     look = {"facecolor": YOURS if yours else OURS, "edgecolor": "#b35806" if yours else EDGE}
     shape = "round,pad=0,rounding_size=0.12"
     axes.add_patch(FancyBboxPatch((left, bottom), width, height, shape, linewidth=2 if yours else 1, **look))
-    axes.text(left + width / 2, bottom + height - 0.22, title, ha="center", va="center", fontsize=9, weight="bold")
-    place = {"ha": "center", "va": "center", "fontsize": 7.5, "linespacing": 1.25}
+    axes.text(left + width / 2, bottom + height - 0.22, title, ha="center", va="center", fontsize=10.5, weight="bold")
+    place = {"ha": "center", "va": "center", "fontsize": 9, "linespacing": 1.2}
     axes.text(left + width / 2, bottom + (height - 0.36) / 2, text, **place)
 
 
@@ -30,7 +30,7 @@ def frame(axes, left, bottom, width, height, text):
     shape = "round,pad=0,rounding_size=0.15"
     style = {"facecolor": "none", "edgecolor": "0.45", "linestyle": (0, (4, 3))}
     axes.add_patch(FancyBboxPatch((left, bottom), width, height, shape, **style))
-    axes.text(left + 0.15, bottom + height - 0.2, text, fontsize=8, color="0.25", style="italic", va="center")
+    axes.text(left + 0.15, bottom + height - 0.2, text, fontsize=9, color="0.25", style="italic", va="center")
 
 
 def draw():
@@ -39,19 +39,19 @@ def draw():
     box(axes, 0.2, 6.0, 2.2, "You pass", "X, y\nsample_weight\nother data, by name", yours=True)
     box(axes, 3.0, 6.0, 2.2, "Validate", "shapes, finite numbers\nclasses, weights\nfloat32 stays float32")
     box(axes, 5.8, 6.0, 2.2, "Hold out", "validation samples\nif early_stopping")
-    box(axes, 8.6, 6.0, 2.2, "Check", "your gradient against\ndifferences of the loss\nonce, before training")
+    box(axes, 8.6, 6.0, 2.2, "Check", "your gradient, once,\nagainst differences\nof the loss")
     for left in (2.4, 5.2, 8.0):
         arrow(axes, (left, 6.62), (left + 0.6, 6.62))
 
     frame(axes, 0.0, -0.4, 11.0, 5.95, "each epoch")
-    box(axes, 0.2, 3.72, 2.2, "Shuffle", "order drawn from\nrandom_state and epoch")
+    box(axes, 0.2, 3.72, 2.2, "Shuffle", "a new order, by\nrandom_state")
     arrow(axes, (9.7, 6.0), (9.7, 5.72), (1.3, 5.72), (1.3, 4.97))
 
     frame(axes, 2.8, 1.85, 8.0, 3.5, "each minibatch, or all samples for L-BFGS and other full-batch methods")
     box(axes, 3.0, 3.72, 2.2, "Your model", "forward and gradient,\nvjp, jacobian, or\nloss_and_gradient", yours=True)
     box(axes, 5.8, 3.72, 2.2, "Objective", "mean over the batch\nloss, weights, alpha")
     box(axes, 8.4, 3.72, 2.2, "Transform", "clipping, weight decay,\n... in a chain")
-    box(axes, 8.4, 2.05, 2.2, "Optimizer", "Adam, SGD, ...\nlearning rate by schedule")
+    box(axes, 8.4, 2.05, 2.2, "Optimizer", "Adam, SGD, ...,\nlearning rate,\nschedules")
     box(axes, 5.8, 2.05, 2.2, "Constrain", "bounds, maps, fixed")
     box(axes, 3.0, 2.05, 2.2, "Parameters", "written in place,\nread-only for you")
     arrow(axes, (2.4, 4.35), (3.0, 4.35))
@@ -69,11 +69,11 @@ def draw():
     arrow(axes, (5.2, 0.82), (5.8, 0.82))
     arrow(axes, (8.0, 0.82), (8.4, 0.82))
     arrow(axes, (6.9, 0.2), (6.9, -0.12), (1.3, -0.12), (1.3, 3.72))
-    axes.text(8.2, 0.95, "yes", fontsize=7.5, ha="center")
-    axes.text(7.0, 0.02, "no", fontsize=7.5, va="center")
+    axes.text(8.2, 0.95, "yes", fontsize=9, ha="center")
+    axes.text(7.0, 0.02, "no", fontsize=9, va="center")
 
     patches = [Patch(facecolor=YOURS, edgecolor="#b35806", linewidth=2), Patch(facecolor=OURS, edgecolor=EDGE)]
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2, "frameon": False, "fontsize": 8}
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2, "frameon": False, "fontsize": 9}
     axes.legend(patches, ["yours", "what fit does"], **place)
     axes.set(xlim=(-0.05, 11.05), ylim=(-0.45, 7.3), aspect="equal")
     axes.set_axis_off()

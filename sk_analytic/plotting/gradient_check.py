@@ -31,8 +31,8 @@ class GradientCheckDisplay:
     """Plot analytic against numerical derivatives, entry by entry.
 
     For each block of θ, the left panel plots the analytic derivative of every entry against the numerical one. Right
-    entries are dots on the identity line, wrong ones crosses: those whose relative error is larger than 1e-4. The right
-    panel shows the relative error of every entry in the shape of the block, and crosses on wrong entries, so that a wrong
+    entries are dots on the identity line. Entries whose relative error is larger than 1e-4 are crosses. The right panel
+    shows the relative error of every entry in the shape of the block, with a cross on each wrong entry, so that a wrong
     row, column or triangle stands out. Large blocks are compared on an even grid of entries.
 
     Parameters
@@ -252,7 +252,6 @@ def _draw_identity(ax: Any, entries: Any, side: float) -> None:
     for chosen, label, look in ((finite & ~wrong, AGREES, RIGHT), (finite & wrong, DIFFERS, WRONG)):
         ax.scatter(numerical[chosen], analytic[chosen], label=label, **look)
     n_wrong = np.count_nonzero(wrong)
-    verdict = f"{n_wrong} of {wrong.size} entries differ" if n_wrong else f"all {wrong.size} entries agree"
     title = [f"{entries.block} {entries.shape}", "the entry " + ("differs" if n_wrong else "agrees")]
     if wrong.size > 1:
         title[1] = f"{n_wrong} of {wrong.size} entries differ" if n_wrong else f"all {wrong.size} entries agree"

@@ -31,8 +31,8 @@ class LossCurveDisplay:
     each estimator has one colour and one marker in all panels, and panels are added as they are needed. Estimators of
     the same optimizer are labelled by the hyperparameters in which they differ.
 
-    With several optimizers (`Phases`), a vertical line marks where each one took over. Every second phase is shaded, and
-    the names of the optimizers are above the first panel.
+    With several optimizers (`Phases`), a vertical line marks where each one took over. Every second phase is shaded,
+    and the names of the optimizers are above the first panel.
 
     An axis of losses is logarithmic if all losses are positive and the largest is more than 100 times the smallest. To
     change that, call ``display.ax_.set_yscale("linear")``.
@@ -233,7 +233,7 @@ class LossCurveDisplay:
         self.figure_ = self.ax_.figure
         self.score_ax_, self.rate_ax_ = (stack.names[panel] if panel in drawn else None for panel in (SCORE, RATE))
         (self.line_,) = drawn[self.ylabel]
-        (self.score_line_,) = drawn.get(SCORE, (None,))
+        self.score_line_: Any = drawn.get(SCORE, [None])[0]
         self.rate_lines_: list[Any] = drawn.get(RATE, [])
         tell_apart(self.ax_, self.line_, name, None if is_chosen else self._params)
         self._draw_phases(stack, given["color"])
@@ -264,10 +264,7 @@ class LossCurveDisplay:
         place = {"xycoords": stack.top.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
         place |= {"fontsize": SMALL, "color": tuple(DARKER * np.array(to_rgb(colour)))}
         stack.rows.append(
-            [
-                stack.top.annotate(optimizer, (begin + 0.5, 1), (2, 2), **place)
-                for begin, optimizer in phases
-            ]
+            [stack.top.annotate(optimizer, (begin + 0.5, 1), (2, 2), **place) for begin, optimizer in phases]
         )
 
 

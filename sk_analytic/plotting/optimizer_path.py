@@ -36,8 +36,8 @@ class OptimizerPathDisplay:
     it is a cut through it, and a path that seems to climb may descend in another direction.
 
     A path begins at a circle and ends at a star; its dots are epochs. To compare optimizers, pass the ``ax_`` of one
-    display to the next. The frame contains all paths. Draw the surface with the last one, whose contours then reach over
-    all of them. Optimizers of one class are labelled by the hyperparameters in which they differ.
+    display to the next. The frame contains all paths. Draw the surface with the last one: its contours cover all paths.
+    Optimizers of one class are labelled by the hyperparameters in which they differ.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ class OptimizerPathDisplay:
         if not values.count():
             return None
         lowest = values.min()
-        height = np.ma.median(values) - lowest
+        height = float(np.median(values.compressed())) - lowest
         levels = np.unique(lowest + 4 * (height or 1.0) * np.geomspace(SMALLEST_LEVEL, 1.0, 15))
         return self.ax_.contour(*(self.grid or ()), values, levels=levels, colors="0.75", linewidths=0.7, zorder=0)
 

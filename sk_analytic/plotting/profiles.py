@@ -139,7 +139,7 @@ class ProfileDisplay:
         axes : array-like of matplotlib Axes, default=None
             An axes for each parameter, such as the ``axes_`` of another display; a new figure by default.
         name : str, default=None
-            Label of the profiles in the legend; "profile" by default, with what differs if other profiles are so called.
+            Label of the profiles in the legend; "profile" by default, with what differs if that is taken.
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for the profiles.
 
@@ -267,9 +267,7 @@ def draw_profile(
         if np.isfinite(end)
     ]
     at, height = np.array(ends).reshape(-1, 2).T
-    (marks,) = ax.plot(
-        at, _on(scale, height), linestyle="", color=line.get_color(), label=ENDS, **marker
-    )
+    (marks,) = ax.plot(at, _on(scale, height), linestyle="", color=line.get_color(), label=ENDS, **marker)
     signs = (-1, 1) if scale == "root" else (1,)
     heights = {float(_on(scale, np.array(sign * quantile))) for quantile in quantiles.values() for sign in signs}
     drawn = {float(np.atleast_1d(other.get_ydata())[0]) for other in ax.lines if other.get_label() == "_level"}

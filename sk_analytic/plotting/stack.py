@@ -38,7 +38,7 @@ class Stack:
 
     def __init__(self, axes: Sequence[Any], *, is_own: bool = False) -> None:
         self.top = axes[0]
-        self.place = self.top.get_subplotspec() if len(axes) == 1 else None
+        self.place: Any = self.top.get_subplotspec() if len(axes) == 1 else None
         self.free = list(axes)
         self.is_own = is_own
         self.names: dict[str, Any] = {}
@@ -55,8 +55,8 @@ class Stack:
         if self.place is None and len(missing) > len(self.free):
             n = len(self.names) + len(self.free)
             raise ValueError(
-                f"{owner} draws {len(wanted)} panels ({', '.join(wanted)}), and ax gives room for {n}. Pass an axes made "
-                f"by plt.subplots, which is divided, or an array of {len(wanted)} axes."
+                f"{owner} draws {len(wanted)} panels ({', '.join(wanted)}), and ax gives room for {n}. Pass an axes "
+                f"made by plt.subplots, which is divided, or an array of {len(wanted)} axes."
             )
         while missing and self.free:
             self._add(missing.pop(0), self.free.pop(0))
