@@ -3,6 +3,7 @@
 The numbers of a gradient check are tested with the gradient doctor.
 """
 
+import pickle
 import sys
 
 import matplotlib as mpl
@@ -251,6 +252,20 @@ def test_estimators_of_one_optimizer_are_told_apart():
     chosen = LossCurveDisplay.from_estimator(fitted(), name="Adam")
     LossCurveDisplay.from_estimator(fitted(SGD(0.1)), ax=chosen.axes_, name="Adam")
     assert legend(chosen.ax_) == ["Adam", "Adam"]
+
+
+def test_a_figure_can_be_pickled():
+    """Also if what tells its curves apart cannot be."""
+
+    def forward(params, X):
+        return linear_forward(params, X)
+
+    model = AnalyticRegressor(forward, linear_gradient, linear_init, max_iter=2)
+    with pytest.raises(Exception, match="local object"):
+        pickle.dumps(model)
+    display = LossCurveDisplay.from_estimator(model.fit(X, Y))
+    again = pickle.loads(pickle.dumps(display.figure_))
+    assert legend(again.axes[0]) == legend(display.ax_)
 
 
 def test_five_legends_hide_no_curve():

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..display import shown
 from ..equality import is_same
@@ -13,10 +14,12 @@ from .figure import POINTS_PER_LETTER
 
 MARKERS = ("", "s", "^", "D", "v", "P", "X", "o")  # for those who see no difference between two colours
 DASHES = ("-", "--", ":", "-.")
-OWN = "sk_analytic_label"  # what a line remembers: the label that it would have alone, and its parameters
 SMALL = 8.3  # points of a legend's letters
 HANDLE = 5.0  # letters that a legend's line and the space around it take
 LONGEST = 30  # letters of a value in a label
+# For each line the label that it would have alone, and its parameters. They are not kept in the line, so that a figure
+# can be pickled whatever the parameters are.
+_OWN: WeakKeyDictionary[Any, tuple[str, Mapping[str, Any]]] = WeakKeyDictionary()
 
 
 def name_of(estimator: Any) -> str:
@@ -52,11 +55,11 @@ def tell_apart(ax: Any, line: Any, name: str | None, params: Mapping[str, Any] |
     """
     if params is None or not name:
         return
-    setattr(line, OWN, (name, params))
-    alike = [other for other in ax.lines if getattr(other, OWN, ("",))[0] == name]
+    _OWN[line] = name, params
+    alike = [other for other in ax.lines if other in _OWN and _OWN[other][0] == name]
     if len(alike) < 2:
         return
-    settings = [getattr(other, OWN)[1] for other in alike]
+    settings = [_OWN[other][1] for other in alike]
     keys = _differing([{key: value for key, value in some.items() if key != "optimizer"} for some in settings])
     labels = [_with(name, {key: some[key] for key in keys if key in some}) for some in settings]
     for at, (other, label) in enumerate(zip(alike, labels, strict=True)):
@@ -125,5 +128,6 @@ def legend_above(ax: Any, *, points: float = 0.0) -> None:
         borderpad=0.2,
         fontsize=SMALL,
     )
+    letters = max(20, int(width / (SMALL * POINTS_PER_LETTER) - HANDLE))
     for text in legend.get_texts():
-        text.set_text(textwrap.fill(text.get_text(), max(20, int(width / (SMALL * POINTS_PER_LETTER) - HANDLE))))
+        text.set_text(textwrap.fill(text.get_text(), letters, break_long_words=False, break_on_hyphens=False))
