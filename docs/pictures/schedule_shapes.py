@@ -1,11 +1,10 @@
-"""The picture of all schedules beside each other."""
+"""The picture of the schedules that change, beside each other."""
 
 import numpy as np
 from matplotlib import pyplot as plt
 
 from sk_analytic.optimizers import (
     SGD,
-    Constant,
     Cosine,
     Exponential,
     InverseSquareRoot,
@@ -22,7 +21,6 @@ from sk_analytic.optimizers import (
 LENGTH = 100
 LOSSES = [1.2 - 0.5 * min(k, 20) / 20 - 0.3 * min(max(k - 50, 0), 10) / 10 for k in range(LENGTH)]
 SHAPES = {
-    "Constant": Constant(0.5),
     "Exponential": Exponential(1.0, decay=0.5, every=20),
     "InverseTime": InverseTime(1.0, decay=1.0, every=10),
     "Polynomial": Polynomial(1.0, length=80, final=0.1),
@@ -49,8 +47,8 @@ def values(schedule):
 
 def draw():
     """Draw the picture."""
-    figure, panels = plt.subplots(3, 5, figsize=(8.4, 4.4), sharex=True, sharey=True, layout="constrained")
-    for axes, (name, schedule) in zip(panels.flat, SHAPES.items(), strict=False):
+    figure, panels = plt.subplots(3, 4, figsize=(7.2, 4.8), sharex=True, sharey=True, layout="constrained")
+    for axes, (name, schedule) in zip(panels.flat, SHAPES.items(), strict=True):
         if name == "ReduceOnPlateau":
             axes.plot(LOSSES, color="0.6", linewidth=1)
             axes.text(99, LOSSES[-1] + 0.05, "loss", color="0.4", fontsize=7, ha="right")
@@ -58,9 +56,5 @@ def draw():
         axes.set_title(name, fontsize=9)
         axes.set(xlim=(0, LENGTH - 1), ylim=(0, 1.3), xticks=[0, 50], yticks=[0, 0.5, 1])
         axes.tick_params(labelsize=8)
-    for axes in panels.flat[len(SHAPES) :]:
-        axes.remove()
-    for axes in panels.flat[len(SHAPES) - 5 : len(SHAPES)]:
-        axes.tick_params(labelbottom=True)
     figure.supxlabel("steps or epochs", fontsize=9)
     figure.supylabel("value", fontsize=9)
