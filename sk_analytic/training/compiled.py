@@ -101,6 +101,8 @@ class CompiledLoop(Loop):
         rows = self._rows_of(epoch, step)
         if self._function is not None and self._made_for is run and self._function.fits(rows):
             return self._function
+        if self.objective.model.gradient_form.composes_loss:
+            raise NotCompiledError("it is composed with the loss by the interpreter: give loss_and_gradient")
         if self.theta.is_mapped:
             raise NotCompiledError("some parameters are reparametrized: leave reparametrize out")
         if self.objective.numerical:

@@ -99,7 +99,7 @@ def _loop_over(rows: Rows, objective: Objective) -> type[Loop]:
         from .local_steps import LocalLoop
 
         return LocalLoop
-    if is_compiled(objective.model.gradient.function):
+    if objective.model.gradient is not None and is_compiled(objective.model.gradient.function):
         from .compiled import CompiledLoop
 
         return CompiledLoop
