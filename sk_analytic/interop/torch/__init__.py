@@ -1,0 +1,5 @@
+"""Beside torch: our rules as a ``torch.optim.Optimizer``, and fitted models as modules."""
+
+from .rules import RuleOptimizer
+
+__all__ = ["RuleOptimizer"]
