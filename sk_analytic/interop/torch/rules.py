@@ -28,9 +28,9 @@ NAMES = {torch.float32: np.float32, torch.float64: np.float64}
 class RuleOptimizer(torch.optim.Optimizer):
     """A rule of ours, or a chain of links, as an optimizer of torch.
 
-    It does what one of ``torch.optim`` does: parameter groups, closures, learning rate schedulers, ``state_dict``. Float32
-    and float64 parameters on the host are stepped in place by our engine, numba's where it is installed; all others by
-    torch's functions.
+    It has parameter groups, takes closures, and works with learning rate schedulers and ``state_dict``, as those of
+    ``torch.optim`` do. Float32 and float64 parameters on the host are stepped in place by our engine, numba's where it is
+    installed; all others by torch's functions.
 
     Parameters
     ----------
@@ -293,12 +293,11 @@ class _Stepper:
     def save(self, kept: Any) -> None:
         """Write what links remember of each tensor where torch looks for it."""
         for place, link in enumerate(self.state.links):
-            for now, blocks in link.records:
-                for block in blocks:
-                    slots = {
-                        name: self.blocks.as_tensor(block, values[block]) for name, values in link.slots.items()
-                    }
-                    kept[self.tensors[block]][place] = {"step": now.t, "memory": dict(now.memory), "slots": slots}
+            nows = {block: now for now, blocks in link.records for block in blocks}
+            for block in sorted(nows):
+                now = nows[block]
+                slots = {name: self.blocks.as_tensor(block, values[block]) for name, values in link.slots.items()}
+                kept[self.tensors[block]][place] = {"step": now.t, "memory": dict(now.memory), "slots": slots}
 
     def _load(self, kept: Any) -> None:
         """Take over what is kept of each tensor."""
@@ -438,7 +437,7 @@ class _Torch:
         return torch.tensor(number, dtype=like.dtype, device=like.device)
 
     def measured(self, values: torch.Tensor, norms: bool) -> float:
-        """Return the sum or the norm; the sum in single precision at least, the norm scaled so that nothing overflows."""
+        """Return the sum or the norm, in single precision at least; the norm scaled, so that nothing overflows."""
         values = values.to(torch.float64 if values.dtype == torch.float64 else torch.float32)
         if not norms:
             return values.sum().item()
