@@ -5,12 +5,25 @@ import io
 import math
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
 
-from sk_analytic import get_optimizer, get_optimizer_names
+from sk_analytic import (
+    AnalyticClassifier,
+    AnalyticDensity,
+    AnalyticRegressor,
+    AnalyticTransformer,
+    get_optimizer,
+    get_optimizer_names,
+)
+from sk_analytic.losses import Loss
 from sk_analytic.optimizers import (
     SGD,
     Accumulate,
@@ -530,3 +543,403 @@ def test_gates_that_are_too_many_are_refused():
     state = transformation.init(params)
     with pytest.raises(ValueError, match="7 links hold steps back independently of each other; at most 6"):
         transformation.update(params, state, params)
+
+
+# Fitted models elsewhere
+
+
+def scores(params, X):
+    """A model with several outputs, nonlinear in its parameters."""
+    return np.tanh(X @ params["layer"]["W"]) + params["b"]
+
+
+def pull(params, X, cotangent):
+    """Its gradient in the parameters for a derivative in the scores."""
+    inner = cotangent * (1 - np.tanh(X @ params["layer"]["W"]) ** 2)
+    return {"layer": {"W": X.T @ inner}, "b": cotangent.sum(axis=0)}
+
+
+def pull_X(params, X, cotangent):
+    """Its gradient in X."""
+    return cotangent * (1 - np.tanh(X @ params["layer"]["W"]) ** 2) @ params["layer"]["W"].T
+
+
+class MeanSquare(Loss):
+    """A loss of codes alone."""
+
+    domain = None
+
+    def value_and_derivative(self, y, prediction):
+        return 0.5 * (prediction**2).sum(axis=1), prediction.copy()
+
+
+class Kind:
+    """One kind of estimator, with its loss as a function of what the model says."""
+
+    def __init__(self, estimator, y, loss, mean_loss, of_scores=lambda s: s, back=lambda s, d: d):
+        self.estimator, self.y, self.loss, self.mean_loss = estimator, y, loss, mean_loss
+        self.of_scores, self.back = of_scores, back
+
+    def forward(self, params, X):
+        return self.of_scores(scores(params, X))
+
+    def vjp(self, params, X):
+        said = scores(params, X)
+        return self.of_scores(said), lambda cotangent: pull(params, X, self.back(said, cotangent))
+
+    def vjp_X(self, params, X, cotangent):
+        return pull_X(params, X, self.back(scores(params, X), cotangent))
+
+    def jacobian(self, params, X):
+        prediction = self.forward(params, X)
+        rows = [self.vjp(params, X)[1](one.reshape(prediction.shape)) for one in np.eye(prediction.size)]
+        shape = prediction.shape
+        return {
+            "layer": {"W": np.reshape([row["layer"]["W"] for row in rows], (*shape, *params["layer"]["W"].shape))},
+            "b": np.reshape([row["b"] for row in rows], (*shape, *params["b"].shape)),
+        }
+
+    def loss_and_gradient(self, params, X, y=None):
+        prediction, pullback = self.vjp(params, X)
+        value, derivative = self.mean_loss(y, prediction)
+        return value, pullback(derivative)
+
+    def gradient(self, params, X, y=None):
+        return self.loss_and_gradient(params, X, y)[1]
+
+    def own_loss(self, params, X, y=None):
+        return self.loss_and_gradient(params, X, y)[0]
+
+    def vjp_X_of_loss(self, params, X, cotangent, y=None):
+        return cotangent * self.vjp_X(params, X, self.mean_loss(y, self.forward(params, X))[1])
+
+    def fitted(self, form, X, **settings):
+        functions = {"forward": self.forward, form: getattr(self, form)}
+        loss = {"vjp": self.loss, "jacobian": self.loss, "gradient": self.own_loss}.get(form)
+        if loss is not None:
+            functions["loss"] = loss
+        start = {"layer": {"W": np.random.default_rng(1).normal(size=(3, 3))}, "b": np.zeros(3)}
+        estimator = self.estimator(init=start, optimizer="adam", max_iter=3, **functions, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of three iterations, and of differences
+            return estimator.fit(X, self.y)
+
+
+def squared(y, prediction):
+    return 0.5 * np.sum((prediction - y) ** 2) / len(y), (prediction - y) / len(y)
+
+
+def cross_entropy(y, prediction):
+    p = np.exp(prediction - prediction.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    rows = np.arange(len(y))
+    return -np.mean(np.log(p[rows, y])), (p - np.eye(3)[y]) / len(y)
+
+
+def minus_mean(_, prediction):
+    return -np.mean(prediction), np.full(len(prediction), -1 / len(prediction))
+
+
+def mean_square(_, prediction):
+    return 0.5 * np.sum(prediction**2) / len(prediction), prediction / len(prediction)
+
+
+N_ROWS = 6
+RNG = np.random.default_rng(3)
+X_FIT = RNG.normal(size=(N_ROWS, 3))
+KINDS = {
+    "regressor": Kind(AnalyticRegressor, RNG.normal(size=(N_ROWS, 3)), "squared_error", squared),
+    "classifier": Kind(AnalyticClassifier, np.array([0, 1, 2, 0, 1, 2]), "log_loss", cross_entropy),
+    "density": Kind(
+        AnalyticDensity,
+        None,
+        "negative_log_likelihood",
+        minus_mean,
+        of_scores=lambda s: -0.5 * (s**2).sum(axis=1),
+        back=lambda s, d: -d[:, None] * s,
+    ),
+    "transformer": Kind(AnalyticTransformer, None, MeanSquare(), mean_square),
+}
+FORMS = ["vjp", "jacobian", "gradient", "loss_and_gradient"]
+
+
+def is_loss(form):
+    return form in ("gradient", "loss_and_gradient")
+
+
+def vjp_X_of(kind, form):
+    return kind.vjp_X_of_loss if is_loss(form) else kind.vjp_X
+
+
+def raw(estimator, X):
+    """What `forward` said of X, whatever the estimator calls it."""
+    return estimator._predictions(X, {})
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fitted_model_in_torch(kind, form):
+    """Its value is what `forward` or `mean_loss` says; its gradients in the parameters and in X pass gradcheck."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    estimator = KINDS[kind].fitted(form, X_FIT)
+    module = to_torch(estimator, vjp_X=vjp_X_of(KINDS[kind], form))
+    X = torch.tensor(X_FIT, requires_grad=True)
+    y = () if not is_loss(form) or KINDS[kind].y is None else (torch.tensor(KINDS[kind].y),)
+    expected = estimator.mean_loss(X_FIT, KINDS[kind].y) if is_loss(form) else raw(estimator, X_FIT)
+    np.testing.assert_array_equal(module(X, *y).detach().numpy(), expected)
+    with torch.no_grad():
+        np.testing.assert_array_equal(module(X, *y).numpy(), expected)
+    names = [name for name, _ in module.named_parameters()]
+    assert names == ["params.b", "params.layer.W"]
+
+    def function(X, *params):
+        return torch.func.functional_call(module, dict(zip(names, params, strict=True)), (X, *y))
+
+    inputs = [X, *(parameter.detach().clone().requires_grad_() for parameter in module.parameters())]
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fitted_model_in_jax(kind, form, x64):
+    """Its value is what `forward` or `mean_loss` says; its gradients pass check_grads, under jit too."""
+    jax = x64
+    from jax.test_util import check_grads
+
+    from sk_analytic.interop.jax import to_jax
+
+    estimator = KINDS[kind].fitted(form, X_FIT)
+    function, params = to_jax(estimator, vjp_X=vjp_X_of(KINDS[kind], form))
+    y = () if not is_loss(form) or KINDS[kind].y is None else (KINDS[kind].y,)
+    expected = estimator.mean_loss(X_FIT, KINDS[kind].y) if is_loss(form) else raw(estimator, X_FIT)
+    np.testing.assert_array_equal(function(params, X_FIT, *y), expected)
+    jitted = jax.jit(function)
+    np.testing.assert_array_equal(jitted(params, X_FIT, *y), expected)
+    check_grads(lambda params, X: function(params, X, *y), (params, X_FIT), order=1, modes=["rev"])
+    check_grads(lambda params, X: jitted(params, X, *y), (params, X_FIT), order=1, modes=["rev"])
+    check_grads(lambda params: jitted(params, X_FIT, *y), (params,), order=1, modes=["rev"])
+
+
+def test_a_gradient_in_X_that_is_missing_is_an_error_and_not_zero():
+    """In torch where X requires one, in jax where one is taken; and where none is asked for there is no error."""
+    torch, jax = require("torch"), require("jax")
+    require("optax")
+    from sk_analytic.interop.jax import to_jax
+    from sk_analytic.interop.torch import to_torch
+
+    estimator = KINDS["regressor"].fitted("vjp", X_FIT)
+    message = (
+        "The gradient in X is asked for, and the model has only one in its parameters. Give it to the export, vjp_X="
+    )
+    module, X = to_torch(estimator), torch.tensor(X_FIT, requires_grad=True)
+    with pytest.raises(ValueError, match=message):
+        module(X)
+    with torch.no_grad():
+        module(X)
+    module(X.detach()).sum().backward()
+    function, params = to_jax(estimator)
+    with pytest.raises(ValueError, match=message):
+        jax.grad(lambda X: function(params, X).sum())(X_FIT)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(jax.grad(lambda X: jax.jit(function)(params, X).sum()))(X_FIT)
+    jax.jit(jax.grad(lambda params: jax.jit(function)(params, X_FIT).sum()))(params)
+
+
+def test_a_wrong_gradient_in_X_is_named():
+    """By its shape."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    estimator = KINDS["regressor"].fitted("vjp", X_FIT)
+    module = to_torch(estimator, vjp_X=lambda params, X, cotangent: cotangent[:, :2])
+    with pytest.raises(ValueError, match=r"vjp_X returned float64 of shape \(6, 2\); expected .* \(6, 3\)"):
+        module(torch.tensor(X_FIT, requires_grad=True)).sum().backward()
+    with pytest.raises(TypeError, match="vjp_X must be a function"):
+        to_torch(estimator, vjp_X=True)
+
+
+def test_a_fitted_model_is_trained_further_in_a_program_of_torch():
+    """Behind a layer of torch, by an optimizer of torch: with the gradients of the same program in torch alone."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    torch.manual_seed(0)
+    kind = KINDS["regressor"]
+    module = to_torch(kind.fitted("vjp", X_FIT), vjp_X=kind.vjp_X)
+    W, b = (parameter.detach().clone().requires_grad_() for parameter in (module.params.layer.W, module.params.b))
+    ours = torch.nn.Sequential(torch.nn.Linear(4, 3).double(), module)
+    layer = copy.deepcopy(ours[0])
+    inputs, y = torch.randn(N_ROWS, 4, dtype=torch.float64), torch.tensor(kind.y)
+    optimizers = [
+        torch.optim.SGD(ours.parameters(), 0.1),
+        torch.optim.SGD([*layer.parameters(), W, b], 0.1),
+    ]
+    for _ in range(5):
+        for optimizer, predict in zip(
+            optimizers, (ours, lambda inputs: torch.tanh(layer(inputs) @ W) + b), strict=True
+        ):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(predict(inputs), y).backward()
+            optimizer.step()
+    torch.testing.assert_close(ours[0].weight, layer.weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(module.params.layer.W, W, rtol=1e-12, atol=1e-12)
+
+
+def test_a_module_is_copied_kept_and_in_float32():
+    """deepcopy, state_dict and .float() are torch's; the estimator stays what it was."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    estimator = KINDS["classifier"].fitted("vjp", X_FIT)
+    before = copy.deepcopy(estimator.params_)
+    module = to_torch(estimator)
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        module.params.b += 1
+    X = torch.tensor(X_FIT)
+    torch.testing.assert_close(module(X), twin(X) + 1)
+    twin.load_state_dict(module.state_dict())
+    torch.testing.assert_close(module(X), twin(X))
+    twin.float()
+    value = twin(X.float())
+    assert value.dtype == torch.float32
+    value.sum().backward()
+    assert twin.params.b.grad.dtype == torch.float32
+    np.testing.assert_array_equal(estimator.params_["b"], before["b"])
+
+
+def test_what_was_written_to_between_forward_and_backward_is_an_error():
+    """As for torch's own functions."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    module = to_torch(KINDS["regressor"].fitted("vjp", X_FIT))
+    value = module(torch.tensor(X_FIT)).sum()
+    with torch.no_grad():
+        module.params.b += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
+
+
+def test_the_gradient_is_evaluated_once_in_torch():
+    """A vjp's pullback from the forward pass is the one of the backward pass."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    kind, calls = KINDS["regressor"], []
+
+    def vjp(params, X):
+        calls.append(len(X))
+        return kind.vjp(params, X)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = AnalyticRegressor(vjp=vjp, init=KINDS["regressor"].fitted("vjp", X_FIT).params_, max_iter=1)
+        estimator.fit(X_FIT, kind.y)
+    module = to_torch(estimator)
+    calls.clear()
+    module(torch.tensor(X_FIT)).sum().backward()
+    assert calls == [N_ROWS]
+
+
+def test_fixed_and_differenced_blocks_are_those_of_the_fit(x64):
+    """A fixed block requires no gradient; one in `numerical` gets differences of the prediction."""
+    torch = require("torch")
+    from sk_analytic.interop.jax import to_jax
+    from sk_analytic.interop.torch import to_torch
+
+    kind = KINDS["regressor"]
+    module = to_torch(kind.fitted("vjp", X_FIT, fixed=["b"]))
+    assert not module.params.b.requires_grad
+    module(torch.tensor(X_FIT)).sum().backward()
+    assert module.params.b.grad is None
+    function, params = to_jax(kind.fitted("vjp", X_FIT, fixed=["b"]))
+    grads = x64.grad(lambda params: function(params, X_FIT).sum())(params)
+    np.testing.assert_array_equal(grads["b"], 0)
+    assert np.abs(grads["layer"]["W"]).min() > 0
+    module = to_torch(kind.fitted("vjp", X_FIT, numerical=["b"]))
+    (module(torch.tensor(X_FIT)) ** 2).sum().backward()
+    expected = 2 * scores(KINDS["regressor"].fitted("vjp", X_FIT, numerical=["b"]).params_, X_FIT).sum(axis=0)
+    np.testing.assert_allclose(module.params.b.grad, expected, rtol=1e-8)
+
+
+def test_labels_weights_and_metadata_go_with_the_samples(rng):
+    """As for `mean_loss`: labels are those of `fit`, weights make a weighted mean, metadata reach who names them."""
+    torch = require("torch")
+    from sk_analytic.interop.torch import to_torch
+
+    y, weight = np.array(["a", "b", "b", "a", "b", "a"]), rng.uniform(1, 2, N_ROWS)
+
+    def loss_and_gradient(params, X, y, sample_weight, offset=0.0):
+        margin = X @ params["w"] + offset
+        p = expit(margin)
+        losses = np.logaddexp(0, margin) - y * margin
+        return np.mean(sample_weight * losses), {"w": X.T @ (sample_weight * (p - y)) / len(y)}
+
+    def forward(params, X, offset=0.0):
+        return X @ params["w"] + offset
+
+    classifier = AnalyticClassifier(
+        forward=forward, loss_and_gradient=loss_and_gradient, loss=None, init={"w": np.zeros(3)}, optimizer="lbfgs"
+    )
+    offset = rng.normal(size=N_ROWS)
+    classifier.fit(X_FIT, y, sample_weight=weight, offset=offset)
+    module = to_torch(classifier)
+    X, given = torch.tensor(X_FIT), {"sample_weight": torch.tensor(weight), "offset": torch.tensor(offset)}
+    value = module(X, y, **given)
+    assert value.item() == pytest.approx(classifier.mean_loss(X_FIT, y, weight, offset=offset), rel=1e-14)
+
+    def function(w):
+        return torch.func.functional_call(module, {"params.w": w}, (X, y), given)
+
+    assert torch.autograd.gradcheck(function, [module.params.w.detach().clone().requires_grad_()])
+    with pytest.raises(ValueError, match="gradient in sample_weight is asked for, and is not known"):
+        module(X, y, sample_weight=given["sample_weight"].clone().requires_grad_(), offset=offset)
+
+
+def test_what_cannot_be_exported_is_said(x64):
+    """An estimator that is not fitted, one of others, a pipeline, and one without a value."""
+    require("torch")
+    from sk_analytic.interop.jax import to_jax
+    from sk_analytic.interop.torch import to_torch
+
+    for export in (to_torch, to_jax):
+        with pytest.raises(NotFittedError):
+            export(AnalyticRegressor())
+        with pytest.raises(TypeError, match="Only estimators of sk_analytic can be exported; got LinearRegression"):
+            export(LinearRegression())
+        with pytest.raises(TypeError, match="Pipeline. Pass its last step"):
+            export(make_pipeline(AnalyticRegressor()))
+    kind = KINDS["regressor"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = {"layer": {"W": np.ones((3, 3))}, "b": np.zeros(3)}
+        estimator = AnalyticRegressor(
+            forward=kind.forward, gradient=kind.gradient, loss=None, init=start, max_iter=1, check_gradient=False
+        ).fit(X_FIT, kind.y)
+    with pytest.raises(ValueError, match="was fitted with loss=None"):
+        to_torch(estimator)
+    with pytest.raises(TypeError, match="The prediction of this model takes no y"):
+        to_torch(kind.fitted("vjp", X_FIT))(X_FIT_TENSOR(), kind.y)
+    function, params = to_jax(KINDS["classifier"].fitted("loss_and_gradient", X_FIT))
+    with pytest.raises(TypeError, match="y has the dtype <U1, which jax has no arrays of"):
+        function(params, X_FIT, np.array(list("abcabc")))
+
+
+def X_FIT_TENSOR():
+    return require("torch").tensor(X_FIT)
+
+
+def test_a_model_is_mapped_by_vmap(x64):
+    """An entry at a time."""
+    from sk_analytic.interop.jax import to_jax
+
+    function, params = to_jax(KINDS["regressor"].fitted("vjp", X_FIT))
+    stacks = np.stack([X_FIT, -X_FIT])
+    found = x64.vmap(function, (None, 0))(params, stacks)
+    np.testing.assert_array_equal(found, [function(params, X) for X in stacks])
+    grads = x64.vmap(x64.grad(lambda params, X: function(params, X).sum()), (None, 0))(params, stacks)
+    single = x64.grad(lambda params: function(params, -X_FIT).sum())(params)
+    np.testing.assert_allclose(grads["layer"]["W"][1], single["layer"]["W"], rtol=1e-14)

@@ -66,7 +66,7 @@ class Exported:
         self.is_loss = not form.composes_loss and not (form.is_matrix and self._objective.loss is not None)
         if self.is_loss and not self._objective.has_value:
             raise ValueError(
-                f"The value of a model that has a {form.name} is its mean loss, and this one was fitted with loss=None. "
+                f"The value of a model that has a {form.name} is its mean loss; this one was fitted with loss=None. "
                 "Name the loss, or pass your own, loss=function(params, X, ...), and fit again."
             )
         self.vjp_X = vjp_X
@@ -124,8 +124,7 @@ class Exported:
         """
         with _ONE_AT_A_TIME:
             objective, theta, batch = self._at(blocks, X, columns)
-            if objective.model.gradient_form.gives_value and objective.model.gradient is not None:
-                objective = _with_kept_gradient(objective, theta, batch)
+            objective = _with_kept_gradient(objective, theta, batch)
             value = self._value(objective, theta, batch)
 
         def pullback(cotangent: Any) -> list[Any]:
@@ -158,9 +157,7 @@ class Exported:
                 "torch, jax.lax.stop_gradient(X) in jax."
             )
 
-    def _at(
-        self, blocks: Sequence[Array], X: Any, columns: Mapping[str, Any]
-    ) -> tuple[Objective, Parameters, Batch]:
+    def _at(self, blocks: Sequence[Array], X: Any, columns: Mapping[str, Any]) -> tuple[Objective, Parameters, Batch]:
         """Return the objective in the dtype of the blocks, θ, and the samples, bound to each other."""
         dtype = np.result_type(*blocks)
         layout = self._layout.astype(dtype)
@@ -221,11 +218,15 @@ class _Kept:
 
 
 def _with_kept_gradient(objective: Objective, theta: Parameters, batch: Batch) -> Objective:
-    """Return an objective whose gradient is evaluated now, and only once."""
-    model = copy.copy(objective.model)
-    if not (model.gradient_form.predicts or model.gradient_form.has_own_loss):
+    """Return an objective whose gradient is evaluated now, and only once, if that gives the value too.
+
+    Differences need the value at other points.
+    """
+    form = objective.model.gradient_form
+    if objective.numerical or not (form.predicts or form.has_own_loss):
         return objective
+    model = copy.copy(objective.model)
     model.gradient = _Kept(model.gradient, theta.structure, batch)
-    if model.gradient_form.predicts:
+    if form.predicts:
         model.forward, model.predictor = None, model.gradient
     return objective._with(model=model)

@@ -36,7 +36,7 @@ def driven(optimizer: object, by: str) -> Any:
         For a schedule that counts epochs or looks at losses, of which the loop does not tell.
     """
     found = get_optimizer(optimizer)
-    if not isinstance(found, Optimizer) or type(found).update is not Optimizer.update:
+    if getattr(type(found), "update", None) is not Optimizer.update:
         raise TypeError(
             f"{by} drives rules such as 'adam', alone or in a Chain; {found!r} does not step by formulas of one "
             "gradient each, so it runs in fit only."
@@ -67,5 +67,5 @@ def step(
     missing : tuple of int, default=()
         Blocks that have none.
     """
-    optimizer._run(state, theta).step(theta, grads, missing)  # type: ignore[arg-type]
+    optimizer._run(state, theta).step(theta, grads, missing)
     state.step += 1

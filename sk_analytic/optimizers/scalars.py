@@ -19,7 +19,8 @@ def as_float(value: Any) -> float:
     try:
         return float(value)
     except TypeError:
-        return value  # type: ignore[no-any-return]
+        symbol: float = value
+        return symbol
 
 
 def hypot(*values: float) -> float:
@@ -27,8 +28,7 @@ def hypot(*values: float) -> float:
     try:
         return math.hypot(*values)
     except TypeError:
-        symbol: Any = functools.reduce(np.hypot, values)
-        return symbol  # type: ignore[no-any-return]
+        return functools.reduce(np.hypot, values)
 
 
 def cos(value: float) -> float:
@@ -36,7 +36,8 @@ def cos(value: float) -> float:
     try:
         return math.cos(value)
     except TypeError:
-        return np.cos(value)
+        symbol: float = np.cos(value)
+        return symbol
 
 
 def log1p(value: float) -> float:
@@ -44,7 +45,8 @@ def log1p(value: float) -> float:
     try:
         return math.log1p(value)
     except TypeError:
-        return np.log1p(value)
+        symbol: float = np.log1p(value)
+        return symbol
 
 
 def inverse_root_power_of_two(value: float) -> float:
@@ -52,4 +54,5 @@ def inverse_root_power_of_two(value: float) -> float:
     try:
         return math.ldexp(1.0, -math.frexp(value)[1] // 2)
     except TypeError:
-        return np.ldexp(1.0, -np.frexp(value)[1] // 2)
+        symbol: float = np.ldexp(1.0, -np.frexp(value)[1] // 2)
+        return symbol

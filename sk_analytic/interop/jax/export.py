@@ -17,8 +17,8 @@ from ..exported import Exported
 def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[Callable[..., Any], Any]:
     """Return the model of a fitted estimator as a function of jax, and its parameters.
 
-    The user's functions compute the value and the gradient, on the host, in NumPy: ``jax.pure_callback`` calls them. The
-    function can be jitted and be differentiated in reverse mode, once.
+    The user's functions compute the value and the gradient, on the host, in NumPy: ``jax.pure_callback`` calls them.
+    The function can be jitted, and be differentiated in reverse mode, once.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[
 
     Notes
     -----
-    The value has the dtype of the parameters: float32, unless ``jax_enable_x64`` is set. Fixed blocks have a gradient of
-    zero. Under ``jax.vmap`` the functions are called once for each entry of the mapped axis, one after another.
+    The value has the dtype of the parameters: float32, unless ``jax_enable_x64`` is set. Fixed blocks have a gradient
+    of zero. Under ``jax.vmap`` the functions are called once for each entry of the mapped axis, one after another.
 
     When jax traces the function, the user's ``forward`` runs once on rows of zeros, so that the shape of the prediction
     is known.
@@ -71,12 +71,13 @@ def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[
     def function(params: Any, X: Any, y: Any = None, **columns: Any) -> Any:
         """Return the raw prediction, or the mean loss."""
         given = {name: column for name, column in {"y": y, **columns}.items() if column is not None}
-        texts = {name: column for name, column in given.items() if np.asarray(column).dtype.kind not in "biuf"}
-        for name in texts:
-            raise TypeError(
-                f"{name} has the dtype {np.asarray(texts[name]).dtype}, which jax has no arrays of. Pass numbers: labels "
-                "of a classifier by their position in classes_, after a fit with such labels."
-            )
+        for name, column in given.items():
+            dtype = getattr(column, "dtype", None) or np.asarray(column).dtype
+            if dtype.kind not in "biuf":
+                raise TypeError(
+                    f"{name} has the dtype {dtype}, which jax has no arrays of. Pass numbers: fit a classifier on the "
+                    "indices of its classes, say."
+                )
         return value([jnp.asarray(leaf) for leaf in exported.leaves(params)], jnp.asarray(X), given)
 
     return function, exported.unflatten([jnp.asarray(block) for block in exported.blocks()])
@@ -101,10 +102,9 @@ def _function_of(exported: Exported) -> Callable[..., Any]:
         product = exported.gradient_in_X(_arrays(blocks), X, _by_name(columns), np.asarray(cotangent))
         return product.astype(X.dtype)
 
-    @jax.custom_vjp
     def value(blocks: Any, X: Any, columns: Any) -> Any:
         shape = () if exported.is_loss else _shape_of_prediction(exported, blocks, X, columns)
-        result = jax.ShapeDtypeStruct(shape, jnp.result_type(*blocks))  # type: ignore[no-untyped-call]
+        result = jax.ShapeDtypeStruct(shape, jnp.result_type(*blocks))
         return jax.pure_callback(on_host, result, blocks, X, columns, vmap_method="sequential")
 
     def forward(blocks: Any, X: Any, columns: Any) -> Any:
@@ -123,18 +123,17 @@ def _function_of(exported: Exported) -> Callable[..., Any]:
         blocks, X, columns = given
         if isinstance(cotangent, SymbolicZero):
             cotangent = jnp.zeros(cotangent.shape, cotangent.dtype)
-        like = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in blocks]  # type: ignore[no-untyped-call]
+        like = [jax.ShapeDtypeStruct(block.shape, block.dtype) for block in blocks]
         products = jax.pure_callback(product_on_host, like, *given, cotangent, vmap_method="sequential")
         product_in_X = None
         if in_X is not None:  # a tree without leaves: whether it is one is known under jit too
-            like_X = jax.ShapeDtypeStruct(X.shape, X.dtype)  # type: ignore[no-untyped-call]
-            product_in_X = jax.pure_callback(
-                product_in_X_on_host, like_X, *given, cotangent, vmap_method="sequential"
-            )
+            like_X = jax.ShapeDtypeStruct(X.shape, X.dtype)
+            product_in_X = jax.pure_callback(product_in_X_on_host, like_X, *given, cotangent, vmap_method="sequential")
         return products, product_in_X, dict.fromkeys(columns)
 
-    value.defvjp(forward, backward, symbolic_zeros=True)
-    return value
+    differentiable: Any = jax.custom_vjp(value)
+    differentiable.defvjp(forward, backward, symbolic_zeros=True)
+    return differentiable  # type: ignore[no-any-return]
 
 
 def _shape_of_prediction(exported: Exported, blocks: Any, X: Any, columns: Any) -> tuple[int, ...]:

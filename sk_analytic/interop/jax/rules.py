@@ -7,6 +7,7 @@ repeated by functions of ``jax.numpy``. There is one formula for each rule, here
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -58,8 +59,8 @@ class RuleState(NamedTuple):
 def as_gradient_transformation(optimizer: Any = "adam") -> optax.GradientTransformation:
     """Return a rule of ours, or a chain of links, as a ``GradientTransformation`` of optax.
 
-    Its ``update(grads, state, params)`` needs the parameters, and returns the new parameters minus the present ones, for
-    ``optax.apply_updates``. It runs under ``jax.jit``, in ``lax.scan``, and inside ``optax.chain``.
+    Its ``update(grads, state, params)`` needs the parameters, and returns the new ones minus the present ones, as
+    ``optax.apply_updates`` expects. It runs under ``jax.jit``, in ``lax.scan``, and inside ``optax.chain``.
 
     Parameters
     ----------
@@ -249,16 +250,17 @@ class _Bound:
             for name, tree in values.slots.items():
                 link.slots[name][:] = jax.tree.leaves(tree)
             for (now, _), step, memory in zip(link.records, values.step, values.memory, strict=True):
-                now.t = self.scalars.of(step)
-                now.memory = {name: self.scalars.of(value) for name, value in memory.items()}
+                symbols: Any = now  # which has numbers, but for coefficients under jit
+                symbols.t = self.scalars.of(step)
+                symbols.memory = {name: self.scalars.of(value) for name, value in memory.items()}
         count = self.scalars.of(kept.step)
-        values = {id(s): self._scheduled(s, count) for link in self.links for s in link.schedules.values()}
+        rates = {id(s): self._scheduled(s, count) for link in self.links for s in link.schedules.values()}
         for link in self.links:
             for name, schedule in link.schedules.items():
-                setattr(link.link, name, values[id(schedule)])
+                setattr(link.link, name, rates[id(schedule)])
             link.link = _Branching(link.link, self.scalars, link.schedules)
 
-    def _scheduled(self, schedule: Schedule, count: Scalar) -> Any:
+    def _scheduled(self, schedule: Any, count: Scalar) -> Any:
         try:
             return self.scalars.run(lambda: schedule.at(_Count(count)))
         except Exception:  # whatever it needs the number for: the host has it
@@ -279,7 +281,7 @@ class _Bound:
                 passed = *passed, link.index
                 now = nows[link.index, block]
                 if passed not in found:
-                    opens = self.scalars.run(lambda link=link, now=now: link.link.passes(now.t + 1))
+                    opens = self.scalars.run(functools.partial(_opens, link.link, now))
                     found[passed] = as_number(opens) != 0, set()
                 found[passed][1].add((link.index, block))
         return [(opens, frozenset(places)) for opens, places in found.values()]
@@ -305,6 +307,10 @@ class _Bound:
             )
             links.append(LinkValues(step, memory, slots))
         return tuple(links) if structure is None else jax.tree.unflatten(structure, jax.tree.leaves(tuple(links)))
+
+
+def _opens(gate: Any, now: StepInfo) -> Any:
+    return gate.passes(now.t + 1)
 
 
 def _plain(value: Any) -> Any:
@@ -353,11 +359,13 @@ class _Branching:
 
     def _on_host(self, method: str, now: StepInfo) -> tuple[Any, dict[str, Any]]:
         sums = now.sums if isinstance(now.sums, tuple) else (now.sums,)
-        settings = {name: as_number(getattr(self._link, name)) for name in self._schedules}
         given = (
-            _plain(now.t), {k: as_number(v) for k, v in now.memory.items()}, [as_number(s if s is not None else 0.0) for s in sums],
-            as_number(now.rate), settings,
-        )  # fmt: skip
+            _plain(now.t),
+            {name: as_number(value) for name, value in now.memory.items()},
+            [as_number(0.0 if value is None else value) for value in sums],
+            as_number(now.rate),
+            {name: as_number(getattr(self._link, name)) for name in self._schedules},
+        )
 
         def ask(t: Any, memory: Any, sums: Any, rate: Any, settings: Any) -> tuple[tuple[float, ...], StepInfo]:
             link, info = copy.copy(self._link), StepInfo({name: float(value) for name, value in memory.items()})
@@ -371,13 +379,8 @@ class _Branching:
             return np.array(numbers, dtype), {name: np.asarray(v, dtype) for name, v in info.memory.items()}
 
         dtype = number_dtype()
-        sample = (
-            1,
-            dict.fromkeys(now.memory, 1.0),
-            [1.0] * len(sums),
-            1.0,
-            {n: s(0, 0) for n, s in self._schedules.items()},
-        )
+        first = {name: schedule(0, 0) for name, schedule in self._schedules.items()}
+        sample = 1, dict.fromkeys(now.memory, 1.0), [1.0] * len(sums), 1.0, first
         count = len(ask(*sample)[0])
         number = jax.ShapeDtypeStruct((), dtype)
         shapes = jax.ShapeDtypeStruct((count,), dtype), dict.fromkeys(now.memory, number)

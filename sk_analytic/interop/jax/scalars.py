@@ -57,7 +57,7 @@ class Scalar(NDArrayOperatorsMixin):
     def __floor__(self) -> Any:
         return self.scalars.of(jnp.floor(self.value).astype(int), ("floor", self.key))
 
-    def __float__(self) -> NoReturn:  # type: ignore[override]
+    def __float__(self) -> NoReturn:
         raise NeedsFloat("This number is a symbol under jit.")
 
     __int__ = __index__ = __float__

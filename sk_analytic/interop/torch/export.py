@@ -31,8 +31,8 @@ def to_torch(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> Fitt
     Returns
     -------
     module : torch.nn.Module
-        ``module(X)`` returns the raw prediction, what ``forward`` returns: scores of a classifier, log-densities, codes,
-        predictions before the inverse of a loss's link. If the estimator has a ``gradient`` or a
+        ``module(X)`` returns the raw prediction, what ``forward`` returns: scores of a classifier, log-densities,
+        codes, predictions before the inverse of a loss's link. If the estimator has a ``gradient`` or a
         ``loss_and_gradient``, the gradient of a prediction is not known; ``module(X, y)`` returns the mean loss then,
         without the penalty. Metadata, and the loss's ``sample_weight``, are passed by name.
 

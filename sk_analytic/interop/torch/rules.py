@@ -29,8 +29,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     """A rule of ours, or a chain of links, as an optimizer of torch.
 
     It has parameter groups, takes closures, and works with learning rate schedulers and ``state_dict``, as those of
-    ``torch.optim`` do. Float32 and float64 parameters on the host are stepped in place by our engine, numba's where it is
-    installed; all others by torch's functions.
+    ``torch.optim`` do. Float32 and float64 parameters on the host are stepped in place by our engine, numba's where it
+    is installed; all others by torch's functions.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ class RuleOptimizer(torch.optim.Optimizer):
     def _settings(self, group: dict[str, Any]) -> dict[str, Any]:
         return {name: group[name] for name in self.defaults if name in group and name not in NOT_OURS}
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; parameters without a gradient stay as they are.
 
         Parameters
@@ -170,7 +170,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             For each parameter, under the position of each link: its number of steps, its numbers and its arrays.
         """
         self._save()
-        return super().state_dict()
+        kept: dict[str, Any] = super().state_dict()
+        return kept
 
     def _save(self) -> None:
         for stepper in self._steppers.values():
@@ -387,7 +388,7 @@ class _Views:
         tensor = self.tensors[position]
         return torch.from_numpy(values).as_strided(tensor.shape, tensor.stride())
 
-    def fill(self, position: int, slot: list[Any], values: torch.Tensor) -> None:
+    def fill(self, position: int, slot: Any, values: torch.Tensor) -> None:
         """Fill a block of a slot."""
         self.as_tensor(position, slot[position]).copy_(values)
 
@@ -418,7 +419,7 @@ class _Tensors:
         """Return values as they are."""
         return values
 
-    def fill(self, position: int, slot: list[Any], values: torch.Tensor) -> None:
+    def fill(self, position: int, slot: Any, values: torch.Tensor) -> None:
         """Put values in the place of a block of a slot."""
         slot[position] = values.clone()
 
@@ -440,11 +441,11 @@ class _Torch:
         """Return the sum or the norm, in single precision at least; the norm scaled, so that nothing overflows."""
         values = values.to(torch.float64 if values.dtype == torch.float64 else torch.float32)
         if not norms:
-            return values.sum().item()
-        largest = values.abs().max().item() if values.numel() else 0.0
+            return float(values.sum())
+        largest = float(values.abs().max()) if values.numel() else 0.0
         if not 0 < largest < np.inf:
             return largest
-        return largest * torch.linalg.vector_norm(values / largest).item()
+        return largest * float(torch.linalg.vector_norm(values / largest))
 
     def full_like(self, array: torch.Tensor, start: Any) -> torch.Tensor:
         """Return a new tensor filled with a number or with another tensor's values."""

@@ -105,7 +105,7 @@ class BoundLink:
         self.records[:] = kept + parted
         return bool(parted)
 
-    def fill_slots(self, state: State, theta: Array) -> None:
+    def fill_slots(self, state: State, theta: Any) -> None:
         """Give the link the slots and the memory that it declares and does not have yet."""
         for name, start in self.declared.slots.items():
             if isinstance(start, np.ndarray):  # a constant of the link, and nothing that it remembers
@@ -165,7 +165,7 @@ def fits(placements: Iterable[Placement], state: State) -> bool:
     return ours == [(link.kind, link.blocks) for link in state.links]
 
 
-def bind(optimizer: Any, state: State, theta: Array) -> tuple[list[BoundLink], list[tuple[BoundLink, ...]]]:
+def bind(optimizer: Any, state: State, theta: Any) -> tuple[list[BoundLink], list[tuple[BoundLink, ...]]]:
     """Return the links of an optimizer bound to a state, whose parts are made if absent; and each block's chain.
 
     The engine's `Step` stands in the chains, and is not among the links.

@@ -67,7 +67,7 @@ class Run:
     def _has_changed(self) -> bool:
         return any(live != kept for live, kept in self._watched)
 
-    def step(self, theta: Array, g: Array, missing: tuple[int, ...], sparse_grads: tuple[int, ...] = ()) -> None:
+    def step(self, theta: Any, g: Any, missing: tuple[int, ...], sparse_grads: tuple[int, ...] = ()) -> None:
         """Update θ and the slots by one step; see `step_sparse` for the blocks ``sparse_grads``."""
         for link in self._scheduled:
             link.resolve(self.state)
@@ -137,7 +137,7 @@ class Run:
         before, self.state.grown = self.state.grown, grown
         return bool(grown) and (before is None or any(b > 1.1 * a for a, b in zip(before, grown, strict=False)))
 
-    def eval_params(self, theta: Array) -> Array:
+    def eval_params(self, theta: Any) -> Any:
         """Return θ, with what links answer in its stead."""
         return eval_params(self._links, self.state, theta)
 
