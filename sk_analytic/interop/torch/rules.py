@@ -360,7 +360,7 @@ class _Views:
     def __init__(self, tensors: list[torch.Tensor]) -> None:
         self.tensors = tensors
         self.dtype = NAMES[tensors[0].dtype]
-        self.engine = ViewEngine([tensor.numel() for tensor in tensors], self.dtype)
+        self.engine = ViewEngine([tensor.numel() for tensor in tensors], self.dtype, torch.get_num_threads())
         self._places: list[Any] = [None] * len(tensors)
         self._vectors: list[Any] = [None] * len(tensors)
 

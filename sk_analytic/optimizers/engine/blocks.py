@@ -8,8 +8,12 @@ another library.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +25,9 @@ from .links import Fused, total
 from .numba_kernel import engine_for
 from .numpy_kernel import NumpyEngine
 from .trace import Operations, trace
+
+SHARED = 1 << 17
+"""Entries for each thread at least: handing some to another takes as long as a few thousand of them."""
 
 
 class BlockEngine:
@@ -106,11 +113,13 @@ class ViewEngine(BlockEngine):
         Entries of each block.
     dtype : dtype
         Of all blocks.
+    n_threads : int, default=1
+        How many threads share a large block, once its kernels are compiled.
     """
 
-    def __init__(self, sizes: Sequence[int], dtype: DTypeLike) -> None:
+    def __init__(self, sizes: Sequence[int], dtype: DTypeLike, n_threads: int = 1) -> None:
         super().__init__(len(sizes))
-        self.sizes, self.dtype = sizes, np.dtype(dtype)
+        self.sizes, self.dtype, self._n_threads = sizes, np.dtype(dtype), n_threads
         self._engine = engine_for(max(sizes), self.dtype)
 
     def _make(self, fused: Fused, counts: tuple[int, ...], arrays: list[Any]) -> Any:
@@ -118,7 +127,7 @@ class ViewEngine(BlockEngine):
             for block, size in enumerate(self.sizes):
                 if self._flow[block] is None:
                     self._flow[block] = np.empty(size, self.dtype)
-        return _ViewKernel(self._engine, fused, counts, arrays, self.sizes)
+        return _ViewKernel(self._engine, fused, counts, arrays, self.sizes, self._n_threads)
 
     def new_slot(self, block: int, start: Any) -> Array:
         """Return a vector of the block's size."""
@@ -127,9 +136,15 @@ class ViewEngine(BlockEngine):
 
 class _ViewKernel(_BlockKernel):
     def __init__(
-        self, engine: NumpyEngine, fused: Fused, counts: tuple[int, ...], arrays: list[Any], sizes: Sequence[int]
+        self,
+        engine: NumpyEngine,
+        fused: Fused,
+        counts: tuple[int, ...],
+        arrays: list[Any],
+        sizes: Sequence[int],
+        n_threads: int,
     ) -> None:
-        self.measures, self.norms = fused.measures, fused.norms
+        self.measures, self.norms, self._n_threads = fused.measures, fused.norms, n_threads
         self._make: Callable[[int], Any] = lambda block: engine.kernel_over(
             [array[block] for array in arrays], fused, counts, sizes[block]
         )
@@ -140,8 +155,31 @@ class _ViewKernel(_BlockKernel):
         if kernel is None:
             kernel = self._of_blocks[block] = self._make(block)
         entries = theta[block]
+        n_threads = min(self._n_threads, entries.size // SHARED)
+        if n_threads > 1 and kernel.converts and not self.measures and g.flags.carray:
+            _run_in_threads(n_threads, kernel, g, entries, coefficients)
+            return []
         sums: list[float] = kernel.run(g, entries, 0, entries.size, coefficients)
         return sums
+
+
+def _run_in_threads(n_threads: int, kernel: Any, g: Any, theta: Any, coefficients: Sequence[Any]) -> None:
+    """Run a compiled kernel, which holds no lock and measures nothing, over equal parts of a block at a time."""
+    kernel.write(kernel.coefficients, 0, *coefficients)
+    ends = [theta.size * part // n_threads for part in range(n_threads + 1)]
+    calls = [kernel.launch(theta, start, stop) for start, stop in itertools.pairwise(ends)]
+    *others, (function, arguments) = calls
+    pool = _pool(os.getpid(), n_threads - 1)
+    running = [pool.submit(other, g, theta, *its) for other, its in others]
+    function(g, theta, *arguments)
+    for part in running:
+        part.result()
+
+
+@functools.lru_cache(1)
+def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
+    """Return the threads beside the one that calls; a forked process needs its own."""
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="sk_analytic")
 
 
 class Library(Protocol):
