@@ -406,7 +406,8 @@ class _Jax:
         return jnp.asarray(_plain(number), like.dtype)
 
     def measured(self, values: Any, norms: bool) -> Any:
-        """Return the sum or the norm; the norm scaled, so that no square is too large or too small."""
+        """Return the sum or the norm, in single precision at least; the norm scaled, so that nothing overflows."""
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
         if not norms:
             return self._scalars.of(as_number(jnp.sum(values)))
         largest = jnp.max(jnp.abs(values), initial=0)
