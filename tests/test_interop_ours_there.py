@@ -265,6 +265,31 @@ def test_torch_parameters_are_written_in_their_own_memory(rng):
         torch.testing.assert_close(view, before - 0.5 * tensor.grad)
 
 
+@pytest.mark.parametrize("name", ["adam", "lamb"])
+def test_threads_share_a_large_tensor_without_a_trace(name):
+    """To the bit, with as many threads as torch has."""
+    torch = require("torch")
+    require("numba")
+    from sk_analytic.interop.torch import RuleOptimizer
+
+    found = []
+    before = torch.get_num_threads()
+    for n_threads in (1, 3):
+        torch.set_num_threads(n_threads)
+        try:
+            torch.manual_seed(0)
+            large, small = (torch.randn(size, requires_grad=True) for size in (2**19 + 5, 3))
+            with use_engine("numba"):
+                optimizer = RuleOptimizer([large, small], name)
+                for _ in range(3):
+                    large.grad, small.grad = torch.sin(large.detach()), small.detach()
+                    optimizer.step()
+            found.append((large, small))
+        finally:
+            torch.set_num_threads(before)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_a_graph_that_needs_old_values_is_refused_after_a_step():
     """Torch learns that we wrote to its tensors."""
     torch = require("torch")
@@ -466,6 +491,18 @@ def test_rules_under_jit_in_float32(name, rng):
     jax = require("jax")
     theta = start(rng, "float32")
     assert_close(local(ALL[name], theta)[0], in_optax(ALL[name], theta, jax)[0], 2e-4)
+
+
+@pytest.mark.parametrize("name", ["adam", "lamb", "prodigy"])
+def test_rules_keep_half_precision_under_jit(name, rng):
+    """Parameters and slots have the dtype that they came in, and steps are of the right size."""
+    jax = require("jax")
+    theta = start(rng, "float32")
+    ours, _ = local(ALL[name], theta, n_steps=3)
+    theta = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf, "bfloat16"), theta)
+    there, _, _ = in_optax(ALL[name], theta, jax, n_steps=3)
+    assert all(leaf.dtype == "bfloat16" for leaf in there)
+    assert_close(ours, there, 0.05)
 
 
 def test_a_rule_runs_in_a_scan_under_vmap_and_in_a_chain_of_optax(x64, rng):
