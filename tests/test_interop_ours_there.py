@@ -936,6 +936,35 @@ def test_labels_weights_and_metadata_go_with_the_samples(rng):
         module(X, y, sample_weight=given["sample_weight"].clone().requires_grad_(), offset=offset)
 
 
+def test_weights_and_metadata_reach_the_functions_from_jax(x64, rng):
+    """Under jit, with y; and their gradients are refused."""
+    from jax.test_util import check_grads
+
+    from sk_analytic.interop.jax import to_jax
+
+    def loss_and_gradient(params, X, y, sample_weight, offset):
+        residual = X @ params + offset - y
+        return np.mean(sample_weight * residual**2) / 2, X.T @ (sample_weight * residual) / len(y)
+
+    def forward(params, X, offset):
+        return X @ params + offset
+
+    y, offset = rng.normal(size=(2, N_ROWS))
+    weight = rng.uniform(1, 2, N_ROWS)
+    estimator = AnalyticRegressor(
+        forward, loss_and_gradient=loss_and_gradient, loss=None, init=np.zeros(3), optimizer="lbfgs"
+    ).fit(X_FIT, y, sample_weight=weight, offset=offset)
+    function, params = to_jax(estimator)
+
+    def loss(params, y=y):
+        return function(params, X_FIT, y, sample_weight=weight, offset=offset)
+
+    assert x64.jit(loss)(params) == pytest.approx(estimator.mean_loss(X_FIT, y, weight, offset=offset), rel=1e-14)
+    check_grads(x64.jit(loss), (params + 1,), order=1, modes=["rev"])
+    with pytest.raises(ValueError, match="gradient in y is asked for, and is not known: use jax.lax.stop_gradient"):
+        x64.grad(loss, argnums=1)(params, y)
+
+
 def test_what_cannot_be_exported_is_said(x64):
     """An estimator that is not fitted, one of others, a pipeline, and one without a value."""
     require("torch")
