@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation. Nothing is fetched from anywhere during a build."""
 
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -32,6 +33,7 @@ nitpicky = False  # types in docstrings are words for readers, "array-like of sh
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
+autodoc_mock_imports = [name for name in ("jax", "optax", "torch") if importlib.util.find_spec(name) is None]
 autodoc_typehints = "none"  # it would write out what their names stand for; see `with_written_types`
 maximum_signature_line_length = 80  # of a longer one each parameter has a line
 numpydoc_show_class_members = False  # the class template lists them

@@ -5,7 +5,7 @@ properties that the package defines itself. Each docstring is looked at once, in
 method overrides another of the package, it need not repeat what the other's docstring says.
 """
 
-import importlib
+import importlib.util
 import inspect
 import sys
 import tomllib
@@ -23,6 +23,8 @@ MODULES = (
     "sk_analytic.search",
     "sk_analytic.plotting",
 )
+OF_EXTRAS = {"sk_analytic.interop.jax": "optax", "sk_analytic.interop.torch": "torch"}
+MODULES += tuple(name for name, extra in OF_EXTRAS.items() if importlib.util.find_spec(extra))
 CONFIG = set(tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["tool"]["numpydoc_validation"]["checks"])
 CHECKS = set(ERROR_MSGS) - CONFIG if "all" in CONFIG else CONFIG
 INHERITED = {"GL08", "PR01", "RT01"}  # no docstring, parameters or returns: an override has its base's

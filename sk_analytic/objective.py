@@ -6,6 +6,7 @@ the penalised blocks. All scaling is done in this file and nowhere else.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -434,6 +435,15 @@ class Objective:
         """Return the objective under another loss by name."""
         return self._with(loss=loss)
 
+    def along(self, cotangent: Array) -> Objective:
+        """Return the objective whose loss is the inner product of the predictions with a cotangent.
+
+        So its gradient is the vector-Jacobian product of the model, of whatever form that is.
+        """
+        model = copy.copy(self.model)
+        model.of_named_loss = None
+        return self._with(loss=_InnerProduct(cotangent), model=model)
+
     def constant_prediction(self, theta: Parameters, batch: Batch) -> Array | None:
         """Return the prediction that is the mean of y for every row; None if no named loss compares them."""
         if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batch.y is None:
@@ -461,6 +471,20 @@ class Objective:
                     f"{role} must be one real number, the {self.reduction} over the batch; got {came}."
                 )
         return float(loss) / batch.n if self.reduction == "sum" else float(loss)
+
+
+class _InnerProduct:
+    """A loss of which the mean, times the number of rows, is the inner product of the prediction with a cotangent."""
+
+    additive = True
+
+    def __init__(self, cotangent: Array) -> None:
+        self.cotangent = cotangent
+
+    def value_and_derivative(self, y: Any, prediction: Array) -> tuple[Array, Array]:
+        """Return the product of each row, times the number of rows, and its derivative."""
+        derivative = self.cotangent.astype(prediction.dtype) * len(prediction)
+        return (derivative * prediction).reshape(len(prediction), -1).sum(axis=1), derivative
 
 
 def evaluator(objective: Objective, theta: Parameters, rows: Rows) -> Callable[[int, int], Contribution]:

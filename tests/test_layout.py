@@ -104,6 +104,8 @@ def test_imports_make_no_circle():
         ("sk_analytic.training", "sk_analytic.estimators"),
         ("sk_analytic.gradient_check", "sk_analytic.estimators"),
         ("sk_analytic.persistence", "sk_analytic.estimators"),
+        ("sk_analytic.estimators", "sk_analytic.interop"),
+        ("sk_analytic.optimizers", "sk_analytic.interop"),
     ],
 )
 def test_imports_run_downward(low, high):

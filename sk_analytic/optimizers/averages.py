@@ -66,7 +66,7 @@ class Lookahead(Link):
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return the share of the way that the slow weights go; whether θ goes on, or goes back to them."""
         meets = now.t % self.steps == 0
-        return self.slow_rate if meets else 0.0, float(not meets), float(meets)
+        return (self.slow_rate, 0.0, 1.0) if meets else (0.0, 1.0, 0.0)
 
     @staticmethod
     def formula(flow: Array, theta: Array, slow: Array, share: float, goes_on: float, goes_back: float) -> Arrays:

@@ -18,6 +18,7 @@ import numpy as np
 from ..hyperparameters import Hyperparameters
 from ..validation import Interval, check_range
 from .composite import Composite, named, names_of, unnamed
+from .scalars import as_float, cos, log1p
 
 if TYPE_CHECKING:
     from .state import State
@@ -173,7 +174,7 @@ class Exponential(Schedule):
 
     def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
-        return float(self.initial * self.decay ** (self._count(step, epoch) / self.every))
+        return as_float(self.initial * self.decay ** (self._count(step, epoch) / self.every))
 
 
 class InverseTime(Schedule):
@@ -252,7 +253,7 @@ class Polynomial(Schedule):
     def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         left = 1.0 - min(self._count(step, epoch) / self.length, 1.0)
-        return float(self.final + (self.initial - self.final) * left**self.power)
+        return as_float(self.final + (self.initial - self.final) * left**self.power)
 
 
 class Step(Schedule):
@@ -289,7 +290,7 @@ class Step(Schedule):
 
     def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
-        return float(self.initial * self.factor ** (self._count(step, epoch) // self.every))
+        return as_float(self.initial * self.factor ** (self._count(step, epoch) // self.every))
 
 
 class Piecewise(Schedule):
@@ -411,10 +412,10 @@ class Cosine(Schedule):
             return count % length, length
 
         def begin(fall: float) -> float:
-            return float(length * (growth**fall - 1) / (growth - 1))
+            return as_float(length * (growth**fall - 1) / (growth - 1))
 
         # The logarithm may round to a neighbour.
-        fall = int(math.log1p(count / length * (growth - 1)) / math.log(growth))
+        fall = math.floor(log1p(count / length * (growth - 1)) / math.log(growth))
         fall += (count >= begin(fall + 1)) - (count < begin(fall))
         return count - begin(fall), length * growth**fall
 
@@ -460,7 +461,7 @@ class InverseSquareRoot(Schedule):
     def __call__(self, step: int, epoch: int) -> float:
         """Return the value after so many steps and epochs."""
         share = (self._count(step, epoch) + 1) / self.warm_up
-        return float(self.peak * min(share, share**-0.5))
+        return as_float(self.peak * min(share, share**-0.5))
 
 
 class OneCycle(Schedule):
@@ -788,12 +789,15 @@ class ReduceOnPlateau(_OfState):
 
 def _half_wave(share: float) -> float:
     """Return what is left, of 1, after a share of half a wave of the cosine."""
-    return 0.5 * (1.0 + math.cos(math.pi * share))
+    return 0.5 * (1.0 + cos(math.pi * share))
 
 
 def _passed(boundaries: Sequence[int], count: float) -> int:
     """Return how many boundaries have been reached."""
-    return sum(count >= boundary for boundary in boundaries)
+    for passed, boundary in enumerate(boundaries):
+        if count < boundary:
+            return passed
+    return len(boundaries)
 
 
 def _check_boundaries(schedule: Piecewise | Joined, parts: str) -> None:

@@ -278,6 +278,18 @@ class State:
         self.step = self.epoch = 0
         self.loss_curve = []
 
+    def new_slot(self, start: Any) -> Any:
+        """Return memory of the size of θ, filled with a number or with θ."""
+        return np.full(self.size, start, self.dtype)
+
+    def require_writable(self) -> None:
+        """Raise if what links remember cannot be written to."""
+        if not all(slot.flags.writeable for link in self.links for slot in link.slots.values()):
+            raise ParameterStructureError(
+                "The state is read-only, as optimizer_state_ of an estimator is: take steps with a copy of it, "
+                "copy.deepcopy(state)."
+            )
+
     def accept_theta(self, theta: Any) -> None:
         """Look at θ given as a vector, once for each array.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ..typing import Array, Arrays, Number
 from ..validation import Interval
 from .base import AMOUNT, POSITIVE, UNIT, Link
+from .scalars import hypot, inverse_root_power_of_two
 from .state import StepInfo
 
 COUNT = Interval(1, float("inf"), integral=True)
@@ -21,7 +21,7 @@ def in_two(over: float, under: float) -> tuple[float, float]:
     ratio = over / under
     if 1e-30 < ratio < 1e30:
         return 1.0, ratio
-    part = math.ldexp(1.0, -math.frexp(under)[1] // 2)
+    part = inverse_root_power_of_two(under)
     return part, over / (under * part)
 
 
@@ -301,7 +301,7 @@ class DivideByNorm(Link):
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
         """Return what to multiply by, in two parts; a gradient that has always been zero stays so."""
         keep = 0.0 if now.t == 1 else self.rho
-        now.memory["root"] = math.hypot(keep**0.5 * now.memory["root"], (1.0 - keep) ** 0.5 * now.sums)
+        now.memory["root"] = hypot(keep**0.5 * now.memory["root"], (1.0 - keep) ** 0.5 * now.sums)
         divisor = now.memory["root"] + self.epsilon
         return in_two(1.0, divisor) if divisor else (0.0, 0.0)
 

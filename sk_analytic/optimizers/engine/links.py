@@ -6,7 +6,6 @@ The links that a block passes, in their order, are its *chain*.
 from __future__ import annotations
 
 import copy
-import math
 import numbers
 import types
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from ...typing import Array
 from ...validation import Interval, Range
+from ..scalars import hypot
 from ..schedules import Schedule
 from ..state import LinkState, State, StepInfo
 
@@ -105,7 +105,7 @@ class BoundLink:
         self.records[:] = kept + parted
         return bool(parted)
 
-    def fill_slots(self, state: State, theta: Array) -> None:
+    def fill_slots(self, state: State, theta: Any) -> None:
         """Give the link the slots and the memory that it declares and does not have yet."""
         for name, start in self.declared.slots.items():
             if isinstance(start, np.ndarray):  # a constant of the link, and nothing that it remembers
@@ -114,8 +114,7 @@ class BoundLink:
                 else:
                     self.slots[name] = start.astype(state.dtype)
             elif name not in self.slots:
-                value = theta if start == "theta" else self._number(start)
-                self.slots[name] = np.full(state.size, value, state.dtype)
+                self.slots[name] = state.new_slot(theta if start == "theta" else self._number(start))
         for name, start in self.declared.memory.items():
             for now, _ in self.records:
                 now.memory.setdefault(name, self._number(start))
@@ -126,7 +125,7 @@ class BoundLink:
 
 def total(parts: Iterable[float], norms: bool) -> float:
     """Return what was measured in parts, sums or norms, as one number."""
-    return math.hypot(*parts) if norms else sum(parts)
+    return hypot(*parts) if norms else sum(parts)
 
 
 def _require_static(link: Any) -> None:
@@ -166,7 +165,7 @@ def fits(placements: Iterable[Placement], state: State) -> bool:
     return ours == [(link.kind, link.blocks) for link in state.links]
 
 
-def bind(optimizer: Any, state: State, theta: Array) -> tuple[list[BoundLink], list[tuple[BoundLink, ...]]]:
+def bind(optimizer: Any, state: State, theta: Any) -> tuple[list[BoundLink], list[tuple[BoundLink, ...]]]:
     """Return the links of an optimizer bound to a state, whose parts are made if absent; and each block's chain.
 
     The engine's `Step` stands in the chains, and is not among the links.

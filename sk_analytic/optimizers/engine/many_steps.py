@@ -25,7 +25,7 @@ class NotCompiledError(Exception):
     """Why an epoch is not compiled, and what to do about it, in words after which a full stop follows."""
 
 
-class MixedError(TypeError):
+class MixedError(ValueError):  # no TypeError: `scalars` would take it for a symbol
     """Of the counts of several steps one number is asked for, and they differ."""
 
 

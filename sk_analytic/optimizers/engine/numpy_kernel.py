@@ -305,14 +305,18 @@ class NumpyEngine:
         return self._kernels[key]
 
     def _make(self, fused: Fused, counts: tuple[int, ...]) -> Any:
-        operations, code, functions, scratch = code_of(fused, counts, self.dtype)
         arrays = [self._flow_array()] if fused.uses_flow else []
         arrays += [slot for link in fused.links for slot in link.arrays()]
+        return self.kernel_over(arrays, fused, counts, self.size)
+
+    def kernel_over(self, arrays: list[Array], fused: Fused, counts: tuple[int, ...], size: int) -> Any:
+        """Return a kernel over some entries, with the arrays that hold the flow and the slots of these."""
+        operations, code, functions, scratch = code_of(fused, counts, self.dtype)
         # Arrays without dimensions: NumPy takes them in half the time of Python floats.
         vector = np.empty(sum(counts), self.dtype)
         namespace = functions | {f"c{i}": vector[i, ...] for i in range(vector.size)}
         exec(code, namespace)
-        return self._kernel(operations, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector, self.size)
+        return self._kernel(operations, namespace["kernel"], arrays, self._scratch_arrays(scratch), vector, size)
 
     def _kernel(self, *made_of: Any) -> Kernel:
         return Kernel(*made_of)

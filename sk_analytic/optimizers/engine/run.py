@@ -8,7 +8,7 @@ all that surrounds it: whether a hyperparameter changed, schedules, the count of
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,11 +48,11 @@ class Run:
     def __init__(self, optimizer: Any, state: State, theta: Array) -> None:
         optimizer.check()
         self.optimizer, self.state = optimizer, state
-        self._watched = [(vars(part), _snapshot(part)) for part in _parts(optimizer)]
+        self._watched = [(vars(part), _snapshot(part)) for part in parts_of(optimizer)]
         self._links, self._chains = bind(optimizer, state, theta)
         self._scheduled = [link for link in self._links if link.schedules]
         self._gates = [link for link in self._links if link.declared.passes is not None]
-        of_chain = {chain: _traits(chain) for chain in dict.fromkeys(self._chains)}
+        of_chain = {chain: traits(chain) for chain in dict.fromkeys(self._chains)}
         self._rules = [of_chain[chain][0] for chain in self._chains]
         self.leaves_out = [of_chain[chain][1] for chain in self._chains]
         self._programs: dict[Any, Program] = {}
@@ -68,7 +68,7 @@ class Run:
     def _has_changed(self) -> bool:
         return any(live != kept for live, kept in self._watched)
 
-    def step(self, theta: Array, g: Array, missing: tuple[int, ...], sparse_grads: tuple[int, ...] = ()) -> None:
+    def step(self, theta: Any, g: Any, missing: tuple[int, ...], sparse_grads: tuple[int, ...] = ()) -> None:
         """Update θ and the slots by one step; see `step_sparse` for the blocks ``sparse_grads``."""
         for link in self._scheduled:
             link.resolve(self.state)
@@ -155,17 +155,9 @@ class Run:
         before, self.state.grown = self.state.grown, grown
         return bool(grown) and (before is None or any(b > 1.1 * a for a, b in zip(before, grown, strict=False)))
 
-    def eval_params(self, theta: Array) -> Array:
+    def eval_params(self, theta: Any) -> Any:
         """Return θ, with what links answer in its stead."""
-        for link in self._links:
-            slot = link.slots.get(link.declared.eval_slot)
-            if slot is not None and len(link.blocks) == len(self.state.names):
-                theta = slot
-            elif slot is not None:
-                theta = theta.copy()
-                for where in (self.state.slices[block] for block in link.blocks):
-                    theta[where] = slot[where]
-        return theta
+        return eval_params(self._links, self.state, theta)
 
     def _closed(self) -> frozenset[tuple[int, int]]:
         """Return the gates that will not let the flow pass in this step."""
@@ -181,18 +173,14 @@ class Run:
         self, missing: tuple[int, ...], closed: frozenset[tuple[int, int]], sparse_grads: tuple[int, ...]
     ) -> Program:
         """Make the program of the blocks that have a gradient, some of them in some rows only."""
-        if not all(slot.flags.writeable for link in self._links for slot in link.slots.values()):
-            raise ParameterStructureError(
-                "The state is read-only, as optimizer_state_ of an estimator is: take steps with a copy of it, "
-                "copy.deepcopy(state)."
-            )
+        self.state.require_writable()
         absent = frozenset(missing)
         if unknown := absent.difference(range(len(self._chains))):
             raise ParameterStructureError(
                 f"missing has block {min(unknown)}; theta has blocks 0 to {len(self._chains) - 1}."
             )
         chains = {
-            block: _until_closed(chain, closed, block) if closed else chain
+            block: until_closed(chain, closed, block) if closed else chain
             for block, chain in enumerate(self._chains)
             if block not in absent
         }
@@ -211,13 +199,26 @@ class Run:
         return program
 
 
-def _traits(chain: tuple[BoundLink, ...]) -> tuple[Any, bool]:
+def eval_params(links: Iterable[BoundLink], state: State, theta: Any) -> Any:
+    """Return θ, with what links answer in its stead."""
+    for link in links:
+        slot = link.slots.get(link.declared.eval_slot)
+        if slot is not None and len(link.blocks) == len(state.names):
+            theta = slot
+        elif slot is not None:
+            theta = theta.copy()
+            for where in (state.slices[block] for block in link.blocks):
+                theta[where] = slot[where]
+    return theta
+
+
+def traits(chain: tuple[BoundLink, ...]) -> tuple[Any, bool]:
     """Return the rule of a chain, and whether all its links can leave rows without a gradient out."""
     rule = next(link.link for link in chain if is_rule(link.declared))
     return rule, all(link.link.accepts_sparse_grads for link in chain)
 
 
-def _until_closed(chain: tuple[BoundLink, ...], closed: Any, block: int) -> tuple[BoundLink, ...]:
+def until_closed(chain: tuple[BoundLink, ...], closed: Any, block: int) -> tuple[BoundLink, ...]:
     """Return a chain up to the first gate that is closed for the block."""
     for position, link in enumerate(chain):
         if (link.index, block) in closed:
@@ -225,7 +226,7 @@ def _until_closed(chain: tuple[BoundLink, ...], closed: Any, block: int) -> tupl
     return chain
 
 
-def _parts(value: Any) -> Iterator[Hyperparameters]:
+def parts_of(value: Any) -> Iterator[Hyperparameters]:
     """Yield the objects of hyperparameters of which something is made, itself first."""
     if isinstance(value, Hyperparameters):
         yield value
@@ -234,7 +235,7 @@ def _parts(value: Any) -> Iterator[Hyperparameters]:
         value = list(value.values())
     if isinstance(value, list | tuple):
         for child in value:
-            yield from _parts(child)
+            yield from parts_of(child)
 
 
 def _snapshot(part: Hyperparameters) -> dict[str, Any]:

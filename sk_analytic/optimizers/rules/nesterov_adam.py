@@ -231,7 +231,8 @@ class Adan(Rule):
         weights = 1.0 - self.beta_1, 1.0 - self.beta_2, 1.0 - self.beta_3
         factor_1, factor_2, factor_3 = (1.0 / (1.0 - beta**now.t) for beta in (self.beta_1, self.beta_2, self.beta_3))
         factors = factor_1, weights[1] * factor_2, factor_3
-        return float(now.t > 1), *weights, *factors, self.epsilon_root, self.epsilon
+        any_change = 1.0 if now.t > 1 else 0.0
+        return any_change, *weights, *factors, self.epsilon_root, self.epsilon
 
     @staticmethod
     def formula(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ...typing import Array, Arrays, Number
 from ..base import AMOUNT, POSITIVE, UNIT, Rule
+from ..scalars import hypot
 from ..state import StepInfo
 from ..transforms import in_two
 
@@ -72,7 +71,7 @@ class DoG(Rule):
 
     def scales(self, now: StepInfo) -> tuple[float, ...]:
         """Return from where the distance is taken: in the first step from zero, which gives the norm of θ."""
-        return (float(now.t > 1),)
+        return (1.0 if now.t > 1 else 0.0,)
 
     @staticmethod
     def measures(g: Array, theta: Array, start: Array, from_start: float) -> Arrays:
@@ -84,9 +83,9 @@ class DoG(Rule):
         norm, away = now.sums
         if now.t == 1:
             away = self.initial_distance * (1.0 + away if self.relative else 1.0)
-        now.memory["root"] = math.hypot(now.memory["root"], norm)
+        now.memory["root"] = hypot(now.memory["root"], norm)
         now.memory["distance"] = max(now.memory["distance"], away)
-        size = math.hypot(now.memory["root"], self.epsilon**0.5)
+        size = hypot(now.memory["root"], self.epsilon**0.5)
         return in_two(now.memory["distance"], size) if size else (0.0, 0.0)
 
     @staticmethod
