@@ -101,7 +101,8 @@ SHARED_DOC = """
     gradient : callable, default=None
         ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
         the parameters; a leaf ``None`` is not trained, a pair ``(rows, values)`` or a sparse matrix updates some
-        rows of a block alone. Exactly one of the four gradient forms is given, unless `numerical` names all blocks.
+        rows of a block alone. With an argument ``out``, ``gradient(params, x, y, out)``, it writes the gradient of one
+        sample there. Exactly one of the four gradient forms is given, unless `numerical` names all blocks.
     init : callable or structure, default=None
         The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
         those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
@@ -110,7 +111,8 @@ SHARED_DOC = """
         `loss`, ``sample``, ``inverse``, as far as it has them; see :class:`Model`. They receive what they name after
         ``self``. Of a scikit-learn object, `fit` trains a copy, and ``model__n_hidden`` is a parameter here.
     loss_and_gradient : callable, default=None
-        ``loss_and_gradient(params, X, y) -> (loss, grads)``: likewise, sharing the work with the value.
+        ``loss_and_gradient(params, X, y) -> (loss, grads)``: the mean loss of the batch and its gradient together, so
+        that they can share work; or ``loss_and_gradient(params, x, y, out) -> loss`` of one sample.
     vjp : callable, default=None
         ``vjp(params, X) -> (prediction, pullback)`` with ``pullback(d_prediction) -> grads``: adjoint of
         `forward`, composed with `loss`.
