@@ -306,7 +306,7 @@ class NumpyEngine:
 
     def _make(self, fused: Fused, counts: tuple[int, ...]) -> Any:
         operations, code, functions, scratch = code_of(fused, counts, self.dtype)
-        arrays = [self._flow_array()] if fused.uses_flow else []
+        arrays = [self.flow()] if fused.uses_flow else []
         arrays += [slot for link in fused.links for slot in link.arrays()]
         # Arrays without dimensions: NumPy takes them in half the time of Python floats.
         vector = np.empty(sum(counts), self.dtype)
@@ -317,8 +317,8 @@ class NumpyEngine:
     def _kernel(self, *made_of: Any) -> Kernel:
         return Kernel(*made_of)
 
-    def _flow_array(self) -> Array:
-        """What flows from one pass to the next; the user's gradient is never written to."""
+    def flow(self) -> Array:
+        """Return what flows from one pass to the next; the user's gradient is never written to."""
         if self._flow is None:
             self._flow = np.empty(self.size, self.dtype)
         return self._flow

@@ -140,6 +140,9 @@ class Run:
     def eval_params(self, theta: Array) -> Array:
         """Return θ, with what links answer in its stead."""
         for link in self._links:
+            if link.is_outside:
+                theta = link.link.eval_params(theta)
+                continue
             slot = link.slots.get(link.declared.eval_slot)
             if slot is not None and len(link.blocks) == len(self.state.names):
                 theta = slot
