@@ -41,11 +41,14 @@ class OutsideRule(Link, Optimizer):
     ----------
     maker : str
         Name of the hyperparameter that is the maker.
+    n_given : int
+        Arguments of the maker that are no settings; they come first.
     """
 
     gives = "theta"
     learning_rate = math.nan  # that of a step is its stepper's
     maker: ClassVar[str]
+    n_given: ClassVar[int] = 0
     settings: dict[str, Any]
 
     @property
@@ -64,6 +67,18 @@ class OutsideRule(Link, Optimizer):
     def _default_settings(self) -> dict[str, Any]:
         """The settings that the maker takes by name, with its defaults."""
         return defaults_of(getattr(self, self.maker))
+
+    @property
+    def _known_settings(self) -> list[str]:
+        """The names of what the maker takes, but for what it is given."""
+        parameters = [name for name, p in _parameters(getattr(self, self.maker)).items() if p.kind is not p.VAR_KEYWORD]
+        return parameters[self.n_given :]
+
+    @property
+    def _takes_any(self) -> bool:
+        """Whether the maker takes settings of any name."""
+        parameters = _parameters(getattr(self, self.maker))
+        return not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
     def all_settings(self) -> dict[str, Any]:
@@ -103,9 +118,9 @@ class OutsideRule(Link, Optimizer):
         for name, value in params.items():
             if name in own:
                 setattr(self, name, value)
-        known = {*own, *self.all_settings}
+        known = {*own, *self._known_settings}
         for name in params:
-            if name not in known:
+            if name not in known and not self._takes_any:
                 raise ValueError(unknown_hyperparameter(self.kind, name, known))
         self.settings = self.settings | {name: value for name, value in params.items() if name not in own}
         return self
@@ -115,11 +130,9 @@ class OutsideRule(Link, Optimizer):
         maker = getattr(self, self.maker)
         if not callable(maker):
             raise TypeError(f"{type(self).__name__}: {self.maker} must be callable; got {maker!r}.")
-        known = self._default_settings
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(maker).values())
         for name in self.settings:
-            if name not in known and name not in _parameters(maker) and not takes_any:
-                raise TypeError(unknown_hyperparameter(self.kind, name, _parameters(maker)))
+            if name not in self._known_settings and not self._takes_any:
+                raise TypeError(unknown_hyperparameter(self.kind, name, self._known_settings))
 
 
 def defaults_of(maker: Callable[..., Any]) -> dict[str, Any]:

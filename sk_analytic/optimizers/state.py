@@ -168,6 +168,11 @@ class OutsideState(LinkState):
     kept: Any = None
     stepper: Stepper | None = None
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it has said that its steps have a lower precision than θ."""
+        return self.stepper is not None and getattr(self.stepper, "is_narrow", False)
+
     def remembered(self) -> Any:
         """Return what it remembers now."""
         return self.kept if self.stepper is None else self.stepper.remembered()

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from ...optimizers.outside import OutsideRule, resolved
+from ...optimizers.state import State
 from ...parameters import Layout
 from ...typing import Array
 
@@ -61,6 +62,15 @@ class OptaxOptimizer(OutsideRule):
     def __init__(self, transformation: Any, **settings: Any) -> None:
         self.transformation = transformation
         self.settings = settings
+
+    @property
+    def eval_slot(self) -> str | None:  # type: ignore[override]
+        """The average of ``optax.contrib.schedule_free``, of points of its own that no bounds hold."""
+        try:
+            state = self.made(State((), (), 0, np.float64)).init(jnp.zeros(1))
+        except Exception:  # it is for some structure of parameters, which is not this
+            return None
+        return "average" if _averages(state) else None
 
     @property
     def kind(self) -> str:
@@ -156,7 +166,8 @@ class OptaxStepper:
         self._update = _compiled(transformation.update)
         self._remembered = transformation.init(self._structure.of(theta)) if kept is None else kept
         self.learning_rate = 0.0
-        if jnp.zeros(0, theta.dtype).dtype != theta.dtype:
+        self.is_narrow = jax.dtypes.canonicalize_dtype(theta.dtype) != theta.dtype
+        if self.is_narrow:
             warnings.warn(
                 f"{declared.kind}: jax computes in float32, and the parameters are {theta.dtype}: the steps have single "
                 'precision. Call jax.config.update("jax_enable_x64", True) before anything else of jax, or pass X in '
@@ -202,10 +213,10 @@ class OptaxStepper:
 
     def eval_params(self, theta: Array) -> Array:
         """Return θ, or the average that ``optax.contrib.schedule_free`` keeps."""
-        part = next((part for part in _parts(self._remembered) if hasattr(part, "z") and hasattr(part, "b1")), None)
-        if part is None:
+        averages = _averages(self._remembered)
+        if not averages:
             return theta
-        average = optax.contrib.schedule_free_eval_params(part, self._structure.of(theta))
+        average = optax.contrib.schedule_free_eval_params(averages[0], self._structure.of(theta))
         theta = theta.copy()
         for block, leaf in zip(self._blocks, self._structure.leaves(average), strict=True):
             theta[self._structure.slices[block]] = np.asarray(leaf).reshape(-1)
@@ -240,6 +251,11 @@ def _parts(tree: Any) -> Iterator[Any]:
             yield tree
         for part in tree:
             yield from _parts(part)
+
+
+def _averages(tree: Any) -> list[Any]:
+    """The parts of a state from which ``optax.contrib.schedule_free_eval_params`` takes the average."""
+    return [part for part in _parts(tree) if hasattr(part, "z") and hasattr(part, "b1")]
 
 
 def _has_rate(part: Any) -> bool:

@@ -72,6 +72,7 @@ class TorchOptimizer(OutsideRule):
     """
 
     maker = "factory"
+    n_given = 1
     ranges = {"schedule_unit": UNITS}
 
     def __init__(
@@ -138,7 +139,15 @@ class TorchStepper:
         """Make the optimizer and its scheduler."""
         declared = self._declared
         settings = resolved(declared.settings, self._state)
-        self._optimizer = declared.factory(list(self._tensors.values()), **settings)
+        try:
+            self._optimizer = declared.factory(list(self._tensors.values()), **settings)
+        except Exception as error:
+            shapes = ((self._state.names[block], tuple(tensor.shape)) for block, tensor in self._tensors.items())
+            error.add_note(
+                f"{declared.kind} was given the blocks {', '.join(f'{name!r} {shape}' for name, shape in shapes)}. "
+                "PerBlock gives an optimizer some of the blocks."
+            )
+            raise
         if not isinstance(self._optimizer, torch.optim.Optimizer):
             raise TypeError(
                 f"{declared.kind}: the factory must return a torch.optim.Optimizer; got {self._optimizer!r}."
