@@ -292,7 +292,7 @@ def _of_another_size(first: BatchedRows, batch: Batch) -> int | None:
     if first.batch_size >= first.n_samples:
         return batch.n if batch.n < first.n_samples else None
     last = first.n_of(0, first.steps_per_epoch - 1)
-    return last if last < batch.n else None
+    return last if last < min(batch.n, first.batch_size) else None
 
 
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
@@ -305,7 +305,8 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
     first = several[0].telling
     size = first.batch_size
     batch = first.sample(1, MONITOR, batch_size=2 * size)[0]
-    found = coupling(training.objective, training.theta, batch, size=size, seed=training.seed)
+    other_size = _of_another_size(first, batch)
+    found = coupling(training.objective, training.theta, batch, size=size, other_size=other_size, seed=training.seed)
     if found is None:
         return
     loss, other = found.losses

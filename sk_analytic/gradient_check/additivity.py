@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..data.batch import CHECK, Batch, generator
 from ..objective import Objective
 from ..parameters import Parameters
 from ..typing import Array
-from .check import NEAR
+from .check import NEAR, fewer
 from .evaluation import Situation, Subject, take
 
 MOST_ROWS = 50  # of a batch, where none trains
@@ -46,12 +47,19 @@ class Coupling(NamedTuple):
 
 
 def coupling(
-    objective: Objective, theta: Parameters, batch: Batch, *, size: int | None = None, seed: int
+    objective: Objective,
+    theta: Parameters,
+    batch: Batch,
+    *,
+    size: int | None = None,
+    other_size: int | None = None,
+    seed: int,
 ) -> Coupling | None:
     """Return what shows that the loss of rows depends on which batches they are in; None if nothing does.
 
-    The rows are parted into two batches that are unlike each other, and into two that are alike. Nothing can be shown
-    for callables that draw random numbers, or that do not take such batches.
+    The rows are parted into two batches that are unlike each other, and into two that are alike. Then one row is taken
+    several times, in batches of two sizes: what counts once a batch differs. Nothing can be shown for callables that
+    draw random numbers, or that do not take such batches.
 
     Parameters
     ----------
@@ -63,6 +71,8 @@ def coupling(
     size : int, default=None
         Rows of each batch, so that the callables see a shape that they see in training; by default half of those that
         there are. Batches of one row are compared with one of two.
+    other_size : int, default=None
+        The other size; by default six tenths.
     seed : int
         Seed of the fit.
 
@@ -84,18 +94,38 @@ def coupling(
         batch = batch.astype(np.float64).copy().read_only()
         order = np.argsort(batch.X @ subject.rng.normal(size=batch.X.shape[1]), kind="stable")
         size = batch.n // 2 if size is None or size >= batch.n else size
-        low, high = order[:size], order[len(order) - size :]  # unlike each other: so are their statistics
-        both = np.empty(2 * size, order.dtype)
-        both[::2], both[1::2] = low, high
-        alike = [both[:size], both[size:]] if size > 1 else [both]
-        for vector in (near, start):
-            apart, mixed = (
-                [Situation(subject, vector, take(batch, rows)) for rows in parts] for parts in ([low, high], alike)
-            )
-            again = apart[0].at(vector)
-            slopes = [_slope(situation, near + near - start) for situation in (*apart, *mixed, again)]
-            if all(slope is not None and np.isfinite(slope).all() for slope in slopes):
-                return _disagreement(apart, mixed, slopes)
+        other_size = fewer(size) if other_size is None else other_size
+        found = (
+            _first(subject, (near, start), [take(batch, rows) for rows in one], [take(batch, rows) for rows in other])
+            for one, other in _parted(order, size, other_size)
+        )
+        return next(filter(None, found), None)
+
+
+def _parted(order: Array, size: int, other_size: int) -> Iterator[tuple[list[Array], list[Array]]]:
+    """Yield rows in batches, and in other batches."""
+    low, high = order[:size], order[len(order) - size :]  # unlike each other: so are their statistics
+    both = np.empty(2 * size, order.dtype)
+    both[::2], both[1::2] = low, high
+    if size == 1:
+        yield [low, high], [both]
+        return
+    yield [low, high], [both[:size], both[size:]]
+    middle = order[len(order) // 2]
+    yield [np.full(size, middle)], [np.full(other_size, middle)]
+
+
+def _first(
+    subject: Subject, vectors: Iterable[Array], ones: list[Batch], others: list[Batch]
+) -> Coupling | None:
+    """Compare batches with others at the first θ at which all can be evaluated."""
+    near, start = vectors
+    for vector in (near, start):
+        one, other = ([Situation(subject, vector, batch) for batch in batches] for batches in (ones, others))
+        again = one[0].at(vector)
+        slopes = [_slope(situation, near + near - start) for situation in (*one, *other, again)]
+        if all(slope is not None and np.isfinite(slope).all() for slope in slopes):
+            return _disagreement(one, other, slopes)
     return None
 
 
@@ -107,20 +137,20 @@ def _slope(situation: Situation, elsewhere: Array) -> Array:
     return np.array([situation.at(elsewhere).value - situation.value])
 
 
-def _disagreement(apart: list[Situation], mixed: list[Situation], slopes: list[Array]) -> Coupling | None:
-    """Compare the batches with the others, put together in any of the ways of a sum over rows."""
+def _disagreement(ones: list[Situation], others: list[Situation], slopes: list[Array]) -> Coupling | None:
+    """Compare batches with others, put together in any of the ways of a sum over rows."""
     *slopes, again = slopes
     if _relative(slopes[0], again) > NOTICED:
         return None  # random without `rng`
     found = []
-    for shares in zip(_shares(apart), _shares(mixed), strict=True):
-        means = _sum(shares[0], slopes[:2]), _sum(shares[1], slopes[2:])
-        blocks = _disagreements(apart[0], *means)
+    for shares in zip(_shares(ones), _shares(others), strict=True):
+        means = _sum(shares[0], slopes[: len(ones)]), _sum(shares[1], slopes[len(ones) :])
+        blocks = _disagreements(ones[0], *means)
         worst = max(blocks, key=blocks.__getitem__)
         if not (_relative(*means) > NOTICED and blocks[worst] > LARGEST):  # NaN is neither
             return None
-        losses = _loss(apart, shares[0]), _loss(mixed, shares[1])
-        found.append(Coupling(sum(situation.n for situation in apart), worst, blocks[worst], losses))
+        losses = _loss(ones, shares[0]), _loss(others, shares[1])
+        found.append(Coupling(sum(situation.n for situation in ones), worst, blocks[worst], losses))
     return found[0]
 
 
@@ -148,8 +178,8 @@ def _shares(situations: list[Situation]) -> list[Array]:
 
     In a mean over rows, a sum, a mean that is taken for a sum, and a mean that is divided by the batch's weights.
     """
-    by_rows = np.array([each.n for each in situations]) / sum(each.n for each in situations)
-    shares = [by_rows, np.ones(len(situations)), by_rows**2]
+    n = np.array([each.n for each in situations])
+    shares = [n / n.sum(), np.ones(len(n)) / n.sum(), n**2 / n.sum()]
     sums = [each.batch.sample_weight.sum() for each in situations if each.batch.sample_weight is not None]
     return [*shares, np.array(sums) / sum(sums)] if sums else shares
 

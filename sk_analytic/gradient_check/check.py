@@ -233,7 +233,7 @@ class _Examination:
         chosen: tuple[int, ...] | None,
         n_elsewhere: int | None,
     ) -> None:
-        self.n_elsewhere = -(-FEWER * batch.n // 10) if n_elsewhere is None else n_elsewhere
+        self.n_elsewhere = fewer(batch.n) if n_elsewhere is None else n_elsewhere
         self.subject, self.layout, self.start, self.chosen = subject, subject.layout, start, chosen
         self.at_start = Situation(subject, start, batch)
         self.about_inputs: list[Finding] = []
@@ -339,8 +339,13 @@ class _Examination:
 
     def _moved(self) -> Situation:
         """A situation at another θ, on the first of the rows if loss and gradient can be had on those alone."""
-        fewer = self.situation.moved(NEAR, slice(0, self.n_elsewhere))
-        return fewer if self.situation.n == 1 or fewer.is_sound else self.situation.moved(NEAR)
+        some = self.situation.moved(NEAR, slice(0, self.n_elsewhere))
+        return some if self.situation.n == 1 or some.is_sound else self.situation.moved(NEAR)
+
+
+def fewer(n: int) -> int:
+    """Return of how many of n rows to make a batch of another size."""
+    return -(-FEWER * n // 10)
 
 
 def _any_wrong(judgements: dict[int, Judgement]) -> bool:
