@@ -89,7 +89,9 @@ def _set_params(item: Any) -> dict[str, Any]:
     defaults = {name: parameter.default for name, parameter in inspect.signature(type(item)).parameters.items()}
     defaults |= getattr(item, "_default_settings", {})  # of what ``**settings`` takes
     names = [*(name for name in defaults if name in params), *(name for name in params if name not in defaults)]
-    return {name: params[name] for name in names if name not in defaults or not _is_default(params[name], defaults[name])}
+    return {
+        name: params[name] for name in names if name not in defaults or not _is_default(params[name], defaults[name])
+    }
 
 
 def _is_default(value: Any, default: Any) -> bool:

@@ -115,9 +115,7 @@ def _parted(order: Array, size: int, other_size: int) -> Iterator[tuple[list[Arr
     yield [np.full(size, middle)], [np.full(other_size, middle)]
 
 
-def _first(
-    subject: Subject, vectors: Iterable[Array], ones: list[Batch], others: list[Batch]
-) -> Coupling | None:
+def _first(subject: Subject, vectors: Iterable[Array], ones: list[Batch], others: list[Batch]) -> Coupling | None:
     """Compare batches with others at the first θ at which all can be evaluated."""
     near, start = vectors
     for vector in (near, start):

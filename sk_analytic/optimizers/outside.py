@@ -150,4 +150,3 @@ def _parameters(maker: Any) -> Mapping[str, inspect.Parameter]:
 def resolved(settings: Mapping[str, Any], state: Any) -> dict[str, Any]:
     """Return settings with this step's numbers in the place of schedules of this package."""
     return {name: value.at(state) if isinstance(value, Schedule) else value for name, value in settings.items()}
-

@@ -12,7 +12,9 @@ def require(*packages):
     """Skip the module of the caller if a package is missing; fail if the environment says that it must be there."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        reason = f"{' and '.join(missing)} is not installed; it comes with the extras: pip install sk-analytic[torch,jax]"
+        reason = (
+            f"{' and '.join(missing)} is not installed; it comes with the extras: pip install sk-analytic[torch,jax]"
+        )
         if REQUIRED:
             raise ImportError(f"{reason} (SK_ANALYTIC_REQUIRE_PARITY is set).")
         pytest.skip(reason, allow_module_level=True)

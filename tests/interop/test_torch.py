@@ -156,7 +156,7 @@ def test_a_checkpoint_is_resumed(optimizer, tmp_path):
 
     def breaks_off(params, X, y):
         calls.append(1)
-        if len(calls) == 100:
+        if len(calls) == 50:
             raise RuntimeError("the power is cut")
         return loss_and_gradient(params, X, y)
 
@@ -184,9 +184,9 @@ def test_rates_are_those_of_the_scheduler():
 
 def test_a_schedule_of_ours_stands_for_a_setting():
     ours = regressor(optimizer=SGD(Exponential(0.1, decay=0.9, unit="epoch"))).fit(X, Y)
-    theirs = regressor(
-        optimizer=TorchOptimizer(torch.optim.SGD, lr=Exponential(0.1, decay=0.9, unit="epoch"))
-    ).fit(X, Y)
+    theirs = regressor(optimizer=TorchOptimizer(torch.optim.SGD, lr=Exponential(0.1, decay=0.9, unit="epoch"))).fit(
+        X, Y
+    )
     assert_allclose(theirs.params_["W"], ours.params_["W"], rtol=1e-12)
 
 
@@ -194,7 +194,7 @@ def test_a_plateau_lowers_the_rate():
     """ReduceLROnPlateau receives the loss of the epochs."""
     schedule = functools.partial(lr_scheduler.ReduceLROnPlateau, patience=0, threshold=10.0, factor=0.5)
     model = regressor(optimizer=TorchOptimizer(torch.optim.SGD, lr=0.1, schedule=schedule)).fit(X, Y)
-    assert model.optimizer_state_.learning_rates["b"] == 0.1 * 0.5**8
+    assert model.optimizer_state_.learning_rates["b"] == 0.1 * 0.5**9
 
 
 def test_a_phase_begins_the_schedule_anew():
@@ -255,7 +255,8 @@ def test_early_stopping_and_chunks():
     model = regressor(optimizer=OPTIMIZERS["Adam"], early_stopping=True, scoring="r2", max_iter=100, tol=1e-3)
     assert model.fit(X, Y).validation_scores_
     chunks = [(X[:70], Y[:70]), (X[70:], Y[70:])]
-    assert regressor(optimizer=OPTIMIZERS["Adam"]).fit_chunks(chunks).loss_curve_[-1] < 0.5
+    curve = regressor(optimizer=OPTIMIZERS["Adam"]).fit_chunks(chunks).loss_curve_
+    assert curve[-1] < 0.2 * curve[0]
 
 
 def test_an_overflow_is_undone():

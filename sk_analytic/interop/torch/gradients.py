@@ -288,7 +288,9 @@ def load_params(module: torch.nn.Module, estimator: Any) -> torch.nn.Module:
     own = dict(module.named_parameters()) | dict(module.named_buffers())
     absent = [name for name in _trained(module) if name not in params]
     if absent:
-        raise ParameterStructureError(f"The parameters have no {absent[0]!r}; they have: {', '.join(map(repr, params))}.")
+        raise ParameterStructureError(
+            f"The parameters have no {absent[0]!r}; they have: {', '.join(map(repr, params))}."
+        )
     for name, value in {**params, **buffers}.items():
         if name not in own:
             raise ParameterStructureError(
@@ -360,7 +362,9 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _of_criterion(criterion: Any) -> list[inspect.Parameter]:
     """What a criterion receives by name: y, and what else it names without a default that is torch's own."""
     function = criterion.forward if isinstance(criterion, torch.nn.Module) else criterion
-    given = [p for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    given = [
+        p for p in inspect.signature(function).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     named = [p.replace(kind=p.KEYWORD_ONLY) for p in given[2:] if p.default is p.empty or p.name == "sample_weight"]
     return [inspect.Parameter("y", inspect.Parameter.KEYWORD_ONLY), *named] if len(given) > 1 else named
 

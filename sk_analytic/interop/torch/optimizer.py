@@ -208,7 +208,7 @@ class TorchStepper:
         """Begin the schedule anew; what the optimizer remembers of the entries stays."""
         entries = self._optimizer.state_dict()["state"]
         self._begin()
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": entries})
+        self._load({**self._optimizer.state_dict(), "state": entries})
         self._epoch = 0
 
     def _advance(self) -> None:
@@ -236,9 +236,9 @@ class TorchStepper:
         saved = _in_torch(kept["optimizer"])
         if self._state.step == 0 or not is_same(schedule, self._declared.schedule):
             saved["param_groups"] = self._optimizer.state_dict()["param_groups"]
-            self._optimizer.load_state_dict(saved)
+            self._load(saved)
             return
-        self._optimizer.load_state_dict(saved)
+        self._load(saved)
         self._epoch = kept["epoch"]
         if self._schedule is not None:
             self._schedule.load_state_dict(_in_torch(kept["schedule"]))
@@ -250,6 +250,15 @@ class TorchStepper:
                     group["initial_lr"] = value
             if name == "lr" and hasattr(self._schedule, "base_lrs"):
                 self._schedule.base_lrs = [value for _ in self._schedule.base_lrs]  # type: ignore[union-attr]
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        """Load a ``state_dict``, and leave its tensors the dtype that they had."""
+        self._optimizer.load_state_dict(saved)
+        tensors = (tensor for group in self._optimizer.param_groups for tensor in group["params"])
+        for index, tensor in enumerate(tensors):
+            for name, value in saved["state"].get(index, {}).items():
+                if isinstance(value, torch.Tensor):
+                    self._optimizer.state[tensor][name] = value
 
     def by_block(self) -> Iterator[tuple[str, tuple[int, ...], Array]]:
         """Yield what it remembers of the entries of each block."""
