@@ -153,7 +153,7 @@ def _disagreement(ones: list[Situation], others: list[Situation], slopes: list[A
 
 
 def _sum(shares: Array, slopes: list[Array]) -> Array:
-    total: Array = sum(share * slope for share, slope in zip(shares, slopes, strict=True))  # type: ignore[assignment]
+    total: Array = sum(share * slope for share, slope in zip(shares, slopes, strict=True))
     return total
 
 

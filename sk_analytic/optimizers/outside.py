@@ -58,7 +58,19 @@ class OutsideRule(Link, Optimizer):
         return f"{type(self).__name__}({name})" if name else type(self).__name__
 
     def continues(self, state: Any, kept: Any) -> bool:
-        """Whether it can go on with what a state of its kind and blocks remembers."""
+        """Whether it can go on with what a state of its kind and blocks remembers.
+
+        Parameters
+        ----------
+        state : State
+            Of θ.
+        kept : OutsideState
+            Of this link.
+
+        Returns
+        -------
+        continues : bool
+        """
         return True
 
     # Settings are hyperparameters under their own names.

@@ -205,8 +205,8 @@ class OutsideState(LinkState):
 def _averaged(trees: Sequence[Any], shares: Sequence[float], own: Any) -> Any:
     """The average of containers of arrays of floats; what else is in them is one's own."""
     if isinstance(own, np.ndarray) and own.dtype.kind == "f":
-        mean: Array = sum(share * np.asarray(tree, own.dtype) for share, tree in zip(shares, trees, strict=True))
-        return mean
+        parts = (share * np.asarray(tree, own.dtype) for share, tree in zip(shares, trees, strict=True))
+        return sum(parts, np.zeros_like(own))
     if isinstance(own, dict):
         return {key: _averaged([tree[key] for tree in trees], shares, value) for key, value in own.items()}
     if isinstance(own, list | tuple):

@@ -89,7 +89,17 @@ class OptaxOptimizer(OutsideRule):
             )
 
     def made(self, state: Any) -> Any:
-        """Return the transformation."""
+        """Return the transformation.
+
+        Parameters
+        ----------
+        state : State
+            Which tells the numbers of schedules.
+
+        Returns
+        -------
+        transformation : GradientTransformation
+        """
         if _is_transformation(self.transformation):
             return self.transformation
         made = self.transformation(**resolved(self.settings, state))
@@ -179,7 +189,6 @@ class OptaxStepper:
     def step(self, theta: Array, g: Array, blocks: Collection[int]) -> None:
         """Write a step of these blocks into θ."""
         of = self._structure.of
-        self.learning_rate = self._rate()
         try:
             updates, self._remembered = self._update(of(g, blocks), self._remembered, of(theta))
         except TypeError as error:
@@ -188,12 +197,13 @@ class OptaxStepper:
                 "(value, grad, value_fn) is not there in a step."
             )
             raise
+        self.learning_rate = self._rate()
         for block, update in zip(self._blocks, self._structure.leaves(updates), strict=True):
             if block in blocks:
                 theta[self._structure.slices[block]] += np.asarray(update).reshape(-1)
 
     def _rate(self) -> float:
-        """The learning rate of the next step, as far as it is told."""
+        """The learning rate of the last step, as far as it is told."""
         found = [part.hyperparams["learning_rate"] for part in _parts(self._remembered) if _has_rate(part)]
         if found:
             return float(found[0])
@@ -229,6 +239,8 @@ class OptaxStepper:
 
 def adopted(optimizer: Any) -> Any:
     """Return what stands for a transformation of optax; anything else as it is."""
+    if type(optimizer).__name__ == "MultiSteps":  # which is no tuple of functions itself
+        optimizer = optimizer.gradient_transformation()
     return OptaxOptimizer(optimizer) if _is_transformation(optimizer) else optimizer
 
 

@@ -128,7 +128,9 @@ class TorchModule(Model):
         Parameters
         ----------
         params : dict of str to ndarray
+            By the names of the module.
         X : ndarray of shape (n_samples, n_features)
+            Handed to the module as a tensor of its own.
 
         Returns
         -------
@@ -389,7 +391,7 @@ def _differing(module: torch.nn.Module) -> str:
     return ""
 
 
-class _drawing_from:  # noqa: N801  a context manager, without the cost of a generator
+class _drawing_from:
     """Let torch draw what follows from a generator, and then go on as before."""
 
     def __init__(self, rng: Any) -> None:
