@@ -313,8 +313,8 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
     of_loss = "" if math.isnan(loss) else f" (the loss is {loss:.4g}, then {other:.4g})"
     what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
     message = (
-        f"The loss is no sum over rows: its {what} on {found.n} rows differs by {found.disagreement:.1%}{where} if they "
-        f"are in other batches{of_loss}. Batches of {several[0].batch_size} therefore "
+        f"The loss is no sum over rows: its {what} on {found.n} rows differs by {found.disagreement:.1%}{where} if "
+        f"they are in other batches{of_loss}. Batches of {several[0].batch_size} therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
         "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
         "additive=True leaves this comparison out."

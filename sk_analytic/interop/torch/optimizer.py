@@ -44,7 +44,8 @@ class TorchOptimizer(OutsideRule):
         stopping minus the validation score.
     **settings : dict
         Settings of the factory by name, such as ``lr``. They are hyperparameters: a search reaches them as
-        ``optimizer__lr``, and a changed one holds from the next step. A `Schedule` of this package may stand for a number.
+        ``optimizer__lr``, and a changed one holds from the next step. A `Schedule` of this package may stand for a
+        number.
 
     See Also
     --------
@@ -53,8 +54,8 @@ class TorchOptimizer(OutsideRule):
     Notes
     -----
     A block that has no gradient in a batch has ``grad=None``, and torch leaves it out. Gradients of some rows of a
-    block are written out. The state is that of the optimizer's and the scheduler's ``state_dict``, in NumPy arrays: what
-    an optimizer keeps elsewhere is neither saved nor resumed.
+    block are written out. The state is that of the optimizer's and the scheduler's ``state_dict``, in NumPy arrays:
+    what an optimizer keeps elsewhere is neither saved nor resumed.
 
     Examples
     --------
@@ -155,8 +156,8 @@ class TorchStepper:
         closure = inspect.signature(self._optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:
             raise ValueError(
-                f"{declared.kind} evaluates the loss within a step, by a closure, which a minibatch rule has none of. Use "
-                "a full-batch method of this package, such as 'lbfgs'."
+                f"{declared.kind} evaluates the loss within a step, by a closure, which a minibatch rule has none of. "
+                "Use a full-batch method of this package, such as 'lbfgs'."
             )
         self._schedule = None if declared.schedule is None else declared.schedule(self._optimizer)
 
