@@ -36,7 +36,8 @@ class OptaxOptimizer(OutsideRule):
     Notes
     -----
     The transformation sees the parameters in the structure that the user gave them. If a `PerBlock` gives it some
-    of the blocks only, it sees a dict of these by name. A block that has no gradient in a batch has one of zeros, and stays as it is.
+    of the blocks only, it sees a dict of these by name. A block that has no gradient in a batch has one of zeros, and
+    stays as it is.
     Gradients of some rows of a block are written out. Its rate is known, for ``optimizer_state_.learning_rates``, if it
     was made by a function with the setting ``learning_rate``, or by ``optax.inject_hyperparams``.
 
@@ -180,7 +181,8 @@ class OptaxStepper:
         if self.is_narrow:
             warnings.warn(
                 f"{declared.kind}: jax computes in float32, and the parameters are {theta.dtype}: the steps have "
-                'single precision. Call jax.config.update("jax_enable_x64", True) before anything else of jax, or pass X in '
+                'single precision. Call jax.config.update("jax_enable_x64", True) before anything else of jax, or '
+                "pass X in "
                 "float32.",
                 UserWarning,
                 stacklevel=7,
