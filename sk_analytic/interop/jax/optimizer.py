@@ -182,8 +182,7 @@ class OptaxStepper:
             warnings.warn(
                 f"{declared.kind}: jax computes in float32, and the parameters are {theta.dtype}: the steps have "
                 'single precision. Call jax.config.update("jax_enable_x64", True) before anything else of jax, or '
-                "pass X in "
-                "float32.",
+                "pass X in float32.",
                 UserWarning,
                 stacklevel=7,
             )
