@@ -86,11 +86,11 @@ def _set_params(item: Any) -> dict[str, Any]:
     params: dict[str, Any] = item.get_params(deep=False)
     if not get_config()["print_changed_only"]:
         return params
-    defaults = inspect.signature(type(item)).parameters
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(item)).parameters.items()}
+    defaults |= getattr(item, "_default_settings", {})  # of what ``**settings`` takes
+    names = [*(name for name in defaults if name in params), *(name for name in params if name not in defaults)]
     return {
-        name: params[name]
-        for name, parameter in defaults.items()
-        if name in params and not _is_default(params[name], parameter.default)  # **settings is a name in defaults alone
+        name: params[name] for name in names if name not in defaults or not _is_default(params[name], defaults[name])
     }
 
 

@@ -156,7 +156,7 @@ class Objective:
 
     def bound_to(self, columns: Mapping[str, Any]) -> Objective:
         """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
-        roles = (self.valued_by,) if self.valued_by != "predictor" else ("predictor", "of_named_loss")
+        roles = (self.valued_by, "evaluation") if self.valued_by != "predictor" else ("predictor", "of_named_loss")
         return self._with(model=self.model.bound_to(columns, roles))
 
     @property
@@ -359,6 +359,13 @@ class Objective:
         if batch.is_empty:
             return 0.0 if self.has_value else None
         return self.loss_of(theta.structure, batch)
+
+    def evaluated(self, theta: Parameters, batch: Batch) -> float | Any:
+        """Return the same for samples that do not train, of which a model may have another loss."""
+        evaluation = self.model.evaluation
+        if evaluation is None or self.model.loss is not None or batch.is_empty:
+            return self.value(theta, batch)
+        return self.read_loss(evaluation(theta.structure, batch), f"the loss of {self.model.form}", batch)
 
     def loss_of(self, params: Any, batch: Batch) -> float | Any:
         """Return the mean loss at the user's structure of parameters, of a batch that is not empty."""

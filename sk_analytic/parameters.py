@@ -22,7 +22,7 @@ from .model.gradient_forms import GRADIENT_FORMS
 from .shared_memory import shared_by
 from .sparse_gradients import SparseGradient, is_sparse_gradient, read_sparse
 from .trust import trusted
-from .typing import Array, Grads, Params, Shape, T
+from .typing import Array, DType, Grads, Params, Shape, T
 from .validation import nearest
 
 Tree: TypeAlias = Any  # the user's structure, an index in the place of each block; walked by what it is
@@ -56,6 +56,7 @@ class Layout:
     Layout.of : The layout of a given structure.
     """
 
+    narrow: tuple[str, DType] | None = None  # a block whose gradient came in a lower precision than that of the vector
     sent_once: tuple[Any, ...] = ()  # messages to where rows are name it, as they do an `Objective`
 
     def __init__(
@@ -70,7 +71,7 @@ class Layout:
         self._is_flat = all(type(branch) is int for branch in branches)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_by_prefix"}
+        return {name: value for name, value in vars(self).items() if name not in ("_by_prefix", "narrow")}
 
     @classmethod
     def of(cls, structure: Params, dtype: DTypeLike | None = None, role: str = "params") -> Layout:
@@ -215,7 +216,7 @@ class Layout:
         for leaf, block, shape in zip(leaves, blocks, self.shapes, strict=False):  # strict takes as long as a copy
             if type(leaf) not in _PLAIN or leaf.shape != shape:
                 return False
-            if leaf.dtype is not dtype and leaf.dtype.kind != "f":
+            if leaf.dtype is not dtype and (leaf.dtype.kind != "f" or leaf.dtype.itemsize < dtype.itemsize):
                 return False
             block[...] = leaf
         return True
@@ -241,11 +242,20 @@ class Layout:
 
     def read_sparse(self, leaf: Any, index: int, role: str = "gradient") -> SparseGradient:
         """Return a leaf of a gradient that speaks of some rows of its block."""
+        self._note_precision(leaf[1] if isinstance(leaf, tuple) else leaf, index)
         return read_sparse(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
     def _checked(self, leaf: object, index: int, role: str, shape: Shape | None = None) -> Array:
         """Return a leaf as an array, or raise the error that names its block."""
-        return read_leaf(leaf, self.names[index], self.shapes[index] if shape is None else shape, role)
+        array = read_leaf(leaf, self.names[index], self.shapes[index] if shape is None else shape, role)
+        if role in GRADIENT_FORMS:
+            self._note_precision(array, index)
+        return array
+
+    def _note_precision(self, array: Any, index: int) -> None:
+        dtype = getattr(array, "dtype", self.dtype)
+        if dtype.kind == "f" and dtype.itemsize < self.dtype.itemsize:
+            self.narrow = self.names[index], dtype
 
     def stacked(self, structure: Grads, leading: Shape, role: str = "jacobian") -> list[Array | None]:
         """Return the leaves of a structure whose leaves have ``leading`` axes before their block's own."""

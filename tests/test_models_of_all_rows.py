@@ -168,7 +168,7 @@ def test_rows_that_stand_alone_are_looked_at_in_few():
 
     AnalyticRegressor(linear_forward, gradient, W, optimizer="lbfgs", max_iter=1, tol=1e9).fit(rows, y)
     assert sizes.count(len(rows)) == 1  # of the optimizer's own
-    assert set(sizes) == {1, 30, 50, len(rows)}  # a part of the few shows division by a constant number
+    assert set(sizes) == {1, 50, len(rows)}  # division by a constant, the number of all rows, shows on few
 
 
 def test_held_out_rows_of_a_model_of_all_rows_are_told_of():
@@ -253,7 +253,7 @@ def test_a_loss_that_is_no_sum_over_rows_is_found_out(name, dtype, settings):
         return  # which needs a loss
     if name == "centred" and settings["batch_size"] == 1:
         return  # one row has no gradient at all
-    message = rf"no sum over rows: its .* on \d+ rows differs .* by [0-9.]+%.* Use batch_size >= {N} or"
+    message = rf"no sum over rows: its .* on \d+ rows differs by [0-9.]+%.* other batches.* Use batch_size >= {N} or"
     for _ in range(2):
         with pytest.warns(UserWarning, match=message) as caught:
             model.fit(X.astype(dtype), TIME, **metadata)
@@ -300,10 +300,10 @@ def test_chunks_are_batches_too():
         model.fit_chunks([{"X": X[i::2], "y": TIME[i::2], "event": EVENT[i::2]} for i in range(2)])
 
 
-def test_the_numbers_are_those_of_the_whole_and_its_halves():
+def test_the_numbers_are_those_of_both_ways_to_part_the_rows():
     """For a single batch of two rows: Cox's likelihood of one row is 1, whatever θ."""
     model, metadata = coupled("cox", batch_size=1)
-    message = r"on 2 rows .* by 200.0% in block 'w' .the loss is [0-9.]+, the mean of theirs "
+    message = r"on 2 rows .* by 200.0% in block 'w' if .* batches .the loss is [0-9.e-]+, then [0-9.]+"
     with pytest.warns(UserWarning, match=message):
         model.fit(X, TIME, event=np.ones(N))
 
@@ -391,6 +391,7 @@ RIGHT = {
 
 @pytest.mark.filterwarnings("ignore:.*is not the derivative of the loss:UserWarning")
 @pytest.mark.filterwarnings("ignore:The gradient could not be checked:UserWarning")
+@pytest.mark.filterwarnings("ignore:The gradient of block 'w' comes in float32:UserWarning")  # as it does
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_sum_over_rows_is_not_suspected(name, dtype):

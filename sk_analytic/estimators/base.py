@@ -398,8 +398,10 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                     self.__dict__.pop(name, None)
                 if "_training" in self.__dict__:
                     self._training.release()
-        if warning is not None:
-            warnings.warn(warning, stacklevel=4)
+        imprecision = self._training.imprecision()
+        for each in (imprecision and UserWarning(imprecision), warning):
+            if each:
+                warnings.warn(each, stacklevel=4)
         return self
 
     def _train(

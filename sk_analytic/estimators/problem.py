@@ -267,7 +267,13 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
         batch = batch_to_check(objective, theta, first, step, prediction)
         preface, only_warn = _preface(settings, objective), check_gradient == "warn"
         training.report = require_right(
-            objective, theta, batch, seed=training.seed, preface=preface, only_warn=only_warn
+            objective,
+            theta,
+            batch,
+            n_elsewhere=_of_another_size(first, batch),
+            seed=training.seed,
+            preface=preface,
+            only_warn=only_warn,
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
         _warn_of_coupling(settings, training, rows)
@@ -278,24 +284,37 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
         warn_of_differences(objective, theta, local, targets)
 
 
+def _of_another_size(first: BatchedRows, batch: Batch) -> int | None:
+    """How many rows of a batch to look at once more, in a number that training meets too; None if there is none.
+
+    What is compiled for each shape, as by jax, is compiled for no other than that of batches and of the last one.
+    """
+    if first.batch_size >= first.n_samples:
+        return batch.n if batch.n < first.n_samples else None
+    last = first.n_of(0, first.steps_per_epoch - 1)
+    return last if last < min(batch.n, first.batch_size) else None
+
+
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
         return
-    from ..gradient_check import MOST_ROWS, coupling
+    from ..gradient_check import coupling
 
     first = several[0].telling
-    batch = first.sample(1, MONITOR, batch_size=2 * min(first.batch_size, MOST_ROWS))[0]
-    found = coupling(training.objective, training.theta, batch, seed=training.seed)
+    size = first.batch_size
+    batch = first.sample(1, MONITOR, batch_size=2 * size)[0]
+    other_size = _of_another_size(first, batch)
+    found = coupling(training.objective, training.theta, batch, size=size, other_size=other_size, seed=training.seed)
     if found is None:
         return
-    whole, halves = found.losses
-    of_loss = "" if math.isnan(whole) else f" (the loss is {whole:.4g}, the mean of theirs {halves:.4g})"
+    loss, other = found.losses
+    of_loss = "" if math.isnan(loss) else f" (the loss is {loss:.4g}, then {other:.4g})"
     what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
     message = (
-        f"The loss is no sum over rows: its {what} on {found.n} rows differs from the mean of those on their halves "
-        f"by {found.disagreement:.1%}{where}{of_loss}. Batches of {several[0].batch_size} therefore "
+        f"The loss is no sum over rows: its {what} on {found.n} rows differs by {found.disagreement:.1%}{where} if "
+        f"they are in other batches{of_loss}. Batches of {several[0].batch_size} therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
         "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
         "additive=True leaves this comparison out."

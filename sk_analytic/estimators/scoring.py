@@ -78,7 +78,7 @@ def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: 
             counted = {name: _counted(column, batch) for name, column in batch.columns.items()}
             batch = Batch(_counted(batch.X, batch), counted, position=batch.position)
         weight = batch.sample_weight
-        return objective.value(theta, batch) * batch.n, batch.n if weight is None else weight.sum(dtype=np.float64)
+        return objective.evaluated(theta, batch) * batch.n, batch.n if weight is None else weight.sum(dtype=np.float64)
 
     total, weight = np.sum(rows.map(part), axis=0)
     return float(total / weight)

@@ -180,6 +180,7 @@ def examine(
     batch: Batch,
     *,
     n_directions: int | None = None,
+    n_elsewhere: int | None = None,
     seed: int,
     blocks: str | Iterable[str] | None = None,
 ) -> GradientReport:
@@ -195,6 +196,9 @@ def examine(
     n_directions : int or None, default=None
         Number of random directions in each block. With None, one direction goes through all blocks at once, which
         takes at most `QUICK` evaluations if they are right.
+    n_elsewhere : int, default=None
+        Rows to look at at another θ: all of them, or fewer, where a gradient for batches of one size is wrong. By
+        default six tenths.
     seed : int
         Seed of the directions.
     blocks : str or iterable of str, default=None
@@ -213,14 +217,23 @@ def examine(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         to_be_read = batch.astype(np.float64).copy().read_only()  # as callables get it in training
-        examination = _Examination(subject, theta.as_given.vector.astype(np.float64), to_be_read, chosen)
+        start = theta.as_given.vector.astype(np.float64)
+        examination = _Examination(subject, start, to_be_read, chosen, n_elsewhere)
         return GradientReport(tuple(examination.findings(n_directions)), subject.n_evaluations)
 
 
 class _Examination:
     """One check of one subject."""
 
-    def __init__(self, subject: Subject, start: Array, batch: Batch, chosen: tuple[int, ...] | None) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        start: Array,
+        batch: Batch,
+        chosen: tuple[int, ...] | None,
+        n_elsewhere: int | None,
+    ) -> None:
+        self.n_elsewhere = fewer(batch.n) if n_elsewhere is None else n_elsewhere
         self.subject, self.layout, self.start, self.chosen = subject, subject.layout, start, chosen
         self.at_start = Situation(subject, start, batch)
         self.about_inputs: list[Finding] = []
@@ -326,9 +339,13 @@ class _Examination:
 
     def _moved(self) -> Situation:
         """A situation at another θ, on the first of the rows if loss and gradient can be had on those alone."""
-        n = self.situation.n
-        fewer = self.situation.moved(NEAR, slice(0, -(-FEWER * n // 10)))
-        return fewer if n == 1 or fewer.is_sound else self.situation.moved(NEAR)
+        some = self.situation.moved(NEAR, slice(0, self.n_elsewhere))
+        return some if self.situation.n == 1 or some.is_sound else self.situation.moved(NEAR)
+
+
+def fewer(n: int) -> int:
+    """Return of how many of n rows to make a batch of another size."""
+    return -(-FEWER * n // 10)
 
 
 def _any_wrong(judgements: dict[int, Judgement]) -> bool:

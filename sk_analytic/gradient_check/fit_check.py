@@ -13,7 +13,14 @@ from .report import GradientReport
 
 
 def require_right(
-    objective: Objective, theta: Parameters, batch: Batch, *, seed: int, preface: str = "", only_warn: bool = False
+    objective: Objective,
+    theta: Parameters,
+    batch: Batch,
+    *,
+    n_elsewhere: int | None = None,
+    seed: int,
+    preface: str = "",
+    only_warn: bool = False,
 ) -> GradientReport:
     """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
 
@@ -26,6 +33,8 @@ def require_right(
         Not changed.
     batch : Batch
         A few rows.
+    n_elsewhere : int, default=None
+        See `examine`.
     seed : int
         Seed of the fit.
     preface : str, default=""
@@ -37,7 +46,7 @@ def require_right(
     -------
     report : GradientReport
     """
-    report = examine(objective, theta, batch, n_directions=None, seed=seed)
+    report = examine(objective, theta, batch, n_directions=None, n_elsewhere=n_elsewhere, seed=seed)
     if report.ok:
         if report.findings and all(finding.cause == NotDeterministic.identifier for finding in report.findings):
             message = f"The gradient could not be checked in any block. {report.findings[0].explanation}"

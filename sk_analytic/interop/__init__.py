@@ -1,1 +1,1 @@
-"""Ours beside other libraries: each subpackage imports its library, and nothing of ours imports them."""
+"""Beside other libraries: what torch and jax users bring along, and take away. Nothing here is imported by itself."""

@@ -382,6 +382,9 @@ class Callables:
     gradient : Receiver or None
         None where all is differenced.
     loss : Receiver or None
+    evaluation : Receiver or None
+        What says the loss of samples that do not train, if a ``loss_and_gradient`` has one in its attribute
+        ``evaluated``: as of a network with layers that act in training only.
     of_named_loss : Receiver or None
         The method of a loss by name that receives metadata; None if it receives none.
     """
@@ -419,6 +422,7 @@ class Callables:
         if forward is None and self.gradient_form.predicts:
             self.predictor = bound(IN_PLACE_OF_FORWARD, given, metadata)
         self.loss = bound("loss", loss)
+        self.evaluation = bound(self.form, getattr(given, "evaluated", None))
         self.named_loss = named_loss
         self.of_named_loss: Receiver | None = None
         for role, method in by_role(named_loss).items():

@@ -23,7 +23,7 @@ from ..validation import Interval
 from .engine.links import Placement, fits, placements_of
 from .engine.run import Run
 from .scheduled import Scheduled
-from .state import State, StepInfo
+from .state import State, StepInfo, Stepper
 
 UNIT = Interval(0, 1, closed="left")
 """Decay rates of averages."""
@@ -67,6 +67,9 @@ class Link(Scheduled):
         a square is too large or too small for θ's dtype.
     passes : callable or None
         Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
+    stepper : callable or None
+        Method ``stepper(state, theta, blocks, kept) -> Stepper`` of a link whose step another library takes, in place
+        of a formula; ``kept`` is what it remembered, or None.
     accepts_sparse_grads : bool
         Whether rows of a block that have no gradient may be left out: θ, slots and all. By default a link may leave
         them out if it does not measure, average θ or hold the flow back; what measures the gradient alone, in which
@@ -89,6 +92,7 @@ class Link(Scheduled):
     measures: Any = None
     norms = False
     passes: ClassVar[Callable[..., bool] | None] = None
+    stepper: ClassVar[Callable[..., Stepper] | None] = None
 
     @property
     def accepts_sparse_grads(self) -> bool:

@@ -10,6 +10,7 @@ from ..validation import nearest
 from .base import Optimizer
 from .composite import Composite, named, names_of, unnamed
 from .engine.links import Placement
+from .outside import adopted
 from .scheduled import Scheduled
 
 
@@ -70,13 +71,14 @@ class Chain(_Composite):
     def _given(self) -> Iterable[Any]:
         if not isinstance(self.links, list | tuple):
             raise TypeError(f"Chain takes a list of links and optimizers; got {self.links!r}.")
-        return [unnamed(item) for item in self.links]
+        return [adopted(unnamed(item)) for item in self.links]
 
     def _sk_visual_block_(self) -> Any:
         return block("serial", list(self._items().items()))
 
     def _items(self) -> dict[str, Any]:
-        return {name: item for name, item in named(self.links).items() if _is_part(item)}
+        items = ((name, adopted(item)) for name, item in named(self.links).items())
+        return {name: item for name, item in items if _is_part(item)}
 
     def _replace(self, name: str, item: Any) -> None:
         # The name stays that of the place, whatever stands in it now.
@@ -119,7 +121,8 @@ class PerBlock(_Composite):
     def _given(self) -> Iterable[Any]:
         if not isinstance(self.blocks, dict):
             raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
-        return [*self.blocks.values(), *([] if self.default is None else [self.default])]
+        given = [*self.blocks.values(), *([] if self.default is None else [self.default])]
+        return list(map(adopted, given))
 
     def _sk_visual_block_(self) -> Any:
         parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
@@ -128,7 +131,8 @@ class PerBlock(_Composite):
     def _items(self) -> dict[str, Any]:
         if not isinstance(self.blocks, dict):
             return {}
-        return {str(name): item for name, item in self.blocks.items() if _is_part(item)}
+        items = ((str(name), adopted(item)) for name, item in self.blocks.items())
+        return {name: item for name, item in items if _is_part(item)}
 
     def _replace(self, name: str, item: Any) -> None:
         self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
@@ -141,10 +145,10 @@ class PerBlock(_Composite):
             own = {block: rest.pop(block) for block in list(rest) if _stands_for(name, block)}
             if not own:
                 raise ValueError(self._no_block(name, blocks))
-            placements += item.place(own)
+            placements += adopted(item).place(own)
         if rest and self.default is None:
             raise ValueError(f"PerBlock has nothing for block {next(iter(rest))!r}, and no default.")
-        return placements + (self.default.place(rest) if rest else [])
+        return placements + (adopted(self.default).place(rest) if rest else [])
 
     @staticmethod
     def _no_block(name: object, blocks: dict[str, int]) -> str:

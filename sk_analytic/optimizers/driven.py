@@ -9,6 +9,7 @@ from typing import Any
 from .base import Optimizer
 from .engine.blocks import BlockState
 from .engine.run import parts_of
+from .outside import OutsideRule
 from .registry import get_optimizer
 from .schedules import Schedule
 
@@ -31,7 +32,7 @@ def driven(optimizer: object, by: str) -> Any:
     Raises
     ------
     TypeError
-        For what takes steps of its own: full-batch methods, phases, optimizers of the user's.
+        For what takes steps of its own: full-batch methods, phases, optimizers of the user's or of other libraries.
     ValueError
         For a schedule that counts epochs or looks at losses, of which the loop does not tell.
     """
@@ -43,6 +44,8 @@ def driven(optimizer: object, by: str) -> Any:
         )
     found.check()
     for part in parts_of(found):
+        if isinstance(part, OutsideRule):
+            raise TypeError(f"{by} drives our rules, and {part!r} belongs to another library: use it there as it is.")
         if isinstance(part, Schedule) and part.unit == "epoch":
             raise ValueError(
                 f"The schedule {part!r} counts epochs, and {by} does not say when one ends. Use a schedule of steps, "

@@ -14,7 +14,8 @@ def get_optimizer(optimizer: object) -> Any:
     Parameters
     ----------
     optimizer : str or optimizer
-        One of `get_optimizer_names`, or an instance, which is returned as it is.
+        One of `get_optimizer_names`, or an instance, which is returned as it is. A ``GradientTransformation`` of optax
+        becomes an :class:`~sk_analytic.interop.jax.OptaxOptimizer`.
 
     Returns
     -------

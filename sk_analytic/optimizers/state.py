@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -100,8 +100,119 @@ class LinkState:
         slots = {name: change(slot) for name, slot in self.slots.items()}
         return LinkState(self.kind, self.blocks, slots, [(now.copy(), own) for now, own in self.records], self.is_rule)
 
+    def not_finite(self, names: Sequence[str], slices: Sequence[slice]) -> tuple[str, list[str]]:
+        """Name the first array, or number, that is not finite, and its blocks; empty if all are."""
+        for name, slot in self.slots.items():
+            if not is_finite(slot):
+                where = zip(names, slices, strict=True)
+                return f"{self.kind}.{name}", [b for b, entries in where if not np.isfinite(slot[entries]).all()]
+        for now, blocks in self.records:
+            for name, value in now.memory.items():
+                if not math.isfinite(value):
+                    return f"{self.kind}.{name}", [names[block] for block in blocks]
+        return "", []
+
+    def arrays(self) -> Iterable[Array]:
+        """Return the arrays that are written in each step."""
+        return self.slots.values()
+
+    def average(self, others: Sequence[LinkState], shares: Sequence[float]) -> None:
+        """Become the average of several of the same steps, this one among them."""
+        for name, slot in self.slots.items():
+            slot[...] = sum(share * other.slots[name] for share, other in zip(shares, others, strict=True))
+        for index, (now, _) in enumerate(self.records):
+            for name in now.memory:
+                each = (other.records[index][0].memory[name] for other in others)
+                now.memory[name] = sum(share * value for share, value in zip(shares, each, strict=True))
+
     def __repr__(self) -> str:
-        return f"LinkState({self.kind}, slots={list(self.slots)}, records={self.records})"
+        return f"{type(self).__name__}({self.kind}, slots={list(self.slots)}, records={self.records})"
+
+
+class Stepper(Protocol):
+    """An optimizer of another library, bound to the blocks of one θ.
+
+    Attributes
+    ----------
+    learning_rate : float
+        That of its last step; NaN if it is not known.
+    """
+
+    learning_rate: float
+
+    def step(self, theta: Array, g: Array, blocks: Collection[int]) -> None:
+        """Write a step of these blocks into θ."""
+
+    def remembered(self) -> Any:
+        """Return what it remembers now, in containers of arrays and numbers that go on unchanged."""
+
+    def by_block(self) -> Iterator[tuple[str, tuple[int, ...], Array]]:
+        """Yield what it remembers of entries: a name, the blocks that it is of, and an array, live."""
+
+    def eval_params(self, theta: Array) -> Array:
+        """Return the θ that predicts."""
+
+
+@trusted
+class OutsideState(LinkState):
+    """What an optimizer of another library remembers, which it keeps itself as long as it steps.
+
+    Attributes
+    ----------
+    kept : object
+        What it remembered when this state was copied or written to a file; None before its first step.
+    stepper : Stepper or None
+        The live one; neither copied nor pickled.
+    """
+
+    kept: Any = None
+    stepper: Stepper | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it has said that its steps have a lower precision than θ."""
+        return self.stepper is not None and getattr(self.stepper, "is_narrow", False)
+
+    def remembered(self) -> Any:
+        """Return what it remembers now."""
+        return self.kept if self.stepper is None else self.stepper.remembered()
+
+    def copy(self, change: Callable[[Array], Array] = np.copy) -> OutsideState:
+        """Return what it remembers now."""
+        twin = OutsideState(self.kind, self.blocks, {}, [(now.copy(), own) for now, own in self.records], self.is_rule)
+        twin.kept = self.remembered()
+        return twin
+
+    def not_finite(self, names: Sequence[str], slices: Sequence[slice]) -> tuple[str, list[str]]:
+        """Name the first array that is not finite, and its blocks; empty if all are."""
+        for name, blocks, array in self.stepper.by_block() if self.stepper is not None else ():
+            if not is_finite(array.reshape(-1)):
+                return f"{self.kind}.{name}", [names[block] for block in blocks]
+        return "", []
+
+    def arrays(self) -> Iterable[Array]:
+        """Return the arrays that are written in each step."""
+        return [array.reshape(-1) for _, _, array in self.stepper.by_block()] if self.stepper is not None else []
+
+    def average(self, others: Sequence[Any], shares: Sequence[float]) -> None:
+        """Become the average of several of the same steps, this one among them."""
+        self.kept = _averaged([other.kept for other in others], shares, self.kept)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "kept": self.remembered(), "stepper": None}
+
+
+def _averaged(trees: Sequence[Any], shares: Sequence[float], own: Any) -> Any:
+    """The average of containers of arrays of floats; what else is in them is one's own."""
+    if isinstance(own, np.ndarray) and own.dtype.kind == "f":
+        parts = (share * np.asarray(tree, own.dtype) for share, tree in zip(shares, trees, strict=True))
+        return sum(parts, np.zeros_like(own))
+    if isinstance(own, dict):
+        return {key: _averaged([tree[key] for tree in trees], shares, value) for key, value in own.items()}
+    if isinstance(own, list | tuple):
+        items = [_averaged(parts, shares, part) for *parts, part in zip(*trees, own, strict=True)]
+        return type(own)(*items) if hasattr(own, "_fields") else type(own)(items)
+    return own
 
 
 @trusted
@@ -127,6 +238,8 @@ class State:
         Of θ and the slots.
     layout : Layout or None
         Structure of θ; None where it is given as a vector.
+    blocks : Layout or None
+        Structure of θ also if it is given as a vector, if that is known.
     links : list of LinkState
         In the order in which the links stand.
     grown : list of float or None
@@ -143,7 +256,7 @@ class State:
     ) -> None:
         self.names, self.slices, self.size, self.dtype = tuple(names), tuple(slices), size, np.dtype(dtype)
         self.shape = (size,)
-        self.layout = layout
+        self.layout = self.blocks = layout
         self.step = self.epoch = 0
         self.loss_curve: list[float] = []
         self.links: list[LinkState] = []
@@ -156,6 +269,7 @@ class State:
         if blocks is not None or is_vector(theta):
             names, slices = (("",), (slice(0, theta.size),)) if blocks is None else (blocks.names, blocks.slices)
             state = cls(names, slices, theta.size, theta.dtype)
+            state.blocks = blocks
             state.accept_theta(theta)
             return state, theta
         layout = Layout.of(theta, role="theta")
@@ -169,10 +283,13 @@ class State:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The rate by which the last update moved each block, by name; 0.0 before the first."""
+        """The rate by which the last update moved each block, by name; 0.0 before the first.
+
+        Blocks of an optimizer that does not say its rate, as most of optax, are left out.
+        """
         records = [record for link in self.links if link.is_rule for record in link.records]
         rates = {block: float(now.rate) for now, blocks in records for block in blocks}
-        return {self.names[block]: rates[block] for block in sorted(rates)}
+        return {self.names[block]: rates[block] for block in sorted(rates) if not math.isnan(rates[block])}
 
     def copy(self) -> State:
         """Return the state as it is now, which shares nothing with this one that is written."""
@@ -208,12 +325,7 @@ class State:
                     f"The state of {link.kind} cannot be averaged: the chunks updated different blocks. Return a "
                     "gradient for every block in each batch."
                 )
-            for name, slot in link.slots.items():
-                slot[...] = sum(share * other.slots[name] for share, other in zip(shares, others, strict=True))
-            for index, (now, _) in enumerate(link.records):
-                for name in now.memory:
-                    each = (other.records[index][0].memory[name] for other in others)
-                    now.memory[name] = sum(share * value for share, value in zip(shares, each, strict=True))
+            link.average(others, shares)
         return average
 
     def steps_taken(self) -> tuple[int | None, float]:
@@ -232,16 +344,8 @@ class State:
 
     def not_finite(self) -> tuple[str, list[str]]:
         """Name the first array, or number, of a link that is not finite, and its blocks; empty if all are."""
-        for link in self.links:
-            for name, slot in link.slots.items():
-                if not is_finite(slot):
-                    where = zip(self.names, self.slices, strict=True)
-                    return f"{link.kind}.{name}", [b for b, entries in where if not np.isfinite(slot[entries]).all()]
-            for now, blocks in link.records:
-                for name, value in now.memory.items():
-                    if not math.isfinite(value):
-                        return f"{link.kind}.{name}", [self.names[block] for block in blocks]
-        return "", []
+        found = (link.not_finite(self.names, self.slices) for link in self.links)
+        return next(((name, blocks) for name, blocks in found if name), ("", []))
 
     def flush_denormals(self) -> None:
         """Set entries of slots that are too small for full precision to zero.
@@ -263,7 +367,7 @@ class State:
         {'velocity': array([1., 0.])}
         """
         smallest = np.finfo(self.dtype).tiny
-        for slot in (slot for link in self.links for slot in link.slots.values() if slot.flags.writeable):
+        for slot in (slot for link in self.links for slot in link.arrays() if slot.flags.writeable):
             for start in range(0, slot.size, FLUSHED_AT_ONCE):
                 entries = slot[start : start + FLUSHED_AT_ONCE]
                 entries[np.abs(entries) < smallest] = 0

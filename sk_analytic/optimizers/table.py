@@ -6,6 +6,7 @@ from typing import Any
 
 from ..hyperparameters import lookup
 from . import base, rules, scipy_methods
+from .outside import adopted
 
 
 def classes_of(module: ModuleType) -> dict[str, Any]:
@@ -33,4 +34,4 @@ def optimizer_of(name: object) -> Any:
     """Return the optimizer that a name or an instance stands for; see `get_optimizer`."""
     if isinstance(name, scipy_methods.FullBatch):
         return name
-    return lookup("optimizer", optimizers_by_name(), name, base.Optimizer)
+    return lookup("optimizer", optimizers_by_name(), adopted(name), base.Optimizer)

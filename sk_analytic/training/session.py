@@ -96,6 +96,8 @@ class Training:
     published : int or None
         Checksum of the parameters that were published in place of θ: an average, the best ones, or, under a map,
         the user's own numbers.
+    is_told : bool
+        Whether it was said that gradients come in a lower precision.
     is_average : bool
         Whether they were others than those of θ.
     fingerprint : dict or None
@@ -108,6 +110,7 @@ class Training:
     rows: Any
     phase_start: Any
     is_checked = False  # of a file that does not say
+    is_told = False  # likewise
     is_average = True  # likewise
 
     def __init__(
@@ -184,6 +187,7 @@ class Training:
         theta, state = before._where_it_is(params)
         training = cls(objective, theta, optimizer, max_iter=max_iter, seed=before.seed, **settings)
         training.history, training.result, training.report = before.history, before.result, before.report
+        training.is_told = before.is_told
         known = before.criterion is not None and training.criterion is not None
         same = not known or is_same(before.criterion, training.criterion)
         same = same and is_same(before.objective.meaning, objective.meaning)
@@ -439,6 +443,21 @@ class Training:
             return slope <= 0.5 * max(norms)  # it moved: not by the gradient, then, but by the noise of batches
         size = max(1.0, math.sqrt(np.vdot(self.phase_start.vector, self.phase_start.vector)))
         return bool(slope * size <= monitor.rounding * abs(curve[0] if loss is None else loss))
+
+    def imprecision(self) -> str:
+        """Say once, also of trainings that go on, that gradients came in a lower precision than that of θ."""
+        narrow = self.objective.layout.narrow
+        links = [] if self.state is None else self.state.links
+        if narrow is None or self.is_told or any(getattr(link, "is_narrow", False) for link in links):
+            return ""
+        self.is_told = True
+        name, dtype = narrow
+        return (
+            f"The gradient of block {name!r} comes in {dtype}, and the parameters are {self.objective.layout.dtype}: "
+            f"they are no more precise than {dtype}. If jax computes it, call "
+            'jax.config.update("jax_enable_x64", True) before anything else of jax; else let it compute in '
+            f"{self.objective.layout.dtype}, or pass X in {dtype if dtype == np.float32 else 'float32'}."
+        )
 
     def publish(self) -> Parameters:
         """Return the parameters to publish after a run."""

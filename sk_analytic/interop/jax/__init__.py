@@ -1,6 +1,8 @@
-"""Beside jax and optax: our rules as a ``GradientTransformation``, and fitted models as functions."""
+"""Beside jax: optax's transformations here, our rules and fitted models there. Importing this imports jax and optax."""
 
 from .export import to_jax
+from .optimizer import OptaxOptimizer
+from .optimizer import adopted as adopted  # for sk_analytic.optimizers
 from .rules import as_gradient_transformation, eval_params
 
-__all__ = ["as_gradient_transformation", "eval_params", "to_jax"]
+__all__ = ["OptaxOptimizer", "as_gradient_transformation", "eval_params", "to_jax"]

@@ -1,6 +1,9 @@
-"""Beside torch: our rules as a ``torch.optim.Optimizer``, and fitted models as modules."""
+"""Beside torch: its modules and optimizers here, our rules and fitted models there. Importing this imports torch."""
 
 from .export import to_torch
+from .gradients import TorchModule, load_params
+from .optimizer import TorchOptimizer
+from .optimizer import adopted as adopted  # for sk_analytic.optimizers
 from .rules import RuleOptimizer
 
-__all__ = ["RuleOptimizer", "to_torch"]
+__all__ = ["RuleOptimizer", "TorchModule", "TorchOptimizer", "load_params", "to_torch"]

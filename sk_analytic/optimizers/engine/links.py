@@ -17,7 +17,7 @@ from ...typing import Array
 from ...validation import Interval, Range
 from ..scalars import hypot
 from ..schedules import Schedule
-from ..state import LinkState, State, StepInfo
+from ..state import LinkState, OutsideState, State, StepInfo
 
 
 class Placement(NamedTuple):
@@ -34,6 +34,7 @@ class Step:
     slots: dict[str, float] = {}
     measures = None
     norms = False
+    stepper = None
     accepts_sparse_grads = True
 
     @staticmethod
@@ -63,14 +64,16 @@ class BoundLink:
     """
 
     def __init__(self, link: Any, state: LinkState, owner: str, index: Any, stage: int = 0) -> None:
-        _require_static(link)
         self.declared, self.owner, self.index = link, owner, index
-        self.blocks, self.records, self.slots = state.blocks, state.records, state.slots
+        self.state, self.blocks, self.records, self.slots = state, state.blocks, state.records, state.slots
         self.stage = stage
         self.schedules = {name: value for name, value in vars(link).items() if isinstance(value, Schedule)}
         self.measures = link.measures is not None
+        self.is_outside = link.stepper is not None
         self.link = copy.copy(link) if self.schedules else link
-        self.key = link.formula, link.measures, link.norms, tuple(link.slots)
+        if not self.is_outside:
+            _require_static(link)
+            self.key: tuple[Any, ...] = link.formula, link.measures, link.norms, tuple(link.slots)
 
     def arrays(self) -> list[Array]:
         """Return the slots in the order in which the formula takes them."""
@@ -107,6 +110,10 @@ class BoundLink:
 
     def fill_slots(self, state: State, theta: Any) -> None:
         """Give the link the slots and the memory that it declares and does not have yet."""
+        if isinstance(self.state, OutsideState):
+            kept = self.state.remembered()
+            self.link = self.state.stepper = self.declared.stepper(state, theta, self.blocks, kept)
+            return
         for name, start in self.declared.slots.items():
             if isinstance(start, np.ndarray):  # a constant of the link, and nothing that it remembers
                 if name in self.slots and self.slots[name].flags.writeable:
@@ -161,8 +168,18 @@ def placements_of(optimizer: Any, state: State) -> list[Placement]:
 
 def fits(placements: Iterable[Placement], state: State) -> bool:
     """Whether a state is that of these links."""
-    ours = [(type(placement.link).__name__, placement.blocks) for placement in placements]
-    return ours == [(link.kind, link.blocks) for link in state.links]
+    placements = list(placements)
+    ours = [(kind_of(placement.link), placement.blocks) for placement in placements]
+    return ours == [(link.kind, link.blocks) for link in state.links] and all(
+        placement.link.continues(state, link)
+        for placement, link in zip(placements, state.links, strict=True)
+        if isinstance(link, OutsideState)
+    )
+
+
+def kind_of(link: Any) -> str:
+    """Return what a state calls the link that made it."""
+    return str(getattr(link, "kind", type(link).__name__))
 
 
 def bind(optimizer: Any, state: State, theta: Any) -> tuple[list[BoundLink], list[tuple[BoundLink, ...]]]:
@@ -220,12 +237,17 @@ def _with_step(
 
 
 def _set_stages(bound: Iterable[BoundLink], n_blocks: int) -> None:
-    """Number the passes: a link that measures runs in the one after all that its blocks passed before."""
+    """Number the passes: a link that measures runs in the one after all that its blocks passed before.
+
+    The step of another library has a pass of its own.
+    """
     reached = [0] * n_blocks
+    is_open = [True] * n_blocks  # nothing stands in that pass yet
     for link in bound:
-        link.stage = max(reached[block] for block in link.blocks) + link.measures
+        own = link.is_outside and not all(is_open[block] for block in link.blocks)
+        link.stage = max(reached[block] for block in link.blocks) + (link.measures or own)
         for block in link.blocks:
-            reached[block] = link.stage
+            reached[block], is_open[block] = link.stage + link.is_outside, link.is_outside
 
 
 def _new_state(placement: Placement, rules: Sequence[Any]) -> LinkState:
@@ -238,7 +260,8 @@ def _new_state(placement: Placement, rules: Sequence[Any]) -> LinkState:
         group = None if link.scope == "all" else block if link.measures else id(rules[block])
         groups.setdefault(group, []).append(block)
     records = [(StepInfo(), tuple(group)) for group in groups.values()]
-    return LinkState(type(link).__name__, blocks, {}, records, is_rule=is_rule(link))
+    kind = LinkState if link.stepper is None else OutsideState
+    return kind(kind_of(link), blocks, {}, records, is_rule=is_rule(link))
 
 
 def check_chain(links: Sequence[Any], name: str) -> tuple[int, int | None]:
@@ -263,7 +286,7 @@ def check_chain(links: Sequence[Any], name: str) -> tuple[int, int | None]:
     ValueError
         If there is no rule or more than one, or if the order does not fit.
     """
-    kinds = [type(link).__name__ for link in links]
+    kinds = [kind_of(link) for link in links]
     shown = f"{', '.join(kinds) or 'nothing'}" + (f" (block {name!r})" if name else "")
     rules = [position for position, link in enumerate(links) if is_rule(link)]
     if len(rules) != 1:

@@ -305,7 +305,7 @@ class NumpyEngine:
         return self._kernels[key]
 
     def _make(self, fused: Fused, counts: tuple[int, ...]) -> Any:
-        arrays = [self._flow_array()] if fused.uses_flow else []
+        arrays = [self.flow()] if fused.uses_flow else []
         arrays += [slot for link in fused.links for slot in link.arrays()]
         return self.kernel_over(arrays, fused, counts, self.size)
 
@@ -321,8 +321,8 @@ class NumpyEngine:
     def _kernel(self, *made_of: Any) -> Kernel:
         return Kernel(*made_of)
 
-    def _flow_array(self) -> Array:
-        """What flows from one pass to the next; the user's gradient is never written to."""
+    def flow(self) -> Array:
+        """Return what flows from one pass to the next; the user's gradient is never written to."""
         if self._flow is None:
             self._flow = np.empty(self.size, self.dtype)
         return self._flow

@@ -46,6 +46,8 @@ class Job:
     engine : NumpyEngine
     """
 
+    is_one_kernel = True  # which can be written down
+
     def __init__(self, fused: Fused, terms: Sequence[Term], where: slice, engine: NumpyEngine) -> None:
         self.fused, self.terms, self.engine = fused, terms, engine
         self.start, self.stop = where.start, where.stop
@@ -76,6 +78,8 @@ class SparseJob(Job):
     ``given`` has the sparse gradients of this step by the index of the block.
     """
 
+    is_one_kernel = False
+
     def __init__(
         self,
         fused: Fused,
@@ -96,6 +100,51 @@ class SparseJob(Job):
         return self.kernel.run_sparse(self.given[self.block], theta, coefficients)
 
 
+class OutsideJob(Job):
+    """The step of another library's optimizer, on all of its blocks at once.
+
+    It is taken in θ's own memory. If another link takes the proposed θ of a block, that flows on, and θ is put back.
+    """
+
+    is_one_kernel = False
+
+    def __init__(self, term: Term, engine: NumpyEngine) -> None:
+        self.terms: list[Term] = []
+        self.stepper, self.engine, self.kernel = term.link, engine, term.link
+        self._wheres: dict[int, slice] = {}
+        self._given: list[slice] = []  # blocks whose gradient no link has passed on
+        self._takes: list[slice] = []
+        self._proposes: list[slice] = []
+
+    def add(self, fused: Fused, term: Term, where: slice, block: int) -> None:
+        """Take a block in."""
+        if term not in self.terms:
+            self.terms.append(term)
+        self._wheres[block] = where
+        (self._takes if fused.source == "flow" else self._given).append(where)
+        if fused.target == "flow":
+            self._proposes.append(where)
+
+    def extends_to(self, fused: Fused, terms: Sequence[Term], where: slice) -> bool:
+        """Its blocks are added one by one."""
+        return False
+
+    def run(self, theta: Array, g: Array) -> None:
+        """Take the step."""
+        if self._takes:
+            flow = self.engine.flow()
+            for where in self._given:
+                flow[where] = g[where]
+            g = flow
+        before = [theta[where].copy() for where in self._proposes]
+        self.stepper.step(theta, g, self._wheres)
+        for where, kept in zip(self._proposes, before, strict=True):
+            self.engine.flow()[where] = theta[where]
+            theta[where] = kept
+        for term in self.terms:
+            term.now.rate = self.stepper.learning_rate
+
+
 class Pass:
     """A pass over all blocks: which links begin, which run, what is measured for the next, by which jobs."""
 
@@ -105,7 +154,7 @@ class Pass:
     @property
     def is_one_kernel(self) -> bool:
         """Whether it is a single call of a kernel, which can be written down."""
-        return len(self.jobs) == 1 and not isinstance(self.jobs[0], SparseJob)
+        return len(self.jobs) == 1 and self.jobs[0].is_one_kernel
 
     def __call__(self, theta: Array, g: Array) -> None:
         """Count, ask for coefficients, run, and keep the sums."""
@@ -277,11 +326,16 @@ def build(
     passes = []
     for number in range(n_passes):
         jobs: list[Job] = []
+        outside: dict[Any, OutsideJob] = {}
         for block, terms in by_block.items():
             own, fused = _fused(number, terms, ends=(terms[-1].bound.index, block) in closed)
             if not own:
                 continue
-            if block in given:
+            if own[0].bound.is_outside:
+                if own[0].link not in outside:
+                    jobs.append(outside.setdefault(own[0].link, OutsideJob(own[0], engine)))
+                outside[own[0].link].add(fused, own[0], slices[block], block)
+            elif block in given:
                 jobs.append(SparseJob(fused, own, slices[block], engine, block, given))
             elif jobs and jobs[-1].extends_to(fused, own, slices[block]):
                 jobs[-1].stop = slices[block].stop

@@ -134,6 +134,8 @@ class Run:
         """
         for link in self._links:
             name = type(link.declared).__name__
+            if link.is_outside:
+                raise NotCompiledError(f"{link.declared!r} is an optimizer of another library: take one of ours")
             if link.measures:
                 raise NotCompiledError(f"{name} measures the gradient before each step: leave it out of the optimizer")
             if link.declared.passes is not None:
@@ -202,6 +204,9 @@ class Run:
 def eval_params(links: Iterable[BoundLink], state: State, theta: Any) -> Any:
     """Return θ, with what links answer in its stead."""
     for link in links:
+        if link.is_outside:
+            theta = link.link.eval_params(theta)
+            continue
         slot = link.slots.get(link.declared.eval_slot)
         if slot is not None and len(link.blocks) == len(state.names):
             theta = slot

@@ -18,7 +18,7 @@ from .figures import Figure
 from .ours import engine_names, on_engine
 from .timing import compare
 
-ROW = "interop"
+ROW = "rules_in_torch"
 SIZES = (1_000, 1_000_000)
 QUICK = (1_000,)
 RATE = 1e-3
