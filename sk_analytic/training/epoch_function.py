@@ -94,8 +94,12 @@ class EpochFunction:
         total: Array | None,
         huge: float,
     ) -> None:
+        import numba
         from numba import types
+        from numba.experimental import function_type
 
+        if not hasattr(function_type, "_get_jit_address"):
+            raise NotCompiledError(f"numba {numba.__version__} loses exceptions: upgrade it to 0.61 or later")
         self._huge, self.steps = huge, steps
         self.failed: Exception | None = None  # what the last call raised
         layout, gradient = theta.layout, objective.model.gradient
