@@ -18,6 +18,7 @@ from scipy.sparse import issparse
 from .contribution import Contribution
 from .data.batch import Batch
 from .data.rows import BatchedRows, Rows, note_if_short
+from .elsewhere import Elsewhere, Place, on_host
 from .exceptions import ParameterStructureError
 from .finite_differences import difference, size_of
 from .losses import Loss, linked_mean
@@ -120,7 +121,7 @@ class Objective:
 
     def _allocate(self) -> None:
         """Make what a step needs and neither a copy nor a pickle shares."""
-        self._gradient = np.empty(self.layout.size, self.layout.dtype)
+        self._gradient = self.layout.empty()
         self._blocks = self.layout.blocks(self._gradient)
         self._evaluate = partial(self.model.gradient_form.evaluate, self)
         self._is_adjusted = bool(self.fixed or self.numerical or self.reduction == "sum")
@@ -147,6 +148,10 @@ class Objective:
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective over vectors of another dtype."""
         return self._with(layout=self.layout.astype(dtype))
+
+    def placed(self, place: Place | None) -> Objective:
+        """Return the same objective over vectors of a place; over NumPy's if that is None."""
+        return self._with(layout=self.layout.placed(place))
 
     def bound_to(self, columns: Mapping[str, Any]) -> Objective:
         """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
@@ -449,7 +454,7 @@ class Objective:
     def read_loss(self, loss: Any, role: str, batch: Batch) -> float:
         """Return a loss that the user computed, as a mean over the batch."""
         if not isinstance(loss, float):
-            array = np.asarray(loss)
+            array = np.asarray(on_host(loss))
             if array.ndim or array.dtype.kind not in "fiu":
                 came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
                 raise ParameterStructureError(
@@ -490,7 +495,7 @@ def read_prediction(prediction: Any, n: int) -> Array:
     ParameterStructureError
         For another number of rows, more than two axes, or what is not real.
     """
-    if type(prediction) is np.ndarray:
+    if type(prediction) is np.ndarray or isinstance(prediction, Elsewhere):
         array = prediction
     elif issparse(prediction):
         raise ParameterStructureError(

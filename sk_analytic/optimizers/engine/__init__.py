@@ -5,5 +5,6 @@
 - `run` is what an optimizer's ``update`` calls.
 
 `links` says where each link stands; `numpy_kernel` and `numba_kernel` turn recorded operations into code, which
-round alike, to the bit. Imports run in this order: links, trace, numpy_kernel, numba_kernel, program, run.
+round alike, to the bit, and `array_kernel` runs them in another namespace. Imports run in this order: links, trace,
+numpy_kernel, numba_kernel, array_kernel, program, run.
 """

@@ -115,7 +115,7 @@ class BoundLink:
                     self.slots[name] = start.astype(state.dtype)
             elif name not in self.slots:
                 value = theta if start == "theta" else self._number(start)
-                self.slots[name] = np.full(state.size, value, state.dtype)
+                self.slots[name] = np.full_like(theta, value, dtype=state.dtype, subok=False)
         for name, start in self.declared.memory.items():
             for now, _ in self.records:
                 now.memory.setdefault(name, self._number(start))
