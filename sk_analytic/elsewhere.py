@@ -1,10 +1,10 @@
 """Arrays of other namespaces, torch tensors above all, behind NumPy's face.
 
-Under scikit-learn's ``array_api_dispatch`` arrays stay where they are: in a namespace, on a device, a `Place`. What
-this package computes itself (formulas of rules and of losses, default models, batches, sums) is written once, with NumPy's
-functions. An `Elsewhere` stands in for an array there: NumPy's ufuncs and functions called on it run the functions of
-the same names in its namespace. Functions of the user's never see one: a `Boundary` around each hands the arrays
-themselves over, and takes the returned ones in.
+Under scikit-learn's ``array_api_dispatch`` arrays stay where they are: in a namespace and on a device, a `Place`. What
+this package computes itself (formulas of rules and of losses, default models, batches, sums) is written once, with
+NumPy's functions. An `Elsewhere` stands in for an array there: NumPy's ufuncs and functions, called on it, run the
+functions of the same names in its namespace. The user's functions never see one: a `Boundary` around each hands over
+the arrays themselves, and takes in what is returned.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .typing import DType
 TO_HOST = "pass NumPy arrays: X = np.asarray(X), or X = X.cpu().numpy() for a tensor on a GPU"  # the cure in messages
 
 _RENAMED = {"absolute": "abs", "power": "pow", "arctan2": "atan2", "invert": "bitwise_invert", "true_divide": "divide"}
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}
 _RENAMED |= {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
 
 
@@ -111,9 +112,12 @@ class Place:
 
 def is_foreign(value: object) -> bool:
     """Whether a value is an array of another namespace than NumPy's."""
-    if isinstance(value, np.ndarray | np.generic | list | tuple | dict | str | int | float | None) or issparse(value):
+    if not hasattr(value, "shape") or isinstance(value, np.ndarray | np.generic) or issparse(value):
         return False
-    return bool(_compat().is_array_api_obj(value) and not _compat().is_numpy_array(value))
+    try:
+        return bool(_compat().is_array_api_obj(value))
+    except ImportError:  # without the package nothing can be dispatched
+        return False
 
 
 def is_dispatched(value: object) -> bool:
@@ -186,6 +190,9 @@ def _mapped(node: Any, change: Callable[[Any], Any]) -> Any:
     return change(node)
 
 
+_ON_HOST = {"init", "sample", "inverse"}  # roles whose functions are called from the host alone, and may draw by NumPy
+
+
 class Boundary:
     """A function of the user's, called from inside with arrays behind NumPy's face, or with NumPy arrays.
 
@@ -221,7 +228,7 @@ class Boundary:
         return _mapped(returned, self._taken_in if is_inside else self._taken_to_host)
 
     def _taken_in(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ndarray | np.generic) and self.role not in _ON_HOST:
             self._refuse_numpy()
         if is_foreign(value):
             return self.place.taken_in(_detached(value), f"What {self.role} returned")
@@ -295,7 +302,8 @@ class Elsewhere(NDArrayOperatorsMixin):
     @property
     def T(self) -> Elsewhere:
         """As NumPy's."""
-        return self if self.ndim < 2 else self._like(self.place.xp.permute_dims(self.array, tuple(range(self.ndim))[::-1]))
+        backwards = tuple(reversed(range(self.ndim)))
+        return self._like(self.place.xp.permute_dims(self.array, backwards))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -372,12 +380,12 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     def _reduced(self, name: str, axis: Any, keepdims: bool = False, **settings: Any) -> Any:
         found = getattr(self.place.xp, name)(self.array, axis=axis, keepdims=keepdims, **settings)
-        return self._like(found) if axis is not None else found.item() if hasattr(found, "item") else found[()]
+        return _NUMBERS[_numpy_dtype(found.dtype).kind](found) if axis is None else self._like(found)
 
-    def sum(self, axis: Any = None, dtype: DTypeLike = None, keepdims: bool = False) -> Any:
+    def sum(self, axis: Any = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Any:
         """As NumPy's."""
-        wanted = {} if dtype is None else {"dtype": self.place.dtype(dtype)}
-        return self._reduced("sum", axis, keepdims, **wanted)
+        dtype = np.int64 if dtype is None and self.dtype.kind == "b" else self.dtype if dtype is None else dtype
+        return self.astype(dtype, copy=False)._reduced("sum", axis, keepdims)
 
     def any(self, axis: Any = None) -> Any:
         """As NumPy's."""

@@ -970,7 +970,7 @@ _LINKS: dict[str, Callable[..., Any]] = {
     "log": lambda y: np.log(np.maximum(y, 0)),
     "logit": logit,
 }
-_INVERSE_LINKS = {"identity": _as_floating, "log": np.exp, "logit": _expit}
+_INVERSE_LINKS: dict[str, Callable[..., Any]] = {"identity": _as_floating, "log": np.exp, "logit": _expit}
 EXTREME = 700.0  # on the log and logit link: about the logarithms of the smallest and the largest number
 
 

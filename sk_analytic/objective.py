@@ -495,6 +495,7 @@ def read_prediction(prediction: Any, n: int) -> Array:
     ParameterStructureError
         For another number of rows, more than two axes, or what is not real.
     """
+    array: Any
     if type(prediction) is np.ndarray or isinstance(prediction, Elsewhere):
         array = prediction
     elif issparse(prediction):
@@ -511,7 +512,7 @@ def read_prediction(prediction: Any, n: int) -> Array:
         raise ParameterStructureError(
             f"forward returned shape {array.shape} for {n} rows; expected ({n},) or ({n}, k)."
         )
-    return array
+    return array  # type: ignore[no-any-return]
 
 
 def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:

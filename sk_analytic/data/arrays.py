@@ -63,10 +63,10 @@ class ArrayRows(BatchedRows):
         self.seed, self.place = seed, place
         self._names = tuple(columns)
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
-        place = place_of(X)
-        if place is not None:
+        there = place_of(X)
+        if there is not None:
             names = ("X", *columns, "sample_weight")
-            arrays = [place.taken_in(array, name) for name, array in zip(names, arrays, strict=False)]
+            arrays = [there.taken_in(array, name) for name, array in zip(names, arrays, strict=False)]
         self._arrays = [read_only(array) for array in arrays]
         self._sliced = [_Slices(array) if issparse(array) else array for array in self._arrays]
         self._weighted = sample_weight is not None

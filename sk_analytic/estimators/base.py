@@ -13,7 +13,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, Self
 from weakref import WeakValueDictionary
@@ -46,7 +46,7 @@ from ..model.roles import functions_of
 from ..objective import Objective, read_prediction
 from ..optimizers import Adam, get_optimizer
 from ..optimizers.base import Optimizer
-from ..optimizers.phases import Phases
+from ..optimizers.phases import Phases, phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters, require_apart
 from ..readable import readable
@@ -585,7 +585,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Bind the callables to the first samples, and lay out θ."""
         place = data.place
         if before is not None:
-            require_place_of_fit(self, place, "fit")
+            require_place_of_fit(self, before.training, place, "fit")
         data = data if place is None else data.on_host()  # type: ignore[union-attr]
         first = data.first
         model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
@@ -839,6 +839,17 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return bool(getattr(self.model, "accept_sparse", False))
         return self._default_takes_sparse and not (self._has_own_model() or self._hands_X_on())
 
+    def _takes_other_arrays(self) -> bool:
+        """Whether X may be an array of another namespace. A default model can have any; a model object says so."""
+        if self.model is not None:
+            takes = bool(getattr(self.model, "array_api_support", False))
+        else:
+            takes = not (self._has_own_model() or self._hands_X_on())
+        with suppress(Exception):  # which `fit` raises
+            methods = [method for method, _ in phases_of(get_optimizer(self.optimizer), 1)]
+            return takes and not any(isinstance(method, FullBatch) for method in methods)
+        return takes
+
     def _has_own_model(self) -> bool:
         """Whether the model is the user's and not the default one."""
         return self.model is not None or not runs_default(vars(self))
@@ -911,7 +922,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 f"for each, and the {expected[1]} features of fit."
             )
         rows = rows.astype(self._training.objective.layout.dtype)  # a copy: it may be a view of a parameter
-        return rows if place is None else bare(place.taken_in(rows))  # type: ignore[no-any-return]
+        return rows if place is None else bare(place.taken_in(rows))
 
     def _with_metadata(self, X: Any, metadata: Mapping[str, Any], names: Collection[str]) -> Batch:
         """Return validated samples with their metadata, read-only, for a function that takes metadata of some names."""
@@ -991,6 +1002,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self._takes_sparse()
+        tags.array_api_support = self._takes_other_arrays()
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -1098,7 +1110,7 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
 
 
 def _shown_at(place: Place | None, value: Any) -> Any:
-    """A fitted attribute as the user finds it: numbers in an array of X's namespace, labels of other kinds in NumPy's."""
+    """A fitted attribute as the user finds it: numbers in X's namespace, labels of other kinds in NumPy's."""
     is_moved = place is not None and isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
     return bare(place.taken_in(value)) if is_moved else value  # type: ignore[union-attr]
 

@@ -74,13 +74,13 @@ def entered_as_in_fit(estimator: Any, X: Any, method: str) -> Any:
     """Return X as `entered` does; raise unless it is where X of `fit` was."""
     X = entered(X)
     if "_training" in vars(estimator):
-        require_place_of_fit(estimator, place_of(X), method)
+        require_place_of_fit(estimator, estimator._training, place_of(X), method)
     return X
 
 
-def require_place_of_fit(estimator: Any, here: Place | None, method: str) -> None:
+def require_place_of_fit(estimator: Any, training: Any, here: Place | None, method: str) -> None:
     """Raise unless an X that is at a place, or None for NumPy, goes with that of `fit`."""
-    there = estimator._training.objective.layout.place
+    there = training.objective.layout.place
     if here != there:
         raise ValueError(
             f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "

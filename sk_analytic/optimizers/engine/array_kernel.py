@@ -1,7 +1,8 @@
 """Kernels of other namespaces: recorded operations run one after the other on whole arrays, where these are.
 
-Nothing is written down or compiled: NumPy's functions run those of the array's namespace (see `elsewhere`). A step takes
-some microseconds more for each operation than a NumPy kernel; large arrays, and those on a GPU, do not notice.
+Nothing is written down or compiled: NumPy's functions run those of the array's namespace (see `elsewhere`). A step
+takes some microseconds more for each operation than a NumPy kernel, which large arrays, and those on a GPU, do not
+notice.
 """
 
 from __future__ import annotations
