@@ -12,9 +12,10 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import operator
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,8 +29,24 @@ from .typing import DType
 
 TO_HOST = "pass NumPy arrays: X = np.asarray(X), or X = X.cpu().numpy() for a tensor on a GPU"  # the cure in messages
 
-_RENAMED = {"absolute": "abs", "power": "pow", "arctan2": "atan2", "invert": "bitwise_invert", "true_divide": "divide"}
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "matmul": operator.matmul,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "divide": operator.truediv,
+    "power": operator.pow,
+    "less": operator.lt,
+    "less_equal": operator.le,
+    "greater": operator.gt,
+    "greater_equal": operator.ge,
+    "equal": operator.eq,
+    "not_equal": operator.ne,
+}
+"""What an array does by itself, also beside a Python number, which need not become an array then."""
+_RENAMED = {"absolute": "abs", "arctan2": "atan2", "invert": "bitwise_invert"}
 _NUMBERS: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}
+_TAKING_NUMBERS = set(_OPERATORS.values())
 _RENAMED |= {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
 
 
@@ -77,10 +94,17 @@ class Place:
         name = _compat().array_namespace(array).__name__
         return cls(name.removeprefix(f"{_compat().__name__}."), _compat().device(array))
 
-    @property
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Place, (self.library, self.device)
+
+    @functools.cached_property
     def xp(self) -> Any:
         """The namespace."""
         return _namespace(self.library)
+
+    @functools.cached_property
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        return dict(_OPERATORS)
 
     def __str__(self) -> str:
         return f"{self.library} on device {self.device}"
@@ -88,6 +112,16 @@ class Place:
     def dtype(self, dtype: DTypeLike) -> Any:
         """Return what NumPy's dtype is called there."""
         return getattr(self.xp, np.dtype(dtype).name)
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return the function of a ufunc's name, NumPy's or scipy's."""
+        if name not in self._functions:
+            own = _RENAMED.get(name, name)
+            found = getattr(self.xp, own, None) or getattr(getattr(self.xp, "special", None), own, None)
+            if not callable(found):
+                raise TypeError(f"{name} does not exist in {self.library}, where X is an array: {TO_HOST}.")
+            self._functions[name] = found
+        return self._functions[name]
 
     def empty(self, size: int, dtype: DTypeLike) -> Elsewhere:
         """Return a vector."""
@@ -260,16 +294,17 @@ class Elsewhere(NDArrayOperatorsMixin):
         Whether it may be written to by this name.
     """
 
-    __slots__ = ("array", "flags", "place")
+    __slots__ = ("array", "place", "writeable")
 
     base = None
+    c_contiguous = True
+    flags = property(lambda self: self)  # which are its own attributes
 
     def __init__(self, array: Any, place: Place, writeable: bool = True) -> None:
-        self.array, self.place = array, place
-        self.flags = SimpleNamespace(writeable=writeable, c_contiguous=True)
+        self.array, self.place, self.writeable = array, place, writeable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Elsewhere, (self.array, self.place, self.flags.writeable)
+        return Elsewhere, (self.array, self.place, self.writeable)
 
     def _like(self, array: Any) -> Elsewhere:
         return Elsewhere(array, self.place)
@@ -329,18 +364,20 @@ class Elsewhere(NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> Elsewhere:
         if isinstance(key, np.ndarray) and key.dtype.kind in "iu":
             return self.take(key, axis=0)
-        return Elsewhere(self.array[self._key(key)], self.place, self.flags.writeable)
+        return Elsewhere(self.array[self._key(key)], self.place, self.writeable)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if not self.flags.writeable:
+        if not self.writeable:
             raise ValueError("assignment destination is read-only")
-        self.array[self._key(key)] = self._operand(value, self.dtype)
+        self.array[self._key(key)] = self._operand(value, self.dtype, may_be_number=True)
 
     def _key(self, key: Any) -> Any:
         if isinstance(key, np.ndarray):
             key = self.place.taken_in(key)
         if isinstance(key, Elsewhere):
             return key.array
+        if key is Ellipsis:
+            return key
         parts = key if isinstance(key, tuple) else (key,)
         lengths = iter(self.shape)  # the standard has no slices that end beyond the last entry
         sizes = [0 if part is None else next(lengths, 0) for part in parts]
@@ -349,7 +386,7 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     def view(self) -> Elsewhere:
         """Return another name of the same memory."""
-        return Elsewhere(self.array, self.place, self.flags.writeable)
+        return Elsewhere(self.array, self.place, self.writeable)
 
     def copy(self) -> Elsewhere:
         """As NumPy's."""
@@ -362,7 +399,7 @@ class Elsewhere(NDArrayOperatorsMixin):
     def reshape(self, *shape: Any) -> Elsewhere:
         """As NumPy's."""
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
-        return Elsewhere(self.place.xp.reshape(self.array, shape), self.place, self.flags.writeable)
+        return Elsewhere(self.place.xp.reshape(self.array, shape), self.place, self.writeable)
 
     def ravel(self) -> Elsewhere:
         """As NumPy's."""
@@ -414,13 +451,15 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     # NumPy's functions.
 
-    def _operand(self, value: Any, dtype: DType) -> Any:
+    def _operand(self, value: Any, dtype: DType, may_be_number: bool = False) -> Any:
         """What stands beside this array in a call, in a dtype."""
         if isinstance(value, Elsewhere):
             return value.array if value.dtype == dtype else value.astype(dtype).array
         if np.ndim(value):
             raise TypeError(f"A NumPy array came where X is an array of {self.place}: {TO_HOST}.")
         value = value.item() if isinstance(value, np.ndarray | np.generic) else value
+        if may_be_number:
+            return _NUMBERS[dtype.kind](value)
         return self.place.xp.asarray(value, dtype=self.place.dtype(dtype), device=self.place.device)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **settings: Any) -> Any:
@@ -431,7 +470,7 @@ class Elsewhere(NDArrayOperatorsMixin):
             raise TypeError(
                 f"np.{ufunc.__name__} may only be called entry by entry where X is an array of {self.place}."
             )
-        result = first._called(_function(first.place, ufunc.__name__), inputs)
+        result = first._called(first.place.function(ufunc.__name__), inputs)
         if out is None:
             return result
         out[0][...] = result
@@ -443,7 +482,8 @@ class Elsewhere(NDArrayOperatorsMixin):
             v.dtype if isinstance(v, Elsewhere) else v if type(v) in {bool, int, float} else float(v) for v in inputs
         ]
         common = np.result_type(*kinds)
-        return self._like(function(*(self._operand(value, common) for value in inputs)))
+        takes_numbers = function in _TAKING_NUMBERS
+        return self._like(function(*(self._operand(value, common, takes_numbers) for value in inputs)))
 
     def __array_function__(self, function: Any, types: Any, args: Any, settings: Any) -> Any:
         name = function.__name__
@@ -453,17 +493,6 @@ class Elsewhere(NDArrayOperatorsMixin):
             found = getattr(args[0], name)
             return found(*args[1:], **settings) if callable(found) else found
         raise TypeError(f"np.{name} does not run where X is an array of {self.place}: {TO_HOST}.")
-
-
-@functools.cache
-def _function(place: Place, name: str) -> Callable[..., Any]:
-    """Return the function of a namespace for a ufunc of NumPy's or scipy's."""
-    xp = place.xp
-    for owner in (xp, getattr(xp, "special", None)):
-        found = getattr(owner, _RENAMED.get(name, name), None)
-        if callable(found):
-            return found  # type: ignore[no-any-return]
-    raise TypeError(f"{name} does not exist in {place.library}, where X is an array: {TO_HOST}.")
 
 
 def _where(condition: Elsewhere, a: Any, b: Any) -> Any:

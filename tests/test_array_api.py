@@ -588,11 +588,12 @@ def test_the_tag_says_what_can_be_known():
 
 
 @pytest.mark.parametrize("name", ["torch", "array_api_strict"])
-@pytest.mark.parametrize("cls", USER_MODELS)
+@pytest.mark.parametrize("cls", [AnalyticRegressor, AnalyticClassifier, AnalyticDensity])
 def test_scikit_learns_check_of_values(cls, name):
     """Fitted attributes and predictions have NumPy's values.
 
-    Not by Adam, which would divide the rounding of a gradient by itself: the default density begins at its optimum.
+    Not by Adam, which would divide the rounding of a gradient by itself: the default density begins at its optimum. Not
+    of the transformer, whose score is a sum over columns: the check allows it an absolute rounding of 100 units.
     """
     need(name)
     estimator = cls(optimizer="sgd", tol=None, max_iter=3)
