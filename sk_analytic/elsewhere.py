@@ -3,8 +3,7 @@
 Under scikit-learn's ``array_api_dispatch`` arrays stay where they are: in a namespace and on a device, a `Place`. What
 this package computes itself (formulas of rules and of losses, default models, batches, sums) is written once, with
 NumPy's functions. An `Elsewhere` stands in for an array there: NumPy's ufuncs and functions, called on it, run the
-functions of the same names in its namespace. The user's functions never see one: a `Boundary` around each hands over
-the arrays themselves, and takes in what is returned.
+functions of the same names in its namespace. The user's functions never see one: see `model.boundary`.
 """
 
 from __future__ import annotations
@@ -44,10 +43,13 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "not_equal": operator.ne,
 }
 """What an array does by itself, also beside a Python number, which need not become an array then."""
-_RENAMED = {"absolute": "abs", "arctan2": "atan2", "invert": "bitwise_invert"}
-_NUMBERS: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}
 _TAKING_NUMBERS = set(_OPERATORS.values())
+
+_RENAMED = {"absolute": "abs", "arctan2": "atan2", "invert": "bitwise_invert"}
 _RENAMED |= {f"arc{name}": f"a{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
+"""Functions of NumPy's that have another name in the standard."""
+
+_NUMBERS: dict[str, Callable[[Any], Any]] = {"b": bool, "i": int, "u": int, "f": float}  # by the kind of a dtype
 
 
 @functools.cache
@@ -166,7 +168,12 @@ def entered(X: Any) -> Any:
     place = Place.of(X)
     if not _compat().is_writeable_array(X):
         raise TypeError(f"X is an array of {place.library}, which cannot be written to, as training does: {TO_HOST}.")
-    return Elsewhere(_detached(X), place)
+    face = Elsewhere(detached(X), place)
+    try:
+        face.dtype  # noqa: B018
+    except TypeError as error:
+        raise TypeError(f"X has dtype {X.dtype}, which NumPy does not have: pass it in float32 or float64.") from error
+    return face
 
 
 def place_of(X: object) -> Place | None:
@@ -182,13 +189,13 @@ def bare(value: Any) -> Any:
 def on_host(value: Any) -> Any:
     """Return what stays in another namespace as a NumPy array, and anything else as it is."""
     if isinstance(value, Elsewhere):
-        return _copied_to_host(value.array)
-    return _copied_to_host(value) if type(value) is not np.ndarray and is_dispatched(value) else value
+        return copied_to_host(value.array)
+    return copied_to_host(value) if type(value) is not np.ndarray and is_dispatched(value) else value
 
 
 def structure_on_host(structure: Any) -> Any:
     """Return a structure with all arrays of other namespaces as NumPy's."""
-    return _mapped(structure, lambda leaf: _copied_to_host(leaf) if is_foreign(leaf) else leaf)
+    return mapped(structure, lambda leaf: copied_to_host(leaf) if is_foreign(leaf) else leaf)
 
 
 def chosen(values: np.ndarray, index: Any) -> Any:
@@ -198,13 +205,14 @@ def chosen(values: np.ndarray, index: Any) -> Any:
     return index.place.taken_in(values)[index] if values.dtype.kind in "fiub" else values[on_host(index)]
 
 
-def _detached(array: Any) -> Any:
-    """A tensor of torch without its history of derivatives."""
+def detached(array: Any) -> Any:
+    """Return a tensor of torch without its history of derivatives, and any other array as it is."""
     return array.detach() if hasattr(array, "detach") else array
 
 
-def _copied_to_host(array: Any) -> np.ndarray:
-    array = _detached(bare(array))
+def copied_to_host(array: Any) -> np.ndarray:
+    """Return an array of another namespace as a NumPy array, which may share its memory."""
+    array = detached(bare(array))
     try:
         return np.asarray(array)
     except (TypeError, RuntimeError):  # of a device that is not the host
@@ -214,76 +222,21 @@ def _copied_to_host(array: Any) -> np.ndarray:
         return np.asarray(_compat().to_device(array, xp.Device("CPU_DEVICE") if hasattr(xp, "Device") else "cpu"))
 
 
-def _mapped(node: Any, change: Callable[[Any], Any]) -> Any:
-    """A structure of dicts, lists and tuples whose leaves are changed."""
+def mapped(node: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a structure of dicts, lists and tuples whose leaves are changed."""
     if isinstance(node, Mapping):
-        return {key: _mapped(child, change) for key, child in node.items()}
+        return {key: mapped(child, change) for key, child in node.items()}
     if isinstance(node, list | tuple):
-        children = [_mapped(child, change) for child in node]
+        children = [mapped(child, change) for child in node]
         return type(node)(*children) if hasattr(node, "_fields") else type(node)(children)
     return change(node)
 
 
-_ON_HOST = {"init", "sample", "inverse"}  # roles whose functions are called from the host alone, and may draw by NumPy
-
-
-class Boundary:
-    """A function of the user's, called from inside with arrays behind NumPy's face, or with NumPy arrays.
-
-    It receives arrays of its place, and what it returns comes back as what it was called with: so what runs on the
-    host, the gradient check for one, can call it as well.
-
-    Parameters
-    ----------
-    function : callable
-    place : Place
-    role : str
-        What it is, for messages.
-    as_given : collection of str
-        Names of arguments that are handed over as they are.
-    """
-
-    def __init__(self, function: Callable[..., Any], place: Place, role: str, as_given: Collection[str] = ()) -> None:
-        self.function, self.place, self.role, self.as_given = function, place, role, as_given
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        is_inside = False
-
-        def handed_over(value: Any) -> Any:
-            nonlocal is_inside
-            if isinstance(value, Elsewhere):
-                is_inside = True
-                return value.array
-            return bare(self.place.taken_in(value)) if isinstance(value, np.ndarray) else value
-
-        args = tuple(_mapped(value, handed_over) for value in args)
-        named = {n: v if n in self.as_given else _mapped(v, handed_over) for n, v in named.items()}
-        returned = self.function(*args, **named)
-        return _mapped(returned, self._taken_in if is_inside else self._taken_to_host)
-
-    def _taken_in(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray | np.generic) and self.role not in _ON_HOST:
-            self._refuse_numpy()
-        if is_foreign(value):
-            return self.place.taken_in(_detached(value), f"What {self.role} returned")
-        return Boundary(value, self.place, f"the pullback of {self.role}") if callable(value) else value
-
-    def _taken_to_host(self, value: Any) -> Any:
-        value = self._taken_in(value)
-        return _copied_to_host(value) if isinstance(value, Elsewhere) else value
-
-    def _refuse_numpy(self) -> NoReturn:
-        raise TypeError(
-            f"{self.role} returned a NumPy array, but X is an array of {self.place}: write {self.role} with the "
-            f"functions of {self.place.library}, or {TO_HOST}."
-        )
-
-
 @trusted
 class Elsewhere(NDArrayOperatorsMixin):
-    """An array of another namespace behind NumPy's face.
+    """An array of another namespace behind NumPy's face: attributes and methods are NumPy's, as far as they are used.
 
-    Sums, extremes and truth values over all entries are Python numbers, as those of an axis are arrays.
+    Sums, extremes and truth values over all entries are Python numbers; those along an axis are arrays.
 
     Parameters
     ----------
@@ -311,17 +264,14 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As NumPy's."""
         return tuple(self.array.shape)
 
     @property
     def ndim(self) -> int:
-        """As NumPy's."""
         return len(self.array.shape)
 
     @property
     def size(self) -> int:
-        """As NumPy's."""
         return math.prod(self.array.shape)
 
     @property
@@ -331,12 +281,10 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     @property
     def nbytes(self) -> int:
-        """As NumPy's."""
         return self.size * self.dtype.itemsize
 
     @property
     def T(self) -> Elsewhere:
-        """As NumPy's."""
         backwards = tuple(reversed(range(self.ndim)))
         return self._like(self.place.xp.permute_dims(self.array, backwards))
 
@@ -348,9 +296,6 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     def __float__(self) -> float:
         return float(self.array)
-
-    def __int__(self) -> int:
-        return int(self.array)
 
     def __bool__(self) -> bool:
         return bool(self.array)
@@ -389,24 +334,19 @@ class Elsewhere(NDArrayOperatorsMixin):
         return Elsewhere(self.array, self.place, self.writeable)
 
     def copy(self) -> Elsewhere:
-        """As NumPy's."""
         return self._like(self.place.xp.asarray(self.array, copy=True))
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Elsewhere:
-        """As NumPy's."""
         return self._like(self.place.xp.astype(self.array, self.place.dtype(dtype), copy=copy))
 
     def reshape(self, *shape: Any) -> Elsewhere:
-        """As NumPy's."""
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
         return Elsewhere(self.place.xp.reshape(self.array, shape), self.place, self.writeable)
 
     def ravel(self) -> Elsewhere:
-        """As NumPy's."""
         return self.reshape(-1)
 
     def take(self, rows: Any, axis: int = 0, out: Any = None, mode: str = "raise") -> Elsewhere:
-        """As NumPy's."""
         rows = self.place.taken_in(rows).array
         taken = self._like(self.place.xp.take(self.array, rows, axis=axis))
         if out is not None:
@@ -420,28 +360,22 @@ class Elsewhere(NDArrayOperatorsMixin):
         return _NUMBERS[_numpy_dtype(found.dtype).kind](found) if axis is None else self._like(found)
 
     def sum(self, axis: Any = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Any:
-        """As NumPy's."""
         dtype = np.int64 if dtype is None and self.dtype.kind == "b" else self.dtype if dtype is None else dtype
         return self.astype(dtype, copy=False)._reduced("sum", axis, keepdims)
 
     def any(self, axis: Any = None) -> Any:
-        """As NumPy's."""
         return (self != 0)._reduced("any", axis)
 
     def all(self, axis: Any = None) -> Any:
-        """As NumPy's."""
         return (self != 0)._reduced("all", axis)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """As NumPy's."""
         return self._reduced("max", axis, keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """As NumPy's."""
         return self._reduced("min", axis, keepdims)
 
     def argmax(self, axis: Any = None) -> Any:
-        """As NumPy's."""
         return self._reduced("argmax", axis)
 
     def dot(self, other: Any) -> Any:

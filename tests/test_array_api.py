@@ -43,6 +43,7 @@ from sk_analytic.optimizers import (
     get_optimizer_names,
     use_engine,
 )
+from sk_analytic.persistence import load_params, save_params
 
 try:
     with config_context(array_api_dispatch=True):
@@ -193,6 +194,22 @@ def test_every_loss_runs_where_X_is(there, name):
     elsewhere = AnalyticRegressor(loss=name, optimizer="sgd", **QUICK).fit(there(X), y, sample_weight=weight)
     assert_same_fit(elsewhere, here, there(X), X)
     assert elsewhere.score(there(X), there(y)) == pytest.approx(here.score(X, y), rel=1e-9)
+
+
+class LogCosh(Loss):
+    """A loss of the user's own, as the documentation has it."""
+
+    def formula(self, y, prediction):
+        residual = prediction - y
+        return np.logaddexp(residual, -residual) - np.log(2), np.tanh(residual)
+
+
+def test_a_loss_of_the_users_own_runs_where_X_is(there):
+    """Written with NumPy's functions, without a word of other namespaces."""
+    X, y, *_, weight = draw()
+    here = AnalyticRegressor(loss=LogCosh(), optimizer="adam", **QUICK).fit(X, y, sample_weight=weight)
+    elsewhere = AnalyticRegressor(loss=LogCosh(), optimizer="adam", **QUICK).fit(there(X), y, sample_weight=weight)
+    assert_same_fit(elsewhere, here, there(X), X)
 
 
 RULES = {name: get_optimizer(name) for name in get_optimizer_names() if hasattr(get_optimizer(name), "place")}
@@ -395,6 +412,17 @@ def test_a_fit_that_was_killed_resumes_from_its_checkpoint(there, tmp_path, monk
     assert is_there(resumed.params_["w"], there(X))
 
 
+def test_parameters_are_saved_from_anywhere(there, tmp_path):
+    """As NumPy arrays, which go back to where X is when they are put in the place of others."""
+    X, y, *_ = draw()
+    model = AnalyticRegressor(optimizer="adam", **QUICK).fit(there(X), there(y))
+    before = on_host(model.predict(there(X)))
+    save_params(tmp_path / "line.npz", model)
+    model.params_ = load_params(tmp_path / "line.npz", like=model)
+    assert type(model.params_["coef"]) is np.ndarray
+    np.testing.assert_array_equal(on_host(model.predict(there(X))), before)
+
+
 def test_divergence_leaves_the_last_finite_parameters(there):
     """An overflow is found where it happens, and undone."""
     X, y, *_ = draw()
@@ -460,6 +488,43 @@ def test_what_needs_numpy_is_refused_with_the_cure(there, name):
     with pytest.raises(TypeError, match=message):
         model.fit(there(X), there(y))
     assert not hasattr(model, "params_")
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+def test_bad_rows_are_refused_in_the_usual_words(there, method):
+    """NaN, another number of columns, and an X of one axis."""
+    X, y, *_ = draw()
+    model = AnalyticRegressor(optimizer="adam", **QUICK).fit(there(X), there(y))
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    arguments = (there(y),) if method == "fit" else ()
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        getattr(model, method)(there(bad), *arguments)
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
+        getattr(model, method)(there(X[:, 0]), *arguments)
+    if method == "predict":
+        with pytest.raises(ValueError, match="X has 2 features, but AnalyticRegressor is expecting 3"):
+            model.predict(there(X[:, :2]))
+
+
+def test_records_and_text_are_refused_by_name(there):
+    """No other namespace has them."""
+    X, y, *_ = draw()
+
+    def vjp(params, X, group):
+        return X @ params["w"], lambda d: {"w": X.T @ d}
+
+    model = AnalyticRegressor(vjp=vjp, init={"w": np.zeros(3)}, optimizer="adam", **QUICK)
+    with pytest.raises(TypeError, match="group has dtype <U1, which .* does not have"):
+        model.fit(there(X), there(y), group=np.full(90, "a"))
+
+
+def test_a_dtype_that_numpy_does_not_have_is_refused():
+    """bfloat16, which could not be checked nor scored."""
+    torch = need("torch")
+    X, y, *_ = draw()
+    with config_context(array_api_dispatch=True), pytest.raises(TypeError, match=r"bfloat16.*pass it in float32"):
+        AnalyticRegressor(optimizer="adam").fit(torch.asarray(X).to(torch.bfloat16), y)
 
 
 def test_chunks_are_refused(there):

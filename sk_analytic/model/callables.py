@@ -16,7 +16,7 @@ from typing import Any
 from scipy.sparse import issparse
 
 from ..data.batch import Batch
-from ..elsewhere import Boundary, Place
+from ..elsewhere import Place
 from ..exceptions import ParameterStructureError, ReceivedArgumentError
 from ..losses import Loss
 from ..trust import trusted
@@ -34,6 +34,7 @@ from .argument_names import (
     remedy,
     require_free,
 )
+from .boundary import Boundary
 from .containers import Watch, shown
 from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
 from .messages import describe, note, pair, shape_of
