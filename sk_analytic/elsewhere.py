@@ -112,8 +112,13 @@ class Place:
         return f"{self.library} on device {self.device}"
 
     def dtype(self, dtype: DTypeLike) -> Any:
-        """Return what NumPy's dtype is called there."""
-        return getattr(self.xp, np.dtype(dtype).name)
+        """Return what NumPy's dtype is called there; a device without float64 has float32 in its place."""
+        dtype = np.dtype(dtype)
+        return self.xp.float32 if dtype == np.float64 and self._is_narrow else getattr(self.xp, dtype.name)
+
+    @functools.cached_property
+    def _is_narrow(self) -> bool:
+        return "float64" not in self.xp.__array_namespace_info__().dtypes(device=self.device)
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return the function of a ufunc's name, NumPy's or scipy's."""
@@ -139,7 +144,7 @@ class Place:
         array = np.array(values, order="C")
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name} has dtype {array.dtype}, which {self.library} does not have: {TO_HOST}.")
-        return Elsewhere(self.xp.asarray(array, device=self.device), self)
+        return Elsewhere(self.xp.asarray(array, dtype=self.dtype(array.dtype), device=self.device), self)
 
     def _require_here(self, array: Any, name: str) -> None:
         if Place.of(array) != self:
@@ -166,6 +171,8 @@ def entered(X: Any) -> Any:
     if type(X) in (np.ndarray, Elsewhere) or not is_dispatched(X):
         return X
     place = Place.of(X)
+    if str(getattr(X, "layout", "strided")).rpartition(".")[2] != "strided":
+        raise TypeError(f"X is a sparse tensor of {place.library}: pass X.to_dense(), or a sparse matrix of scipy.")
     if not _compat().is_writeable_array(X):
         raise TypeError(f"X is an array of {place.library}, which cannot be written to, as training does: {TO_HOST}.")
     face = Elsewhere(detached(X), place)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .elsewhere import Elsewhere, Place, bare, on_host
+from .elsewhere import TO_HOST, Elsewhere, Place, bare, on_host
 from .exceptions import ParameterStructureError
 from .model.gradient_forms import GRADIENT_FORMS
 from .shared_memory import shared_by
@@ -244,7 +244,12 @@ class Layout:
             if leaf is None:
                 missing.append(index)
                 leaf = 0.0
-            elif self.place is None and is_sparse_gradient(leaf):
+            elif is_sparse_gradient(leaf):
+                if self.place is not None:
+                    raise ParameterStructureError(
+                        f"{role} has a sparse gradient{_in_block(self.names[index])}, which only NumPy arrays can be: "
+                        f"return a dense one, or {TO_HOST}."
+                    )
                 sparse_grads.append(self.read_sparse(leaf, index, role))
                 continue
             else:

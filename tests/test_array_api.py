@@ -25,8 +25,8 @@ from sk_analytic import (
     infer,
 )
 from sk_analytic.callbacks import Checkpoint
-from sk_analytic.elsewhere import Elsewhere, Place, entered, on_host
-from sk_analytic.exceptions import DivergenceError
+from sk_analytic.elsewhere import Elsewhere, Place, copied_to_host, entered, on_host
+from sk_analytic.exceptions import DivergenceError, ParameterStructureError
 from sk_analytic.losses import LOSSES, Loss
 from sk_analytic.optimizers import (
     SGD,
@@ -361,6 +361,31 @@ def test_integers_become_floats(there):
     assert_same_fit(elsewhere, here, there(counts.astype(float)), counts.astype(float))
 
 
+def narrow(values):
+    """Bring numbers to a device that has no float64, as Apple's has not; floats as float32."""
+    strict = need("array_api_strict")
+    values = values.astype(np.float32) if values.dtype.kind == "f" else values
+    return strict.asarray(values, device=strict.Device("no_float64"))
+
+
+@pytest.mark.parametrize("form", [None, "vjp", "loss_and_gradient"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_a_device_without_float64_has_float32(form, dtype):
+    """Whatever the weights and metadata come as; the check of the gradient bears with its rounding."""
+    X, y, *_, weight = draw(np.float32)
+    X = (3 * X).astype(dtype)
+    model = {} if form is None else of_form(form, set())
+    with config_context(array_api_dispatch=True):
+        elsewhere = AnalyticRegressor(**model, optimizer="adam", **QUICK).fit(narrow(X), y, sample_weight=weight)
+        assert elsewhere.gradient_report_.ok
+        predicted = elsewhere.predict(narrow(X))
+        assert is_there(predicted, narrow(X))
+        score = elsewhere.score(narrow(X), y)
+    here = AnalyticRegressor(**model, optimizer="adam", **QUICK).fit(X.astype(np.float32), y, sample_weight=weight)
+    np.testing.assert_allclose(copied_to_host(predicted), here.predict(X.astype(np.float32)), rtol=1e-3)
+    assert score == pytest.approx(here.score(X.astype(np.float32), y), rel=1e-3)
+
+
 # A training that goes on, copies
 
 
@@ -527,6 +552,26 @@ def test_a_dtype_that_numpy_does_not_have_is_refused():
         AnalyticRegressor(optimizer="adam").fit(torch.asarray(X).to(torch.bfloat16), y)
 
 
+def test_sparse_tensors_are_refused():
+    """scipy has the sparse matrices that can be trained on."""
+    torch = need("torch")
+    X, y, *_ = draw()
+    with config_context(array_api_dispatch=True), pytest.raises(TypeError, match=r"sparse tensor.*X.to_dense\(\)"):
+        AnalyticRegressor(optimizer="adam").fit(torch.asarray(X).to_sparse(), y)
+
+
+def test_sparse_gradients_are_refused(there):
+    """Blocks of which some rows have a gradient."""
+    X, y, *_ = draw()
+
+    def vjp(params, X):
+        return (X @ params["w"][:, None])[:, 0], lambda d: {"w": ([0], (X.T @ d[:, None])[:1, :])}
+
+    model = AnalyticRegressor(vjp=vjp, init={"w": np.zeros(3)}, optimizer="adam", check_gradient=False)
+    with pytest.raises(ParameterStructureError, match="has a sparse gradient in block 'w', .*return a dense one"):
+        model.fit(there(X), there(y))
+
+
 def test_chunks_are_refused(there):
     """They are read chunk by chunk into NumPy arrays."""
     X, y, *_ = draw()
@@ -551,6 +596,19 @@ def test_a_function_that_returns_numpy_arrays_is_named(there):
     )
     with pytest.raises(TypeError, match="forward returned a NumPy array, but X is an array of"):
         model.fit(there(X), there(y))
+
+
+def test_an_error_in_a_pullback_names_it(there):
+    """Where it was written, as for NumPy arrays."""
+    X, y, *_ = draw()
+
+    def pullback(d):
+        raise ZeroDivisionError
+
+    model = AnalyticRegressor(vjp=lambda params, X: (X[:, 0], pullback), init={"w": np.zeros(3)}, optimizer="adam")
+    with pytest.raises(ZeroDivisionError) as caught:
+        model.set_params(check_gradient=False).fit(there(X), there(y))
+    assert any("<locals>.pullback (" in note for note in caught.value.__notes__)
 
 
 def test_a_loss_of_functions_that_do_not_exist_there_is_refused():

@@ -30,6 +30,9 @@ class Boundary:
 
     def __init__(self, function: Callable[..., Any], place: Place, role: str, as_given: Collection[str] = ()) -> None:
         self.function, self.place, self.role, self.as_given = function, place, role, as_given
+        # As which function messages describe it.
+        self.__qualname__ = getattr(function, "__qualname__", repr(function))
+        self.__code__ = getattr(function, "__code__", None)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         is_inside = False
