@@ -57,9 +57,9 @@ def show(*schedules, losses=()):
     figure, axes = plt.subplots(figsize=(5, 2), layout="constrained")
     if losses:
         axes.plot(losses, color="0.7")
-    for curve in curves:
-        axes.step(range(100), curve, where="post")
-    axes.set(xlim=(0, 99), ylim=(0, None), xlabel=schedules[0].unit)
+    for curve, dashes in zip(curves, ("-", "--")):
+        axes.step(range(100), curve, dashes, where="post")
+    axes.set(xlim=(0, 99), ylim=(0, None), xlabel=schedules[0].unit, ylabel="value")
 """
 
 html_theme = "pydata_sphinx_theme"

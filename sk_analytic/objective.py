@@ -86,6 +86,11 @@ class Objective:
                 f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
                 "it has no reduction of its own, since the loss by name is averaged here."
             )
+        if reduction == "sum" and model.gradient is not None and model.gradient.is_per_sample:
+            raise ValueError(
+                f"reduction='sum' does not go with a {model.form} of one sample (it names the argument 'out'): the "
+                "estimator averages over the samples of a batch. Leave reduction at 'mean'."
+            )
         if loss is None and composes_loss:
             raise ValueError(
                 f"{model.form} is composed with a loss that has a derivative; got none. Name one, such as "

@@ -500,6 +500,10 @@ REFUSED = {
     "maps": ({"reparametrize": {"coef": "log"}, "init": {"coef": np.ones(3), "intercept": 0.0}}, "reparametrize"),
     "masks": ({"fixed": {"coef": [True, False, False]}}, "masks in fixed"),
     "differences": ({"numerical": ["intercept"]}, r"numerical needs NumPy arrays: give the gradient"),
+    "one sample": (
+        {"forward": lambda params, X: X[:, 0], "gradient": lambda params, x, y, out: None, "init": {"w": np.zeros(3)}},
+        r"gradient of one sample writes to NumPy arrays: write one of whole batches",
+    ),
     "scoring": ({"early_stopping": True, "scoring": "r2"}, r"set scoring=None, or pass NumPy arrays"),
 }
 

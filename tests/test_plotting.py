@@ -1,8 +1,9 @@
-"""Pictures of a training: what the curves show, on which axes, and what is said without matplotlib.
+"""Pictures of a training and of a gradient check: what is shown, in which panels, and what is said without matplotlib.
 
-That of a gradient beside its differences is tested with the gradient doctor.
+The numbers of a gradient check are tested with the gradient doctor.
 """
 
+import pickle
 import sys
 
 import matplotlib as mpl
@@ -46,6 +47,35 @@ def heights(line):
     return line.get_ydata()
 
 
+def legend(ax):
+    """The labels of a legend, each in one line."""
+    return [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
+
+
+def overlaps(items):
+    """Pairs of what is drawn whose boxes, as the renderer has them, touch."""
+    boxes = [(item, item.get_window_extent()) for item in items]
+    return [
+        (a, b)
+        for at, (a, one) in enumerate(boxes)
+        for b, other in boxes[:at]
+        if one.x0 < other.x1 - 0.5 and other.x0 < one.x1 - 0.5 and one.y0 < other.y1 - 0.5 and other.y0 < one.y1 - 0.5
+    ]
+
+
+def written(figure):
+    """All that is written in a figure and seen: numbers on axes, labels, titles, texts."""
+    found = []
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            found += [label for tick in ticks for label in (tick.label1, tick.label2)]
+            found += [axis.label, axis.offsetText]
+        found += [*ax.texts, ax.title, ax._left_title]
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
 # ---- loss curves ----
 
 
@@ -63,51 +93,231 @@ def test_the_loss_is_drawn_over_epochs():
     assert display.figure_ is display.ax_.figure
 
 
-def test_validation_scores_and_rates_have_axes_of_their_own():
-    """Beside that of the loss, in the colour of its line."""
+def test_validation_scores_and_rates_have_panels_of_their_own():
+    """Below that of the loss and over the same epochs, in the colour of its line."""
     model = fitted(SGD(Cosine(0.1, length=6, unit="epoch")), early_stopping=True)
     display = LossCurveDisplay.from_estimator(model, learning_rate=True)
     assert_array_equal(heights(display.score_line_), model.validation_scores_)
     [line] = display.rate_lines_
     assert_allclose(heights(line), [Cosine(0.1, length=6, unit="epoch")(0, epoch) for epoch in range(6)])
     assert display.rate_ax_.get_yscale() == "log"
-    assert len({display.ax_, display.score_ax_, display.rate_ax_}) == 3
+    assert list(display.axes_) == display.figure_.axes == [display.ax_, display.score_ax_, display.rate_ax_]
+    labels = ["loss", "validation\nscore", "learning\nrate"]
+    assert [ax.get_ylabel() for ax in display.axes_] == labels
+    assert [ax.get_xlabel() for ax in display.axes_] == ["", "", "epoch"]
+    display.figure_.canvas.draw()
+    boxes = [ax.get_window_extent() for ax in display.axes_]
+    assert len({(round(box.x0), round(box.x1)) for box in boxes}) == 1
+    assert boxes[0].y0 > boxes[1].y1 > boxes[1].y0 > boxes[2].y1
+    assert len({ax.get_xlim() for ax in display.axes_}) == 1
     assert {line.get_color() for line in (display.line_, display.score_line_)} == {line.get_color()}
     alone = LossCurveDisplay.from_estimator(model, validation=False)
     assert alone.score_ax_ is alone.score_line_ is alone.rate_ax_ is None
 
 
-def test_several_estimators_share_all_axes():
-    """A colour each; the axes of scores and rates are made once."""
+@pytest.mark.parametrize("given", ["axes_", "ax_", "rate_ax_"])
+def test_several_estimators_share_all_panels(given):
+    """A colour and a marker each, in all panels; any of the panels leads to all of them."""
     first = LossCurveDisplay.from_estimator(fitted(early_stopping=True), learning_rate=True, name="one")
     second = LossCurveDisplay.from_estimator(
-        fitted("sgd", early_stopping=True), ax=first.ax_, learning_rate=True, name="two"
+        fitted("sgd", early_stopping=True), ax=getattr(first, given), learning_rate=True, name="two"
     )
-    assert (second.ax_, second.score_ax_, second.rate_ax_) == (first.ax_, first.score_ax_, first.rate_ax_)
-    assert len(first.figure_.axes) == 3
-    assert first.line_.get_color() != second.line_.get_color()
-    assert [text.get_text() for text in first.ax_.get_legend().get_texts()] == ["one", "two"]
+    assert list(second.axes_) == list(first.axes_) == first.figure_.axes
+    looks = [
+        {(line.get_color(), line.get_marker()) for line in (d.line_, d.score_line_, *d.rate_lines_)}
+        for d in (first, second)
+    ]
+    assert [len(some) for some in looks] == [1, 1]
+    assert not looks[0] & looks[1]
+    assert first.line_.get_marker() != second.line_.get_marker()
+    assert legend(first.ax_) == ["one", "two"]
 
 
-def test_a_line_stands_where_an_optimizer_took_over():
-    """With its name; there are no rates of a full-batch method."""
+def test_panels_are_added_as_they_are_needed():
+    """The second estimator has scores, the third has no loss; a panel is never made twice."""
+    first = LossCurveDisplay.from_estimator(fitted())
+    assert first.figure_.axes == list(first.axes_) == [first.ax_]
+    second = LossCurveDisplay.from_estimator(fitted(early_stopping=True), ax=first.axes_)
+    assert list(second.axes_) == [first.ax_, second.score_ax_]
+    gradient_only = AnalyticRegressor(linear_forward, linear_gradient, linear_init, loss=None, max_iter=3).fit(X, Y)
+    third = LossCurveDisplay.from_estimator(gradient_only, ax=second.axes_, learning_rate=True)
+    assert list(third.axes_) == [first.ax_, third.ax_, second.score_ax_, third.rate_ax_]
+    assert third.ax_.get_ylabel() == "norm of the gradient"
+    assert third.score_ax_ is None
+    assert len({display.line_.get_color() for display in (first, second, third)}) == 3
+    tops = [ax.get_position().y1 for ax in third.axes_]
+    assert tops == sorted(tops, reverse=True)
+    assert sum(ax.get_xlabel() == "epoch" for ax in third.axes_) == 1
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_one_axes_is_divided(layout):
+    """Within its place; what is beside it stays."""
+    figure, (left, right) = plt.subplots(1, 2, layout=layout)
+    display = LossCurveDisplay.from_estimator(fitted(early_stopping=True), ax=right, learning_rate=True)
+    assert display.ax_ is right
+    assert display.figure_ is figure
+    assert len(figure.axes) == 4
+    figure.canvas.draw()
+    for ax in display.axes_:
+        assert ax.get_position().x0 > left.get_position().x1
+        assert ax.get_position().y0 >= left.get_position().y0 - 0.02
+    assert_array_equal(figure.get_size_inches(), plt.rcParams["figure.figsize"])
+
+
+def test_an_array_of_axes_gives_each_panel_its_own():
+    """In the order of the panels; too few or too many are an error, and so is what is no axes."""
+    model = fitted(early_stopping=True)
+    axes = plt.subplots(3, 1, sharex=True)[1]
+    display = LossCurveDisplay.from_estimator(model, ax=axes, learning_rate=True)
+    assert list(display.axes_) == list(axes)
+    with pytest.raises(ValueError, match=r"draws 3 panels; ax must be one axes or an array of 3; got 2"):
+        LossCurveDisplay.from_estimator(model, ax=plt.subplots(2)[1], learning_rate=True)
+    two = LossCurveDisplay.from_estimator(model, ax=plt.subplots(2)[1]).axes_
+    with pytest.raises(ValueError, match=r"draws 3 panels \(loss, validation score, learning rate\).*room for 2"):
+        LossCurveDisplay.from_estimator(model, ax=two, learning_rate=True)
+    free = plt.figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    with pytest.raises(ValueError, match=r"draws 2 panels.*room for 1.*plt.subplots"):
+        LossCurveDisplay.from_estimator(model, ax=free)
+    assert LossCurveDisplay.from_estimator(model, ax=free, validation=False).ax_ is free
+    with pytest.raises(TypeError, match="ax must be a matplotlib Axes or an array of them; got 3"):
+        LossCurveDisplay.from_estimator(model, ax=3)
+
+
+def test_phases_are_shaded_and_named():
+    """A line where an optimizer took over, in all panels; there are no rates of a full-batch method."""
     model = fitted(Phases([(Adam(0.1), 4), ("lbfgs", 5), ("sgd", 3)]))
     display = LossCurveDisplay.from_estimator(model, learning_rate=True)
     n_full_batch = model.n_iter_ - 7
     assert [line.get_xdata()[0] for line in display.phase_lines_] == [4.5, 4.5 + n_full_batch]
-    assert [text.get_text().strip() for text in display.ax_.texts] == ["LBFGS", "SGD"]
+    [span] = display.phase_spans_
+    assert (span.get_x(), span.get_width()) == (4.5, n_full_batch)
+    assert len(display.rate_ax_.patches) == 1
+    assert [text.get_text() for text in display.ax_.texts] == ["Adam", "LBFGS", "SGD"]
     assert display.estimator_name == "Adam, LBFGS, SGD"
     [line] = display.rate_lines_
     assert_array_equal(heights(line), [0.1] * 4 + [np.nan] * n_full_batch + [0.01] * 3)
 
 
-def test_blocks_of_different_rates_have_lines_of_their_own():
-    """With the names of the blocks; those that always have the same one share a line."""
+def test_names_of_short_phases_do_not_overlap():
+    """Of two estimators, above the frame and below the legend."""
+    phases = [(0, "Adam"), (1, "RMSprop"), (2, "Adafactor"), (40, "LBFGS"), (41, "SGD")]
+    first = LossCurveDisplay(np.arange(50, 0, -1.0), phases=phases, estimator_name="one").plot()
+    second = LossCurveDisplay(np.arange(60, 0, -1.0), phases=phases, estimator_name="two").plot(first.axes_)
+    second.figure_.canvas.draw()
+    texts = [*second.ax_.texts, second.ax_.get_legend()]
+    assert len(texts) == 11
+    assert overlaps(texts) == []
+    frame = second.ax_.get_window_extent()
+    assert all(text.get_window_extent().y0 >= frame.y1 - 1 for text in texts)
+
+
+def test_rates_of_different_blocks_have_lines_of_their_own():
+    """With the names of the blocks; those that always have the same one share a line, and a short label."""
     model = fitted(PerBlock({"coef": Adam(0.1)}, default=SGD(0.02)))
     display = LossCurveDisplay.from_estimator(model, learning_rate=True)
-    assert {text.get_text(): text.xy[1] for text in display.rate_ax_.texts} == {"coef": 0.1, "intercept": 0.02}
-    assert len(display.rate_lines_) == 2
+    drawn = {line.get_label(): heights(line)[0] for line in display.rate_lines_}
+    assert drawn == {"coef": 0.1, "intercept": 0.02}
+    assert legend(display.rate_ax_) == ["coef", "intercept"]
+    assert len({line.get_linestyle() for line in display.rate_lines_}) == 2
     assert list(LossCurveDisplay.from_estimator(fitted()).learning_rates) == ["coef, intercept"]
+    many = {", ".join(f"layers.{layer}.weight" for layer in range(40)): [0.1], "bias": [0.2]}
+    display = LossCurveDisplay([1.0], learning_rates=many).plot(learning_rate=True)
+    assert legend(display.rate_ax_) == ["layers.0.weight, layers.1.weight and 38 more", "bias"]
+
+
+def test_estimators_of_one_optimizer_are_told_apart():
+    """By the hyperparameters that differ; if none does, by other parameters, and at last by number."""
+    rates = (0.1, 0.2, Cosine(0.3, length=7))
+    display = None
+    for rate in rates:
+        display = LossCurveDisplay.from_estimator(fitted(SGD(rate)), ax=display and display.axes_)
+    display = LossCurveDisplay.from_estimator(fitted("adam"), ax=display.axes_)
+    assert legend(display.ax_) == [
+        "SGD (learning_rate=0.1)",
+        "SGD (learning_rate=0.2)",
+        "SGD (learning_rate=Cosine(initial=0.3, length=7))",
+        "Adam",
+    ]
+    schedules = [SGD(Cosine(0.3, length=length)) for length in (5, 6)]
+    first = LossCurveDisplay.from_estimator(fitted(schedules[0]))
+    LossCurveDisplay.from_estimator(fitted(schedules[1]), ax=first.axes_)
+    assert legend(first.ax_) == ["SGD (learning_rate__length=5)", "SGD (learning_rate__length=6)"]
+    first = LossCurveDisplay.from_estimator(fitted(alpha=0.0))
+    LossCurveDisplay.from_estimator(fitted(alpha=1.0), ax=first.axes_)
+    assert legend(first.ax_) == ["Adam (alpha=0.0)", "Adam (alpha=1.0)"]
+    first = LossCurveDisplay.from_estimator(fitted())
+    LossCurveDisplay.from_estimator(fitted(), ax=first.axes_)
+    assert legend(first.ax_) == ["Adam #1", "Adam #2"]
+    chosen = LossCurveDisplay.from_estimator(fitted(), name="Adam")
+    LossCurveDisplay.from_estimator(fitted(SGD(0.1)), ax=chosen.axes_, name="Adam")
+    assert legend(chosen.ax_) == ["Adam", "Adam"]
+
+
+def test_a_figure_can_be_pickled():
+    """Also if what tells its curves apart cannot be."""
+
+    def forward(params, X):
+        return linear_forward(params, X)
+
+    model = AnalyticRegressor(forward, linear_gradient, linear_init, max_iter=2)
+    with pytest.raises(Exception, match="local object"):
+        pickle.dumps(model)
+    display = LossCurveDisplay.from_estimator(model.fit(X, Y))
+    again = pickle.loads(pickle.dumps(display.figure_))
+    assert legend(again.axes[0]) == legend(display.ax_)
+
+
+def test_five_legends_hide_no_curve():
+    """They stand above the frame, within the figure, and one that is too long is broken."""
+    display = None
+    for number in range(5):
+        display = LossCurveDisplay([3.0, 2.0], estimator_name=f"{number}: " + "a long name " * 9).plot(
+            display and display.axes_
+        )
+    display.figure_.canvas.draw()
+    box, frame = display.ax_.get_legend().get_window_extent(), display.ax_.get_window_extent()
+    assert box.y0 >= frame.y1
+    assert box.y1 <= display.figure_.bbox.y1
+    assert box.x1 <= display.figure_.bbox.x1
+    assert len({line.get_marker() for line in display.ax_.lines}) == 5
+
+
+@pytest.mark.parametrize(
+    ("curve", "scale"),
+    [
+        ([5.0, 4, 3], "linear"),
+        ([1e12, 3.0, 1e-3], "log"),
+        ([1e12, np.nan, np.inf, 1.0], "log"),
+        ([1e3, 1.0, 0.0], "linear"),
+        ([1e3, -1e3], "linear"),
+        ([np.nan, np.nan], "linear"),
+        ([], "linear"),
+    ],
+    ids=str,
+)
+def test_a_loss_that_spans_decades_has_a_logarithmic_axis(curve, scale):
+    """Unless it is not positive somewhere, or nowhere finite."""
+    display = LossCurveDisplay(curve).plot()
+    assert display.ax_.get_yscale() == scale
+    display.figure_.canvas.draw()
+
+
+def test_a_second_loss_that_is_negative_makes_the_axis_linear_again():
+    """A logarithmic axis would hide it."""
+    first = LossCurveDisplay([1e6, 1.0]).plot()
+    assert first.ax_.get_yscale() == "log"
+    LossCurveDisplay([1.0, -1.0]).plot(first.axes_)
+    assert first.ax_.get_yscale() == "linear"
+
+
+def test_an_epoch_without_neighbours_is_a_dot():
+    """One epoch alone, and one between others that have no loss; its tick is a whole number."""
+    display = LossCurveDisplay([0.5]).plot()
+    assert (display.line_.get_marker(), display.line_.get_markevery()) == ("o", [0])
+    assert [tick for tick in display.ax_.get_xticks() if 0.5 < tick < 1.5] == [1]
+    display = LossCurveDisplay([3.0, 2.0, np.nan, 1.0, np.nan]).plot()
+    assert display.line_.get_markevery() == [3]
 
 
 def test_what_went_on_is_one_curve():
@@ -246,6 +456,78 @@ def test_two_paths_stand_over_one_surface():
     assert [text.get_text() for text in first.ax_.get_legend().get_texts()] == ["Adam", "second"]
 
 
+@pytest.mark.parametrize("surface_at", [0, 1, 2, None])
+def test_all_paths_are_in_the_frame(surface_at):
+    """Whenever the surface is drawn, and what is drawn before it is under it too."""
+    optimizers = [SGD(0.01), SGD(0.3, momentum=0.98), "lbfgs"]
+    ax, displays = None, []
+    for number, optimizer in enumerate(optimizers):
+        model = curve(optimizer, max_iter=30)
+        displays.append(
+            OptimizerPathDisplay.from_estimator(
+                model, TIMES, DECAY, ax=ax, surface=number == surface_at, n_grid=4, name=str(optimizer)
+            )
+        )
+        ax = displays[-1].ax_
+    ax.figure.canvas.draw()
+    limits = np.array([ax.get_xlim(), ax.get_ylim()])
+    for display in displays:
+        assert (display.path > limits[:, 0]).all()
+        assert (display.path < limits[:, 1]).all()
+    if surface_at is not None:
+        for number, display in enumerate(displays):
+            reached = [
+                values[0] <= along.min() and along.max() <= values[-1]
+                for values, along in zip(displays[surface_at].grid, display.path.T, strict=True)
+            ]
+            assert all(reached) or number > surface_at
+            grid = np.array(displays[surface_at].grid)
+            assert (grid[:, 0] >= limits[:, 0] - 1e-9).all()
+            assert (grid[:, -1] <= limits[:, 1] + 1e-9).all()
+
+
+def test_limits_of_the_user_stay():
+    """Also if a path leaves them."""
+    ax = plt.subplots()[1]
+    ax.set_xlim(0, 1)
+    display = OptimizerPathDisplay.from_estimator(curve(), TIMES, DECAY, ax=ax, n_grid=3)
+    assert ax.get_xlim() == (0, 1)
+    assert ax.get_ylim()[0] < display.path[:, 1].min()
+
+
+def test_a_path_that_does_not_move_or_is_not_finite_can_be_drawn():
+    """Its frame is that of the points which can be drawn."""
+    still = OptimizerPathDisplay(np.ones((3, 2)), ("a", "b")).plot()
+    assert still.ax_.get_xlim()[0] < 1 < still.ax_.get_xlim()[1]
+    gone = OptimizerPathDisplay(np.array([[0, 0], [1, 1e300], [np.nan, np.inf]]), ("a", "b")).plot()
+    assert gone.ax_.get_xlim()[0] < 0
+    assert gone.ax_.get_xlim()[1] > 1
+    assert OptimizerPathDisplay(np.full((2, 2), np.nan), ("a", "b")).plot().line_ is not None
+
+
+def test_two_optimizers_of_one_class_are_told_apart():
+    """By label, colour and marker."""
+    first = OptimizerPathDisplay.from_estimator(curve(SGD(0.1)), TIMES, DECAY, n_grid=3)
+    assert legend(first.ax_) == ["SGD"]
+    second = OptimizerPathDisplay.from_estimator(
+        curve(SGD(0.1, momentum=0.5)), TIMES, DECAY, ax=first.ax_, surface=False
+    )
+    assert legend(first.ax_) == ["SGD (momentum=0.0)", "SGD (momentum=0.5)"]
+    assert first.line_.get_color() != second.line_.get_color()
+    assert first.line_.get_marker() != second.line_.get_marker()
+    ends = [line.get_color() for line in first.ax_.lines if line.get_label() == "_end"]
+    assert ends == [first.line_.get_color(), second.line_.get_color()]
+
+
+@pytest.mark.parametrize("values", [np.full((3, 3), np.nan), np.full((3, 3), 1e9), 1e9 + np.eye(3) * 1e-7])
+def test_a_surface_without_heights_is_no_error(values):
+    """Nothing finite, flat, or flat to rounding."""
+    grid = (np.arange(3.0),) * 2
+    display = OptimizerPathDisplay(np.eye(2), ("a", "b"), grid=grid, surface=values).plot()
+    display.figure_.canvas.draw()
+    assert (display.contour_ is None) == np.isnan(values).all()
+
+
 def test_where_a_model_overflows_there_is_no_contour():
     """Beside the path nothing is promised."""
     display = OptimizerPathDisplay(
@@ -350,6 +632,92 @@ def test_densities_have_paths_too():
         AnalyticDensity(optimizer="lbfgs"), X, params=("mean[0]", "log_scale[0]"), n_grid=4
     )
     assert np.isfinite(display.surface).all()
+
+
+# ---- gradient checks ----
+
+
+def checked(n_blocks, wrong=(), shapes=((5, 3), (4,), (), (2, 3, 4), (30, 40), (2000,)), **settings):
+    """The picture of a gradient of squares over some blocks of long names, of which some have a wrong first row."""
+    rng = np.random.default_rng(0)
+    names = [f"layers.{number}.attention.output.weight" for number in range(n_blocks)]
+    params = {name: rng.uniform(1, 2, size=shapes[number % len(shapes)]) for number, name in enumerate(names)}
+
+    def gradient(params):
+        grads = {name: np.array(2.0 * value) for name, value in params.items()}
+        for number in wrong:
+            grad = grads[names[number]]
+            grad[slice(1) if grad.ndim else ...] *= -1
+        return grads
+
+    def loss(params):
+        return float(sum(np.sum(np.square(value)) for value in params.values()))
+
+    return GradientCheckDisplay.from_callables(loss, gradient, params, max_entries=100, **settings)
+
+
+def test_wrong_entries_differ_in_shape_and_lightness_from_right_ones():
+    """Crosses beside dots, in both panels, and in the words above."""
+    display = checked(2, wrong=[0])
+    left, right = display.axes_[0]
+    dots, crosses = left.collections
+    assert (len(dots.get_offsets()), len(crosses.get_offsets())) == (12, 3)
+    assert dots.get_paths()[0].vertices.shape != crosses.get_paths()[0].vertices.shape
+    [marks] = right.lines
+    assert_array_equal(marks.get_xydata(), [[0, 0], [1, 0], [2, 0]])
+    assert left.get_title(loc="left").endswith("weight (5, 3)\n3 of 15 entries differ")
+    assert display.axes_[1, 0].get_title(loc="left").endswith("weight (4,)\nall 4 entries agree")
+    [image] = right.images
+    shades = luminance(image.cmap(np.linspace(0, 1, 20)))
+    assert (np.diff(shades) > 0).all()
+    assert abs(luminance(image.cmap(image.norm(1.0))) - luminance(image.cmap(image.norm(1e-8)))) > 0.25
+    legends = [text.get_text() for text in display.figure_.legends[0].get_texts()]
+    assert legends == ["agrees", "differs: relative error above 1e-4"]
+
+
+def luminance(rgba):
+    """Relative luminance (WCAG 2.2) of colours."""
+    rgb = np.asarray(rgba)[..., :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+@pytest.mark.parametrize("n_blocks", [1, 3, 4, 13])
+def test_no_text_of_a_gradient_check_overlaps_another(n_blocks):
+    """With long names, blocks of any shape, and entries of any size."""
+    display = checked(n_blocks, wrong=range(0, n_blocks, 2))
+    display.figure_.canvas.draw()
+    assert display.axes_.shape == (n_blocks, 2)
+    assert overlaps(written(display.figure_)) == []
+
+
+def test_many_blocks_stand_beside_each_other():
+    """The figure of 40 blocks is not 40 rows high; the space that no block needs is empty."""
+    display = checked(40, shapes=((2,),))
+    width, height = display.figure_.get_size_inches()
+    assert height < 3 * width
+    assert len({ax.get_subplotspec().rowspan.start for ax in display.axes_.flat}) == 14
+    assert len(display.figure_.axes) == 81  # and the colour bar
+
+
+def test_derivatives_that_are_not_finite_are_wrong():
+    """They have no place on the identity line, and a cross on the heat map."""
+    display = GradientCheckDisplay.from_callables(
+        lambda p: float(np.sum(p["a"] ** 2)), lambda p: {"a": np.array([np.nan, 2 * p["a"][1]])}, {"a": np.ones(2)}
+    )
+    left, right = display.axes_[0]
+    assert [len(drawn.get_offsets()) for drawn in left.collections] == [1, 0]
+    assert_array_equal(right.lines[0].get_xydata(), [[0, 0]])
+    assert left.get_title(loc="left").endswith("1 of 2 entries differ")
+
+
+def test_given_panels_have_one_colour_bar():
+    """Whose space is taken from the heat maps."""
+    entries = checked(2).entries
+    figure, axes = plt.subplots(2, 2)
+    display = GradientCheckDisplay(entries).plot(axes=axes)
+    assert display.figure_ is figure
+    assert len(figure.axes) == 5
 
 
 def test_without_matplotlib_the_message_names_the_extra(monkeypatch):

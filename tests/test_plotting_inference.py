@@ -521,6 +521,48 @@ def test_no_text_overlaps_another(display, n):
     assert overlaps(texts, renderer) == []
 
 
+def labels(ax):
+    return [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("display", [IntervalsDisplay, ProfileDisplay])
+def test_results_of_one_name_are_told_apart(display):
+    """By the covariance, or by what differs in the models; each has a marker of its own."""
+    model = with_jacobian()
+    results = [infer(model, X, Y, covariance=kind) for kind in ("hessian", "gauss_newton")]
+    if display is IntervalsDisplay:
+        first = display.from_inference(results[0])
+        second = display.from_inference(results[1], ax=first.ax_)
+        ax, lines, name = first.ax_, [first.points_, second.points_], "95 % Wald"
+    else:
+        first = display.from_inference(results[0], n_points=5)
+        second = display.from_inference(results[1], n_points=5, axes=first.axes_)
+        ax, lines, name = first.axes_[0], [first.marks_[0], second.marks_[0]], "profile"
+        assert [drawn.lines_[0].get_marker() for drawn in (first, second)] == [line.get_marker() for line in lines]
+    written = [f"{name} (covariance='{kind}')" for kind in ("hessian", "gauss_newton")]
+    assert [label for label in labels(ax) if label != "Wald"] == written
+    assert lines[0].get_marker() != lines[1].get_marker()
+    assert lines[0].get_color() != lines[1].get_color()
+
+
+def test_pairs_of_two_results_differ_in_more_than_colour(linear):
+    """By the marker of estimates and ellipses."""
+    first = PairsDisplay.from_inference(linear, parameters="coef", name="one")
+    second = PairsDisplay.from_inference(linear, parameters="coef", name="two", axes=first.axes_)
+    for pair, lines in first.lines_.items():
+        assert {line.get_marker() for line in lines} != {line.get_marker() for line in second.lines_[pair]}
+    assert first.profile_lines_[0].get_marker() != second.profile_lines_[0].get_marker()
+
+
+@pytest.mark.parametrize("display", [IntervalsDisplay, ProfileDisplay, FittedCurveDisplay])
+def test_legends_stand_above_the_axes(linear, display):
+    """Where they hide nothing."""
+    drawn = display.from_inference(linear, *([X, Y] if display is FittedCurveDisplay else []))
+    ax = drawn.axes_[0] if display is ProfileDisplay else drawn.ax_
+    drawn.figure_.canvas.draw()
+    assert ax.get_legend().get_window_extent().y0 >= ax.get_window_extent().y1
+
+
 # ---- fitted curves ----
 
 
@@ -667,6 +709,14 @@ def test_outputs_have_a_curve_each():
     second = FittedCurveDisplay.from_inference(result, X, both, n_grid=4, target=1)
     assert_array_equal(second.points_[0].get_ydata(), -2 * Y)
     assert second.ax_.get_ylabel() == "y 1"
+
+
+def test_curves_differ_in_more_than_colour(linear):
+    """In dashes and in the markers of the data."""
+    first = FittedCurveDisplay.from_inference(linear, X, Y, name="one")
+    second = FittedCurveDisplay.from_inference(linear, X, Y, name="two", ax=first.ax_)
+    assert first.lines_[0].get_linestyle() != second.lines_[0].get_linestyle()
+    assert first.points_[0].get_marker() != second.points_[0].get_marker()
 
 
 def test_curves_of_several_models_stand_on_one_axes(linear):

@@ -95,6 +95,17 @@ class ArrayRows(BatchedRows):
         batch.position = (self.seed, CALLABLE, epoch, step, *self.place)
         return batch
 
+    def order(self, epoch: int) -> Array | None:
+        """Return the order of the rows in an epoch; None if it is that of the arrays."""
+        if self.shuffle and self._order_of != epoch:
+            self._order = generator(self.seed, SHUFFLE, epoch, *self.place).permutation(self.n_samples)
+            self._order_of, self._gathered = epoch, None
+        return self._order if self.shuffle else None
+
+    def in_memory(self, epoch: int, step: int) -> tuple[ArrayRows, int]:
+        """Return the rows in memory that a step comes from, and which of their own steps it is."""
+        return self, step
+
     def n_of(self, epoch: int, step: int) -> int:
         """Return the number of rows of a step."""
         return min(self.batch_size, self.n_samples - step * self.batch_size)
@@ -177,9 +188,7 @@ class ArrayRows(BatchedRows):
         """The rows of a step, views on gathered rows; those of several steps are gathered at once."""
         if not self._buffers:
             self._allocate()
-        if self._order_of != epoch:
-            self._order = generator(self.seed, SHUFFLE, epoch, *self.place).permutation(self.n_samples)
-            self._order_of, self._gathered = epoch, None
+        self.order(epoch)
         group, place = divmod(step, self._steps_at_once)
         if self._gathered != group:
             self._gather(epoch, group)

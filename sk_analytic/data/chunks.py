@@ -324,19 +324,22 @@ class ChunkRows(PartRows, BatchedRows):
 
     def n_of(self, epoch: int, step: int) -> int:
         """Return the number of rows of a step."""
-        if epoch != self._planned:
-            self._plan(epoch)
-        number, own_step = self._place(step)
-        return self._rows(number).n_of(epoch, own_step)
+        rows, own_step = self.in_memory(epoch, step)
+        return rows.n_of(epoch, own_step)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
+        rows, own_step = self.in_memory(epoch, step)
+        batch = rows.batch(epoch, own_step)
+        batch.position = (self.seed, CALLABLE, epoch, step)
+        return batch
+
+    def in_memory(self, epoch: int, step: int) -> tuple[ArrayRows, int]:
+        """Return the rows of the chunk that a step comes from, and which of the chunk's own steps it is."""
         if epoch != self._planned:
             self._plan(epoch)
         number, own_step = self._place(step)
-        batch = self._rows(number).batch(epoch, own_step)
-        batch.position = (self.seed, CALLABLE, epoch, step)
-        return batch
+        return self._rows(number), own_step
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
         """Return the objective's contribution of all rows: the sum over the chunks of those of their batches."""

@@ -145,7 +145,7 @@ def require_weights_accepted(model: Callables, weight: Array | None) -> None:
 def require_accepts_weights(*receivers: Receiver | None) -> None:
     """Raise if a callable that returns means does not know of weights."""
     for receiver in receivers:
-        if receiver is not None and "sample_weight" not in receiver.accepts:
+        if receiver is not None and not receiver.weighs:
             other = next((name for name in sorted(receiver.accepts) if means(name) == "sample_weight"), None)
             renamed = f" Its argument {other!r} receives none: rename it." if other else ""
             raise ValueError(
@@ -191,6 +191,8 @@ def refuse_elsewhere(settings: Any, objective: Objective, theta: Parameters, opt
         )
     elif theta.is_mapped or theta.limits is not None:
         what = "bounds, reparametrize and masks in fixed need NumPy arrays: leave them out"
+    elif objective.model.gradient is not None and objective.model.gradient.is_per_sample:
+        what = f"{objective.model.form} of one sample writes to NumPy arrays: write one of whole batches, without out"
     elif objective.numerical:
         what = "numerical needs NumPy arrays: give the gradient of every block"
     elif settings.early_stopping and settings.scoring is not None:

@@ -38,6 +38,7 @@ from .boundary import Boundary
 from .containers import Watch, shown
 from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
 from .messages import describe, note, pair, shape_of
+from .per_sample import OUT
 from .signatures import Argument, arguments, first_names, takes_any_name
 
 
@@ -101,6 +102,10 @@ class Receiver:
         Every name in its signature.
     wanted : tuple of str
         What it receives from the batch at each call.
+    is_per_sample : bool
+        Whether it is called with one sample after the other, and writes a gradient to the argument ``out``.
+    weighs : bool
+        Whether weights of samples count in what it returns.
     takes_any_name : bool
         Whether it has ``**kwargs``.
     watch : Watch
@@ -134,7 +139,11 @@ class Receiver:
         self.takes_any_name = takes_any_name(role, function)
         received = {*named, *unnamed} if self.takes_any_name else named
         self._given = {name: value for name, value in model_params.items() if name in received}
-        self.wanted = tuple(name for name in there if name in named)
+        self.wanted = tuple(name for name in there if name in named and name != OUT)
+        self.is_per_sample = OUT in there and OUT in named
+        if self.is_per_sample:
+            self._require_of_a_sample()
+        self.weighs = self.is_per_sample or "sample_weight" in named
         self.metadata = frozenset(extra).intersection(named)
         self.nameable = frozenset(n for n in self.accepts if n not in self._given and not meaning_of(n))
         self._require_provided(named, [*there, *model_params])
@@ -146,7 +155,7 @@ class Receiver:
         """Raise if an argument has no default and nothing provides it; ``there`` is what is provided."""
         first = by_position(self.role)
         for name, argument in named.items():
-            if not argument.has_default and name not in (*self.wanted, *self._given):
+            if not argument.has_default and name not in (*self.wanted, *self._given, *there):
                 owner = getattr(self.function, "__self__", None)
                 if owner is not None and hasattr(owner, name):
                     raise ReceivedArgumentError(
@@ -160,6 +169,19 @@ class Receiver:
                     f"{self.role} asks for an argument {name!r} that nothing provides.{hint} "
                     f"There is, by name: {', '.join([*first, *there]) or 'nothing'}. "
                     f"{remedy(self.role, name)}{self._of_first()}"
+                )
+
+    def _require_of_a_sample(self) -> None:
+        """Raise if a function of one sample names what belongs to a batch."""
+        for name, instead in (
+            ("sample_weight", "the estimator multiplies the gradient of each sample by its weight"),
+            ("rng", "random numbers belong to a batch"),
+        ):
+            if name in self.accepts:
+                raise ReceivedArgumentError(
+                    f"{self.role} names the argument {OUT!r}, so it is called for one sample at a time, but it also "
+                    f"names {name!r}: {instead}. Leave {name!r} out, or write a gradient of whole batches, without "
+                    f"{OUT!r}."
                 )
 
     def _of_first(self) -> str:
@@ -283,6 +305,20 @@ class Receiver:
             returned = self._called(params, batch.X, **received)
         except Exception as error:
             self._explain(error, params, batch)
+            raise
+        self.require_unchanged()
+        return returned
+
+    def call_one(self, params: Any, batch: Batch, row: int, out: Any) -> Any:
+        """Call it on one sample, as ``function(params, x, ..., out=out)``."""
+        received = self._fixed | {name: batch.columns[name][row] for name in self.wanted}
+        if params is not self.watch.seen:
+            self.watch.see(params)
+        try:
+            returned = self.function(params, batch.X[row], **received, out=out)
+        except Exception as error:
+            self._explain(error, params, batch)
+            error.add_note(f"It was called for row {row} of the batch (counted from 0).")
             raise
         self.require_unchanged()
         return returned

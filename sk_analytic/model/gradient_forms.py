@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..data.batch import Batch
 from ..typing import Array
 from .messages import note, pair
+from .per_sample import OUT, mean_over_samples
 
 
 class Problem(Protocol):
@@ -71,26 +72,33 @@ class GradientForm:
 
 
 class Gradient(GradientForm):
-    """``gradient(params, X, y) -> grads``."""
+    """``gradient(params, X, y) -> grads``, or of one sample, ``gradient(params, x, y, out)``."""
 
     name = "gradient"
+    receives = ("y", "sample_weight", "rng", OUT)
     gives_value = False
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float | Any, Any]:
         """Return None, or the loss if it is needed, and the gradient."""
-        loss = problem.loss_of(params, batch) if problem.needs_value else None
-        return loss, problem.model.gradient.call(params, batch)
+        loss, gradient = problem.loss_of(params, batch) if problem.needs_value else None, problem.model.gradient
+        if gradient.is_per_sample:
+            return loss, mean_over_samples(gradient, problem.layout, params, batch, gives_value=False)[1]
+        return loss, gradient.call(params, batch)
 
 
 class LossAndGradient(GradientForm):
-    """``loss_and_gradient(params, X, y) -> (loss, grads)``."""
+    """``loss_and_gradient(params, X, y) -> (loss, grads)``, or of a sample, ``(params, x, y, out) -> loss``."""
 
     name = "loss_and_gradient"
+    receives = ("y", "sample_weight", "rng", OUT)
     has_own_loss = True
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float, Any]:
         """Return the user's loss and gradient."""
-        loss, grads = pair(problem.model.gradient.call(params, batch), self.name, "(loss, grads)")
+        gradient = problem.model.gradient
+        if gradient.is_per_sample:
+            return mean_over_samples(gradient, problem.layout, params, batch, gives_value=True)
+        loss, grads = pair(gradient.call(params, batch), self.name, "(loss, grads)")
         return problem.read_loss(loss, f"the loss of {self.name}", batch), grads
 
 

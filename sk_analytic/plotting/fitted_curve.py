@@ -15,10 +15,12 @@ from ..readable import readable
 from ..typing import Array, MatrixLike
 from ..validation import Interval, check_range, nearest
 from .figure import axes_for, fill_style, line_style, percent, pyplot, require_inference
+from .labels import DASHES, MARKERS, legend_above
 
 BANDS = ("auto", "mean", "observation", "both", None)
 COUNT = Interval(2, np.inf, integral=True)
 RUG = 0.035  # between the rows of points of classes, of the height from 0 to 1
+CURVE = "sk_analytic_curve"  # what tells the curves of displays from other lines
 MARGIN = 0.03  # of the range of the feature, to each side of it
 
 
@@ -265,7 +267,10 @@ class FittedCurveDisplay:
         self.mean_bands_: list[Any] = []
         self.observation_bands_: list[Any] = []
         for at, (curve, label) in enumerate(zip(self.curves, labels, strict=True)):
-            (drawn,) = ax.plot(self.grid, curve.value, **({"label": label or "_curve", "zorder": 3} | line))
+            number = sum(hasattr(other, CURVE) for other in ax.lines)
+            look = {"label": label or "_curve", "linestyle": DASHES[number % len(DASHES)], "zorder": 3}
+            (drawn,) = ax.plot(self.grid, curve.value, **(look | line))
+            setattr(drawn, CURVE, True)
             self.lines_.append(drawn)
             colour = {"color": drawn.get_color()}
             for kind, opacity, bands in (
@@ -278,18 +283,18 @@ class FittedCurveDisplay:
                 own = colour | {"alpha": opacity, "linewidth": 0, "zorder": 1, "label": text}
                 bands.append(None if ends is None else ax.fill_between(self.grid, *ends, **(own | fill)))
             if len(self.points):
-                (points,) = ax.plot(*self.points[at], **(colour | {"label": "_data", "zorder": 2} | dots))
+                look = colour | {"label": "_data", "marker": MARKERS[number % len(MARKERS)] or "o", "zorder": 2}
+                (points,) = ax.plot(*self.points[at], **(look | dots))
                 self.points_.append(points)
             else:
                 self.points_.append(None)
         ax.set(xlabel=self.feature_name, ylabel=self.target_name)
-        if ax.get_legend_handles_labels()[1]:
-            ax.legend(fontsize="small")
+        legend_above(ax)
         return self
 
 
 def _styles(line_kw: Any, band_kw: Any, points_kw: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    points = {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
+    points = {"linestyle": "", "markersize": 4, "alpha": 0.7, "markeredgewidth": 0}
     return line_style(line_kw), fill_style(band_kw), line_style(points_kw, **points)
 
 

@@ -13,19 +13,27 @@ from ..gradient_check.check import of_callables
 from ..hyperparameters import require_estimator
 from ..readable import readable
 from ..typing import MatrixLike, Params, RandomState
-from .figure import pyplot
+from .figure import POINTS_PER_LETTER, font_size, pyplot
+from .profiles import few_ticks
 
-COLUMN, ROW = 4.2, 3.4  # inches of a panel
 SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
+TICKS = [1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e0]
+TOLERANCE = 1e-4  # relative error from which an entry is shown as wrong
+TICK_SIZE = 8.0  # points
+AGREES, DIFFERS = "agrees", "differs: relative error above 1e-4"
+# Told apart by shape and by lightness as well, and blue from orange by everybody.
+RIGHT = {"marker": "o", "s": 16, "c": "#0072b2", "linewidths": 0, "zorder": 2}
+WRONG = {"marker": "x", "s": 34, "c": "#d55e00", "linewidths": 1.8, "zorder": 3}
 
 
 @readable
 class GradientCheckDisplay:
     """Plot analytic against numerical derivatives, entry by entry.
 
-    For each block of θ, the left panel plots the analytic derivative of every entry against the numerical one: right
-    entries lie on the identity line. The right panel shows the relative error of every entry in the shape of the
-    block, so that a wrong row, column or triangle stands out. Large blocks are compared on an even grid of entries.
+    For each block of θ, the left panel plots the analytic derivative of every entry against the numerical one. Right
+    entries are dots on the identity line. Entries whose relative error is larger than 1e-4 are crosses. The right panel
+    shows the relative error of every entry in the shape of the block, with a cross on each wrong entry, so that a wrong
+    row, column or triangle stands out. Large blocks are compared on an even grid of entries.
 
     Parameters
     ----------
@@ -191,23 +199,48 @@ class GradientCheckDisplay:
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
-        plt = pyplot()
+        pyplot()
         n = len(self.entries)
-        if axes is None:
-            size = (2 * COLUMN, ROW * max(n, 1))
-            self.figure_, axes = plt.subplots(n, 2, figsize=size, layout="constrained", squeeze=False)
-        axes = np.asarray(axes, dtype=object).reshape(n, 2)
-        self.axes_ = axes
-        if n:
-            self.figure_ = axes[0, 0].figure
-        for entries, (left, right) in zip(self.entries, axes, strict=True):
-            _draw_identity(left, entries)
-            _draw_errors(right, entries)
+        is_new = axes is None
+        self.axes_ = _new_panels(self, n) if is_new else np.asarray(axes, dtype=object).reshape(n, 2)
+        if not n:
+            return self
+        self.figure_ = self.axes_[0, 0].figure
+        side = _arrangement(n)[1]
+        for entries, (left, right) in zip(self.entries, self.axes_, strict=True):
+            _draw_identity(left, entries, side)
+            image = _draw_errors(right, entries, side)
+        place = {"location": "top", "shrink": 0.7, "aspect": 40, "pad": 0.1 / n} if is_new else {"location": "right"}
+        panels = list(self.axes_.flat) if is_new else list(self.axes_[:, 1])
+        self.figure_.colorbar(image, ax=panels, label="relative error of an entry", ticks=TICKS, **place)
+        if is_new:
+            handles = [drawn for drawn in self.axes_[0, 0].collections if drawn.get_label() in (AGREES, DIFFERS)]
+            self.figure_.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize="small")
         return self
 
 
-def _draw_identity(ax: Any, entries: Any) -> None:
+def _arrangement(n: int) -> tuple[int, float]:
+    """Return how many blocks stand beside each other, and the inches of a panel's side."""
+    return (1, 3.0) if n <= 3 else (2, 2.3) if n <= 12 else (3, 1.9)
+
+
+def _new_panels(display: Any, n: int) -> Any:
+    """Return the axes of a new figure, two for each block."""
+    across, side = _arrangement(n)
+    n_rows = -(-n // across)
+    size = (2 * across * (side + 0.4), n_rows * (side + 0.25) + 1.0)
+    display.figure_, axes = pyplot().subplots(
+        max(n_rows, 1), 2 * across, figsize=size, layout="constrained", squeeze=False
+    )
+    for unused in axes.flat[2 * n :]:
+        unused.remove()
+    return axes.ravel()[: 2 * n].reshape(n, 2)
+
+
+def _draw_identity(ax: Any, entries: Any, side: float) -> None:
     """Plot analytic against numerical derivatives, and the identity line."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
     numerical, analytic = entries.numerical.ravel(), entries.analytic.ravel()
     finite = np.isfinite(numerical) & np.isfinite(analytic)
     both = np.concatenate([numerical[finite], analytic[finite]])
@@ -215,32 +248,61 @@ def _draw_identity(ax: Any, entries: Any) -> None:
     margin = max(0.05 * (high - low), 0.05 * np.abs(both).max(initial=0.0)) or 1.0  # rounding is no difference
     ends = [low - margin, high + margin]
     ax.plot(ends, ends, color="0.6", linewidth=1, zorder=1)
-    colours = np.where(entries.relative_error.ravel()[finite] > 1e-4, "#cf222e", "#1a7f37")
-    ax.scatter(numerical[finite], analytic[finite], s=14, c=colours, zorder=2)
-    ax.set(xlim=ends, ylim=ends, xlabel="numerical", ylabel="analytic", title=f"{entries.block}  {entries.shape}")
+    wrong = _is_wrong(entries).ravel()
+    for chosen, label, look in ((finite & ~wrong, AGREES, RIGHT), (finite & wrong, DIFFERS, WRONG)):
+        ax.scatter(numerical[chosen], analytic[chosen], label=label, **look)
+    n_wrong = np.count_nonzero(wrong)
+    title = [f"{entries.block} {entries.shape}", "the entry " + ("differs" if n_wrong else "agrees")]
+    if wrong.size > 1:
+        title[1] = f"{n_wrong} of {wrong.size} entries differ" if n_wrong else f"all {wrong.size} entries agree"
+    ax.set_title("\n".join(title), loc="left", fontsize=font_size(title, 2 * side))
+    ax.set(xlim=ends, ylim=ends, xlabel="numerical", ylabel="analytic")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.get_major_formatter().set_powerlimits((-2, 3))  # so that numbers are short
+        axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+    few_ticks(ax, 4 if side > 2 else 3, TICK_SIZE)
+    ax.yaxis.offsetText.set_fontsize(TICK_SIZE)
     ax.set_aspect("equal")
 
 
-def _draw_errors(ax: Any, entries: Any) -> None:
+def _is_wrong(entries: Any) -> Any:
+    """Return which entries differ, or are not finite."""
+    return ~(entries.relative_error <= TOLERANCE)
+
+
+def _draw_errors(ax: Any, entries: Any, side: float) -> Any:
     """Relative error by entry as a heat map in the shape of the block, axes beyond the second side by side."""
     from matplotlib.colors import LogNorm
 
     errors = entries.relative_error
-    table = errors.reshape(errors.shape[0], -1) if errors.ndim > 1 else errors.reshape(1, -1)
+    shape = (errors.shape[0], -1) if errors.ndim > 1 else (1, -1)
+    table = errors.reshape(shape)
     table = np.clip(np.nan_to_num(table, nan=LARGEST_ERROR, posinf=LARGEST_ERROR), SMALLEST_ERROR, LARGEST_ERROR)
     norm = LogNorm(SMALLEST_ERROR, LARGEST_ERROR)
-    image = ax.imshow(table, norm=norm, cmap="RdYlGn_r", aspect="auto", interpolation="nearest")
-    ax.set(title="relative error", xlabel=f"axis {max(errors.ndim - 1, 0)}", ylabel="axis 0" if errors.ndim > 1 else "")
+    image = ax.imshow(table, norm=norm, cmap="cividis", aspect="auto", interpolation="nearest")
+    size = min(6.0, 40 * side / max(table.shape))  # points, within a cell
+    rows, columns = np.nonzero(_is_wrong(entries).reshape(shape))
+    ax.plot(columns, rows, linestyle="", marker="x", markersize=size, color="black", label=DIFFERS)
+    ax.set(xlabel=f"axis {max(errors.ndim - 1, 0)}", ylabel="axis 0" if errors.ndim > 1 else "")
+    ax.tick_params(labelsize=TICK_SIZE)
     if errors.ndim < 2:
         ax.set_yticks([])
-    _label_ticks(ax.xaxis, entries.indices[-1] if errors.ndim else np.zeros(1, int), table.shape[1])
+    if errors.ndim == 0:
+        ax.set(xticks=[], xlabel="")
+        return image
+    _label_ticks(ax.xaxis, entries.indices[-1], table.shape[1], side)
     if errors.ndim > 1:
-        _label_ticks(ax.yaxis, entries.indices[0], table.shape[0])
-    ax.figure.colorbar(image, ax=ax)
+        _label_ticks(ax.yaxis, entries.indices[0], table.shape[0], side)
+    return image
 
 
-def _label_ticks(axis: Any, indices: Any, length: int, most: int = 6) -> None:
-    """Label a few of the compared entries by their index in the block."""
-    if len(indices) == length:
-        places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
-        axis.set_ticks(places, [str(indices[place]) for place in places])
+def _label_ticks(axis: Any, indices: Any, length: int, side: float) -> None:
+    """Label as many of the compared entries by their index in the block as have room."""
+    if len(indices) != length:
+        axis.set_ticks([])  # several axes of the block lie side by side
+        return
+    letters = len(str(indices[-1])) + 1 if axis.axis_name == "x" else 2
+    most = max(2, min(6, int(72 * side / (2 * letters * POINTS_PER_LETTER * TICK_SIZE))))
+    places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
+    axis.set_ticks(places, [str(indices[place]) for place in places])

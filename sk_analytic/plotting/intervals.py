@@ -12,6 +12,7 @@ from ..readable import readable
 from ..typing import Array, RandomState
 from ..validation import check_range
 from .figure import line_style, percent, pyplot, require_inference
+from .labels import MARKERS, legend_above, params_of_inference, tell_apart
 from .profiles import entries_of
 
 ROW = 0.34  # inches of a parameter
@@ -93,6 +94,7 @@ class IntervalsDisplay:
         self.intervals = intervals
         self.name = name
         self.xlabel = xlabel
+        self._params: Mapping[str, Any] | None = None  # by which two results of one name are told apart
 
     @classmethod
     def from_inference(
@@ -134,7 +136,7 @@ class IntervalsDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
         name : str, default=None
-            Label in the legend; level and method by default.
+            Label in the legend; level and method by default, with what differs if another result has the same ones.
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for dots and intervals.
 
@@ -173,8 +175,10 @@ class IntervalsDisplay:
             intervals = np.where(np.isnan(errors)[:, None], np.nan, (intervals - estimates[:, None]) / unit)
             estimates, xlabel = np.zeros(len(entries)), "distance from the estimate in standard errors"
         names = [result.names[entry] for entry in entries]
-        name = f"{percent(level)} {'Wald' if method == 'wald' else method}" if name is None else name
-        return cls(names, estimates, intervals, name=name, xlabel=xlabel).plot(ax, line_kw=line_kw)
+        default = f"{percent(level)} {'Wald' if method == 'wald' else method}"
+        display = cls(names, estimates, intervals, name=default if name is None else name, xlabel=xlabel)
+        display._params = params_of_inference(result) if name is None else None
+        return display.plot(ax, line_kw=line_kw)
 
     def plot(self, ax: Any = None, *, name: str | None = None, line_kw: Mapping[str, Any] | None = None) -> Self:
         """Draw the dots and their intervals.
@@ -202,12 +206,14 @@ class IntervalsDisplay:
         name = self.name if name is None else name
         rows = _rows_of(ax, self.names)
         shift = _make_room(ax)
-        self._draw(rows, shift, {"label": name} | style)
+        number = sum(hasattr(line, SHIFT) for line in ax.lines)
+        marker = {"marker": MARKERS[number % len(MARKERS)] or "o"}
+        self._draw(rows, shift, {"label": name or "_"} | marker | style)
         ax.set_xlabel(self.xlabel)
         ax.margins(x=0.08)
-        if name:
-            n_columns = min(3, sum(hasattr(line, SHIFT) for line in ax.lines))
-            ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns, frameon=False, borderaxespad=0.2)
+        is_chosen = name != self.name or "label" in style
+        tell_apart(ax, self.points_, name, None if is_chosen else self._params)
+        legend_above(ax)
         return self
 
     def _draw(self, rows: Array, shift: Any, style: dict[str, Any]) -> None:
@@ -240,7 +246,7 @@ class IntervalsDisplay:
 
 
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
-    return line_style(line_kw, marker="o", markersize=5, linewidth=1.6)
+    return line_style(line_kw, markersize=5, linewidth=1.6)
 
 
 def _rows_of(ax: Any, names: Sequence[str]) -> Array:

@@ -1,8 +1,9 @@
-"""Plots of training: the loss, the validation score and the learning rate over epochs."""
+"""Plots of training: the loss, the validation score and the learning rate over epochs, in panels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
@@ -11,17 +12,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..readable import readable
 from ..typing import Array
-from .figure import axes_for, pyplot
+from .figure import line_style, pyplot
+from .labels import DASHES, MARKERS, SMALL, legend_above, name_of, params_of, shortened, tell_apart
+from .stack import Stack, stack_for
 
-OUTWARD = 55  # points by which a third axis is moved outward if the second is taken
+BELOW = SCORE, RATE = "validation score", "learning rate"  # panels below those of the loss
+DECADES = 100.0  # ratio of the largest to the smallest loss from which an axis is logarithmic
+N_MARKERS = 8  # of a curve, about
+DARKER = 0.7  # than its line is what is written in its colour
+NAME = 11.0  # points of a row with names of phases
 
 
 @readable
 class LossCurveDisplay:
-    """Plot the training loss over epochs, with the validation score and the learning rate on their own axes.
+    """Plot the training loss over epochs, with the validation score and the learning rate in panels below.
 
-    To compare several estimators, pass the ``ax_`` of the first display to the next: each gets its own colour, and they
-    share the axes of scores and rates. With several optimizers (`Phases`), a vertical line marks where one took over.
+    All panels share the axis of epochs. To compare several estimators, pass the ``axes_`` of one display to the next:
+    each estimator has one colour and one marker in all panels, and panels are added as they are needed. Estimators of
+    the same optimizer are labelled by the hyperparameters in which they differ.
+
+    With several optimizers (`Phases`), a vertical line marks where each one took over. Every second phase is shaded,
+    and the names of the optimizers are above the first panel.
+
+    An axis of losses is logarithmic if all losses are positive and the largest is more than 100 times the smallest. To
+    change that, call ``display.ax_.set_yscale("linear")``.
 
     Parameters
     ----------
@@ -47,13 +61,17 @@ class LossCurveDisplay:
     rate_lines_ : list of matplotlib Line2D
         The learning rates.
     phase_lines_ : list of matplotlib Line2D
-        Where an optimizer took over.
+        The lines in the panel of the loss where an optimizer took over.
+    phase_spans_ : list of matplotlib Rectangle
+        The shaded phases in the panel of the loss.
+    axes_ : ndarray of matplotlib Axes of shape (n_panels,)
+        All panels, from top to bottom. Pass them as ``ax`` to the next display.
     ax_ : matplotlib Axes
-        Of the loss.
+        The panel of the loss.
     score_ax_ : matplotlib Axes or None
-        Of the validation score, on the right.
+        The panel of the validation score.
     rate_ax_ : matplotlib Axes or None
-        Of the learning rate, on the right and logarithmic.
+        The panel of the learning rate.
     figure_ : matplotlib Figure
         The figure.
 
@@ -73,7 +91,7 @@ class LossCurveDisplay:
         display = None
         for optimizer in ("adam", falling):
             model = AnalyticRegressor(optimizer=optimizer, **common).fit(scale(X), scale(y))
-            display = LossCurveDisplay.from_estimator(model, ax=display and display.ax_, learning_rate=True)
+            display = LossCurveDisplay.from_estimator(model, ax=display and display.axes_, learning_rate=True)
     """
 
     def __init__(
@@ -92,6 +110,7 @@ class LossCurveDisplay:
         self.phases = phases
         self.estimator_name = estimator_name
         self.ylabel = ylabel
+        self._params: Mapping[str, Any] | None = None  # by which two estimators of one name are told apart
 
     @classmethod
     def from_estimator(
@@ -110,10 +129,12 @@ class LossCurveDisplay:
         ----------
         estimator : fitted estimator
             An estimator of this package, or another one with a ``loss_curve_``. Of a pipeline, pass the last step.
-        ax : matplotlib Axes, default=None
-            Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
+        ax : matplotlib Axes or array-like of Axes, default=None
+            Where to draw: the ``axes_`` of another display, one axes, which is divided into as many panels as are
+            needed, or an axes for each panel. A new figure by default.
         name : str, default=None
-            Label of the curve in the legend; the optimizer by default.
+            Label of the curve in the legend; the optimizer by default, with hyperparameters if another curve has the
+            same one.
         validation : bool, default=True
             Whether to draw the validation scores, if there are any.
         learning_rate : bool, default=False
@@ -131,7 +152,9 @@ class LossCurveDisplay:
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         TypeError
-            If it has no ``loss_curve_``.
+            If it has no ``loss_curve_``, or if ``ax`` is not made of matplotlib Axes.
+        ValueError
+            If ``ax`` has too few axes for the panels.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
@@ -146,15 +169,15 @@ class LossCurveDisplay:
         curve, ylabel = estimator.loss_curve_, "loss"
         if not curve and hasattr(estimator, "gradient_norm_curve_"):
             curve, ylabel = estimator.gradient_norm_curve_, "norm of the gradient"
-        phases = getattr(history, "phases", [])
         display = cls(
             curve,
             validation_scores=getattr(estimator, "validation_scores_", None),
             learning_rates=None if history is None else _by_rate(history.learning_rates, history.n_iter),
-            phases=phases,
-            estimator_name=name or ", ".join(optimizer for _, optimizer in phases) or type(estimator).__name__,
+            phases=getattr(history, "phases", []),
+            estimator_name=name or name_of(estimator),
             ylabel=ylabel,
         )
+        display._params = None if name else params_of(estimator)
         return display.plot(ax, validation=validation, learning_rate=learning_rate, **kwargs)
 
     def plot(
@@ -170,8 +193,8 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure by default.
+        ax : matplotlib Axes or array-like of Axes, default=None
+            Where to draw, as in `from_estimator`; a new figure by default.
         name : str, default=None
             Label of the curve in the legend; ``estimator_name`` by default.
         validation : bool, default=True
@@ -186,43 +209,130 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             This display.
         """
-        self.ax_ = axes_for(ax)
-        self.figure_ = self.ax_.figure
-        name = self.estimator_name if name is None else name
-        (self.line_,) = self.ax_.plot(_epochs(self.loss_curve), self.loss_curve, **{"label": name, **kwargs})
-        self.ax_.set(xlabel="epoch", ylabel=self.ylabel)
-        colour = {"color": self.line_.get_color()}
-        self.score_ax_: Any = None
-        self.score_line_: Any = None
+        curves: dict[str, Mapping[str, Any]] = {self.ylabel: {"": self.loss_curve}}
         if validation and self.validation_scores is not None and len(self.validation_scores):
-            scores = self.validation_scores
-            self.score_ax_ = _beside(self.ax_, "validation score (dashed)")
-            (self.score_line_,) = self.score_ax_.plot(_epochs(scores), scores, linestyle="--", **colour)
-        self.rate_ax_: Any = None
-        self.rate_lines_: list[Any] = []
+            curves[SCORE] = {"": self.validation_scores}
         if learning_rate and self.learning_rates:
-            self.rate_ax_ = _beside(self.ax_, "learning rate (dotted)")
-            self._draw_rates({label: np.asarray(rates) for label, rates in self.learning_rates.items()}, colour)
-        self.phase_lines_ = [self._draw_phase(begin, name, colour) for begin, name in (self.phases or [])[1:]]
-        if name:
-            self.ax_.legend()
+            curves[RATE] = self.learning_rates
+        stack = stack_for(type(self).__name__, ax, len(curves))
+        stack.need(type(self).__name__, list(curves), BELOW)
+        name = self.estimator_name if name is None else name
+        is_chosen = name != self.estimator_name or "label" in kwargs
+        given = line_style(kwargs)
+        if "color" not in given:
+            given["color"] = stack.top._get_lines.get_next_color()
+        number, stack.n_drawn = stack.n_drawn, stack.n_drawn + 1
+        looks = {
+            self.ylabel: {"label": name or "_"} | given,
+            SCORE: {"label": "_", "color": given["color"]},
+            RATE: {"label": "_", "color": given["color"], "drawstyle": "steps-mid"},
+        }
+        drawn = {panel: _draw(stack.names[panel], lines, number, looks[panel]) for panel, lines in curves.items()}
+        self.axes_ = np.array(list(stack), dtype=object)
+        self.ax_ = stack.names[self.ylabel]
+        self.figure_ = self.ax_.figure
+        self.score_ax_, self.rate_ax_ = (stack.names[panel] if panel in drawn else None for panel in (SCORE, RATE))
+        (self.line_,) = drawn[self.ylabel]
+        self.score_line_: Any = drawn.get(SCORE, [None])[0]
+        self.rate_lines_: list[Any] = drawn.get(RATE, [])
+        tell_apart(self.ax_, self.line_, name, None if is_chosen else self._params)
+        self._draw_phases(stack, given["color"])
+        _finish(stack)
         return self
 
-    def _draw_rates(self, rates_of: dict[str, Array], colour: dict[str, Any]) -> None:
-        for label, rates in rates_of.items():
-            (line,) = self.rate_ax_.plot(_epochs(rates), rates, linestyle=":", drawstyle="steps-mid", **colour)
-            self.rate_lines_.append(line)
-            if len(rates_of) > 1:
-                last = np.flatnonzero(np.isfinite(rates))[-1]
-                self.rate_ax_.annotate(label, (last + 1, rates[last]), ha="right", va="bottom", size="small", **colour)
-        if all(np.nanmin(rates) > 0 for rates in rates_of.values()):
-            self.rate_ax_.set_yscale("log")
+    def _draw_phases(self, stack: Stack, colour: Any) -> None:
+        """Shade every second phase in all panels, draw a line where an optimizer took over, and name them above."""
+        from matplotlib.colors import to_rgb
 
-    def _draw_phase(self, begin: int, optimizer: str, colour: dict[str, Any]) -> Any:
-        """A line where an optimizer took over from another one, with its name."""
-        place = {"xycoords": self.ax_.get_xaxis_transform(), "rotation": 90, "ha": "left", "va": "top"}
-        self.ax_.annotate(f" {optimizer} ", (begin + 0.5, 1), size="small", **place, **colour)
-        return self.ax_.axvline(begin + 0.5, linewidth=0.8, **colour)
+        phases = list(self.phases or [])
+        self.phase_lines_: list[Any] = []
+        self.phase_spans_: list[Any] = []
+        if len(phases) < 2:
+            return
+        ends = [begin for begin, _ in phases[1:]]
+        n_epochs = max(len(self.loss_curve), *(ends or [0]))
+        for ax in stack:
+            is_main = ax is self.ax_
+            for number, (begin, end) in enumerate(zip(ends, [*ends[1:], n_epochs], strict=True)):
+                line = ax.axvline(begin + 0.5, linewidth=0.8, color=colour, label="_phase", zorder=1)
+                span = None
+                if number % 2 == 0:
+                    span = ax.axvspan(begin + 0.5, end + 0.5, color=colour, alpha=0.1, linewidth=0, zorder=0)
+                if is_main:
+                    self.phase_lines_.append(line)
+                    self.phase_spans_ += [] if span is None else [span]
+        place = {"xycoords": stack.top.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
+        place |= {"fontsize": SMALL, "color": tuple(DARKER * np.array(to_rgb(colour)))}
+        stack.rows.append(
+            [stack.top.annotate(optimizer, (begin + 0.5, 1), (2, 2), **place) for begin, optimizer in phases]
+        )
+
+
+def _draw(ax: Any, curves: Mapping[str, Any], number: int, look: dict[str, Any]) -> list[Any]:
+    """Draw the curves of a display in a panel: one, or several that differ in their dashes, with their names."""
+    lines = []
+    for values, (name, dashes) in zip(curves.values(), zip(curves, cycle(DASHES), strict=False), strict=True):
+        several = {"label": shortened(name.split(", ")), "linestyle": dashes} if len(curves) > 1 else {}
+        curve = np.asarray(values, dtype=np.float64)
+        lines += ax.plot(_epochs(curve), curve, **(_markers(curve, number) | look | several))
+    return lines
+
+
+def _markers(values: Array, number: int) -> dict[str, Any]:
+    """Return at which epochs to mark the curve of a display: at a few, and at those beside which there is no line."""
+    known = np.isfinite(values)
+    beside = np.r_[False, known[:-1]] | np.r_[known[1:], False]
+    alone = np.flatnonzero(known & ~beside).tolist()
+    marker, step = MARKERS[number % len(MARKERS)], max(1, len(values) // N_MARKERS)
+    if marker:
+        some = range(number * step // len(MARKERS) % step, len(values), step)
+        return {"marker": marker, "markersize": 4, "markevery": sorted({*some, *alone})}
+    return {"marker": "o", "markersize": 4, "markevery": alone} if alone else {}
+
+
+def _finish(stack: Stack) -> None:
+    """Scale the panels, and put names and legends where no curve is."""
+    from matplotlib.ticker import MaxNLocator
+
+    for name, ax in stack.names.items():
+        ax.set_ylabel(name.replace(" ", "\n") if name in BELOW else name)  # low panels have room for one word
+        _scale(ax, least=1.0 if name == RATE else DECADES)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if ax.xaxis.get_tick_params().get("labelbottom", True):
+            ax.set_xlabel("epoch")
+    legend_above(stack.top, points=_arrange(stack))
+    for ax in list(stack)[1:]:
+        legend_above(ax)
+    if len(stack.names) > 1:
+        stack.top.figure.align_ylabels(list(stack))
+
+
+def _scale(ax: Any, least: float) -> None:
+    """Make an axis logarithmic if all curves are positive and span a ratio; linear if it was, and one is not."""
+    lines = [line for line in ax.lines if line.get_label() != "_phase"]
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in lines])
+    values = values[np.isfinite(values)]
+    if len(values) and values.min() > 0 and values.max() > least * values.min():
+        ax.set_yscale("log")
+    elif len(values) and values.min() <= 0 and ax.get_yscale() == "log":
+        ax.set_yscale("linear")
+
+
+def _arrange(stack: Stack) -> float:
+    """Move the names of phases into rows in which none overlaps another; return the height of the rows in points."""
+    ax = stack.top
+    left, right = ax.get_xlim()
+    frame, dpi = ax.get_window_extent(), ax.figure.dpi
+    n_rows = 0
+    for texts in stack.rows:
+        ends: list[float] = []  # of the last name in each row, in pixels
+        for text in texts:
+            begin = (text.xy[0] - left) / (right - left) * frame.width
+            row = next((row for row, end in enumerate(ends) if end < begin), len(ends))
+            ends[row : row + 1] = [begin + text.get_window_extent().width + dpi / 15]
+            text.set_position((2, 2 + (n_rows + row) * NAME))
+        n_rows += len(ends)
+    return n_rows * NAME
 
 
 def _epochs(values: Sequence[float] | Array) -> Array:
@@ -239,16 +349,3 @@ def _by_rate(recorded: dict[int, dict[str, float]], n_iter: int) -> dict[str, Ar
         rates = tuple(recorded.get(epoch, {}).get(block) for epoch in range(n_iter))
         together.setdefault(rates, []).append(block)
     return {", ".join(names): np.array(rates, dtype=float) for rates, names in together.items()}
-
-
-def _beside(ax: Any, label: str) -> Any:
-    """Return the axis of a label to the right of another one; all displays on that one share it."""
-    twins = [twin for twin in ax.get_shared_x_axes().get_siblings(ax) if twin is not ax]
-    for twin in twins:
-        if twin.get_ylabel() == label:
-            return twin
-    twin = ax.twinx()
-    twin.set_ylabel(label)
-    if twins:
-        twin.spines["right"].set_position(("outward", OUTWARD))
-    return twin

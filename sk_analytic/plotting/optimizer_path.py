@@ -19,8 +19,11 @@ from ..readable import readable
 from ..typing import Array
 from ..validation import nearest
 from .figure import axes_for, line_style, pyplot
+from .labels import MARKERS, legend_above, name_of, params_of, tell_apart
 
-MARGIN = 0.25  # of the path's extent, to each side
+MARGIN = 0.25  # of the extent of the paths, by which the surface reaches beyond them to each side
+EDGE = 0.05  # of the extent of the paths, between them and the frame
+END = "_end"  # label of the last point of a path
 SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
 
 
@@ -31,6 +34,10 @@ class OptimizerPathDisplay:
     The contours show the objective (loss and penalty) as a function of the two parameters, with all others at their
     final values. For a model with two parameters, that is the surface on which the optimizer moved. For a larger model
     it is a cut through it, and a path that seems to climb may descend in another direction.
+
+    A path begins at a circle and ends at a star; its dots are epochs. To compare optimizers, pass the ``ax_`` of one
+    display to the next. The frame contains all paths. Draw the surface with the last one: its contours cover all paths.
+    Optimizers of one class are labelled by the hyperparameters in which they differ.
 
     Parameters
     ----------
@@ -74,11 +81,11 @@ class OptimizerPathDisplay:
         X = np.linspace(0, 3, 40)[:, None]
         y = 2.5 * np.exp(-1.3 * X[:, 0])
         display = None
-        for optimizer in (SGD(0.3, momentum=0.9), "lbfgs"):
+        for optimizer in (SGD(0.3), SGD(0.3, momentum=0.9), "lbfgs"):
             start = {"height": 1.0, "rate": 0.2}
             model = AnalyticRegressor(vjp=vjp, init=start, optimizer=optimizer, n_iter_no_change=50)
             display = OptimizerPathDisplay.from_estimator(
-                model, X, y, ax=display and display.ax_, surface=display is None
+                model, X, y, ax=display and display.ax_, surface=optimizer == "lbfgs"
             )
     """
 
@@ -96,6 +103,7 @@ class OptimizerPathDisplay:
         self.grid = grid
         self.surface = surface
         self.estimator_name = estimator_name
+        self._params: Mapping[str, Any] | None = None  # by which two estimators of one name are told apart
 
     @classmethod
     def from_estimator(
@@ -130,11 +138,12 @@ class OptimizerPathDisplay:
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         ax : matplotlib Axes, default=None
-            Axes to draw on; those of a new figure by default.
+            Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
         name : str, default=None
-            Label of the path in the legend; the optimizer by default.
+            Label of the path in the legend; the optimizer by default, with hyperparameters if another path has the same
+            one.
         surface : bool, default=True
-            Whether to draw the contours. Set it to False for a second path on the same axes.
+            Whether to draw the contours, over all paths on the axes. Set it to False for all but one of them.
         n_grid : int, default=50
             Number of values of each parameter at which the surface is evaluated.
         max_rows : int, default=1000
@@ -170,17 +179,21 @@ class OptimizerPathDisplay:
             _require_value(start.objective)
         path = fit.run(places)
         trained = fit.estimator
-        display = cls(path, names, estimator_name=name or type(trained.optimizer_).__name__)
+        display = cls(path, names, estimator_name=name or name_of(trained))
+        display._params = None if name else params_of(estimator)
         if surface:
             end, rows = fit.prepared(goes_on=True, seed=trained._training.seed)
             batch_size = min(max_rows, rows[-1].batch_size)
             batches = rows[-1].sample(max(1, max_rows // rows[-1].batch_size), MONITOR, batch_size=batch_size)
-            display._evaluate(end.objective, trained._read_params(), places, batches, n_grid)
+            paths = [path, *(line.get_xydata() for line in getattr(ax, "lines", []))]
+            display._evaluate(end.objective, trained._read_params(), places, batches, n_grid, np.concatenate(paths))
         return display.plot(ax, line_kw=line_kw)
 
-    def _evaluate(self, objective: Any, theta: Any, places: list[int], batches: list[Any], n_grid: int) -> None:
-        """Evaluate the objective on a grid around the path."""
-        low, high = self.path.min(axis=0), self.path.max(axis=0)
+    def _evaluate(
+        self, objective: Any, theta: Any, places: list[int], batches: list[Any], n_grid: int, points: Array
+    ) -> None:
+        """Evaluate the objective on a grid around some points."""
+        low, high = points.min(axis=0), points.max(axis=0)
         extent = np.where(high > low, high - low, np.maximum(1.0, np.abs(high)))
         self.grid = tuple(np.linspace(low - MARGIN * extent, high + MARGIN * extent, n_grid).T)
         self.surface = np.empty((n_grid, n_grid))
@@ -211,18 +224,28 @@ class OptimizerPathDisplay:
         self.figure_ = self.ax_.figure
         self.contour_ = None if self.surface is None else self._draw_surface(np.ma.masked_invalid(self.surface))
         name = self.estimator_name if name is None else name
-        style = {"label": name} | _style(line_kw)
-        (self.line_,) = self.ax_.plot(*self.path.T, **style)
-        self.ax_.plot(*self.path[-1:].T, marker="*", markersize=10, linestyle="", color=self.line_.get_color())
+        number = sum(line.get_label() == END for line in self.ax_.lines)
+        marker = {"marker": MARKERS[number % len(MARKERS)] or "o"}
+        (self.line_,) = self.ax_.plot(*self.path.T, **({"label": name or "_"} | marker | _style(line_kw)))
+        colour = self.line_.get_color()
+        start = {"marker": "o", "markersize": 8, "color": colour, "markerfacecolor": "white", "zorder": 1.9}
+        end = {"marker": "*", "markersize": 12, "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5}
+        self.ax_.plot(*self.path[:1].T, linestyle="", label="_start", **start)
+        self.ax_.plot(*self.path[-1:].T, linestyle="", label=END, zorder=3, **end)
         self.ax_.set(xlabel=self.names[0], ylabel=self.names[1])
-        if name:
-            self.ax_.legend()
+        _frame(self.ax_)
+        is_chosen = name != self.estimator_name or "label" in (line_kw or {})
+        tell_apart(self.ax_, self.line_, name, None if is_chosen else self._params)
+        legend_above(self.ax_)
         return self
 
     def _draw_surface(self, values: Any) -> Any:
         """Draw contours that are dense near the minimum."""
-        lowest, height = values.min(), np.nanmedian(values.filled(np.nan)) - values.min()
-        levels = lowest + 4 * (height or 1.0) * np.geomspace(SMALLEST_LEVEL, 1.0, 15)
+        if not values.count():
+            return None
+        lowest = values.min()
+        height = float(np.median(values.compressed())) - lowest
+        levels = np.unique(lowest + 4 * (height or 1.0) * np.geomspace(SMALLEST_LEVEL, 1.0, 15))
         return self.ax_.contour(*(self.grid or ()), values, levels=levels, colors="0.75", linewidths=0.7, zorder=0)
 
 
@@ -267,7 +290,23 @@ class _WatchedFit:
 
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return how to draw the path."""
-    return line_style(line_kw, marker=".", markersize=4, linewidth=1)
+    return line_style(line_kw, markersize=3, linewidth=1.2)
+
+
+def _frame(ax: Any) -> None:
+    """Set the limits that are not the user's so that all surfaces and paths are inside."""
+    paths = np.concatenate([np.asarray(line.get_xydata(), dtype=np.float64) for line in ax.lines])
+    paths = paths[np.isfinite(paths).all(axis=1)]
+    if not len(paths):
+        return
+    for number, (limits, axis) in enumerate((("xlim", ax.xaxis), ("ylim", ax.yaxis))):
+        if axis.get_scale() != "linear" or not getattr(ax, f"get_autoscale{limits[0]}_on")():
+            continue
+        low, high = paths[:, number].min(), paths[:, number].max()
+        edge = EDGE * (high - low) or EDGE * max(1.0, abs(high))
+        drawn = ax.dataLim.get_points()[:, number]
+        known = drawn[np.isfinite(drawn)]
+        getattr(ax, f"set_{limits}")(min([low - edge, *known]), max([high + edge, *known]), auto=True)
 
 
 def _require_value(objective: Any) -> None:

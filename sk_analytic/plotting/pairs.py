@@ -14,10 +14,12 @@ from ..readable import readable
 from ..typing import Array
 from ..validation import check_range
 from .figure import font_size, line_style, pyplot, require_inference
+from .labels import MARKERS
 from .profiles import draw_profile, entries_with_errors, few_ticks, label_levels, quantiles_of, wald_curves
 
 PANEL, SMALLEST, FIGURE = 2.3, 1.05, 11.0  # inches of a panel, of the smallest, and of a figure before panels shrink
 N_ANGLES = 181
+CENTRE = "_centre"  # label of the mark of the estimates
 DIAGONALS = ("wald", "profile")
 
 
@@ -231,8 +233,12 @@ class PairsDisplay:
 
     def _draw_pair(self, row: int, column: int, style: dict[str, Any]) -> None:
         ax, ellipses = self.axes_[row, column], self.ellipses[column, row]
-        self.lines_[row, column] = [ax.plot(*points.T, **style)[0] for points in ellipses.values()]
-        ax.plot(self.estimates[column], self.estimates[row], "+", color=style["color"], markersize=6)
+        number = sum(line.get_label() == CENTRE for line in ax.lines)
+        marker = MARKERS[number % len(MARKERS)]
+        look = {"marker": marker, "markersize": 4, "markevery": N_ANGLES // 4} | style
+        self.lines_[row, column] = [ax.plot(*points.T, **look)[0] for points in ellipses.values()]
+        centre = {"color": style["color"], "marker": marker or "+", "markersize": 6, "label": CENTRE}
+        ax.plot(self.estimates[column], self.estimates[row], **centre)
         self.trace_lines_[row, column] = []
         if self.curves is not None:
             for mover, linestyle in ((column, "--"), (row, ":")):

@@ -12,10 +12,12 @@ from ..readable import readable
 from ..typing import Array
 from ..validation import Interval, check_range
 from .figure import font_size, line_style, panels_for, percent, pyplot, require_inference
+from .labels import MARKERS, legend_above, params_of_inference, tell_apart
 
 PANEL = (2.7, 2.3)  # inches
 LEVEL = Interval(0, 1, closed="neither")
 SCALES = {"root": "signed root of twice the rise", "rise": "twice the rise of the loss"}
+ENDS = "_ends"  # label of the marks on a profile
 N_WALD = 61  # points of a Wald curve
 OWN_LINE = 15  # points by which a label moves down
 BESIDE = 0.25  # of the range of a profile, which Wald's curve is drawn beyond it
@@ -102,6 +104,7 @@ class ProfileDisplay:
         self.wald = wald
         self.quantiles = quantiles
         self.name = name
+        self._params: Mapping[str, Any] | None = None  # by which two results of one name are told apart
 
     @classmethod
     def from_inference(
@@ -136,7 +139,7 @@ class ProfileDisplay:
         axes : array-like of matplotlib Axes, default=None
             An axes for each parameter, such as the ``axes_`` of another display; a new figure by default.
         name : str, default=None
-            Label of the profiles in the legend; "profile" by default.
+            Label of the profiles in the legend; "profile" by default, with what differs if that is taken.
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for the profiles.
 
@@ -167,6 +170,7 @@ class ProfileDisplay:
         wald = wald_curves(result, entries, max(quantiles.values()))
         names, estimates = [result.names[entry] for entry in entries], result._estimate[entries]
         display = cls(names, curves, estimates, wald, quantiles, name="profile" if name is None else name)
+        display._params = params_of_inference(result) if name is None else None
         return display.plot(axes=axes, scale=scale, line_kw=line_kw)
 
     def plot(
@@ -197,7 +201,8 @@ class ProfileDisplay:
         """
         pyplot()
         check_range(type(self).__name__, "scale", scale, tuple(SCALES))
-        style = {"label": self.name if name is None else name} | line_style(line_kw)
+        name = self.name if name is None else name
+        style = {"label": name or "_"} | line_style(line_kw)
         n_columns = 4 if len(self.names) > 6 or len(self.names) == 4 else 3
         self.axes_ = panels_for(type(self).__name__, axes, len(self.names), n_columns, PANEL)
         self.figure_ = self.axes_[0].figure
@@ -213,9 +218,9 @@ class ProfileDisplay:
             label_levels(ax, self.quantiles, scale)
             if axes is None and at % n_columns == 0:
                 ax.set_ylabel(SCALES[scale], fontsize=font_size([SCALES[scale]], PANEL[1] - 0.5))
-        if style["label"]:
-            location = "upper left" if scale == "root" else "upper center"
-            self.axes_[0].legend(loc=location, fontsize="x-small", handlelength=1.5, borderpad=0.2)
+        is_chosen = name != self.name or "label" in (line_kw or {})
+        tell_apart(self.axes_[0], self.lines_[0], name, None if is_chosen else self._params)
+        legend_above(self.axes_[0])
         return self
 
 
@@ -235,6 +240,9 @@ def draw_profile(
     lines : tuple of Line2D
         The profile, Wald's, and the marks.
     """
+    number = sum(other.get_label() == ENDS for other in ax.lines)
+    marker = {"marker": MARKERS[number % len(MARKERS)] or "o", "markersize": 3}
+    style = marker | {"markevery": []} | style  # the marks are drawn below; the legend shows theirs
     if curve is None:
         known_values, known_roots = values, roots
         (line,) = ax.plot(values, _on(scale, roots), **style)
@@ -259,9 +267,7 @@ def draw_profile(
         if np.isfinite(end)
     ]
     at, height = np.array(ends).reshape(-1, 2).T
-    (marks,) = ax.plot(
-        at, _on(scale, height), linestyle="", marker="o", markersize=3, color=line.get_color(), label="_ends"
-    )
+    (marks,) = ax.plot(at, _on(scale, height), linestyle="", color=line.get_color(), label=ENDS, **marker)
     signs = (-1, 1) if scale == "root" else (1,)
     heights = {float(_on(scale, np.array(sign * quantile))) for quantile in quantiles.values() for sign in signs}
     drawn = {float(np.atleast_1d(other.get_ydata())[0]) for other in ax.lines if other.get_label() == "_level"}

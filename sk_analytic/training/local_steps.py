@@ -33,10 +33,10 @@ class LocalLoop(Loop):
     .. [Stich2019] S. Stich, "Local SGD converges fast and communicates little", ICLR 2019, algorithm 1.
     """
 
-    def steps(self, epoch: int) -> Iterator[tuple[float | Any, float, int]]:
+    def steps(self, epoch: int, steps: range) -> Iterator[tuple[float | Any, float, int]]:
         rows: Any = self.rows
-        for step in range(0, rows.steps_per_epoch, rows.local_steps):
-            n_steps = min(rows.local_steps, rows.steps_per_epoch - step)
+        for step in steps[:: rows.local_steps]:
+            n_steps = min(rows.local_steps, steps.stop - step)
             run = partial(_taken, self.optimizer, self.state, epoch, self.total is not None, self.history.n_steps)
             rounds = rows.local(run, self.objective, self.theta, epoch, step, n_steps)
             taken = [each for each in rounds if each.n]
@@ -96,10 +96,9 @@ def _taken(
     history = History()
     history.n_steps = n_steps
     loop = Loop(objective, theta, optimizer, state.copy(), rows, history, Interrupts())
-    loop.first_step = rows.first_step
     if with_total:
         loop.total = np.zeros_like(theta.vector)
-    taken = list(loop.steps(epoch))
+    taken = list(loop.steps(epoch, range(rows.first_step, rows.steps_per_epoch)))
     if not taken:
         return Taken(theta.vector, loop.state, None, 0.0, 0, None)
     losses, sizes, numbers = zip(*taken, strict=True)

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import scipy.linalg
@@ -23,6 +23,7 @@ from ..parameters import Parameters
 from ..sparse_gradients import square
 from ..typing import Array
 from .divergence import HINTS, not_finite, not_finite_blocks
+from .epoch_function import is_compiled
 from .interrupts import Interrupts
 from .progress import History, Monitor
 
@@ -69,7 +70,7 @@ def train(
         When a loss or gradient is not finite. θ is as it was before that step.
     """
     with Interrupts() as interrupts:
-        loop = _loop_over(rows)(objective, theta, optimizer, state, rows, monitor.history, interrupts)
+        loop = _loop_over(rows, objective)(objective, theta, optimizer, state, rows, monitor.history, interrupts)
         n_before, _ = state.steps_taken()
         for _ in range(max_iter):
             epoch = monitor.history.n_iter
@@ -94,12 +95,16 @@ def train(
     return False
 
 
-def _loop_over(rows: Rows) -> type[Loop]:
-    if rows.local_steps == 1:
-        return Loop
-    from .local_steps import LocalLoop
+def _loop_over(rows: Rows, objective: Objective) -> type[Loop]:
+    if rows.local_steps != 1:
+        from .local_steps import LocalLoop
 
-    return LocalLoop
+        return LocalLoop
+    if is_compiled(objective.model.gradient.function):
+        from .compiled import CompiledLoop
+
+        return CompiledLoop
+    return Loop
 
 
 def steps(
@@ -112,7 +117,7 @@ def steps(
     loop = Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
     for epoch in itertools.count():
         state.epoch = epoch
-        for loss, _, _ in loop.steps(epoch):
+        for loss, _, _ in loop.steps(epoch, range(rows.steps_per_epoch)):
             yield loss
 
 
@@ -122,10 +127,16 @@ def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
     return theta if vector is theta.vector else theta.at(theta.confined(vector))
 
 
+class Sums(NamedTuple):
+    """Sums over the samples of an epoch: of the loss, None if there is none, of the norm of the gradient, and of 1."""
+
+    loss: float | None
+    norm: float
+    n: int
+
+
 class Loop:
     """Steps and epochs of `train`."""
-
-    first_step = 0  # of an epoch, where only some are taken
 
     def __init__(
         self,
@@ -155,26 +166,30 @@ class Loop:
         The third is the norm of the mean gradient, which unlike the mean norm has no noise of batches, if there is no
         loss at all to judge by.
         """
-        losses: float | None = 0.0
-        norms, n = 0.0, 0
         if self.total is not None:
             self.total[...] = 0
-        for loss, size, n_samples in self.steps(epoch):
+        losses, norms, n = self.sums(epoch, range(self.rows.steps_per_epoch), Sums(0.0, 0.0, 0))
+        mean_norm = norms / n if n else math.nan
+        slope = mean_norm if self.total is None or not n else norm(self.total) / n
+        return (None if losses is None or not n else losses / n), mean_norm, slope
+
+    def sums(self, epoch: int, steps: range, sums: Sums) -> Sums:
+        """Take some steps of an epoch, and return the sums over its samples so far."""
+        losses, norms, n = sums
+        for loss, size, n_samples in self.steps(epoch, steps):
             losses = None if losses is None or loss is None else losses + loss * n_samples
             norms += size * n_samples
             n += n_samples
             if self.first is None:
                 self.first = loss, size
-        mean_norm = norms / n if n else math.nan
-        slope = mean_norm if self.total is None or not n else norm(self.total) / n
-        return (None if losses is None or not n else losses / n), mean_norm, slope
+        return Sums(losses, norms, n)
 
-    def steps(self, epoch: int) -> Iterator[tuple[float | Any, float, int]]:
+    def steps(self, epoch: int, steps: range) -> Iterator[tuple[float | Any, float, int]]:
         """Update θ batch by batch; yield the loss of each, the norm of its gradient and its number of samples."""
         evaluate, interrupts, history = self.evaluate, self.interrupts, self.history
         update, update_parts = self._updates()
         vdot, sqrt, huge, total = np.vdot, math.sqrt, self.huge, self.total
-        for step in range(self.first_step, self.rows.steps_per_epoch):
+        for step in steps:
             try:
                 contribution = evaluate(epoch, step)
             except Exception as error:

@@ -47,8 +47,8 @@ class OfWeights(Hypothesis):
         """Which of the callables does not take weights."""
         model = case.subject.objective.model
         takes = {
-            "loss": "sample_weight" in model.loss.wanted if model.loss is not None else True,
-            model.form: model.gradient_form.composes_loss or "sample_weight" in model.gradient.wanted,
+            "loss": model.loss.weighs if model.loss is not None else True,
+            model.form: model.gradient_form.composes_loss or model.gradient.weighs,
         }
         without = [role for role, does in takes.items() if not does]
         return f" {' and '.join(without)} does not take sample_weight: add it to the arguments." if without else ""

@@ -143,16 +143,24 @@ def is_installed() -> bool:
 
 
 def write_loop(operations: Operations) -> str | None:
-    """Write operations down as a module with a compiled loop.
+    """Write operations down as a module with a compiled loop, ``kernel``; None if `loop_lines` has none."""
+    lines = loop_lines(operations, "kernel")
+    return None if lines is None else "\n".join([*preamble(operations.dtype), COMPILED, *lines, ""])
+
+
+def loop_lines(operations: Operations, function: str) -> list[str] | None:
+    """Write operations down as a function with a loop over entries.
 
     Parameters
     ----------
     operations : Operations
+    function : str
+        Its name.
 
     Returns
     -------
-    source : str or None
-        Of ``kernel(g, theta, *arrays, *measured, c, start, stop)``; None for a call that has no expression here.
+    lines : list of str or None
+        Of ``function(g, theta, *arrays, *measured, c, start, stop)``; None for a call that has no expression here.
     """
     calls, sums, used = operations.calls, operations.sums, operations.used
     if any(call.function not in EXPRESSIONS for call in calls):
@@ -170,11 +178,14 @@ def write_loop(operations: Operations) -> str | None:
         lines.append(f"        {call.result} = {EXPRESSIONS[call.function].format(*inputs)}")
     written = [*operations.bound.items(), *zip(sums, measured, strict=True)]
     lines += [f"        {to}[i] = {values.get(name, name)}" for name, to in written]
-    head = f"def kernel({', '.join([*arguments, *measured, 'c', 'start', 'stop'])}):"
-    return "\n".join([*_preamble(operations.dtype), head, *lines, ""])
+    return [f"def {function}({', '.join([*arguments, *measured, 'c', 'start', 'stop'])}):", *lines]
 
 
-def _preamble(dtype: DType) -> list[str]:
+COMPILED = "@njit(cache=True, error_model='numpy', nogil=True)"
+
+
+def preamble(dtype: DType) -> list[str]:
+    """Return the first lines of a module for numba."""
     kind = f"numpy.{np.dtype(dtype).name}"
     return [
         f'"""One pass of an optimizer, for numba {version("numba")}."""',
@@ -182,7 +193,6 @@ def _preamble(dtype: DType) -> list[str]:
         "from numba import njit",
         "from math import sqrt",
         f"one, zero = {kind}(1), {kind}(0)",
-        "@njit(cache=True, error_model='numpy', nogil=True)",
     ]
 
 
@@ -337,7 +347,7 @@ class TieredKernel(Kernel):
             if source is not None:
                 self._choose(source)
         except Exception as error:  # whatever is wrong with numba, its cache or the disk: NumPy gives the same numbers
-            _give_up(error)
+            give_up(error)
 
     def _choose(self, source: str) -> None:
         engine = self._engine
@@ -352,7 +362,7 @@ class TieredKernel(Kernel):
         self._compiled, self.converts = compiled, True
 
 
-def _give_up(error: Exception) -> None:
+def give_up(error: Exception) -> None:
     """Leave the updates to NumPy from now on in this process; say so once."""
     _failures.append(f"{type(error).__name__}: {error}")
     _loaded.clear()
@@ -398,6 +408,7 @@ class TieredEngine(NumpyEngine):
     def __init__(self, size: int, dtype: DType, eager: bool = False) -> None:
         super().__init__(size, dtype)
         self.eager = eager
+        self.saved = 0.0  # seconds that compiled epochs would have saved
 
     def _kernel(self, *made_of: Any) -> Kernel:
         return TieredKernel(self, *made_of)

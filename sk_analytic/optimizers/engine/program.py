@@ -134,7 +134,7 @@ class Program:
     """
 
     def __init__(self, passes: list[Pass], engine: NumpyEngine) -> None:
-        self._passes, self._engine = passes, engine
+        self.passes, self._engine = passes, engine
         self._limit = math.inf
         self._theta: Array | None = None
         self._written: Callable[[Array], None] | Any = None
@@ -142,9 +142,9 @@ class Program:
     @property
     def limit(self) -> float:
         """Seconds of NumPy's work after which a kernel should be reconsidered; -inf before all kernels are there."""
-        if any(job.kernel is None for pass_ in self._passes for job in pass_.jobs):
+        if any(job.kernel is None for pass_ in self.passes for job in pass_.jobs):
             return -math.inf
-        kernels = [pass_.jobs[0].kernel for pass_ in self._passes if pass_.is_one_kernel]
+        kernels = [pass_.jobs[0].kernel for pass_ in self.passes if pass_.is_one_kernel]
         return min((kernel.limit for kernel in kernels), default=math.inf)
 
     @property
@@ -160,7 +160,7 @@ class Program:
             self._written, self._theta, self._limit = self.write(theta), theta, self.limit
             self._written(g)
         else:
-            for pass_ in self._passes:
+            for pass_ in self.passes:
                 pass_(theta, g)
 
     def write(self, theta: Array, writer: Writer | None = None) -> Callable[[Array], None]:
@@ -175,7 +175,7 @@ class Program:
         writer = Writer() if writer is None else writer
         theta_name = writer.name("theta", theta)
         writer.converts_to = self._engine.dtype
-        for pass_ in self._passes:
+        for pass_ in self.passes:
             if pass_.is_one_kernel:
                 writer.write_pass(pass_, theta)
             else:

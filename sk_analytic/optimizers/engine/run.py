@@ -21,6 +21,7 @@ from ...typing import Array
 from ..state import State
 from .array_kernel import array_engine_for
 from .links import BoundLink, bind, is_rule
+from .many_steps import ManySteps, NotCompiledError
 from .numba_kernel import engine_for
 from .numpy_kernel import MOST_KEPT
 from .program import Program, Writer, build
@@ -125,6 +126,23 @@ class Run:
         writer.lines += [f"{name('bound', link)}.resolve({state})" for link in self._scheduled]
         writer.last_lines = [f"{state}.step += 1"]
         return program.write(theta, writer)
+
+    def many_steps(self, missing: tuple[int, ...]) -> ManySteps:
+        """Return the step of some blocks for a compiled epoch.
+
+        Raises
+        ------
+        NotCompiledError
+            If a step is more than one kernel after the other with coefficients that are known before.
+        """
+        for link in self._links:
+            name = type(link.declared).__name__
+            if link.measures:
+                raise NotCompiledError(f"{name} measures the gradient before each step: leave it out of the optimizer")
+            if link.declared.passes is not None:
+                raise NotCompiledError(f"{name} does not let every gradient pass: leave it out of the optimizer")
+        key = missing, frozenset[tuple[int, int]](), ()
+        return ManySteps(self.state, self._scheduled, self._programs.get(key) or self._program(*key))
 
     def _changes(self, writer: Writer) -> list[str]:
         """Return conditions that hold once a hyperparameter has changed."""

@@ -1,0 +1,490 @@
+"""The compiled function of an epoch: gather, gradient, checks, update, batch after batch, without the interpreter.
+
+It is written for what the user's function of numba receives and returns, and for the kernels of the optimizer, as a
+module of its own, which the engine's cache keeps. The user's function is handed over as a pointer, so that what is
+cached does not depend on it. Whatever is not as it should be ends the function before the step, and `Loop` takes that
+step: so that all messages are its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.arrays import ArrayRows
+from ..data.batch import read_only
+from ..model.callables import Receiver
+from ..model.gradient_forms import LossAndGradient
+from ..model.per_sample import OUT
+from ..objective import Objective
+from ..optimizers.engine.many_steps import ManySteps, NotCompiledError
+from ..optimizers.engine.numba_kernel import COMPILED, is_cached, load, loop_lines, preamble
+from ..parameters import Parameters
+from ..typing import Array
+
+GATHERED_BYTES = 1 << 15
+"""Rows of several batches are gathered at once, so that their way from memory takes the time of one."""
+
+NO_ORDER = np.empty(0, np.int64)
+
+
+def is_compiled(function: Any) -> bool:
+    """Whether a function is one of numba's; numba is not imported for that."""
+    numba = sys.modules.get("numba")
+    return numba is not None and isinstance(function, numba.core.dispatcher.Dispatcher)
+
+
+class Constant(NamedTuple):
+    """What the user's function receives in every step."""
+
+    value: Any
+
+
+class Taken(NamedTuple):
+    """What a call of the function has come to: the first step that is left, and sums over those taken.
+
+    Attributes
+    ----------
+    step : int
+    n_updates, n_samples : int
+    loss, norm : float
+        Sums over the samples, those handed over included.
+    first : tuple of float or None
+        Loss and norm of the gradient in the first step.
+    """
+
+    step: int
+    n_updates: int
+    n_samples: int
+    loss: float
+    norm: float
+    first: tuple[float, float] | None
+
+
+class EpochFunction:
+    """Steps of an objective, an optimizer and rows of a kind, compiled.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : Parameters
+    steps : ManySteps
+    rows : ArrayRows
+    total : ndarray or None
+        To which the gradients are added, times the samples of their batches.
+    huge : float
+        Size of a squared gradient with which a step is left to `Loop`.
+
+    Raises
+    ------
+    NotCompiledError
+        If they cannot be.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        theta: Parameters,
+        steps: ManySteps,
+        rows: ArrayRows,
+        total: Array | None,
+        huge: float,
+    ) -> None:
+        from numba import types
+
+        self._huge, self.steps = huge, steps
+        self.failed: Exception | None = None  # what the last call raised
+        layout, gradient = theta.layout, objective.model.gradient
+        self._function = gradient.function
+        g, own = np.zeros((2, layout.size), layout.dtype)
+        self._arguments = {"params": theta.structure, "g": g, "theta": theta.vector}
+        if total is not None:
+            self._arguments["total"] = total
+        self._received = _received(gradient, rows)
+        self._gathered = _gathered(self._received, rows)
+        self.is_weighted = rows.everything.sample_weight is not None
+        constants = ((i, given) for i, given in enumerate(self._received) if isinstance(given, Constant))
+        self._arguments |= {f"k{i}": constant.value for i, constant in constants}
+        if gradient.is_per_sample:
+            self._arguments |= {"own": own, "out": layout.views(own, writeable=True)}
+        if objective.penalties:
+            self._arguments["alphas"] = np.array([alpha for _, alpha in objective.penalties], layout.dtype)
+        for number, kernel in enumerate(steps.kernels):
+            self._arguments |= {f"s{number}_{i}": slot for i, slot in enumerate(kernel.slots)}
+        self._rows: ArrayRows | None = None
+        self._show(rows)
+        pointer = types.FunctionType(self._compiled(gradient.is_per_sample))
+        given = {**self._arguments, **self._of_rows, **self._counters(None, 0, 0)}
+        self._kinds = self._kinds_of_rows()
+        self._signature = (pointer, *map(_type_of, (*given.values(), *steps.tables(1))))
+        names = ["gradient", *given, *(f"t{number}" for number in range(len(steps.kernels)))]
+        self.source = "\n".join(_written(objective, theta, self, names, pointer.signature.return_type))
+
+    # What the user's function is handed.
+
+    def _compiled(self, is_per_sample: bool) -> Any:
+        """Compile the user's function for what it is handed, if it is not yet; return its signature."""
+        handed = []
+        for given in self._received:
+            if isinstance(given, Constant):
+                handed.append(_type_of(given.value))
+            elif given in ("params", OUT):
+                handed.append(_type_of(self._arguments[given]))
+            else:
+                batch = self._batch_of(given)
+                handed.append(_type_of(batch[0] if is_per_sample else batch))
+        signature = tuple(handed)
+        try:
+            self._function.compile(signature)
+        except Exception:
+            signature = ()  # the loop calls it next, and says what is wrong
+        if signature not in self._function.overloads:
+            raise NotCompiledError("numba did not compile it for what it is handed: decorate it without a signature")
+        return self._function.overloads[signature].signature
+
+    def _batch_of(self, name: str) -> Array:
+        """An array like those that a batch has under a name."""
+        position = self._gathered.index(name)
+        where = f"r{position}" if self._is_shuffled else f"a{position}"
+        given: Array = self._of_rows[where][:1]
+        return given
+
+    # The rows.
+
+    def fits(self, rows: ArrayRows) -> bool:
+        """Whether other rows are of the same kind; if so they are the next ones."""
+        if rows is self._rows:
+            return True
+        self._show(rows)
+        return self._kinds_of_rows() == self._kinds
+
+    def _kinds_of_rows(self) -> list[Any]:
+        return [*self._of_rows, *map(_type_of, self._of_rows.values())]
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of an epoch of the rows."""
+        assert self._rows is not None  # for mypy
+        return self._rows.steps_per_epoch
+
+    def _show(self, rows: ArrayRows) -> None:
+        batch = rows.everything
+        arrays = [batch.argument(name) for name in self._gathered]
+        self._rows, self._is_shuffled = rows, rows.shuffle
+        self._of_rows = {f"a{number}": array for number, array in enumerate(arrays)}
+        row_bytes = sum(array.nbytes // max(1, len(array)) for array in arrays) or 1
+        self._at_once = max(1, GATHERED_BYTES // (row_bytes * rows.batch_size))
+        if rows.shuffle:
+            n = self._at_once * rows.batch_size
+            buffers = [np.empty((n, *array.shape[1:]), array.dtype) for array in arrays]
+            self._of_rows |= {f"b{number}": buffer for number, buffer in enumerate(buffers)}
+            self._of_rows |= {f"r{number}": read_only(buffer) for number, buffer in enumerate(buffers)}
+        elif not all(array.flags.c_contiguous for array in arrays):
+            raise NotCompiledError("X, or what goes with its rows, is not in C order: np.ascontiguousarray(X)")
+
+    def _counters(self, order: Array | None, first: int, stop: int) -> dict[str, Any]:
+        rows = self._rows
+        assert rows is not None  # for mypy
+        return {
+            "order": NO_ORDER if order is None else order,
+            "first": first,
+            "last": stop,
+            "batch_size": rows.batch_size,
+            "n_samples": rows.n_samples,
+            "at_once": self._at_once,
+            "huge": self._huge,
+            "sums": np.zeros(4),
+            "counts": np.zeros(3, np.int64),
+        }
+
+    # Its life.
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether another process has compiled it, as far as classes of its arguments are those of modules."""
+        kind = type(self._arguments["params"])
+        is_of_module = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
+        return is_cached(self.source) and is_of_module and kind.__module__ != "__main__"
+
+    def load(self) -> None:
+        """Load or compile it."""
+        function: Any = load(self.source)
+        if not hasattr(function, "compile"):
+            raise RuntimeError("its compiler is switched off, by NUMBA_DISABLE_JIT")
+        function.compile(self._signature)
+        self._entry = function.overloads[self._signature].entry_point
+
+    def take(self, epoch: int, first: int, stop: int, loss: float, norm: float, had_first: bool) -> Taken:
+        """Take steps of an epoch, as many as are as they should be.
+
+        Parameters
+        ----------
+        epoch, first, stop : int
+            Of the rows' own steps.
+        loss, norm : float
+            Sums over the samples before.
+        had_first : bool
+            Whether there was a step before.
+        """
+        assert self._rows is not None  # for mypy
+        counters = self._counters(self._rows.order(epoch), first, stop)
+        counters["sums"][:2] = loss, norm
+        sums, counts = counters["sums"], counters["counts"]
+        counts[0] = first
+        self.failed = None
+        tables = self.steps.tables(stop - first)
+        try:
+            self._entry(self._function, *self._arguments.values(), *self._of_rows.values(), *counters.values(), *tables)
+        except Exception as error:  # the loop takes the step again, and says where it was
+            self.failed = error
+        step, n_updates, n_samples = counts.tolist()
+        self.steps.take(n_updates)
+        loss, norm, *start = sums.tolist()
+        first_step = (start[0], start[1]) if n_updates and not had_first else None
+        return Taken(step, n_updates, n_samples, loss, norm, first_step)
+
+
+def _type_of(value: Any) -> Any:
+    from numba import typeof
+
+    try:
+        return typeof(value)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise NotCompiledError(f"numba cannot receive what it is handed ({error})") from None
+
+
+def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
+    """What a function receives by position: the name of what changes, or a constant."""
+    _, _, *parameters = inspect.signature(gradient.function.py_func).parameters.values()
+    received: list[str | Constant] = ["params", "X"]
+    is_weighted = rows.everything.sample_weight is not None
+    for parameter in parameters:
+        name = parameter.name
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            raise NotCompiledError(f"its argument {name!r} cannot be given by position: name it without a star")
+        if name == "rng":
+            raise NotCompiledError(
+                "it receives rng, which is made anew for each batch: draw the numbers before the fit"
+            )
+        if name in gradient.settings:
+            value = gradient.settings[name]
+            received.append(Constant(read_only(value) if isinstance(value, np.ndarray) else value))
+        elif name == "sample_weight" and parameter.default is None and not is_weighted:
+            received.append(Constant(None))
+        else:
+            is_given = name in gradient.wanted or (name == OUT and gradient.is_per_sample)
+            received.append(name if is_given else Constant(parameter.default))
+    return received
+
+
+def _gathered(received: Sequence[str | Constant], rows: ArrayRows) -> list[str]:
+    """The names of what is gathered by rows; the weights too, of which some must count in each batch."""
+    batch = rows.everything
+    names = [given for given in received if isinstance(given, str) and given not in ("params", OUT)]
+    if batch.sample_weight is not None and "sample_weight" not in names:
+        names.append("sample_weight")
+    for name in names:
+        if not isinstance(batch.argument(name), np.ndarray):
+            raise NotCompiledError(f"{name} is sparse: pass {name}.toarray() if it fits into memory")
+    return names
+
+
+# The text.
+
+
+def _written(
+    objective: Objective, theta: Parameters, function: EpochFunction, names: list[str], returned: Any
+) -> list[str]:
+    """Return the lines of the module."""
+    layout, kernels = theta.layout, function.steps.kernels
+    lines = [*preamble(layout.dtype), f"real = numpy.{layout.dtype.name}"]
+    lines += [f"# {kind}" for kind in function._signature]
+    lines += ["", "@njit(error_model='numpy', nogil=True, fastmath={'reassoc', 'contract'})", "def square_of(g):"]
+    lines += ["    square = 0.0", "    for i in range(g.size):", "        square += numpy.float64(g[i]) * g[i]"]
+    lines += ["    return square", ""]
+    for number, kernel in enumerate(kernels):
+        loop = loop_lines(kernel.operations, f"kernel_{number}")
+        if loop is None:
+            raise NotCompiledError("a formula of its optimizer has a function that the engine cannot compile")
+        lines += ["@njit(error_model='numpy', nogil=True)", *loop, ""]
+    lines += [COMPILED, f"def kernel({', '.join(names)}):"]
+    lines += [f"    {line}" for line in _body(objective, theta, function, returned)]
+    return [*lines, ""]
+
+
+def _body(objective: Objective, theta: Parameters, function: EpochFunction, returned: Any) -> Iterator[str]:
+    _layout, gathered = theta.layout, function._gathered
+    is_per_sample = objective.model.gradient.is_per_sample
+    yield "n_updates = 0"
+    yield "for step in range(first, last):"
+    lines = [
+        "counts[0] = step",
+        "begin = step * batch_size",
+        "n = min(batch_size, n_samples - begin)",
+        *(_gathering(function) if function._is_shuffled else ()),
+    ]
+    for number, _ in enumerate(gathered):
+        source = f"r{number}[place:place + n]" if function._is_shuffled else f"a{number}[begin:begin + n]"
+        lines.append(f"x{number} = {source}")
+    if function.is_weighted:
+        weights = f"x{gathered.index('sample_weight')}"
+        lines += ["weighs = False", "for i in range(n):", f"    if {weights}[i] != 0:", "        weighs = True"]
+        lines += ["        break", "if not weighs:", "    counts[0] = step + 1", "    continue"]
+    lines += _of_samples(objective, function, returned) if is_per_sample else _of_batch(objective, function, returned)
+    lines += _adjusted(objective, theta)
+    has_loss = isinstance(objective.model.gradient_form, LossAndGradient)
+    lines.append("square = square_of(g)")
+    lines += [f"if not -huge < square{' + loss' if has_loss else ''} < huge:", "    break"]
+    if "total" in function._arguments:
+        lines += ["for i in range(g.size):", "    total[i] += g[i] * real(n)"]
+    for number, kernel in enumerate(function.steps.kernels):
+        slots = "".join(f", s{number}_{i}" for i in range(len(kernel.slots)))
+        lines.append(f"kernel_{number}(g, theta{slots}, t{number}[n_updates], {kernel.start}, {kernel.stop})")
+    lines += ["norm = numpy.sqrt(square)"]
+    if has_loss:
+        lines.append("sums[0] += loss * n")
+    lines += ["sums[1] += norm * n", "if n_updates == 0:", "    sums[3] = norm"]
+    if has_loss:
+        lines.append("    sums[2] = loss")
+    lines += ["n_updates += 1", "counts[0] = step + 1", "counts[1] = n_updates", "counts[2] += n"]
+    yield from (f"    {line}" for line in lines)
+
+
+def _gathering(function: EpochFunction) -> Iterator[str]:
+    """Lines that gather the rows of some batches at once."""
+    yield "place = (step - first) % at_once * batch_size"
+    yield "if place == 0:"
+    yield "    for i in range(min(at_once * batch_size, n_samples - begin)):"
+    yield "        row = order[begin + i]"
+    for number, _ in enumerate(function._gathered):
+        n_axes = function._of_rows[f"a{number}"].ndim - 1
+        for axis in range(n_axes):
+            yield f"        {'    ' * axis}for j{axis} in range(a{number}.shape[{axis + 1}]):"
+        where = "".join(f", j{axis}" for axis in range(n_axes))
+        yield f"        {'    ' * n_axes}b{number}[i{where}] = a{number}[row{where}]"
+
+
+def _handed(function: EpochFunction, row: str = "") -> str:
+    """The arguments of a call of the user's function."""
+    handed = []
+    for position, given in enumerate(function._received):
+        if isinstance(given, Constant):
+            handed.append(f"k{position}")
+        elif given in ("params", OUT):
+            handed.append(given)
+        else:
+            handed.append(f"x{function._gathered.index(given)}{row}")
+    return ", ".join(handed)
+
+
+def _of_batch(objective: Objective, function: EpochFunction, returned: Any) -> Iterator[str]:
+    """Lines that call the user's function and copy what it returns into g."""
+    yield f"returned = gradient({_handed(function)})"
+    if isinstance(objective.model.gradient_form, LossAndGradient):
+        if len(_items(returned, tuple) or ()) != 2:
+            raise NotCompiledError("it does not return a tuple (loss, grads)")
+        loss, returned = _items(returned, tuple)
+        yield f"loss = numpy.float64({_number(loss, 'returned[0]', 'the loss')})"
+        if objective.reduction == "sum":
+            yield "loss = loss / n"
+        yield "grads = returned[1]"
+    else:
+        yield "grads = returned"
+    yield from _copied(objective.layout.tree, returned, "grads", objective.layout)
+    if objective.reduction == "sum":
+        yield "for i in range(g.size):"
+        yield "    g[i] *= real(1.0 / n)"
+
+
+def _of_samples(objective: Objective, function: EpochFunction, returned: Any) -> Iterator[str]:
+    """Lines that call the user's function for one sample after the other, and sum what it writes."""
+    has_loss = isinstance(objective.model.gradient_form, LossAndGradient)
+    weight = f"x{function._gathered.index('sample_weight')}[row]" if function.is_weighted else ""
+    yield "g[:] = zero"
+    yield "loss = 0.0"
+    yield "for row in range(n):"
+    yield "    own[:] = zero"
+    yield f"    returned = gradient({_handed(function, '[row]')})"
+    yield "    for i in range(g.size):"
+    yield f"        g[i] += {f'real({weight}) * ' if weight else ''}own[i]"
+    if has_loss:
+        value = _number(returned, "returned", "the loss")
+        yield f"    loss += {f'numpy.float64({weight}) * ' if weight else ''}{value}"
+    elif returned.name != "none":
+        raise NotCompiledError("it returns something beside writing to out")
+    yield "for i in range(g.size):"
+    yield "    g[i] /= real(n)"
+    yield "loss /= n"
+
+
+def _adjusted(objective: Objective, theta: Parameters) -> Iterator[str]:
+    """Lines that clear the blocks that are fixed, and add the penalty."""
+    for index in objective.fixed:
+        where = theta.layout.slices[index]
+        yield f"g[{where.start}:{where.stop}] = zero"
+    if objective.penalties:
+        yield "penalty = 0.0"
+    for number, (index, _) in enumerate(objective.penalties):
+        where = theta.layout.slices[index]
+        yield f"for i in range({where.start}, {where.stop}):"
+        yield f"    slope = alphas[{number}] * theta[i]"
+        yield "    penalty += slope * theta[i]"
+        if index not in objective.fixed:
+            yield "    g[i] += slope"
+    if objective.penalties and isinstance(objective.model.gradient_form, LossAndGradient):
+        yield "loss += 0.5 * penalty"
+
+
+def _copied(tree: Any, kind: Any, expression: str, layout: Any) -> Iterator[str]:
+    """Lines that copy the leaves of a gradient, of a type of numba's, each after a look at its shape."""
+    from numba import types
+
+    if not isinstance(tree, int):
+        items = _items(kind, type(tree))
+        if isinstance(tree, dict) or items is None or len(items) != len(tree):
+            raise NotCompiledError(
+                f"it returns {kind}: let it return a tuple or named tuple with the structure of params"
+            )
+        for number, (branch, item) in enumerate(zip(tree, items, strict=True)):
+            yield from _copied(branch, item, f"{expression}[{number}]", layout)
+        return
+    shape, start, name = layout.shapes[tree], layout.slices[tree].start, layout.names[tree]
+    if not shape:
+        yield f"g[{start}] = {_number(kind, expression, f'the gradient of {name!r}')}"
+        return
+    if not (isinstance(kind, types.Array) and kind.ndim == len(shape) and isinstance(kind.dtype, types.Float)):
+        raise NotCompiledError(f"it returns {kind} for {name!r}: let it return a float array of shape {shape}")
+    leaf = f"leaf_{tree}"
+    yield f"{leaf} = {expression}"
+    yield f"if {' or '.join(f'{leaf}.shape[{axis}] != {length}' for axis, length in enumerate(shape))}:"
+    yield "    break"
+    indices = [f"i{axis}" for axis in range(len(shape))]
+    flat = "0"
+    for axis, length in enumerate(shape):
+        yield f"{'    ' * axis}for i{axis} in range({length}):"
+        flat = f"i{axis}" if axis == 0 else f"({flat}) * {length} + i{axis}"
+    yield f"{'    ' * len(shape)}g[{start} + {flat}] = {leaf}[{', '.join(indices)}]"
+
+
+def _items(kind: Any, like: type) -> Any:
+    """The types of the items of a tuple, of a class; None if it is none of that class."""
+    from numba import types
+
+    if not isinstance(kind, types.Tuple | types.UniTuple | types.NamedTuple | types.NamedUniTuple):
+        return None
+    own = getattr(kind, "instance_class", tuple)
+    return tuple(kind) if own is like else None
+
+
+def _number(kind: Any, expression: str, what: str) -> str:
+    from numba import types
+
+    if isinstance(kind, types.Float):
+        return expression
+    if isinstance(kind, types.Array) and kind.ndim == 0 and isinstance(kind.dtype, types.Float):
+        return f"{expression}[()]"
+    raise NotCompiledError(f"it returns {kind} as {what}: let it return a float")
