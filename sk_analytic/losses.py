@@ -20,6 +20,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, softmax
 from sklearn.exceptions import UndefinedMetricWarning
 
+from . import elsewhere
+from .elsewhere import Elsewhere
 from .hyperparameters import Hyperparameters, lookup
 from .typing import Array
 from .validation import Interval, Range
@@ -121,7 +123,8 @@ class Loss(Hyperparameters):
             If the shapes differ: nothing is broadcast.
         """
         prediction = _as_floating(prediction)
-        y = np.asarray(y, dtype=prediction.dtype)
+        if type(y) is not np.ndarray or y.dtype is not prediction.dtype:
+            y = _as_array(y).astype(prediction.dtype, copy=False)
         if y.shape != prediction.shape:
             raise ValueError(
                 f"{self._title()}: y has shape {y.shape}, but the prediction has shape {prediction.shape}."
@@ -618,8 +621,10 @@ class LogLoss(Loss):
         ValueError
             If the shapes are none of the three forms.
         """
-        y, prediction = np.asarray(y), _as_floating(prediction)
+        y, prediction = y if type(y) is np.ndarray else _as_array(y), _as_floating(prediction)
         if y.ndim == 1 and prediction.ndim == 2 and prediction.shape[1] > 1 and len(y) == len(prediction):
+            if isinstance(prediction, Elsewhere):
+                return self._by_comparison(y, prediction)
             y = y.astype(np.intp, copy=False)
             is_moderate = np.vdot(prediction, prediction) < MODERATE.get(prediction.dtype.char, 0.0)
             return _moderate_softmax(y, prediction) if is_moderate else _row_by_row(self._multinomial, y, prediction)
@@ -630,6 +635,14 @@ class LogLoss(Loss):
         one, zero = np.exp(prediction - positive), np.exp(-positive)  # as their probabilities; the larger is 1
         values = positive - y * prediction + np.log1p(one * zero)
         return values, (one * (1 - y) - zero * y) / (one + zero)
+
+    @staticmethod
+    def _by_comparison(y: Any, scores: Any) -> tuple[Array, Array]:
+        is_own = np.stack([y == k for k in range(scores.shape[1])], axis=1).astype(scores.dtype)
+        scores = scores - scores.max(axis=1, keepdims=True)
+        shares = np.exp(scores)
+        total = shares.sum(axis=1, keepdims=True)
+        return np.log(total)[:, 0] - (scores * is_own).sum(axis=1), shares / total - is_own
 
     @staticmethod
     def _multinomial(y: Array, scores: Array) -> tuple[Array, Array]:
@@ -689,10 +702,10 @@ class LogLoss(Loss):
         prediction = _as_floating(prediction)
         scores = prediction.astype(np.float64, copy=False)
         if scores.ndim == 2 and scores.shape[1] > 1:
-            shares = softmax(scores, axis=1)
+            shares = elsewhere.softmax(scores) if isinstance(scores, Elsewhere) else softmax(scores, axis=1)
         else:
             score = scores.reshape(-1)
-            shares = np.stack([expit(-score), expit(score)], axis=1)
+            shares = np.stack([_expit(-score), _expit(score)], axis=1)
         probabilities: Array = shares.astype(prediction.dtype, copy=False)
         return probabilities
 
@@ -732,6 +745,8 @@ class NegativeLogLikelihood(Loss):
             Minus 1 everywhere.
         """
         prediction = _as_floating(prediction)
+        if isinstance(prediction, Elsewhere):
+            return _row_sums(-prediction), np.full_like(prediction, -1)
         return _row_sums(-prediction), np.full(prediction.shape, -1, prediction.dtype)
 
 
@@ -869,8 +884,13 @@ def get_loss_names() -> list[str]:
     return sorted(LOSSES)
 
 
+def _as_array(values: Any) -> Array:
+    return values if isinstance(values, Elsewhere) else np.asarray(values)  # type: ignore[return-value]
+
+
 def _as_floating(prediction: ArrayLike) -> Array:
-    prediction = np.asarray(prediction)
+    if type(prediction) is not np.ndarray:
+        prediction = _as_array(prediction)
     return prediction if prediction.dtype.kind == "f" else prediction.astype(np.float64)
 
 
@@ -883,7 +903,7 @@ def _row_by_row(
 ) -> tuple[Array, Array]:
     """Value and derivative of each row; many rows are taken in parts, where none is looked at for another."""
     with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
-        if at_once or prediction.size <= MANY_ENTRIES:
+        if at_once or prediction.size <= MANY_ENTRIES or isinstance(prediction, Elsewhere):
             return formula(y, prediction)
         n = len(prediction)
         values, derivative = np.empty(n, prediction.dtype), np.empty(prediction.shape, prediction.dtype)
@@ -940,12 +960,17 @@ def _alternatives(y: Array) -> str:
     return ", or choose a loss that admits it: " + ", ".join(fitting) if fitting else ""
 
 
+def _expit(score: Array) -> Array:
+    shares: Array = elsewhere.expit(score) if isinstance(score, Elsewhere) else expit(score)
+    return shares
+
+
 _LINKS: dict[str, Callable[..., Any]] = {
     "identity": np.asarray,
     "log": lambda y: np.log(np.maximum(y, 0)),
     "logit": logit,
 }
-_INVERSE_LINKS = {"identity": np.asarray, "log": np.exp, "logit": expit}
+_INVERSE_LINKS: dict[str, Callable[..., Any]] = {"identity": _as_floating, "log": np.exp, "logit": _expit}
 EXTREME = 700.0  # on the log and logit link: about the logarithms of the smallest and the largest number
 
 

@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from .contribution import Contribution
 from .data.batch import Batch
 from .data.rows import BatchedRows, Rows, note_if_short
+from .elsewhere import Elsewhere, Place, on_host
 from .exceptions import ParameterStructureError
 from .finite_differences import difference, size_of
 from .losses import Loss, linked_mean
@@ -126,7 +127,7 @@ class Objective:
 
     def _allocate(self) -> None:
         """Make what a step needs and neither a copy nor a pickle shares."""
-        self._gradient = np.empty(self.layout.size, self.layout.dtype)
+        self._gradient = self.layout.empty()
         self._blocks = self.layout.blocks(self._gradient)
         self._evaluate = partial(self.model.gradient_form.evaluate, self)
         self._is_adjusted = bool(self.fixed or self.numerical or self.reduction == "sum")
@@ -153,6 +154,10 @@ class Objective:
     def astype(self, dtype: DTypeLike) -> Objective:
         """Return the same objective over vectors of another dtype."""
         return self._with(layout=self.layout.astype(dtype))
+
+    def placed(self, place: Place | None) -> Objective:
+        """Return the same objective over vectors of a place; over NumPy's if that is None."""
+        return self._with(layout=self.layout.placed(place))
 
     def bound_to(self, columns: Mapping[str, Any]) -> Objective:
         """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
@@ -471,7 +476,7 @@ class Objective:
     def read_loss(self, loss: Any, role: str, batch: Batch) -> float:
         """Return a loss that the user computed, as a mean over the batch."""
         if not isinstance(loss, float):
-            array = np.asarray(loss)
+            array = np.asarray(on_host(loss))
             if array.ndim or array.dtype.kind not in "fiu":
                 came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
                 raise ParameterStructureError(
@@ -526,7 +531,8 @@ def read_prediction(prediction: Any, n: int) -> Array:
     ParameterStructureError
         For another number of rows, more than two axes, or what is not real.
     """
-    if type(prediction) is np.ndarray:
+    array: Any
+    if type(prediction) is np.ndarray or isinstance(prediction, Elsewhere):
         array = prediction
     elif issparse(prediction):
         raise ParameterStructureError(
@@ -542,7 +548,7 @@ def read_prediction(prediction: Any, n: int) -> Array:
         raise ParameterStructureError(
             f"forward returned shape {array.shape} for {n} rows; expected ({n},) or ({n}, k)."
         )
-    return array
+    return array  # type: ignore[no-any-return]
 
 
 def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:

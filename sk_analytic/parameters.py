@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .elsewhere import TO_HOST, Elsewhere, Place, bare, on_host
 from .exceptions import ParameterStructureError
 from .model.gradient_forms import GRADIENT_FORMS
 from .shared_memory import shared_by
@@ -58,6 +59,7 @@ class Layout:
 
     narrow: tuple[str, DType] | None = None  # a block whose gradient came in a lower precision than that of the vector
     sent_once: tuple[Any, ...] = ()  # messages to where rows are name it, as they do an `Objective`
+    place: Place | None = None  # of its vectors, if they are no NumPy arrays
 
     def __init__(
         self, tree: Tree, names: tuple[str, ...], shapes: tuple[Shape, ...], dtype: DTypeLike, scalars: tuple[bool, ...]
@@ -114,6 +116,17 @@ class Layout:
         """Return the same layout for a vector of another dtype."""
         return Layout(self.tree, self.names, self.shapes, dtype, self.scalars)
 
+    def placed(self, place: Place | None) -> Layout:
+        """Return the same layout for vectors of a place; of NumPy if that is None."""
+        layout = self.astype(self.dtype)
+        if place is not None:
+            layout.place, layout._is_flat = place, False  # no leaf is copied without a look at it
+        return layout
+
+    def empty(self) -> Array:
+        """Return a new vector."""
+        return np.empty(self.size, self.dtype) if self.place is None else self.place.empty(self.size, self.dtype)  # type: ignore[return-value]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Layout):
             return NotImplemented
@@ -143,14 +156,14 @@ class Layout:
     def to_structure(self, vector: Array) -> Any:
         """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
         blocks = zip(self.blocks(vector), self.scalars, strict=True)
-        return self.unflatten([float(block) if scalar else block for block, scalar in blocks])
+        return self.unflatten([float(block) if scalar else bare(block) for block, scalar in blocks])
 
     def flatten(self, structure: Params, role: str = "params") -> Array:
         """Return a new vector with the values of a structure.
 
         A block that is missing, or holds what is not a float or not finite, is an error.
         """
-        vector = np.empty(self.size, self.dtype)
+        vector = self.empty()
         blocks = self.blocks(vector)
         with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite
             for index, leaf in enumerate(self.leaves(structure, role)):
@@ -200,7 +213,7 @@ class Layout:
             For a missing or unknown key, a wrong shape, and leaves that are not real floats. The vector
             may then be partly written.
         """
-        blocks = self.blocks(out) if isinstance(out, np.ndarray) else out
+        blocks = out if isinstance(out, list) else self.blocks(out)
         return NOTHING_SPECIAL if self.copied(grads, blocks) else self._read_each(grads, blocks, role)
 
     def copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
@@ -233,6 +246,11 @@ class Layout:
                 missing.append(index)
                 leaf = 0.0
             elif is_sparse_gradient(leaf):
+                if self.place is not None:
+                    raise ParameterStructureError(
+                        f"{role} has a sparse gradient{_in_block(self.names[index])}, which only NumPy arrays can be: "
+                        f"return a dense one, or {TO_HOST}."
+                    )
                 sparse_grads.append(self.read_sparse(leaf, index, role))
                 continue
             else:
@@ -247,6 +265,8 @@ class Layout:
 
     def _checked(self, leaf: object, index: int, role: str, shape: Shape | None = None) -> Array:
         """Return a leaf as an array, or raise the error that names its block."""
+        if self.place is not None and hasattr(leaf, "shape"):
+            leaf = self.place.taken_in(leaf, f"{role}{_in_block(self.names[index])}")
         array = read_leaf(leaf, self.names[index], self.shapes[index] if shape is None else shape, role)
         if role in GRADIENT_FORMS:
             self._note_precision(array, index)
@@ -365,7 +385,8 @@ class Parameters:
 
     def to_read(self) -> Any:
         """Return the user's structure of read-only views anew: what is done to its containers stays there."""
-        return self.layout.views(self.vector)
+        leaves = self.layout.leaves(self.layout.views(self.vector))
+        return self.layout.unflatten([bare(leaf) for leaf in leaves])
 
     def to_structure(self) -> Any:
         """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
@@ -378,6 +399,11 @@ class Parameters:
     def copy(self) -> Parameters:
         """Return the same values on a vector of their own."""
         return self.at(self.vector.copy())
+
+    def placed(self, place: Place | None) -> Parameters:
+        """Return a copy at a place; of NumPy if that is None."""
+        vector = np.array(on_host(self.vector)) if place is None else place.taken_in(self.vector)
+        return Parameters(self.layout.placed(place), vector)  # type: ignore[arg-type]
 
     def astype(self, dtype: DTypeLike) -> Parameters:
         """Return a copy with another dtype."""
@@ -607,6 +633,8 @@ def _as_array(leaf: object, name: str, role: str) -> Array:
     is_structure = isinstance(leaf, Mapping | tuple | list if name else Mapping)  # a vector may be a list
     if leaf is None or is_structure:
         raise ParameterStructureError(f"{role} has {kind}{_in_block(name)}; a float array or a float is needed.")
+    if isinstance(leaf, Elsewhere):
+        return leaf  # type: ignore[return-value]
     try:
         array = np.asarray(leaf)
     except Exception as error:

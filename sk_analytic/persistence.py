@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .elsewhere import structure_on_host
 from .exceptions import ParameterStructureError
 from .importable import unreachable
 from .parameters import Layout
@@ -146,12 +147,12 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
 def _structure_of(params: Any) -> Any:
     """The parameters of an estimator, or the structure itself."""
     if not hasattr(params, "get_params"):
-        return params
+        return structure_on_host(params)
     if not hasattr(params, "params_"):
         raise TypeError(
             f"This {type(params).__name__} is not fitted, so it has no params_: fit it, or give the parameters."
         )
-    return params.params_
+    return structure_on_host(params.params_)
 
 
 def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:

@@ -36,7 +36,8 @@ GROUND = {
     "sparse_matrices": set(),
     "readable": {"typing"},
     "hyperparameters": {"display", "equality", "readable", "trust", "typing", "validation"},
-    "persistence": {"exceptions", "importable", "parameters", "trust", "typing", "validation"},
+    "elsewhere": {"trust", "typing"},
+    "persistence": {"elsewhere", "exceptions", "importable", "parameters", "trust", "typing", "validation"},
 }
 
 

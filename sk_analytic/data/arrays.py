@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 
+from ..elsewhere import on_host, place_of
 from ..typing import Array, T
 from .batch import CALLABLE, CHECK, SHUFFLE, SPREAD, Batch, generator, read_only
 from .rows import BatchedRows
@@ -62,6 +63,10 @@ class ArrayRows(BatchedRows):
         self.seed, self.place = seed, place
         self._names = tuple(columns)
         arrays = [X, *columns.values()] + ([] if sample_weight is None else [sample_weight])
+        there = place_of(X)
+        if there is not None:
+            names = ("X", *columns, "sample_weight")
+            arrays = [there.taken_in(array, name) for name, array in zip(names, arrays, strict=False)]
         self._arrays = [read_only(array) for array in arrays]
         self._sliced = [_Slices(array) if issparse(array) else array for array in self._arrays]
         self._weighted = sample_weight is not None
@@ -71,6 +76,14 @@ class ArrayRows(BatchedRows):
         self._ready: list[Batch] = []  # batches of this epoch that need only be handed out,
         self._ready_epoch, self._ready_from = -1, 0  # from this step on
         self._only: Batch | None = None
+
+    def on_host(self) -> ArrayRows:
+        """Return the same rows as NumPy arrays: themselves if they are."""
+        if place_of(self._arrays[0]) is None:
+            return self
+        X, columns, weight = self._parts(map(on_host, self._arrays))
+        batching = {"shuffle": self.shuffle, "drop_last": self.drop_last, "seed": self.seed, "place": self.place}
+        return ArrayRows(X, columns, weight, batch_size=self.batch_size, **batching)  # type: ignore[arg-type]
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the rows of a step; valid until the next call."""
@@ -144,7 +157,7 @@ class ArrayRows(BatchedRows):
     @property
     def eligible(self) -> Array:
         """The numbers of the rows that a sample may have: those with a weight."""
-        return np.flatnonzero(self._arrays[-1]) if self._weighted else np.arange(self.n_samples)
+        return np.flatnonzero(on_host(self._arrays[-1])) if self._weighted else np.arange(self.n_samples)
 
     def take(self, rows: Any) -> _Parts:
         """Return copies of some rows: X, the columns by name, the weights or None."""

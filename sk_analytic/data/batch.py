@@ -16,6 +16,7 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import DTypeLike
 from scipy.sparse import issparse
 
+from ..elsewhere import Elsewhere, on_host
 from ..exceptions import ReceivedArgumentError
 from ..typing import Array
 from .weights import AS_GIVEN, Weights
@@ -64,6 +65,8 @@ class Batch:
             return generator(*self.position)
         if name == "sample_weight":
             weight = self.sample_weight
+            if weight is None and isinstance(self.X, Elsewhere):
+                return np.ones_like(self.X, shape=(self.n,))
             return np.ones(self.n, self.X.dtype) if weight is None else weight
         if name == "X":
             return self.X
@@ -93,7 +96,9 @@ class Batch:
 
     def copy(self) -> Batch:
         """Return a batch of writable copies."""
-        return self._mapped(lambda array: array.copy() if issparse(array) else np.array(array, subok=True))
+        return self._mapped(
+            lambda array: np.array(array, subok=True) if isinstance(array, np.ndarray) else array.copy()
+        )
 
     def head(self, n: int | None) -> Batch:
         """Return a batch of copies of the first rows; of all by default."""
@@ -112,7 +117,7 @@ class Batch:
 def identity(X: Any, columns: Mapping[str, Array], sample_weight: Weights | None) -> dict[str, str]:
     """Return what identifies arrays, by name: shape, dtype and a checksum of the values."""
     weight = None if sample_weight is None else sample_weight.scaled(AS_GIVEN, np.float64)
-    arrays = {"X": X, **columns, "sample_weight": weight}
+    arrays = {"X": on_host(X), **columns, "sample_weight": weight}
     return {name: _identity_of(array) for name, array in arrays.items() if array is not None}
 
 

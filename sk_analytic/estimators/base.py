@@ -13,7 +13,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, Self
 from weakref import WeakValueDictionary
@@ -32,6 +32,7 @@ from ..data.chunks import Source
 from ..data.rows import Rows
 from ..data.weights import Weights
 from ..display import block, labelled, single_block
+from ..elsewhere import Place, bare, place_of, structure_on_host
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
 from ..hyperparameters import NamedParametersMixin, advice_on_hidden, is_auto
@@ -45,7 +46,7 @@ from ..model.roles import functions_of
 from ..objective import Objective, read_prediction
 from ..optimizers import Adam, get_optimizer
 from ..optimizers.base import Optimizer
-from ..optimizers.phases import Phases
+from ..optimizers.phases import Phases, phases_of
 from ..optimizers.scipy_methods import FullBatch
 from ..parameters import Parameters, require_apart
 from ..readable import readable
@@ -69,7 +70,7 @@ from . import problem, routing
 from .automatic import chosen
 from .inputs import ArrayData, ChunkData, PartitionData, read_arrays, read_chunks, read_collections, read_to_score
 from .lazy import lazily
-from .samples import read_weight, read_X
+from .samples import read_weight, read_X, require_place_of_fit
 from .scoring import HeldOut, check_domain, default_score, mean_loss, require_loss, score_by
 from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
@@ -475,6 +476,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             if counted is not data:
                 data = counted
                 first, objective, theta = self._begin(data, before, seed)
+        if (place := place_of(getattr(data, "X", None))) is not None:
+            problem.refuse_elsewhere(self, objective, theta, optimizer)
+            objective, theta = objective.placed(place), theta.placed(place)
         training = self._new_training(data, objective, theta, before, seed, optimizer, fingerprint, incremental)
         rows = [data.rows(**problem.batching(self, method, seed)) for method, _ in training.phases]
         problem.require_suitable(training.objective, theta, training.phases, rows, first.sample_weight is not None)
@@ -494,7 +498,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     ) -> tuple[Training, list[Any]]:
         """Where a fit would start, or go on if it is fitted: for what looks at a training without running it."""
         before = self._before(goes_on)
-        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
+        data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels).on_host()
         training, rows, _, _ = self._prepare(data, before, seed=seed, optimizer=optimizer, holds_out=False)
         return training, rows
 
@@ -528,6 +532,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         settings = {"goes_on": True, "seed": seed, **self._labels_of_fit}
         training, rows = self._prepare_start(X, y, sample_weight, metadata, **settings)
         theta = self._read_params() if hasattr(self, "params_") else training.theta
+        theta = theta if theta.layout.place is None else theta.placed(None)
         return training.objective, theta, rows[0]
 
     def _prepare_inference(
@@ -544,14 +549,14 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 "them, without dask.delayed."
             )
         if chunks is None:
-            data: Any = read_arrays(self, X, y, sample_weight, metadata, known=known).scaled()
+            data: Any = read_arrays(self, X, y, sample_weight, metadata, known=known).on_host().scaled()
         else:
             data = read_chunks(self, chunks, metadata, known=known).scaled()
         first, fitted, theta = self._begin(data, before, before.training.seed)
         objective = fitted.astype(np.float64)
         rows = data.rows(seed=before.training.seed)
         problem.require_suitable(objective, theta, (), [rows], first.sample_weight is not None)
-        there = problem.constrained_by(self, problem.read_params(objective.layout, self.params_))
+        there = problem.constrained_by(self, problem.read_params(objective.layout, structure_on_host(self.params_)))
         return objective, there, rows, data
 
     def _prepare_prediction(self, X: MatrixLike, metadata: Mapping[str, Any]) -> Callable[[Any], Array]:
@@ -580,8 +585,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self, data: ArrayData | ChunkData, before: Before | None, seed: int
     ) -> tuple[Batch, Objective, Parameters]:
         """Bind the callables to the first samples, and lay out θ."""
+        place = data.place
+        if before is not None:
+            require_place_of_fit(self, before.training, place, "fit")
+        data = data if place is None else data.on_host()  # type: ignore[union-attr]
         first = data.first
         model = problem.bind(self, first.columns, None if before is None else before.training.objective.model)
+        model = model if place is None else model.placed(place)
         problem.require_weights_accepted(model, first.sample_weight)
         if before is None:
             theta = problem.starting_theta(model, data, seed)
@@ -590,15 +600,16 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 begin = self._other_start(begin)
             return first, problem.make_objective(self, model, theta.layout), begin
         layout = before.training.objective.layout.astype(first.X.dtype)
-        theta = problem.read_params(layout, before.params)
-        require_apart(layout.names, layout.leaves(before.params), "params_")
+        params = before.params if place is None else structure_on_host(before.params)
+        theta = problem.read_params(layout, params)
+        require_apart(layout.names, layout.leaves(params), "params_")
         return first, problem.make_objective(self, model, layout), problem.constrained_by(self, theta)
 
     def _optimizer_for(self, data: ArrayData | ChunkData, objective: Objective, incremental: bool) -> Any:
         """The optimizer that was given, or the one that "auto" stands for."""
         if not is_auto(self.optimizer):
             return problem.own(get_optimizer, self.optimizer)
-        if incremental or type(data) is ChunkData:
+        if incremental or type(data) is ChunkData or data.place is not None:
             return Adam()
         n_samples = data.extent.n
         return chosen(self, objective, n_samples, data.targets.n_outputs, is_remote=isinstance(data, PartitionData))
@@ -830,6 +841,17 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return bool(getattr(self.model, "accept_sparse", False))
         return self._default_takes_sparse and not (self._has_own_model() or self._hands_X_on())
 
+    def _takes_other_arrays(self) -> bool:
+        """Whether X may be an array of another namespace. A default model can have any; a model object says so."""
+        if self.model is not None:
+            takes = bool(getattr(self.model, "array_api_support", False))
+        else:
+            takes = not (self._has_own_model() or self._hands_X_on())
+        with suppress(Exception):  # which `fit` raises
+            methods = [method for method, _ in phases_of(get_optimizer(self.optimizer), 1)]
+            return takes and not any(isinstance(method, FullBatch) for method in methods)
+        return takes
+
     def _has_own_model(self) -> bool:
         """Whether the model is the user's and not the default one."""
         return self.model is not None or not runs_default(vars(self))
@@ -891,8 +913,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         name = PARAMETERS.get(role, role)
         if receiver is None:
             raise NotFittedError(f"{name} was given after fit: fit this {type(self).__name__} again to use it.")
-        bound = receiver.bound_to(batch.columns)
-        rows = np.asarray(bound(self._read_params().structure, batch))
+        bound, params = receiver.bound_to(batch.columns), self._read_params()
+        place = params.layout.place
+        rows = np.asarray(bound((params if place is None else params.placed(None)).structure, batch))
         bound.forget()
         expected = (batch.n, self.n_features_in_)
         if rows.shape != expected or rows.dtype.kind not in "fiub":
@@ -900,13 +923,16 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
                 f"{role} returned {rows.dtype} of shape {rows.shape}; expected real numbers of shape {expected}: a row "
                 f"for each, and the {expected[1]} features of fit."
             )
-        return rows.astype(self._training.objective.layout.dtype)  # a copy: it may be a view of a parameter
+        rows = rows.astype(self._training.objective.layout.dtype)  # a copy: it may be a view of a parameter
+        return rows if place is None else bare(place.taken_in(rows))
 
     def _with_metadata(self, X: Any, metadata: Mapping[str, Any], names: Collection[str]) -> Batch:
         """Return validated samples with their metadata, read-only, for a function that takes metadata of some names."""
         given = self.model_params if isinstance(self.model_params, dict) else ()
         columns = read_metadata(metadata, names, X.shape[0], model_params=given)
-        shown = {name: read_only(column) for name, column in columns.items()}
+        place = place_of(X)
+        beside = columns if place is None else {n: place.taken_in(column, n) for n, column in columns.items()}
+        shown = {name: read_only(column) for name, column in beside.items()}
         return Batch(read_only(X), shown, position=(self._training.seed, CALLABLE, 0, 0))
 
     def mean_loss(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
@@ -978,6 +1004,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self._takes_sparse()
+        tags.array_api_support = self._takes_other_arrays()
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -1075,8 +1102,19 @@ def _published(training: Training, params: Any) -> dict[str, Any]:
         "n_steps_": history.n_steps,
         **{name: value for name, value in known.items() if value is not None},
         **training.features,
-        **training.targets.attributes,
+        **(
+            {
+                name: _shown_at(training.objective.layout.place, value)
+                for name, value in training.targets.attributes.items()
+            }
+        ),
     }
+
+
+def _shown_at(place: Place | None, value: Any) -> Any:
+    """A fitted attribute as the user finds it: numbers in X's namespace, labels of other kinds in NumPy's."""
+    is_moved = place is not None and isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+    return bare(place.taken_in(value)) if is_moved else value  # type: ignore[union-attr]
 
 
 def _numbers(curve: Iterable[float]) -> Iterator[float]:

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score
 from ..dask_collections import in_memory
 from ..data.chunks import Source
 from ..data.weights import Weights
+from ..elsewhere import entered, on_host
 from ..losses import LogLoss, Loss
 from ..model.default_models import LINEAR
 from ..typing import Array, LossFunction, MatrixLike
@@ -355,7 +356,8 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             In the order of ``classes_``; minus infinity where a probability is too small for a float.
         """
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X, **metadata))
+            log_probabilities: Array = np.log(entered(self.predict_proba(X, **metadata)))
+            return log_probabilities
 
     @lazily
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
@@ -374,7 +376,7 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
             Labels as they came; for multilabel targets 0 and 1.
         """
         scores = self.decision_function(X, **metadata)
-        return self._class_targets.decided(scores)
+        return self._class_targets.decided(entered(scores))
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return the accuracy of the predictions.
@@ -395,5 +397,5 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         score : float
             Share of the rows that are right; for multilabel targets, in every label.
         """
-        y, sample_weight, predicted = in_memory(y, sample_weight, self.predict(X, **metadata))
+        y, sample_weight, predicted = map(on_host, in_memory(y, sample_weight, self.predict(X, **metadata)))
         return float(accuracy_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

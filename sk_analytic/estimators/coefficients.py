@@ -4,17 +4,19 @@ from typing import Any
 
 import numpy as np
 
+from ..elsewhere import bare
 from ..typing import Array
 
 
 def coefficients(estimator: Any) -> Array:
     """Coefficients of a fitted default model, in scikit-learn's shape: a row for each output."""
-    return _as_outputs(estimator, _default_block(estimator, "coef")).T
+    return bare(_as_outputs(estimator, _default_block(estimator, "coef")).T)  # type: ignore[no-any-return]
 
 
 def intercepts(estimator: Any) -> Any:
     """Intercept of a fitted default model, in scikit-learn's shape: a number for each output."""
-    return _as_outputs(estimator, np.reshape(_default_block(estimator, "intercept"), (1, -1)))[0]
+    found = _as_outputs(estimator, np.reshape(_default_block(estimator, "intercept"), (1, -1)))[0]
+    return bare(found)
 
 
 def _as_outputs(estimator: Any, block: Array) -> Array:
@@ -27,4 +29,7 @@ def _default_block(estimator: Any, name: str) -> Any:
     if training is None or not training.objective.model.uses_defaults:
         reason = "is not fitted yet" if training is None else "has callables of its own, whose parameters are params_"
         raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(estimator).__name__} {reason}.")
-    return estimator.params_[name]
+    layout, block = training.objective.layout, estimator.params_[name]
+    if layout.place is None:
+        return block
+    return layout.place.taken_in(np.asarray(block, layout.dtype) if isinstance(block, float) else block)

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..dask_collections import in_memory
 from ..data.batch import SAMPLE, Batch
+from ..elsewhere import on_host
 from ..losses import Loss
 from ..model.default_models import GAUSSIAN
 from ..typing import Array, LossFunction, MatrixLike, RandomState
@@ -147,5 +148,5 @@ class AnalyticDensity(AnalyticEstimator):
         score : float
             Larger is better.
         """
-        sample_weight, log_density = in_memory(sample_weight, self.score_samples(X, **metadata))
+        sample_weight, log_density = map(on_host, in_memory(sample_weight, self.score_samples(X, **metadata)))
         return float(np.average(log_density, weights=score_weight(sample_weight, log_density)))

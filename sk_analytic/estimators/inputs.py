@@ -23,11 +23,12 @@ from ..data.chunks import Chunks, Source
 from ..data.parts import Surveyed
 from ..data.rows import Rows
 from ..data.weights import AS_GIVEN, Extent, Scale, Weights, mean_of, y_that_counts
+from ..elsewhere import TO_HOST, Place, entered, is_dispatched, on_host, place_of
 from ..exceptions import noted
 from ..model.argument_names import OF_VALIDATION
 from ..model.metadata import of_validation, read_metadata, require_named
 from ..typing import Array
-from .samples import require_any
+from .samples import entered_as_in_fit, require_any
 from .scoring import HeldOut
 from .targets import ANEW, Targets
 
@@ -55,6 +56,8 @@ class ArrayData:
         Samples to score that were passed.
     scale : Scale
         What weights are multiplied with.
+    place : Place or None
+        Where X was, if it came as an array of another namespace; y and the weights move there with the rows.
     """
 
     X: Any
@@ -65,6 +68,7 @@ class ArrayData:
     given: GivenRows
     validation: ArrayData | None = None
     scale: Scale = AS_GIVEN
+    place: Place | None = None
 
     @property
     def first(self) -> Batch:
@@ -93,6 +97,10 @@ class ArrayData:
     def extent(self) -> Extent:
         """How many samples there are, and how much weight they have."""
         return Extent.of(self.X.shape[0], self.sample_weight)
+
+    def on_host(self) -> ArrayData:
+        """Return the same with X as a NumPy array."""
+        return replace(self, X=on_host(self.X))
 
     def scaled(self) -> ArrayData:
         """Return the same with weights of mean 1."""
@@ -210,6 +218,8 @@ class ChunkData:
     scale: Scale = AS_GIVEN
     given: GivenRows = GivenRows()
     only_counted: bool = False
+
+    place = None
 
     @property
     def first(self) -> Batch:
@@ -376,11 +386,12 @@ def read_arrays(
     metadata, held_metadata = of_validation(metadata, names)
     scored = {name: metadata[name] for name in estimator._metadata_names("score") & metadata.keys()}
     given = GivenRows(X, y, {"sample_weight": sample_weight, **scored})
+    X, y, sample_weight = entered(X), on_host(y), on_host(sample_weight)
     X, columns, weight, targets = reader._read(X, y, sample_weight, reset=known is None, known=known, **labels)
     estimator._look_at_targets()(y_that_counts(columns, None if weight is None else weight.values))
     columns |= _read_metadata(estimator, metadata, names, X.shape[0])
     validated = _read_validation(reader, X, columns, targets, validation, held_metadata)
-    return ArrayData(X, columns, weight, targets, _features(reader), given, validated)
+    return ArrayData(X, columns, weight, targets, _features(reader), given, validated, place=place_of(X))
 
 
 def read_to_score(
@@ -399,7 +410,9 @@ def read_to_score(
         numbers = list(surveyed.surveys)
         partitions = PartitionData(surveyed, numbers, training.targets, {}).scaled()
         return partitions.rows(seed=training.seed), surveyed.arrays(numbers[0])[1]
+    X = entered_as_in_fit(estimator, X, "mean_loss")
     try:
+        y, sample_weight = on_host(y), on_host(sample_weight)
         X, columns, weight, targets = reader._read(X, y, sample_weight, reset=False, known=training.targets)
     except ValueError as error:
         if str(error).endswith(ANEW):
@@ -514,6 +527,10 @@ class _ChunkReader:
     def __call__(
         self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any], *, reset: bool
     ) -> tuple[Any, dict[str, Array], Weights | None]:
+        if is_dispatched(X):
+            raise TypeError(
+                f"fit_chunks reads NumPy arrays; a chunk has a {type(X).__name__}: {TO_HOST}. Or use partial_fit."
+            )
         require_named(metadata, self.names, _model_params(self.reader))  # what is missing may be there by another name
         reset = reset and self.targets is None
         X, columns, weight, self.targets = self.reader._read(
@@ -580,6 +597,11 @@ def _read_validation(
     if not reader.early_stopping:
         raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
     with noted(OF_X_VAL):
+        X_val, y_val, weight = entered(X_val), on_host(y_val), on_host(weight)
+        if place_of(X_val) != place_of(X):
+            raise ValueError(
+                f"X_val is {place_of(X_val) or 'a NumPy array'}, and X is {place_of(X) or 'a NumPy array'}."
+            )
         X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
     for name in sorted(columns_val.keys() - columns.keys()):

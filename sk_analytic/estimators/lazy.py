@@ -12,8 +12,10 @@ from sklearn import get_config
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ..dask_collections import any_collection, cuts, is_collection, joined, parts_of, require_rows
+from ..elsewhere import bare
 from ..exceptions import noted
 from ..typing import Array, F
+from .samples import entered_as_in_fit
 
 
 def lazily(method: F) -> F:
@@ -23,7 +25,7 @@ def lazily(method: F) -> F:
     def mapped(self: Any, X: Any, **metadata: Any) -> Any:
         if any_collection((X, *metadata.values())):
             return lazy(self, method.__name__, X, metadata)
-        return method(self, X, **metadata)
+        return bare(method(self, entered_as_in_fit(self, X, method.__name__), **metadata))
 
     return mapped  # type: ignore[return-value]
 

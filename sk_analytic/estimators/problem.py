@@ -18,6 +18,7 @@ from ..constraints import constrained, read_fixed
 from ..data.batch import CHECK, INIT, MONITOR, Batch
 from ..data.rows import BatchedRows, Rows
 from ..data.telling import is_telling
+from ..elsewhere import TO_HOST, structure_on_host
 from ..exceptions import ParameterStructureError, noted
 from ..hyperparameters import advice_on_hidden, is_auto
 from ..least_squares import Residuals
@@ -181,6 +182,26 @@ def require_suitable(
             )
 
 
+def refuse_elsewhere(settings: Any, objective: Objective, theta: Parameters, optimizer: Any) -> None:
+    """Raise if a fit has what runs with NumPy arrays alone, where X is an array of another namespace."""
+    scipy_methods = [m for m, _ in phases_of(optimizer, 1) if isinstance(m, FullBatch)]
+    if scipy_methods:
+        what = (
+            f"optimizer={scipy_methods[0]!r} runs in scipy, on the host only: use a minibatch rule (optimizer='adam')"
+        )
+    elif theta.is_mapped or theta.limits is not None:
+        what = "bounds, reparametrize and masks in fixed need NumPy arrays: leave them out"
+    elif objective.model.gradient is not None and objective.model.gradient.is_per_sample:
+        what = f"{objective.model.form} of one sample writes to NumPy arrays: write one of whole batches, without out"
+    elif objective.numerical:
+        what = "numerical needs NumPy arrays: give the gradient of every block"
+    elif settings.early_stopping and settings.scoring is not None:
+        what = "scoring hands held-out rows to scikit-learn as NumPy arrays: set scoring=None"
+    else:
+        return
+    raise TypeError(f"X is an array of another namespace, and {what}, or {TO_HOST}.")
+
+
 def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
     """Return what `init` says, in the dtype of X; the intercept of a default model starts where y is."""
     first, n_outputs = data.first, data.targets.n_outputs
@@ -212,6 +233,7 @@ def read_params(layout: Layout, params: Any) -> Parameters:
     try:
         return Parameters(layout, layout.flatten(params, "params_"))
     except ParameterStructureError as error:
+        params = params if layout.place is None else structure_on_host(params)
         came, fitted = Layout.of(params, role="params_").shape_of(), layout.shape_of()
         if came == fitted:
             raise
@@ -246,6 +268,11 @@ def no_step_takes_all(settings: Any, data: Any, optimizer: Any) -> bool:
 
 def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     """Before the first step: does the prediction fit, is the gradient right, is the loss a sum over rows?"""
+    if training.objective.layout.place is not None:  # functions of the user's can be called from the host as well
+        here = training.on_host()
+        look_at(settings, here, [each.on_host() for each in rows])  # type: ignore[attr-defined]
+        training.report, training.is_checked = here.report, here.is_checked
+        return
     objective, theta, targets = training.objective, training.theta, training.targets
     check_gradient = settings.check_gradient
     first = rows[0].telling
@@ -337,6 +364,7 @@ def second_opinion(training: Training) -> str:
     """What the gradient check says at the start of the phase, and where it failed."""
     from ..gradient_check import second_opinion as opinion_at
 
+    training = training.on_host()
     thetas = (training.phase_start, training.theta)
     batch = batch_to_check(training.objective, training.phase_start, training.rows.telling)
     return f"{_about_fields(training)}{opinion_at(training.objective, thetas, batch, seed=training.seed)}"

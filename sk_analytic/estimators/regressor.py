@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..dask_collections import in_memory
 from ..data.weights import Weights, y_that_counts
+from ..elsewhere import on_host
 from ..losses import Loss, get_loss
 from ..model.callables import is_function
 from ..model.default_models import LINEAR
@@ -261,7 +262,7 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         targets: Any = training.targets
         if targets.scores_by_loss:
             return -self.mean_loss(X, y, sample_weight, **metadata)
-        y, sample_weight, prediction = in_memory(y, sample_weight, self._predicted(X, **metadata))
+        y, sample_weight, prediction = map(on_host, in_memory(y, sample_weight, self._predicted(X, **metadata)))
         predicted = targets.as_outputs(prediction)
         assert_all_finite(predicted, input_name="prediction")
         y_true = read_y(y)

@@ -15,6 +15,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from ..data.weights import Weights
+from ..elsewhere import Elsewhere, Place, entered, on_host, place_of
 from ..sparse_matrices import require_inside
 from ..typing import Array, MatrixLike
 
@@ -47,6 +48,10 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
             return X
         if len(args[0]) == len(plain):
             return X, *args
+    if isinstance(X, Elsewhere):
+        read = read_X(reader, on_host(X), *args, reset=reset, **settings)
+        return (X.place.taken_in(read[0]), *read[1:]) if args else X.place.taken_in(read)
+    X = on_host(X)
     for name, values in zip(("X", "y"), (X, *args), strict=False):
         require_inside(values, name)
         if name == "X" or settings.get("y_numeric"):
@@ -63,6 +68,26 @@ def read_X(reader: Any, X: MatrixLike, *args: Any, reset: bool, **settings: Any)
             error.add_note(reader._why_dense())
         raise
     return (_canonical(read[0]), *read[1:]) if args else _canonical(read)
+
+
+def entered_as_in_fit(estimator: Any, X: Any, method: str) -> Any:
+    """Return X as `entered` does; raise unless it is where X of `fit` was."""
+    X = entered(X)
+    if "_training" in vars(estimator):
+        require_place_of_fit(estimator, estimator._training, place_of(X), method)
+    return X
+
+
+def require_place_of_fit(estimator: Any, training: Any, here: Place | None, method: str) -> None:
+    """Raise unless an X that is at a place, or None for NumPy, goes with that of `fit`."""
+    there = training.objective.layout.place
+    if here != there:
+        raise ValueError(
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
+            f"as those passed to fit(): X is {here or 'read as a NumPy array'}, and was {there or 'a NumPy array'}. "
+            "Move X there, or fit anew. Arrays of other namespaces are read as NumPy arrays unless scikit-learn's "
+            "array_api_dispatch is on."
+        )
 
 
 def read_X_and_y(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: bool | None) -> tuple[Any, Array]:
@@ -187,7 +212,7 @@ def _first_row(values: Any) -> list[Any]:
 
 def _is_plain(values: Any) -> bool:
     """Whether values are an array of whole numbers or finite floats: nothing is to be converted."""
-    if type(values) is not np.ndarray or values.ndim not in (1, 2) or not values.size:
+    if type(values) not in (np.ndarray, Elsewhere) or values.ndim not in (1, 2) or not values.size:
         return False
     if values.dtype not in FLOATS:
         return values.dtype.kind in "iu" and values.ndim == 1

@@ -15,6 +15,7 @@ from ..data.arrays import ArrayRows, joined
 from ..data.batch import Batch
 from ..data.rows import Rows
 from ..data.weights import y_that_counts
+from ..elsewhere import on_host
 from ..exceptions import noted
 from ..losses import Loss
 from ..objective import Objective
@@ -46,7 +47,7 @@ def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Call
         def prediction(batch: Batch) -> Any:
             return _counted(targets.check_prediction(objective.predictions(theta.structure, batch)), batch)
 
-        return float(of_predictions(np.concatenate(rows.map(prediction))))
+        return float(of_predictions(on_host(np.concatenate(rows.map(prediction)))))
 
     def score(theta: Parameters) -> float:
         with noted(f"In the score of the {rows.n_samples} rows that do not train, by early_stopping=True."):
@@ -66,7 +67,8 @@ def require_loss(objective: Objective) -> None:
 
 def check_domain(loss: Loss, batch: Batch) -> None:
     """Raise if y of a row that has a weight is outside the domain of a loss by name."""
-    loss.check_domain(y_that_counts(batch.columns, batch.sample_weight)["y"])
+    columns = {"y": on_host(batch.y)}
+    loss.check_domain(y_that_counts(columns, on_host(batch.sample_weight))["y"])
 
 
 def mean_loss(objective: Objective, theta: Parameters, rows: Rows, *, weighted: bool = True) -> float:
@@ -198,7 +200,8 @@ def _beside(rows: Rows) -> tuple[dict[str, Array], Array | None]:
 
     def copied(batch: Batch) -> tuple[dict[str, Array], Array | None]:  # a view would hold the whole chunk
         columns = {name: _counted(column, batch) for name, column in batch.columns.items()}
-        return columns, _counted(batch.sample_weight, batch)
+        columns = {name: on_host(column) for name, column in columns.items()}
+        return columns, on_host(_counted(batch.sample_weight, batch))
 
     batches = rows.map(copied)
     columns = {name: joined([columns[name] for columns, _ in batches]) for name in batches[0][0]}

@@ -20,6 +20,7 @@ from sklearn.utils.validation import column_or_1d
 from ..data.chunks import Chunk
 from ..data.parts import where_in
 from ..data.weights import Weights
+from ..elsewhere import chosen
 from ..exceptions import ParameterStructureError
 from ..losses import D2, Loss, SquaredError
 from ..objective import match_target
@@ -396,7 +397,7 @@ class ClassTargets(Targets):
         """Return the labels of raw scores."""
         if self.multilabel:
             return (scores > 0).astype(int)
-        labels: Array = self.classes[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+        labels: Array = chosen(self.classes, (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1))
         return labels
 
     def original(self, y: Any) -> Any:

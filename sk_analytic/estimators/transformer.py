@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from ..elsewhere import on_host
 from ..losses import Loss
 from ..model.default_models import AUTOENCODER
 from ..model.roles import functions_of
@@ -174,7 +175,7 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
             If what the inverse returns has another shape.
         """
         check_is_fitted(self)
-        codes: Array = check_array(X, dtype=FLOATS, input_name="X")
+        codes: Array = check_array(on_host(X), dtype=FLOATS, input_name="X")
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {codes.shape[1]} columns, but transform returns {self._n_features_out}: pass what it returned."

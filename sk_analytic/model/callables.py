@@ -16,11 +16,13 @@ from typing import Any
 from scipy.sparse import issparse
 
 from ..data.batch import Batch
+from ..elsewhere import Place
 from ..exceptions import ParameterStructureError, ReceivedArgumentError
 from ..losses import Loss
 from ..trust import trusted
 from ..typing import Forward, LossFunction, Params
 from ..validation import nearest
+from . import default_models
 from .argument_names import (
     IN_PLACE_OF_FORWARD,
     PARAMETERS,
@@ -32,6 +34,7 @@ from .argument_names import (
     remedy,
     require_free,
 )
+from .boundary import Boundary
 from .containers import Watch, shown
 from .gradient_forms import DIFFERENCES, GRADIENT_FORMS, GradientForm
 from .messages import describe, note, pair, shape_of
@@ -116,6 +119,8 @@ class Receiver:
         If it has an argument without a default that nothing provides.
     """
 
+    place: Place | None = None  # of the arrays that it gets, if they are no NumPy arrays
+
     def __init__(
         self,
         role: str,
@@ -195,6 +200,9 @@ class Receiver:
         """Make what neither a copy nor a pickle shares: what it gets of model_params, and the way to call it."""
         self._fixed = {name: shown(value) for name, value in self._given.items()}
         self.watch = Watch(self._fixed)
+        self._called = self.function
+        if self.place is not None:
+            self._called = Boundary(self.function, self.place, self.role, self._fixed.keys())
         self.call: Callable[[Any, Batch], Any]
         if "X" not in by_position(self.role) and self.role != "inverse":
             self.call = self._call_without_rows
@@ -204,7 +212,9 @@ class Receiver:
             self.call = self._with_y() if self.wanted else self._with_rows()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("call", "_fixed", "watch")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("call", "_called", "_fixed", "watch")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -219,7 +229,16 @@ class Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == self.nameable & columns.keys():
             return self
-        return Receiver(self.role, self.function, columns, self._given, self._given)
+        return Receiver(self.role, self.function, columns, self._given, self._given).placed(self.place)
+
+    def placed(self, place: Place | None) -> Receiver:
+        """Return it as one that gets and returns arrays of a place; a function of ours is written for all of them."""
+        if place == self.place or getattr(self.function, "__module__", "") == default_models.__name__:
+            return self
+        other = copy.copy(self)
+        other.place = place
+        other._prepare()
+        return other
 
     def __call__(self, params: Any, batch: Batch) -> Any:
         """Call it on a batch as ``function(params, X, ...)``, or with those of these that its role has by position.
@@ -242,7 +261,7 @@ class Receiver:
     # The ways to call it: most callables receive nothing by name, or y alone, and need no dict in each call.
 
     def _with_rows(self) -> Callable[[Any, Batch], Any]:
-        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
+        function, explain, watch, require_unchanged = self._called, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
             if params is not watch.seen:
@@ -260,7 +279,7 @@ class Receiver:
         return call
 
     def _with_y(self) -> Callable[[Any, Batch], Any]:
-        function, explain, watch, require_unchanged = self.function, self._explain, self.watch, self.require_unchanged
+        function, explain, watch, require_unchanged = self._called, self._explain, self.watch, self.require_unchanged
 
         def call(params: Any, batch: Batch) -> Any:
             y = batch.columns["y"]
@@ -283,7 +302,7 @@ class Receiver:
         if params is not self.watch.seen:
             self.watch.see(params)
         try:
-            returned = self.function(params, batch.X, **received)
+            returned = self._called(params, batch.X, **received)
         except Exception as error:
             self._explain(error, params, batch)
             raise
@@ -308,7 +327,7 @@ class Receiver:
         received = self.received(batch)
         positional = (params,) if by_position(self.role) else ()
         try:
-            returned = self.function(*positional, **received)
+            returned = self._called(*positional, **received)
         except Exception as error:
             self._explain(error, params, batch)
             raise
@@ -502,6 +521,14 @@ class Callables:
         if forward is None and not model.gradient_form.predicts:
             raise TypeError(f"forward is needed beside {model.form}: it makes the predictions.")
         return model
+
+    def placed(self, place: Place | None) -> Callables:
+        """Return the model with the user's functions as those that get and return arrays of a place."""
+        other = copy.copy(self)
+        for role in ("gradient", "forward", "predictor", "loss", "init", "sample", "inverse"):
+            if isinstance(receiver := getattr(self, role), Receiver):
+                setattr(other, role, receiver.placed(place))
+        return other
 
     def forget(self) -> None:
         """Let go of the parameters that the callables were handed last."""

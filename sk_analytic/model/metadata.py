@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from ..elsewhere import on_host
 from ..exceptions import ReceivedArgumentError
 from ..typing import Array
 from .argument_names import OF_VALIDATION, meaning_of, meant
@@ -66,6 +67,7 @@ def _read_column(name: str, values: Any, n_samples: int) -> Array:
     if scipy.sparse.issparse(values):
         raise TypeError(f"{name} is sparse; metadata must be dense. Pass {name}.toarray().")
     # A series of a nullable dtype becomes an array of objects elsewhere.
+    values = on_host(values)
     array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
     if array.ndim == 0:
         raise ValueError(

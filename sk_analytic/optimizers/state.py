@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..elsewhere import Elsewhere, bare
 from ..exceptions import ParameterStructureError
 from ..parameters import Layout, read_leaf, require_apart
 from ..shared_memory import overlaps_itself
@@ -382,9 +383,9 @@ class State:
         self.step = self.epoch = 0
         self.loss_curve = []
 
-    def new_slot(self, start: Any) -> Any:
-        """Return memory of the size of θ, filled with a number or with θ."""
-        return np.full(self.size, start, self.dtype)
+    def new_slot(self, start: Any, theta: Any) -> Any:
+        """Return memory like that of θ, filled with a number or with θ."""
+        return np.full_like(theta, start, dtype=self.dtype, subok=False)
 
     def require_writable(self) -> None:
         """Raise if what links remember cannot be written to."""
@@ -409,7 +410,7 @@ class State:
             )
         if not theta.flags.writeable:
             raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
-        if overlaps_itself(theta):
+        if isinstance(theta, np.ndarray) and overlaps_itself(theta):
             raise ParameterStructureError("theta has several entries in one place of memory. Pass a copy.")
         self._theta: Any = theta
 
@@ -426,7 +427,7 @@ class State:
         if len(self.names) == 1 and is_sparse_gradient(grads):
             sparse = read_sparse(grads, 0, self.slices[0], self.shape, self.dtype, self.names[0], "gradient")
             return np.zeros(self.shape, self.dtype), (sparse,)
-        if type(grads) is np.ndarray and grads.dtype is self.dtype and grads.shape == self.shape:
+        if type(grads) in (np.ndarray, Elsewhere) and grads.dtype is self.dtype and grads.shape == self.shape:
             array = grads
         else:
             array = read_leaf(grads, "", self.shape, "gradient").astype(self.dtype, copy=False)
@@ -524,12 +525,12 @@ def is_finite(vector: Array) -> bool:
 def _read_only(slot: Array) -> Array:
     view = slot.view()
     view.flags.writeable = False
-    return view
+    return bare(view)  # type: ignore[no-any-return]
 
 
 def is_vector(theta: Any) -> bool:
     """Whether θ is a vector that can be updated as it is."""
-    return isinstance(theta, np.ndarray) and theta.ndim == 1 and theta.dtype in (np.float32, np.float64)
+    return isinstance(theta, np.ndarray | Elsewhere) and theta.ndim == 1 and theta.dtype in (np.float32, np.float64)
 
 
 def _describe(value: Any) -> str:

@@ -14,6 +14,7 @@ import scipy.linalg
 from ..contribution import Contribution
 from ..data.batch import Batch
 from ..data.rows import Rows, shortness
+from ..elsewhere import on_host
 from ..exceptions import DivergenceError, noted
 from ..objective import Objective, evaluator
 from ..optimizers.base import Optimizer
@@ -297,7 +298,7 @@ def _where(epoch: int, step: int) -> str:
 
 def norm(gradient: Array) -> float:
     """The norm of a gradient whose square may overflow."""
-    return float(scipy.linalg.norm(gradient, check_finite=False))
+    return float(scipy.linalg.norm(on_host(gradient), check_finite=False))
 
 
 def _too_large(gradient: Array) -> str:

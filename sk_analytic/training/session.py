@@ -7,6 +7,7 @@ in how they make one, by `Training` or by `Training.after`; each then calls `Tra
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -20,6 +21,7 @@ import numpy as np
 from ..contribution import merge
 from ..data.batch import MONITOR, Batch
 from ..data.rows import Rows
+from ..elsewhere import bare, on_host
 from ..equality import is_same
 from ..objective import Objective
 from ..optimizers.phases import phases_of
@@ -503,7 +505,17 @@ class Training:
         at = Parameters(layout, layout.flatten(params))
         total = merge(self.objective.contribution(at, batch) for batch in monitored(self.rows)).dense()
         blocks = enumerate(layout.blocks(total.gradient))
-        return layout.unflatten([None if index in total.missing else block for index, block in blocks])
+        return layout.unflatten([None if index in total.missing else bare(block) for index, block in blocks])
+
+    def on_host(self) -> Training:
+        """Return what looks at this run with NumPy arrays: itself if it has no others."""
+        if self.objective.layout.place is None:
+            return self
+        twin = copy.copy(self)
+        twin.objective, twin.theta = self.objective.placed(None), self.theta.placed(None)
+        if self.rows is not None:
+            twin.rows, twin.phase_start = self.rows.on_host(), self.phase_start.placed(None)
+        return twin
 
     def release(self) -> None:
         """Drop what belongs to `run` alone, the rows above all."""
@@ -525,7 +537,7 @@ class Training:
 
 def checksum(vector: Any) -> int:
     """Return a number that tells whether the values of a vector are still the same."""
-    return zlib.crc32(vector)
+    return zlib.crc32(on_host(vector))
 
 
 def monitored(rows: Rows) -> list[Batch]:

@@ -69,12 +69,7 @@ FOR_LINEAR_CLASSIFIERS = ("check_class_weight_balanced_linear_classifier",)
 
 # What does not apply to any of them.
 OF_OTHERS = {
-    "array API, which no tag of ours claims": (
-        "check_array_api_input",  # generated since 1.9, with numpy
-        "check_array_api_input_and_values",
-        "check_array_api_mixed_inputs",
-        "check_array_api_same_namespace",
-    ),
+    "array API: the same check with values, which test_array_api.py runs": ("check_array_api_input_and_values",),
     "binary classifiers": ("check_classifier_not_supporting_multiclass",),
     "clusterers": ("check_clusterer_compute_labels_predict", "check_clustering"),
     "linear models that can be made sparse": ("check_sparsify_coefficients",),

@@ -4,9 +4,7 @@ import copy
 import io
 import math
 import pickle
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +53,7 @@ from sk_analytic.optimizers import Exponential as ExponentialSchedule
 from sk_analytic.optimizers import InverseTime as InverseTimeSchedule
 from sk_analytic.optimizers import Step as StepSchedule
 
-sys.path.append(str(Path(__file__).parent / "parity"))
+sys.path.append(str(Path(__file__).parents[1] / "parity"))
 from references import require
 
 RULES = [name for name in get_optimizer_names() if hasattr(get_optimizer(name), "place")]

@@ -77,7 +77,7 @@ class BlockState(State):
         super().__init__(names, [slice(i, i + 1) for i in range(len(names))], len(names), dtype)
         self._engine = engine
 
-    def new_slot(self, start: Any) -> Any:
+    def new_slot(self, start: Any, theta: Any) -> Any:
         """Return a list of arrays, filled with a number or with the blocks of θ."""
         starts = start if isinstance(start, list) else [start] * self.size
         return [self._engine.new_slot(block, value) for block, value in enumerate(starts)]

@@ -121,7 +121,7 @@ class BoundLink:
                 else:
                     self.slots[name] = start.astype(state.dtype)
             elif name not in self.slots:
-                self.slots[name] = state.new_slot(theta if start == "theta" else self._number(start))
+                self.slots[name] = state.new_slot(theta if start == "theta" else self._number(start), theta)
         for name, start in self.declared.memory.items():
             for now, _ in self.records:
                 now.memory.setdefault(name, self._number(start))

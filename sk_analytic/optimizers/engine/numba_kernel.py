@@ -131,6 +131,11 @@ def _require(name: str, where: str = "") -> None:
         raise ImportError("The engine 'numba' needs numba, which is not installed: pip install 'sk-analytic[numba]'.")
 
 
+def is_asked_for() -> bool:
+    """Whether numba was chosen by name."""
+    return (_chosen.get() or os.environ.get(VARIABLE)) == "numba"
+
+
 @functools.cache
 def is_installed() -> bool:
     """Whether numba can be imported; it is not imported for that."""

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ...elsewhere import Elsewhere
 from ...exceptions import ParameterStructureError
 from ...hyperparameters import Hyperparameters
 from ...sparse_gradients import SparseGradient, spread
 from ...typing import Array
 from ..state import State
+from .array_kernel import array_engine_for
 from .links import BoundLink, bind, is_rule
 from .many_steps import ManySteps, NotCompiledError
 from .numba_kernel import engine_for
@@ -58,7 +60,8 @@ class Run:
         self._programs: dict[Any, Program] = {}
         self._given: dict[int, SparseGradient] = {}  # the sparse gradients of this step
         if state._engine is None:
-            state._engine = engine_for(state.size, state.dtype)
+            is_elsewhere = isinstance(theta, Elsewhere)
+            state._engine = array_engine_for(theta) if is_elsewhere else engine_for(state.size, state.dtype)
         self._engine = state._engine
 
     def is_stale(self, optimizer: Any) -> bool:
@@ -110,7 +113,7 @@ class Run:
         writer = Writer()
         name = writer.name
         conditions = [
-            f"type(g) is not {name('ndarray', np.ndarray)}",
+            f"type(g) is not {name('kind', np.ndarray if isinstance(theta, np.ndarray) else type(theta))}",
             f"g.shape != {name('shape', self.state.shape)}",
             f"g.dtype is not {name('dtype', self.state.dtype)} and g.dtype != {name('dtype', self.state.dtype)}",
             f"g is {name('theta', theta)} or g.base is {name('owner', self.state.owner)}",

@@ -58,7 +58,7 @@ def where(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
 def copied(values: Any, out: Any = None) -> Any:
     """Give values a place of their own, in the dtype of that place."""
     if out is None:
-        return np.array(values)
+        return np.copy(values)
     np.copyto(out, values)
     return out
 
