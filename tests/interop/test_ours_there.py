@@ -4,7 +4,9 @@ import copy
 import io
 import math
 import pickle
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
