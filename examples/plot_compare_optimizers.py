@@ -129,7 +129,9 @@ plt.show()
 # The sweep takes about a hundred steps, fewer than eight epochs, and suggests a rate for
 # the optimizer at hand.
 
-sweep = find_learning_rate(clone(network).set_params(optimizer="adam"), X_train, y_train)
+sweep = find_learning_rate(
+    clone(network).set_params(optimizer="adam"), X_train, y_train
+)
 print(sweep)
 sweep.plot()
 plt.show()

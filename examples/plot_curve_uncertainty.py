@@ -71,7 +71,13 @@ print(result)
 # `curve_fit` reaches the same covariance if its tolerances are tightened:
 
 values, covariance = curve_fit(
-    lambda x, a, b: a * x**b, length[:, 0], width, [1, 1], ftol=1e-15, xtol=1e-15, gtol=1e-15
+    lambda x, a, b: a * x**b,
+    length[:, 0],
+    width,
+    [1, 1],
+    ftol=1e-15,
+    xtol=1e-15,
+    gtol=1e-15,
 )
 difference = np.abs(result.covariance / covariance - 1).max()
 print(f"largest relative difference from curve_fit: {difference:.1e}")
@@ -119,8 +125,9 @@ centred = AnalyticRegressor(
     jacobian=centred_jacobian,
     init={"w": 1.0, "b": 1.0},
     model_params={"x0": 5.1},
-).fit(length, width)
-centred_result = infer(centred, length, width)
+)
+print(check_gradient(centred, length, width, random_state=0))
+centred_result = infer(centred.fit(length, width), length, width)
 print(centred_result)
 print(f"correlation of w and b: {centred_result.correlation[0, 1]:.3f}")
 

@@ -43,7 +43,9 @@ true_q = rng.normal(scale=0.7, size=(n_items, rank))
 
 user = rng.integers(n_users, size=60_000)
 item = rng.integers(n_items, size=60_000)
-rating = 3.5 + true_user[user] + true_item[item] + (true_p[user] * true_q[item]).sum(axis=1)
+rating = (
+    3.5 + true_user[user] + true_item[item] + (true_p[user] * true_q[item]).sum(axis=1)
+)
 rating += noise * rng.normal(size=len(rating))
 X_train, X_test, y_train, y_test = train_test_split(
     np.stack([user, item], axis=1), rating, test_size=0.2, random_state=0

@@ -65,7 +65,9 @@ from sk_analytic.plotting import GradientCheckDisplay
 
 
 def correlation(params, X, Z):
-    return np.exp(-0.5 * cdist(X / params["length"], Z / params["length"], "sqeuclidean"))
+    return np.exp(
+        -0.5 * cdist(X / params["length"], Z / params["length"], "sqeuclidean")
+    )
 
 
 def loss_and_gradient(params, X, y):

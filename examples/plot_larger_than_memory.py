@@ -159,7 +159,11 @@ folder.cleanup()
 
 _, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 fits = {"in memory": whole, "in chunks": chunked, "on a cluster": distributed}
-styles = ({"lw": 7, "color": "0.8"}, {"lw": 3, "color": "C1"}, {"ls": ":", "color": "k"})
+styles = (
+    {"lw": 7, "color": "0.8"},
+    {"lw": 3, "color": "C1"},
+    {"ls": ":", "color": "k"},
+)
 for (name, fit), style in zip(fits.items(), styles, strict=True):
     curve = fit.loss_curve_
     left.plot(np.arange(1, len(curve) + 1), curve, label=name, **style)
@@ -175,7 +179,8 @@ plt.show()
 
 same = chunked.loss_curve_ == distributed.loss_curve_
 difference = max(
-    np.abs(chunked.params_[name] - whole.params_[name]).max() for name in ("w", "b", "a")
+    np.abs(chunked.params_[name] - whole.params_[name]).max()
+    for name in ("w", "b", "a")
 )
 print(f"chunks and cluster agree to the last bit: {same}")
 print(f"largest difference from the fit in memory {difference:.1e}")

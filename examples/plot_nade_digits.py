@@ -206,6 +206,7 @@ nade = AnalyticDensity(
     tol=None,
     random_state=0,
 )
+print(check_gradient(nade, X_train[:100], random_state=0))
 nade.fit(X_train)
 
 # %%
@@ -244,7 +245,10 @@ def mosaic(X, columns=10):
 
 _, axes = plt.subplots(2, 1, figsize=(7, 7.5), layout="constrained")
 for ax, images, title in zip(
-    axes, (X_test[:50], drawn), ("held-out digits", "digits drawn from NADE"), strict=True
+    axes,
+    (X_test[:50], drawn),
+    ("held-out digits", "digits drawn from NADE"),
+    strict=True,
 ):
     ax.imshow(mosaic(images), cmap="gray_r")
     ax.set_title(title)

@@ -45,7 +45,6 @@ from scipy.special import digamma, gammaln
 from sklearn.datasets import load_diabetes
 
 from sk_analytic import AnalyticRegressor, check_gradient, infer
-from sk_analytic.plotting import IntervalsDisplay
 
 
 def mean_count(params, X):

@@ -186,7 +186,7 @@ def mosaic(images, columns=10):
     return tiles.reshape(-1, columns * 9)[:-1, :-1]
 
 
-_, (left, right) = plt.subplots(1, 2, figsize=(10, 4.3), layout="constrained")
+_, (left, right) = plt.subplots(1, 2, figsize=(10, 2.6), layout="constrained")
 limit = np.abs(filters).max()
 left.imshow(mosaic(filters), cmap="RdBu_r", vmin=-limit, vmax=limit)
 left.set_title("filters of 40 hidden units")
@@ -201,7 +201,9 @@ plt.show()
 # `BernoulliRBM`, with as many hidden units and epochs, for comparison:
 
 peer = BernoulliRBM(100, batch_size=50, n_iter=40, random_state=0)
-raw_accuracy = LogisticRegression(max_iter=1000).fit(X_train, y_train).score(X_test, y_test)
+raw_accuracy = (
+    LogisticRegression(max_iter=1000).fit(X_train, y_train).score(X_test, y_test)
+)
 peer_pipeline = Pipeline([("rbm", peer), ("classifier", classifier)])
 peer_search = GridSearchCV(peer_pipeline, {"rbm__learning_rate": [0.1, 0.2]}, cv=3)
 peer_accuracy = peer_search.fit(X_train, y_train).score(X_test, y_test)
