@@ -173,3 +173,5 @@ for rate in (0.001, 0.01):
         peer.fit(X_train, y_train)
     print(f"MLPClassifier, rate {rate}: {peer.score(X_test, y_test):.3f}")
 print(f"held-out accuracy {accuracy_by_search:.3f}")
+
+# sphinx_gallery_thumbnail_number = 3

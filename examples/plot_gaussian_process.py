@@ -127,13 +127,15 @@ process = AnalyticRegressor(
 # port that overlooks it: each derivative is multiplied by its parameter.
 
 
-def wrong_by_log(params, X, y):
+def wrong_loss_and_gradient(params, X, y):
     loss, gradient = loss_and_gradient(params, X, y)
     return loss, {name: params[name] * by_theta for name, by_theta in gradient.items()}
 
 
 place = {"length": np.linspace(2, 8, 10), "variance": 1.5, "noise": 0.6}
-trapped = clone(process).set_params(loss_and_gradient=wrong_by_log, init=place)
+trapped = clone(process).set_params(
+    loss_and_gradient=wrong_loss_and_gradient, init=place
+)
 wrong_report = check_gradient(trapped, X[:100], y[:100], random_state=0)
 print(wrong_report)
 
@@ -192,3 +194,5 @@ kernel = ConstantKernel() * RBF(np.ones(10)) + WhiteKernel()
 reference = GaussianProcessRegressor(kernel, alpha=0.0).fit(X, y)
 print(f"scikit-learn: {reference.log_marginal_likelihood_value_:.4f}")
 print(f"log marginal likelihood {log_marginal_likelihood:.4f}")
+
+# sphinx_gallery_thumbnail_number = 2

@@ -265,3 +265,5 @@ published_nats, nats = -wrong.score(X_test), -nade.score(X_test)
 print(f"independent pixels {independent:.2f}")
 print(f"published gradient {published_nats:.2f}")
 print(f"correct gradient   {nats:.2f}")
+
+# sphinx_gallery_thumbnail_number = 2

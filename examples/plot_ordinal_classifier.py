@@ -1,7 +1,7 @@
 r"""
-=========================================
+============================================
 Ordered classes: the proportional-odds model
-=========================================
+============================================
 
 Quartiles, school grades and stages of a disease are classes with an order. A classifier
 that ignores the order needs a weight vector for every class. The proportional-odds model

@@ -1,7 +1,7 @@
 r"""
-===================================================================
-A restricted Boltzmann machine, trained by a gradient without a loss
-===================================================================
+=========================================================
+A Boltzmann machine, trained by a gradient without a loss
+=========================================================
 
 A restricted Boltzmann machine describes binary images :math:`v` by binary hidden units
 :math:`h` that are either on or off together with groups of pixels. Its likelihood contains
