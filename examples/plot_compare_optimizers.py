@@ -84,9 +84,10 @@ print(report)
 # %%
 # One grid
 # --------
-# Hyperparameters differ from optimizer to optimizer: SGD has a momentum, and sensible rates
-# lie elsewhere for each. `optimizer_grid` writes one dict per optimizer. Every fit takes
-# 30 epochs; with ``tol=None``, a fixed number of them is the plan.
+# Hyperparameters differ from optimizer to optimizer: SGD has a momentum, and sensible
+# rates lie elsewhere for each. :func:`~sk_analytic.search.optimizer_grid` writes one
+# dict per optimizer. Every fit takes 30 epochs; with ``tol=None``, a fixed number of
+# them is the plan.
 
 grid = optimizer_grid(
     {
@@ -132,7 +133,7 @@ plt.show()
 sweep = find_learning_rate(
     clone(network).set_params(optimizer="adam"), X_train, y_train
 )
-print(sweep)
+print(f"suggested rate: {sweep.suggested:.3f}")
 sweep.plot()
 plt.show()
 
@@ -140,7 +141,7 @@ plt.show()
 # All ways side by side
 # ---------------------
 # DoG, Prodigy and schedule-free AdamW train with their defaults. The search has confirmed
-# Adam's default rate of 0.01.
+# Adam's default rate of 0.01. See :doc:`/guide/search` and :doc:`/guide/optimizers`.
 
 models = {
     "search": search.best_estimator_,
@@ -160,8 +161,9 @@ ax.legend(title="held-out accuracy")
 plt.show()
 
 # %%
-# scikit-learn's `MLPClassifier` with the same architecture and as many epochs of Adam, at
-# its default learning rate of 0.001, is undertrained; at 0.01 it is on a par.
+# scikit-learn's :class:`~sklearn.neural_network.MLPClassifier` with the same
+# architecture and as many epochs of Adam, at its default learning rate of 0.001, is
+# undertrained; at 0.01 it is on a par.
 
 for rate in (0.001, 0.01):
     peer = MLPClassifier(

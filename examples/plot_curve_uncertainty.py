@@ -46,7 +46,8 @@ def jacobian(params, X):
 
 
 # %%
-# `check_gradient` compares the Jacobian with finite differences of the curve:
+# :func:`~sk_analytic.check_gradient` compares the Jacobian with finite differences of
+# the curve:
 
 petals = load_iris().data
 length, width = petals[:, [2]], petals[:, 3]
@@ -58,17 +59,18 @@ print(report)
 # %%
 # Standard errors
 # ---------------
-# `fit` recognizes a Jacobian with squared error as a least-squares problem and chooses
-# the method ``"trf"``. `infer` then linearizes the curve at the optimum. With residual
-# variance :math:`\hat\sigma^2` and Jacobian :math:`J`, the covariance of the estimates is
-# :math:`\hat\sigma^2 (J^\top J)^{-1}`.
+# ``fit`` recognizes a Jacobian with squared error as a least-squares problem and
+# chooses the method ``"trf"``. :func:`~sk_analytic.infer` then linearizes the curve at
+# the optimum. With residual variance :math:`\hat\sigma^2` and Jacobian :math:`J`, the
+# covariance of the estimates is :math:`\hat\sigma^2 (J^\top J)^{-1}`.
 
 curve.fit(length, width)
 result = infer(curve, length, width)
 print(result)
 
 # %%
-# `curve_fit` reaches the same covariance if its tolerances are tightened:
+# :func:`~scipy.optimize.curve_fit` reaches the same covariance if its tolerances are
+# tightened:
 
 values, covariance = curve_fit(
     lambda x, a, b: a * x**b,
@@ -137,15 +139,15 @@ print(f"correlation of w and b: {centred_result.correlation[0, 1]:.3f}")
 # A Wald interval is symmetric: the estimate plus and minus about two standard errors.
 # That is exact for linear parameters only. A profile interval moves one parameter,
 # optimizes the others, and stops where the likelihood has dropped by the critical
-# amount. :class:`~sk_analytic.plotting.ProfileDisplay` shows the difference: the closer the
-# curve follows the dashed line, the better the Wald interval.
+# amount. :class:`~sk_analytic.plotting.ProfileDisplay` shows the difference: the closer
+# the curve follows the dashed line, the better the Wald interval.
 
 ProfileDisplay.from_inference(result)
 plt.show()
 
 # %%
-# Here, both kinds agree to within about a fifth of a standard error. In units of the standard
-# error, the intervals of both parameters look like this:
+# Here, both kinds agree to within about a fifth of a standard error. In units of the
+# standard error, the intervals of both parameters look like this:
 
 intervals = IntervalsDisplay.from_inference(result, relative=True)
 IntervalsDisplay.from_inference(
@@ -155,6 +157,7 @@ plt.show()
 
 # %%
 # The profile interval of :math:`b` excludes 1: long petals are relatively wide.
+# :doc:`/guide/inference` describes robust standard errors, bootstraps and more.
 
 low, high = result.confidence_intervals(parameters="b", method="profile")[0]
 b, error = result.params["b"], result.standard_errors["b"]

@@ -8,7 +8,7 @@ Differentiating through the solver would be slow, and the adjoint method makes i
 unnecessary: one more solve, of the transposed equation, returns the gradient with respect
 to all parameters [1]_.
 
-This example writes the adjoint of a heat equation once, as `vjp`. The loss is then a
+This example writes the adjoint of a heat equation once, as ``vjp``. The loss is then a
 name. Some of the sensors fail, so the name matters: least squares is misled by the
 glitches, and the Huber loss is not.
 
@@ -25,9 +25,10 @@ glitches, and the Huber loss is not.
 #
 # .. math:: A(k) \, u = f, \qquad A(k) = B^\top \mathrm{diag}(k) \, B,
 #
-# where :math:`B` takes differences between neighbouring grid points, :math:`k` holds the
-# conductivity between them, and :math:`f` is the power of the heater. A sample of ``X`` is
-# the grid point of a heater and that of a sensor, and ``y`` is the measured temperature.
+# where :math:`B` takes differences between neighbouring grid points, :math:`k` holds
+# the conductivity between them, and :math:`f` is the power of the heater. A sample of
+# ``X`` is the grid point of a heater and that of a sensor, and ``y`` is the measured
+# temperature.
 #
 # The adjoint
 # -----------
@@ -93,7 +94,8 @@ y[glitch] += rng.exponential(1.0, size=glitch.sum())
 # One adjoint, two losses
 # -----------------------
 # The pullback receives the derivative of whichever loss is named, so nothing above
-# changes. Conductivities are positive, which `reparametrize` ensures.
+# changes; :doc:`/guide/vjp` describes the form. Conductivities are positive, which
+# ``reparametrize`` ensures.
 
 model = AnalyticRegressor(
     vjp=vjp,

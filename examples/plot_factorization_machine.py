@@ -54,8 +54,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 # %%
 # The adjoint
 # -----------
-# Let :math:`d` be the derivative of the loss with respect to the prediction of one sample,
-# which the loss provides. The sample contributes
+# Let :math:`d` be the derivative of the loss with respect to the prediction of one
+# sample, which the loss provides. The sample contributes
 #
 # .. math::
 #     \frac{\partial L}{\partial m} = d, \qquad
@@ -63,12 +63,12 @@ X_train, X_test, y_train, y_test = train_test_split(
 #     \frac{\partial L}{\partial p_u} = d \, q_i, \qquad
 #     \frac{\partial L}{\partial q_i} = d \, p_u.
 #
-# In place of an array, the pullback returns a pair ``(rows, values)`` for each table. Rows
-# may repeat: their values are summed, so nothing has to be collected per user or item.
-# A ridge term keeps rows with few ratings small. ``alpha`` would touch every row, so the
-# pull :math:`\lambda p_u` is added to the values of the touched rows, once per rating, as
-# in most implementations. That makes it a term of the loss of each sample, which
-# `loss_and_gradient` can express:
+# In place of an array, the pullback returns a pair ``(rows, values)`` for each table.
+# Rows may repeat: their values are summed, so nothing has to be collected per user or
+# item. A ridge term keeps rows with few ratings small. ``alpha`` would touch every row,
+# so the pull :math:`\lambda p_u` is added to the values of the touched rows, once per
+# rating, as in most implementations. That makes it a term of the loss of each sample,
+# which ``loss_and_gradient`` can express:
 #
 # .. math::
 #     \ell = \tfrac12 (\hat y - y)^2
@@ -188,7 +188,6 @@ plt.show()
 
 # %%
 # Adagrad leaves a row with a zero gradient as it is, so both ways give the same tables.
-# Other optimizers treat missing rows lazily; the user guide on sparse gradients says
-# which.
+# Other optimizers treat missing rows lazily; :doc:`/guide/sparse` says which.
 
 print(f"held-out root mean squared error {error:.3f}")

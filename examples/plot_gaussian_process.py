@@ -11,7 +11,7 @@ respect to :math:`\theta` still has the right sign in every entry and is zero at
 optima. So training seems to work, but crawls, and line searches fail without a reason.
 
 This example derives the gradient for a kernel with one length per feature, lets
-`check_gradient` find the trap, and reaches the marginal likelihood that
+:func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood that
 :class:`~sklearn.gaussian_process.GaussianProcessRegressor` finds on the diabetes data.
 
 .. [1] C. Rasmussen and C. Williams (2006). Gaussian Processes for Machine Learning,
@@ -34,9 +34,9 @@ This example derives the gradient for a kernel with one length per feature, lets
 # .. math::
 #     L = \frac12 y^\top K^{-1} y + \frac12 \log\det K + \frac{n}{2} \log 2\pi,
 #
-# and with :math:`a = K^{-1} y` and :math:`G = \frac12 (K^{-1} - a a^\top)`, any parameter
-# has the derivative :math:`\sum_{ij} G_{ij} \, \partial K_{ij} / \partial\theta`. The three
-# kinds of parameters have
+# and with :math:`a = K^{-1} y` and :math:`G = \frac12 (K^{-1} - a a^\top)`, any
+# parameter has the derivative :math:`\sum_{ij} G_{ij} \, \partial K_{ij} /
+# \partial\theta`. The three kinds of parameters have
 #
 # .. math::
 #     \frac{\partial K}{\partial v} = E, \qquad
@@ -92,7 +92,7 @@ def loss_and_gradient(params, X, y):
 
 # %%
 # Predictions need the data that the process is conditioned on. They are the same for
-# every prediction, so they go to `forward` through ``model_params``:
+# every prediction, so they go to ``forward`` through ``model_params``:
 
 
 def posterior_mean(params, X, X_train, y_train):
@@ -118,8 +118,9 @@ process = AnalyticRegressor(
 # %%
 # ``reduction="sum"`` says that the loss is a total and not a mean, and
 # ``additive=False`` that it is not a sum over samples, so every evaluation receives all
-# of them. `reparametrize` trains logarithms. The gradient remains the one with respect to
-# the parameters themselves; the library applies the chain rule.
+# of them. ``reparametrize`` trains logarithms (:doc:`/guide/constraints`). The gradient
+# remains the one with respect to the parameters themselves; the library applies the
+# chain rule.
 #
 # The trap
 # --------
@@ -161,8 +162,9 @@ process.fit(X, y)
 print(f"from ones: log marginal likelihood {-process.loss_ * len(X):.4f}")
 
 # %%
-# A marginal likelihood usually has several optima. `fit_from_starts` fits from several
-# starting points and keeps the best. Here `init` draws the lengths between 1 and 10.
+# A marginal likelihood usually has several optima. :func:`~sk_analytic.fit_from_starts`
+# fits from several starting points and keeps the best. Here ``init`` draws the lengths
+# between 1 and 10.
 
 
 def draw_start(rng):
@@ -188,7 +190,8 @@ ax.set(ylabel="1 / length (per standard deviation)")
 plt.show()
 
 # %%
-# `GaussianProcessRegressor` reaches the same value with the same kernel:
+# :class:`~sklearn.gaussian_process.GaussianProcessRegressor` reaches the same value
+# with the same kernel:
 
 kernel = ConstantKernel() * RBF(np.ones(10)) + WhiteKernel()
 reference = GaussianProcessRegressor(kernel, alpha=0.0).fit(X, y)

@@ -4,8 +4,8 @@ Larger than memory: chunks, and the same on a cluster
 =====================================================
 
 A fit reads its data many times, but never needs all of them at once: the gradient of a
-mean is a mean of gradients. `fit_chunks` loads one chunk at a time, adds up, and ends
-with the parameters that `fit` would have found. On a cluster, the chunks stay where they
+mean is a mean of gradients. ``fit_chunks`` loads one chunk at a time, adds up, and ends
+with the parameters that ``fit`` would have found. On a cluster, the chunks stay where they
 are and only sums travel; the call is the same.
 
 The model is a zero-inflated Poisson regression, which no loss by name covers. The data are
@@ -15,10 +15,10 @@ simulated and written to 20 files.
 # %%
 # The model and its gradient
 # --------------------------
-# Some counts are zero for a reason of their own, with probability :math:`\pi = \sigma(a)`:
-# a visitor who never buys, a machine that is switched off. The others follow a Poisson
-# distribution with mean :math:`\lambda = e^s` and :math:`s = x^\top w + b`. A zero can come
-# from either source, so
+# Some counts are zero for a reason of their own, with probability :math:`\pi =
+# \sigma(a)`: a visitor who never buys, a machine that is switched off. The others
+# follow a Poisson distribution with mean :math:`\lambda = e^s` and :math:`s = x^\top w
+# + b`. A zero can come from either source, so
 #
 # .. math::
 #     P(0) = \pi + (1 - \pi) e^{-\lambda}, \qquad
@@ -73,7 +73,7 @@ def loss_and_gradient(params, X, y):
 # %%
 # Chunks in files
 # ---------------
-# A chunk is what `fit` would take, ``(X, y)``, or a function that loads it. A list of
+# A chunk is what ``fit`` would take, ``(X, y)``, or a function that loads it. A list of
 # functions reads nothing before it is needed.
 
 n_chunks, n_rows, n_features = 20, 10_000, 10
@@ -142,7 +142,9 @@ print(f"in memory: {whole_peak:.0f} MiB, in chunks: {chunked_peak:.0f} MiB")
 # ---------------------
 # ``dask.delayed`` turns each chunk into a task. The client here keeps its two workers in
 # this process; ``Client("scheduler:8786")`` would connect to a cluster, and nothing else
-# would change. Each worker loads its chunks once and keeps them.
+# would change. Each worker loads its chunks once and keeps them. See :doc:`/guide/chunks`
+# and :doc:`/guide/cluster`; ``examples/density_on_a_cluster.py`` kills a worker during a
+# fit.
 
 with Client(
     processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0"

@@ -45,10 +45,10 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 # %%
 # The gradient
 # ------------
-# The network has hidden units :math:`h = \tanh(x V + c)` and three outputs per component
-# :math:`k`: a logit :math:`a_k`, a mean :math:`m_k`, and the logarithm :math:`s_k` of a
-# scale. With :math:`\pi = \mathrm{softmax}(a)` and :math:`z_k = (y - m_k) e^{-s_k}`, minus
-# the log-likelihood of a sample is
+# The network has hidden units :math:`h = \tanh(x V + c)` and three outputs per
+# component :math:`k`: a logit :math:`a_k`, a mean :math:`m_k`, and the logarithm
+# :math:`s_k` of a scale. With :math:`\pi = \mathrm{softmax}(a)` and :math:`z_k = (y -
+# m_k) e^{-s_k}`, minus the log-likelihood of a sample is
 #
 # .. math::
 #     \ell = -\log \sum_k \pi_k \,
@@ -114,9 +114,9 @@ def loss_and_gradient(params, X, y):
 # %%
 # Fit
 # ---
-# With a loss of its own, a regressor may return anything from `forward`. `predict` then
-# returns the parameters of the mixture, and `score` the mean log-likelihood. With
-# ``tol=None``, L-BFGS takes a fixed number of iterations.
+# With a loss of its own, a regressor may return anything from ``forward``. ``predict``
+# then returns the parameters of the mixture, and ``score`` the mean log-likelihood.
+# With ``tol=None``, L-BFGS takes a fixed number of iterations.
 
 network = AnalyticRegressor(
     forward,

@@ -10,8 +10,8 @@ binary image as a product over its pixels, each given the pixels before it:
 
 A published implementation of it contains three mistakes, and nobody noticed, because a
 wrong gradient usually still trains. This example derives the gradient, lets
-`check_gradient` find the mistakes one after the other, measures what they cost, and draws
-digits from the density.
+:func:`~sk_analytic.check_gradient` find the mistakes one after the other, measures what
+the wrong gradient costs, and draws digits from the density.
 
 .. [1] H. Larochelle and I. Murray (2011). The Neural Autoregressive Distribution
        Estimator. AISTATS, PMLR 15, 29-37.
@@ -148,9 +148,10 @@ def wrong_gradient(params, X, faults):
 
 
 # %%
-# Before a fit, `check_gradient` needs only a few small images and no training. It names
+# Before a fit, ``check_gradient`` needs only a few small images and no training. It names
 # one cause at a time, since several mistakes in one parameter array mask each other. The
-# loop below repairs what is named and asks again.
+# loop below repairs what is named and asks again. :doc:`/guide/is_my_gradient_right` has
+# the other mistakes that it knows.
 
 repairs = {
     "log_forgotten": "no logarithm",
@@ -174,7 +175,7 @@ while faults:
 # The same model as a class
 # -------------------------
 # A model that is to be kept is a class. It has hyperparameters of its own and, with
-# `sample`, draws images: toss the first pixel, show it to the hidden layer, toss the
+# ``sample``, draws images: toss the first pixel, show it to the hidden layer, toss the
 # second, and so on, for all images at once.
 
 

@@ -71,9 +71,10 @@ def loss_and_gradient(params, X, y):
 # %%
 # Fit
 # ---
-# The dispersion is positive. ``reparametrize={"alpha": "log"}`` trains its logarithm and
-# applies the chain rule, so the functions above never see it. The features are
-# standardized: a coefficient is then the change of :math:`\log\mu` per standard deviation.
+# The dispersion is positive. ``reparametrize={"alpha": "log"}`` trains its logarithm
+# and applies the chain rule, so the functions above never see it. The features are
+# standardized: a coefficient is then the change of :math:`\log\mu` per standard
+# deviation.
 
 data = load_diabetes()
 X = data.data / data.data.std(axis=0)
@@ -88,7 +89,7 @@ report = check_gradient(regression, X, y, random_state=0)
 print(report)
 
 # %%
-# The check passes, so `fit` finds the maximum of this likelihood.
+# The check passes, so ``fit`` finds the maximum of this likelihood.
 
 regression.fit(X, y)
 result = infer(regression, X, y)
@@ -106,8 +107,9 @@ mean = poisson.predict(X)
 print(f"variance over mean: {np.mean((y - mean) ** 2 / mean):.1f}")
 
 # %%
-# A sandwich covariance estimates the variance from the residuals instead. It widens the
-# intervals of the same Poisson fit to about those of the negative binomial.
+# A sandwich covariance (:doc:`/guide/inference`) estimates the variance from the
+# residuals. It widens the intervals of the same Poisson fit to about those of the
+# negative binomial.
 
 robust = infer(poisson, X, y, covariance="sandwich")
 

@@ -21,7 +21,7 @@ that stay in order, on the quartiles of disease progression in the diabetes data
 # ------------------------------
 # A classifier returns one score per class, and ``loss="log_loss"`` turns scores into
 # probabilities by a softmax. Log-probabilities are such scores, because the softmax of
-# :math:`\log p` is :math:`p`. So `forward` returns the logarithms of
+# :math:`\log p` is :math:`p`. So ``forward`` returns the logarithms of
 #
 # .. math:: p_k = \sigma(u_k) - \sigma(l_k), \qquad
 #           u_k = c_k - x^\top w, \quad l_k = c_{k-1} - x^\top w,
@@ -87,8 +87,9 @@ def vjp(params, X):
 # %%
 # Fit
 # ---
-# ``reparametrize={"cutpoints": "ordered"}`` trains the first cutpoint and the logarithms
-# of the gaps, so the cutpoints cannot cross. The gradient above stays as it is.
+# ``reparametrize={"cutpoints": "ordered"}`` trains the first cutpoint and the
+# logarithms of the gaps (:doc:`/guide/constraints`), so the cutpoints cannot cross. The
+# gradient above stays as it is.
 
 data = load_diabetes()
 X = data.data / data.data.std(axis=0)
@@ -100,8 +101,9 @@ report = check_gradient(ordinal, X, quartile, random_state=0)
 print(report)
 
 # %%
-# Since the loss is a likelihood, `infer` returns standard errors. ``exp(w)`` is an odds
-# ratio: the factor on the odds of a higher quartile per standard deviation of the feature.
+# Since the loss is a likelihood, :func:`~sk_analytic.infer` returns standard errors.
+# ``exp(w)`` is an odds ratio: the factor on the odds of a higher quartile per standard
+# deviation of the feature.
 
 ordinal.fit(X, quartile)
 result = infer(ordinal, X, quartile)
@@ -110,8 +112,8 @@ print(result)
 # %%
 # Four classes along one score
 # ----------------------------
-# The score :math:`x^\top w` orders the patients, and the cutpoints divide it. Dashed lines
-# mark them. Points below the axis are the patients, one line per quartile.
+# The score :math:`x^\top w` orders the patients, and the cutpoints divide it. Dashed
+# lines mark them. Points below the axis are the patients, one line per quartile.
 
 score = X @ ordinal.params_["w"]
 grid = np.linspace(score.min(), score.max(), 200)
@@ -134,8 +136,9 @@ plt.show()
 # What the order is worth
 # -----------------------
 # Multinomial logistic regression has 4 x 11 parameters where this model has 13. On
-# held-out patients, the smaller model predicts the quartile with a better likelihood. It
-# is an estimator like any other, so `cross_val_score` compares them:
+# held-out patients, the smaller model predicts the quartile with a better likelihood.
+# It is an estimator like any other, so :func:`~sklearn.model_selection.cross_val_score`
+# compares them:
 
 multinomial = LogisticRegression(C=np.inf, max_iter=5000)
 losses = {
@@ -146,7 +149,7 @@ for name, loss in losses.items():
     print(f"{name}: held-out log loss {loss:.4f}")
 
 # %%
-# The maximum of the likelihood agrees with `OrderedModel` of statsmodels:
+# The maximum of the likelihood agrees with ``OrderedModel`` of statsmodels:
 
 log_likelihood = -ordinal.loss_ * len(quartile)
 print(f"log-likelihood {log_likelihood:.4f}")

@@ -6,7 +6,7 @@ A Boltzmann machine, trained by a gradient without a loss
 A restricted Boltzmann machine describes binary images :math:`v` by binary hidden units
 :math:`h` that are either on or off together with groups of pixels. Its likelihood contains
 a sum over all images, which nobody can compute. Its gradient can be estimated by samples,
-though, and that is enough: `gradient` may be given alone, with ``loss=None``.
+though, and that is enough: ``gradient`` may be given alone, with ``loss=None``.
 
 This example trains the machine by persistent contrastive divergence [1]_, uses the hidden
 units as features for a logistic regression, and searches over optimizers by the accuracy
@@ -101,11 +101,11 @@ print(report)
 # %%
 # Persistent contrastive divergence
 # ---------------------------------
-# For 64 pixels the expectation is estimated from Markov chains. One step of Gibbs sampling
-# draws the hidden units given the image, and the image given the hidden units. The chains
-# persist: each batch continues them where the last batch left them. They belong to the
-# model object, not to its parameters. `rng` is the generator of the step, so a seed
-# repeats the whole training.
+# For 64 pixels the expectation is estimated from Markov chains. One step of Gibbs
+# sampling draws the hidden units given the image, and the image given the hidden units.
+# The chains persist: each batch continues them where the last batch left them. They
+# belong to the model object (:doc:`/guide/model_class`), not to its parameters. ``rng``
+# is the generator of the step, so a seed repeats the whole training.
 
 
 class RBM(Model):
@@ -141,9 +141,9 @@ class RBM(Model):
 # %%
 # Search over optimizers
 # ----------------------
-# `AnalyticTransformer` makes features of it: `transform` returns what `forward` returns.
-# In a pipeline with a logistic regression, the grid ranges over names of optimizers and
-# their rates. The last 450 digits are held out.
+# :class:`~sk_analytic.AnalyticTransformer` makes features of it: ``transform`` returns
+# what ``forward`` returns. In a pipeline with a logistic regression, the grid ranges
+# over names of optimizers and their rates. The last 450 digits are held out.
 
 X, y = load_digits(return_X_y=True)
 X = (X >= 8).astype(float)
@@ -198,7 +198,8 @@ plt.show()
 
 # %%
 # The same classifier on the raw pixels, and on the features of scikit-learn's
-# `BernoulliRBM`, with as many hidden units and epochs, for comparison:
+# :class:`~sklearn.neural_network.BernoulliRBM`, with as many hidden units and epochs,
+# for comparison:
 
 peer = BernoulliRBM(100, batch_size=50, n_iter=40, random_state=0)
 raw_accuracy = (

@@ -7,7 +7,7 @@ In a study of survival times, some subjects have not had the event when the stud
 Their times are censored: all that is known is that the event comes later. Neither
 dropping them nor treating them as events is right, but both likelihoods below use them.
 The target has two fields, the time and whether the event was observed, and arrives in
-the loss as it was passed to `fit`.
+the loss as it was passed to ``fit``.
 
 - The **Weibull** model is parametric and predicts whole distributions.
 - **Cox**'s partial likelihood compares only the order of events, and leaves the shape of
