@@ -10,9 +10,10 @@ positive. A derivative with respect to :math:`\log\theta` that is taken for one 
 respect to :math:`\theta` still has the right sign in every entry and is zero at the same
 optima. So training seems to work, but crawls, and line searches fail without a reason.
 
-This example derives the gradient for a kernel with one length per feature, lets
-:func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood that
-:class:`~sklearn.gaussian_process.GaussianProcessRegressor` finds on the diabetes data.
+This example derives the gradient for a kernel with one relevance per feature, lets
+:func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood
+that :class:`~sklearn.gaussian_process.GaussianProcessRegressor` finds on the diabetes
+data.
 
 .. [1] C. Rasmussen and C. Williams (2006). Gaussian Processes for Machine Learning,
        equation 5.9. MIT Press.
@@ -25,11 +26,12 @@ This example derives the gradient for a kernel with one length per feature, lets
 #
 # .. math::
 #     K_{ij} = v \, E_{ij} + \sigma \, [i = j], \qquad
-#     E_{ij} = \exp\Big(-\frac12 \sum_d \frac{(x_{id} - x_{jd})^2}{\ell_d^2}\Big),
+#     E_{ij} = \exp\Big(-\frac12 \sum_d r_d \, (x_{id} - x_{jd})^2\Big),
 #
-# with a variance :math:`v`, a noise variance :math:`\sigma` and lengths :math:`\ell_d`. A
-# long :math:`\ell_d` means that feature :math:`d` has no influence. Minus the log of the
-# marginal likelihood is
+# with a variance :math:`v`, a noise variance :math:`\sigma` and a relevance
+# :math:`r_d \ge 0` for each feature. (Most texts write :math:`r_d = 1 / \ell_d^2` with a
+# length :math:`\ell_d`. A feature without influence has an infinite length, but simply a
+# relevance of 0.) Minus the log of the marginal likelihood is
 #
 # .. math::
 #     L = \frac12 y^\top K^{-1} y + \frac12 \log\det K + \frac{n}{2} \log 2\pi,
@@ -41,7 +43,7 @@ This example derives the gradient for a kernel with one length per feature, lets
 # .. math::
 #     \frac{\partial K}{\partial v} = E, \qquad
 #     \frac{\partial K}{\partial \sigma} = I, \qquad
-#     \frac{\partial K_{ij}}{\partial \ell_d} = v E_{ij} \frac{(x_{id} - x_{jd})^2}{\ell_d^3}.
+#     \frac{\partial K_{ij}}{\partial r_d} = -\frac{v}{2} E_{ij} (x_{id} - x_{jd})^2.
 #
 # The last one does not need an :math:`n \times n` matrix per feature: with
 # :math:`M = v \, G \odot E`,
@@ -65,9 +67,8 @@ from sk_analytic.plotting import GradientCheckDisplay
 
 
 def correlation(params, X, Z):
-    return np.exp(
-        -0.5 * cdist(X / params["length"], Z / params["length"], "sqeuclidean")
-    )
+    root = np.sqrt(params["relevance"])
+    return np.exp(-0.5 * cdist(X * root, Z * root, "sqeuclidean"))
 
 
 def loss_and_gradient(params, X, y):
@@ -83,7 +84,7 @@ def loss_and_gradient(params, X, y):
     M = params["variance"] * G * E
     squares = 2 * M.sum(axis=1) @ X**2 - 2 * np.einsum("id,id->d", X, M @ X)
     gradient = {
-        "length": squares / params["length"] ** 3,
+        "relevance": -0.5 * squares,
         "variance": np.sum(G * E),
         "noise": np.trace(G),
     }
@@ -107,9 +108,9 @@ X, y = scale(data.data), scale(data.target)
 process = AnalyticRegressor(
     posterior_mean,
     loss_and_gradient=loss_and_gradient,
-    init={"length": np.ones(10), "variance": 1.0, "noise": 1.0},
-    bounds={"length": (0.01, 10_000)},
-    reparametrize={"length": "log", "variance": "log", "noise": "log"},
+    init={"relevance": np.full(10, 0.1), "variance": 1.0, "noise": 0.5},
+    bounds={"relevance": (0, None)},
+    reparametrize={"variance": "log", "noise": "log"},
     model_params={"X_train": X, "y_train": y},
     reduction="sum",
     additive=False,
@@ -118,9 +119,10 @@ process = AnalyticRegressor(
 # %%
 # ``reduction="sum"`` says that the loss is a total and not a mean, and
 # ``additive=False`` that it is not a sum over samples, so every evaluation receives all
-# of them. ``reparametrize`` trains logarithms (:doc:`/guide/constraints`). The gradient
-# remains the one with respect to the parameters themselves; the library applies the
-# chain rule.
+# of them. A relevance may be 0, which is a bound. The variances may not, so
+# ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The gradient
+# remains the one with respect to the parameters themselves; the library applies the chain
+# rule.
 #
 # The trap
 # --------
@@ -133,7 +135,7 @@ def wrong_loss_and_gradient(params, X, y):
     return loss, {name: params[name] * by_theta for name, by_theta in gradient.items()}
 
 
-place = {"length": np.linspace(2, 8, 10), "variance": 1.5, "noise": 0.6}
+place = {"relevance": np.linspace(0.02, 0.2, 10), "variance": 1.5, "noise": 0.6}
 trapped = clone(process).set_params(
     loss_and_gradient=wrong_loss_and_gradient, init=place
 )
@@ -156,23 +158,18 @@ print(report)
 # %%
 # Several optima
 # --------------
-# From lengths of 1, L-BFGS ends in a local optimum:
-
-process.fit(X, y)
-print(f"from ones: log marginal likelihood {-process.loss_ * len(X):.4f}")
-
-# %%
-# A marginal likelihood usually has several optima. :func:`~sk_analytic.fit_from_starts`
-# fits from several starting points and keeps the best. Here ``init`` draws the lengths
-# between 1 and 10.
+# A marginal likelihood can have several optima.
+# :func:`~sk_analytic.fit_from_starts` fits from several starting points and keeps the
+# best; starts that agree are a good sign. Here ``init`` draws the relevances between 0
+# and 1.
 
 
 def draw_start(rng):
-    return {"length": 10 ** rng.uniform(size=10), "variance": 1.0, "noise": 0.5}
+    return {"relevance": rng.uniform(size=10), "variance": 1.0, "noise": 0.5}
 
 
 process.set_params(init=draw_start, random_state=0)
-found = fit_from_starts(process, X, y, 3)
+found = fit_from_starts(process, X, y, 4)
 best = found.best
 log_marginal_likelihood = -best.loss_ * len(X)
 print(f"log marginal likelihoods {np.round(-found.losses * len(X), 4)}")
@@ -180,13 +177,13 @@ print(f"log marginal likelihoods {np.round(-found.losses * len(X), 4)}")
 # %%
 # Which features matter
 # ---------------------
-# Along a feature with a short length, the prediction changes quickly. The serum
-# measurement s5 has the shortest one. The lengths of s2 and s4 are so long that these
-# features have no influence, given the others.
+# Along a relevant feature, the prediction changes quickly. The serum measurement s5 is
+# the most relevant one. The relevances of s2 and s4 are exactly 0: given the others, they
+# have no influence.
 
 _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-ax.bar(data.feature_names, 1 / best.params_["length"], color="C0")
-ax.set(ylabel="1 / length (per standard deviation)")
+ax.bar(data.feature_names, best.params_["relevance"], color="C0")
+ax.set(ylabel="relevance (per standard deviation squared)")
 plt.show()
 
 # %%

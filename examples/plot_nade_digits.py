@@ -159,8 +159,8 @@ repairs = {
     "first_step": "first layer",
 }
 rng = np.random.default_rng(0)
-small = X_train[:40, 8:32]
-place = (rng.normal(size=24), rng.normal(size=8), *rng.normal(size=(2, 24, 8)))
+small = X_train[:40, 8:24]
+place = (rng.normal(size=16), rng.normal(size=5), *rng.normal(size=(2, 16, 5)))
 faults, wrong_reports = set(repairs.values()), []
 while faults:
     published = AnalyticDensity(
