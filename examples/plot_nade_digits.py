@@ -258,7 +258,8 @@ plt.show()
 
 # %%
 # The negative log-likelihood of held-out digits, in nats per digit. If the pixels were
-# independent, it would be 25.3.
+# independent, it would be 25.3. Patience does not rescue the wrong gradient: with
+# ``max_iter=150`` it reaches 20.6.
 
 ink = (X_train.sum(axis=0) + 1) / (len(X_train) + 2)
 independent = -(X_test @ np.log(ink) + (1 - X_test) @ np.log(1 - ink)).mean()
