@@ -77,7 +77,9 @@ def load(number, n_rows):
     """Draw a chunk: 3 of 10 rows around -2, the others around 1."""
     rng = np.random.default_rng(number)
     is_first = rng.random(n_rows) < 0.3
-    return np.where(is_first, rng.normal(-2.0, 0.5, n_rows), rng.normal(1.0, 1.0, n_rows))[:, None]
+    return np.where(
+        is_first, rng.normal(-2.0, 0.5, n_rows), rng.normal(1.0, 1.0, n_rows)
+    )[:, None]
 
 
 # %%
@@ -87,7 +89,9 @@ def load(number, n_rows):
 
 def fit(chunks):
     """Fit the density."""
-    model = AnalyticDensity(vjp=vjp, init=init, optimizer="lbfgs", tol=1e-8, worker_timeout=60.0)
+    model = AnalyticDensity(
+        vjp=vjp, init=init, optimizer="lbfgs", tol=1e-8, worker_timeout=60.0
+    )
     begin = time.perf_counter()
     model.fit_chunks(chunks)
     return model, time.perf_counter() - begin
@@ -103,15 +107,25 @@ def kill_after(seconds, client):
 
 def main(arguments=None):
     """Fit twice, once undisturbed, and compare."""
-    parser = argparse.ArgumentParser(description="Fit a density on a cluster, and kill a worker in its midst.")
-    parser.add_argument("--rows", type=int, default=400_000, help="rows of each of four chunks")
-    parser.add_argument("--output", default="density_on_a_cluster.png", help="picture of both curves; empty for none")
+    parser = argparse.ArgumentParser(
+        description="Fit a density on a cluster, and kill a worker in its midst."
+    )
+    parser.add_argument(
+        "--rows", type=int, default=400_000, help="rows of each of four chunks"
+    )
+    parser.add_argument(
+        "--output",
+        default="density_on_a_cluster.png",
+        help="picture of both curves; empty for none",
+    )
     options = parser.parse_args(arguments)
 
     import dask
     from dask.distributed import Client
 
-    with Client(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as client:
+    with Client(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    ) as client:
         chunks = [dask.delayed(load)(number, options.rows) for number in range(4)]
         fit(chunks)  # so that the workers have imported what they need
         undisturbed, seconds = fit(chunks)
@@ -124,7 +138,9 @@ def main(arguments=None):
     same = undisturbed.loss_curve_ == disturbed.loss_curve_
     print(f"the curves are the same to the last bit: {same}")
     params = disturbed.params_
-    print(f"share {expit(params['a']):.3f}, means {params['m'].round(3)}, scales {np.exp(params['s']).round(3)}")
+    print(
+        f"share {expit(params['a']):.3f}, means {params['m'].round(3)}, scales {np.exp(params['s']).round(3)}"
+    )
     if options.output:
         draw({"undisturbed": undisturbed, "a worker killed": disturbed}, options.output)
     return undisturbed, disturbed
@@ -135,8 +151,15 @@ def draw(models, path):
     import matplotlib.pyplot as plt
 
     _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
-    for (label, model), style in zip(models.items(), ({"lw": 6, "alpha": 0.3}, {"lw": 1.5, "ls": "--"}), strict=True):
-        ax.plot(range(1, len(model.loss_curve_) + 1), model.loss_curve_, label=label, **style)
+    for (label, model), style in zip(
+        models.items(), ({"lw": 6, "alpha": 0.3}, {"lw": 1.5, "ls": "--"}), strict=True
+    ):
+        ax.plot(
+            range(1, len(model.loss_curve_) + 1),
+            model.loss_curve_,
+            label=label,
+            **style,
+        )
     ax.set(xlabel="iteration", ylabel="negative log-likelihood of a row [nats]")
     ax.legend()
     plt.savefig(path)

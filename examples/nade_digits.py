@@ -184,7 +184,11 @@ def train(X, epochs=60, seed=0):
 
 def mosaic(X, columns=10):
     """Lay 8 x 8 images out as one picture, with a grey line after each row and column."""
-    tiles = np.pad(X.reshape(-1, columns, 8, 8), [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=0.2)
+    tiles = np.pad(
+        X.reshape(-1, columns, 8, 8),
+        [(0, 0), (0, 0), (0, 1), (0, 1)],
+        constant_values=0.2,
+    )
     return tiles.transpose(0, 2, 1, 3).reshape(-1, columns * 9)[:-1, :-1]
 
 
@@ -193,10 +197,14 @@ def draw(held_out, sampled, path):
     try:
         from matplotlib import pyplot as plt
     except ImportError:
-        print("matplotlib is not installed, so no picture was drawn: pip install matplotlib")
+        print(
+            "matplotlib is not installed, so no picture was drawn: pip install matplotlib"
+        )
         return
     figure, axes = plt.subplots(1, 2, figsize=(10, 5.3), layout="constrained")
-    for ax, X, title in zip(axes, [held_out, sampled], ["held out", "sampled"], strict=True):
+    for ax, X, title in zip(
+        axes, [held_out, sampled], ["held out", "sampled"], strict=True
+    ):
         ax.imshow(mosaic(X), cmap="gray_r")
         ax.set_title(title)
         ax.set_axis_off()
@@ -206,10 +214,18 @@ def draw(held_out, sampled, path):
 
 def parse_options(argv=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="NADE on binarised digits, its gradient by hand.")
-    parser.add_argument("--seed", type=int, default=0, help="of the start, the batches and the samples")
-    parser.add_argument("--epochs", type=int, default=60, help="passes over the training digits")
-    parser.add_argument("--output", default="nade_digits.png", help="where the picture goes")
+    parser = argparse.ArgumentParser(
+        description="NADE on binarised digits, its gradient by hand."
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the start, the batches and the samples"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=60, help="passes over the training digits"
+    )
+    parser.add_argument(
+        "--output", default="nade_digits.png", help="where the picture goes"
+    )
     return parser.parse_args(argv)
 
 

@@ -212,6 +212,33 @@ def test_a_trial_without_a_gradient_is_refused(method, batch_size):
     np.testing.assert_allclose(model.params_["w"], 3.0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # the optimum is at infinity
+@each_method
+def test_no_function_meets_parameters_that_overflow(method):
+    """Towards infinity the exponential of a trial overflows; it is refused before a function of the user is called."""
+
+    def prediction(params, X):
+        if not np.isfinite(params["scale"]):
+            raise ValueError("array must not contain infs or NaNs")
+        return X[:, 0] * params["scale"] ** -0.01
+
+    def jacobian(params, X):
+        return {"scale": -0.01 * prediction(params, X) / params["scale"]}
+
+    model = AnalyticRegressor(
+        prediction,
+        jacobian=jacobian,
+        init={"scale": 1.0},
+        reparametrize={"scale": "log"},
+        optimizer=method,
+        tol=1e-9,
+    )
+    with contextlib.suppress(DivergenceError):  # of a method that goes on to what it was refused
+        model.fit(np.ones((5, 1)), np.zeros(5))
+    assert np.isfinite(model.params_["scale"])
+    assert model.params_["scale"] > 1
+
+
 @pytest.mark.parametrize("method", ["lm", "trf", "dogbox"])
 def test_a_trial_without_a_jacobian_is_refused(method):
     """Likewise for least squares, where the Jacobian is nan at a point that would be accepted."""

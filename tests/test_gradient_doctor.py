@@ -641,17 +641,6 @@ def test_one_wrong_entry_among_many_is_found_cheaply():
     assert report.n_evaluations < 1500
 
 
-def test_the_published_faults_are_found_one_after_the_other(capsys):
-    """The example names the three faults of a NADE, two slips in smaller models, and ends clean."""
-    module_of(ROOT / "examples" / "gradient_doctor.py").main(["--pixels", "16", "--hidden", "5"])
-    said = capsys.readouterr().out
-    nade, slips = ["log_forgotten", "cumulative_sum", "first_step"], ["missing_factor", "forward_applies_link"]
-    assert re.findall(r"^-> (\w+)", said, re.MULTILINE) == nade + slips
-    assert "A factor X[:, 0] is missing" in said
-    assert "forward returns probabilities" in said
-    assert "\nThe gradient is right.\n" in said
-
-
 def test_weights_reach_the_check():
     """With weights the mean of weight times loss is compared; a right gradient stays right."""
     weights = np.random.default_rng(0).uniform(0, 2, 40)

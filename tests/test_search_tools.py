@@ -1,11 +1,9 @@
 """The rate finder and the grid helper: what they promise, and what they refuse."""
 
 import copy
-import importlib.util
 import pickle
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -653,42 +651,3 @@ def test_wrong_grids_are_refused(optimizers, settings, error, message):
     """Before any search begins, with the nearest name where a name is wrong."""
     with pytest.raises(error, match=message):
         optimizer_grid(optimizers, **settings)
-
-
-# The example
-
-
-@pytest.fixture
-def example():
-    path = Path(__file__).parents[1] / "examples" / "learning_without_tuning.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_example_prints_a_row_for_every_way(example, capsys, tmp_path, plt, monkeypatch):
-    """After a few epochs already the table is whole, and a PNG shows the curves."""
-    monkeypatch.setattr(example, "RATES", [0.01, 1.0])
-    picture = tmp_path / "curves.png"
-    example.main(["--epochs", "3", "--output", str(picture)])
-    printed = capsys.readouterr().out
-    for title in example.ways():
-        assert f"\n{title}" in printed
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_example_says_which_optimizer_is_missing(example, capsys, monkeypatch):
-    """It compares the others."""
-    monkeypatch.setattr(example, "PARAMETER_FREE", ["dog", "cat"])
-    assert not any("cat" in title for title in example.ways())
-    assert "There is no optimizer 'cat' in this version" in capsys.readouterr().out
-
-
-def test_example_does_its_work_without_matplotlib(example, capsys, tmp_path, monkeypatch):
-    """The missing picture is explained."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    picture = tmp_path / "curves.png"
-    example.draw({}, picture)
-    assert "matplotlib is not installed" in capsys.readouterr().out
-    assert not picture.exists()

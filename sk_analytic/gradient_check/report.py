@@ -139,7 +139,7 @@ def _html_line(finding: Finding) -> str:
     return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
 
 
-def _wrapped(text: str, width: int = 104) -> list[str]:
+def _wrapped(text: str, width: int = 84) -> list[str]:
     """Lines of at most ``width`` characters, broken between words."""
     lines, line = [], ""
     for word in text.split():

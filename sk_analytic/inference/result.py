@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -30,6 +31,7 @@ from .words import messages_of
 
 LOWER = 1e-3  # a fall of twice the log-likelihood that is no rounding
 FAILED = 0.05  # share of failed refits that is worth a warning
+WIDTH = 88  # characters of a printed line, as in a gradient report
 
 LEVEL = Interval(0, 1, closed="neither")
 COUNT = Interval(2, np.inf, integral=True)
@@ -477,7 +479,8 @@ class Inference:
             for line in [heads, *rows]
         ]
         notes = [f"[{number}] {message}" for number, message in enumerate(self.warnings, 1)]
-        return "\n".join([self._title, "", *lines, *([""] if notes else []), *notes])
+        paragraphs = [textwrap.fill(text, WIDTH, subsequent_indent="    ") for text in [self._title, *notes]]
+        return "\n".join([paragraphs[0], "", *lines, *([""] if notes else []), *paragraphs[1:]])
 
     def __repr__(self) -> str:
         return f"Inference({len(self.names)} parameters, {self._title})"

@@ -19,7 +19,7 @@ from ..optimizers.scipy_methods import FullBatch
 from ..optimizers.scipy_run import ENDED, Point
 from ..parameters import Parameters
 from ..typing import Array, T
-from .divergence import HINTS, not_finite
+from .divergence import HINTS, not_finite, not_finite_blocks
 from .progress import Monitor
 from .units import MatrixUnits, Units, measured
 
@@ -218,6 +218,8 @@ class _Evaluation:
 
     def _evaluate(self, x: Array) -> tuple[float, Array]:
         """Value and gradient, with an entry for each of θ."""
+        if self._overflown(x):
+            return math.inf, np.zeros(self.theta.layout.size)
         contribution = self._at(x, self.rows.total, self.objective, self.theta)
         self._learn(contribution.missing)
         return self.objective.finish(self.theta, contribution)
@@ -437,6 +439,13 @@ class _Evaluation:
 
     # What is not finite.
 
+    def _overflown(self, x: Array) -> str:
+        """Put θ at a point; name the user's parameters that overflow there, which no function of theirs has to meet."""
+        with np.errstate(over="ignore"):  # float32 may have no such number
+            self.theta.vector[...] = x
+        given = self.theta.as_given if self.theta.is_mapped else self.theta
+        return "" if np.isfinite(given.vector).all() else not_finite_blocks(given.layout, given.vector)
+
     def _look(self, loss: float, gradient: Array) -> None:
         """Remember what is not finite at a trial."""
         message = self._not_finite(loss, gradient, "at a trial")
@@ -459,6 +468,8 @@ class _Evaluation:
         gradient = gradient.astype(np.float64)
         if Point(gradient, loss, gradient).is_finite:
             return None
+        if overflown := self._overflown(self.theta.vector):
+            return f"The parameters overflow {where}: block {overflown}."
         largest, block = self._largest(gradient)
         return not_finite(self.theta, loss, gradient, where) or (
             f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in block {block!r}, {where}: "
@@ -511,6 +522,7 @@ class _ResidualEvaluation(_Evaluation):
     def __init__(self, objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor, max_iter: int) -> None:
         super().__init__(objective, theta, rows, monitor, max_iter)
         self.terms = Residuals(objective)
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] = (), ()  # of the terms and their Jacobian
 
     def begin(self) -> Array:
         """Evaluate the start, learn which blocks are trained; return their entries."""
@@ -539,17 +551,22 @@ class _ResidualEvaluation(_Evaluation):
         return tangents
 
     def _values(self, x: Array) -> Array:
+        if self._overflown(x):
+            return np.full_like(self._latest, np.inf)
         return self._at(x, self.terms.values, self.theta, self.rows)
 
     def _tangents(self, x: Array) -> tuple[Array, Array]:
+        if self._overflown(x):
+            return np.full(self._shapes[0], np.inf), np.full(self._shapes[1], np.nan)
         residuals, jacobian, missing = self._at(x, self.terms.tangents, self.theta, self.rows)
         self._learn(missing)
-        if jacobian.shape[1] == np.count_nonzero(self.free):
-            return residuals, jacobian
-        trained = np.ones(self.free.size, dtype=bool)  # with entries that bounds leave no room
-        for index in missing:
-            trained[self.theta.layout.slices[index]] = False
-        return residuals, jacobian[:, self.free[trained]]
+        if jacobian.shape[1] != np.count_nonzero(self.free):
+            trained = np.ones(self.free.size, dtype=bool)  # with entries that bounds leave no room
+            for index in missing:
+                trained[self.theta.layout.slices[index]] = False
+            jacobian = jacobian[:, self.free[trained]]
+        self._shapes = residuals.shape, jacobian.shape
+        return residuals, jacobian
 
     def _gradient(self, residuals: Array, jacobian: Array) -> Array:
         with np.errstate(all="ignore"):  # what is not finite is refused

@@ -1,0 +1,198 @@
+r"""
+=======================================================
+Gaussian process hyperparameters and the log-scale trap
+=======================================================
+
+The hyperparameters of a Gaussian process maximize its marginal likelihood, and the
+gradient of that likelihood is in every textbook [1]_. Implementations add one detail:
+they train :math:`\log\theta` instead of :math:`\theta`, because lengths and variances are
+positive. A derivative with respect to :math:`\log\theta` that is taken for one with
+respect to :math:`\theta` still has the right sign in every entry and is zero at the same
+optima. So training seems to work, but crawls, and line searches fail without a reason.
+
+This example derives the gradient for a kernel with one relevance per feature, lets
+:func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood
+that :class:`~sklearn.gaussian_process.GaussianProcessRegressor` finds on the diabetes
+data.
+
+.. [1] C. Rasmussen and C. Williams (2006). Gaussian Processes for Machine Learning,
+       equation 5.9. MIT Press.
+"""
+
+# %%
+# The gradient
+# ------------
+# The covariance of targets :math:`i` and :math:`j` is
+#
+# .. math::
+#     K_{ij} = v \, E_{ij} + \sigma \, [i = j], \qquad
+#     E_{ij} = \exp\Big(-\frac12 \sum_d r_d \, (x_{id} - x_{jd})^2\Big),
+#
+# with a variance :math:`v`, a noise variance :math:`\sigma` and a relevance
+# :math:`r_d \ge 0` for each feature. (Most texts write :math:`r_d = 1 / \ell_d^2` with a
+# length :math:`\ell_d`. A feature without influence has an infinite length, but simply a
+# relevance of 0.) Minus the log of the marginal likelihood is
+#
+# .. math::
+#     L = \frac12 y^\top K^{-1} y + \frac12 \log\det K + \frac{n}{2} \log 2\pi,
+#
+# and with :math:`a = K^{-1} y` and :math:`G = \frac12 (K^{-1} - a a^\top)`, any
+# parameter has the derivative :math:`\sum_{ij} G_{ij} \, \partial K_{ij} /
+# \partial\theta`. The three kinds of parameters have
+#
+# .. math::
+#     \frac{\partial K}{\partial v} = E, \qquad
+#     \frac{\partial K}{\partial \sigma} = I, \qquad
+#     \frac{\partial K_{ij}}{\partial r_d} = -\frac{v}{2} E_{ij} (x_{id} - x_{jd})^2.
+#
+# The last one does not need an :math:`n \times n` matrix per feature: with
+# :math:`M = v \, G \odot E`,
+#
+# .. math::
+#     \sum_{ij} M_{ij} (x_{id} - x_{jd})^2 =
+#     2 \sum_i x_{id}^2 \sum_j M_{ij} - 2 \sum_{ij} x_{id} M_{ij} x_{jd}.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.spatial.distance import cdist
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.preprocessing import scale
+
+from sk_analytic import AnalyticRegressor, check_gradient, fit_from_starts
+from sk_analytic.plotting import GradientCheckDisplay
+
+
+def correlation(params, X, Z):
+    root = np.sqrt(params["relevance"])
+    return np.exp(-0.5 * cdist(X * root, Z * root, "sqeuclidean"))
+
+
+def loss_and_gradient(params, X, y):
+    E = correlation(params, X, X)
+    K = params["variance"] * E + params["noise"] * np.eye(len(X))
+    factor = cho_factor(K, lower=True)
+    inverse = cho_solve(factor, np.eye(len(X)))
+    a = inverse @ y
+    log_det = 2 * np.log(np.diag(factor[0])).sum()
+    loss = 0.5 * (y @ a + log_det + len(X) * np.log(2 * np.pi))
+
+    G = 0.5 * (inverse - np.outer(a, a))
+    M = params["variance"] * G * E
+    squares = 2 * M.sum(axis=1) @ X**2 - 2 * np.einsum("id,id->d", X, M @ X)
+    gradient = {
+        "relevance": -0.5 * squares,
+        "variance": np.sum(G * E),
+        "noise": np.trace(G),
+    }
+    return loss, gradient
+
+
+# %%
+# Predictions need the data that the process is conditioned on. They are the same for
+# every prediction, so they go to ``forward`` through ``model_params``:
+
+
+def posterior_mean(params, X, X_train, y_train):
+    K = params["variance"] * correlation(params, X_train, X_train)
+    K += params["noise"] * np.eye(len(X_train))
+    to_train = params["variance"] * correlation(params, X, X_train)
+    return to_train @ np.linalg.solve(K, y_train)
+
+
+data = load_diabetes()
+X, y = scale(data.data), scale(data.target)
+process = AnalyticRegressor(
+    posterior_mean,
+    loss_and_gradient=loss_and_gradient,
+    init={"relevance": np.full(10, 0.1), "variance": 1.0, "noise": 0.5},
+    bounds={"relevance": (0, None)},
+    reparametrize={"variance": "log", "noise": "log"},
+    model_params={"X_train": X, "y_train": y},
+    reduction="sum",
+    additive=False,
+)
+
+# %%
+# ``reduction="sum"`` says that the loss is a total and not a mean, and
+# ``additive=False`` that it is not a sum over samples, so every evaluation receives all
+# of them. A relevance may be 0, which is a bound. The variances may not, so
+# ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The gradient
+# remains the one with respect to the parameters themselves; the library applies the chain
+# rule.
+#
+# The trap
+# --------
+# scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. Here is a
+# port that overlooks it: each derivative is multiplied by its parameter.
+
+
+def wrong_loss_and_gradient(params, X, y):
+    loss, gradient = loss_and_gradient(params, X, y)
+    return loss, {name: params[name] * by_theta for name, by_theta in gradient.items()}
+
+
+place = {"relevance": np.linspace(0.02, 0.2, 10), "variance": 1.5, "noise": 0.6}
+trapped = clone(process).set_params(
+    loss_and_gradient=wrong_loss_and_gradient, init=place
+)
+wrong_report = check_gradient(trapped, X[:100], y[:100], random_state=0)
+print(wrong_report)
+
+# %%
+# The report names the mistake in each parameter array. The figure compares every entry
+# with finite differences; a correct entry lies on the diagonal.
+
+GradientCheckDisplay.from_estimator(trapped, X[:100], y[:100], random_state=0)
+plt.show()
+
+# %%
+# The gradient derived above passes:
+
+report = check_gradient(process, X[:100], y[:100], params=place, random_state=0)
+print(report)
+
+# %%
+# Several optima
+# --------------
+# A marginal likelihood can have several optima.
+# :func:`~sk_analytic.fit_from_starts` fits from several starting points and keeps the
+# best; starts that agree are a good sign. Here ``init`` draws the relevances between 0
+# and 1.
+
+
+def draw_start(rng):
+    return {"relevance": rng.uniform(size=10), "variance": 1.0, "noise": 0.5}
+
+
+process.set_params(init=draw_start, random_state=0)
+found = fit_from_starts(process, X, y, 4)
+best = found.best
+log_marginal_likelihood = -best.loss_ * len(X)
+print(f"log marginal likelihoods {np.round(-found.losses * len(X), 4)}")
+
+# %%
+# Which features matter
+# ---------------------
+# Along a relevant feature, the prediction changes quickly. The serum measurement s5 is
+# the most relevant one. The relevances of s2 and s4 are exactly 0: given the others, they
+# have no influence.
+
+_, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+ax.bar(data.feature_names, best.params_["relevance"], color="C0")
+ax.set(ylabel="relevance (per standard deviation squared)")
+plt.show()
+
+# %%
+# :class:`~sklearn.gaussian_process.GaussianProcessRegressor` reaches the same value
+# with the same kernel:
+
+kernel = ConstantKernel() * RBF(np.ones(10)) + WhiteKernel()
+reference = GaussianProcessRegressor(kernel, alpha=0.0).fit(X, y)
+print(f"scikit-learn: {reference.log_marginal_likelihood_value_:.4f}")
+print(f"log marginal likelihood {log_marginal_likelihood:.4f}")
+
+# sphinx_gallery_thumbnail_number = 2
