@@ -500,7 +500,7 @@ def test_a_linear_autoencoder_spans_the_principal_components(form, repeats):
     rows = load_iris().data
     repeats = np.resize(REPEATS, len(rows)) if repeats else None
     axes = principal_axes(rows, repeats)
-    settings = {"optimizer": "lbfgs", "tol": 1e-7, "max_iter": 2000, "random_state": 0}
+    settings = {"optimizer": "lbfgs", "tol": 1e-7, "max_iter": 10_000, "random_state": 0}
     if form == "default":
         ours = AnalyticTransformer(**settings).fit(rows, sample_weight=repeats)
         learned = ours.params_["components"]
