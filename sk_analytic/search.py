@@ -126,7 +126,10 @@ class LearningRateSweep:
         try:
             from matplotlib import pyplot as plt
         except ImportError as error:
-            raise ImportError("LearningRateSweep.plot needs matplotlib: pip install sk-analytic[plot]") from error
+            raise ImportError(
+                "LearningRateSweep.plot needs matplotlib: pip install matplotlib, or in a clone "
+                'pip install -e ".[plot]"'
+            ) from error
         if ax is None:
             ax = plt.figure(layout="constrained").add_subplot()
         ax.semilogx(self.rates, self.losses, ".", color="0.7", label="batch")

@@ -80,7 +80,7 @@ def test_a_missing_peer_says_so(figures):
     """Where a peer is missing its line says how to get it."""
     notes = [figure["note"] for figure in figures if figure["peer"] == "torch loop"]
     assert notes
-    assert all("torch is not installed (pip install sk-analytic[benchmarks])" in note for note in notes)
+    assert all('torch is not installed (pip install -e ".[benchmarks]")' in note for note in notes)
 
 
 def test_an_unknown_row_is_named():
