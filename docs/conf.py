@@ -72,8 +72,11 @@ html_math_renderer = "mathml"
 html_baseurl = f"{DOCUMENTATION}/"
 html_title = f"sk_analytic {release}"
 html_show_sourcelink = False
+html_favicon = "_static/logo.svg"
+html_context = {"default_mode": "auto"}
+smartquotes_action = "De"  # the links of estimator diagrams search for text with quotes as they are typed
 html_theme_options = {
-    "logo": {"text": "sk_analytic"},
+    "logo": {"text": "sk_analytic", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg", "alt_text": ""},
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 5,
@@ -99,6 +102,7 @@ sphinx_gallery_conf = {
     "reference_url": {"sk_analytic": None},
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "download_all_examples": False,
     "plot_gallery": "True",
 }

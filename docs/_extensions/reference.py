@@ -210,6 +210,18 @@ def number_citations(app, what, name, thing, options, lines):
     lines[:] = text.split("\n")
 
 
+def repair_backlinks(app, pagename, templatename, context, doctree):
+    """Anchors from source code to the reference; viewcode takes them all for members of one module."""
+    if not pagename.startswith("_modules/"):
+        return
+
+    def repaired(link):
+        page, name = link[1], link[1].rpartition(".")[2]
+        return f"{page}.html#{page}{link[2].rpartition(f'.{name}')[2]}"
+
+    context["body"] = re.sub(r"(?<=generated/)(sk_analytic[\w.]*)\.html#([\w.]+)", repaired, context["body"])
+
+
 def write_tables(app):
     """Write the tables that pages include."""
     GENERATED.mkdir(exist_ok=True)
@@ -232,4 +244,5 @@ def setup(app):
     app.connect("autodoc-skip-member", skip_foreign_members)
     app.connect("autodoc-process-signature", with_written_types)
     app.connect("autodoc-process-docstring", number_citations, priority=100)
+    app.connect("html-page-context", repair_backlinks)
     return {"parallel_read_safe": True}
