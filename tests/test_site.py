@@ -89,7 +89,9 @@ def test_internal_links_lead_somewhere(pages):
 
 def test_nothing_is_fetched_from_elsewhere(pages):
     """Scripts, styles, fonts and images come with the site."""
-    foreign = {f"{path}: {source}" for path, page in pages.items() for source in page.sources if urlsplit(source).scheme}
+    foreign = {
+        f"{path}: {source}" for path, page in pages.items() for source in page.sources if urlsplit(source).scheme
+    }
     assert {line for line in foreign if ": data:" not in line} == set()
 
 
