@@ -76,7 +76,12 @@ html_favicon = "_static/logo.svg"
 html_context = {"default_mode": "auto"}
 smartquotes_action = "De"  # the links of estimator diagrams search for text with quotes as they are typed
 html_theme_options = {
-    "logo": {"text": "sk_analytic", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg", "alt_text": ""},
+    "logo": {
+        "text": "sk_analytic",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+        "alt_text": "",
+    },
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "header_links_before_dropdown": 5,
