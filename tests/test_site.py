@@ -169,11 +169,11 @@ WITHOUT_PICTURE = """
 return [...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src);
 """
 OVERFLOW = "return document.documentElement.scrollWidth - window.innerWidth"
-SIDEBAR = "return [...document.querySelectorAll('.bd-sidebar-primary nav.bd-docs-nav a')].map(link => link.textContent)"
-NAVIGATION = (
-    "return [...document.querySelectorAll('.bd-header .navbar-header-items .navbar-nav > .nav-item:not(.dropdown) > a')]"
-    ".map(link => [link.textContent.trim(), link.href])"
-)
+SIDEBAR = "return [...document.querySelectorAll('.bd-sidebar-primary nav.bd-docs-nav a')].map(a => a.textContent)"
+NAVIGATION = """
+return [...document.querySelectorAll(".bd-header .navbar-header-items .navbar-nav > .nav-item:not(.dropdown) > a")]
+    .map(a => [a.textContent.trim(), a.href]);
+"""
 
 
 def kept(browser, name):
