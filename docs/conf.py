@@ -32,13 +32,16 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 default_role = "py:obj"
-nitpicky = False  # types in docstrings are words for readers, "array-like of shape (n,)"
+nitpicky = True
+# Types in docstrings are words for readers, "array-like of shape (n,)", and other libraries have sites of their own.
+nitpick_ignore_regex = [(r"py:\w+", r"(?!sk_analytic\.).*")]
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_typehints = "none"  # it would write out what their names stand for; see `with_written_types`
 maximum_signature_line_length = 80  # of a longer one each parameter has a line
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the class template lists them
 
 plot_formats = ["svg"]

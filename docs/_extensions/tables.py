@@ -129,7 +129,8 @@ BY_FILE = {
         "Base classes": "base",
     },
 }
-WITHOUT_PAGE = {"neg_mean_loss", "Params", "Grads", "LOSSES", "MAPS"}  # data
+DATA = {"Params", "Grads", "LOSSES", "MAPS"}  # which nothing documents
+WITHOUT_PAGE = DATA | {"neg_mean_loss"}
 OTHERS = "Other names"
 
 
@@ -163,7 +164,10 @@ def overview():
     """The names of every module in their groups, with links."""
     parts = []
     for module in public_modules():
-        rows = [(title, ", ".join(f":obj:`~{module}.{name}`" for name in names)) for title, names in groups_of(module)]
+        rows = [
+            (title, ", ".join(f"``{name}``" if name in DATA else f":obj:`~{module}.{name}`" for name in names))
+            for title, names in groups_of(module)
+        ]
         parts.append(f"{module}\n{'-' * len(module)}\n")
         parts.append(table(rows, "   :widths: 30 70", "   :class: groups", head=False))
     return "\n".join(parts)

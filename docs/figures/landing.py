@@ -1,4 +1,4 @@
-"""The picture of the landing page: digits drawn from a density, a diagnosis, a curve with its band."""
+"""The pictures of the landing page: digits drawn from a density, a diagnosis, a curve with its band."""
 
 import textwrap
 
@@ -48,8 +48,12 @@ class NADE(Model):
 def digits(axes):
     """Digits that a density has learned to draw."""
     nade = AnalyticDensity(model=NADE(), optimizer=Adam(0.02), batch_size=100, max_iter=60, tol=None, random_state=0)
-    drawn = nade.fit(load_digits().data >= 8).sample(40, random_state=1).reshape(5, 8, 8, 8)
-    axes.imshow(np.pad(drawn, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3).reshape(50, 80), cmap="gray_r")
+    drawn = nade.fit(load_digits().data >= 8).sample(64, random_state=1).reshape(8, 8, 8, 8)
+    axes.imshow(
+        np.pad(drawn, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3).reshape(80, 80),
+        cmap="gray_r",
+        interpolation="nearest",
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("digits drawn from the fitted density")
@@ -107,7 +111,7 @@ def band(axes):
     axes.legend(loc="upper left", fontsize=8)
 
 
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-for axis, draw, title in zip(axes, (digits, diagnosis, band), ("Fit", "Check", "Report"), strict=True):
+for draw, title in ((digits, "Fit"), (diagnosis, "Check"), (band, "Report")):
+    figure, axis = plt.subplots(figsize=(3.7, 3.3), layout="constrained")
     draw(axis)
     axis.set_title(title, loc="left", weight="bold")
