@@ -91,8 +91,9 @@ html_theme_options = {
     "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "show_prev_next": False,
 }
-# Pages that stand alone have no section to navigate: the landing page, and source code, which needs the width.
-html_sidebars = dict.fromkeys(["index", "install", "changelog", "benchmarks", "search", "_modules/**"], [])
+# Pages that stand alone have no section to navigate: those of the top bar, and source code, which needs the width.
+ALONE = ["index", "install", "benchmarks", "faq", "glossary", "changelog", "contributing"]
+html_sidebars = dict.fromkeys([*ALONE, "search", "genindex", "py-modindex", "_modules/**"], [])
 
 # A copied example is code alone, without prompts and output.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
