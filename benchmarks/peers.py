@@ -32,4 +32,4 @@ def find(*names):
 
 def why_missing(*names):
     """Return the words for a row whose peer is missing."""
-    return f"left out: {' and '.join(names)} is not installed (pip install sk-analytic[benchmarks])"
+    return f'left out: {" and ".join(names)} is not installed (pip install -e ".[benchmarks]")'

@@ -1,34 +1,41 @@
-"""How Sphinx builds the documentation. Nothing is fetched from anywhere during a build."""
+"""How Sphinx builds the documentation. Neither a build nor a reader's browser fetches anything from elsewhere."""
 
 import importlib.util
-import inspect
-import re
+import sys
 from pathlib import Path
 
 import sk_analytic
-from sk_analytic import get_optimizer, get_optimizer_names
 from sk_analytic.display import DOCUMENTATION
-from sk_analytic.gradient_check import Cause
-from sk_analytic.losses import get_loss, get_loss_names
-from sk_analytic.readable import ReadableSignature
 
 project = "sk_analytic"
 author = "sk_analytic developers"
 copyright = "2026, sk_analytic developers"
 version = release = sk_analytic.__version__
 
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))  # mathml and reference are ours
+
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
     "matplotlib.sphinxext.plot_directive",
+    "myst_parser",  # for the files of the repository that are Markdown
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "mathml",
+    "reference",
 ]
 exclude_patterns = ["_build"]
+myst_heading_anchors = 3
 templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 default_role = "py:obj"
-nitpicky = False  # types in docstrings are words for readers, "array-like of shape (n,)"
+nitpicky = True
+# Types in docstrings are words for readers, "array-like of shape (n,)", and other libraries have sites of their own.
+nitpick_ignore_regex = [(r"py:\w+", r"(?!sk_analytic\.).*")]
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
@@ -36,6 +43,7 @@ autosummary_imported_members = True
 autodoc_mock_imports = [name for name in ("jax", "optax", "torch") if importlib.util.find_spec(name) is None]
 autodoc_typehints = "none"  # it would write out what their names stand for; see `with_written_types`
 maximum_signature_line_length = 80  # of a longer one each parameter has a line
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the class template lists them
 
 plot_formats = ["svg"]
@@ -65,92 +73,47 @@ def show(*schedules, losses=()):
 """
 
 html_theme = "pydata_sphinx_theme"
+html_math_renderer = "mathml"
 html_baseurl = f"{DOCUMENTATION}/"
 html_title = f"sk_analytic {release}"
 html_show_sourcelink = False
+html_favicon = "_static/logo.svg"
+html_context = {"default_mode": "auto"}
+smartquotes_action = "De"  # the links of estimator diagrams search for text with quotes as they are typed
 html_theme_options = {
+    "logo": {
+        "text": "sk_analytic",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+        "alt_text": "",
+    },
+    "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc"],
+    "header_links_before_dropdown": 5,
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "show_prev_next": False,
 }
+# Pages that stand alone have no section to navigate: those of the top bar, and source code, which needs the width.
+ALONE = ["index", "install", "benchmarks", "faq", "glossary", "changelog", "contributing"]
+html_sidebars = dict.fromkeys([*ALONE, "search", "genindex", "py-modindex", "_modules/**"], [])
 
-GENERATED = Path(__file__).parent / "generated"
+# A copied example is code alone, without prompts and output.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .gp, .go"
 
-
-def skip_foreign_members(app, what, name, member, skip, options):
-    """Leave out what a class inherits from scikit-learn or Python: it is documented there."""
-    if what != "class" or name.startswith("_"):
-        return None
-    function = inspect.unwrap(getattr(member, "fget", None) or member)
-    home = (getattr(function, "__module__", None) or "").partition(".")[0]
-    return None if home == "sk_analytic" else True
-
-
-def with_written_types(app, what, name, thing, options, signature, returns):
-    """Signature and return type of a class or function, with types by the names that its source gives them."""
-    if not signature or not (inspect.isclass(thing) or inspect.isroutine(thing)):
-        return None
-    shown = ReadableSignature.of(inspect.signature(thing))
-    returns = None if inspect.isclass(thing) or shown.return_annotation is shown.empty else str(shown.return_annotation)
-    parameters = [p for p in shown.parameters.values() if p.name != "self"]
-    return shown.replace(parameters=parameters, return_annotation=shown.empty).format(), returns
-
-
-def table(rows, *options):
-    """Lines of a table in reStructuredText, its first row the head; a cell may have several lines."""
-    lines = [".. list-table::", "   :header-rows: 1", *options, ""]
-    for cells in rows:
-        for index, cell in enumerate(cells):
-            first, *rest = cell.splitlines()
-            lines += [f"   {'* -' if index == 0 else '  -'} {first}", *(f"       {line}".rstrip() for line in rest)]
-    return "\n".join(lines) + "\n"
-
-
-def with_defaults(cls):
-    """The hyperparameters of a class, with defaults."""
-    settings = inspect.signature(cls).parameters.values()
-    return ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings) or "none"
-
-
-def table_of_optimizers():
-    """The optimizers that have a name, from their classes."""
-    rows = [("name", "class", "hyperparameters, with defaults")]
-    for name in get_optimizer_names():
-        cls = type(get_optimizer(name))
-        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", with_defaults(cls)))
-    return table(rows)
-
-
-def table_of_losses():
-    """The losses that have a name, from their classes: the body of the docstring is the value of a row."""
-    rows = [("name and class", "value of a row, domain of y, the same in scikit-learn", "parameters", "link")]
-    for name in get_loss_names():
-        loss = get_loss(name)
-        cls = type(loss)
-        body = re.split(r"\n(?:Parameters|Examples)\n---", inspect.getdoc(cls))[0].partition("\n\n")[2].strip()
-        heading = f'``"{name}"`` :class:`~sk_analytic.losses.{cls.__name__}`'
-        rows.append((heading, body, with_defaults(cls), loss.link))
-    return table(rows, "   :widths: 20 56 16 8")
-
-
-def table_of_causes(verdict):
-    """The causes of findings with a verdict, from their classes: by rank."""
-    causes = sorted(Cause.table.values(), key=lambda cause: cause.rank)
-    rows = [(f"``{cause.identifier}``", cause.verdict, cause.meaning) for cause in causes if cause.verdict == verdict]
-    return table([("cause", "verdict", "meaning"), *rows], "   :widths: 22 12 66")
-
-
-def write_tables(app):
-    """Write the tables that pages include."""
-    GENERATED.mkdir(exist_ok=True)
-    (GENERATED / "optimizers.inc").write_text(table_of_optimizers(), encoding="utf-8")
-    (GENERATED / "faults.inc").write_text(table_of_causes("wrong"), encoding="utf-8")
-    (GENERATED / "doubts.inc").write_text(table_of_causes("cannot tell"), encoding="utf-8")
-    (GENERATED / "remarks.inc").write_text(table_of_causes("right"), encoding="utf-8")
-    (GENERATED / "losses.inc").write_text(table_of_losses(), encoding="utf-8")
-
-
-def setup(app):
-    app.connect("builder-inited", write_tables)
-    app.connect("autodoc-skip-member", skip_foreign_members)
-    app.connect("autodoc-process-signature", with_written_types)
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(^|/)(?!plot_)[^/]*\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "generated/examples",
+    "doc_module": ("sk_analytic",),
+    "reference_url": {"sk_analytic": None},
+    "remove_config_comments": True,
+    "show_memory": False,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "plot_gallery": "True",
+}

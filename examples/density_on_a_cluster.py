@@ -17,8 +17,8 @@ The log-density of a row is :math:`\log(\pi \, \varphi_1(x) + (1 - \pi) \, \varp
     \partial_{m_k} = r_k \, z_k \, e^{-s_k}, \qquad
     \partial_{s_k} = r_k \, (z_k^2 - 1), \qquad z_k = (x - m_k) \, e^{-s_k}.
 
-Run it with ``python density_on_a_cluster.py``; ``--help`` lists its options. It needs ``pip install
-"sk-analytic[dask]"``.
+Run it with ``python density_on_a_cluster.py``; ``--help`` lists its options. It needs ``pip install -e
+".[dask]"``.
 """
 
 import argparse

@@ -18,10 +18,20 @@ ROOTS = {
         "PKG-INFO",
         "pyproject.toml",
     }
-    | {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"},
+    | {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md"}
+    | {"CITATION.cff", "CODE_OF_CONDUCT.md", "SECURITY.md"},
 }
 NEEDED = {"sk_analytic/__init__.py", "sk_analytic/py.typed"}
-JUNK = {"__pycache__", "_build", "generated", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"}
+JUNK = {
+    "__pycache__",
+    "_build",
+    "auto_examples",
+    "generated",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".DS_Store",
+}
 
 
 def names(path):

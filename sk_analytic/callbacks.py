@@ -153,7 +153,9 @@ class Checkpoint(_Callback):
     >>> X, y = load_diabetes(return_X_y=True)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "model.pkl")
-    ...     model = AnalyticRegressor(optimizer="lbfgs").set_callbacks(Checkpoint(path, every=10))
+    ...     model = AnalyticRegressor(optimizer="lbfgs").set_callbacks(
+    ...         Checkpoint(path, every=10)
+    ...     )
     ...     model = model.fit(X, y)
     ...     again = pickle.loads(path.read_bytes())
     >>> again.n_iter_ == model.n_iter_
@@ -447,7 +449,13 @@ class LearningRateLog(_Log):
     >>> X, y = load_diabetes(return_X_y=True)
     >>> log = LearningRateLog()
     >>> optimizer = Adam(Exponential(0.1, decay=0.5, unit="epoch"))
-    >>> model = AnalyticRegressor(optimizer=optimizer, loss="huber", max_iter=20, n_iter_no_change=2, random_state=0)
+    >>> model = AnalyticRegressor(
+    ...     optimizer=optimizer,
+    ...     loss="huber",
+    ...     max_iter=20,
+    ...     n_iter_no_change=2,
+    ...     random_state=0,
+    ... )
     >>> model = model.set_callbacks(log).fit(X, y)
     >>> [row["learning_rate"]["coef"] for row in log.get_logs()][:3]
     [0.1, 0.05, 0.025]
@@ -495,9 +503,16 @@ class GradientMonitor(_Log):
     ...         return {"W": X.T @ da, "a": da.sum(axis=0), "v": h.T @ d, "b": d.sum()}
     ...     return h @ params["v"] + params["b"], pullback
     >>> X = np.random.default_rng(0).normal(size=(100, 3))
-    >>> start = {"W": np.full((3, 4), 0.1), "a": np.full(4, -5.0), "v": np.ones(4), "b": 0.0}
+    >>> start = {
+    ...     "W": np.full((3, 4), 0.1),
+    ...     "a": np.full(4, -5.0),
+    ...     "v": np.ones(4),
+    ...     "b": 0.0,
+    ... }
     >>> monitor = GradientMonitor()
-    >>> model = AnalyticRegressor(vjp=vjp, init=start, max_iter=30, tol=None, random_state=0)
+    >>> model = AnalyticRegressor(
+    ...     vjp=vjp, init=start, max_iter=30, tol=None, random_state=0
+    ... )
     >>> model = model.set_callbacks(monitor).fit(X, X[:, 0] + 1)
     >>> monitor.get_logs()[-1]["dead"]
     ['W', 'a', 'v']

@@ -65,7 +65,9 @@ class Loss(Hyperparameters):
     ...     def formula(self, y, prediction):
     ...         residual = prediction - y
     ...         return np.logaddexp(residual, -residual) - math.log(2), np.tanh(residual)
-    >>> values, derivative = LogCosh().value_and_derivative(np.array([1.0, 2.0]), np.array([1.0, 3.0]))
+    >>> values, derivative = LogCosh().value_and_derivative(
+    ...     np.array([1.0, 2.0]), np.array([1.0, 3.0])
+    ... )
     >>> values.round(3), derivative.round(3)
     (array([0.   , 0.434]), array([0.   , 0.762]))
     """

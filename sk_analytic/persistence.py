@@ -275,8 +275,8 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(
-            "A .safetensors file needs safetensors, which is not installed: pip install sk-analytic[io]. "
-            "A path that ends in .npz needs nothing more."
+            "A .safetensors file needs safetensors, which is not installed: pip install safetensors, or in a clone "
+            'pip install -e ".[io]". A path that ends in .npz needs nothing more.'
         ) from error
     return safetensors
 

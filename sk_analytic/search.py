@@ -126,7 +126,10 @@ class LearningRateSweep:
         try:
             from matplotlib import pyplot as plt
         except ImportError as error:
-            raise ImportError("LearningRateSweep.plot needs matplotlib: pip install sk-analytic[plot]") from error
+            raise ImportError(
+                "LearningRateSweep.plot needs matplotlib: pip install matplotlib, or in a clone "
+                'pip install -e ".[plot]"'
+            ) from error
         if ax is None:
             ax = plt.figure(layout="constrained").add_subplot()
         ax.semilogx(self.rates, self.losses, ".", color="0.7", label="batch")
@@ -245,7 +248,9 @@ def find_learning_rate(
     >>> X, y = load_diabetes(return_X_y=True)
     >>> model = AnalyticRegressor(optimizer="adam", random_state=0, max_iter=1000)
     >>> sweep = find_learning_rate(model, X, y, high=1000.0)
-    >>> bool(sweep.suggested > 1)  # far from 0.01: coefficients of several hundreds start at 0
+    >>> bool(
+    ...     sweep.suggested > 1
+    ... )  # far from 0.01: coefficients of several hundreds start at 0
     True
     >>> model = model.set_params(**sweep.params).fit(X, y)
     >>> round(model.score(X, y), 1)
@@ -507,7 +512,9 @@ def fit_from_starts(
     ...     return {"frequency": X[:, 0] * np.cos(params["frequency"] * X[:, 0])}
     >>> X = np.linspace(0, 5, 50)[:, None]
     >>> y = np.sin(3 * X[:, 0])
-    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init={"frequency": 1.0}, random_state=0)
+    >>> model = AnalyticRegressor(
+    ...     forward, jacobian=jacobian, init={"frequency": 1.0}, random_state=0
+    ... )
     >>> round(model.fit(X, y).params_["frequency"], 3)  # a local minimum
     0.674
     >>> result = fit_from_starts(model, X, y, 10, bounds={"frequency": (0, 10)})
@@ -834,10 +841,13 @@ def optimizer_grid(optimizers: dict[str, dict[str, Any]], prefix: str = "", **co
     Examples
     --------
     >>> from sk_analytic.search import optimizer_grid
-    >>> grid = optimizer_grid({"sgd": {"momentum": [0.0, 0.9]}, "lbfgs": {}}, learning_rate=[0.01, 0.1])
+    >>> grid = optimizer_grid(
+    ...     {"sgd": {"momentum": [0.0, 0.9]}, "lbfgs": {}}, learning_rate=[0.01, 0.1]
+    ... )
     >>> for settings in grid:
     ...     print(settings)
-    {'optimizer': ['sgd'], 'optimizer__learning_rate': [0.01, 0.1], 'optimizer__momentum': [0.0, 0.9]}
+    {'optimizer': ['sgd'], 'optimizer__learning_rate': [0.01, 0.1],
+     'optimizer__momentum': [0.0, 0.9]}
     {'optimizer': ['lbfgs']}
     """
     if prefix and not prefix.endswith("__"):

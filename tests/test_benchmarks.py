@@ -76,11 +76,25 @@ def test_runs_that_reach_certified_parameters_are_counted(tmp_path):
     assert [figure["peer"] for figure in figures if figure["note"]] == ["lmfit"]
 
 
+def test_the_picture_answers_its_questions(monkeypatch):
+    """Each comparison that it shows is among the figures of the documentation, the fastest first."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    pytest.importorskip("matplotlib")
+    from benchmarks.figures import from_json
+    from benchmarks.picture import QUESTIONS, answers
+
+    figures = from_json((ROOT / "docs" / "benchmarks" / "figures.json").read_text(encoding="utf-8"))
+    shown = answers(figures)
+    assert len(shown) == len(QUESTIONS)
+    ratios = [figure.ratio for _, figure in shown]
+    assert ratios == sorted(ratios)
+
+
 def test_a_missing_peer_says_so(figures):
     """Where a peer is missing its line says how to get it."""
     notes = [figure["note"] for figure in figures if figure["peer"] == "torch loop"]
     assert notes
-    assert all("torch is not installed (pip install sk-analytic[benchmarks])" in note for note in notes)
+    assert all('torch is not installed (pip install -e ".[benchmarks]")' in note for note in notes)
 
 
 def test_an_unknown_row_is_named():

@@ -32,7 +32,7 @@ from sk_analytic.optimizers.engine.numba_kernel import is_installed
 from sk_analytic.parameters import Layout
 from sk_analytic.training.progress import History
 
-needs_numba = pytest.mark.skipif(not is_installed(), reason="needs the extra sk-analytic[numba]")
+needs_numba = pytest.mark.skipif(not is_installed(), reason="needs numba")
 
 
 def run(optimizer, theta, gradients):

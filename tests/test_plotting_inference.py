@@ -468,7 +468,7 @@ def test_an_estimator_is_no_inference(display):
 def test_without_matplotlib_the_message_names_the_extra(linear, display, monkeypatch):
     """Before anything is evaluated."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install sk-analytic\[plot\]"):
+    with pytest.raises(ImportError, match="pip install matplotlib"):
         display.from_inference(linear, *([X] if display is FittedCurveDisplay else []))
 
 

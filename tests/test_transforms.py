@@ -380,7 +380,7 @@ COMPILED = {
 def test_both_engines_give_the_same_numbers(own_cache, name, dtype, rng):
     """Long chains too, blocks out of step included: θ, the answer and all slots, to the bit."""
     if not os.environ.get("SK_ANALYTIC_REQUIRE_PARITY"):
-        pytest.importorskip("numba", reason="needs the extra sk-analytic[numba]")
+        pytest.importorskip("numba", reason="needs numba")
     layout, start, gradients = draw(rng, dtype)
     results = []
     for engine in ("numpy", "numba"):

@@ -67,7 +67,9 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     ...         return {"W": X.T @ d_scores, "b": d_scores.sum(axis=0)}
     ...     return X @ params["W"] + params["b"], pullback
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = AnalyticClassifier(vjp=vjp, init=init, optimizer="lbfgs", alpha=1e-2, random_state=0)
+    >>> model = AnalyticClassifier(
+    ...     vjp=vjp, init=init, optimizer="lbfgs", alpha=1e-2, random_state=0
+    ... )
     >>> model.fit(X, y).score(X, y) > 0.95
     True
     """
@@ -239,7 +241,10 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         >>> from sklearn.datasets import load_digits
         >>> from sk_analytic import AnalyticClassifier
         >>> X, y = load_digits(return_X_y=True)
-        >>> chunks = [(X[start : start + 600], y[start : start + 600]) for start in range(0, len(X), 600)]
+        >>> chunks = [
+        ...     (X[start : start + 600], y[start : start + 600])
+        ...     for start in range(0, len(X), 600)
+        ... ]
         >>> model = AnalyticClassifier(max_iter=20, tol=None, random_state=0)
         >>> model.fit_chunks(chunks, classes=range(10)).score(X, y) > 0.95
         True

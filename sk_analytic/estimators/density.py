@@ -51,7 +51,9 @@ class AnalyticDensity(AnalyticEstimator):
     >>> def gradient(params, X):
     ...     return {"log_rate": np.exp(params["log_rate"]) * X.mean() - 1}
     >>> X = np.array([[0.5], [1.5], [0.2], [1.8]])
-    >>> model = AnalyticDensity(forward, gradient, init={"log_rate": 1.0}, optimizer="lbfgs")
+    >>> model = AnalyticDensity(
+    ...     forward, gradient, init={"log_rate": 1.0}, optimizer="lbfgs"
+    ... )
     >>> round(model.fit(X).params_["log_rate"], 4) + 0.0
     0.0
 
@@ -59,7 +61,9 @@ class AnalyticDensity(AnalyticEstimator):
 
     >>> def sampler(params, n_samples, rng):
     ...     return rng.exponential(np.exp(-params["log_rate"]), size=(n_samples, 1))
-    >>> model.set_params(sampler=sampler).fit(X).sample(1000, random_state=0).mean().round(1)
+    >>> model.set_params(sampler=sampler).fit(X).sample(1000, random_state=0).mean().round(
+    ...     1
+    ... )
     np.float64(1.0)
     """
 

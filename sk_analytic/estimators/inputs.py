@@ -476,7 +476,8 @@ def _on_cluster(estimator: Any) -> Any:
         from ..data.dask_source import DaskSource
     except ImportError as error:
         raise ImportError(
-            f"Training on dask collections needs dask.distributed: pip install 'sk-analytic[dask]'. ({error})"
+            "Training on dask collections needs dask.distributed: pip install 'dask[array,dataframe,distributed]', or "
+            f'in a clone pip install -e ".[dask]". ({error})'
         ) from error
     for name, value in estimator._all_params().items():
         if name != "scoring" and not isinstance(value, bool | int | float | str | None):

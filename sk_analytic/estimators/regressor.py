@@ -62,7 +62,9 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     >>> X = np.linspace(0, 4, 50)[:, None]
     >>> y = 2 * np.exp(-1.5 * X[:, 0]) + 0.5
     >>> start = {"height": 1.0, "rate": 1.0, "floor": 0.0}
-    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init=start, optimizer="lbfgs", tol=1e-8)
+    >>> model = AnalyticRegressor(
+    ...     forward, jacobian=jacobian, init=start, optimizer="lbfgs", tol=1e-8
+    ... )
     >>> {name: round(value, 3) for name, value in model.fit(X, y).params_.items()}
     {'height': 2.0, 'rate': 1.5, 'floor': 0.5}
     """

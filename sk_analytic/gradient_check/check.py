@@ -105,7 +105,12 @@ def check_gradient(
     Plain functions, here scipy's, with the wrong sign:
 
     >>> from scipy.optimize import rosen, rosen_der
-    >>> report = check_gradient(loss=rosen, gradient=lambda x: -rosen_der(x), params=np.ones(3) / 2, random_state=0)
+    >>> report = check_gradient(
+    ...     loss=rosen,
+    ...     gradient=lambda x: -rosen_der(x),
+    ...     params=np.ones(3) / 2,
+    ...     random_state=0,
+    ... )
     >>> report.findings[0].cause
     'sign'
     """

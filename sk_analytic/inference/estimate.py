@@ -161,7 +161,9 @@ def infer(
     ...     return {"a": power, "b": params["a"] * power * np.log(X[:, 0])}
     >>> data = load_iris().data
     >>> X, y = data[:, 2:3], data[:, 3]
-    >>> model = AnalyticRegressor(forward, jacobian=jacobian, init={"a": 1.0, "b": 1.0}).fit(X, y)
+    >>> model = AnalyticRegressor(
+    ...     forward, jacobian=jacobian, init={"a": 1.0, "b": 1.0}
+    ... ).fit(X, y)
     >>> print(infer(model, X, y))
     covariance: gauss_newton, 150 rows, scale 0.04587, t with 148 degrees of freedom, ...
     <BLANKLINE>

@@ -289,7 +289,9 @@ class Inference:
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(200, 2))
         >>> y = X @ [2.0, 1.0] + 3 + 0.1 * rng.normal(size=200)
-        >>> profile = infer(AnalyticRegressor().fit(X, y), X, y).profile("coef[1]", level=0.95, n_points=3)
+        >>> profile = infer(AnalyticRegressor().fit(X, y), X, y).profile(
+        ...     "coef[1]", level=0.95, n_points=3
+        ... )
         >>> profile.value.round(3), profile.root.round(2)
         (array([0.998, 1.012, 1.026]), array([-1.97,  0.  ,  1.97]))
         """

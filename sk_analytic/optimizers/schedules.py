@@ -710,7 +710,10 @@ class ReduceOnPlateau(_OfState):
     --------
     >>> import numpy as np
     >>> from sk_analytic.optimizers import SGD, ReduceOnPlateau
-    >>> theta, optimizer = np.array([0.0]), SGD(ReduceOnPlateau(1.0, factor=0.5, patience=1))
+    >>> theta, optimizer = (
+    ...     np.array([0.0]),
+    ...     SGD(ReduceOnPlateau(1.0, factor=0.5, patience=1)),
+    ... )
     >>> state = optimizer.init(theta)
     >>> for loss in [3.0, 2.0, 2.0, 2.0, 2.0]:
     ...     optimizer.update(state, theta, np.array([-1.0]))

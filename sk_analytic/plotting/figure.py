@@ -17,7 +17,10 @@ def pyplot() -> Any:
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
-        raise ImportError("Drawing needs matplotlib, which is not installed: pip install sk-analytic[plot]") from error
+        raise ImportError(
+            "Drawing needs matplotlib, which is not installed: pip install matplotlib, or in a clone "
+            'pip install -e ".[plot]"'
+        ) from error
     return plt
 
 

@@ -59,8 +59,13 @@ class GradientCheckDisplay:
     >>> from sk_analytic import AnalyticRegressor
     >>> from sk_analytic.plotting import GradientCheckDisplay
     >>> X = np.random.default_rng(0).normal(size=(20, 3))
-    >>> display = GradientCheckDisplay.from_estimator(AnalyticRegressor(), X, X[:, 0], random_state=0)
-    >>> [(entries.block, bool(entries.relative_error.max() < 1e-6)) for entries in display.entries]
+    >>> display = GradientCheckDisplay.from_estimator(
+    ...     AnalyticRegressor(), X, X[:, 0], random_state=0
+    ... )
+    >>> [
+    ...     (entries.block, bool(entries.relative_error.max() < 1e-6))
+    ...     for entries in display.entries
+    ... ]
     [('coef', True), ('intercept', True)]
     """
 

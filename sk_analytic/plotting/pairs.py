@@ -69,7 +69,7 @@ class PairsDisplay:
 
     See Also
     --------
-    sk_analytic.Inference.covariance : What the ellipses are made of.
+    sk_analytic.Inference : Its ``covariance`` is what the ellipses are made of.
     ProfileDisplay : The profiles alone.
 
     Examples

@@ -62,7 +62,7 @@ def require(package):
     try:
         return importlib.import_module(package)
     except ImportError:
-        reason = f"{package} is not installed; it comes with the extra: pip install sk-analytic[parity]"
+        reason = f'{package} is not installed; it comes with the extra: pip install -e ".[parity]"'
         if os.environ.get(REQUIRED, "0") not in {"", "0"}:
             pytest.fail(f"{reason} ({REQUIRED} is set).")
         pytest.skip(reason)

@@ -1,6 +1,6 @@
 """Schedules, and the links that average, beside torch and optax, count by count and step by step.
 
-The references come with the extra ``sk-analytic[parity]``; without it the tests are skipped, and say so.
+The references come with the extra ``parity``; without it the tests are skipped, and say so.
 """
 
 import contextlib

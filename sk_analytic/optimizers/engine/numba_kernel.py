@@ -128,7 +128,10 @@ def _require(name: str, where: str = "") -> None:
     if name not in ENGINES:
         raise ValueError(f"There is no engine {name!r}{where}; there are {', '.join(map(repr, ENGINES))}.")
     if name == "numba" and not is_installed():
-        raise ImportError("The engine 'numba' needs numba, which is not installed: pip install 'sk-analytic[numba]'.")
+        raise ImportError(
+            "The engine 'numba' needs numba, which is not installed: pip install numba, or in a clone "
+            'pip install -e ".[numba]".'
+        )
 
 
 def is_asked_for() -> bool:

@@ -281,7 +281,9 @@ class LAMB(NamedChain):
     >>> from sk_analytic.optimizers import LAMB
     >>> theta = {"W": np.array([3.0, 4.0]), "b": np.array([1.0])}
     >>> optimizer = LAMB(learning_rate=0.1)
-    >>> optimizer.update(optimizer.init(theta), theta, {"W": np.array([0.0, 9.0]), "b": np.array([-1.0])})
+    >>> optimizer.update(
+    ...     optimizer.init(theta), theta, {"W": np.array([0.0, 9.0]), "b": np.array([-1.0])}
+    ... )
     >>> theta["W"].round(3), theta["b"].round(3)
     (array([3. , 3.5]), array([1.1]))
     """

@@ -131,7 +131,9 @@ class LARS(NamedChain):
     >>> from sk_analytic.optimizers import LARS
     >>> theta = {"W": np.array([3.0, 4.0]), "b": np.array([1.0])}
     >>> optimizer = LARS(learning_rate=1.0, trust_coefficient=0.1)
-    >>> optimizer.update(optimizer.init(theta), theta, {"W": np.array([0.0, 9.0]), "b": np.array([-1.0])})
+    >>> optimizer.update(
+    ...     optimizer.init(theta), theta, {"W": np.array([0.0, 9.0]), "b": np.array([-1.0])}
+    ... )
     >>> theta
     {'W': array([3. , 3.5]), 'b': array([1.1])}
     """

@@ -1,0 +1,188 @@
+"""Tables of the documentation, drawn from the classes: optimizers, losses, faults, and the names of the reference."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+from sk_analytic import get_optimizer, get_optimizer_names
+from sk_analytic.gradient_check import Cause
+from sk_analytic.losses import get_loss, get_loss_names
+
+DOCS = Path(__file__).parents[1]
+GENERATED = DOCS / "generated"
+
+
+def table(rows, *options, head=True):
+    """Lines of a table in reStructuredText, its first row the head if there is one; a cell may have several lines."""
+    lines = [".. list-table::", *(["   :header-rows: 1"] if head else []), *options, ""]
+    for cells in rows:
+        for index, cell in enumerate(cells):
+            first, *rest = cell.splitlines()
+            lines += [f"   {'* -' if index == 0 else '  -'} {first}", *(f"       {line}".rstrip() for line in rest)]
+    return "\n".join(lines) + "\n"
+
+
+def with_defaults(cls):
+    """The hyperparameters of a class, with defaults."""
+    settings = inspect.signature(cls).parameters.values()
+    return ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings) or "none"
+
+
+def table_of_optimizers():
+    """The optimizers that have a name, from their classes."""
+    rows = [("name", "class", "hyperparameters, with defaults")]
+    for name in get_optimizer_names():
+        cls = type(get_optimizer(name))
+        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", with_defaults(cls)))
+    return table(rows)
+
+
+def table_of_losses():
+    """The losses that have a name, from their classes: the body of the docstring is the value of a row."""
+    rows = [("name and class", "value of a row, domain of y, the same in scikit-learn", "parameters", "link")]
+    for name in get_loss_names():
+        loss = get_loss(name)
+        cls = type(loss)
+        body = re.split(r"\n(?:Parameters|Examples)\n---", inspect.getdoc(cls))[0].partition("\n\n")[2].strip()
+        heading = f'``"{name}"`` :class:`~sk_analytic.losses.{cls.__name__}`'
+        rows.append((heading, body, with_defaults(cls), loss.link))
+    return table(rows, "   :widths: 20 56 16 8")
+
+
+def table_of_causes(verdict):
+    """The causes of findings with a verdict, from their classes: by rank."""
+    causes = sorted(Cause.table.values(), key=lambda cause: cause.rank)
+    rows = [(f"``{cause.identifier}``", cause.verdict, cause.meaning) for cause in causes if cause.verdict == verdict]
+    return table([("cause", "verdict", "meaning"), *rows], "   :widths: 22 12 66")
+
+
+# The groups of a module, by the names in them or by the file that their classes are in.
+BY_NAME = {
+    "sk_analytic.optimizers": {"Functions": ["get_optimizer", "get_optimizer_names", "use_engine"]},
+    "sk_analytic": {
+        "Estimators": ["AnalyticRegressor", "AnalyticClassifier", "AnalyticDensity", "AnalyticTransformer"],
+        "Models as classes": ["Model", "Params", "Grads"],
+        "Gradient check": ["check_gradient", "GradientReport", "Finding"],
+        "Inference": ["infer", "Inference"],
+        "Learning rates, starts and grids": [
+            "find_learning_rate",
+            "LearningRateSweep",
+            "fit_from_starts",
+            "MultistartFit",
+            "optimizer_grid",
+        ],
+        "Optimizers, losses and scores by name": [
+            "get_optimizer",
+            "get_optimizer_names",
+            "get_loss",
+            "get_loss_names",
+            "neg_mean_loss",
+        ],
+        "Saving and loading": ["save_params", "load_params", "trusted_types"],
+        "Errors and warnings": [
+            "DivergenceError",
+            "GradientCheckError",
+            "InferenceWarning",
+            "ParameterStructureError",
+            "ReceivedArgumentError",
+        ],
+    },
+    "sk_analytic.losses": {
+        "Regression": ["SquaredError", "AbsoluteError", "Huber", "Quantile"],
+        "Counts and positive targets": ["Poisson", "Gamma", "Tweedie"],
+        "Classification": ["LogLoss"],
+        "Densities": ["NegativeLogLikelihood"],
+        "Base class and names": ["Loss", "get_loss", "get_loss_names", "LOSSES"],
+    },
+    "sk_analytic.maps": {
+        "Maps": ["Log", "Logit", "Ordered", "Simplex", "Cholesky"],
+        "Base classes and names": ["Map", "ElementwiseMap", "get_map", "MAPS"],
+    },
+    "sk_analytic.search": {
+        "Functions": ["find_learning_rate", "fit_from_starts", "optimizer_grid"],
+        "Results": ["LearningRateSweep", "MultistartFit"],
+    },
+    "sk_analytic.callbacks": {"Callbacks": ["Checkpoint", "GradientMonitor", "LearningRateLog"]},
+    "sk_analytic.plotting": {
+        "Training": ["LossCurveDisplay", "OptimizerPathDisplay"],
+        "Gradient check": ["GradientCheckDisplay"],
+        "Results": ["FittedCurveDisplay", "IntervalsDisplay", "PairsDisplay", "ProfileDisplay"],
+    },
+}
+BY_FILE = {
+    "sk_analytic.optimizers": {
+        "Gradient descent and momentum": "rules.momentum",
+        "Adam and its relatives": "rules.adam",
+        "Adam with another measure of spread": "rules.adam_variants",
+        "Adam with Nesterov momentum": "rules.nesterov_adam",
+        "Steps scaled by past gradients": "rules.adagrad",
+        "Steps by the sign of the gradient": "rules.sign_based",
+        "Without a learning rate to tune": "rules.parameter_free",
+        "With averaged parameters": "rules.averaged",
+        "Full-batch methods of scipy": "scipy_methods",
+        "One after another": "phases",
+        "Chains, and optimizers by block": "chains",
+        "Links: clipping, decay, scaling": "transforms",
+        "Links: averages of the parameters": "averages",
+        "Schedules": "schedules",
+        "Base classes": "base",
+    },
+}
+DATA = {"Params", "Grads", "LOSSES", "MAPS"}  # which nothing documents
+WITHOUT_PAGE = DATA | {"neg_mean_loss"}
+OTHERS = "Other names"
+
+
+def public_modules():
+    """The modules that the page of the reference lists."""
+    return re.findall(r"^   (sk_analytic[\w.]*)$", (DOCS / "api.rst").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+def groups_of(module):
+    """Title and names of each group of a public module. A name that no group has is among the others."""
+    imported = import_module(module)
+    files = {f"{module}.{file}": title for title, file in BY_FILE.get(module, {}).items()}
+    titles = {name: title for title, names in BY_NAME.get(module, {}).items() for name in names}
+    missing = sorted(set(titles) - set(imported.__all__))
+    if missing:
+        raise ValueError(f"docs/_extensions/tables.py has names that {module} lacks: {', '.join(missing)}")
+    groups = {title: [] for title in [*files.values(), *BY_NAME.get(module, {}), OTHERS]}
+    for name in [*titles, *(name for name in imported.__all__ if name not in titles)]:
+        home = getattr(getattr(imported, name), "__module__", None)
+        groups[titles.get(name) or files.get(home, OTHERS)].append(name)
+    return [(title, names) for title, names in groups.items() if names]
+
+
+def pages_of(module):
+    """The same, of the names that have a page."""
+    groups = [(title, [name for name in names if name not in WITHOUT_PAGE]) for title, names in groups_of(module)]
+    return [(title, names) for title, names in groups if names]
+
+
+def overview():
+    """The names of every module in their groups, with links."""
+    parts = []
+    for module in public_modules():
+        rows = [
+            (title, ", ".join(f"``{name}``" if name in DATA else f":obj:`~{module}.{name}`" for name in names))
+            for title, names in groups_of(module)
+        ]
+        parts.append(f"{module}\n{'-' * len(module)}\n")
+        parts.append(table(rows, "   :widths: 30 70", "   :class: groups", head=False))
+    return "\n".join(parts)
+
+
+def write():
+    """Write the tables that pages include."""
+    GENERATED.mkdir(exist_ok=True)
+    tables = {
+        "optimizers": table_of_optimizers(),
+        "faults": table_of_causes("wrong"),
+        "doubts": table_of_causes("cannot tell"),
+        "remarks": table_of_causes("right"),
+        "losses": table_of_losses(),
+        "modules": overview(),
+    }
+    for name, text in tables.items():
+        (GENERATED / f"{name}.inc").write_text(text, encoding="utf-8")
