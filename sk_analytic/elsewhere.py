@@ -71,7 +71,10 @@ def _namespace(library: str) -> ModuleType:
 
 @functools.cache
 def _numpy_dtype(dtype: Any) -> DType:
-    return np.dtype(str(dtype).rpartition(".")[2])
+    found = np.dtype(str(dtype).rpartition(".")[2])
+    if found.kind == "V":  # of ml_dtypes, which jax brings along
+        raise TypeError(f"NumPy itself does not have {found}.")
+    return found
 
 
 @trusted
