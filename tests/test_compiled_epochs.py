@@ -471,7 +471,7 @@ def refused(optimizer="adam", function=loss_and_gradient, data=(X, Y), **setting
     return texts[0]
 
 
-def test_what_does_not_fit_is_said_once(calls):
+def test_what_does_not_fit_is_said_once(calls, monkeypatch):
     """With the reason and what to change; the interpreter's loop trains."""
 
     @njit
@@ -502,6 +502,8 @@ def test_what_does_not_fit_is_said_once(calls):
     assert "in C order" in refused(data=(np.asfortranarray(X), Y), shuffle=False)
     assert "reparametrized" in refused(reparametrize={"b": "log"}, init=Line(START.w, 0.5))
     assert "numerical" in refused(numerical=["b"])
+    monkeypatch.setattr(compiled, "MOST_LEAVES", 1)
+    assert "have 2 arrays" in refused()
     assert not calls
 
 

@@ -18,6 +18,10 @@ from .epoch_function import EpochFunction
 from .minibatches import Loop, Sums
 
 SECONDS_TO_COMPILE = 4.0
+SECONDS_A_PAIR = 5e-3
+"""More to compile for each pair of leaves: numba passes tuples by value, which takes the compiler quadratic time."""
+MOST_LEAVES = 64
+"""Of the parameters; with more, numba compiles for minutes."""
 SECONDS_TO_PREPARE = 3e-3
 """In each fit anew: to write the function down, which looks it up."""
 SECONDS_SAVED = 3e-6
@@ -118,7 +122,8 @@ class CompiledLoop(Loop):
             self._functions.clear()
         function = next((made for made in self._functions if made.fits(rows)), None) or self._new(run, rows)
         if not (function.is_ready or self._engine.eager or is_loaded(function.source)):
-            self._limit = SECONDS_TO_LOAD if function.is_cached else SECONDS_TO_COMPILE
+            compiling = SECONDS_TO_COMPILE + SECONDS_A_PAIR * len(self.theta.layout.names) ** 2
+            self._limit = SECONDS_TO_LOAD if function.is_cached else compiling
             if self._engine.saved <= self._limit:
                 return None
         function.load()
@@ -132,6 +137,11 @@ class CompiledLoop(Loop):
             raise NotCompiledError("some parameters are reparametrized: leave reparametrize out")
         if self.objective.numerical:
             raise NotCompiledError("numerical names parameters whose gradient is made of differences")
+        if len(self.theta.layout.names) > MOST_LEAVES:
+            raise NotCompiledError(
+                f"its parameters have {len(self.theta.layout.names)} arrays, for which numba would compile some "
+                f"minutes: join them in {MOST_LEAVES} or fewer"
+            )
         steps = run.many_steps(self.objective.fixed)
         function = EpochFunction(self.objective, self.theta, steps, rows, self.total, self.huge)
         self._functions.append(function)
