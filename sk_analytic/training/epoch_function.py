@@ -161,8 +161,7 @@ class EpochFunction:
         if rows is self._rows:
             return True
         of_rows = self._arrays_of(rows)
-        is_weighted = rows.everything.sample_weight is not None
-        if is_weighted is not self.is_weighted or _kinds_of(of_rows) != self._kinds:
+        if _kinds_of(of_rows) != self._kinds:
             return False
         self._show(rows, of_rows)
         return True
