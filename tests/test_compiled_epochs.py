@@ -29,6 +29,8 @@ from sk_analytic.optimizers import (
     PerBlock,
     PolyakAverage,
     RAdam,
+    Rule,
+    Schedule,
     WeightDecay,
     use_engine,
 )
@@ -170,7 +172,6 @@ PLAIN = {
     "batch of one": (loss_and_gradient, {"batch_size": 1}),
     "in order": (loss_and_gradient, {"shuffle": False}),
     "without the last batch": (loss_and_gradient, {"drop_last": True}),
-    "one batch": (loss_and_gradient, {"batch_size": 203}),
     "float32": (
         loss_and_gradient,
         {"data": (X.astype(np.float32), Y.astype(np.float32)), "init": Line(np.zeros(3, np.float32), np.float32(0))},
@@ -280,8 +281,9 @@ def test_metadata_model_params_and_defaults(calls):
 
 @pytest.mark.filterwarnings("ignore:.*has not converged")
 def test_chunks_partial_fit_and_resuming(calls):
-    """A run that goes on, over chunks of uneven sizes, from a pickle too."""
+    """A run that goes on, over chunks of uneven sizes, from a pickle too; few steps are left to the interpreter."""
     parts = [(X[:90], Y[:90]), (X[90:100], Y[90:100]), (X[100:], Y[100:])]
+    few = 3 * 3 + 3  # in the chunk of 10 rows, in that of its last `partial_fit`
     models = []
     for engine in ("numba", "numpy"):
         model = AnalyticRegressor(
@@ -290,7 +292,7 @@ def test_chunks_partial_fit_and_resuming(calls):
             init=START,
             optimizer="adam",
             max_iter=3,
-            batch_size=16,
+            batch_size=4,
             tol=None,
             random_state=0,
         )
@@ -299,8 +301,8 @@ def test_chunks_partial_fit_and_resuming(calls):
             model = pickle.loads(pickle.dumps(model))
             model.partial_fit(X, Y)
             model.set_params(optimizer__learning_rate=0.5).partial_fit(X, Y)
-            models.append(model.partial_fit(X[:50], Y[:50]))
-    assert sum(calls) == models[0].n_steps_
+            models.append(model.partial_fit(X[:12], Y[:12]))
+    assert sum(calls) == models[0].n_steps_ - few
     assert_same(*models)
 
 
@@ -361,6 +363,101 @@ def test_what_is_wrong_ends_in_the_same_words(sign, calls):
     assert found[0][0] is expected
 
 
+class Falling(Schedule):
+    """Is no rate any more from some step on."""
+
+    def __call__(self, step, epoch):
+        """Return the rate."""
+        return 0.01 if step < 20 else -1.0
+
+
+class Pole(Rule):
+    """Divides by zero in some step."""
+
+    def __init__(self, learning_rate=0.01):
+        self.learning_rate = learning_rate
+
+    def coefficients(self, now):
+        """Return the factor."""
+        return (1 / (21 - now.t),)
+
+    @staticmethod
+    def formula(g, theta, factor):
+        """Return the step."""
+        return factor * g
+
+
+@pytest.mark.parametrize("optimizer", [SGD(Falling()), Pole()])
+def test_a_rate_that_cannot_be_had_ends_its_own_step(optimizer, calls):
+    """Coefficients are asked for beforehand; those of the steps before it are good."""
+    found = []
+    for engine in ("numba", "numpy"):
+        model = AnalyticRegressor(
+            forward,
+            loss_and_gradient=loss_and_gradient,
+            init=START,
+            optimizer=optimizer,
+            max_iter=2,
+            batch_size=16,
+            tol=None,
+            random_state=0,
+        )
+        with use_engine(engine), pytest.raises((ValueError, ZeroDivisionError)) as caught:
+            model.fit(X, Y)
+        assert model.n_steps_ == model._training.state.step == 20
+        found.append((str(caught.value), *map(np.ndarray.tolist, map(np.asarray, model.params_))))
+    assert sum(calls) == 20
+    assert found[0] == found[1]
+
+
+@njit
+def writes(params, X, y, memory):
+    """Writes to what it was given for good."""
+    memory[0][0] += 1.0
+    return loss_and_gradient(params, X, y)
+
+
+@njit
+def with_column(params, X, y, column):
+    """Receives a column that it does not need."""
+    return loss_and_gradient(params, X, y)
+
+
+def test_nothing_that_is_handed_over_can_be_written_to():
+    """Arrays in tuples of model_params too: numba refuses it, as in the interpreter's loop."""
+    memory = np.zeros(2)
+    with pytest.warns(UserWarning, match="are not compiled"), pytest.raises(numba.TypingError, match="readonly"):
+        fitted("numba", writes, model_params={"memory": (memory, 1)}, check_gradient=False)
+    assert not memory.any()
+
+
+def test_what_numba_has_no_type_for_is_no_failure_of_numba():
+    """Other fits of the process are compiled as before."""
+    column = np.arange(203.0).astype(">f8" if sys.byteorder == "little" else "<f8")
+    with pytest.warns(UserWarning, match="are not compiled.*Unsupported"), pytest.raises(numba.TypingError):
+        fitted("numba", with_column, fit={"column": column}, check_gradient=False)
+    assert not numba_kernel._failures
+
+
+@pytest.mark.filterwarnings("ignore:.*has not converged")
+def test_rows_of_another_kind_wait_for_a_function_of_their_own(calls, monkeypatch):
+    """One that was compiled for other arrays would read them wrongly; chunks may be of several kinds in turn."""
+    fitted("numba", loss_and_gradient, batch_size=4)  # loaded from now on, while that for the others is too expensive
+    calls.clear()
+    monkeypatch.setattr(epoch_function, "is_cached", lambda source: False)
+    monkeypatch.setattr(compiled, "SECONDS_SAVED", 0.02)
+    monkeypatch.setattr(compiled, "PORTION", 10)
+    parts = [(X[:100], Y[:100]), (np.asfortranarray(X[100:]), Y[100:])] * 2
+    settings = {"optimizer": "adam", "batch_size": 4, "max_iter": 4, "tol": None, "random_state": 0}
+    models = []
+    for engine in ("auto", "numpy"):
+        model = AnalyticRegressor(forward, loss_and_gradient=loss_and_gradient, init=START, **settings)
+        with use_engine(engine):
+            models.append(model.fit_chunks(parts))
+    assert 0 < sum(calls) < models[0].n_steps_
+    assert_same(*models)
+
+
 def refused(optimizer="adam", function=loss_and_gradient, data=(X, Y), **settings):
     """The warning of a fit that is not compiled."""
     with warnings.catch_warnings(record=True) as caught:
@@ -374,7 +471,7 @@ def refused(optimizer="adam", function=loss_and_gradient, data=(X, Y), **setting
     return texts[0]
 
 
-def test_what_does_not_fit_is_said_once(calls):
+def test_what_does_not_fit_is_said_once(calls, monkeypatch):
     """With the reason and what to change; the interpreter's loop trains."""
 
     @njit
@@ -388,12 +485,25 @@ def test_what_does_not_fit_is_said_once(calls):
         residual = X @ params.w + params.b[()] - y
         return 0.5 * np.mean(residual**2), Line(X.T @ residual / len(y) + 0.0 * noise, residual.mean())
 
+    @njit
+    def with_extra(params, X, y, extra):
+        return loss_and_gradient(params, X, y)
+
+    class Own(SGD):
+        def update(self, state, theta, grads, **of_blocks):
+            super().update(state, theta, grads, **of_blocks)
+
     assert "ClipNorm measures the gradient before each step" in refused(Chain([ClipNorm(1.0), Adam()]))
     assert "rng" in refused(function=with_rng)
     assert "none as the gradient of 'b'" in refused(function=with_none)
+    assert "model_params['extra'] has a list" in refused(function=with_extra, model_params={"extra": ((1, [2]), 3)})
+    assert "Own has an update of its own" in refused(Own())
+    assert "all blocks are fixed" in refused(fixed=["w", "b"])
     assert "in C order" in refused(data=(np.asfortranarray(X), Y), shuffle=False)
     assert "reparametrized" in refused(reparametrize={"b": "log"}, init=Line(START.w, 0.5))
     assert "numerical" in refused(numerical=["b"])
+    monkeypatch.setattr(compiled, "MOST_LEAVES", 1)
+    assert "have 2 arrays" in refused()
     assert not calls
 
 

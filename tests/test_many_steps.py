@@ -111,6 +111,13 @@ def test_a_rule_that_asks_for_the_count_is_asked_step_by_step():
         def formula(g, theta, factor):
             return factor * g
 
+    class Drawn(Odd):
+        def coefficients(self, now):
+            return (np.random.default_rng(now.t).random(),)
+
+    _, _, _, run = bound(Drawn(), np.float64, 0)
+    (table,) = run.many_steps(()).tables(3)
+    np.testing.assert_array_equal(table[:, 0], [np.random.default_rng(t).random() for t in (1, 2, 3)])
     _, _, _, run = bound(Odd(), np.float64, 0)
     (table,) = run.many_steps(()).tables(4)
     np.testing.assert_array_equal(table[:, 0], [1.0, 0.5, 1.0 + 1 / 2 + 1 / 3, 0.5])

@@ -225,6 +225,11 @@ class Receiver:
         """The model parameters that it receives, by name."""
         return self._given
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The same as it gets them: read-only, and its own copies of dicts and lists."""
+        return self._fixed
+
     def bound_to(self, columns: Mapping[str, Any]) -> Receiver:
         """Return it with other row-wise data at hand."""
         if self.metadata == self.nameable & columns.keys():

@@ -13,15 +13,22 @@ from typing import Any
 from ..data.arrays import ArrayRows
 from ..optimizers.base import Optimizer
 from ..optimizers.engine.many_steps import NotCompiledError
-from ..optimizers.engine.numba_kernel import SECONDS_TO_LOAD, TieredEngine, give_up, is_loaded
+from ..optimizers.engine.numba_kernel import SECONDS_TO_LOAD, TieredEngine, engine_for, give_up, is_loaded
 from .epoch_function import EpochFunction
 from .minibatches import Loop, Sums
 
 SECONDS_TO_COMPILE = 4.0
+SECONDS_A_PAIR = 5e-3
+"""More to compile for each pair of leaves: numba passes tuples by value, which takes the compiler quadratic time."""
+MOST_LEAVES = 64
+"""Of the parameters; with more, numba compiles for minutes."""
+SECONDS_TO_PREPARE = 3e-3
+"""In each fit anew: to write the function down, which looks it up."""
 SECONDS_SAVED = 3e-6
 """By a compiled step, roughly: counted, not timed, so that it is repeatable."""
 
 PORTION = 1000  # steps of the interpreter between two looks at whether to compile
+FEWEST_STEPS = 8  # of a call: for fewer, what surrounds it takes longer than the interpreter
 SECONDS_A_CALL = 0.1  # of the compiled function, so that an interrupt is heard
 MOST_STEPS = 4096  # of a call, whose coefficients are in memory
 
@@ -31,10 +38,11 @@ class CompiledLoop(Loop):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._function: EpochFunction | None = None
+        self._functions: list[EpochFunction] = []  # for the kinds of rows so far; chunks may be of several
         self._made_for: Any = None
         self._n_at_once = 16
-        self._is_refused = type(self.optimizer).update is not Optimizer.update  # an optimizer of the user's own
+        self._saved = 0.0  # seconds that compiled steps would have saved in this fit
+        self._is_refused = False
 
     def sums(self, epoch: int, steps: range, sums: Sums) -> Sums:
         """Take some steps of an epoch, and return the sums over its samples so far."""
@@ -44,9 +52,10 @@ class CompiledLoop(Loop):
         while begin < steps.stop:
             function = self._ready(epoch, begin)
             if function is None:
-                stop = min(begin + PORTION, steps.stop)
+                stop = min(begin + self._portion, steps.stop)
                 sums = super().sums(epoch, range(begin, stop), sums)
                 self._engine.saved += (stop - begin) * SECONDS_SAVED
+                self._saved += (stop - begin) * SECONDS_SAVED
                 begin = stop
                 continue
             begin, sums = self._call(function, epoch, range(begin, steps.stop), sums)
@@ -62,20 +71,22 @@ class CompiledLoop(Loop):
     @property
     def _engine(self) -> Any:
         if self.state._engine is None:  # of a state from a file, before its first step
-            self.optimizer._run(self.state, self.theta.vector)
+            self.state._engine = engine_for(self.state.size, self.state.dtype)
         return self.state._engine
 
     def _ready(self, epoch: int, step: int) -> EpochFunction | None:
         """Return the function for a step; None if there is none, or not yet."""
         engine = self._engine
+        self._portion = PORTION
         if self._is_refused:
             return None
-        if not engine.eager and self._function is None and engine.saved <= self._limit:
+        pays = engine.saved > self._limit and self._saved > SECONDS_TO_PREPARE
+        if not (engine.eager or self._functions or pays):
             return None
         self.interrupts.updating = True  # numba may swallow an interrupt
         try:
             return self._made(epoch, step)
-        except NotCompiledError as refused:
+        except NotCompiledError as refused:  # the user can change that
             self._is_refused = True
             role = self.objective.model.form
             warnings.warn(
@@ -97,24 +108,44 @@ class CompiledLoop(Loop):
     _limit = SECONDS_TO_LOAD
 
     def _made(self, epoch: int, step: int) -> EpochFunction | None:
+        if type(self.optimizer).update is not Optimizer.update:
+            raise NotCompiledError(
+                f"{type(self.optimizer).__name__} has an update of its own: derive it from Rule or Link, with a formula"
+            )
         run = self.optimizer._run(self.state, self.theta.vector)
         rows = self._rows_of(epoch, step)
-        if self._function is not None and self._made_for is run and self._function.fits(rows):
-            return self._function
+        n_left = rows.steps_per_epoch - self._own_step
+        if n_left < FEWEST_STEPS:
+            self._portion = n_left
+            return None
+        if self._made_for is not run:
+            self._functions.clear()
+        function = next((made for made in self._functions if made.fits(rows)), None) or self._new(run, rows)
+        if not (function.is_ready or self._engine.eager or is_loaded(function.source)):
+            compiling = SECONDS_TO_COMPILE + SECONDS_A_PAIR * len(self.theta.layout.names) ** 2
+            self._limit = SECONDS_TO_LOAD if function.is_cached else compiling
+            if self._engine.saved <= self._limit:
+                return None
+        function.load()
+        return function
+
+    def _new(self, run: Any, rows: ArrayRows) -> EpochFunction:
+        """Write the function for a kind of rows down."""
         if self.objective.model.gradient_form.composes_loss:
             raise NotCompiledError("it is composed with the loss by the interpreter: give loss_and_gradient")
         if self.theta.is_mapped:
             raise NotCompiledError("some parameters are reparametrized: leave reparametrize out")
         if self.objective.numerical:
             raise NotCompiledError("numerical names parameters whose gradient is made of differences")
+        if len(self.theta.layout.names) > MOST_LEAVES:
+            raise NotCompiledError(
+                f"its parameters have {len(self.theta.layout.names)} arrays, for which numba would compile some "
+                f"minutes: join them in {MOST_LEAVES} or fewer"
+            )
         steps = run.many_steps(self.objective.fixed)
         function = EpochFunction(self.objective, self.theta, steps, rows, self.total, self.huge)
-        if not (self._engine.eager or is_loaded(function.source)):
-            self._limit = SECONDS_TO_LOAD if function.is_cached else SECONDS_TO_COMPILE
-            if self._engine.saved <= self._limit:
-                return None
-        function.load()
-        self._function, self._made_for = function, run
+        self._functions.append(function)
+        self._made_for = run
         return function
 
     def _rows_of(self, epoch: int, step: int) -> ArrayRows:

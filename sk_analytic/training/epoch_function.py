@@ -18,6 +18,7 @@ import numpy as np
 from ..data.arrays import ArrayRows
 from ..data.batch import read_only
 from ..model.callables import Receiver
+from ..model.containers import shown
 from ..model.gradient_forms import LossAndGradient
 from ..model.per_sample import OUT
 from ..objective import Objective
@@ -119,11 +120,11 @@ class EpochFunction:
             self._arguments["alphas"] = np.array([alpha for _, alpha in objective.penalties], layout.dtype)
         for number, kernel in enumerate(steps.kernels):
             self._arguments |= {f"s{number}_{i}": slot for i, slot in enumerate(kernel.slots)}
-        self._rows: ArrayRows | None = None
-        self._show(rows)
+        self._entry: Any = None
+        self._show(rows, self._arrays_of(rows))
         pointer = types.FunctionType(self._compiled(gradient.is_per_sample))
         given = {**self._arguments, **self._of_rows, **self._counters(None, 0, 0)}
-        self._kinds = self._kinds_of_rows()
+        self._kinds = _kinds_of(self._of_rows)
         self._signature = (pointer, *map(_type_of, (*given.values(), *steps.tables(1))))
         names = ["gradient", *given, *(f"t{number}" for number in range(len(steps.kernels)))]
         self.source = "\n".join(_written(objective, theta, self, names, pointer.signature.return_type))
@@ -163,43 +164,44 @@ class EpochFunction:
         """Whether other rows are of the same kind; if so they are the next ones."""
         if rows is self._rows:
             return True
-        self._show(rows)
-        return self._kinds_of_rows() == self._kinds
-
-    def _kinds_of_rows(self) -> list[Any]:
-        return [*self._of_rows, *map(_type_of, self._of_rows.values())]
+        of_rows = self._arrays_of(rows)
+        if _kinds_of(of_rows) != self._kinds:
+            return False
+        self._show(rows, of_rows)
+        return True
 
     @property
     def n_steps(self) -> int:
         """Steps of an epoch of the rows."""
-        assert self._rows is not None  # for mypy
         return self._rows.steps_per_epoch
 
-    def _show(self, rows: ArrayRows) -> None:
+    def _show(self, rows: ArrayRows, of_rows: dict[str, Array]) -> None:
+        self._rows, self._of_rows, self._is_shuffled = rows, of_rows, rows.shuffle
+
+    def _arrays_of(self, rows: ArrayRows) -> dict[str, Array]:
+        """What the function is handed of rows: arrays, and buffers for what is gathered of them."""
         batch = rows.everything
         arrays = [batch.argument(name) for name in self._gathered]
-        self._rows, self._is_shuffled = rows, rows.shuffle
-        self._of_rows = {f"a{number}": array for number, array in enumerate(arrays)}
-        row_bytes = sum(array.nbytes // max(1, len(array)) for array in arrays) or 1
-        self._at_once = max(1, GATHERED_BYTES // (row_bytes * rows.batch_size))
+        of_rows = {f"a{number}": array for number, array in enumerate(arrays)}
         if rows.shuffle:
-            n = self._at_once * rows.batch_size
+            n = _n_at_once(arrays, rows) * rows.batch_size
             buffers = [np.empty((n, *array.shape[1:]), array.dtype) for array in arrays]
-            self._of_rows |= {f"b{number}": buffer for number, buffer in enumerate(buffers)}
-            self._of_rows |= {f"r{number}": read_only(buffer) for number, buffer in enumerate(buffers)}
+            of_rows |= {f"b{number}": buffer for number, buffer in enumerate(buffers)}
+            of_rows |= {f"r{number}": read_only(buffer) for number, buffer in enumerate(buffers)}
         elif not all(array.flags.c_contiguous for array in arrays):
             raise NotCompiledError("X, or what goes with its rows, is not in C order: np.ascontiguousarray(X)")
+        return of_rows
 
     def _counters(self, order: Array | None, first: int, stop: int) -> dict[str, Any]:
         rows = self._rows
-        assert rows is not None  # for mypy
+        arrays = [self._of_rows[f"a{number}"] for number in range(len(self._gathered))]
         return {
             "order": NO_ORDER if order is None else order,
             "first": first,
             "last": stop,
             "batch_size": rows.batch_size,
             "n_samples": rows.n_samples,
-            "at_once": self._at_once,
+            "at_once": _n_at_once(arrays, rows),
             "huge": self._huge,
             "sums": np.zeros(4),
             "counts": np.zeros(3, np.int64),
@@ -214,12 +216,25 @@ class EpochFunction:
         is_of_module = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
         return is_cached(self.source) and is_of_module and kind.__module__ != "__main__"
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it was loaded."""
+        return self._entry is not None
+
     def load(self) -> None:
-        """Load or compile it."""
+        """Load or compile it, once."""
+        if self.is_ready:
+            return
         function: Any = load(self.source)
         if not hasattr(function, "compile"):
             raise RuntimeError("its compiler is switched off, by NUMBA_DISABLE_JIT")
-        function.compile(self._signature)
+        from numba.core.errors import NumbaError
+
+        try:
+            function.compile(self._signature)
+        except NumbaError as error:
+            said = str(error).splitlines()[-1]
+            raise NotCompiledError(f"numba cannot call it in a function of its own ({said})") from None
         self._entry = function.overloads[self._signature].entry_point
 
     def take(self, epoch: int, first: int, stop: int, loss: float, norm: float, had_first: bool) -> Taken:
@@ -234,13 +249,12 @@ class EpochFunction:
         had_first : bool
             Whether there was a step before.
         """
-        assert self._rows is not None  # for mypy
-        counters = self._counters(self._rows.order(epoch), first, stop)
+        tables = self.steps.tables(stop - first)
+        counters = self._counters(self._rows.order(epoch), first, first + self.steps.n)
         counters["sums"][:2] = loss, norm
         sums, counts = counters["sums"], counters["counts"]
         counts[0] = first
         self.failed = None
-        tables = self.steps.tables(stop - first)
         try:
             self._entry(self._function, *self._arguments.values(), *self._of_rows.values(), *counters.values(), *tables)
         except Exception as error:  # the loop takes the step again, and says where it was
@@ -257,8 +271,18 @@ def _type_of(value: Any) -> Any:
 
     try:
         return typeof(value)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise NotCompiledError(f"numba cannot receive what it is handed ({error})") from None
+    except Exception as error:  # which numba has many of
+        raise NotCompiledError(f"numba cannot receive what it is handed ({str(error).strip()})") from None
+
+
+def _kinds_of(of_rows: dict[str, Array]) -> list[Any]:
+    return [*of_rows, *map(_type_of, of_rows.values())]
+
+
+def _n_at_once(arrays: Sequence[Array], rows: ArrayRows) -> int:
+    """Of how many batches the rows are gathered at once."""
+    row_bytes = sum(array.nbytes // max(1, len(array)) for array in arrays) or 1
+    return max(1, GATHERED_BYTES // (row_bytes * rows.batch_size))
 
 
 def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
@@ -274,15 +298,25 @@ def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
             raise NotCompiledError(
                 "it receives rng, which is made anew for each batch: draw the numbers before the fit"
             )
-        if name in gradient.settings:
-            value = gradient.settings[name]
-            received.append(Constant(read_only(value) if isinstance(value, np.ndarray) else value))
+        if name in gradient.fixed:
+            value = gradient.fixed[name]
+            if not _is_constant(value):
+                raise NotCompiledError(
+                    f"model_params[{name!r}] has a list, a dict or a set, which it could write to: pass a tuple or an "
+                    "array"
+                )
+            received.append(Constant(value))
         elif name == "sample_weight" and parameter.default is None and not is_weighted:
             received.append(Constant(None))
         else:
             is_given = name in gradient.wanted or (name == OUT and gradient.is_per_sample)
-            received.append(name if is_given else Constant(parameter.default))
+            received.append(name if is_given else Constant(shown(parameter.default)))
     return received
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether a value cannot be written to, if its arrays are read-only."""
+    return all(map(_is_constant, value)) if isinstance(value, tuple) else not isinstance(value, list | dict | set)
 
 
 def _gathered(received: Sequence[str | Constant], rows: ArrayRows) -> list[str]:
@@ -448,8 +482,10 @@ def _copied(tree: Any, kind: Any, expression: str, layout: Any) -> Iterator[str]
     from numba import types
 
     if not isinstance(tree, int):
+        if isinstance(tree, dict | list):
+            raise NotCompiledError(f"its parameters are in a {type(tree).__name__}: take a tuple or named tuple")
         items = _items(kind, type(tree))
-        if isinstance(tree, dict) or items is None or len(items) != len(tree):
+        if items is None or len(items) != len(tree):
             raise NotCompiledError(
                 f"it returns {kind}: let it return a tuple or named tuple with the structure of params"
             )

@@ -1,8 +1,9 @@
 """Many steps at once: what a compiled epoch needs of an optimizer, in place of a call in each step.
 
 `ManySteps` has the kernels of the common step, the arrays they run over, and a table of the coefficients of each: a
-line a step. Tables are made by the same `Link.coefficients` as single steps. Most of these do only arithmetic with the
-count of steps, so that they are called once for all, with the `Counts` of all steps in the place of one.
+line a step. Tables are made by the same `Link.coefficients` as single steps. Those of this package do only arithmetic
+with the count of steps, as a rule, so that they are called once for all, with the `Counts` of all steps in the place of
+one. Those of the user's own may do anything, a draw of random numbers too, and are called step by step.
 """
 
 from __future__ import annotations
@@ -83,6 +84,14 @@ class ManyRuns(NamedTuple):
     stop: int
 
 
+def _is_arithmetic(term: Term) -> bool:
+    """Whether the coefficients of a link depend on the count of steps alone, and by arithmetic with it."""
+    if isinstance(term.link, Step):
+        return True
+    is_ours = type(term.link).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return is_ours and not term.bound.declared.memory
+
+
 class ManySteps:
     """The common step of an optimizer, many times.
 
@@ -97,6 +106,8 @@ class ManySteps:
     ----------
     kernels : list of ManyRuns
         One for each job of the step.
+    n : int
+        Lines of the tables that were asked for last.
     """
 
     def __init__(self, state: Any, scheduled: Sequence[BoundLink], program: Program) -> None:
@@ -106,6 +117,8 @@ class ManySteps:
         self._terms = list(dict.fromkeys(term for job in self._jobs for term in job.terms))
         self._nows = list({id(term.now): term.now for term in self._terms}.values())
         columns = self._columns(1)
+        if not self.n:
+            raise NotCompiledError("the coefficients of its first step cannot be had: see the error that follows")
         self.kernels = []
         for job in self._jobs:
             counts = tuple(len(columns[term]) for term in job.terms)
@@ -114,9 +127,12 @@ class ManySteps:
             self.kernels.append(ManyRuns(operations, slots, job.start, job.stop))
 
     def tables(self, n: int) -> list[Array]:
-        """Return the coefficients of each kernel in the next steps, a line a step; none counts as taken yet."""
+        """Return the coefficients of each kernel in the next steps, a line a step; none counts as taken yet.
+
+        There are only `n` lines if those of a later step cannot be had: a schedule that fails there, for instance.
+        """
         columns = self._columns(n)
-        return [self._table(n, [column for term in job.terms for column in columns[term]]) for job in self._jobs]
+        return [self._table(self.n, [column for term in job.terms for column in columns[term]]) for job in self._jobs]
 
     def _table(self, n: int, columns: Sequence[Any]) -> Array:
         table = np.empty((n, len(columns)), self._state.dtype)
@@ -126,7 +142,7 @@ class ManySteps:
 
     def take(self, n: int) -> None:
         """Count n of the steps whose coefficients were asked for last as taken."""
-        if n == self._n:
+        if n == self.n:
             self._place(self._after)
         elif n:
             self._place(self._before)
@@ -134,11 +150,29 @@ class ManySteps:
 
     def _columns(self, n: int) -> dict[Term, list[Any]]:
         """Ask for the coefficients of the next steps, by links; all counts are left as they are."""
-        self._n, self._before = n, self._where()
-        columns = self._one_by_one(n, self._terms) if self._scheduled else self._at_once(n)
-        self._after = self._where()
+        self._before = self._where()
+        try:
+            columns = self._ask(n)
+        except Exception:  # of the first step that is left: whoever takes it meets the error
+            n = self._n_before_error(n)
+            columns = self._ask(n)
+        self.n, self._after = n, self._where()
         self._place(self._before)
         return columns
+
+    def _n_before_error(self, n: int) -> int:
+        """Return for how many of the next steps there are coefficients."""
+        self._place(self._before)
+        steps = 0
+        with suppress(Exception):
+            while steps < n:
+                self._one_by_one(1, self._terms)
+                steps += 1
+        self._place(self._before)
+        return steps
+
+    def _ask(self, n: int) -> dict[Term, list[Any]]:
+        return self._one_by_one(n, self._terms) if self._scheduled else self._at_once(n)
 
     def _where(self) -> Any:
         return self._state.step, [(now.t, now.rate, dict(now.memory)) for now in self._nows]
@@ -171,8 +205,7 @@ class ManySteps:
         for term in self._pass.begins:
             term.now.rate = term.rule.learning_rate
         for term in self._terms:
-            remembers = not isinstance(term.link, Step) and bool(term.bound.declared.memory)
-            if n > 1 and not remembers:
+            if n > 1 and _is_arithmetic(term):
                 before = term.now.t
                 counts: Any = np.arange(before + 1, before + n + 1).view(Counts)
                 term.now.t = counts

@@ -144,7 +144,10 @@ class Run:
             if link.declared.passes is not None:
                 raise NotCompiledError(f"{name} does not let every gradient pass: leave it out of the optimizer")
         key = missing, frozenset[tuple[int, int]](), ()
-        return ManySteps(self.state, self._scheduled, self._programs.get(key) or self._program(*key))
+        program = self._programs.get(key) or self._program(*key)
+        if not program.passes:
+            raise NotCompiledError("all blocks are fixed: there is nothing to train")
+        return ManySteps(self.state, self._scheduled, program)
 
     def _changes(self, writer: Writer) -> list[str]:
         """Return conditions that hold once a hyperparameter has changed."""
