@@ -143,7 +143,7 @@ class WeightDecay(Link):
     Parameters
     ----------
     weight_decay : float, default=0.01
-        The strength λ.
+        Weight decay coefficient λ.
 
     References
     ----------
@@ -191,11 +191,11 @@ class DivideByRMS(Link):
     rho : float, default=0.99
         Decay rate ρ of the averages.
     epsilon : float, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     centered : bool, default=False
         Whether to subtract the square of the average.
     epsilon_root : float, default=0.0
-        What is added under the root, ε'.
+        Constant ε' added under the square root.
     corrected : bool, default=False
         Whether the averages are corrected for their start at zero.
 
@@ -275,7 +275,7 @@ class DivideByNorm(Link):
     rho : float, default=0.25
         Decay rate ρ of the average.
     epsilon : float, default=1e-6
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
 
     Examples
     --------
@@ -430,7 +430,7 @@ class SignDecay(Link):
     Parameters
     ----------
     sign_decay : float, default=0.001
-        The strength λ.
+        Weight decay coefficient λ.
 
     Examples
     --------
