@@ -34,11 +34,6 @@ POSITIVE = Interval(0, np.inf, closed="neither")
 
 
 class Link(Scheduled):
-    """One map of what flows, entry by entry: the base of rules, clipping, decay.
-
-    A new link is its class: hyperparameters in ``__init__``, then whichever of these it needs.
-
-    Attributes
     """Base class of all links: rules, clipping, weight decay.
 
     A link transforms the gradient, or the proposed θ, entry by entry. To write one, subclass it with the
@@ -85,6 +80,15 @@ class Link(Scheduled):
     ``formula`` and ``measures`` are called once, with symbols, to record their operations; an engine then runs the
     recorded program. Coefficients are cast to θ's dtype.
     """
+
+    slots: Any = {}
+    memory: Any = {}
+    takes = "gradient"
+    gives = "gradient"
+    scope = "block"
+    eval_slot: str | None = None
+    grows: str | None = None
+    formula: Any
     measures: Any = None
     norms = False
     passes: ClassVar[Callable[..., bool] | None] = None
@@ -125,12 +129,12 @@ class Link(Scheduled):
         return ()
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand.
+        """Return the placements of the links.
 
         Parameters
         ----------
         blocks : dict
-            Names of the blocks to stand on, and their indices.
+            Names of the parameter arrays to place the links on, and their indices.
 
         Returns
         -------
@@ -372,12 +376,12 @@ class Optimizer:
         return fresh.is_like(state) and fits(placements_of(self, fresh), state)
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand.
+        """Return the placements of the links.
 
         Parameters
         ----------
         blocks : dict
-            Names of the blocks to stand on, and their indices.
+            Names of the parameter arrays to place the links on, and their indices.
 
         Returns
         -------

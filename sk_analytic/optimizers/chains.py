@@ -84,7 +84,7 @@ class Chain(_Composite):
         self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
+        """Return the placements of the links, in sequence on the same blocks."""
         return [placement for item in self._given() for placement in item.place(blocks)]
 
 
@@ -209,7 +209,7 @@ class NamedChain(Scheduled, Optimizer):
         ]
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
+        """Return the placements of the links, in sequence on the same blocks."""
         owner = type(self).__name__
         placements = [placement for link in self.links() for placement in link.place(blocks)]
         return [placement._replace(owner=owner) for placement in placements]

@@ -172,6 +172,6 @@ def projected(optimizer: Any, theta: Any) -> Any:
     if type(optimizer).update is not Optimizer.update or not hasattr(optimizer, "place"):
         raise ValueError(
             f"{type(optimizer).__name__} has its own update method, so bounds cannot be applied to its steps. Use a "
-            "rule of sk_analytic.optimizers, a method such as 'lbfgs', or reparametrize= instead of bounds="."
+            "rule of sk_analytic.optimizers, a method such as 'lbfgs', or reparametrize= instead of bounds."
         )
     return Projected(optimizer, theta.limits, theta.layout)
