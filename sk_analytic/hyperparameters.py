@@ -1,7 +1,7 @@
-"""Objects that are given by name: their hyperparameters, and parameters that reach through a name.
+"""Objects given by name: their hyperparameters, and nested parameters that reach through the name.
 
-One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object of a
-name. `Hyperparameters` is the base of such objects: settings with declared ranges. `NamedParametersMixin` lets
+One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object for a
+name. `Hyperparameters` is the base class of such objects: settings with declared ranges. `NamedParametersMixin` lets
 ``get_params`` and ``set_params`` reach through a name as if the object had been given, and keeps the parameters that a
 subclass hides in step with its own.
 """
@@ -36,7 +36,7 @@ def is_auto(value: object) -> bool:
 @readable
 @shows_what_was_set
 class Hyperparameters(BaseEstimator):
-    """What a name stands for: an object of hyperparameters only, each with its range.
+    """Base class of objects that can be given by name. They consist of hyperparameters, each with its allowed range.
 
     ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; those not listed take any
     value. As everywhere in scikit-learn, ``__init__`` and ``set_params`` only store values; `check` validates them when
@@ -62,7 +62,7 @@ class Hyperparameters(BaseEstimator):
             check_range(type(self).__name__, name, getattr(self, name), allowed)
 
     def set_params(self, **params: Any) -> Self:
-        """Set hyperparameters. An unknown name raises an error that suggests the nearest.
+        """Set hyperparameters. For an unknown name, the error suggests the nearest one.
 
         Parameters
         ----------
@@ -87,13 +87,13 @@ class Hyperparameters(BaseEstimator):
 
 
 def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
-    """Raise if a value is not an estimator of this package, with a hint at the likely slip."""
+    """Raise an error if a value is not an estimator of this package, with a hint at the likely mistake."""
     if hasattr(value, "_prepare_check") and not isinstance(value, type):
         return
     if isinstance(value, type):
         otherwise = f" Pass an instance: {value.__name__}()."
     elif hasattr(value, "steps"):
-        otherwise = " Of a pipeline, pass the last step, and X as the steps before it transform it."
+        otherwise = " For a pipeline, pass its last step, and X as transformed by the steps before it."
     raise TypeError(f"{owner} takes an estimator of sk_analytic; got {value!r}.{otherwise}")
 
 
@@ -155,17 +155,17 @@ def lookup(
     base : type
         Class of the objects.
     elsewhere : dict, default=None
-        What other libraries call them, to our names.
+        Names in other libraries, mapped to those in ``table``.
 
     Returns
     -------
     found : instance of `base`
-        For a name, a new object with default hyperparameters; otherwise ``value`` itself.
+        For a name, a new object with default hyperparameters. Otherwise ``value`` itself.
 
     Raises
     ------
     ValueError
-        If the name is not in the table; the message suggests the nearest.
+        If the name is not in the table. The message suggests the nearest one.
     TypeError
         If ``value`` is neither a name nor an instance.
     """
@@ -261,12 +261,12 @@ class NamedParametersMixin(BaseEstimator):
         del self.__dict__[_IN_INIT]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, including those of the objects behind names.
+        """Get the parameters, including those of objects given by name.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list ``optimizer__learning_rate`` and the like too.
+            Whether to include nested parameters such as ``optimizer__learning_rate``.
 
         Returns
         -------
@@ -292,16 +292,16 @@ class NamedParametersMixin(BaseEstimator):
             return {}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, including those of the object behind a name.
+        """Set parameters, including those of objects given by name.
 
-        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name by its object and sets the rate of
-        that. Dictionaries and values are replaced, never modified. For a subclass whose ``__init__`` has other
-        parameters than its base, ``__init__`` is called again, so that what it passes to its base follows.
+        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name with an instance and sets its learning
+        rate. Dictionaries and values are replaced, never modified. If a subclass has an ``__init__`` with parameters of
+        its own, ``__init__`` is called again to update those that it passes to its base.
 
         Parameters
         ----------
         **params : dict
-            Parameter names, nested ones with a double underscore, and their values.
+            Parameter names and their values. Nested names contain a double underscore.
 
         Returns
         -------
@@ -311,7 +311,7 @@ class NamedParametersMixin(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter does not exist; the message suggests the nearest name.
+            If a parameter does not exist. The message suggests the nearest name.
         """
         known = self._get_param_names()
         nested: dict[str, dict[str, Any]] = {}
@@ -339,7 +339,7 @@ class NamedParametersMixin(BaseEstimator):
         if isinstance(value, str) and name in self._named:
             if is_auto(value):
                 raise ValueError(
-                    f"{name}='auto' is chosen by fit, and cannot be set up before. Name one with what is set: "
+                    f"{name}='auto' is chosen by fit, so its parameters cannot be set beforehand. Choose one explicitly: "
                     f"set_params({name}='adam', {name}__{next(iter(changes))}=...)."
                 )
             found = self._named[name](value)
@@ -361,7 +361,7 @@ class NamedParametersMixin(BaseEstimator):
                 owner = f"{name}={value!r}"
                 raise ValueError(
                     unknown_hyperparameter(owner, key, current)
-                    + f" In a grid over several, give each a dict of its own: [{{'{name}': [...], "
+                    + f" To search over several, give each its own dict: [{{'{name}': [...], "
                     f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
                 )
 

@@ -256,8 +256,8 @@ class Loss(Hyperparameters):
             )
         if self.domain is not None and not isinstance(self.domain, Interval):
             raise TypeError(
-                f"{name}: domain must be an Interval or None; got {self.domain!r}. For example, use Interval(0, np.inf) of "
-                "sk_analytic.validation for counts."
+                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, use Interval(0, np.inf), "
+                "from sk_analytic.validation import Interval."
             )
 
     def check_domain(self, y: ArrayLike) -> None:
@@ -462,7 +462,7 @@ class Tweedie(Loss):
         super().check()
         if 0 < self.power < 1:
             raise ValueError(
-                f"{type(self).__name__}: power must not lie between 0 and 1, because no Tweedie distribution exists there; "
+                f"{type(self).__name__}: power must not lie between 0 and 1, for which no Tweedie distribution exists; "
                 f"got {self.power!r}. Use 0 for the normal or 1 for the Poisson distribution."
             )
 
@@ -773,7 +773,9 @@ class D2:
             return math.nan
         if len(self._y) < 2:
             warnings.warn(
-                "D² is not defined for fewer than two samples with non-zero weight.", UndefinedMetricWarning, stacklevel=3
+                "D² is not defined for fewer than two samples with a non-zero weight.",
+                UndefinedMetricWarning,
+                stacklevel=3,
             )
             return math.nan
         left = self._excess(self._values(prediction[self._counts].astype(np.float64).reshape(self._y.shape)))
@@ -787,8 +789,8 @@ class D2:
         """Raise if predictions have a smaller loss than y itself, by more than rounding."""
         if (excess < -1e-9 * self._size).any():
             raise ValueError(
-                f"{type(self.loss).__name__} is smaller for {what} than for predictions equal to y, so D² is not defined. "
-                "Set has_d2 = False in the class; the score is then minus the mean loss."
+                f"{type(self.loss).__name__} is smaller for {what} than for predictions equal to y, so D² is not "
+                "defined. Set has_d2 = False in the class; the score is then minus the mean loss."
             )
 
     def _values(self, prediction: Array) -> Array:
