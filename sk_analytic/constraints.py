@@ -23,7 +23,10 @@ from .trust import trusted
 from .typing import Array
 
 MANY = 1000  # entries of a block, for a matrix of that size
-STEP, WRONG = 1e-5, 1e-4  # of the comparison of a pullback with differences: the step, and the tolerance beyond rounding
+STEP, WRONG = (
+    1e-5,
+    1e-4,
+)  # of the comparison of a pullback with differences: the step, and the tolerance beyond rounding
 
 
 @trusted
@@ -280,7 +283,6 @@ def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
     None if no entry has such an end.
     """
-    """
     inner = _of_the_user(block.map)
     if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
         return block.limits or (None, None)
@@ -337,7 +339,7 @@ def read_fixed(layout: Layout, fixed: Any) -> Fixed:
         if given.dtype != bool or given.shape not in ((), shape):
             raise ParameterStructureError(
                 f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for parameter "
-                f"{layout.names[index]!r}; expected bool of shape {shape} with True for the entries to hold fixed, or one "
+                f"{layout.names[index]!r}; expected bool of shape {shape} with True for the entries to fix, or one "
                 "bool for all."
             )
         masks[index] = np.broadcast_to(given, shape)
@@ -373,8 +375,8 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
         inner = maps.get(index)
         if inner is not None and not isinstance(inner, ElementwiseMap):
             raise ParameterStructureError(
-                f"fixed holds some entries of parameter {layout.names[index]!r}, but {inner!r} couples its entries. Fix "
-                "the whole parameter, or none of its entries."
+                f"fixed holds some entries of parameter {layout.names[index]!r}, but {inner!r} couples its entries. "
+                "Fix the whole parameter, or none of its entries."
             )
         maps[index] = Held(x[index].copy(), ~mask, inner)
     held = layout.indices(blocks, "fixed")
@@ -440,8 +442,8 @@ def _require_right(map: Map, block: Array, z: Array, name: str) -> None:
     size = max(1.0, float(np.abs(block).max(initial=0.0)))
     if back.shape != block.shape or not np.allclose(back, block, rtol=WRONG, atol=WRONG * size):
         raise ParameterStructureError(
-            f"{shown!r} does not undo itself in parameter {name!r}: constrain(unconstrain(x)) is {_shown(back)} for x = "
-            f"{_shown(block)}. Correct constrain or unconstrain."
+            f"{shown!r} does not undo itself in parameter {name!r}: constrain(unconstrain(x)) is {_shown(back)} for x "
+            f"= {_shown(block)}. Correct constrain or unconstrain."
         )
     rng = np.random.default_rng(0)
     gradient, direction = rng.normal(size=block.shape), rng.normal(size=z.shape)
@@ -499,7 +501,8 @@ def _require_between(name: str, block: Array, low: Array, high: Array, what: str
 def _pair(given: Any, name: str) -> tuple[Any, Any]:
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ParameterStructureError(
-            f"bounds must have a pair (low, high) for parameter {name!r}, each a number, an array or None; got {given!r}."
+            f"bounds must have a pair (low, high) for parameter {name!r}, each a number, an array or None; "
+            f"got {given!r}."
         )
     low, high = given
     return low, high

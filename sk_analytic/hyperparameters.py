@@ -294,9 +294,9 @@ class NamedParametersMixin(BaseEstimator):
     def set_params(self, **params: Any) -> Self:
         """Set parameters, including those of objects given by name.
 
-        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name with an instance and sets its learning
-        rate. Dictionaries and values are replaced, never modified. If a subclass has an ``__init__`` with parameters of
-        its own, ``__init__`` is called again to update those that it passes to its base.
+        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name with an instance and sets its
+        learning rate. Dictionaries and values are replaced, never modified. If a subclass has an ``__init__`` with
+        parameters of its own, ``__init__`` is called again to update those that it passes to its base.
 
         Parameters
         ----------
@@ -339,8 +339,8 @@ class NamedParametersMixin(BaseEstimator):
         if isinstance(value, str) and name in self._named:
             if is_auto(value):
                 raise ValueError(
-                    f"{name}='auto' is chosen by fit, so its parameters cannot be set beforehand. Choose one explicitly: "
-                    f"set_params({name}='adam', {name}__{next(iter(changes))}=...)."
+                    f"{name}='auto' is chosen by fit, so its parameters cannot be set beforehand. Choose one "
+                    f"explicitly: set_params({name}='adam', {name}__{next(iter(changes))}=...)."
                 )
             found = self._named[name](value)
             current = found.get_params()

@@ -256,7 +256,7 @@ class Loss(Hyperparameters):
             )
         if self.domain is not None and not isinstance(self.domain, Interval):
             raise TypeError(
-                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, use Interval(0, np.inf), "
+                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, use Interval(0, np.inf) "
                 "from sk_analytic.validation import Interval."
             )
 

@@ -155,7 +155,9 @@ class Layout:
                 blocks[index][...] = self._checked(leaf, index, role)
         if not np.isfinite(vector).all():
             name = next(name for name, block in zip(self.names, blocks, strict=True) if not np.isfinite(block).all())
-            raise ParameterStructureError(f"{role} has values that are not finite in parameter {name!r} (as {self.dtype}).")
+            raise ParameterStructureError(
+                f"{role} has values that are not finite in parameter {name!r} (as {self.dtype})."
+            )
         return vector
 
     def leaves(self, structure: Any, role: str = "gradient") -> list[Any]:
@@ -205,7 +207,6 @@ class Layout:
         """Write a gradient into blocks if all its leaves are arrays of the right shape; return whether that was so.
 
         It is for most gradients. If it is not, the blocks may be partly written.
-        """
         """
         tree = self.tree
         if type(grads) is not type(tree) or not self._is_flat or len(grads) != len(tree):
@@ -320,19 +321,19 @@ class Layout:
 
 
 @trusted
-Copies and pickles contain the vector; the views are rebuilt.
+class Parameters:
     """θ of one fit: the vector that an optimizer writes, and the views that callables read.
 
-    Copies and pickles by its vector; the views are built anew.
+    Copies and pickles contain the vector; the views are rebuilt.
 
     Parameters
     ----------
     layout : Layout
         The structure.
-    Bounds of the vector.
+    vector : ndarray of shape (layout.size,)
         The values, of the layout's dtype; not copied.
     limits : tuple (low, high) of ndarray, default=None
-        Between which the vector stays, where there are bounds.
+        Bounds of the vector.
 
     Attributes
     ----------
@@ -419,8 +420,8 @@ Copies and pickles contain the vector; the views are rebuilt.
         return gradient
 
     @property
-    """Mask of the user's numbers that have an elementwise, increasing map."""
-        """Which of the user's own numbers are mapped, each by itself and upwards."""
+    def mapped_alone(self) -> Array:
+        """Mask of the user's numbers that have an elementwise, increasing map."""
         return np.zeros(self.layout.size, dtype=bool)
 
     def moved_by(self, directions: Array) -> Array:
@@ -432,20 +433,19 @@ Copies and pickles contain the vector; the views are rebuilt.
         return 1.0
 
     @property
-    """Blocks whose numbers differ from those of the vector, or in which some entries are fixed."""
-        """The blocks whose numbers are others than those of the vector, or in which some are held."""
+    def mapped_blocks(self) -> set[int]:
+        """Blocks whose numbers differ from those of the vector, or in which some entries are fixed."""
         return set()
 
     @property
-    """The bounds of the user's numbers, infinite if there are none."""
-        """The bounds of the user's own numbers, infinite where there are none."""
+    def limits_as_given(self) -> tuple[Array, Array]:
+        """The bounds of the user's numbers, infinite if there are none."""
         return self.ends
 
     def spread(self, distance: Array) -> Array:
         """Return the distance that the vector moves if the user's numbers move by a fraction of their size.
 
         Zero entries have a size of 1. Under a map, the fraction applies to the vector itself.
-        """
         """
         return np.where(self.vector == 0, 1.0, np.abs(self.vector)) * distance
 
@@ -528,7 +528,7 @@ def _refuse_sequence(tree: Sequence[Any], node: Any, where: str) -> NoReturn:
     if not isinstance(node, tuple | list):
         hint = ""
         if hasattr(node, "shape") and tuple(node.shape[:1]) == (len(tree),):
-            hint = " A list of numbers is a structure of as many parameters. For one parameter, use np.array([...]) in init."
+            hint = " A list of numbers is a structure of as many parameters. For one, use np.array([...]) in init."
         raise ParameterStructureError(
             f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.{hint}"
         )
@@ -543,11 +543,11 @@ def _refuse_mapping(tree: Mapping[Any, Any], node: Any, path: tuple[Any, ...], r
     unknown = [key for key in node if key not in tree]
     if absent:
         came = f"It has: {_listed(node)}." if node else "It is empty."
-            hint = " Return None for a parameter that is not trained." if role in GRADIENT_FORMS else ""
-            raise ParameterStructureError(f"{where} has no parameter {absent[0]!r}. {came}{hint}")
-        raise ParameterStructureError(
-            f"{where} has an unknown parameter {unknown[0]!r}.{nearest(unknown[0], tree)} The parameters are: "
-            f"{_listed(tree)}."
+        hint = " Return None for a parameter that is not trained." if role in GRADIENT_FORMS else ""
+        raise ParameterStructureError(f"{where} has no parameter {absent[0]!r}. {came}{hint}")
+    raise ParameterStructureError(
+        f"{where} has an unknown parameter {unknown[0]!r}.{nearest(unknown[0], tree)} The parameters are: "
+        f"{_listed(tree)}."
     )
 
 
@@ -643,8 +643,8 @@ def require_apart(names: Sequence[str], leaves: Iterable[Any], role: str) -> Non
     a, b = (names[position] for position in pair)
     cure = "Copy one of them. To tie weights, use one parameter in both places; its gradient is the sum of the two."
     if a == b:
-            raise ParameterStructureError(f"{role} has several entries at the same memory address{_in_block(a)}. Pass a copy.")
-        raise ParameterStructureError(f"{role} has parameters {a!r} and {b!r} that share memory. {cure}")
+        raise ParameterStructureError(f"{role} has entries that share memory{_in_block(a)}. Pass a copy.")
+    raise ParameterStructureError(f"{role} has parameters {a!r} and {b!r} that share memory. {cure}")
 
 
 def listed_shapes(shapes: Mapping[str, Shape]) -> str:

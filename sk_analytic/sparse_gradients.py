@@ -88,7 +88,9 @@ def read_sparse(
         matching shape.
     """
     if not shape:
-        raise ParameterStructureError(f"{role} has a gradient of some rows for parameter {name!r}, which is one number.")
+        raise ParameterStructureError(
+            f"{role} has a gradient of some rows for parameter {name!r}, which is one number."
+        )
     rows, values = _of_matrix(leaf, shape, name, role) if issparse(leaf) else _of_pair(leaf, shape, name, role)
     rows, values = _summed(rows, values.astype(dtype, copy=False))
     if rows.size and not 0 <= rows[0] <= rows[-1] < shape[0]:
@@ -133,7 +135,6 @@ def square(vector: Array, gradients: Sequence[SparseGradient]) -> float:
 
     Unlike dot, vdot does not warn about overflow.
     """
-    """
     parts = [vector[where] for where in outside(vector.size, gradients)]
     return float(sum(np.vdot(part, part) for part in (*parts, *(gradient.values for gradient in gradients))))
 
@@ -142,8 +143,8 @@ def _of_pair(pair: Any, shape: Shape, name: str, role: str) -> tuple[Array, Arra
     rows, values = (np.asarray(part) for part in pair)
     if rows.dtype.kind not in "iu" and rows.size:
         raise ParameterStructureError(
-            f"{role} has a tuple of two for parameter {name!r}. Its first item must be the row indices, as integers, and "
-            f"has dtype {rows.dtype}; its second is their gradient. For the gradient of all rows, return one array."
+            f"{role} has a tuple of two for parameter {name!r}. Its first item must be integer row indices, but has "
+            f"dtype {rows.dtype}; its second item is their gradient. For the gradient of all rows, return one array."
         )
     if values.shape != (*rows.shape, *shape[1:]) or (values.dtype.kind != "f" and values.size):
         raise ParameterStructureError(
@@ -165,7 +166,9 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
         entries = matrix.tocoo()
     except ValueError as error:
         wrong = str(error).rstrip(".")
-        raise ParameterStructureError(f"{role} is sparse in parameter {name!r}, with invalid indices: {wrong}.") from error
+        raise ParameterStructureError(
+            f"{role} is sparse in parameter {name!r}, with invalid indices: {wrong}."
+        ) from error
     row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
     column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Rows of arrays in memory: epochs, shuffling, gathering."""
+"""Samples in arrays in memory: epochs, shuffling, gathering."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ArrayRows(BatchedRows):
         self._only: Batch | None = None
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call."""
+        """Return the samples of a step; valid until the next call."""
         place = step - self._ready_from
         if epoch == self._ready_epoch and 0 <= place < len(self._ready):
             batch = self._ready[place]

@@ -1,4 +1,4 @@
-"""Rows of dask collections, evaluated on the workers of a cluster that hold them.
+"""Samples in dask collections, evaluated on the workers of a cluster that hold them.
 
 `Partitions` are validated rows as futures, which the scheduler computes again from the graph of the collection when a
 worker dies. `DaskRows` are the rows of some of them, as training takes them: an actor on each worker holds those that
@@ -201,7 +201,7 @@ class DaskRows(PartRows):
         self._cost = _Cost()
 
     def __reduce__(self) -> Any:
-        raise TypeError("Rows that lie on a cluster cannot be sent there, nor saved.")
+        raise TypeError("Samples on a cluster cannot be pickled.")
 
     def release(self) -> None:
         """Let go of what workers hold, whoever keeps these rows, as the traceback of an error does."""
@@ -334,9 +334,9 @@ class DaskRows(PartRows):
         self._n_lost += len(actors)
         if self._n_lost > MOST_LOST:
             raise RuntimeError(
-                f"{self._n_lost} workers were lost during one evaluation, so the evaluation itself probably ends them. "
-                "Check their logs: most often the memory of a worker is too small for its rows and what the functions "
-                "make of them. Make the chunks of the collection smaller, or give the workers more memory."
+                f"{self._n_lost} workers were lost during one evaluation, so the evaluation itself probably kills "
+                "them. Check their logs. Most often, the memory of a worker is too small for its samples and the "
+                "intermediate arrays. Make the chunks of the collection smaller, or give the workers more memory."
             )
 
     def _assignment(self, numbers: Sequence[int], workers: Sequence[str]) -> dict[str, list[int]]:
@@ -376,8 +376,8 @@ class _Cost:
             return
         computed, whole = 1e3 * self._computed / TIMED_CALLS, 1e3 * self._total / TIMED_CALLS
         warnings.warn(
-            f"An evaluation on the cluster takes {whole:.2g} ms, of which the workers compute {computed:.2g} ms: the "
-            "rest is communication. Use larger batches, a full-batch optimizer such as 'lbfgs', or local_steps; data "
+            f"An evaluation on the cluster takes {whole:.2g} ms, of which the workers compute {computed:.2g} ms. The "
+            "rest is communication. Use larger batches, a full-batch optimizer such as 'lbfgs', or local_steps. Data "
             "that fit into memory train faster as arrays.",
             UserWarning,
             stacklevel=2,

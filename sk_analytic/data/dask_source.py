@@ -89,7 +89,7 @@ class DaskSource:
         """Read all chunks, each where it lies; the first one in this process, so that ``read`` knows what y is."""
         with_rows = self._with_rows()
         if not with_rows:
-            raise ValueError("X has no rows.")
+            raise ValueError("X has no samples.")
         first = with_rows[0]
         (chunk,) = self._cluster.results([self._chunks[first]], [first])
         with noted(self._where(first, chunk)):

@@ -1,4 +1,4 @@
-"""Rows in parts, each of which was read once: what chunks here and on a cluster have in common."""
+"""Samples in parts, each of which was read once: what chunks in this process and on a cluster have in common."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Kind(NamedTuple):
         """Raise if rows do not go with the first: in dtype, being sparse, having weights, or columns."""
         if self.dtype != first.dtype:
             raise ValueError(
-                f"X is {self.dtype} here and {first.dtype} in the first chunk. Convert it where it is loaded."
+                f"This chunk has X of dtype {self.dtype}; the first had {first.dtype}. Convert it when loading."
             )
         if self.is_sparse != first.is_sparse:
             here, there = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
-            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
+            raise ValueError(f"This chunk has a {here} X; in the first it was {there}. Convert it when loading.")
         if self.is_weighted != first.is_weighted:
             raise ValueError(
-                f"Here are {'' if self.is_weighted else 'no '}sample weights, unlike in the first chunk. Weights of 1 "
-                "may be given where there are none."
+                f"This chunk has {'' if self.is_weighted else 'no '}sample weights, unlike the first. For unweighted "
+                "samples, pass weights of 1."
             )
         if self.names != first.names:
-            raise ValueError(f"Here is {self.names}, and in the first chunk {first.names}.")
+            raise ValueError(f"This chunk has columns {self.names}; the first had {first.names}.")
 
 
 class Survey(NamedTuple):

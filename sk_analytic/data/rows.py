@@ -1,8 +1,8 @@
-"""What training asks of rows, wherever they live; and what makes rows of your own easy.
+"""The interface between training and samples, wherever these are, and a base class for custom batch sources.
 
-`Rows` is the contract: arrays in memory, chunks from disk, a cluster that computes contributions where its rows
-lie. `BatchedRows` fulfils it for rows that come as batches into this process: a class that has ``batch(epoch, step)``
-has everything.
+`Rows` is the interface: arrays in memory, chunks from disk, or a cluster whose workers compute contributions of their
+samples. `BatchedRows` implements it for samples that come as batches into this process: a subclass only needs
+``batch(epoch, step)``.
 """
 
 from __future__ import annotations
@@ -70,18 +70,18 @@ class Rows(Protocol):
 
 
 class BatchedRows(ABC):
-    """Rows that come as batches into this process; the base of a source of batches of your own.
+    """Samples that come as batches into this process; base class of custom batch sources.
 
-    A subclass gives `batch`; everything else follows from it, and may be overridden. A batch depends on its epoch and
-    step alone, so that a repeat or a resume meets the same rows: draw it from `generator(seed, epoch, step)`.
+    A subclass implements `batch`. Everything else follows from it, and may be overridden. A batch must depend only on
+    its epoch and step, so that a repeated or resumed run gets the same samples: use `generator(seed, epoch, step)`.
 
     Parameters
     ----------
     batch_size : int
         Rows of a batch.
     steps_per_epoch : int
-        Batches of an epoch. If rows are drawn without end, it says how often training looks up: records the loss,
-        calls callbacks, decides whether to stop.
+        Number of batches per epoch. If samples are drawn without end, it sets how often training records the loss,
+        calls callbacks and decides whether to stop.
 
     Examples
     --------
@@ -109,9 +109,9 @@ class BatchedRows(ABC):
 
     @abstractmethod
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call.
+        """Return the samples of a step; valid until the next call.
 
-        If a callable receives ``rng``, its numbers come from the batch's ``position``, which should then be
+        If a callable receives ``rng``, its random numbers are determined by the batch's ``position``, which should be
         ``(seed, CALLABLE, epoch, step)``.
         """
 
@@ -187,8 +187,8 @@ def shortness(rows: Rows, epoch: int, step: int) -> str:
     if n == rows.batch_size:
         return ""
     return (
-        f"This batch has {n} row{'s' * (n > 1)}, the remainder after batches of {rows.batch_size}: choose another "
-        "batch_size; drop_last=True leaves it out of minibatches."
+        f"This batch has {n} sample{'s' * (n > 1)}, the remainder after batches of {rows.batch_size}. Choose another "
+        "batch_size, or leave it out of minibatches with drop_last=True."
     )
 
 

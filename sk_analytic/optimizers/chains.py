@@ -154,7 +154,9 @@ class PerBlock(_Composite):
         if any(_stands_for(name, block) for block in blocks):
             return f"PerBlock lists a parameter twice, the second time as {name!r}. Remove one of the two."
         listed = ", ".join(map(repr, blocks))
-        return f"PerBlock names the parameter {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+        return (
+            f"PerBlock names the parameter {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+        )
 
 
 class NamedChain(Scheduled, Optimizer):

@@ -1,4 +1,4 @@
-"""Local SGD: each chunk of a dask collection takes some steps by itself, then parameters and state are averaged."""
+"""Local SGD: each chunk of a dask collection takes some steps, then parameters and optimizer states are averaged."""
 
 from __future__ import annotations
 
@@ -124,17 +124,17 @@ def warn_of_differences(objective: Objective, theta: Parameters, rows: Any, targ
     what = ""
     if unlike.any():
         index = int(np.argmax(unlike.any(axis=0))) + targets.is_binary
-        what = f"their shares of class {targets.classes.tolist()[index]!r}"
+        what = f"their proportions of class {targets.classes.tolist()[index]!r}"
     if not what and objective.has_value:
         halves = np.array(rows.map(partial(_losses_of_halves, objective, theta)))
         losses, noise = halves.mean(axis=1), np.median(np.abs(halves[:, 0] - halves[:, 1]))
         far = np.abs(losses - np.median(losses)).max()
         if far > NOISES * noise and far > VISIBLE * np.abs(losses).mean():
-            what = f"the loss at the start, which is from {losses.min():.3g} to {losses.max():.3g}"
+            what = f"the initial loss, which ranges from {losses.min():.3g} to {losses.max():.3g}"
     if what:
         warnings.warn(
-            f"The chunks differ in {what}. With local_steps={rows.local_steps} they diverge between averages, which "
-            "biases the result. Shuffle the rows across chunks, or set local_steps=1.",
+            f"The chunks differ in {what}. With local_steps={rows.local_steps}, they diverge between averages, which "
+            "biases the result. Shuffle the samples across chunks, or set local_steps=1.",
             UserWarning,
             stacklevel=7,
         )

@@ -1,4 +1,4 @@
-"""Minibatch training: steps and epochs of an optimizer over rows."""
+"""Minibatch training: steps and epochs of an optimizer over samples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def train(
     ----------
     objective : Objective
     theta : Parameters
-        Written in place, by whole updates only.
+        Written in place, only by complete updates.
     optimizer : Optimizer
     state : state of `optimizer`
     rows : rows
@@ -56,17 +56,17 @@ def train(
     max_iter : int
         Epochs.
     sample : list of Batch
-        Rows on which to evaluate the loss after each epoch, where the steps give none.
+        Samples on which to evaluate the loss after each epoch, if the steps do not compute it.
 
     Returns
     -------
     stopped : bool
-        Whether the monitor stopped it.
+        Whether the monitor stopped training.
 
     Raises
     ------
     DivergenceError
-        When a loss or gradient is not finite. θ is as it was before that step.
+        If a loss or gradient is not finite. θ keeps its value from before that step.
     """
     with Interrupts() as interrupts:
         loop = _loop_over(rows, objective)(objective, theta, optimizer, state, rows, monitor.history, interrupts)
@@ -109,9 +109,9 @@ def _loop_over(rows: Rows, objective: Objective) -> type[Loop]:
 def steps(
     objective: Objective, theta: Parameters, optimizer: Optimizer, state: State, rows: Rows
 ) -> Iterator[float | Any]:
-    """Take one step after another, through epoch after epoch, and yield the loss of each before its update.
+    """Take steps, epoch after epoch, and yield the loss of each before its update.
 
-    Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
+    Nothing is recorded. It ends only with an error for a loss or gradient that is not finite.
     """
     loop = Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
     for epoch in itertools.count():
@@ -121,7 +121,7 @@ def steps(
 
 
 def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
-    """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
+    """Return the θ used for prediction: the optimizer's average if it keeps one, otherwise θ itself."""
     vector = optimizer.eval_params(state, theta.vector)
     return theta if vector is theta.vector else theta.at(theta.confined(vector))
 
@@ -267,12 +267,12 @@ class Loop:
         """Say what is not finite, of θ and the state; empty if all is."""
         vector = self.theta.vector
         if not is_finite(vector):
-            return f"The parameters are not finite in block {not_finite_blocks(self.theta.layout, vector)}"
+            return f"The values are not finite in parameter {not_finite_blocks(self.theta.layout, vector)}"
         slot, blocks = self.state.not_finite()
-        return f"The optimizer's {slot} is not finite in block {', '.join(map(repr, blocks))}" if slot else ""
+        return f"The optimizer's {slot} is not finite in parameter {', '.join(map(repr, blocks))}" if slot else ""
 
     def _diverge(self, message: str) -> NoReturn:
-        """Raise, with θ as it was at the end of the last epoch; the optimizer begins there anew."""
+        """Raise, with θ reset to the end of the last epoch and a new optimizer state."""
         self.theta.vector[...] = self.finite
         fresh = self.optimizer.init(self.theta.vector, blocks=self.theta.layout)
         fresh.step, fresh.epoch, fresh.loss_curve = self.state.step, self.state.epoch, self.state.loss_curve
@@ -305,5 +305,5 @@ def _too_large(gradient: Array) -> str:
     wider = "" if gradient.dtype == np.float64 else " use float64,"
     return (
         f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, too large for this optimizer in "
-        f"{gradient.dtype}: scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
+        f"{gradient.dtype}. Scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
     )

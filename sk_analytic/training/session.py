@@ -1,8 +1,8 @@
-"""A training run as an object: it is run, gone on with, snapshot and pickled.
+"""A training run as an object that can be run, continued, copied and pickled.
 
-`Training` holds all that a run knows of itself: what is minimised, θ, the phases that are left, the optimizer's state,
-the history, and what decides when it stops. ``fit``, ``partial_fit``, ``warm_start`` and resuming from a file differ
-in how they make one, by `Training` or by `Training.after`; each then calls `Training.run`.
+`Training` holds the full state of a run: the objective, θ, the remaining phases, the state of the optimizer, the
+history and the stopping criterion. ``fit``, ``partial_fit``, ``warm_start`` and resuming from a file differ
+in how they create one, by `Training` or `Training.after`; each then calls `Training.run`.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Training:
         resume: bool = False,
         **settings: Any,
     ) -> Training:
-        """Return a run that goes on where another one is.
+        """Return a run that continues another one.
 
         Parameters
         ----------
@@ -319,7 +319,7 @@ class Training:
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
         if monitor.verbose and self.history.n_iter:
-            print(f"{type(self.method).__name__} restarts from the parameters so far.")
+            print(f"{type(self.method).__name__} continues from the current parameters.")
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
@@ -339,26 +339,27 @@ class Training:
         risen = self._risen(monitor, sample)
         if risen:
             return NotConverged(
-                f"{risen}: the learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
+                f"{risen}. The learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
             )
         if stopped and monitor.judges_nan:
             return NotConverged(
-                f"The {monitor.judges} is nan after the last epoch, which is no improvement: check what returns it."
+                f"The {monitor.judges} is nan after the last epoch, which does not count as an "
+                "improvement. Check the function that returns it."
             )
         has_gained = monitor.asked_to_stop or stopping.has_improved
         if stopped and not (has_gained or self._gained_at_once(monitor, sample) or self._has_nothing_to_gain(monitor)):
             return NotConverged(
-                f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
-                f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
-                "gradient wrong. If progress takes more epochs to show, increase n_iter_no_change.",
+                f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after the first and "
+                f"{monitor.judged:.6g} after the last epoch. The learning rate may be too small or too large, or the "
+                "gradient may be wrong. If progress takes more epochs to show, increase n_iter_no_change.",
                 is_suspicious=True,
             )
         if stopped or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
-            f"The {n_epochs} epochs were not enough. Increase max_iter, or adjust the learning rate or tol. If a fixed "
-            "number of epochs is the plan, set tol=None."
+            f"Did not converge within {n_epochs} epochs. Increase max_iter, or adjust the learning rate or tol. To "
+            "train for a fixed number of epochs, set tol=None."
         )
 
     def _risen(self, monitor: Monitor, sample: list[Batch]) -> str:
@@ -379,21 +380,21 @@ class Training:
                 # What is monitored after an epoch may be down at the noise of batches after the first.
                 start = self._loss_at_start(sample) if sample else None
                 is_noise = start is not None and last < start - margin
-                return "" if is_noise else f"The loss rose from {losses[0]:.6g} to {last:.6g}"
+                return "" if is_noise else f"The loss increased from {losses[0]:.6g} to {last:.6g}"
             has_grown = first_loss is None or last > 2 * abs(first_loss) + zero
             is_suspicious = has_grown and norms[-1] > 0.5 * first_norm
             if is_suspicious:
                 start = self._loss_at_start(sample)
                 if start is not None and last > start + MUCH * abs(start) + zero:
-                    return f"The loss rose from {start:.6g} at the start to {last:.6g}"
+                    return f"The loss increased from {start:.6g} at the start to {last:.6g}"
         elif norms:
             # Between a flat start and a minimum a gradient may well be larger than at first.
             if norms[-1] > 100 * norms[0] and norms[-1] == max(norms):
-                return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}"
+                return f"The norm of the gradient increased from {norms[0]:.6g} to {norms[-1]:.6g}"
             if norms[-1] > 100 * first_norm:
                 start_norm = max(first_norm, self._at_start()[1])
                 if norms[-1] > 100 * start_norm:
-                    return f"The norm of the gradient rose from {start_norm:.6g} at the start to {norms[-1]:.6g}"
+                    return f"The norm of the gradient increased from {start_norm:.6g} at the start to {norms[-1]:.6g}"
         return ""
 
     def _zero(self, monitor: Monitor) -> float:
