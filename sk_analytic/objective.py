@@ -468,7 +468,7 @@ class Objective:
             if array.ndim or array.dtype.kind not in "fiu":
                 came = f"an array of shape {array.shape}" if array.ndim else repr(loss)
                 raise ParameterStructureError(
-                    f"{role} must return one real number, the {self.reduction} over the batch; got {came}."
+                    f"{role} must be one real number, the {self.reduction} over the batch; got {came}."
                 )
         return float(loss) / batch.n if self.reduction == "sum" else float(loss)
 
@@ -553,8 +553,8 @@ def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:
         if y.ndim == 1 and y.dtype.kind in "iu" and prediction.ndim == 2:
             return y, prediction
     raise ParameterStructureError(
-        f"forward returned shape {prediction.shape}, but y has shape {y.shape}. The shapes must agree ((n,) and "
-        "(n, 1) match); arrays are not broadcast."
+        f"forward returned shape {prediction.shape}, but y has shape {y.shape}. They must agree ((n,) and (n, 1) are "
+        "compatible); arrays are not broadcast."
     )
 
 

@@ -464,7 +464,7 @@ def test_an_error_in_a_short_last_batch_says_so(how):
     with np.errstate(all="ignore"), pytest.raises((ZeroDivisionError, ValueError)) as caught:
         model.fit_chunks([(X, Y), (X, Y)]) if how == "chunks" else model.fit(X, Y)
     told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert "This batch has 1 row, the remainder after batches of 119: choose another batch_size; drop_last=True" in told
+    assert "This batch has 1 sample, the remainder after batches of 119. Choose another batch_size, or" in told
     with pytest.raises(ZeroDivisionError) as caught:
         model.set_params(gradient=short, optimizer="adam", batch_size=1, check_gradient=False).fit(X, Y)
     assert "This batch has" not in "\n".join(caught.value.__notes__)

@@ -217,7 +217,7 @@ def test_named_chains_route_their_settings():
 @pytest.mark.parametrize("settings", [{"rate": "learning_rate"}, {"momentum": "beta_3"}, {"rho": 0.5}])
 def test_a_setting_that_reaches_no_part(settings):
     """A hyperparameter that is renamed must be one of a part, and the chain's name for it must exist."""
-    with pytest.raises(TypeError, match="Wrong: .* reaches no part; it must reach one"):
+    with pytest.raises(TypeError, match="Wrong: .* belongs to no part; it must belong to one"):
         type("Wrong", (NamedChain,), {"parts": (SGD,), "settings": settings, "__init__": Adam.__init__})
 
 

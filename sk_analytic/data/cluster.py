@@ -47,7 +47,7 @@ class Cluster:
             client = Client.current()
         except ValueError:
             raise RuntimeError(
-                "The data is a dask collection, but there is no client of a cluster to train on. Start one in this "
+                "The data is a dask collection, but there is no client of a cluster to work on. Start one in this "
                 "process: from dask.distributed import Client; client = Client(). If the data fits into memory, pass "
                 "arrays: X.compute()."
             ) from None
