@@ -96,7 +96,7 @@ def _is_choice(value: object, choice: object) -> bool:
 
 def _described(allowed: Range) -> str:
     if isinstance(allowed, Interval):
-        return f"{'an integer' if allowed.integral else 'a number'} in {allowed}"
+        return f"{'a whole number' if allowed.integral else 'a number'} in {allowed}"
     if allowed is bool:
         return "True or False"
     choices: Any = allowed

@@ -539,7 +539,7 @@ def test_the_seed_chooses_the_chunks_to_hold_out():
     [
         (cut(X, Y, into=48), {"validation_fraction": 0.9}, "would hold out all of the 2 chunks"),
         (cut(X[:3], Y[:3], into=[1, 2]), {}, "1 of them, and the score needs 2"),
-        ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero in every row"),
+        ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero for every sample"),
     ],
     ids=["all", "too few rows", "no weight"],
 )
@@ -694,7 +694,7 @@ def generated():
         ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)Here are sample weights, unlike.*chunk 1 "),
         ([(X, Y, WEIGHT), (X, Y)], ValueError, "(?s)Here are no sample weights, unlike.*chunk 1 "),
         ([(X, Y, WEIGHT), (X, Y, -WEIGHT)], ValueError, "(?s)Negative values.*chunk 1 "),
-        ([(X, Y, 0 * WEIGHT)] * 2, ValueError, "sample_weight is zero in every row"),
+        ([(X, Y, 0 * WEIGHT)] * 2, ValueError, "sample_weight is zero for every sample"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) > 1 else "",
 )

@@ -186,7 +186,7 @@ def test_a_start_that_a_map_cannot_reach_is_refused(name):
         init=start,
         reparametrize={"w": name},
     )
-    message = r"Block 'w' must .* under reparametrize=\{'w': .*\(\)\}, but starts at \["
+    message = r"Parameter 'w' must .* under reparametrize=\{'w': .*\(\)\}, but starts at \["
     with pytest.raises(ParameterStructureError, match=message):
         model.fit(X)
 
@@ -394,7 +394,7 @@ def test_parameters_set_by_hand_are_where_it_goes_on():
     assert abs(model.params_["tau"] - 2.0) < 0.1
     assert model.optimizer_state_.step == state + 1
     model.params_ = {"height": 1.5, "tau": -2.0}
-    with pytest.raises(ParameterStructureError, match="Block 'tau' must be positive"):
+    with pytest.raises(ParameterStructureError, match="Parameter 'tau' must be positive"):
         model.partial_fit(X, Y)
 
 
@@ -980,7 +980,7 @@ def test_the_doctor_is_asked_where_parameters_can_be():
     assert check_gradient(model, X, Y, params={"height": 1.5, "tau": 2.0}).ok
     with pytest.raises(ParameterStructureError, match="params lies outside the bounds of parameter 'height': 2 is not"):
         check_gradient(model, X, Y, params={"height": 2.0, "tau": 1.0})
-    with pytest.raises(ParameterStructureError, match=r"Block 'tau' must be positive under reparametrize"):
+    with pytest.raises(ParameterStructureError, match=r"Parameter 'tau' must be positive under reparametrize"):
         check_gradient(model, X, Y, params={"height": 1.0, "tau": -1.0})
 
 

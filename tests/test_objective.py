@@ -734,15 +734,15 @@ def test_a_reduction_or_a_loss_that_does_not_go_with_the_form_is_refused(form):
 
 
 PREDICTIONS = [
-    (np.ones(N + 1), rf"forward returned shape \({N + 1},\) for {N} rows; expected \({N},\) or \({N}, k\)."),
-    (np.ones((1, N)), rf"shape \(1, {N}\) for {N} rows"),
-    (np.ones((N, 1, 1)), rf"shape \({N}, 1, 1\) for {N} rows"),
-    (1.0, rf"shape \(\) for {N} rows"),
+    (np.ones(N + 1), rf"forward returned shape \({N + 1},\) for {N} samples; expected \({N},\) or \({N}, k\)."),
+    (np.ones((1, N)), rf"shape \(1, {N}\) for {N} samples"),
+    (np.ones((N, 1, 1)), rf"shape \({N}, 1, 1\) for {N} samples"),
+    (1.0, rf"shape \(\) for {N} samples"),
     (None, "dtype object; real numbers are needed."),
     (np.ones(N, complex), "dtype complex128; real numbers are needed."),
     (np.full(N, None), "dtype object; real numbers are needed."),
     (np.full(N, "a"), "dtype <U1; real numbers are needed."),
-    (np.ones((N, 2)), rf"shape \({N}, 2\) but y has shape \({N},\). They must agree .* arrays are not broadcast."),
+    (np.ones((N, 2)), rf"shape \({N}, 2\), but y has shape \({N},\). They must agree .* arrays are not broadcast."),
     (np.ones((N, N)), rf"shape \({N}, {N}\), but y has shape \({N},\)"),
 ]
 

@@ -771,7 +771,7 @@ def test_a_hyperparameter_of_a_named_chain_reaches_one_part():
                 self.learning_rate = learning_rate
                 self.beta = beta
 
-    with pytest.raises(TypeError, match="Torn: max_norm reaches ClipNorm and ClipBlockNorm"):
+    with pytest.raises(TypeError, match="Torn: max_norm belongs to ClipNorm and ClipBlockNorm"):
 
         class Torn(NamedChain):
             parts = ClipNorm, ClipBlockNorm, SGD
@@ -846,7 +846,7 @@ def test_get_params_never_raises():
         (PerBlock({"W": SGD()}), "PerBlock has no optimizer for parameter 'b'.*set default"),
         (
             PerBlock({"W2": SGD()}, SGD()),
-            "the block 'W2', which does not exist. Did you mean 'W'.* There are: 'W', 'b'",
+            "the parameter 'W2', which does not exist. Did you mean 'W'.* There are: 'W', 'b'",
         ),
         (PerBlock({"W": ClipNorm()}, SGD()), r"found none in: ClipNorm \(parameter 'W'\)"),
         (Chain([SGD(), PerBlock({"b": Adam()}, WeightDecay())]), r"found SGD and Adam in: SGD, Adam \(parameter 'b'\)"),

@@ -556,7 +556,7 @@ WRONG_STARTS = {
     "an empty array": (np.empty(0), "contain no numbers; got array"),
     "empty arrays": ({"W": np.empty((0, 3))}, "contain no numbers"),
     "names that collide": ({1: 0.5, "1": 0.5}, "Two parameters have the same name: 1, 1."),
-    "names that collide by a dot": ({"a.b": 0.5, "a": {"b": 0.5}}, "Two blocks .* same name: a.b, a.b."),
+    "names that collide by a dot": ({"a.b": 0.5, "a": {"b": 0.5}}, "Two parameters .* same name: a.b, a.b."),
 }
 
 

@@ -217,7 +217,7 @@ def test_weights_that_are_all_0_are_refused(early_stopping):
     """In arrays as in chunks."""
     model = AnalyticRegressor(early_stopping=early_stopping)
     for fit, data in ((model.fit, (X, Y, np.zeros(N))), (model.fit_chunks, ([(X, Y, np.zeros(N))] * 3,))):
-        with pytest.raises(ValueError, match="sample_weight is zero in every row: there is nothing to learn from"):
+        with pytest.raises(ValueError, match="sample_weight is zero for every sample: there is nothing to learn from"):
             fit(*data)
 
 

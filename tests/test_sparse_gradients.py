@@ -167,7 +167,7 @@ def test_a_pair_is_known_by_its_place(rng):
 
 WRONG = {
     "rows of floats": ((np.ones(1), np.ones((1, 3))), "integer row indices, but has dtype float64"),
-    "two arrays that are no pair": ((np.ones((6, 3)), np.ones(3)), "whole numbers"),
+    "two arrays that are no pair": ((np.ones((6, 3)), np.ones(3)), "integer row indices"),
     "row too large": (([0, 6], np.ones((2, 3))), "values for row 6 of parameter 'table', which has rows 0 to 5"),
     "row below zero": (([-1, 2], np.ones((2, 3))), "values for row -1"),
     "another number of values": (
