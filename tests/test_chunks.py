@@ -678,8 +678,8 @@ def generated():
         ("X", TypeError, "a single str"),
         (3, TypeError, "chunks is 3; expected a list"),
         (lambda: 3, TypeError, "returned 3, which is not iterable"),
-        ([], ValueError, "no rows"),
-        ([(X[:0], Y[:0])], ValueError, "no rows"),
+        ([], ValueError, "no samples"),
+        ([(X[:0], Y[:0])], ValueError, "no samples"),
         ([(X, Y), (X, Y, None, None)], TypeError, "(?s)got a tuple of 4.*chunk 1 "),
         ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)including X; got \['x', 'y'\].*chunk 1 "),
         ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, which no callable.*chunk 1 "),
@@ -691,8 +691,8 @@ def generated():
         ([(X, Y), (X, SCORES[:, :2])], ValueError, r"(?s)y has shape \(96, 2\).*chunk 1 "),
         ([(X, Y), (X, np.where(Y > 2, np.nan, Y))], ValueError, "(?s)y contains NaN.*chunk 1 "),
         ([(X, Y), (X.astype(np.float32), Y)], ValueError, "(?s)dtype float32; the first had float64.*chunk 1 "),
-        ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)Here are sample weights, unlike.*chunk 1 "),
-        ([(X, Y, WEIGHT), (X, Y)], ValueError, "(?s)Here are no sample weights, unlike.*chunk 1 "),
+        ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)This chunk has sample weights, unlike.*chunk 1 "),
+        ([(X, Y, WEIGHT), (X, Y)], ValueError, "(?s)This chunk has no sample weights, unlike.*chunk 1 "),
         ([(X, Y, WEIGHT), (X, Y, -WEIGHT)], ValueError, "(?s)Negative values.*chunk 1 "),
         ([(X, Y, 0 * WEIGHT)] * 2, ValueError, "sample_weight is zero for every sample"),
     ],
@@ -744,9 +744,9 @@ def changing(first, later):
     [
         ([(X, Y), (X[:90], Y[:90])], "(?s)has 90 samples; it had 96 when.*chunk 1 "),
         ([(X, Y), (X[:0], Y[:0])], "(?s)has 0 samples; it had 96"),
-        ([(X, Y)], "no chunk 1 .*any more"),
+        ([(X, Y)], "Chunk 1 .*is missing"),
         ([(X, Y)] * 3, "more than the 2 chunks"),
-        ([(X, Y), (X.astype(np.float32), Y)], "(?s)float32 here and float64.*chunk 1 "),
+        ([(X, Y), (X.astype(np.float32), Y)], "(?s)dtype float32; the first had float64.*chunk 1 "),
     ],
     ids=["fewer rows", "none", "fewer chunks", "more chunks", "another dtype"],
 )
@@ -780,7 +780,9 @@ def test_chunks_are_sparse_all_or_none(form, order, between_passes):
     first, other = SPARSE_AND_DENSE[::order]
     chunks = changing([first, first], [first, other]) if between_passes else [first, other]
     model = begun(AnalyticRegressor(**USER_MODELS[AnalyticRegressor][form]))
-    with pytest.raises(ValueError, match="(?s)X is (sparse here and dense|dense here and sparse) in.*chunk 1 "):
+    with pytest.raises(
+        ValueError, match="(?s)a (sparse X; in the first it was dense|dense X; in the first it was sparse).*chunk 1 "
+    ):
         model.fit_chunks(chunks)
 
 

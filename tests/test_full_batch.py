@@ -135,7 +135,7 @@ def test_gradient_only_training_needs_a_loss(diabetes):
     """A full-batch method with loss=None is an error that shows the way."""
     X, y = diabetes
     model = AnalyticRegressor(linear_forward, wrong_gradient, linear_init, loss=None, optimizer="bfgs")
-    with pytest.raises(ValueError, match="Name a loss, pass your own, or use loss_and_gradient"):
+    with pytest.raises(ValueError, match="Name a loss, pass a function, or use loss_and_gradient"):
         model.fit(X, y)
 
 

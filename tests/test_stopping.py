@@ -142,10 +142,12 @@ def test_a_first_epoch_that_scores_best_is_kept_in_silence():
     assert model.n_iter_ == 12
     assert model.loss_curve_[-1] < model.loss_curve_[0]
     with pytest.warns(
-        ConvergenceWarning, match="No epoch improved on the first: the validation score was 0.5 after it"
+        ConvergenceWarning, match="No epoch improved on the first: the validation score was 0.5 after the first"
     ):
         model.set_params(scoring=scores["stays"]).fit(X, Y)
-    with pytest.warns(ConvergenceWarning, match="No epoch improved on the first: the validation score was -1 after it"):
+    with pytest.warns(
+        ConvergenceWarning, match="No epoch improved on the first: the validation score was -1 after the first"
+    ):
         model.set_params(scoring=scores["falls"], optimizer=SGD(1e-30)).fit(X, Y)
 
 

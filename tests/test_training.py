@@ -272,7 +272,7 @@ def test_verbose_says_why_training_stopped(settings, judged, capsys):
     """In the words of scikit-learn's networks, with what was looked at."""
     X, y = make_rows()
     linear(verbose=1, tol=0.5, n_iter_no_change=2, **{"loss_and_gradient": linear_squared_error} | settings).fit(X, y)
-    expected = f"{judged} did not improve by more than tol=0.500000 for 2 consecutive epochs. Stopping."
+    expected = f"{judged} did not improve more than tol=0.500000 for 2 consecutive epochs. Stopping."
     assert capsys.readouterr().out.splitlines()[-1] == expected
 
     if "loss" not in settings:
@@ -556,7 +556,7 @@ def test_a_step_that_overflows_is_noticed(max_iter):
         optimizer=SGD(learning_rate=1e10),
         max_iter=max_iter,
     )
-    with pytest.raises(DivergenceError, match="parameters are not finite .*'W'"):
+    with pytest.raises(DivergenceError, match="values are not finite .*'W'"):
         model.fit(X, y)
     assert np.isfinite(flat(model.params_)).all()
 

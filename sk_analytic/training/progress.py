@@ -351,7 +351,7 @@ class Monitor:
 
     def _print_stop(self) -> None:
         print(
-            f"{self.judges.capitalize()} did not improve by more than tol={self.tol:f} for "
+            f"{self.judges.capitalize()} did not improve more than tol={self.tol:f} for "
             f"{self.n_iter_no_change:g} consecutive epochs. Stopping.",
             flush=True,
         )

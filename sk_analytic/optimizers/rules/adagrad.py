@@ -209,8 +209,9 @@ class FTRL(Rule):
             \big(z_t - \operatorname{sign}(z_t) \lambda_1\big) & \text{otherwise} \end{cases}
 
     for each entry w of θ [McMahan2013]_, algorithm 1. The paper starts from w = 0. For any other start,
-    β is added to the numerator of :math:`\sigma_1`, so that the first step begins at the initial value. Keras'
-    ``Ftrl`` starts n at 0.1, defaults to β = 0, and loses part of the initial value, so it is not the reference.
+    β is added to the numerator of :math:`\sigma_1`, so that the first step begins at the initial value.
+    No library serves as a reference: Keras' ``Ftrl`` starts n at 0.1, defaults to β = 0, and loses part of the initial
+    value.
 
     Parameters
     ----------
