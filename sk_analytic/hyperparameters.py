@@ -98,13 +98,13 @@ def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
 
 
 def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
-    """Message for a hyperparameter that an object does not have."""
+    """Return the message for an unknown hyperparameter of an object."""
     listed = ", ".join(sorted(known)) or "none at all"
     return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
 
 
 def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
-    """Message for a parameter that an estimator does not have."""
+    """Return the message for an unknown parameter of an estimator."""
     meant = cls._elsewhere.get(name.lower(), name).partition("__")[0]
     if meant in cls._hidden_names():
         hint = _set_by_class(cls, [meant])
@@ -188,12 +188,12 @@ class NamedParametersMixin(BaseEstimator):
     ``_named`` maps a parameter to the function that finds the object for its name, and
     ``_dictionaries`` lists the parameters that are dicts of further parameters.
 
-    A subclass may have an ``__init__`` of its own that takes other parameters, stores these, and passes to
-    ``super().__init__`` what it makes of them. Then it hides the parameters of its base that it does not take. They are
-    attributes, but neither `get_params` nor `clone` knows them: ``__init__`` alone says what they are. So whenever one
-    of its own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again, with all of them. If
-    it raises, nothing has changed. A hidden parameter may be assigned, by ``fit`` for example, and has that value until
-    then.
+    A subclass may define an ``__init__`` with other parameters, which stores these and passes the arguments that it
+    derives from them to ``super().__init__``. It then hides the other parameters of its base. These are
+    attributes, but not parameters for `get_params` and `clone`, because ``__init__`` determines them. Whenever one
+    of the subclass's own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again with all of
+    them. If it raises, nothing is changed. A hidden parameter may be assigned, for example by ``fit``, and keeps that
+    value until then.
     """
 
     _named: Mapping[str, Callable[[Any], Any]] = {}
@@ -207,7 +207,7 @@ class NamedParametersMixin(BaseEstimator):
     @classmethod
     @functools.cache
     def _hidden_names(cls) -> frozenset[str]:
-        """Parameters that a constructor of a base takes, and that of the class does not."""
+        """Parameters that the constructor of a base class takes, but not that of the class."""
         constructors = [vars(base).get("__init__") for base in cls.__mro__]
         taken = [
             parameter.name
@@ -221,30 +221,30 @@ class NamedParametersMixin(BaseEstimator):
     @classmethod
     @functools.cache
     def _leading_names(cls) -> frozenset[str]:
-        """Parameters of the class, if hidden ones follow from them."""
+        """Parameters of the class, if they determine hidden ones."""
         return frozenset(cls._get_param_names()) if cls._hidden_names() else frozenset()
 
     def _all_params(self) -> dict[str, Any]:
-        """Parameters by name, with those that the class hides."""
+        """Parameters by name, including those that the class hides."""
         hidden = {name: vars(self)[name] for name in sorted(self._hidden_names()) if name in vars(self)}
         return {**self.get_params(deep=False), **hidden}
 
     if not TYPE_CHECKING:  # with it, type checkers would let any attribute be assigned
 
         def __setattr__(self, name: str, value: Any) -> None:
-            """Assign an attribute; a parameter from which hidden ones follow as `set_params` does."""
+            """Assign an attribute; a parameter that determines hidden ones is set as by `set_params`."""
             if name in self._leading_names() and self._would_change(name, value):
                 self._assign({name: value})
             else:
                 super().__setattr__(name, value)
 
     def _would_change(self, name: str, value: Any) -> bool:
-        """Whether an assignment changes a parameter of an estimator that is made, rather than making it."""
+        """Whether an assignment changes a parameter of a complete estimator, rather than initializing it."""
         is_made = self._leading_names() <= vars(self).keys() and _IN_INIT not in vars(self)
         return is_made and vars(self)[name] is not value
 
     def _assign(self, values: Mapping[str, Any]) -> None:
-        """Set parameters, and those that follow from them: what ``__init__`` makes of all of its own."""
+        """Set parameters and the hidden ones that ``__init__`` derives from them."""
         if not self._hidden_names():
             for name, value in values.items():
                 setattr(self, name, value)
@@ -280,7 +280,7 @@ class NamedParametersMixin(BaseEstimator):
         return params
 
     def _behind(self, name: str, value: Any) -> dict[str, Any]:
-        """Parameters of an object, a name or a dict; none if something is wrong, which `fit` will report."""
+        """Parameters of an object, a name or a dict; none if it is invalid, which `fit` reports."""
         if name in self._dictionaries:
             return value if isinstance(value, dict) else {}
         if isinstance(value, type):
@@ -331,7 +331,7 @@ class NamedParametersMixin(BaseEstimator):
         return self
 
     def _changed(self, name: str, value: Any, changes: dict[str, Any]) -> Any:
-        """Return the value of a parameter after changes to what lies behind it."""
+        """Return the value of a parameter after changes to its nested parameters."""
         if name in self._dictionaries and (value is None or isinstance(value, dict)):
             merged = {**(value or {}), **changes}
             unchanged = value is not None and is_same(value, merged)

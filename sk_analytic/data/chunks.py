@@ -101,7 +101,7 @@ class Source:
             return as_chunk(item() if callable(item) else item)
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
-        """Return what a function says of each chunk that has rows, by its number, in a pass of its own."""
+        """Apply a function to each chunk with samples in a separate pass; return the results by chunk number."""
         said: dict[int, T] = {}
         for number in self.numbers():
             self._note(said, function, number)
@@ -282,7 +282,7 @@ class Chunks(Surveyed):
 
 
 def where_read(number: int, chunk: Any) -> str:
-    """Say in which chunk something was read, and how."""
+    """Return a note on the chunk and how it was read."""
     where = where_in(number)
     if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
         where += " It was read as X alone. To pass targets, use a tuple (X, y)."
@@ -326,7 +326,7 @@ class ChunkRows(PartRows, BatchedRows):
             raise
 
     def n_of(self, epoch: int, step: int) -> int:
-        """Return the number of rows of a step."""
+        """Return the number of samples in a step."""
         rows, own_step = self.in_memory(epoch, step)
         return rows.n_of(epoch, own_step)
 
@@ -345,7 +345,7 @@ class ChunkRows(PartRows, BatchedRows):
         return self._rows(number), own_step
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
-        """Return the objective's contribution of all rows: the sum over the chunks of those of their batches."""
+        """Return the objective's contribution of all samples, summed over the batches of all chunks."""
         parts = (self._applied(lambda rows: rows.total(objective, theta), number) for number in self._numbers)
         return merge(parts)
 
@@ -367,7 +367,7 @@ class ChunkRows(PartRows, BatchedRows):
         return self._chunks.arranged(number, self._arrangement)
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each chunk."""
+        """Apply a function to all chunks; return the list of results."""
         return [self._applied(lambda rows: function(rows.everything), number) for number in self._numbers]
 
     def _applied(self, function: Callable[[ArrayRows], T], number: int) -> T:

@@ -29,7 +29,7 @@ class Cluster:
     ----------
     client : distributed.Client
     limit : float
-        Seconds without any answer after which a wait ends with an error.
+        Number of seconds without any answer after which an error is raised.
     """
 
     def __init__(self, client: Client, limit: float) -> None:

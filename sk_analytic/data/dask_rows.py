@@ -99,7 +99,7 @@ class Partitions(Surveyed):
         return both[0], both[1]
 
     def release(self) -> None:
-        """Let go of what workers hold."""
+        """Release the memory of the workers."""
         for part in self.parts.values():
             part.release()
         self.parts, self._fetched = {}, {}
@@ -204,7 +204,7 @@ class DaskRows(PartRows):
         raise TypeError("Samples on a cluster cannot be pickled.")
 
     def release(self) -> None:
-        """Let go of what workers hold, whoever keeps these rows, as the traceback of an error does."""
+        """Release the memory of the workers, even if a traceback keeps a reference to this object."""
         for actor in self._actors:
             actor.future.release()
         self._actors, self._stored = [], {}
@@ -223,16 +223,16 @@ class DaskRows(PartRows):
         return [part for part in self._by_number(self._asked("take", drawn)) if part is not None]
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
-        """Return the objective's contribution of a step, the sum over the chunks."""
+        """Return the objective's contribution of a step, summed over the chunks."""
         spans = {number: own[0] for number, own in self._spans(step, 1).items()}
         return self._sum(self._evaluated("shares", objective, theta, epoch, step, spans))
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
-        """Return the objective's contribution of all rows, the sum over the chunks."""
+        """Return the objective's contribution of all samples, summed over the chunks."""
         return self._sum(self._evaluated("totals", objective, theta)).dense()
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each chunk."""
+        """Apply a function to all chunks; return the list of results."""
         return self._by_number(self._asked("map", function))
 
     def local(

@@ -29,7 +29,7 @@ Token: TypeAlias = tuple[Any, ...]
 
 
 class Holder:
-    """Holds the rows of some chunks on a worker, and says what is asked of them.
+    """Holds the samples of some chunks on a worker and answers calls.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Holder:
         return [self._of(number, partial(of_steps, number)) for number in self._rows]
 
     def map(self, function: Callable[[Batch], Any]) -> list[Any]:
-        """Return what a function says of the rows of each chunk."""
+        """Apply a function to the samples of each chunk; return the list of results."""
         return [self._of(number, lambda rows: function(rows.everything)) for number in self._rows]
 
     def take(self, drawn: Mapping[int, Array]) -> list[Any]:
@@ -108,7 +108,7 @@ class Holder:
         return [rows.take_eligible(drawn[n]) if n in drawn else None for n, rows in self._rows.items()]
 
     def _of(self, number: int, function: Callable[[ArrayRows], Any]) -> Any:
-        """What a function says of the rows of a chunk."""
+        """Apply a function to the samples of a chunk."""
         with noted(where_in(number)), np.errstate(all="ignore"):  # what is not finite is found where it arrives
             return function(self._rows[number])
 

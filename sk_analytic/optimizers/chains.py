@@ -79,7 +79,7 @@ class Chain(_Composite):
         return {name: item for name, item in named(self.links).items() if _is_part(item)}
 
     def _replace(self, name: str, item: Any) -> None:
-        # The name stays that of the place, whatever stands in it now.
+        # The name belongs to the position, whatever link is in it.
         names = names_of(self.links)
         self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
 

@@ -82,7 +82,7 @@ def names_of(items: Sequence[Any]) -> list[str]:
 
 
 def named(items: object) -> dict[str, Any]:
-    """Return the items of a list by name; none of them where there is no list."""
+    """Return the items of a list by name; empty if it is not a list."""
     return dict(zip(names_of(items), map(unnamed, items), strict=True)) if isinstance(items, list | tuple) else {}
 
 

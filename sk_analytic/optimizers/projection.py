@@ -1,7 +1,7 @@
-"""Bounds for minibatch rules: after each step, θ is put back between its limits.
+"""Bounds for minibatch rules: after each step, θ is projected onto its limits.
 
-The link stands right after the step, so that averages and slow weights, which are means of points between the limits,
-lie between them as well.
+The projection comes right after the step. Averages and slow weights are means of points within the limits, so they
+satisfy them too.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ SMALL = 10_000  # entries of a θ of which all pass the same links, bounded or n
 
 
 class Blocks(Protocol):
-    """Where the blocks of a vector lie."""
+    """Positions of the blocks of a vector."""
 
     names: tuple[str, ...]
     slices: tuple[slice, ...]
 
 
 class Projection(Link):
-    """Put the proposed θ between its limits.
+    """Project the proposed θ onto its limits.
 
     Parameters
     ----------
     low, high : float or ndarray of shape (size,)
-        One pair for all entries of its blocks, or one for each entry of θ.
+        Limits of all entries of the blocks, or of each entry of θ.
     """
 
     takes = gives = "theta"
@@ -44,11 +44,11 @@ class Projection(Link):
 
     @property
     def slots(self) -> Any:
-        """The limits, where each entry has its own."""
+        """The limits, if each entry has its own."""
         return {"low": self.low, "high": self.high} if isinstance(self.low, np.ndarray) else {}
 
     def coefficients(self, now: Any) -> tuple[float, ...]:
-        """Return the limits, where all entries have the same."""
+        """Return the limits, if all entries share them."""
         return () if isinstance(self.low, np.ndarray) else (self.low, self.high)
 
     @property

@@ -40,14 +40,14 @@ MUCH = 0.1  # share of a loss by which another is larger if it is not the noise 
 
 
 class NotConverged(NamedTuple):
-    """Why a run ended without converging.
+    """The reason why a run ended without converging.
 
     Attributes
     ----------
     reason : str
         In words.
     is_suspicious : bool
-        Whether a wrong gradient may be behind it.
+        Whether a wrong gradient may be the cause.
     """
 
     reason: str
@@ -62,46 +62,46 @@ class Training:
     ----------
     objective : Objective
     theta : Parameters
-        Where it starts; is written in place.
+        Starting parameters; written in place.
     optimizer : Optimizer, FullBatch or Phases
     max_iter : int
-        Epochs or iterations, unless the optimizer is `Phases`, which say it themselves.
+        Epochs or iterations. Not used if the optimizer is a `Phases`, which has its own.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     targets : Targets
-        What ``y`` was when training began.
+        Targets at the beginning of training.
     features : dict
-        What the estimator publishes about the columns of X.
+        Attributes of the estimator that describe the columns of X.
 
     Attributes
     ----------
     phases : list of tuple (method, int)
-        What is left to do: methods and their numbers of epochs or iterations.
+        Remaining methods, with their numbers of epochs or iterations.
     state : State or None
-        Of the present method; None for a full-batch method.
+        State of the current method; None for a full-batch method.
     history : History
     stopping : StoppingState
     result : scipy.optimize.OptimizeResult or None
-        What a full-batch method returned.
+        Result of a full-batch method.
     report : GradientReport or None
-        What the gradient check found.
+        Report of the gradient check.
     is_checked : bool
-        Whether the callables that it has were checked, on rows that tell anything.
+        Whether its callables were checked, on samples that carry information.
     rows : Rows
-        Those of the present phase, during the run.
+        Samples of the current phase, during the run.
     ended : bool
         Whether `run` has returned; False in a snapshot.
     finished : bool
-        Whether the run came to its end, neither interrupted nor broken off by an error.
+        Whether the run was completed, rather than interrupted or ended by an error.
     published : int or None
-        Checksum of the parameters that were published in place of θ: an average, the best ones, or, under a map,
+        Checksum of the parameters that were published instead of θ: an average, the best ones, or, under a map,
         the user's own numbers.
     is_average : bool
-        Whether they were others than those of θ.
+        Whether these differ from θ.
     fingerprint : dict or None
-        What identifies the data; None after `partial_fit`.
+        Identification of the data; None after `partial_fit`.
     criterion : dict or None
-        What epochs are judged by, beside the objective; None after `partial_fit`.
+        Criterion by which epochs are judged, besides the objective; None after `partial_fit`.
     """
 
     method: Any
@@ -157,17 +157,17 @@ class Training:
         Parameters
         ----------
         before : Training
-            Is not changed; its history and state are those of the new run from then on, or copies if it has not ended:
-            then it is being run, or a snapshot of such a one.
+            Not modified. The new run takes over its history and state, or copies of them if it has not ended, because
+            it is then still running or a snapshot.
         objective : Objective
         params : Parameters
-            The ``params_`` of the estimator, which the user may have set.
+            The estimator's ``params_``, which the user may have changed.
         optimizer : Optimizer, FullBatch or Phases
         max_iter : int
         incremental : bool
-            Whether this is a single epoch, in which nothing stops.
+            Whether this is a single epoch, without a stopping criterion.
         resume : bool, default=False
-            Whether what was left of ``max_iter`` counts, also if the other run has ended.
+            Whether to use what is left of ``max_iter``, even if the other run has ended.
         **settings : dict
             Further arguments of `Training`.
 
@@ -177,7 +177,7 @@ class Training:
 
         Notes
         -----
-        What was judged by something else is forgotten: another objective, other samples, another score.
+        Judgements by another criterion are discarded: another objective, other samples, or another score.
         """
         if not before.ended:
             before = before.copy()

@@ -193,7 +193,7 @@ class Rprop(Rule):
         high: float,
         zero: float,
     ) -> Arrays:
-        """Choose the factors, then step where the gradient did not turn."""
+        """Choose the factors, then step in entries whose gradient did not change sign."""
         agreement = g * previous
         factor = np.where(agreement > zero, grow, np.where(agreement < zero, shrink, stay))
         size = np.minimum(np.maximum(size * factor, low), high)
