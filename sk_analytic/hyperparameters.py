@@ -189,9 +189,9 @@ class NamedParametersMixin(BaseEstimator):
     ``_dictionaries`` lists the parameters that are dicts of further parameters.
 
     A subclass may define an ``__init__`` with other parameters, which stores these and passes the arguments that it
-    derives from them to ``super().__init__``. It then hides the other parameters of its base. These are
-    attributes, but not parameters for `get_params` and `clone`, because ``__init__`` determines them. Whenever one
-    of the subclass's own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again with all of
+    derives from them to ``super().__init__``. It then hides the other parameters of its base. These are attributes,
+    but not parameters for `get_params` and `clone`, because ``__init__`` determines them. Whenever one of the
+    subclass's own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again with all of
     them. If it raises, nothing is changed. A hidden parameter may be assigned, for example by ``fit``, and keeps that
     value until then.
     """

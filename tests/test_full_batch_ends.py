@@ -288,7 +288,7 @@ def test_a_loss_that_falls_without_bound_is_a_divergence(method, fall):
     )
     if fall == "exponential":
         model.set_params(init={"w": np.array([0.5, 1.0])})
-    with pytest.raises(DivergenceError, match=r"falls without bound.*last iterate"):
+    with pytest.raises(DivergenceError, match=r"decreases without bound.*last iterate"):
         model.fit(np.ones((4, 2)), np.ones(4))
     assert np.isfinite(model.params_["w"]).all()
     assert model.loss_ == model.loss_curve_[-1] == FALLING[fall](model.params_["w"])[0]
@@ -316,7 +316,7 @@ def test_the_end_of_floats_is_a_divergence_or_a_warning(method, scale, unit):
 
 def test_a_method_that_is_lost_says_so_to_those_who_call_it():
     """`minimize` itself raises, and refuses a start that is not finite."""
-    with pytest.raises(DivergenceError, match="LBFGS: the loss falls without bound: it is -"):
+    with pytest.raises(DivergenceError, match="LBFGS: the loss decreases without bound: it is -"):
         LBFGS().minimize(lambda x: (-float(x @ x), -2 * x), np.ones(2))
     with pytest.raises(DivergenceError, match="LBFGS: the value is nan at the start"):
         LBFGS().minimize(lambda x: (np.nan, x), np.ones(2))
