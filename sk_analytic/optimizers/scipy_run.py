@@ -29,11 +29,7 @@ ENDED = {
 }
 TOLD = ("gradient", "iterations", "callback", "bottomless")  # reasons after which there is no further attempt
 LOST = ("lost", "not finite", "no curvature", "bottomless")  # reasons that involve non-finite numbers
-SAID = (
-    "success",
-    "status",
-    "message",
-)  # from scipy's last attempt; other entries, such as `hess_inv`, are from the first
+SAID = ("success", "status", "message")  # from scipy's last attempt; the rest, as `hess_inv`, is from the first
 PRECISION_LOSS = 2  # scipy's status of a line search that gave up
 
 LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
@@ -57,9 +53,9 @@ class Ended(Exception):
 class Point(NamedTuple):
     """A function at a point.
 
-    ``level`` is the value passed to scipy. ``held`` marks entries on a bound that the gradient pushes them against, whose
-    gradient need not be small. Least-squares points also have the residuals and, unless the point is
-    worse than the iterate, their Jacobian, both rotated, and the relative offset.
+    ``level`` is the value passed to scipy. ``held`` marks entries on a bound that the gradient pushes them against,
+    whose gradient need not be small. Least-squares points also have the residuals and, unless the point is worse than
+    the iterate, their Jacobian, both rotated, and the relative offset.
     """
 
     x: Array
@@ -317,9 +313,9 @@ class Run:
     def _level(self, trial: Point) -> float:
         """Return the value for scipy: the value itself or, after the method gave up, relative to that point.
 
-        Near a minimum, the values of two points differ by less than their rounding error, but their gradients are accurate to
-        many digits. If the change computed from the gradients, which is exact for a parabola, agrees with that of the values up
-        to rounding, it is used, so that line searches continue to the precision of the gradient.
+        Near a minimum, the values of two points differ by less than their rounding error, but their gradients are
+        accurate to many digits. If the change computed from the gradients, which is exact for a parabola, agrees with
+        that of the values up to rounding, it is used, so that line searches continue to the precision of the gradient.
         """
         if not trial.is_finite:
             return self._parabola(trial.x)[0]

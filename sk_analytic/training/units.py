@@ -198,7 +198,8 @@ def measured(
 
     Each entry has its own unit. In a network (the gradients of some matrix rotate as θ changes), entries that are small
     here may soon be large, so all entries of a block with rotating gradients share one unit. In a model
-    linear in a few parameters, the units are a matrix. A penalty contributes as it does to the Hessian. The units are 1 if the loss can only be computed for all samples.
+    linear in a few parameters, the units are a matrix. A penalty contributes as it does to the Hessian. The units are 1
+    if the loss can only be computed for all samples.
 
     Parameters
     ----------
