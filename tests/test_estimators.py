@@ -1293,7 +1293,7 @@ def test_outputs_have_the_dtype_of_the_rows(estimator):
 def test_a_density_cannot_be_scored_on_rows_without_weight():
     """The message says so; NumPy's own would not name the argument."""
     fitted = begun(AnalyticDensity(), X, None)
-    with pytest.raises(ValueError, match="sample_weight is zero for every sample"):
+    with pytest.raises(ValueError, match="sample_weight is zero in every row"):
         fitted.score(X, sample_weight=np.zeros(len(X)))
 
 

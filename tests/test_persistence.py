@@ -708,7 +708,7 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
 def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     """Before anything is written, or taken over."""
     path = tmp_path / "params.npz"
-    with pytest.raises(ParameterStructureError, match="block 'W'"):
+    with pytest.raises(ParameterStructureError, match="parameter 'W'"):
         save_params(path, {"W": np.array(["a"])})
     assert not path.exists()
     np.savez(path, W=np.array([1.0, np.nan]))
