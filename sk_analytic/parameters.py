@@ -601,7 +601,7 @@ def _as_array(leaf: object, name: str, role: str) -> Array:
     try:
         array = np.asarray(leaf)
     except Exception as error:
-        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)} that is no array: {error}") from error
+        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)} that is not an array: {error}") from error
     if array.dtype.kind == "O" and not isinstance(leaf, np.ndarray):
         raise ParameterStructureError(f"{role} has {kind}{_in_block(name)}; a float array or a float is needed.")
     return array

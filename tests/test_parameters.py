@@ -510,7 +510,7 @@ def test_a_leaf_that_cannot_be_read_is_refused_with_its_reason():
             raise RuntimeError("copy it to the CPU first")
 
     layout = Layout.of({"W": arange(2)})
-    message = "gradient has a OnAnotherDevice in parameter 'W' that is no array: copy it to the CPU first"
+    message = "gradient has a OnAnotherDevice in parameter 'W' that is not an array: copy it to the CPU first"
     with pytest.raises(ParameterStructureError, match=message) as caught:
         layout.read_gradient({"W": OnAnotherDevice()}, np.empty(2))
     assert isinstance(caught.value.__cause__, RuntimeError)
