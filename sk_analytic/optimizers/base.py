@@ -240,7 +240,7 @@ class Optimizer:
         """Return a function that takes one step of `update` for a fixed state and vector θ, given the gradient.
 
         It is equivalent to ``update(state, theta, g)`` and runs the same code, including changed hyperparameters,
-        schedules and `Accumulate`. It serves the training loop of this package; its signature is stable.
+        schedules and links such as `Accumulate`. It serves the training loop of this package; its signature is stable.
 
         Parameters
         ----------

@@ -56,7 +56,7 @@ class Phases(Hyperparameters):
         Raises
         ------
         TypeError
-            If ``phases`` is not a list of pairs, or contains a `Phases`.
+            If ``phases`` is not a list of pairs, is empty, or contains a `Phases`.
         ValueError
             If the name of an optimizer is unknown.
         """

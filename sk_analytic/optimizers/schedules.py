@@ -474,7 +474,7 @@ class OneCycle(Schedule):
     Parameters
     ----------
     peak : float
-        Largest value.
+        Value at the peak, which may also be the smallest, as for a momentum.
     length : float
         Number n of units in the cycle.
     initial : float, default=None
