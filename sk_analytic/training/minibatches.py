@@ -27,7 +27,7 @@ from .interrupts import Interrupts
 from .progress import History, Monitor
 
 HUGE = 1e-8
-"""Share of the largest number: a step whose gradient has a larger square is looked at closely."""
+"""Fraction of the largest float: a step whose squared gradient is larger is checked for overflow."""
 
 
 def train(
@@ -127,7 +127,7 @@ def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
 
 
 class Sums(NamedTuple):
-    """Sums over the samples of an epoch: of the loss, None if there is none, of the norm of the gradient, and of 1."""
+    """Sums over the samples of an epoch: the loss (None if there is none), the gradient norm, and their number."""
 
     loss: float | None
     norm: float
@@ -160,10 +160,10 @@ class Loop:
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
     def epoch(self, epoch: int) -> tuple[float | None, float, float]:
-        """Return means over the samples of an epoch: of the loss, or None, and of the norm of the gradient.
+        """Run an epoch; return the mean loss over its samples, or None, and the mean norm of the gradient.
 
-        The third is the norm of the mean gradient, which unlike the mean norm has no noise of batches, if there is no
-        loss at all to judge by.
+        The third value is the norm of the mean gradient if there is no loss, because it has less batch noise than the
+        mean norm.
         """
         if self.total is not None:
             self.total[...] = 0
@@ -223,18 +223,18 @@ class Loop:
             yield loss, norm(gradient) if is_huge else sqrt(size), n_samples
 
     def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
+        """Return the updates of all and of some blocks, without warnings until overflows are ruled out."""
         calm = math.sqrt(self.huge)
         is_calm = 0.0 < self.rate < calm
         return (self.update, self.update_parts) if is_calm else self._quiet()
 
     def _quiet(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        """The same without NumPy's warnings of an overflow, which is found otherwise."""
+        """Return the updates without NumPy's overflow warnings, because overflows are detected separately."""
         quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         return quiet(self.update), quiet(self.update_parts)
 
     def _before_huge_step(self, contribution: Contribution, epoch: int, step: int) -> tuple[Array, State]:
-        """Raise if a step is not finite; return copies of what it may spoil if it is only huge."""
+        """Raise if a step is not finite; if it is only huge, return copies of θ and the state."""
         gradient = contribution.dense().gradient
         message = not_finite(self.theta, contribution.loss, gradient, f"in {_where(epoch, step)}")
         if message is not None:
@@ -243,7 +243,7 @@ class Loop:
         return self.theta.vector.copy(), self.state.copy()
 
     def _after_huge_step(self, before: tuple[Array, State], gradient: Array, epoch: int, step: int) -> None:
-        """Undo a step in which something overflowed, and raise."""
+        """If a step overflowed, undo it and raise."""
         spoiled = self._spoiled()
         if spoiled:
             self.history.n_steps -= 1
@@ -264,7 +264,7 @@ class Loop:
         self.finite[...] = self.theta.vector
 
     def _spoiled(self) -> str:
-        """Say what is not finite, of θ and the state; empty if all is."""
+        """Return a message on what is not finite in θ and the state; empty if nothing is."""
         vector = self.theta.vector
         if not is_finite(vector):
             return f"The values are not finite in parameter {not_finite_blocks(self.theta.layout, vector)}"
@@ -301,7 +301,7 @@ def norm(gradient: Array) -> float:
 
 
 def _too_large(gradient: Array) -> str:
-    """Say how large a gradient is that made something overflow, and what to do."""
+    """Return a message on the size of a gradient that caused an overflow, with advice."""
     wider = "" if gradient.dtype == np.float64 else " use float64,"
     return (
         f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, too large for this optimizer in "

@@ -84,7 +84,7 @@ class History:
         }
 
     def copy(self) -> History:
-        """Return the same history, to which a fit that goes on does not add.
+        """Return a copy of the history, which a continued fit does not change.
 
         Its curves are packed, so that it takes no longer to write it after many epochs: only what is new is converted.
         """
@@ -156,7 +156,7 @@ class StoppingState:
         self.without_improvement, self.largest_rate = 0, math.inf
 
     def restarted(self, history: History) -> StoppingState:
-        """Return the same for a run that may take as many epochs again."""
+        """Return a copy for a run that may take as many epochs again."""
         return dataclasses.replace(self, n_iter=history.n_iter, n_losses=len(history.loss_curve))
 
 
@@ -223,7 +223,7 @@ class Monitor:
 
     @property
     def stopped(self) -> bool:
-        """Whether too many epochs in a row were no improvement, or a callback asked to stop."""
+        """Whether too many consecutive epochs brought no improvement, or a callback asked to stop."""
         return self.asked_to_stop or self._is_stale
 
     @property
@@ -231,12 +231,12 @@ class Monitor:
         return self.stopping.without_improvement > self.n_iter_no_change
 
     def epoch_begins(self, name: str = "epoch") -> None:
-        """Take note that work begins that belongs to the next epoch; may be called more than once."""
+        """Record that work on the next epoch begins; may be called more than once."""
         if self.tasks is not None:
             self.tasks.begin(name)
 
     def epoch_broken_off(self) -> None:
-        """Take note that work which had begun, the line search after the last iteration, led to no epoch."""
+        """Record that the work begun, such as the last line search, did not complete an epoch."""
         if self.tasks is not None:
             self.tasks.break_off()
 
@@ -249,20 +249,20 @@ class Monitor:
         curve: list[float] | None = None,
         counts: bool = True,
     ) -> bool:
-        """Take in an epoch; return whether to stop.
+        """Record an epoch; return whether to stop.
 
         Parameters
         ----------
         theta : Parameters
-            The θ that predicts.
+            The θ used for prediction.
         loss : float or None
         gradient_norm : float
         slope : float, default=None
-            What decides if there is no loss, in place of the norm.
+            Monitored if there is no loss, instead of the norm.
         curve : list of float, default=None
-            For schedules: is appended the loss, or minus the validation score where there is one.
+            For schedules: list to which the loss is appended or, if there is one, minus the validation score.
         counts : bool, default=True
-            Whether the epoch counts if it is no improvement; not if no update was due in it.
+            Whether an epoch without improvement counts; False if it had no update.
         """
         history = self.history
         history.n_iter += 1
@@ -295,29 +295,29 @@ class Monitor:
 
     @property
     def judges(self) -> str:
-        """What decides about stopping, in words."""
+        """Name of the quantity that is monitored for stopping."""
         if self.score is not None:
             return "validation score"
         return "training loss" if self.history.loss_curve else "gradient norm"
 
     @property
     def first(self) -> float:
-        """What it was after the first epoch."""
+        """Its value after the first epoch."""
         return self.stopping.first if self.score is None else -self.stopping.first
 
     @property
     def judged(self) -> float:
-        """What it was after the last epoch."""
+        """Its value after the last epoch."""
         return self._judged if self.score is None else -self._judged
 
     @property
     def is_perfect(self) -> bool:
-        """Whether the validation score is the largest that there can be."""
+        """Whether the validation score is the largest possible."""
         return self.score is not None and self.judged >= self.largest_score - self.rounding
 
     @property
     def judges_nan(self) -> bool:
-        """Whether what decides about stopping is not a number."""
+        """Whether the monitored quantity is NaN."""
         return math.isnan(self._judged)
 
     def _judge(self, value: float, theta: Parameters, counts: bool) -> None:
