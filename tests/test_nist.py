@@ -128,7 +128,7 @@ def test_max_iter_is_larger_for_least_squares_by_default():
     with pytest.raises(ConvergenceWarning, match="TRF stopped with a relative offset of .* Increase max_iter"):
         fitted("MGH17", 0, max_iter=50)
     rows = np.random.default_rng(0).normal(size=(60, 2))
-    with pytest.warns(ConvergenceWarning, match="Did not converge within 200 epochs"):
+    with pytest.warns(ConvergenceWarning, match="The limit of 200 epochs was reached"):
         AnalyticRegressor(optimizer="adam", tol=0.0, n_iter_no_change=1000).fit(rows, 100 * rows[:, 0])
 
 

@@ -358,7 +358,7 @@ class Training:
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
-            f"Did not converge within {n_epochs} epochs. Increase max_iter, or adjust the learning rate or tol. To "
+            f"The limit of {n_epochs} epochs was reached. Increase max_iter, or adjust the learning rate or tol. To "
             "train for a fixed number of epochs, set tol=None."
         )
 
