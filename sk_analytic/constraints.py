@@ -1,7 +1,7 @@
-"""Constraints on θ: bounds, maps, and entries that are held, from what the user says of blocks to what training moves.
+"""Constraints on θ: bounds, maps and fixed entries, translated from the user's names to the vector that training moves.
 
-`Mapped` is a θ whose vector is not the user's own numbers: an optimizer moves z, the user's functions get x = T(z),
-and a gradient by x is pulled back to one by z, in one place, for whatever comes of it.
+`Mapped` is a θ whose vector differs from the user's parameters: an optimizer moves z, the user's functions receive
+x = T(z), and every gradient with respect to x is pulled back to one with respect to z in a single place.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from .trust import trusted
 from .typing import Array
 
 MANY = 1000  # entries of a block, for a matrix of that size
-STEP, WRONG = 1e-5, 1e-4  # of a comparison of a pullback with differences: the step, and what rounding does not explain
+STEP, WRONG = (
+    1e-5,
+    1e-4,
+)  # of the comparison of a pullback with differences: the step, and the tolerance beyond rounding
 
 
 @trusted
 class Held(Map):
-    """A block of which some entries are held where they are; the others are moved, by a map or as they are.
+    """Map of a block in which some entries are fixed; the others are moved, directly or by a map.
 
     Parameters
     ----------
     start : ndarray
-        The block.
+        Values of the block.
     free : ndarray of bool
-        Which entries are moved.
+        Mask of the entries that are moved.
     map : ElementwiseMap or None
-        Theirs.
+        Map of these entries.
     """
 
     def __init__(self, start: Array, free: Array, map: ElementwiseMap | None) -> None:
@@ -66,7 +69,7 @@ class Held(Map):
 
 
 def _of_the_user(map: Map) -> Map | None:
-    """The map that the user gave for a block, None if none; beside held entries it is that of the others."""
+    """The map that the user gave for a block, or None; with fixed entries, that of the others."""
     return map.map if isinstance(map, Held) else map
 
 
@@ -90,7 +93,7 @@ class MappedBlock(NamedTuple):
 
 @trusted
 class Mapped(Parameters):
-    """θ under maps: the vector z that an optimizer writes, and the user's structure x, made of it when it is read.
+    """θ under maps: the vector z that an optimizer writes, and the user's structure x, computed from it when read.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ class Mapped(Parameters):
 
     @property
     def structure(self) -> Any:
-        """The user's structure of read-only views; the next time that it is read they show what z is then."""
+        """The user's structure of read-only views; each access updates them from z."""
         for z, x in self._runs:
             x[...] = z
         with np.errstate(over="ignore"):  # what is not finite is refused where it arrives
@@ -155,7 +158,7 @@ class Mapped(Parameters):
         return self._structure
 
     def _update(self) -> None:
-        """Make x of what z is now."""
+        """Update x from z."""
         _ = self.structure
 
     def to_read(self) -> Any:
@@ -276,9 +279,9 @@ class Mapped(Parameters):
 
 
 def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """The outermost numbers that a block can be: its bounds, and those next to its map's domain, to which z rounds.
+    """The smallest and largest values a block can take: its bounds, and the floats next to its map's limits.
 
-    None stands for an end that no entry has.
+    None if no entry has such an end.
     """
     inner = _of_the_user(block.map)
     if not isinstance(inner, ElementwiseMap) or (inner is not block.map and any(map(np.ndim, inner.domain))):
@@ -297,7 +300,7 @@ def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 
 def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[slice, slice]]:
-    """Yield where neighbouring blocks lie in z and in x that are the same there."""
+    """Yield the slices, in z and in x, of neighbouring blocks that are not mapped."""
     unmapped = (index for index in range(len(layout.names)) if index not in mapped)
     for _, run in itertools.groupby(enumerate(unmapped), lambda pair: pair[1] - pair[0]):
         indices = [index for _, index in run]
@@ -306,14 +309,14 @@ def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[sli
 
 
 class Fixed(NamedTuple):
-    """What is not trained.
+    """The parameters and entries that are not trained.
 
     Attributes
     ----------
     blocks : tuple of str
         Whole blocks, by name.
     entries : dict of {int: ndarray of bool}
-        By the index of a block, which of its entries.
+        Masks of fixed entries, by the index of the block.
     """
 
     blocks: tuple[str, ...]
@@ -321,12 +324,12 @@ class Fixed(NamedTuple):
 
 
 def read_fixed(layout: Layout, fixed: Any) -> Fixed:
-    """Return what the user has fixed: names of blocks, or a dict of names and masks.
+    """Return the ``fixed`` argument of the user, names of parameters or a dict of masks, in one form.
 
     Raises
     ------
     ParameterStructureError
-        For a block that does not exist, and for a mask that is not Boolean or not of the block's shape.
+        If a parameter does not exist, or a mask is not Boolean or has the wrong shape.
     """
     if not isinstance(fixed, Mapping):
         return Fixed(tuple(layout.names[index] for index in layout.indices(fixed, "fixed")), {})
@@ -335,9 +338,9 @@ def read_fixed(layout: Layout, fixed: Any) -> Fixed:
         given, shape = np.asarray(mask), layout.shapes[index]
         if given.dtype != bool or given.shape not in ((), shape):
             raise ParameterStructureError(
-                f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for block "
-                f"{layout.names[index]!r}; expected bool of shape {shape}, True for the entries to hold, or one bool "
-                "for all."
+                f"fixed has a mask of dtype {given.dtype} and shape {given.shape} for parameter "
+                f"{layout.names[index]!r}; expected bool of shape {shape} with True for the entries to fix, or one "
+                "bool for all."
             )
         masks[index] = np.broadcast_to(given, shape)
     whole = tuple(layout.names[index] for index, mask in masks.items() if mask.all())
@@ -345,7 +348,7 @@ def read_fixed(layout: Layout, fixed: Any) -> Fixed:
 
 
 def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) -> Parameters:
-    """Return θ as training moves it, from θ in the user's own numbers.
+    """Return θ as training moves it, given θ in the user's parameters.
 
     Parameters
     ----------
@@ -356,13 +359,13 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
     Returns
     -------
     theta : Parameters
-        With limits if there are bounds, and `Mapped` if there are maps or held entries.
+        With limits if there are bounds, and `Mapped` if there are maps or fixed entries.
 
     Raises
     ------
     ParameterStructureError
-        For a block that does not exist, a θ that is outside of its bounds or of what its map can reach, and what cannot
-        hold together.
+        If a parameter does not exist, starts outside its bounds or the range of its map, or has constraints that
+        cannot be combined.
     """
     layout, x = theta.layout, theta.layout.blocks(theta.vector)
     blocks, entries = read_fixed(layout, fixed)
@@ -372,8 +375,8 @@ def constrained(theta: Parameters, fixed: Any, bounds: Any, reparametrize: Any) 
         inner = maps.get(index)
         if inner is not None and not isinstance(inner, ElementwiseMap):
             raise ParameterStructureError(
-                f"fixed holds some entries of block {layout.names[index]!r}, but {inner!r} couples its entries. Hold "
-                "the whole block, or none of it."
+                f"fixed holds some entries of parameter {layout.names[index]!r}, but {inner!r} couples its entries. "
+                "Fix the whole parameter, or none of its entries."
             )
         maps[index] = Held(x[index].copy(), ~mask, inner)
     held = layout.indices(blocks, "fixed")
@@ -405,12 +408,12 @@ def _items(given: Any, argument: str, of: str) -> Mapping[Any, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"{argument} must be a dict of block names and their {of}; got {given!r}.")
+        raise TypeError(f"{argument} must be a dict of parameter names and their {of}; got {given!r}.")
     return given
 
 
 def _entered(name: str, block: Array, map: Map | None) -> Array:
-    """A block as training moves it, after a look at whether its map can be used."""
+    """Return a block as training moves it, after a check of its map."""
     if map is None:
         return block
     shown = _of_the_user(map)
@@ -419,12 +422,12 @@ def _entered(name: str, block: Array, map: Map | None) -> Array:
             z = np.asarray(map.unconstrain(block))
     except ValueError as error:
         raise ParameterStructureError(
-            f"Block {name!r} {error} under reparametrize={{{name!r}: {shown!r}}}, but starts at {_shown(block)}. "
-            "Change init, or leave out the map."
+            f"Parameter {name!r} {error} under reparametrize={{{name!r}: {shown!r}}}, but starts at {_shown(block)}. "
+            "Change init, or remove the map."
         ) from error
     if not np.isfinite(z).all():
         raise ParameterStructureError(
-            f"Block {name!r} starts at {_shown(block)}, for which {shown!r}.unconstrain is not finite. Change init."
+            f"Parameter {name!r} starts at {_shown(block)}, for which {shown!r}.unconstrain is not finite. Change init."
         )
     if type(shown) not in MAPS.values() and shown is not None:
         _require_right(map, block, z, name)
@@ -432,35 +435,35 @@ def _entered(name: str, block: Array, map: Map | None) -> Array:
 
 
 def _require_right(map: Map, block: Array, z: Array, name: str) -> None:
-    """Raise if a map of the user's own does not come back to where it started, or its pullback is no derivative."""
+    """Raise if a user-defined map does not undo itself, or its pullback is not the derivative."""
     shown = _of_the_user(map)
     z = z.astype(np.float64)
     back = np.asarray(map.constrain(z))
     size = max(1.0, float(np.abs(block).max(initial=0.0)))
     if back.shape != block.shape or not np.allclose(back, block, rtol=WRONG, atol=WRONG * size):
         raise ParameterStructureError(
-            f"{shown!r} cannot undo itself in block {name!r}: constrain(unconstrain(x)) is {_shown(back)} where x is "
-            f"{_shown(block)}."
+            f"{shown!r} does not undo itself in parameter {name!r}: constrain(unconstrain(x)) is {_shown(back)} for x "
+            f"= {_shown(block)}. Correct constrain or unconstrain."
         )
     rng = np.random.default_rng(0)
     gradient, direction = rng.normal(size=block.shape), rng.normal(size=z.shape)
     pulled = np.asarray(map.pullback(z, gradient))
     if pulled.shape != z.shape:
         raise ParameterStructureError(
-            f"{shown!r}.pullback returned shape {pulled.shape} in block {name!r}; expected that of z, {z.shape}."
+            f"{shown!r}.pullback returned shape {pulled.shape} in parameter {name!r}; expected that of z, {z.shape}."
         )
     analytic = float(np.vdot(pulled, direction))
     numerical = float(np.vdot(central(lambda t: np.asarray(map.constrain(z + t * direction)), STEP), gradient))
     scale = float(np.linalg.norm(pulled) * np.linalg.norm(direction))
     if not abs(analytic - numerical) <= WRONG * max(scale, abs(numerical)):
         raise ParameterStructureError(
-            f"{shown!r}.pullback is not the derivative of its constrain in block {name!r}: along a direction it says "
-            f"{analytic:.6g}, differences say {numerical:.6g}."
+            f"{shown!r}.pullback is not the derivative of its constrain in parameter {name!r}: along a direction, "
+            f"pullback gives {analytic:.6g} and finite differences give {numerical:.6g}."
         )
 
 
 def _limits(theta: Parameters, bounds: Any) -> Iterator[tuple[int, tuple[Array, Array]]]:
-    """Yield the bounds of blocks, in the user's own numbers: by index, a lower and an upper array."""
+    """Yield the bounds on the user's parameters: by index, a lower and an upper array."""
     layout = theta.layout
     for index, given in layout.of_blocks(_items(bounds, "bounds", "pairs (low, high)"), "bounds").items():
         shape, own = layout.shapes[index], layout.names[index]
@@ -471,14 +474,14 @@ def _limits(theta: Parameters, bounds: Any) -> Iterator[tuple[int, tuple[Array, 
         if (low > high).any():
             where = _first(low > high)
             raise ParameterStructureError(
-                f"bounds has low > high in block {own!r}{_entry(where)}: {low[where]:g} > {high[where]:g}."
+                f"bounds has low > high in parameter {own!r}{_entry(where)}: {low[where]:g} > {high[where]:g}."
             )
         _require_between(own, layout.blocks(theta.vector)[index], low, high, "Training starts")
         yield index, (low, high)
 
 
 def require_inside(theta: Parameters, vector: Array) -> None:
-    """Raise if a vector of the user's own numbers lies outside of the bounds that θ has."""
+    """Raise if a vector of the user's parameters lies outside the bounds of θ."""
     layout = theta.as_given.layout
     parts = (layout.blocks(part) for part in (vector, *theta.limits_as_given))
     for name, block, low, high in zip(layout.names, *parts, strict=True):
@@ -490,7 +493,7 @@ def _require_between(name: str, block: Array, low: Array, high: Array, what: str
     if outside.any():
         where = _first(outside)
         raise ParameterStructureError(
-            f"{what} outside the bounds of block {name!r}{_entry(where)}: {block[where]:g} is not between "
+            f"{what} outside the bounds of parameter {name!r}{_entry(where)}: {block[where]:g} is not between "
             f"{low[where]:g} and {high[where]:g}. Change init, or widen the bounds."
         )
 
@@ -498,29 +501,30 @@ def _require_between(name: str, block: Array, low: Array, high: Array, what: str
 def _pair(given: Any, name: str) -> tuple[Any, Any]:
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ParameterStructureError(
-            f"bounds must have a pair (low, high) for block {name!r}, each a number, an array or None; got {given!r}."
+            f"bounds must have a pair (low, high) for parameter {name!r}, each a number, an array or None; "
+            f"got {given!r}."
         )
     low, high = given
     return low, high
 
 
 def _limit(limit: Any, otherwise: float, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-    """A bound as an array of the block's shape and dtype."""
+    """Return a bound as an array of the block's shape and dtype."""
     try:
         array = np.asarray(otherwise if limit is None else limit, dtype=np.float64)
         array = np.broadcast_to(array, shape).astype(dtype)
     except (TypeError, ValueError) as error:
         raise ParameterStructureError(
-            f"bounds has {limit!r} for block {name!r}; expected None, a number, or an array that can be broadcast to "
-            f"{shape}."
+            f"bounds has {limit!r} for parameter {name!r}; expected None, a number, or an array that can be broadcast "
+            f"to {shape}."
         ) from error
     if np.isnan(array).any():
-        raise ParameterStructureError(f"bounds has NaN for block {name!r}; None stands for no bound.")
+        raise ParameterStructureError(f"bounds has NaN for parameter {name!r}. Use None for no bound.")
     return array
 
 
 def _through(name: str, map: Map | None, x: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Bounds on x as bounds on z, where x lies between them."""
+    """Return bounds on x as bounds on z; x lies within them."""
     inner = map
     if isinstance(map, Held):
         x, low, high, inner = x[map.free], low[map.free], high[map.free], map.map
@@ -528,8 +532,8 @@ def _through(name: str, map: Map | None, x: Array, low: Array, high: Array) -> t
         return low, high
     if not isinstance(inner, ElementwiseMap):
         raise ParameterStructureError(
-            f"bounds and reparametrize both name block {name!r}, but {inner!r} couples its entries, so that bounds on "
-            "them are not bounds on what is trained. Leave out one of the two."
+            f"bounds and reparametrize both name parameter {name!r}, but {inner!r} couples its entries, so bounds on "
+            "them cannot be translated into bounds on what is trained. Remove one of the two."
         )
     found = []
     for limit, otherwise in ((low, -np.inf), (high, np.inf)):
@@ -546,7 +550,7 @@ def _shown(block: Array) -> str:
 
 
 def _first(where: Array) -> tuple[int, ...]:
-    """The first entry of which something holds."""
+    """Return the index of the first entry that is True."""
     return tuple(int(place) for place in np.argwhere(where)[0])
 
 
@@ -555,7 +559,7 @@ def _entry(where: tuple[int, ...]) -> str:
 
 
 def _whole(layout: Layout, limits: Mapping[int, tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Bounds of blocks as those of a vector."""
+    """Return the bounds of the blocks as bounds of the vector."""
     low, high = np.full(layout.size, -np.inf, layout.dtype), np.full(layout.size, np.inf, layout.dtype)
     for index, (least, most) in limits.items():
         low[layout.slices[index]], high[layout.slices[index]] = np.ravel(least), np.ravel(most)

@@ -1,15 +1,15 @@
-"""The error classes of the package, its one class of warnings, and a note on where an error came from.
+"""Errors and the warning class of the package, and notes on the origin of an error.
 
 ::
 
     ValueError
-    ├── DivergenceError            a loss, gradient or parameter that is not finite
-    ├── GradientCheckError         an analytic gradient that is wrong
-    └── ParameterStructureError    θ or a gradient whose structure, shape or kind does not fit
+    ├── DivergenceError            a loss, gradient or parameter is not finite
+    ├── GradientCheckError         an analytic gradient is wrong
+    └── ParameterStructureError    the structure, shape or dtype of θ or a gradient does not fit
     TypeError
     └── ReceivedArgumentError      a callable names an argument that is not provided, or the reverse
     UserWarning
-    └── InferenceWarning           a standard error or an interval that does not mean what it should
+    └── InferenceWarning           a standard error or an interval is not reliable
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class DivergenceError(ValueError):
-    """A loss or a gradient was not finite, so the step was not applied.
+    """Raised if a loss or a gradient is not finite. The step is not applied.
 
     The estimator keeps the last finite parameters in ``params_``.
     """
@@ -39,22 +39,22 @@ class Report(Protocol):
 
     @property
     def ok(self) -> bool:
-        """Whether no block is wrong."""
+        """Whether no parameter has a wrong gradient."""
         ...
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Names of the wrong blocks."""
+        """Names of the parameters with a wrong gradient."""
         ...
 
     @property
     def findings(self) -> tuple[Any, ...]:
-        """One `Finding` a block."""
+        """One `Finding` for each parameter."""
         ...
 
     @property
     def n_evaluations(self) -> int:
-        """How often the loss or the gradient was evaluated."""
+        """Number of evaluations of the loss or the gradient."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,19 +63,19 @@ class Report(Protocol):
 
 
 class GradientCheckError(ValueError):
-    """An analytic gradient disagrees with differences of the loss.
+    """Raised if an analytic gradient disagrees with finite differences of the loss.
 
     Parameters
     ----------
     message : str
-        The report in words.
+        Report as text.
     report : GradientReport, default=None
-        The report as data.
+        Report as an object.
 
     Attributes
     ----------
     report : GradientReport
-        The findings, block by block.
+        The findings for each parameter.
     """
 
     def __init__(self, message: str, report: Report | None = None) -> None:
@@ -87,20 +87,20 @@ class GradientCheckError(ValueError):
 
 
 class ParameterStructureError(ValueError):
-    """A parameter structure, or a gradient for one, does not fit: the message names the block."""
+    """Raised if a parameter structure, or a gradient for it, does not fit. The message names the parameter."""
 
 
 class ReceivedArgumentError(TypeError):
-    """A callable asks for an argument that is not provided, or no callable accepts one that is given."""
+    """Raised if a callable names an argument that is not provided, or no callable accepts one that is passed."""
 
 
 class InferenceWarning(UserWarning):
-    """A standard error, an interval or a covariance of `infer` does not mean what it should: the message says why."""
+    """Warns that a standard error, interval or covariance of `infer` is not reliable. The message gives the reason."""
 
 
 @contextmanager
 def noted(where: str) -> Iterator[None]:
-    """Add a note on where it came from to an exception."""
+    """Add a note on its origin to any exception."""
     try:
         yield
     except Exception as error:

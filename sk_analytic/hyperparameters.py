@@ -1,7 +1,7 @@
-"""Objects that are given by name: their hyperparameters, and parameters that reach through a name.
+"""Objects given by name: their hyperparameters, and nested parameters that reach through the name.
 
-One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object of a
-name. `Hyperparameters` is the base of such objects: settings with declared ranges. `NamedParametersMixin` lets
+One mechanism serves ``optimizer``, ``loss`` and ``model_params`` of the estimators. `lookup` finds the object for a
+name. `Hyperparameters` is the base class of such objects: settings with declared ranges. `NamedParametersMixin` lets
 ``get_params`` and ``set_params`` reach through a name as if the object had been given, and keeps the parameters that a
 subclass hides in step with its own.
 """
@@ -36,7 +36,7 @@ def is_auto(value: object) -> bool:
 @readable
 @shows_what_was_set
 class Hyperparameters(BaseEstimator):
-    """What a name stands for: an object of hyperparameters only, each with its range.
+    """Base class of objects that can be given by name. They consist of hyperparameters, each with its allowed range.
 
     ``ranges`` maps a hyperparameter to an `Interval`, to a tuple of choices or to ``bool``; those not listed take any
     value. As everywhere in scikit-learn, ``__init__`` and ``set_params`` only store values; `check` validates them when
@@ -62,7 +62,7 @@ class Hyperparameters(BaseEstimator):
             check_range(type(self).__name__, name, getattr(self, name), allowed)
 
     def set_params(self, **params: Any) -> Self:
-        """Set hyperparameters. An unknown name raises an error that suggests the nearest.
+        """Set hyperparameters. For an unknown name, the error suggests the nearest one.
 
         Parameters
         ----------
@@ -87,24 +87,24 @@ class Hyperparameters(BaseEstimator):
 
 
 def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
-    """Raise if a value is not an estimator of this package, with a hint at the likely slip."""
+    """Raise an error if a value is not an estimator of this package, with a hint at the likely mistake."""
     if hasattr(value, "_prepare_check") and not isinstance(value, type):
         return
     if isinstance(value, type):
         otherwise = f" Pass an instance: {value.__name__}()."
     elif hasattr(value, "steps"):
-        otherwise = " Of a pipeline, pass the last step, and X as the steps before it transform it."
+        otherwise = " For a pipeline, pass its last step, and X as transformed by the steps before it."
     raise TypeError(f"{owner} takes an estimator of sk_analytic; got {value!r}.{otherwise}")
 
 
 def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
-    """Message for a hyperparameter that an object does not have."""
+    """Return the message for an unknown hyperparameter of an object."""
     listed = ", ".join(sorted(known)) or "none at all"
     return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
 
 
 def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
-    """Message for a parameter that an estimator does not have."""
+    """Return the message for an unknown parameter of an estimator."""
     meant = cls._elsewhere.get(name.lower(), name).partition("__")[0]
     if meant in cls._hidden_names():
         hint = _set_by_class(cls, [meant])
@@ -155,17 +155,17 @@ def lookup(
     base : type
         Class of the objects.
     elsewhere : dict, default=None
-        What other libraries call them, to our names.
+        Names in other libraries, mapped to those in ``table``.
 
     Returns
     -------
     found : instance of `base`
-        For a name, a new object with default hyperparameters; otherwise ``value`` itself.
+        For a name, a new object with default hyperparameters. Otherwise ``value`` itself.
 
     Raises
     ------
     ValueError
-        If the name is not in the table; the message suggests the nearest.
+        If the name is not in the table. The message suggests the nearest one.
     TypeError
         If ``value`` is neither a name nor an instance.
     """
@@ -188,12 +188,12 @@ class NamedParametersMixin(BaseEstimator):
     ``_named`` maps a parameter to the function that finds the object for its name, and
     ``_dictionaries`` lists the parameters that are dicts of further parameters.
 
-    A subclass may have an ``__init__`` of its own that takes other parameters, stores these, and passes to
-    ``super().__init__`` what it makes of them. Then it hides the parameters of its base that it does not take. They are
-    attributes, but neither `get_params` nor `clone` knows them: ``__init__`` alone says what they are. So whenever one
-    of its own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again, with all of them. If
-    it raises, nothing has changed. A hidden parameter may be assigned, by ``fit`` for example, and has that value until
-    then.
+    A subclass may define an ``__init__`` with other parameters, which stores these and passes the arguments that it
+    derives from them to ``super().__init__``. It then hides the other parameters of its base. These are attributes,
+    but not parameters for `get_params` and `clone`, because ``__init__`` determines them. Whenever one of the
+    subclass's own parameters is set, by `set_params` or as an attribute, ``__init__`` is called again with all of
+    them. If it raises, nothing is changed. A hidden parameter may be assigned, for example by ``fit``, and keeps that
+    value until then.
     """
 
     _named: Mapping[str, Callable[[Any], Any]] = {}
@@ -207,7 +207,7 @@ class NamedParametersMixin(BaseEstimator):
     @classmethod
     @functools.cache
     def _hidden_names(cls) -> frozenset[str]:
-        """Parameters that a constructor of a base takes, and that of the class does not."""
+        """Parameters that the constructor of a base class takes, but not that of the class."""
         constructors = [vars(base).get("__init__") for base in cls.__mro__]
         taken = [
             parameter.name
@@ -221,30 +221,30 @@ class NamedParametersMixin(BaseEstimator):
     @classmethod
     @functools.cache
     def _leading_names(cls) -> frozenset[str]:
-        """Parameters of the class, if hidden ones follow from them."""
+        """Parameters of the class, if they determine hidden ones."""
         return frozenset(cls._get_param_names()) if cls._hidden_names() else frozenset()
 
     def _all_params(self) -> dict[str, Any]:
-        """Parameters by name, with those that the class hides."""
+        """Parameters by name, including those that the class hides."""
         hidden = {name: vars(self)[name] for name in sorted(self._hidden_names()) if name in vars(self)}
         return {**self.get_params(deep=False), **hidden}
 
     if not TYPE_CHECKING:  # with it, type checkers would let any attribute be assigned
 
         def __setattr__(self, name: str, value: Any) -> None:
-            """Assign an attribute; a parameter from which hidden ones follow as `set_params` does."""
+            """Assign an attribute; a parameter that determines hidden ones is set as by `set_params`."""
             if name in self._leading_names() and self._would_change(name, value):
                 self._assign({name: value})
             else:
                 super().__setattr__(name, value)
 
     def _would_change(self, name: str, value: Any) -> bool:
-        """Whether an assignment changes a parameter of an estimator that is made, rather than making it."""
+        """Whether an assignment changes a parameter of a complete estimator, rather than initializing it."""
         is_made = self._leading_names() <= vars(self).keys() and _IN_INIT not in vars(self)
         return is_made and vars(self)[name] is not value
 
     def _assign(self, values: Mapping[str, Any]) -> None:
-        """Set parameters, and those that follow from them: what ``__init__`` makes of all of its own."""
+        """Set parameters and the hidden ones that ``__init__`` derives from them."""
         if not self._hidden_names():
             for name, value in values.items():
                 setattr(self, name, value)
@@ -261,12 +261,12 @@ class NamedParametersMixin(BaseEstimator):
         del self.__dict__[_IN_INIT]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, including those of the objects behind names.
+        """Get the parameters, including those of objects given by name.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list ``optimizer__learning_rate`` and the like too.
+            Whether to include nested parameters such as ``optimizer__learning_rate``.
 
         Returns
         -------
@@ -280,7 +280,7 @@ class NamedParametersMixin(BaseEstimator):
         return params
 
     def _behind(self, name: str, value: Any) -> dict[str, Any]:
-        """Parameters of an object, a name or a dict; none if something is wrong, which `fit` will report."""
+        """Parameters of an object, a name or a dict; none if it is invalid, which `fit` reports."""
         if name in self._dictionaries:
             return value if isinstance(value, dict) else {}
         if isinstance(value, type):
@@ -292,16 +292,16 @@ class NamedParametersMixin(BaseEstimator):
             return {}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters, including those of the object behind a name.
+        """Set parameters, including those of objects given by name.
 
-        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name by its object and sets the rate of
-        that. Dictionaries and values are replaced, never modified. For a subclass whose ``__init__`` has other
-        parameters than its base, ``__init__`` is called again, so that what it passes to its base follows.
+        ``set_params(optimizer__learning_rate=0.1)`` replaces the optimizer's name with an instance and sets its
+        learning rate. Dictionaries and values are replaced, never modified. If a subclass has an ``__init__`` with
+        parameters of its own, ``__init__`` is called again to update those that it passes to its base.
 
         Parameters
         ----------
         **params : dict
-            Parameter names, nested ones with a double underscore, and their values.
+            Parameter names and their values. Nested names contain a double underscore.
 
         Returns
         -------
@@ -311,7 +311,7 @@ class NamedParametersMixin(BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter does not exist; the message suggests the nearest name.
+            If a parameter does not exist. The message suggests the nearest name.
         """
         known = self._get_param_names()
         nested: dict[str, dict[str, Any]] = {}
@@ -331,7 +331,7 @@ class NamedParametersMixin(BaseEstimator):
         return self
 
     def _changed(self, name: str, value: Any, changes: dict[str, Any]) -> Any:
-        """Return the value of a parameter after changes to what lies behind it."""
+        """Return the value of a parameter after changes to its nested parameters."""
         if name in self._dictionaries and (value is None or isinstance(value, dict)):
             merged = {**(value or {}), **changes}
             unchanged = value is not None and is_same(value, merged)
@@ -339,8 +339,8 @@ class NamedParametersMixin(BaseEstimator):
         if isinstance(value, str) and name in self._named:
             if is_auto(value):
                 raise ValueError(
-                    f"{name}='auto' is chosen by fit, and cannot be set up before. Name one with what is set: "
-                    f"set_params({name}='adam', {name}__{next(iter(changes))}=...)."
+                    f"{name}='auto' is chosen by fit, so its parameters cannot be set beforehand. Choose one "
+                    f"explicitly: set_params({name}='adam', {name}__{next(iter(changes))}=...)."
                 )
             found = self._named[name](value)
             current = found.get_params()
@@ -361,7 +361,7 @@ class NamedParametersMixin(BaseEstimator):
                 owner = f"{name}={value!r}"
                 raise ValueError(
                     unknown_hyperparameter(owner, key, current)
-                    + f" In a grid over several, give each a dict of its own: [{{'{name}': [...], "
+                    + f" To search over several, give each its own dict: [{{'{name}': [...], "
                     f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
                 )
 

@@ -16,31 +16,31 @@ from .typing import Array, Shape
 
 
 class Residuals:
-    """The objective as half a sum of squares, for the methods that need its terms.
+    """The objective as half a sum of squares, for methods that need the residuals.
 
     Parameters
     ----------
     objective : Objective
-        With the `jacobian` form and the squared error.
+        Objective with the `jacobian` form and the squared error.
 
     Raises
     ------
     ValueError
-        For another gradient form or loss.
+        If the gradient form or the loss is another one.
     """
 
     def __init__(self, objective: Objective) -> None:
         if not objective.model.gradient_form.is_matrix or type(objective.loss) is not SquaredError:
             raise ValueError(
                 "A least-squares method needs the jacobian form and loss='squared_error'; got "
-                f"{objective.model.form} and {objective.loss!r}. Use 'lbfgs' or another method instead."
+                f"{objective.model.form} and {objective.loss!r}. Use another method, such as 'lbfgs'."
             )
         self.objective = objective
 
     def values(self, theta: Parameters, rows: Rows) -> Array:
-        """Return the residuals, of shape (n * k [+ penalised entries],); half the sum of squares is the objective.
+        """Return the residuals, of shape (n * k [+ penalized entries],); half their sum of squares is the objective.
 
-        Of rows in several parts, the length of those of each part stands for them.
+        If the samples are in several parts, each part contributes the norm of its residuals only.
         """
         n_samples, of_penalty = rows.n_samples, self._of_penalty(theta)
 
@@ -53,8 +53,8 @@ class Residuals:
     def tangents(self, theta: Parameters, rows: Rows) -> tuple[Array, Array, tuple[int, ...]]:
         """Return the residuals, their derivative, and the blocks that have none.
 
-        Of rows in several parts, those of each are rotated so that the matrix is a triangle: so much can be held, and
-        sent, of any number of rows. All products and lengths are as before [Demmel2012]_.
+        If the samples are in several parts, each part is rotated to a triangular matrix, whose size does not grow with
+        the number of samples. All inner products are preserved [Demmel2012]_.
 
         Parameters
         ----------

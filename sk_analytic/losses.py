@@ -1,8 +1,8 @@
-"""Losses by name: the value and derivative of each row, without weights and without a mean.
+"""Losses by name: the value and derivative for each sample, without weights or a mean.
 
-A loss is one formula, entry by entry; `Loss` adds what is common to all: one floating type, the sum
-over several outputs, the domain of ``y`` and the link. Weights, means and penalties are the
-objective's. `D2` makes a score of a loss.
+A loss is one elementwise formula. `Loss` adds what all losses share: a single floating type, the sum over several
+outputs, the domain of ``y`` and the link. Weights, means and penalties belong to the objective. `D2` turns a loss into
+a score.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ REALS = Interval(-np.inf, np.inf)
 
 
 class Loss(Hyperparameters):
-    """What every loss is: per-row values and derivatives, a link, a domain.
+    """Base class of losses: values and derivatives for each sample, a link, a domain.
 
-    A loss of your own is a subclass with a ``formula(y, prediction)`` that returns the value and the
-    derivative in ``prediction``, entry by entry; both arguments are float arrays of one shape and dtype,
-    not to be written to. A loss whose rows are more than the sum of their entries overrides
-    `value_and_derivative` instead; one that is not a sum over rows (Cox, a Gaussian process) also says
-    ``additive = False``, and is then always called with all rows.
+    To define a loss, subclass it and implement ``formula(y, prediction)``, which returns the elementwise value and
+    its derivative with respect to ``prediction``. Both arguments are float arrays of the same shape and dtype;
+    do not modify them. If the loss of a sample is not the sum over its entries, override `value_and_derivative`
+    instead. If the loss is not a sum over samples (Cox, a Gaussian process), also set ``additive = False``; it is
+    then always called with all samples.
 
-    Either method receives metadata of the rows that it names after ``prediction``: ``fit(X, y, event=event)`` hands
-    them to ``formula(y, prediction, event)``.
+    Either method receives the sample metadata that it names after ``prediction``: ``fit(X, y, event=event)`` passes
+    it to ``formula(y, prediction, event)``.
 
     Attributes
     ----------
     name : str
-        What stands for the loss: ``loss="huber"``.
+        Name of the loss, as in ``loss="huber"``.
     link : {"identity", "log", "logit"}
-        The scale of the prediction: ``inverse_link(prediction)`` is on y's own.
+        Scale of the prediction. ``inverse_link(prediction)`` is on the scale of y.
     domain : Interval or None
-        Where ``y`` may lie; None for a loss that has no ``y``.
+        Allowed values of ``y``. None for a loss without ``y``.
     additive : bool
-        Whether the loss of a batch is the sum over its rows.
+        Whether the loss of a batch is the sum over its samples.
     has_d2 : bool
-        Whether a regressor is scored by D², the share of the loss that its predictions explain, or by minus
-        the mean loss. True for a ``formula`` of y and prediction alone on one of the three links. A loss that is not
-        smallest where the prediction is y sets it to False.
+        Whether regressors are scored by D², the fraction of the loss explained by their predictions, rather than
+        by minus the mean loss. By default True if the loss has a ``formula`` of y and prediction alone and one of
+        the three links. Set it to False if the loss is not smallest when the prediction equals y.
 
     Examples
     --------
@@ -78,51 +78,51 @@ class Loss(Hyperparameters):
     additive = True
 
     def formula(self, y: Array, prediction: Array, *args: Any, **metadata: Any) -> tuple[Array, Array]:
-        """Value and derivative, entry by entry.
+        """Compute the elementwise value and derivative.
 
         Parameters
         ----------
         y : ndarray
-            What was observed.
+            True values.
         prediction : ndarray of the same shape and dtype
-            What was predicted, on the link's scale.
+            Predictions, on the scale of the link.
         *args, **metadata : array-like of shape (n,) or (n, k)
-            Further data of the rows: a subclass names what it receives, and nothing else.
+            Sample metadata. A subclass names the metadata that it uses.
 
         Returns
         -------
         values : ndarray of the same shape
             The loss of each entry.
         derivative : ndarray of the same shape
-            Its derivative in the prediction.
+            Its derivative with respect to the prediction.
         """
         raise NotImplementedError(f"{type(self).__name__} must define formula(y, prediction) -> (values, derivative).")
 
     def value_and_derivative(
         self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any
     ) -> tuple[Array, Array]:
-        """Value of each row, and its derivative in the prediction.
+        """Compute the value for each sample and its derivative with respect to the prediction.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, k)
-            What was observed, in the loss's domain.
+            True values, in the domain of the loss.
         prediction : array-like of the same shape
-            What was predicted, on the link's scale. Its floating type is that of the results.
+            Predictions, on the scale of the link. The results have their floating type.
         *args, **metadata : array-like of shape (n,) or (n, k)
-            Further data of the rows, for a `formula` that names it.
+            Sample metadata, for a `formula` that names it.
 
         Returns
         -------
         values : ndarray of shape (n,)
-            The loss of each row: the sum over its k outputs. Infinite where that overflows.
+            Loss of each sample, summed over its k outputs. Infinite if it overflows.
         derivative : ndarray of the prediction's shape
-            The derivative of each row's value in each of its predictions; an array of its own.
+            Derivative of each sample's loss with respect to its predictions, as a new array.
 
         Raises
         ------
         ValueError
-            If the shapes differ: nothing is broadcast.
+            If the shapes differ. Arrays are not broadcast.
         """
         prediction = _as_floating(prediction)
         if type(y) is not np.ndarray or y.dtype is not prediction.dtype:
@@ -139,50 +139,50 @@ class Loss(Hyperparameters):
         return _row_by_row(summed, y, prediction, at_once=not self.additive or bool(args or metadata))
 
     def value(self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any) -> Array:
-        """Value of each row.
+        """Compute the value for each sample.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, k)
-            What was observed.
+            True values.
         prediction : array-like of the same shape
-            What was predicted, on the link's scale.
+            Predictions, on the scale of the link.
         *args, **metadata : array-like of shape (n,) or (n, k)
-            Further data of the rows, for a loss that names it.
+            Sample metadata, for a loss that names it.
 
         Returns
         -------
         values : ndarray of shape (n,)
-            The loss of each row.
+            Loss of each sample.
         """
         return self.value_and_derivative(y, prediction, *args, **metadata)[0]
 
     def derivative(self, y: ArrayLike | None, prediction: ArrayLike, *args: Any, **metadata: Any) -> Array:
-        """Derivative of each row's value in the prediction.
+        """Compute the derivative of each sample's loss with respect to the prediction.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, k)
-            What was observed.
+            True values.
         prediction : array-like of the same shape
-            What was predicted, on the link's scale.
+            Predictions, on the scale of the link.
         *args, **metadata : array-like of shape (n,) or (n, k)
-            Further data of the rows, for a loss that names it.
+            Sample metadata, for a loss that names it.
 
         Returns
         -------
         derivative : ndarray of the prediction's shape
-            One number a prediction.
+            One value per prediction.
         """
         return self.value_and_derivative(y, prediction, *args, **metadata)[1]
 
     def inverse_link(self, prediction: ArrayLike) -> Array:
-        """Turn a prediction into what it predicts, on y's own scale.
+        """Map predictions to the scale of y.
 
         Parameters
         ----------
         prediction : array-like
-            On the link's scale.
+            Predictions, on the scale of the link.
 
         Returns
         -------
@@ -196,32 +196,32 @@ class Loss(Hyperparameters):
 
     @property
     def has_link(self) -> bool:
-        """Whether predictions are on the scale of `link`, so that means of y have a place among them."""
+        """Whether predictions are on the scale of `link`, so that a mean of y can be expressed on it."""
         return type(self).inverse_link is Loss.inverse_link and self.domain is not None
 
     @property
     def has_d2(self) -> bool:
-        """Whether a regressor is scored by D²."""
+        """Whether regressors are scored by D²."""
         if not self.additive or type(self).formula is Loss.formula or not self.has_link:
             return False
         return len(inspect.signature(self.formula).parameters) == 2
 
     def best_constant(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the constant prediction of the smallest mean loss.
+        """Return the constant prediction with the smallest mean loss.
 
-        D² compares predictions with it. It is found numerically; a subclass that knows it overrides this.
+        D² compares predictions with it. It is computed numerically; override it if a closed form is known.
 
         Parameters
         ----------
         y : array-like of shape (n,)
-            What was observed.
+            True values.
         sample_weight : array-like of shape (n,), default=None
-            Weights of the rows.
+            Sample weights.
 
         Returns
         -------
         constant : float
-            On the link's scale.
+            On the scale of the link.
 
         Examples
         --------
@@ -251,32 +251,33 @@ class Loss(Hyperparameters):
         return float(found.x if found.fun < losses[best] else grid[best])
 
     def check(self) -> None:
-        """Raise if a hyperparameter, the link or the domain is none."""
+        """Raise an error if a hyperparameter, the link or the domain is invalid."""
         super().check()
         name = type(self).__name__
         if type(self).inverse_link is Loss.inverse_link and self.link not in _LINKS:
             raise ValueError(
-                f"{name}: link must be one of {', '.join(map(repr, _LINKS))}, or the class have an inverse_link of its "
-                f"own; got {self.link!r}."
+                f"{name}: link must be one of {', '.join(map(repr, _LINKS))}, or the class must define inverse_link; "
+                f"got {self.link!r}."
             )
         if self.domain is not None and not isinstance(self.domain, Interval):
             raise TypeError(
-                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, from "
-                "sk_analytic.validation, it is Interval(0, np.inf)."
+                f"{name}: domain must be an Interval or None; got {self.domain!r}. For counts, use Interval(0, np.inf) "
+                "from sk_analytic.validation import Interval."
             )
 
     def check_domain(self, y: ArrayLike) -> None:
-        """Raise if an entry of ``y`` lies outside the loss's domain.
+        """Raise an error if ``y`` has an entry outside the domain of the loss.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, k), or None
-            What was observed.
+            True values.
 
         Raises
         ------
         ValueError
-            The message names the loss, the first such entry, the domain, and losses that admit all of ``y``.
+            If an entry is outside. The message names the loss, the first such entry, the domain, and losses that
+            accept all of ``y``.
         """
         if self.domain is None:
             return
@@ -286,7 +287,7 @@ class Loss(Hyperparameters):
             row = tuple(np.argwhere(outside)[0].tolist())
             raise ValueError(
                 f"{self._title()}: y[{', '.join(map(str, row))}] is {y[row]}, outside the loss's domain {self.domain}. "
-                f"Correct the row{_alternatives(y)}."
+                f"Correct the sample{_alternatives(y)}."
             )
 
     def _title(self) -> str:
@@ -294,16 +295,15 @@ class Loss(Hyperparameters):
 
 
 def link_of_mean(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """The best constant of the deviances of exponential families."""
+    """Return the best constant for the deviances of exponential families."""
     return float(linked(loss.link, _mean(np.asarray(y, dtype=np.float64), sample_weight)))
 
 
 class SquaredError(Loss):
     r"""Half the squared error.
 
-    :math:`\frac12 (f - y)^2`, link identity, all real y, no constant dropped. The same as
-    :class:`~sklearn.linear_model.LinearRegression` and :class:`~sklearn.linear_model.Ridge`, up to their
-    scaling.
+    :math:`\frac12 (f - y)^2`. The link is the identity, y any real number, and no constant is dropped. Equal to the
+    loss of :class:`~sklearn.linear_model.LinearRegression` and :class:`~sklearn.linear_model.Ridge`, up to scaling.
 
     Examples
     --------
@@ -323,10 +323,10 @@ class SquaredError(Loss):
 
 
 class AbsoluteError(Loss):
-    r"""Absolute error, whose minimum is the median.
+    r"""Absolute error, which is minimized by the median.
 
-    :math:`|f - y|`, link identity, all real y, no constant dropped. The derivative at the kink is 0. Twice
-    the loss of :class:`~sklearn.linear_model.QuantileRegressor` at its default quantile.
+    :math:`|f - y|`. The link is the identity, y any real number, and no constant is dropped. The derivative at the
+    kink is 0. Twice the loss of :class:`~sklearn.linear_model.QuantileRegressor` at its default quantile.
 
     Examples
     --------
@@ -349,15 +349,15 @@ class AbsoluteError(Loss):
 class Huber(Loss):
     r"""Squared error for small residuals, absolute error for large ones.
 
-    :math:`\frac12 r^2` where :math:`|r| \le \varepsilon`, else :math:`\varepsilon |r| - \frac12
-    \varepsilon^2`, with :math:`r = f - y`; link identity, all real y, no constant dropped. Half the loss of
-    :class:`~sklearn.linear_model.HuberRegressor` for a scale sigma of 1: there ``epsilon`` counts in units of
-    the sigma that it estimates, here in those of y.
+    :math:`\frac12 r^2` if :math:`|r| \le \varepsilon`, otherwise :math:`\varepsilon |r| - \frac12
+    \varepsilon^2`, where :math:`r = f - y`. The link is the identity, y any real number, and no constant is dropped.
+    Half the loss of :class:`~sklearn.linear_model.HuberRegressor` with sigma = 1. There, ``epsilon`` is in units of
+    the estimated sigma; here, in units of y.
 
     Parameters
     ----------
     epsilon : float, default=1.35
-        The residual at which the loss becomes linear, in units of y. Greater than 0.
+        Residual at which the loss becomes linear, in units of y. Must be greater than 0.
 
     Examples
     --------
@@ -382,16 +382,16 @@ class Huber(Loss):
 
 
 class Quantile(Loss):
-    r"""The pinball loss, whose minimum is a quantile.
+    r"""Pinball loss, which is minimized by a quantile.
 
-    :math:`q\,(y - f)` where :math:`y \ge f`, else :math:`(1 - q)(f - y)`; link identity, all real y, no
-    constant dropped. The derivative at the kink is 0. The same as
+    :math:`q\,(y - f)` if :math:`y \ge f`, otherwise :math:`(1 - q)(f - y)`. The link is the identity, y any real
+    number, and no constant is dropped. The derivative at the kink is 0. Equal to the loss of
     :class:`~sklearn.linear_model.QuantileRegressor`.
 
     Parameters
     ----------
     quantile : float, default=0.5
-        The quantile to predict, between 0 and 1.
+        Quantile to predict, between 0 and 1.
 
     Examples
     --------
@@ -418,25 +418,25 @@ class Quantile(Loss):
 
 
 class Tweedie(Loss):
-    r"""Half the Tweedie deviance: variances that grow like a power of the mean.
+    r"""Half the Tweedie deviance, for variances that grow as a power of the mean.
 
-    With the mean :math:`\mu` and :math:`s = \log \mu`, for a power p other than 1 and 2
+    For the mean :math:`\mu`, :math:`s = \log \mu` and a power p other than 1 and 2, it is
 
     .. math:: \frac{e^{(2-p)s}}{2-p} - y\,\frac{e^{(1-p)s}}{1-p},
 
-    and the limits :math:`e^s - y s` at 1, Poisson's, and :math:`s + y e^{-s}` at 2, Gamma's. The dropped
-    constant is the same expression at :math:`\mu = y`, with its sign changed. Domain of y: all real
-    numbers for p up to 0, :math:`y \ge 0` for :math:`1 \le p < 2`, :math:`y > 0` from 2 on. The same as
+    with the limits :math:`e^s - y s` at 1 (Poisson) and :math:`s + y e^{-s}` at 2 (gamma). The dropped
+    constant is the same expression at :math:`\mu = y`, with the opposite sign. The domain of y is all real
+    numbers for p up to 0, :math:`y \ge 0` for :math:`1 \le p < 2`, and :math:`y > 0` from 2 on. Equal to the loss of
     :class:`~sklearn.linear_model.TweedieRegressor`.
 
     Parameters
     ----------
     power : float, default=1.5
-        The power of the mean to which the variance is proportional: 0 normal, 1 Poisson, between 1 and 2
-        compound Poisson-gamma, 2 gamma, 3 inverse Gaussian. None exists between 0 and 1.
+        Power of the mean to which the variance is proportional: 0 normal, 1 Poisson, between 1 and 2
+        compound Poisson-gamma, 2 gamma, 3 inverse Gaussian. No distribution exists between 0 and 1.
     link : {"log", "identity"}, default="log"
-        What ``forward`` returns: the logarithm of the mean, or the mean. A mean must be positive (for power 0,
-        any number); one below 0 makes the value NaN.
+        Whether ``forward`` returns the logarithm of the mean or the mean. The mean must be positive, except for
+        power 0. If it is below 0, the loss is NaN.
 
     Examples
     --------
@@ -457,7 +457,7 @@ class Tweedie(Loss):
 
     @property
     def domain(self) -> Interval:  # type: ignore[override]
-        """Where ``y`` may lie: it depends on the power."""
+        """Allowed values of ``y``, which depend on the power."""
         if self.power <= 0:
             return REALS
         return Interval(0, np.inf, closed="left" if self.power < 2 else "neither")
@@ -467,8 +467,8 @@ class Tweedie(Loss):
         super().check()
         if 0 < self.power < 1:
             raise ValueError(
-                f"{type(self).__name__}: power must not lie between 0 and 1, where no Tweedie distribution exists; "
-                f"got {self.power!r}. 0 is the normal, 1 the Poisson distribution."
+                f"{type(self).__name__}: power must not lie between 0 and 1, for which no Tweedie distribution exists; "
+                f"got {self.power!r}. Use 0 for the normal or 1 for the Poisson distribution."
             )
 
     def formula(self, y: Array, prediction: Array) -> tuple[Array, Array]:
@@ -490,7 +490,7 @@ class Tweedie(Loss):
     def _terms(self, power: float, y: Array, prediction: Array) -> tuple[Any, Any, Any]:
         """exp((2 - p) s) and y exp((1 - p) s), without their common factor, which comes first.
 
-        Where both exponentials would overflow, only the factor does: no inf - inf.
+        If both exponentials overflow, only the factor does, which avoids inf - inf.
         """
         if power <= 1:
             return self._mean_to(1 - power, prediction), self._mean_to(1, prediction), y
@@ -503,7 +503,7 @@ class Tweedie(Loss):
         return common, up, down
 
     def _mean_to(self, rate: float, prediction: Array) -> Any:
-        """Return a power of the mean; 1.0, a float, where that is all it is."""
+        """Return a power of the mean, as the float 1.0 if the exponent is 0."""
         if rate == 0:
             return 1.0
         if self.link == "identity":
@@ -518,15 +518,15 @@ class Tweedie(Loss):
 
 
 class Poisson(Tweedie):
-    r"""Poisson likelihood: `Tweedie` at power 1.
+    r"""Poisson loss: `Tweedie` with power 1.
 
-    :math:`e^f - y f` on the log link, :math:`f - y \log f` on the identity link, :math:`y \ge 0`; the
-    constant :math:`\log y!` is dropped. The same as :class:`~sklearn.linear_model.PoissonRegressor`.
+    :math:`e^f - y f` with the log link, :math:`f - y \log f` with the identity link, for :math:`y \ge 0`. The
+    constant :math:`\log y!` is dropped. Equal to the loss of :class:`~sklearn.linear_model.PoissonRegressor`.
 
     Parameters
     ----------
     link : {"log", "identity"}, default="log"
-        What ``forward`` returns: the logarithm of the mean, or the mean, which must not be negative.
+        Whether ``forward`` returns the logarithm of the mean or the mean, which must not be negative.
 
     Examples
     --------
@@ -544,15 +544,15 @@ class Poisson(Tweedie):
 
 
 class Gamma(Tweedie):
-    r"""Half the gamma deviance: `Tweedie` at power 2.
+    r"""Half the gamma deviance: `Tweedie` with power 2.
 
-    :math:`f + y e^{-f}` on the log link, :math:`\log f + y / f` on the identity link, :math:`y > 0`; the
-    constant :math:`-\log y - 1` is dropped. The same as :class:`~sklearn.linear_model.GammaRegressor`.
+    :math:`f + y e^{-f}` with the log link, :math:`\log f + y / f` with the identity link, for :math:`y > 0`. The
+    constant :math:`-\log y - 1` is dropped. Equal to the loss of :class:`~sklearn.linear_model.GammaRegressor`.
 
     Parameters
     ----------
     link : {"log", "identity"}, default="log"
-        What ``forward`` returns: the logarithm of the mean, or the mean, which must be positive.
+        Whether ``forward`` returns the logarithm of the mean or the mean, which must be positive.
 
     Examples
     --------
@@ -570,19 +570,19 @@ class Gamma(Tweedie):
 
 
 class LogLoss(Loss):
-    r"""Log loss of classes, from raw scores: binary, multinomial or multilabel by the shapes.
+    r"""Log loss from raw scores: binary, multinomial or multilabel, depending on the shapes.
 
     ======== ========== ============================================================================
-    y        prediction value of a row
+    y        prediction value for a sample
     ======== ========== ============================================================================
     (n,)     (n,)       binary: :math:`\log(1 + e^f) - y f`
     (n,)     (n, K)     multinomial, K of 2 or more: :math:`\log \sum_k e^{f_k} - f_y`, for a class
                         index y
-    (n, K)   (n, K)     multilabel: the binary value of each label, summed
+    (n, K)   (n, K)     multilabel: the sum of the binary values of all labels
     ======== ========== ============================================================================
 
-    Link logit (softmax for the multinomial form). Class indices from 0, or y in [0, 1]: a share, such as
-    a label of 0 or 1. No constant is dropped. The same as
+    The link is the logit (softmax for the multinomial form). y holds class indices from 0, or numbers in [0, 1], such
+    as labels 0 and 1 or proportions. No constant is dropped. Equal to the loss of
     :class:`~sklearn.linear_model.LogisticRegression`.
 
     Examples
@@ -602,26 +602,26 @@ class LogLoss(Loss):
     domain = Interval(0, 1)
 
     def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
-        """Value of each row, and its derivative in the scores.
+        """Compute the value for each sample and its derivative with respect to the scores.
 
         Parameters
         ----------
         y : array-like of shape (n,) or (n, K)
-            Class indices, or a share in [0, 1] for each score.
+            Class indices, or a number in [0, 1] for each score.
         prediction : array-like of shape (n,) or (n, K)
-            Raw scores. Their floating type is that of the results.
+            Raw scores. The results have their floating type.
 
         Returns
         -------
         values : ndarray of shape (n,)
-            The loss of each row.
+            Loss of each sample.
         derivative : ndarray of the prediction's shape
-            The derivative of each row's value in its scores.
+            Derivative of each sample's loss with respect to its scores.
 
         Raises
         ------
         ValueError
-            If the shapes are none of the three forms.
+            If the shapes match none of the three forms.
         """
         y, prediction = y if type(y) is np.ndarray else _as_array(y), _as_floating(prediction)
         if y.ndim == 1 and prediction.ndim == 2 and prediction.shape[1] > 1 and len(y) == len(prediction):
@@ -662,7 +662,7 @@ class LogLoss(Loss):
         return values, np.ascontiguousarray(shares.T)
 
     def check_domain(self, y: ArrayLike) -> None:
-        """Raise if ``y`` holds neither class indices nor numbers in [0, 1].
+        """Raise an error if ``y`` holds neither class indices nor numbers in [0, 1].
 
         Parameters
         ----------
@@ -672,7 +672,7 @@ class LogLoss(Loss):
         Raises
         ------
         ValueError
-            The message names the first entry that is neither.
+            If an entry is neither. The message names the first such entry.
         """
         y = np.asarray(y)
         is_index = y.ndim == 1 and y.dtype.kind in "iu"
@@ -680,19 +680,19 @@ class LogLoss(Loss):
 
     @staticmethod
     def probabilities(prediction: ArrayLike) -> Array:
-        """Turn the raw scores of a binary or multinomial model into probabilities of the classes.
+        """Convert the raw scores of a binary or multinomial model into class probabilities.
 
-        Those of a multilabel model are `inverse_link`'s.
+        For a multilabel model, use `inverse_link`.
 
         Parameters
         ----------
         prediction : array-like of shape (n,), (n, 1) or (n, K)
-            Raw scores; one column scores the second of two classes.
+            Raw scores. A single column scores the second of two classes.
 
         Returns
         -------
         probabilities : ndarray of shape (n, 2) or (n, K)
-            Of the prediction's floating type, computed in float64; each row sums to 1 within its rounding.
+            Probabilities in the prediction's floating type, computed in float64. Each row sums to 1 up to rounding.
 
         Examples
         --------
@@ -713,9 +713,9 @@ class LogLoss(Loss):
 
 
 class NegativeLogLikelihood(Loss):
-    """The negative log-density of each row, for density models.
+    """Negative log-density of each sample, for density models.
 
-    ``-f`` in nats for the log-density ``f``; there is no ``y``, no link and no constant. The same as minus
+    ``-f`` in nats for the log-density ``f``. There is no ``y`` and no link, and no constant is dropped. Equal to minus
     ``score_samples`` of :class:`~sklearn.neighbors.KernelDensity` and
     :class:`~sklearn.mixture.GaussianMixture`.
 
@@ -730,21 +730,21 @@ class NegativeLogLikelihood(Loss):
     domain = None
 
     def value_and_derivative(self, y: ArrayLike | None, prediction: ArrayLike) -> tuple[Array, Array]:
-        """Value of each row, and its derivative in the log-density.
+        """Compute the value for each sample and its derivative with respect to the log-density.
 
         Parameters
         ----------
         y : None
-            Not looked at.
+            Ignored.
         prediction : array-like of shape (n,)
-            Log-density of each row.
+            Log-density of each sample.
 
         Returns
         -------
         values : ndarray of shape (n,)
-            The loss of each row; infinite where the density is 0.
+            Loss of each sample; infinite if the density is 0.
         derivative : ndarray of the prediction's shape
-            Minus 1 everywhere.
+            Filled with -1.
         """
         prediction = _as_floating(prediction)
         if isinstance(prediction, Elsewhere):
@@ -753,20 +753,20 @@ class NegativeLogLikelihood(Loss):
 
 
 class D2:
-    """D², the share of a loss that predictions of one y explain, averaged over outputs.
+    """D², the fraction of a loss explained by predictions, averaged over outputs.
 
-    ``1 - (L(prediction) - L(y)) / (L(constant) - L(y))`` with the mean losses of the predictions, of y itself and of
-    the best constant. For the squared error that is R²; for the others it is what scikit-learn's GLMs return as their
-    score, and its metrics ``d2_tweedie_score``, ``d2_absolute_error_score``, ``d2_pinball_score``. If y is constant, D²
-    is 1 for perfect predictions and else 0, as in `r2_score`.
+    ``1 - (L(prediction) - L(y)) / (L(constant) - L(y))``, where L is the mean loss and ``constant`` is the best
+    constant prediction. For the squared error, D² equals R². For the others, it equals the score of scikit-learn's GLMs
+    and its metrics ``d2_tweedie_score``, ``d2_absolute_error_score`` and ``d2_pinball_score``. If y is constant, D²
+    is 1 for perfect predictions and 0 otherwise, as in `r2_score`.
 
     Parameters
     ----------
     loss : Loss
-        One that `has_d2`.
+        A loss for which ``has_d2`` is True.
     y : ndarray of shape (n,) or (n, k)
     sample_weight : ndarray of shape (n,), default=None
-        Rows of weight 0 are left out.
+        Samples with weight 0 are left out.
     """
 
     def __init__(self, loss: Loss, y: Array, sample_weight: Array | None = None) -> None:
@@ -785,12 +785,14 @@ class D2:
         self._require_least(self._unexplained, f"the constant prediction {constants[0]:.4g}")
 
     def __call__(self, prediction: Array) -> float:
-        """Return D² of predictions on the link's scale, which have the shape of y; NaN if one is not finite."""
+        """Return D² of predictions on the link's scale, of the same shape as y; NaN if one is not finite."""
         if not np.isfinite(prediction[self._counts]).all():
             return math.nan
         if len(self._y) < 2:
             warnings.warn(
-                "D² is not defined for less than two samples with a weight.", UndefinedMetricWarning, stacklevel=3
+                "D² is not defined for fewer than two samples with a non-zero weight.",
+                UndefinedMetricWarning,
+                stacklevel=3,
             )
             return math.nan
         left = self._excess(self._values(prediction[self._counts].astype(np.float64).reshape(self._y.shape)))
@@ -801,11 +803,11 @@ class D2:
         return float(explained.mean())
 
     def _require_least(self, excess: Array, what: str) -> None:
-        """Raise if predictions have a smaller loss than y itself has, by more than rounding."""
+        """Raise if predictions have a smaller loss than y itself, by more than rounding."""
         if (excess < -1e-9 * self._size).any():
             raise ValueError(
-                f"{type(self.loss).__name__} is smaller for {what} than where the prediction is y, so that D² is not "
-                "defined. Set has_d2 = False in the class: the score is then minus the mean loss."
+                f"{type(self.loss).__name__} is smaller for {what} than for predictions equal to y, so D² is not "
+                "defined. Set has_d2 = False in the class; the score is then minus the mean loss."
             )
 
     def _values(self, prediction: Array) -> Array:
@@ -837,28 +839,28 @@ _ELSEWHERE = {
     "logistic": "log_loss",
     "nll": "negative_log_likelihood",
 }
-"""Losses as other libraries call them, to our names; for messages."""
+"""Names of losses in other libraries, mapped to the names here; for messages."""
 
 
 def get_loss(loss: object) -> Loss:
-    """Return the loss that a name stands for.
+    """Return a loss by its name.
 
     Parameters
     ----------
     loss : str or Loss
-        One of `get_loss_names`, or a loss, which is returned as it is.
+        One of `get_loss_names`, or a loss, which is returned unchanged.
 
     Returns
     -------
     loss : Loss
-        With default hyperparameters for a name.
+        With default hyperparameters if a name was given.
 
     Raises
     ------
     ValueError
-        For an unknown name; the message has the nearest.
+        If the name is unknown. The message suggests the nearest one.
     TypeError
-        For anything that is neither a name nor a loss.
+        For any other object.
 
     Examples
     --------
@@ -875,7 +877,7 @@ def get_loss_names() -> list[str]:
     Returns
     -------
     names : list of str
-        What `get_loss` and the ``loss`` of an estimator accept.
+        Names that `get_loss` and the ``loss`` of an estimator accept.
 
     Examples
     --------
@@ -897,13 +899,13 @@ def _as_floating(prediction: ArrayLike) -> Array:
 
 
 MANY_ENTRIES, ENTRIES_AT_ONCE = 1 << 19, 1 << 16
-"""Of a prediction that is taken in parts, and of a part: what a formula makes on its way then stays in the cache."""
+"""Size from which a prediction is processed in parts, and of each part, so that intermediates stay in the cache."""
 
 
 def _row_by_row(
     formula: Callable[[Array, Array], tuple[Array, Array]], y: Array, prediction: Array, at_once: bool = False
 ) -> tuple[Array, Array]:
-    """Value and derivative of each row; many rows are taken in parts, where none is looked at for another."""
+    """Value and derivative for each sample; many samples are processed in parts, unless they depend on each other."""
     with np.errstate(all="ignore"):  # an overflow is an inf, which the training loop looks for
         if at_once or prediction.size <= MANY_ENTRIES or isinstance(prediction, Elsewhere):
             return formula(y, prediction)
@@ -956,7 +958,7 @@ def _row_sums(values: Array) -> Array:
 
 
 def _alternatives(y: Array) -> str:
-    """Words on the losses whose domain holds all of y, if there are any."""
+    """Return words that name the losses whose domain contains all of y, if there are any."""
     domains = {name: LOSSES[name]().domain for name in sorted(LOSSES)}
     fitting = [repr(name) for name, domain in domains.items() if domain is not None and domain.holds(y).all()]
     return ", or choose a loss that admits it: " + ", ".join(fitting) if fitting else ""

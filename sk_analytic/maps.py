@@ -1,7 +1,8 @@
-"""Maps that keep a block of parameters within a constraint, for ``reparametrize``.
+"""Maps that keep a parameter within a constraint, for ``reparametrize``.
 
-Your functions, ``params_``, penalties and files contain the block x. An optimizer moves z, with ``x = constrain(z)``. A
-map consists of this function, its inverse, and the pullback of a gradient, which is the chain rule.
+Model functions, ``params_``, penalties and files see the parameter x. The optimizer moves z, with
+``x = constrain(z)``. A map consists of this function, its inverse, and the pullback of a gradient, which is the chain
+rule.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from .typing import Array
 
 
 class Map(Hyperparameters):
-    """Base class of maps. A map of your own is a subclass with three methods.
+    """Base class of maps. To define a map, subclass it and implement three methods.
 
     A map is smooth and invertible: ``unconstrain(constrain(z))`` is z. Settings, such as the limits of `Logit`, are
-    arguments of its ``__init__``. Before a fit, the ``pullback`` of a map of your own is compared with differences of
-    its ``constrain``.
+    arguments of ``__init__``. Before a fit, the ``pullback`` of a user-defined map is checked against finite
+    differences of ``constrain``.
 
     Attributes
     ----------
@@ -59,12 +60,12 @@ class Map(Hyperparameters):
         Parameters
         ----------
         z : ndarray
-            Not to be written to.
+            Unconstrained values; do not modify them.
 
         Returns
         -------
         x : ndarray
-            Of the block's shape.
+            Same shape as the parameter.
         """
         raise NotImplementedError(f"{type(self).__name__} needs the method constrain(z).")
 
@@ -74,12 +75,12 @@ class Map(Hyperparameters):
         Parameters
         ----------
         x : ndarray
-            Of the block's shape.
+            Same shape as the parameter.
 
         Returns
         -------
         z : ndarray
-            Its shape depends on that of ``x`` only.
+            Unconstrained values. Their shape must depend only on that of ``x``.
 
         Raises
         ------
@@ -94,29 +95,29 @@ class Map(Hyperparameters):
         Parameters
         ----------
         z : ndarray
-            The point.
+            Point at which to evaluate.
         gradient : ndarray
-            With respect to x, of the block's shape. Not to be written to.
+            Gradient with respect to x, of the shape of the parameter. Do not modify it.
 
         Returns
         -------
         gradient : ndarray
-            Of the shape of ``z``.
+            Gradient with respect to z, of the shape of ``z``.
         """
         raise NotImplementedError(f"{type(self).__name__} needs the method pullback(z, gradient).")
 
     def tangent(self, direction: Array) -> Array:
-        """Return the nearest direction in which x can move, which is the same at every x.
+        """Return the nearest direction in which x can move. It is the same at every x.
 
         Parameters
         ----------
         direction : ndarray
-            Of the block's shape.
+            Same shape as the parameter.
 
         Returns
         -------
         direction : ndarray
-            The same direction, unless x has fewer degrees of freedom than entries: directions in the simplex sum to
+            The direction itself, unless x has fewer degrees of freedom than entries; in the simplex, directions sum to
             zero.
         """
         return direction
@@ -127,7 +128,7 @@ class Map(Hyperparameters):
         Parameters
         ----------
         z : ndarray
-            The point.
+            Point at which to evaluate.
         rows : ndarray of shape (n, x.size)
             Gradients with respect to x, flattened.
 
@@ -143,12 +144,12 @@ class Map(Hyperparameters):
 
 
 class ElementwiseMap(Map):
-    """Base class of maps that work entry by entry and increase. They define a derivative in place of a pullback.
+    """Base class of elementwise, increasing maps, which define a derivative instead of a pullback.
 
     Attributes
     ----------
     domain : tuple of float
-        Lower and upper limit of x, which it does not reach. ``bounds`` within them may be set beside the map.
+        Lower and upper limit of x, which x does not reach. ``bounds`` within these limits may be used with the map.
     """
 
     @property
@@ -162,12 +163,12 @@ class ElementwiseMap(Map):
         Parameters
         ----------
         z : ndarray
-            The point.
+            Point at which to evaluate.
 
         Returns
         -------
         derivative : ndarray
-            Of the shape of ``z``.
+            Same shape as ``z``.
         """
         raise NotImplementedError(f"{type(self).__name__} needs the method derivative(z).")
 
@@ -177,14 +178,14 @@ class ElementwiseMap(Map):
         Parameters
         ----------
         z : ndarray
-            The point.
+            Point at which to evaluate.
         gradient : ndarray
-            With respect to x.
+            Gradient with respect to x.
 
         Returns
         -------
         gradient : ndarray
-            The product with the derivative.
+            Its product with the derivative.
         """
         return gradient * self.derivative(z)
 
@@ -194,7 +195,7 @@ class ElementwiseMap(Map):
         Parameters
         ----------
         z : ndarray
-            The point.
+            Point at which to evaluate.
         rows : ndarray of shape (n, x.size)
             Gradients with respect to x, flattened.
 
@@ -208,7 +209,7 @@ class ElementwiseMap(Map):
 
 
 class Log(ElementwiseMap):
-    """Positive numbers, such as scales, rates and variances, by their logarithms.
+    """Logarithm, for positive numbers such as scales, rates and variances.
 
     Examples
     --------
@@ -241,14 +242,14 @@ class Log(ElementwiseMap):
 
 
 class Logit(ElementwiseMap):
-    """Numbers between two limits, by default 0 and 1, by their log-odds.
+    """Log-odds, for numbers between two limits, by default 0 and 1.
 
     Parameters
     ----------
     low : float or ndarray, default=0.0
-        Lower limit: a number for all entries, or an array.
+        Lower limit, one number for all entries or an array.
     high : float or ndarray, default=1.0
-        Upper limit.
+        Upper limit, one number for all entries or an array.
 
     Examples
     --------
@@ -265,7 +266,7 @@ class Logit(ElementwiseMap):
         self.high = high
 
     def check(self) -> None:
-        """Raise if the limits are no numbers, or the wrong way round."""
+        """Raise an error if a limit is not a number, or low is not less than high."""
         limits = np.asarray(self.low, dtype=float), np.asarray(self.high, dtype=float)
         if any(isinstance(limit, list | tuple) for limit in (self.low, self.high)):
             raise TypeError(f"Logit: low and high must be numbers or arrays; got {self.low!r} and {self.high!r}.")
@@ -293,14 +294,14 @@ class Logit(ElementwiseMap):
 
 
 class Simplex(Map):
-    r"""Positive numbers that sum to 1 along the last axis, by their isometric log-ratio [Egozcue2003]_.
+    r"""Isometric log-ratio, for positive numbers that sum to 1 along the last axis [Egozcue2003]_.
 
     .. math::
 
         x = \mathrm{softmax}(V z), \qquad z = V^\top \log x
 
-    with the columns of V orthonormal and orthogonal to the vector of ones. K shares have K - 1 coordinates, and all
-    shares are treated alike.
+    where the columns of V are orthonormal and orthogonal to the vector of ones. K proportions have K - 1 coordinates,
+    and all proportions are treated alike.
 
     References
     ----------
@@ -318,14 +319,14 @@ class Simplex(Map):
     name = "simplex"
 
     def constrain(self, z: Array) -> Array:
-        """Return the shares."""
+        """Return the proportions."""
         scores = z @ _contrasts(z.shape[-1] + 1, z.dtype)
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))  # in a third of the time of scipy.special.softmax
         shares /= shares.sum(axis=-1, keepdims=True)
         return np.asarray(shares)
 
     def unconstrain(self, x: Array) -> Array:
-        """Return their coordinates."""
+        """Return the coordinates of proportions."""
         if x.ndim == 0 or x.shape[-1] < 2:
             raise ValueError("must have two entries or more along its last axis")
         if not (np.all(x > 0) and np.allclose(x.sum(axis=-1), 1, rtol=0, atol=np.finfo(x.dtype).eps ** 0.5)):
@@ -334,7 +335,7 @@ class Simplex(Map):
         return z
 
     def pullback(self, z: Array, gradient: Array) -> Array:
-        """Return the gradient by the coordinates."""
+        """Return the gradient with respect to the coordinates."""
         x = self.constrain(z)
         by_scores = x * (gradient - (x * gradient).sum(axis=-1, keepdims=True))
         pulled: Array = by_scores @ _contrasts(x.shape[-1], x.dtype).T
@@ -346,7 +347,7 @@ class Simplex(Map):
 
 
 class Ordered(Map):
-    """Numbers that increase along the last axis, such as cutpoints: the first, and the logarithms of the gaps.
+    """First value and log-gaps, for numbers that increase along the last axis, such as cutpoints.
 
     Examples
     --------
@@ -359,7 +360,7 @@ class Ordered(Map):
     name = "ordered"
 
     def constrain(self, z: Array) -> Array:
-        """Return the rising numbers."""
+        """Return the increasing numbers."""
         steps = np.exp(z)
         steps[..., 0] = z[..., 0]
         return np.asarray(np.cumsum(steps, axis=-1))
@@ -374,14 +375,14 @@ class Ordered(Map):
         return np.concatenate([x[..., :1], np.log(steps)], axis=-1)
 
     def pullback(self, z: Array, gradient: Array) -> Array:
-        """Return the gradient by the first and the logarithms of the differences."""
+        """Return the gradient with respect to the first number and the logarithms of the differences."""
         pulled = np.cumsum(gradient[..., ::-1], axis=-1)[..., ::-1]
         pulled[..., 1:] *= np.exp(z[..., 1:])
         return pulled
 
 
 class Cholesky(Map):
-    """Lower triangular matrices with a positive diagonal, along the last two axes: factors L of a covariance L L'.
+    """Lower triangular matrices with a positive diagonal, along the last two axes: Cholesky factors of a covariance.
 
     The coordinates are the entries on and below the diagonal, row by row, with logarithms on the diagonal. Entries
     above the diagonal are zero, and entries of a gradient there are ignored.
@@ -408,7 +409,7 @@ class Cholesky(Map):
         return x.reshape(*z.shape[:-1], size, size)
 
     def unconstrain(self, x: Array) -> Array:
-        """Return its entries on and below the diagonal, those on it as logarithms."""
+        """Return the entries on and below the diagonal, with logarithms on the diagonal."""
         if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
             raise ValueError("must be a square matrix along its last two axes")
         size = x.shape[-1]
@@ -421,14 +422,14 @@ class Cholesky(Map):
         return z
 
     def pullback(self, z: Array, gradient: Array) -> Array:
-        """Return the gradient by the coordinates."""
+        """Return the gradient with respect to the coordinates."""
         lower, on_diagonal = _triangle(gradient.shape[-1])
         pulled: Array = gradient.reshape(*gradient.shape[:-2], -1)[..., lower]
         pulled[..., on_diagonal] *= np.exp(z[..., on_diagonal])
         return pulled
 
     def tangent(self, direction: Array) -> Array:
-        """Return the direction without what is above the diagonal."""
+        """Return the direction without its entries above the diagonal."""
         return np.tril(direction)
 
 
@@ -441,7 +442,7 @@ def _contrasts(n: int, dtype: Any) -> Array:
 
 @functools.lru_cache(maxsize=32)
 def _triangle(size: int) -> tuple[Array, Array]:
-    """Where the entries on and below the diagonal lie in a flat matrix, and where those on it lie among them."""
+    """Return the indices of the lower triangle in the flat matrix, and of the diagonal among them."""
     rows, columns = np.tril_indices(size)
     return rows * size + columns, np.flatnonzero(rows == columns)
 
@@ -461,9 +462,9 @@ def get_map(name: object) -> Map:
 
     Raises
     ------
-    ValueError
+    If the name is unknown. The message suggests the nearest one.
         For an unknown name. The message suggests the nearest.
-    TypeError
+    For any other object.
         For anything that is neither a name nor a map.
 
     Examples

@@ -1,7 +1,7 @@
-"""Model + loss + penalty + weights -> the contribution of a batch: every gradient form ends here.
+"""Model, loss, penalty and weights combined into the contribution of a batch: all gradient forms end here.
 
-The objective is the mean over rows of weight times loss, plus ``alpha/2`` times the sum of squares of
-the penalised blocks. All scaling is done in this file and nowhere else.
+The objective is the mean over samples of weight times loss, plus ``alpha/2`` times the sum of squares of the penalized
+parameters. All scaling is done in this file and nowhere else.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ STRENGTH = Interval(0, np.inf)  # of a penalty
 
 @trusted
 class Objective:
-    """What is minimised, and its gradient, over batches of rows.
+    """The function that is minimized, and its gradient, over batches of samples.
 
     Parameters
     ----------
     model : Callables
         The user's callables.
     loss : Loss or None
-        For the forms that have none of their own.
+        For the gradient forms without a loss of their own.
     layout : Layout
         Of θ.
     alpha : float or dict of str to float, default=0.0
-        Strength of the penalty, of all blocks or by name.
+        Strength of the penalty, for all parameters or by name.
     unpenalized : tuple of str, default=()
-        Blocks that a plain number ``alpha`` leaves out.
+        Parameters that a single number ``alpha`` does not penalize.
     reduction : {"mean", "sum"}, default="mean"
-        What `gradient`, `loss_and_gradient` and a callable loss return.
+        Reduction of `gradient`, `loss_and_gradient` and a callable loss.
     fixed : iterable of str, default=()
-        Blocks that are not trained.
+        Parameters that are not trained.
     numerical : iterable of str, default=()
-        Blocks without an analytic gradient: theirs is made of differences of the loss.
+        Parameters without an analytic gradient, for which finite differences of the loss are used.
     additive : {True, False, "auto"}, default="auto"
-        Whether the loss is a sum over rows, as far as that is known; a loss by name may know that it is none.
+        Whether the loss is a sum over samples, if known. A loss by name may be known not to be.
     needs_value : bool, default=False
-        Whether each step needs the loss, at the cost of one more `forward` for the `gradient` form.
+        Whether each step needs the loss, which costs one more `forward` for the `gradient` form.
 
     Raises
     ------
     ValueError
-        For a reduction or a loss that does not go with the form, a wrong ``alpha``, and a value that cannot
-        be had.
+        If the reduction or loss does not apply to the gradient form, ``alpha`` is invalid, or a value is needed that
+        cannot be computed.
     """
 
     def __init__(
@@ -84,18 +84,18 @@ class Objective:
         composes_loss = model.gradient_form.composes_loss
         if reduction == "sum" and (composes_loss or (model.gradient is None and model.loss is None)):
             raise ValueError(
-                f"reduction='sum' goes with gradient and loss_and_gradient, not with {model.form}: "
-                "it has no reduction of its own, since the loss by name is averaged here."
+                f"reduction='sum' applies to gradient and loss_and_gradient, not to {model.form}, because the named "
+                "loss is averaged over the batch. Leave reduction at 'mean'."
             )
         if reduction == "sum" and model.gradient is not None and model.gradient.is_per_sample:
             raise ValueError(
-                f"reduction='sum' does not go with a {model.form} of one sample (it names the argument 'out'): the "
-                "estimator averages over the samples of a batch. Leave reduction at 'mean'."
+                f"reduction='sum' does not apply to a {model.form} of one sample (it names the argument 'out'), "
+                "because the estimator averages over the samples of a batch. Leave reduction at 'mean'."
             )
         if loss is None and composes_loss:
             raise ValueError(
-                f"{model.form} is composed with a loss that has a derivative; got none. Name one, such as "
-                "loss='squared_error', or pass a Loss object. A callable loss goes with the gradient form."
+                f"{model.form} is composed with a loss that has a derivative; got none. Use a name, such as "
+                "loss='squared_error', or a Loss object. Only the gradient form works with a callable loss."
             )
         self.model, self.loss, self.layout = model, loss, layout
         self.additive = additive if isinstance(additive, str) else bool(additive)
@@ -107,26 +107,26 @@ class Objective:
         self.numerical = layout.indices(numerical, "numerical")
         if self.numerical and not self.has_value:
             raise ValueError(
-                "numerical names blocks whose gradient is made of differences, but there is no loss. Name one, or pass "
-                "your own, loss=function(params, X, ...)."
+                "numerical names parameters whose gradient is computed by differences of the loss, but there is no "
+                "loss. Name one, or pass a function, loss=function(params, X, ...)."
             )
         self._require_gradient()
         self._allocate()
 
     def _require_gradient(self) -> None:
-        """Raise if there is no gradient, and blocks to be trained are not differenced either."""
+        """Raise if there is no analytic gradient, and not all trained parameters are in ``numerical``."""
         if self.model.gradient is not None:
             return
         left = set(range(len(self.layout.names))).difference(self.numerical, self.fixed)
         if left:
             names = ", ".join(repr(self.layout.names[index]) for index in sorted(left))
             raise ValueError(
-                f"No gradient is given, and numerical leaves out {names}. Name every block in numerical, or in fixed "
-                "if it is not to be trained; or give one of the gradient forms."
+                f"No gradient is given, and numerical leaves out {names}. Add every parameter to numerical, or to "
+                "fixed if it is not trained, or pass one of the gradient forms."
             )
 
     def _allocate(self) -> None:
-        """Make what a step needs and neither a copy nor a pickle shares."""
+        """Allocate memory for steps, which is not shared with copies or pickled."""
         self._gradient = self.layout.empty()
         self._blocks = self.layout.blocks(self._gradient)
         self._evaluate = partial(self.model.gradient_form.evaluate, self)
@@ -141,14 +141,14 @@ class Objective:
         self._allocate()
 
     def _with(self, **changes: Any) -> Objective:
-        """Return the same objective but for some attributes, with memory of its own."""
+        """Return a copy with some attributes changed, and with memory of its own."""
         other = object.__new__(Objective)
         other.__setstate__({**self.__getstate__(), **changes})
         return other
 
     @property
     def sent_once(self) -> tuple[Any, ...]:
-        """What may change of it after it was sent to where rows are, in place of which messages name it."""
+        """Attributes that may change after the objective was sent to the workers."""
         return (self.needs_value,)
 
     def astype(self, dtype: DTypeLike) -> Objective:
@@ -160,60 +160,60 @@ class Objective:
         return self._with(layout=self.layout.placed(place))
 
     def bound_to(self, columns: Mapping[str, Any]) -> Objective:
-        """Return the objective whose value can be had with other row-wise data at hand than those of `fit`."""
+        """Return an objective whose value can be computed with other sample metadata than in `fit`."""
         roles = (self.valued_by, "evaluation") if self.valued_by != "predictor" else ("predictor", "of_named_loss")
         return self._with(model=self.model.bound_to(columns, roles))
 
     @property
     def valued_by(self) -> str:
-        """Which callable of the model says its value: one of the user's, or, for a loss by name, what predicts."""
+        """Role of the callable that gives the value: one of the user's or, for a named loss, the predictor."""
         if self.model.loss is not None:
             return "loss"
         return "gradient" if self.model.gradient_form.has_own_loss else "predictor"
 
     @property
     def functions(self) -> tuple[Any, ...]:
-        """What computes the loss and its gradient, for a comparison with another objective."""
+        """The functions that compute the loss and its gradient, to compare with another objective."""
         receivers = (self.model.forward, self.model.gradient, self.model.loss, self.model.of_named_loss)
         callables = [None if r is None else (r.role, r.function, r.settings) for r in receivers]
         return callables, self.loss, self.reduction
 
     @property
     def meaning(self) -> tuple[Any, ...]:
-        """What its value depends on beside θ and the samples, for a comparison with another objective."""
+        """What the value depends on apart from θ and the samples, to compare with another objective."""
         return self.functions, self.penalties
 
     @property
     def has_value(self) -> bool:
-        """Whether the loss can be had at all, beside the gradient."""
+        """Whether the loss can be computed, apart from the gradient."""
         return self.model.has_value or self.loss is not None
 
     @property
     def draws_random_numbers(self) -> bool:
-        """Whether a callable that trains receives ``rng``, so that the loss is another one in each evaluation."""
+        """Whether a callable used in training receives ``rng``, so that each evaluation of the loss differs."""
         receivers = (self.model.gradient, self.model.forward, self.model.loss)
         return any("rng" in receiver.wanted for receiver in receivers if receiver is not None)
 
     def require_value(self) -> None:
-        """Raise if an optimizer that needs the value of the loss cannot have it."""
+        """Raise if an optimizer needs the value of the loss, but it cannot be computed."""
         if not self.has_value:
             raise ValueError(
-                "This optimizer needs the value of the loss, but there is none: the gradient form was given "
-                "with loss=None. Name a loss, pass your own, or use loss_and_gradient."
+                "This optimizer needs the value of the loss, but the gradient form was given with loss=None. Name a "
+                "loss, pass a function, or use loss_and_gradient."
             )
 
     def require_weighable(self) -> None:
-        """Raise if rows are weighted, but the loss by name is one number for all of them."""
+        """Raise if samples are weighted, but the named loss does not decompose over samples."""
         if self.loss is not None and not self.loss.additive:
             raise ValueError(
-                f"Rows are weighted (sample_weight or class_weight), but {type(self.loss).__name__} is no sum over "
-                "rows (additive=False): there is no loss of a row to multiply by its weight. Fit without weights, or "
-                "give loss_and_gradient, which receives sample_weight and can say what it means there."
+                f"{type(self.loss).__name__} does not decompose over samples (additive=False), so it cannot "
+                "be weighted with sample_weight or class_weight. Fit without weights, or use loss_and_gradient, which "
+                "receives sample_weight."
             )
 
     @property
     def step_has_value(self) -> bool:
-        """Whether a step gives the loss along with the gradient."""
+        """Whether a step computes the loss along with the gradient."""
         return self.model.gradient_form.gives_value or self.needs_value
 
     def contribution(self, theta: Parameters, batch: Batch) -> Contribution:
@@ -227,18 +227,18 @@ class Objective:
         return Contribution(loss, *self._adjusted(theta, batch, missing, sparse_grads))
 
     def bound(self, theta: Parameters) -> Callable[[Batch], Contribution]:
-        """Return a function of a batch that does what `contribution` and `finish` do, to the bit; for a loop.
+        """Return a function of a batch that is equivalent to `contribution` and `finish`, bit for bit; for a loop.
 
         Parameters
         ----------
         theta : Parameters
-            Whose vector is written in place between calls.
+            Its vector is written in place between calls.
 
         Returns
         -------
         evaluate : callable
-            ``evaluate(batch) -> Contribution`` with the penalty added. If nothing is to be learned from the batch, its
-            gradient is None. The memory of the gradient is the objective's, and is written over by the next call.
+            ``evaluate(batch) -> Contribution`` with the penalty added. If the batch has no weight, its gradient is
+            None. The memory of the gradient belongs to the objective and is overwritten by the next call.
         """
         if self._is_adjusted or self.penalties:
             return lambda batch: self.finished(theta, self.contribution(theta, batch))
@@ -262,10 +262,10 @@ class Objective:
     def _adjusted(
         self, theta: Parameters, batch: Batch, missing: tuple[int, ...], sparse_grads: tuple[SparseGradient, ...]
     ) -> tuple[Array, int, tuple[int, ...], tuple[SparseGradient, ...]]:
-        """Make a mean of a sum, clear the blocks that are fixed, pull back what is mapped, fill what is differenced.
+        """Turn a sum into a mean, clear fixed blocks, pull back mapped ones, fill in differences.
 
-        The gradient of a penalty is one of all rows, so what is given by rows does not stay so in a penalised block;
-        nor in one that is mapped.
+        A penalty has a gradient in all rows, so a sparse gradient becomes dense in a penalized block, and also in a
+        mapped one.
         """
         if self.reduction == "sum":
             for where in outside(self.layout.size, sparse_grads):
@@ -290,7 +290,7 @@ class Objective:
         return gradient, batch.n, missing, sparse_grads
 
     def differences(self, function: Callable[[Any, Batch], Any], theta: Parameters, batch: Batch, index: int) -> Array:
-        """Return central differences of ``function(params, batch)``, a row for each entry of a block of the vector."""
+        """Return central differences of ``function(params, batch)``, one row per entry of a block of the vector."""
         there = theta.astype(np.float64)
         batch = batch if theta.vector.dtype == np.float64 else batch.astype(np.float64)
         block = there.vector[there.layout.slices[index]]
@@ -308,7 +308,7 @@ class Objective:
         return np.array([derivative(entry, here) for entry, here in enumerate(block.tolist())])
 
     def _completed(self, grads: Any) -> Any:
-        """The user's gradient with None for the blocks that are differenced, where a dict leaves them out."""
+        """Return the user's gradient, with None for differenced blocks that a dict leaves out."""
         if not self.numerical or not isinstance(grads, dict):
             return grads
         names = [self.layout.names[index] for index in self.numerical]
@@ -316,7 +316,7 @@ class Objective:
         return {**{keys[name]: None for name in names if name in keys}, **grads}
 
     def finished(self, theta: Parameters, contribution: Contribution) -> Contribution:
-        """Return a contribution with the penalty added; one without a gradient as it is."""
+        """Return a contribution with the penalty added; without a gradient, return it unchanged."""
         if contribution.gradient is None or not self.penalties:
             return contribution
         loss, gradient = self.finish(theta, contribution)
@@ -344,23 +344,23 @@ class Objective:
         return None if loss is None else loss + 0.5 * penalty, gradient
 
     def gradient_of_penalty(self, theta: Parameters) -> Array:
-        """Return the gradient of the penalty by the vector."""
+        """Return the gradient of the penalty with respect to the vector."""
         return self.finish(theta, Contribution(0.0, np.zeros(theta.layout.size), 1))[1]
 
     def curvature_of_penalty(self, theta: Parameters) -> Array:
-        """Return the second derivative of the penalty in each entry of the vector, along straight lines of x."""
+        """Return the second derivative of the penalty with respect to each entry of the vector, linear in x."""
         curvature = np.zeros(theta.layout.size)
         for index, alpha in self.penalties:
             curvature[theta.layout.slices[index]] = alpha * theta.stretching(index) ** 2
         return curvature
 
     def penalty(self, theta: Parameters) -> float:
-        """Return ``alpha/2`` times the sum of squares of the penalised blocks."""
+        """Return ``alpha/2`` times the sum of squares of the penalized blocks."""
         blocks = ((theta.block(index), alpha) for index, alpha in self.penalties)
         return 0.5 * sum(float((alpha * block).dot(block)) for block, alpha in blocks)
 
     def value(self, theta: Parameters, batch: Batch) -> float | Any:
-        """Return the mean loss of a batch, without the penalty; None where no loss can be had."""
+        """Return the mean loss of a batch, without the penalty; None if no loss can be computed."""
         if batch.is_empty:
             return 0.0 if self.has_value else None
         return self.loss_of(theta.structure, batch)
@@ -373,7 +373,7 @@ class Objective:
         return self.read_loss(evaluation(theta.structure, batch), f"the loss of {self.model.form}", batch)
 
     def loss_of(self, params: Any, batch: Batch) -> float | Any:
-        """Return the mean loss at the user's structure of parameters, of a batch that is not empty."""
+        """Return the mean loss of a batch that is not empty, for the user's structure of parameters."""
         if self.model.loss is not None:
             return self.read_loss(self.model.loss(params, batch), "loss", batch)
         if self.model.gradient_form.has_own_loss:
@@ -383,22 +383,22 @@ class Objective:
         return self.named_loss(self.predictions(params, batch), batch)[0]
 
     def mean_value(self, theta: Parameters, batches: Iterable[Batch]) -> float | None:
-        """Return the mean loss of several batches and the penalty; None where no loss can be had."""
+        """Return the mean loss of several batches plus the penalty; None if no loss can be computed."""
         return self.mean(theta, [(self.value(theta, batch), batch.n) for batch in batches])
 
     def mean(self, theta: Parameters, values: Sequence[tuple[float | Any, int]]) -> float | None:
-        """Return the mean of pairs of a `value` and its number of rows, and the penalty; None if there is no loss."""
+        """Return the mean of pairs (`value`, number of samples) plus the penalty; None if there is no loss."""
         if values[0][0] is None:
             return None
         total: float = sum(value * n for value, n in values) / sum(n for _, n in values)
         return total + self.penalty(theta)
 
     def predictions(self, params: Any, batch: Batch) -> Array:
-        """Return what `forward` says of a batch, one row for each of its rows."""
+        """Return the predictions of `forward` for a batch, one for each sample."""
         return read_prediction(self.model.predictions(params, batch), batch.n)
 
     def jacobian_gradient(self, params: Any, batch: Batch, derivative: Array) -> Any:
-        """Return the gradient, in the user's structure, as a derivative in the prediction times the user's Jacobian."""
+        """Return the gradient, in the user's structure: the derivative in the prediction times the user's Jacobian."""
         flat = derivative.ravel()
         blocks = [
             None if leaf is None else (flat @ leaf).reshape(shape)
@@ -407,7 +407,7 @@ class Objective:
         return self.layout.unflatten(blocks)
 
     def jacobian(self, params: Any, batch: Batch, shape: Shape) -> list[Array | None]:
-        """Return the user's Jacobian of a prediction of some shape: a matrix (n * k, size) a block, or None."""
+        """Return the user's Jacobian of a prediction: a matrix (n * k, size) for each block, or None."""
         if self.model.gradient is None:
             return [None] * len(self.layout.names)
         jacobian = self._completed(self.model.gradient(params, batch))
@@ -417,14 +417,14 @@ class Objective:
         return [None if leaf is None else leaf.reshape(math.prod(shape), -1) for leaf in leaves]
 
     def _has_output_axis(self, jacobian: Any) -> bool:
-        """Whether the leaves of a Jacobian for predictions (n, 1) have that second axis themselves."""
+        """Whether the leaves of a Jacobian for predictions (n, 1) have the second axis."""
         for leaf, shape in zip(self.layout.leaves(jacobian, "jacobian"), self.layout.shapes, strict=True):
             if leaf is not None:
                 return np.ndim(leaf) == len(shape) + 2
         return False
 
     def named_loss(self, prediction: Any, batch: Batch) -> tuple[float, Array]:
-        """Return the mean loss of a batch by name, and its derivative in the prediction, weights included."""
+        """Return the mean of the named loss over a batch and its derivative in the prediction, including weights."""
         prediction = read_prediction(prediction, batch.n)
         y, matched = match_target(batch.y, prediction)
         values, derivative = self.loss.value_and_derivative(y, matched, **self.metadata_of(batch))
@@ -444,20 +444,20 @@ class Objective:
         return value, derivative if matched is prediction else derivative.reshape(prediction.shape)
 
     def with_loss(self, loss: Any) -> Objective:
-        """Return the objective under another loss by name."""
+        """Return the objective with another named loss."""
         return self._with(loss=loss)
 
     def along(self, cotangent: Array) -> Objective:
         """Return the objective whose loss is the inner product of the predictions with a cotangent.
 
-        So its gradient is the vector-Jacobian product of the model, of whatever form that is.
+        Its gradient is the vector-Jacobian product of the model, for any gradient form.
         """
         model = copy.copy(self.model)
         model.of_named_loss = None
         return self._with(loss=_InnerProduct(cotangent), model=model)
 
     def constant_prediction(self, theta: Parameters, batch: Batch) -> Array | None:
-        """Return the prediction that is the mean of y for every row; None if no named loss compares them."""
+        """Return the constant prediction at the mean of y; None if there is no named loss with a link."""
         if self.loss is None or self.valued_by != "predictor" or not self.loss.has_link or batch.y is None:
             return None
         here = self.predictions(theta.structure, batch)
@@ -469,12 +469,12 @@ class Objective:
         return np.broadcast_to(constant, (batch.n, n_outputs)).reshape(here.shape).astype(here.dtype)
 
     def metadata_of(self, batch: Batch) -> dict[str, Any]:
-        """Return what the loss by name receives of a batch beside y and prediction."""
+        """Return what the named loss receives of a batch besides y and prediction."""
         receiver = self.model.of_named_loss
         return {} if receiver is None else receiver.received(batch)
 
     def read_loss(self, loss: Any, role: str, batch: Batch) -> float:
-        """Return a loss that the user computed, as a mean over the batch."""
+        """Return a loss computed by the user as a mean over the batch."""
         if not isinstance(loss, float):
             array = np.asarray(on_host(loss))
             if array.ndim or array.dtype.kind not in "fiu":
@@ -486,7 +486,7 @@ class Objective:
 
 
 class _InnerProduct:
-    """A loss of which the mean, times the number of rows, is the inner product of the prediction with a cotangent."""
+    """Loss whose mean, times the number of samples, is the inner product of the prediction with a cotangent."""
 
     additive = True
 
@@ -494,15 +494,15 @@ class _InnerProduct:
         self.cotangent = cotangent
 
     def value_and_derivative(self, y: Any, prediction: Array) -> tuple[Array, Array]:
-        """Return the product of each row, times the number of rows, and its derivative."""
+        """Return the product for each sample, times the number of samples, and its derivative."""
         derivative = self.cotangent.astype(prediction.dtype) * len(prediction)
         return (derivative * prediction).reshape(len(prediction), -1).sum(axis=1), derivative
 
 
 def evaluator(objective: Objective, theta: Parameters, rows: Rows) -> Callable[[int, int], Contribution]:
-    """Return ``evaluate(epoch, step)``, the contribution of a step with the penalty added, wherever its rows live.
+    """Return ``evaluate(epoch, step)``, which computes the contribution of a step with the penalty added.
 
-    Rows that come as batches into this process are evaluated by `Objective.bound`; others compute their contribution.
+    If the samples are in this process, `Objective.bound` is used; otherwise the workers compute the contribution.
     """
     if isinstance(rows, BatchedRows) and type(rows).contribution is BatchedRows.contribution:
         return _evaluator(objective.bound(theta), rows)
@@ -524,19 +524,19 @@ def _evaluator(evaluate: Callable[[Batch], Contribution], rows: BatchedRows) -> 
 
 
 def read_prediction(prediction: Any, n: int) -> Array:
-    """Return a prediction as a float array with a row for each row of X.
+    """Return a prediction as a float array with one row per sample.
 
     Raises
     ------
     ParameterStructureError
-        For another number of rows, more than two axes, or what is not real.
+        If it has another number of rows, more than two axes, or is not real.
     """
     array: Any
     if type(prediction) is np.ndarray or isinstance(prediction, Elsewhere):
         array = prediction
     elif issparse(prediction):
         raise ParameterStructureError(
-            f"forward returned a {type(prediction).__name__}; an array is needed: prediction.toarray()."
+            f"forward returned a {type(prediction).__name__}; an array is needed. Use toarray()."
         )
     else:
         array = np.asarray(prediction)
@@ -546,15 +546,15 @@ def read_prediction(prediction: Any, n: int) -> Array:
         array = array.astype(float)
     if array.ndim not in (1, 2) or array.shape[0] != n:
         raise ParameterStructureError(
-            f"forward returned shape {array.shape} for {n} rows; expected ({n},) or ({n}, k)."
+            f"forward returned shape {array.shape} for {n} samples; expected ({n},) or ({n}, k)."
         )
     return array  # type: ignore[no-any-return]
 
 
 def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:
-    """Return y and prediction in shapes that a loss can compare: (n, 1) goes with (n,), nothing is broadcast.
+    """Return y and prediction in shapes that a loss can compare: (n, 1) matches (n,), nothing is broadcast.
 
-    Class indices y of shape (n,) go with scores of shape (n, K).
+    Class indices y of shape (n,) match scores of shape (n, K).
     """
     if y is None or y.shape == prediction.shape:
         return y, prediction
@@ -566,21 +566,21 @@ def match_target(y: Any, prediction: Array) -> tuple[Any, Array]:
         if y.ndim == 1 and y.dtype.kind in "iu" and prediction.ndim == 2:
             return y, prediction
     raise ParameterStructureError(
-        f"forward returned shape {prediction.shape} where y has shape {y.shape}. "
-        "They must agree (shapes (n,) and (n, 1) go together); nothing is broadcast."
+        f"forward returned shape {prediction.shape}, but y has shape {y.shape}. They must agree ((n,) and (n, 1) are "
+        "compatible); arrays are not broadcast."
     )
 
 
 def _penalties(
     layout: Layout, alpha: float | dict[str, float], unpenalized: Sequence[str]
 ) -> tuple[tuple[int, float], ...]:
-    """Pairs of block index and strength, those of strength 0 left out."""
+    """Return pairs of block index and strength, without those of strength 0."""
     if not isinstance(alpha, dict):
         named = {name: alpha for name in layout.names if name not in unpenalized}
     else:
         named = alpha
     for name, strength in named.items():
         if not STRENGTH.admits(strength):
-            raise ValueError(f"alpha must be a finite number that is not negative; got {strength!r} for {name!r}.")
+            raise ValueError(f"alpha must be a finite, non-negative number; got {strength!r} for {name!r}.")
     strengths = layout.of_blocks(named, "alpha")
     return tuple((index, float(strength)) for index, strength in strengths.items() if strength)

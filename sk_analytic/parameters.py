@@ -1,8 +1,8 @@
-"""θ as the user wrote it <-> one flat vector with named views.
+"""Conversion between θ as the user wrote it and one flat vector with named views.
 
-A `Layout` knows the user's structure (dict, tuple, list, named tuple, nested as they like, or one
-array), names its leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and says where each lies in the
-vector. `Parameters` is a vector together with the structure of read-only views on it that callables get.
+A `Layout` knows the user's structure (a dict, tuple, list or named tuple, possibly nested, or one array), names its
+leaves ("blocks": ``"W"``, ``"0"``, ``"layers.0.W"``) and knows their positions in the vector. `Parameters` is a vector
+together with the structure of read-only views on it that the user's functions receive.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _PLAIN = {np.ndarray, np.float64, np.float32}  # leaves that are looked at witho
 
 @trusted
 class Layout:
-    """Where each block of a parameter structure lies in one contiguous vector.
+    """Positions of the blocks of a parameter structure in one contiguous vector.
 
     Parameters
     ----------
     tree : object
         The structure with the index of its block at each leaf.
     names : tuple of str
-        Dict keys or positions of the leaves, joined by dots where nested.
+        Dict keys or positions of the leaves, joined by dots if nested.
     shapes : tuple of tuple of int
         Their shapes.
     dtype : dtype
         Of the vector: float32 or float64.
     scalars : tuple of bool
-        Which leaves the user wrote as plain numbers.
+        Whether the user wrote a leaf as a plain number.
 
     See Also
     --------
@@ -84,9 +84,9 @@ class Layout:
         structure : dict, tuple, list, named tuple or array
             Leaves are float arrays or floats.
         dtype : dtype, default=None
-            Of the vector; by default float32 if every leaf is, else float64.
+            Dtype of the vector. By default float32 if every leaf is, otherwise float64.
         role : str, default="params"
-            Whose structure it is, for messages.
+            Name of the structure in messages.
 
         Returns
         -------
@@ -95,16 +95,15 @@ class Layout:
         Raises
         ------
         ParameterStructureError
-            For a leaf that is no real float or array of them, for leaves that share memory, and for a structure
-            without any.
+            If a leaf is not a real float or an array of floats, if leaves share memory, or if there are none.
         """
         found: list[tuple[str, np.ndarray, Any]] = []
         tree = _grow(structure, (), found, role)
         if not sum(array.size for _, array, _ in found):
-            raise ParameterStructureError(f"The parameters hold no numbers at all; got {structure!r}.")
+            raise ParameterStructureError(f"The parameters contain no numbers; got {structure!r}.")
         names, arrays, leaves = zip(*found, strict=True)
         if len(set(names)) < len(names):
-            raise ParameterStructureError(f"Two blocks of the parameters have the same name: {', '.join(names)}.")
+            raise ParameterStructureError(f"Two parameters have the same name: {', '.join(names)}. Rename one of them.")
         require_apart(names, leaves, role)
         scalars = tuple(not hasattr(leaf, "shape") or isinstance(leaf, np.generic) for leaf in leaves)
         if dtype is None:
@@ -154,14 +153,14 @@ class Layout:
         return _fill(self.tree, leaves)
 
     def to_structure(self, vector: Array) -> Any:
-        """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
+        """Return the user's structure to keep: writable views, and floats for leaves that were floats."""
         blocks = zip(self.blocks(vector), self.scalars, strict=True)
         return self.unflatten([float(block) if scalar else bare(block) for block, scalar in blocks])
 
     def flatten(self, structure: Params, role: str = "params") -> Array:
         """Return a new vector with the values of a structure.
 
-        A block that is missing, or holds what is not a float or not finite, is an error.
+        Raise an error if a block is missing, not a float, or not finite.
         """
         vector = self.empty()
         blocks = self.blocks(vector)
@@ -170,11 +169,13 @@ class Layout:
                 blocks[index][...] = self._checked(leaf, index, role)
         if not np.isfinite(vector).all():
             name = next(name for name, block in zip(self.names, blocks, strict=True) if not np.isfinite(block).all())
-            raise ParameterStructureError(f"{role} has values that are not finite in block {name!r} (as {self.dtype}).")
+            raise ParameterStructureError(
+                f"{role} has values that are not finite in parameter {name!r} (as {self.dtype})."
+            )
         return vector
 
     def leaves(self, structure: Any, role: str = "gradient") -> list[Any]:
-        """Return the leaves of a structure in block order; an error where its structure is not ours."""
+        """Return the leaves of a structure in block order; raise an error if its structure differs."""
         tree = self.tree
         if self._is_flat and type(structure) is type(tree) and len(structure) == len(tree):
             if type(tree) is not dict:
@@ -188,38 +189,38 @@ class Layout:
     def read_gradient(
         self, grads: Grads, out: Array | list[Array], role: str = "gradient"
     ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
-        """Write a gradient into a vector; return the blocks that have none, and those given by rows.
+        """Write a gradient into a vector; return the blocks without a gradient and the sparse gradients.
 
         Parameters
         ----------
         grads : structure
-            Of the layout's structure, in any order of keys; a leaf ``None`` has no gradient, a pair (rows, values)
-            or a sparse matrix one in some rows only.
+            Same structure as the layout, with keys in any order. A leaf is None for no gradient; a pair (rows, values)
+            or a sparse matrix is a gradient of some rows only.
         out : ndarray of shape (size,) or list of ndarray
             A vector, or its `blocks`.
         role : str, default="gradient"
-            The callable to name in messages.
+            Name of the callable, for messages.
 
         Returns
         -------
         missing : tuple of int
-            Indices of the blocks whose leaf is ``None``; their part of ``out`` is set to zero.
+            Indices of the blocks whose leaf is ``None``. Their part of ``out`` is set to zero.
         sparse_grads : tuple of SparseGradient
-            The gradients of some rows; their part of ``out`` is left as it is.
+            The gradients of some rows. Their part of ``out`` is not written.
 
         Raises
         ------
         ParameterStructureError
-            For a missing or unknown key, a wrong shape, and leaves that are not real floats. The vector
-            may then be partly written.
+            If a key is missing or unknown, a shape is wrong, or a leaf is not of real floats. The vector may then be
+            partly written.
         """
         blocks = out if isinstance(out, list) else self.blocks(out)
         return NOTHING_SPECIAL if self.copied(grads, blocks) else self._read_each(grads, blocks, role)
 
     def copied(self, grads: Any, blocks: Sequence[Array]) -> bool:
-        """Write a gradient into blocks if all its leaves are plain arrays as they should be; return whether it is so.
+        """Write a gradient into blocks if all its leaves are arrays of the right shape; return whether that was so.
 
-        Most gradients are. If this one is not, the blocks may be partly written.
+        It is for most gradients. If it is not, the blocks may be partly written.
         """
         tree = self.tree
         if type(grads) is not type(tree) or not self._is_flat or len(grads) != len(tree):
@@ -237,7 +238,7 @@ class Layout:
     def _read_each(
         self, grads: Grads, blocks: Sequence[Array], role: str
     ) -> tuple[tuple[int, ...], tuple[SparseGradient, ...]]:
-        """Write a gradient leaf by leaf; return the blocks that have none, and those given by rows."""
+        """Write a gradient leaf by leaf; return the blocks without a gradient and the sparse gradients."""
         missing: list[int] = []
         sparse_grads: list[SparseGradient] = []
         for index, leaf in enumerate(self.leaves(grads, role)):
@@ -259,7 +260,7 @@ class Layout:
         return tuple(missing), tuple(sparse_grads)
 
     def read_sparse(self, leaf: Any, index: int, role: str = "gradient") -> SparseGradient:
-        """Return a leaf of a gradient that speaks of some rows of its block."""
+        """Return a leaf of a gradient that has some rows of its block only."""
         self._note_precision(leaf[1] if isinstance(leaf, tuple) else leaf, index)
         return read_sparse(leaf, index, self.slices[index], self.shapes[index], self.dtype, self.names[index], role)
 
@@ -285,14 +286,14 @@ class Layout:
         ]
 
     def indices(self, names: str | int | Iterable[str | int], argument: str) -> tuple[int, ...]:
-        """Return the indices of the blocks that names stand for; a dotted prefix stands for all below it.
+        """Return the indices of the blocks with the given names; a dotted prefix selects all blocks below it.
 
         Parameters
         ----------
         names : str or iterable of str or int
-            Block names, or positions where θ is a tuple or list.
+            Names of parameters, or positions if θ is a tuple or list.
         argument : str
-            What is being looked up, for the message.
+            Name of the argument, for messages.
 
         Returns
         -------
@@ -302,32 +303,32 @@ class Layout:
         Raises
         ------
         ParameterStructureError
-            For a name that stands for no block.
+            If a name matches no block.
         """
         if isinstance(names, str | numbers.Integral):
             names = (names,)
         if not isinstance(names, Iterable):
-            raise TypeError(f"{argument} must be the name of a block or several of them; got {names!r}.")
+            raise TypeError(f"{argument} must be a parameter name or several of them; got {names!r}.")
         found = set()
         for name in names:
             matching = self._by_prefix.get(str(name))
             if matching is None:
                 raise ParameterStructureError(
-                    f"{argument} names the block {name!r}, which does not exist."
+                    f"{argument} names the parameter {name!r}, which does not exist."
                     f"{nearest(name, self.names)} There are: {', '.join(self.names)}."
                 )
             found.update(matching)
         return tuple(sorted(found))
 
     def of_blocks(self, named: Mapping[Any, T], argument: str) -> dict[int, T]:
-        """Return what is given by name by the indices of the blocks; the more specific of two names counts.
+        """Return a mapping by name as one by block index; the more specific of two names takes precedence.
 
         Parameters
         ----------
         named : mapping
-            Names, as `indices` takes them, and what is given for each.
+            Names, as `indices` accepts them, and a value for each.
         argument : str
-            What it is, for the message.
+            Name of the argument, for messages.
 
         Returns
         -------
@@ -353,7 +354,7 @@ class Layout:
 class Parameters:
     """θ of one fit: the vector that an optimizer writes, and the views that callables read.
 
-    Copies and pickles by its vector; the views are built anew.
+    Copies and pickles contain the vector; the views are rebuilt.
 
     Parameters
     ----------
@@ -362,7 +363,7 @@ class Parameters:
     vector : ndarray of shape (layout.size,)
         The values, of the layout's dtype; not copied.
     limits : tuple (low, high) of ndarray, default=None
-        Between which the vector stays, where there are bounds.
+        Bounds of the vector.
 
     Attributes
     ----------
@@ -384,20 +385,20 @@ class Parameters:
         return Parameters, (self.layout, self.vector, self.limits)
 
     def to_read(self) -> Any:
-        """Return the user's structure of read-only views anew: what is done to its containers stays there."""
+        """Return a new structure of read-only views, whose containers the user may modify."""
         leaves = self.layout.leaves(self.layout.views(self.vector))
         return self.layout.unflatten([bare(leaf) for leaf in leaves])
 
     def to_structure(self) -> Any:
-        """Return the user's structure to keep: writable views, and floats where the user wrote floats."""
+        """Return the user's structure to keep: writable views, and floats for leaves that were floats."""
         return self.layout.to_structure(self.vector)
 
     def at(self, vector: Array) -> Parameters:
-        """Return those that another vector stands for; it is not copied."""
+        """Return the parameters of another vector, which is not copied."""
         return Parameters(self.layout, vector, self.limits)
 
     def copy(self) -> Parameters:
-        """Return the same values on a vector of their own."""
+        """Return a copy with its own vector."""
         return self.at(self.vector.copy())
 
     def placed(self, place: Place | None) -> Parameters:
@@ -416,30 +417,30 @@ class Parameters:
 
     @property
     def ends(self) -> tuple[Array, Array]:
-        """The bounds of the vector, infinite where there are none."""
+        """The bounds of the vector, infinite if there are none."""
         return self.limits or (np.full(self.vector.size, -np.inf), np.full(self.vector.size, np.inf))
 
     def well_inside(self, vector: Array, distance: Array) -> Array:
-        """Return a vector so far inside the limits, or as far as they leave room for."""
+        """Return a vector at the given distance inside the limits, or as far inside as there is room."""
         if self.limits is None:
             return vector
         low, high = self.limits
         distance = np.minimum(distance, (high - low) / 4)
         return np.clip(vector, low + distance, high - distance)
 
-    # The user's numbers, where they are others than those of the vector.
+    # The user's parameters, if they differ from the vector.
 
     @property
     def as_given(self) -> Parameters:
-        """The same parameters, their vector in the user's own numbers."""
+        """The same parameters, as a vector of the user's own numbers."""
         return self
 
     def is_like(self, other: Parameters) -> bool:
-        """Whether the vector of another θ means the same."""
+        """Whether the vector of another θ has the same meaning."""
         return not other.is_mapped
 
     def entered(self, vector: Array) -> Parameters:
-        """Return the parameters of a vector in the user's own numbers."""
+        """Return the parameters for a vector of the user's own numbers."""
         return self.at(vector)
 
     def block(self, index: int) -> Array:
@@ -447,45 +448,45 @@ class Parameters:
         return self.vector[self.layout.slices[index]]
 
     def pulled_back(self, gradient: Array) -> Array:
-        """Return the gradient by the vector, given that by the user's own numbers; valid until the next call."""
+        """Return the gradient with respect to the vector, given the user's; valid until the next call."""
         return gradient
 
     def block_pulled_back(self, index: int, gradient: Array) -> Array:
-        """Return the gradient by a block of the vector, or several (n, size), given them by the user's own numbers."""
+        """Return the gradient, or several (n, size), with respect to a block of the vector, given the user's."""
         return gradient
 
     @property
     def mapped_alone(self) -> Array:
-        """Which of the user's own numbers are mapped, each by itself and upwards."""
+        """Mask of the user's numbers that have an elementwise, increasing map."""
         return np.zeros(self.layout.size, dtype=bool)
 
     def moved_by(self, directions: Array) -> Array:
-        """Return how the user's own numbers move, given directions of the vector as rows."""
+        """Return the change of the user's numbers for directions of the vector, one per row."""
         return directions
 
     def stretching(self, index: int) -> Any:
-        """Return how far the user's own numbers of a block move with each entry of the vector."""
+        """Return how far the user's numbers in a block move with each entry of the vector."""
         return 1.0
 
     @property
     def mapped_blocks(self) -> set[int]:
-        """The blocks whose numbers are others than those of the vector, or in which some are held."""
+        """Blocks whose numbers differ from those of the vector, or in which some entries are fixed."""
         return set()
 
     @property
     def limits_as_given(self) -> tuple[Array, Array]:
-        """The bounds of the user's own numbers, infinite where there are none."""
+        """The bounds of the user's numbers, infinite if there are none."""
         return self.ends
 
     def spread(self, distance: Array) -> Array:
-        """Return by how much the vector moves if the user's own numbers move by so much of their size.
+        """Return the distance that the vector moves if the user's numbers move by a fraction of their size.
 
-        Entries that are zero have a size of 1. Under a map the vector itself moves by so much.
+        Zero entries have a size of 1. Under a map, the fraction applies to the vector itself.
         """
         return np.where(self.vector == 0, 1.0, np.abs(self.vector)) * distance
 
     def tangent(self, direction: Array) -> Array:
-        """Return the nearest direction, in the user's own numbers, in which they can move."""
+        """Return the nearest direction in which the user's numbers can move."""
         return direction
 
 
@@ -494,17 +495,17 @@ def _is_namedtuple(value: object) -> bool:
 
 
 def _rebuild(like: Any, items: Iterable[Any]) -> Any:
-    """A sequence of the kind of ``like``."""
+    """Return a sequence of the same type as ``like``."""
     return type(like)(*items) if _is_namedtuple(like) else type(like)(items)
 
 
 def _keys(node: Any) -> Iterable[Any]:
-    """What the children of a sequence are called: fields of a named tuple, else positions."""
+    """Return the names of the children of a sequence: fields of a named tuple, otherwise positions."""
     return node._fields if _is_namedtuple(node) else range(len(node))
 
 
 def by_prefix(names: Iterable[str]) -> dict[str, list[int]]:
-    """Return the positions of the blocks for which a name stands: its own, or what precedes a dot in theirs."""
+    """Return the positions of the blocks that a name selects: its own, and those whose names continue after a dot."""
     found: dict[str, list[int]] = {}
     for position, name in enumerate(names):
         dots = [place for place, character in enumerate(name) if character == "."]
@@ -514,7 +515,7 @@ def by_prefix(names: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _grow(node: Any, path: tuple[Any, ...], found: list[tuple[str, Array, Any]], role: str) -> Tree:
-    """Build the tree of block indices; what is met at the leaves goes to ``found``."""
+    """Build the tree of block indices, and append the leaves to ``found``."""
     if isinstance(node, Mapping):
         return {key: _grow(child, (*path, key), found, role) for key, child in node.items()}
     if isinstance(node, tuple | list):
@@ -535,12 +536,12 @@ def _fill(tree: Tree, leaves: Sequence[object]) -> Any:
 
 
 def _wrappings(node: object) -> int:
-    """How many sequences of one item stand around the rest."""
+    """Return the number of nested one-item sequences around the rest."""
     return 1 + _wrappings(node[0]) if isinstance(node, tuple | list) and len(node) == 1 else 0
 
 
 def _collect(tree: Tree, node: Any, path: tuple[Any, ...], role: str, out: list[Any]) -> None:
-    """Write the leaves of ``node`` into ``out`` at the indices that ``tree`` has in their place."""
+    """Write the leaves of ``node`` into ``out``, at the indices that ``tree`` has in the same places."""
     if type(tree) is int:
         out[tree] = node
     elif isinstance(tree, dict):
@@ -563,7 +564,7 @@ def _refuse_sequence(tree: Sequence[Any], node: Any, where: str) -> NoReturn:
     if not isinstance(node, tuple | list):
         hint = ""
         if hasattr(node, "shape") and tuple(node.shape[:1]) == (len(tree),):
-            hint = " A list of numbers is a structure of as many blocks: for one block start from np.array([...])."
+            hint = " A list of numbers is a structure of as many parameters. For one, use np.array([...]) in init."
         raise ParameterStructureError(
             f"{where} is {_kind(node)}; expected a {type(tree).__name__} of {len(tree)}.{hint}"
         )
@@ -578,11 +579,11 @@ def _refuse_mapping(tree: Mapping[Any, Any], node: Any, path: tuple[Any, ...], r
     unknown = [key for key in node if key not in tree]
     if absent:
         came = f"It has: {_listed(node)}." if node else "It is empty."
-        hint = " A block that is not trained needs a leaf None." if role in GRADIENT_FORMS else ""
-        raise ParameterStructureError(f"{where} has no block {absent[0]!r}. {came}{hint}")
+        hint = " Return None for a parameter that is not trained." if role in GRADIENT_FORMS else ""
+        raise ParameterStructureError(f"{where} has no parameter {absent[0]!r}. {came}{hint}")
     raise ParameterStructureError(
-        f"{where} has a block {unknown[0]!r} that the parameters do not have."
-        f"{nearest(unknown[0], tree)} They have: {_listed(tree)}."
+        f"{where} has an unknown parameter {unknown[0]!r}.{nearest(unknown[0], tree)} The parameters are: "
+        f"{_listed(tree)}."
     )
 
 
@@ -603,11 +604,11 @@ def read_leaf(leaf: object, name: str, shape: Shape, role: str) -> Array:
     ----------
     leaf : object
     name : str
-        Of the block, for messages; empty where θ is a vector.
+        Name of the parameter, for messages; empty if θ is a vector.
     shape : tuple of int
-        Of the block.
+        Shape of the parameter.
     role : str
-        Whose leaf it is, for messages.
+        Name of the structure or callable, for messages.
 
     Returns
     -------
@@ -617,7 +618,7 @@ def read_leaf(leaf: object, name: str, shape: Shape, role: str) -> Array:
     Raises
     ------
     ParameterStructureError
-        For integers, Booleans, complex numbers, objects, None, and another shape.
+        For integers, Booleans, complex numbers, objects, None, or a different shape.
     """
     array = _as_array(leaf, name, role)
     _require_floats(array, name, role)
@@ -638,7 +639,7 @@ def _as_array(leaf: object, name: str, role: str) -> Array:
     try:
         array = np.asarray(leaf)
     except Exception as error:
-        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)} that is no array: {error}") from error
+        raise ParameterStructureError(f"{role} has {kind}{_in_block(name)} that is not an array: {error}") from error
     if array.dtype.kind == "O" and not isinstance(leaf, np.ndarray):
         raise ParameterStructureError(f"{role} has {kind}{_in_block(name)}; a float array or a float is needed.")
     return array
@@ -653,39 +654,39 @@ def _require_floats(array: Array, name: str, role: str) -> None:
 
 
 def _in_block(name: str) -> str:
-    return f" in block {name!r}" if name else ""
+    return f" in parameter {name!r}" if name else ""
 
 
 def _dtype_hint(kind: str, is_gradient: bool) -> str:
-    """What to do about a dtype of some kind."""
+    """Return advice on a dtype kind."""
     if kind in "iub" and not is_gradient:
         return (
-            " If it is trained, write a float: 0.0, or astype(float). If it is a setting, such as a degree or an "
-            "index, keep it out of the parameters: an estimator takes it as model_params."
+            " If it is trained, use a float: 0.0, or astype(float). If it is a setting, such as a degree or an index, "
+            "keep it out of the parameters: an estimator takes it in model_params."
         )
     return {
-        "c": " Take the real part if the imaginary one is zero.",
-        "O": " An object array often comes from rows of different lengths.",
-        "i": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
-        "u": " Was it rounded on the way? Begin from floats: np.zeros_like(block).",
-        "b": " Convert it with astype(float) if True stands for 1.",
+        "c": " Take the real part if the imaginary part is zero.",
+        "O": " An object array often results from rows of different lengths.",
+        "i": " Was it rounded? Start from floats: np.zeros_like(parameter).",
+        "u": " Was it rounded? Start from floats: np.zeros_like(parameter).",
+        "b": " Convert it with astype(float) if True means 1.",
     }.get(kind, "")
 
 
 def require_apart(names: Sequence[str], leaves: Iterable[Any], role: str) -> None:
-    """Raise if two blocks share memory: a step of one would be lost in that of the other."""
+    """Raise if two blocks share memory, because an update of one would overwrite the other."""
     pair = shared_by(leaves)
     if pair is None:
         return
     a, b = (names[position] for position in pair)
-    cure = "Give one of them a copy. To tie weights, keep one block and use it in both places: its gradient is the sum."
+    cure = "Copy one of them. To tie weights, use one parameter in both places; its gradient is the sum of the two."
     if a == b:
-        raise ParameterStructureError(f"{role} has several entries in one place of memory{_in_block(a)}. Pass a copy.")
-    raise ParameterStructureError(f"{role} has blocks {a!r} and {b!r} that share memory. {cure}")
+        raise ParameterStructureError(f"{role} has entries that share memory{_in_block(a)}. Pass a copy.")
+    raise ParameterStructureError(f"{role} has parameters {a!r} and {b!r} that share memory. {cure}")
 
 
 def listed_shapes(shapes: Mapping[str, Shape]) -> str:
-    """Name blocks with their shapes, for messages."""
+    """Return the names of parameters with their shapes, for messages."""
     return ", ".join(f"{name!r} {shape}" for name, shape in shapes.items())
 
 
@@ -697,7 +698,7 @@ def _shape_hint(came: Shape, expected: Shape, role: str) -> str:
     if role not in GRADIENT_FORMS:
         return ""
     if len(came) > len(expected):
-        return " Was the sum over the rows of the batch left out?"
+        return " Was the sum over the samples of the batch left out?"
     if len(came) < len(expected):
         return " Was one axis too many summed over?"
-    return " A gradient leaf has the shape of its parameter."
+    return " A gradient must have the shape of its parameter."

@@ -1,7 +1,7 @@
-"""Gradients of some rows of a block: a large table, such as an embedding, of which a batch touches few rows.
+"""Gradients of some rows of a block: a large table, such as an embedding, of which a batch uses few rows.
 
-A callable gives one as a leaf of its gradient: a pair ``(rows, values)``, or a `scipy.sparse` matrix of the
-block's shape. A leaf of θ is never a tuple, so such a pair in its place can be nothing else.
+A callable returns one as a leaf of its gradient: a pair ``(rows, values)``, or a `scipy.sparse` matrix of the
+block's shape. A leaf of θ is never a tuple, so a pair is unambiguous.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .typing import Array, DType, Shape
 
 
 class SparseGradient(NamedTuple):
-    """The gradient of a block in the rows that a batch touches; in all others it is zero.
+    """Gradient of a block in the rows that a batch uses; it is zero in all others.
 
     Attributes
     ----------
     block : int
-        Its index.
+        Index of the block.
     where : slice
-        Where the block lies in the vector θ.
+        Position of the block in the vector θ.
     shape : tuple (n, width)
-        Of the block, each row as a vector.
+        Shape of the block, with each row flattened.
     rows : ndarray of shape (k,), dtype intp
-        In ascending order, none twice.
+        Row indices, in ascending order and unique.
     values : ndarray of shape (k, width)
-        The gradient in these rows, each as a vector; only to be read.
+        Gradient in these rows, each flattened; read-only.
     theta : ndarray or None
-        The block of θ itself, where that does not lie in a vector.
+        The block of θ, if θ is not one vector.
     """
 
     block: int
@@ -45,7 +45,7 @@ class SparseGradient(NamedTuple):
     theta: Array | None = None
 
     def rows_of(self, vector: Array) -> Array:
-        """Return the block of a vector as a matrix, a row for each of its rows."""
+        """Return the block of a vector as a matrix with one flattened row per row."""
         return vector[self.where].reshape(self.shape)
 
     def times(self, factor: float) -> SparseGradient:
@@ -54,28 +54,28 @@ class SparseGradient(NamedTuple):
 
 
 def is_sparse_gradient(leaf: object) -> bool:
-    """Whether a leaf of a gradient speaks of some rows only."""
+    """Whether a leaf of a gradient has some rows only."""
     return issparse(leaf) or (isinstance(leaf, tuple) and len(leaf) == 2 and _has_axes(leaf[0]))
 
 
 def _has_axes(rows: object) -> bool:
-    """Whether these may be rows: a tuple of two numbers is the gradient of a vector of two."""
+    """Whether these may be row indices: a tuple of two numbers is the gradient of two numbers."""
     return isinstance(rows, list | tuple) or getattr(rows, "ndim", 0) > 0
 
 
 def read_sparse(
     leaf: Any, block: int, where: slice, shape: Shape, dtype: DType, name: str, role: str
 ) -> SparseGradient:
-    """Return a leaf that speaks of some rows as a `SparseGradient`.
+    """Return a leaf with some rows of a gradient as a `SparseGradient`.
 
     Parameters
     ----------
     leaf : tuple (rows, values), sparse matrix or sparse array
-        Rows may come in any order, and repeatedly: their values are summed.
+        Rows may be in any order and repeated; values of the same row are summed.
     block, where, shape, dtype, name
-        The block's index, and what it is.
+        Properties of the block.
     role : str
-        The callable to name in messages.
+        Name of the callable, for messages.
 
     Returns
     -------
@@ -84,28 +84,30 @@ def read_sparse(
     Raises
     ------
     ParameterStructureError
-        For a block without rows, rows that are no whole numbers or not among the block's, and values that are
-        no real floats of the rows' shape and a row's.
+        If the block has no rows, if rows are not integers or out of range, or if values are not real floats of the
+        matching shape.
     """
     if not shape:
-        raise ParameterStructureError(f"{role} speaks of some rows of block {name!r}, which is one number.")
+        raise ParameterStructureError(
+            f"{role} has a gradient of some rows for parameter {name!r}, which is one number."
+        )
     rows, values = _of_matrix(leaf, shape, name, role) if issparse(leaf) else _of_pair(leaf, shape, name, role)
     rows, values = _summed(rows, values.astype(dtype, copy=False))
     if rows.size and not 0 <= rows[0] <= rows[-1] < shape[0]:
         wrong = rows[0] if rows[0] < 0 else rows[-1]
         raise ParameterStructureError(
-            f"{role} has values for row {wrong} of block {name!r}, which has the rows 0 to {shape[0] - 1}."
+            f"{role} has values for row {wrong} of parameter {name!r}, which has rows 0 to {shape[0] - 1}."
         )
     return SparseGradient(block, where, (shape[0], math.prod(shape[1:])), rows, values)
 
 
 def are_rows(rows: Array, n: int) -> bool:
-    """Whether these are rows of a block of n, if they are in ascending order."""
+    """Whether rows in ascending order are rows of a block with n rows."""
     return not rows.size or (rows.dtype == np.intp and bool(rows[0] >= 0 and rows[-1] < n))
 
 
 def spread(vector: Array, gradients: Iterable[SparseGradient]) -> None:
-    """Write row gradients into a gradient of all of θ: zeros in their blocks, but in these rows."""
+    """Write sparse gradients into a gradient of all of θ, with zeros in their other rows."""
     for gradient in gradients:
         table = gradient.rows_of(vector)
         table[...] = 0
@@ -113,13 +115,13 @@ def spread(vector: Array, gradients: Iterable[SparseGradient]) -> None:
 
 
 def outside(size: int, gradients: Sequence[SparseGradient]) -> list[slice]:
-    """Return the parts of a vector of some size that belong to no block given by rows."""
+    """Return the parts of a vector that belong to no block with a sparse gradient."""
     ends = [0, *(end for gradient in gradients for end in (gradient.where.start, gradient.where.stop)), size]
     return [slice(start, stop) for start, stop in zip(ends[::2], ends[1::2], strict=True) if start < stop]
 
 
 def summed(several: Sequence[Sequence[SparseGradient]]) -> tuple[SparseGradient, ...]:
-    """Return the sums of row gradients of the same blocks."""
+    """Return the sums of sparse gradients of the same blocks."""
     sums = []
     for gradients in zip(*several, strict=True):
         rows = np.concatenate([gradient.rows for gradient in gradients])
@@ -129,9 +131,9 @@ def summed(several: Sequence[Sequence[SparseGradient]]) -> tuple[SparseGradient,
 
 
 def square(vector: Array, gradients: Sequence[SparseGradient]) -> float:
-    """Return the square of the norm of a gradient of θ of which some blocks are given by rows.
+    """Return the squared norm of a gradient of θ in which some blocks are sparse.
 
-    Unlike dot, vdot does not warn where it overflows.
+    Unlike dot, vdot does not warn about overflow.
     """
     parts = [vector[where] for where in outside(vector.size, gradients)]
     return float(sum(np.vdot(part, part) for part in (*parts, *(gradient.values for gradient in gradients))))
@@ -141,13 +143,13 @@ def _of_pair(pair: Any, shape: Shape, name: str, role: str) -> tuple[Array, Arra
     rows, values = (np.asarray(part) for part in pair)
     if rows.dtype.kind not in "iu" and rows.size:
         raise ParameterStructureError(
-            f"{role} has a tuple of two in block {name!r}: the first should be the rows, whole numbers, of which the "
-            f"second is the gradient; it has dtype {rows.dtype}. The gradient of all rows is one array."
+            f"{role} has a tuple of two for parameter {name!r}. Its first item must be integer row indices, but has "
+            f"dtype {rows.dtype}; its second item is their gradient. For the gradient of all rows, return one array."
         )
     if values.shape != (*rows.shape, *shape[1:]) or (values.dtype.kind != "f" and values.size):
         raise ParameterStructureError(
             f"{role} has values of shape {values.shape} and dtype {values.dtype} for rows of shape {rows.shape} in "
-            f"block {name!r}; expected real floats of shape {(*rows.shape, *shape[1:])}."
+            f"parameter {name!r}; expected real floats of shape {(*rows.shape, *shape[1:])}."
         )
     width = math.prod(shape[1:])
     return rows.reshape(-1).astype(np.intp, copy=False), values.reshape(rows.size, width)
@@ -156,15 +158,17 @@ def _of_pair(pair: Any, shape: Shape, name: str, role: str) -> tuple[Array, Arra
 def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, Array]:
     if matrix.shape != shape or matrix.dtype.kind != "f":
         raise ParameterStructureError(
-            f"{role} is sparse, of shape {matrix.shape} and dtype {matrix.dtype}, in block {name!r}; expected real "
-            f"floats of shape {shape}."
+            f"{role} returned a sparse matrix of shape {matrix.shape} and dtype {matrix.dtype} for parameter {name!r}; "
+            f"expected real floats of shape {shape}."
         )
     try:
         require_inside(matrix, "it")
         entries = matrix.tocoo()
     except ValueError as error:
         wrong = str(error).rstrip(".")
-        raise ParameterStructureError(f"{role} is sparse in block {name!r}, with wrong indices: {wrong}.") from error
+        raise ParameterStructureError(
+            f"{role} is sparse in parameter {name!r}, with invalid indices: {wrong}."
+        ) from error
     row, *others = (entries.row, entries.col) if len(shape) == 2 else entries.coords
     column = np.ravel_multi_index(tuple(others), shape[1:]) if others else np.zeros(entries.nnz, int)
     rows, place = np.unique(row, return_inverse=True)
@@ -173,7 +177,7 @@ def _of_matrix(matrix: Any, shape: Shape, name: str, role: str) -> tuple[Array, 
 
 
 def _summed(rows: Array, values: Array) -> tuple[Array, Array]:
-    """Rows in ascending order, with the sum of the values of each."""
+    """Return the rows in ascending order, with the sum of the values of each."""
     if (rows[1:] > rows[:-1]).all():
         return rows, values
     order = rows.argsort(kind="stable")

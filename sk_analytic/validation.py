@@ -1,6 +1,6 @@
-"""The values that a setting may take: an interval, one of some choices, or true and false.
+"""Validation of settings: intervals, choices, and Booleans.
 
-`check_range` raises for any other value. `nearest` suggests the right word for a misspelt one.
+`check_range` raises an error for any other value. `nearest` suggests the right word for a misspelt one.
 """
 
 import difflib
@@ -19,11 +19,11 @@ class Interval:
     Parameters
     ----------
     low, high : float
-        The ends; infinite ends are open.
+        Ends of the interval. Infinite ends are open.
     closed : {"both", "left", "right", "neither"}, default="both"
-        Which ends belong to the range.
+        Which ends belong to the interval.
     integral : bool, default=False
-        Whether only whole numbers belong to it.
+        Whether only integers belong to it.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class Interval:
         )
 
     def holds(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Whether each of the values lies in the range; NaN never does."""
+        """Return whether each value lies in the interval. NaN never does."""
         inside: NDArray[np.bool_] = self._inside(np.asarray(values))
         return inside
 
@@ -51,7 +51,7 @@ class Interval:
         return above & below
 
     def admits(self, value: object) -> bool:
-        """Whether one hyperparameter's value is a number of this range."""
+        """Whether the value of a hyperparameter is a number in this interval."""
         # Nearly all values are plain numbers; asking an abstract class takes as long as a step of a small θ.
         if type(value) is int or (type(value) is float and not self.integral):
             return bool(self._inside(value))
@@ -67,12 +67,11 @@ class Interval:
 
 
 Range: TypeAlias = Interval | tuple[Any, ...] | type[bool]
-"""What a hyperparameter may be: a number of an interval, one of some choices (intervals among them), or true or false.
-"""
+"""Allowed values of a hyperparameter: a number in an interval, one of several choices (or intervals), or a Boolean."""
 
 
 def check_range(owner: str, name: str, value: object, allowed: Range) -> None:
-    """Raise if a value is not what ``allowed`` says: an `Interval`, a tuple of choices (or intervals), or ``bool``."""
+    """Raise an error unless a value is allowed: by an `Interval`, a tuple of choices (or intervals), or ``bool``."""
     if not _is_in(value, allowed):
         raise ValueError(f"{owner}: {name} must be {_described(allowed)}; got {value!r}.")
 
@@ -107,9 +106,9 @@ def _described(allowed: Range) -> str:
 
 
 def nearest(word: object, words: Iterable[object], elsewhere: Mapping[str, str] | None = None) -> str:
-    """A hint for a message: the word that was probably meant, or nothing; case does not count.
+    """Return a hint for a message: the most similar word, ignoring case, or an empty string.
 
-    ``elsewhere`` maps what other libraries call it to our word.
+    ``elsewhere`` maps names in other libraries to names in this one.
     """
     if elsewhere and str(word).lower() in elsewhere:
         return f" Did you mean {elsewhere[str(word).lower()]!r}?"

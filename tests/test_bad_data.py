@@ -322,7 +322,7 @@ BAD_WEIGHTS = {
     "negative": (changed(np.ones(40), 5, -1.0), "Negative values in sample_weight: row 5 has -1.0"),
     "NaN": (changed(np.ones(40), 5, np.nan), "Input sample_weight contains NaN"),
     "infinite": (changed(np.ones(40), 5, np.inf), "Input sample_weight contains infinity"),
-    "all zero": (np.zeros(40), "sample_weight is zero in every row: there is nothing to learn from"),
+    "all zero": (np.zeros(40), "sample_weight is zero for every sample: there is nothing to learn from"),
     "too short": (np.ones(39), r"inconsistent numbers of samples: \[40, 39\]"),
     "two axes": (np.ones((40, 2)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 2\)"),
     "a column": (np.ones((40, 1)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 1\)"),
@@ -425,7 +425,9 @@ def test_weights_do_not_go_with_a_loss_that_is_one_number(callables, check_gradi
     """There is no loss of a row to be weighted; without weights it is the loss that it says."""
     settings = {"optimizer": "lbfgs", "tol": 1e-8, "check_gradient": check_gradient}
     model = AnalyticRegressor(**callables, loss=Total(), **settings)
-    with pytest.raises(ValueError, match=r"Rows are weighted .* but Total is no sum over rows \(additive=False\)"):
+    with pytest.raises(
+        ValueError, match=r"Total does not decompose over samples \(additive=False\), so it cannot be weighted"
+    ):
         model.fit(X, Y, sample_weight=np.ones(40))
     assert not hasattr(model, "params_")
     expected = AnalyticRegressor(**callables, **settings).fit(X, Y)
@@ -442,7 +444,7 @@ def test_a_loss_that_is_one_number_does_not_score_weighted_rows():
         early_stopping=True,
         batch_size=40,
     )
-    with pytest.raises(ValueError, match="Rows are weighted .* but TotalCodes is no sum"):
+    with pytest.raises(ValueError, match="TotalCodes does not decompose over samples"):
         model.fit(X, X_val=X, sample_weight_val=np.ones(40))
 
 
@@ -459,10 +461,10 @@ def test_held_out_rows_are_some_of_those_with_a_weight():
 
 
 BAD_SHAPES = {
-    "a row too many": (lambda f: np.vstack([f, f[:1]]), r"returned shape \(41, 1\) for 40 rows; expected \(40,\)"),
-    "rows first to last": (lambda f: f.T, r"returned shape \(1, 40\) for 40 rows; expected \(40,\) or \(40, k\)"),
-    "a number": (lambda f: 0.0, r"returned shape \(\) for 40 rows"),
-    "three axes": (lambda f: f[None], r"returned shape \(1, 40, 1\) for 40 rows"),
+    "a row too many": (lambda f: np.vstack([f, f[:1]]), r"returned shape \(41, 1\) for 40 samples; expected \(40,\)"),
+    "rows first to last": (lambda f: f.T, r"returned shape \(1, 40\) for 40 samples; expected \(40,\) or \(40, k\)"),
+    "a number": (lambda f: 0.0, r"returned shape \(\) for 40 samples"),
+    "three axes": (lambda f: f[None], r"returned shape \(1, 40, 1\) for 40 samples"),
     "three columns": (lambda f: np.hstack([f] * 3), r"returned shape \(40, 3\)"),
     "nothing": (lambda f: None, "returned dtype object; real numbers are needed"),
     "complex numbers": (lambda f: f + 0j, "returned dtype complex128; real numbers are needed"),
@@ -520,13 +522,13 @@ BAD_PARAMETERS = [
     ("vjp", "vjp", "vjp must be callable; got 'vjp'"),
     ("vjp", None, "Exactly one analytic gradient is needed, as one of gradient, .*; got none"),
     ("init", None, "init is needed where callables are given"),
-    ("init", "zeros", "init has dtype <U5 in block 'params'; real floats are needed"),
-    ("init", {}, "The parameters hold no numbers at all"),
-    ("init", START | {"b": None}, "init has None in block 'b'; a float array or a float is needed"),
-    ("init", START | {"b": np.array(["a"])}, "init has dtype <U1 in block 'b'; real floats are needed"),
-    ("init", START | {"b": np.zeros(1, complex)}, "init has dtype complex128 in block 'b'"),
-    ("init", START | {"b": np.zeros(1, object)}, "init has dtype object in block 'b'"),
-    ("init", START | {"b": np.array([np.nan])}, "init has values that are not finite in block 'b'"),
+    ("init", "zeros", "init has dtype <U5 in parameter 'params'; real floats are needed"),
+    ("init", {}, "The parameters contain no numbers"),
+    ("init", START | {"b": None}, "init has None in parameter 'b'; a float array or a float is needed"),
+    ("init", START | {"b": np.array(["a"])}, "init has dtype <U1 in parameter 'b'; real floats are needed"),
+    ("init", START | {"b": np.zeros(1, complex)}, "init has dtype complex128 in parameter 'b'"),
+    ("init", START | {"b": np.zeros(1, object)}, "init has dtype object in parameter 'b'"),
+    ("init", START | {"b": np.array([np.nan])}, "init has values that are not finite in parameter 'b'"),
     ("init", lambda shape: START, "init asks for an argument 'shape' that nothing provides"),
     ("loss", "huberr", "Unknown loss 'huberr'. Did you mean 'huber'?"),
     ("loss", 3, "loss must be a name or an instance of Loss; got 3"),
@@ -542,19 +544,19 @@ BAD_PARAMETERS = [
     ("model_params", {1: 3}, "model_params has 1, which is no free argument name"),
     ("reduction", "avg", "reduction must be one of 'mean', 'sum'; got 'avg'"),
     ("additive", "no", "additive must be one of True, False, 'auto'; got 'no'"),
-    ("reduction", "sum", "reduction='sum' goes with gradient and loss_and_gradient, not with vjp"),
-    ("fixed", ("w",), "fixed names the block 'w', which does not exist.*There are: W, b"),
-    ("fixed", 3, "fixed names the block 3, which does not exist"),
-    ("numerical", ("w",), "numerical names the block 'w', which does not exist"),
-    ("bounds", {"w": (0, 1)}, "bounds names the block 'w', which does not exist"),
-    ("reparametrize", {"w": "log"}, "reparametrize names the block 'w', which does not exist"),
+    ("reduction", "sum", "reduction='sum' applies to gradient and loss_and_gradient, not to vjp"),
+    ("fixed", ("w",), "fixed names the parameter 'w', which does not exist.*There are: W, b"),
+    ("fixed", 3, "fixed names the parameter 3, which does not exist"),
+    ("numerical", ("w",), "numerical names the parameter 'w', which does not exist"),
+    ("bounds", {"w": (0, 1)}, "bounds names the parameter 'w', which does not exist"),
+    ("reparametrize", {"w": "log"}, "reparametrize names the parameter 'w', which does not exist"),
     ("accept_sparse", "csr", "accept_sparse must be one of True, False, 'auto'; got 'csr'"),
     ("accept_sparse", 1, "accept_sparse must be one of True, False, 'auto'; got 1"),
-    ("alpha", -1.0, "alpha must be a finite number that is not negative; got -1.0"),
-    ("alpha", np.nan, "alpha must be a finite number that is not negative; got nan"),
-    ("alpha", "big", "alpha must be a finite number that is not negative; got 'big'"),
-    ("alpha", True, "alpha must be a finite number that is not negative; got True"),
-    ("alpha", {"w": 1.0}, "alpha names the block 'w', which does not exist"),
+    ("alpha", -1.0, "alpha must be a finite, non-negative number; got -1.0"),
+    ("alpha", np.nan, "alpha must be a finite, non-negative number; got nan"),
+    ("alpha", "big", "alpha must be a finite, non-negative number; got 'big'"),
+    ("alpha", True, "alpha must be a finite, non-negative number; got True"),
+    ("alpha", {"w": 1.0}, "alpha names the parameter 'w', which does not exist"),
     ("optimizer", "adamm", "Unknown optimizer 'adamm'. Did you mean 'adam"),
     ("optimizer", None, "optimizer must be a name or an instance of Optimizer; got None"),
     ("optimizer", Adam, r"optimizer must be a name or an instance of Optimizer; got .* Pass an instance: Adam\(\)"),
@@ -617,7 +619,7 @@ def test_wrong_parameters_of_one_estimator_are_refused(cls, name, value, message
 
 def test_a_chain_without_a_rule_is_refused():
     """Clipping alone takes no step."""
-    with pytest.raises(ValueError, match="passes exactly one rule .*; found none in: ClipNorm"):
+    with pytest.raises(ValueError, match="needs exactly one rule .*; found none in: ClipNorm"):
         AnalyticRegressor(**CALLABLES, optimizer=Chain([ClipNorm(1.0)])).fit(X, Y)
 
 

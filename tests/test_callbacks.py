@@ -884,7 +884,7 @@ def test_an_unfinished_fit_that_is_not_gone_on_with_is_forgotten():
     assert_array_equal(load().fit(X, Y).predict(X), make(max_iter=6).fit(X, Y).predict(X))
     assert load().partial_fit(X, Y).n_iter_ == 4
     assert load().partial_fit(X, Y).set_params(warm_start=True).fit(X, Y).n_iter_ == 4 + 6
-    with pytest.warns(ConvergenceWarning, match="The 3 epochs were not enough"):
+    with pytest.warns(ConvergenceWarning, match="The limit of 3 epochs was reached"):
         assert load().set_params(warm_start=True, max_iter=2).fit(X, Y).n_iter_ == 3
     assert load().set_params(warm_start=True).fit(X, Y).fit(X, Y).n_iter_ == 6 + 6
 

@@ -539,7 +539,7 @@ def test_the_seed_chooses_the_chunks_to_hold_out():
     [
         (cut(X, Y, into=48), {"validation_fraction": 0.9}, "would hold out all of the 2 chunks"),
         (cut(X[:3], Y[:3], into=[1, 2]), {}, "1 of them, and the score needs 2"),
-        ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero in every row"),
+        ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero for every sample"),
     ],
     ids=["all", "too few rows", "no weight"],
 )
@@ -612,7 +612,7 @@ def test_metadata_stands_in_the_chunks():
         (
             [{"X": X, "y": COUNTS, "exposure": EXPOSURE}, (X, COUNTS)],
             {},
-            "(?s)Here is y, and in the first chunk exposure, y.*chunk 1 ",
+            "(?s)This chunk has columns y; the first had exposure, y.*chunk 1 ",
         ),
         ([{"X": X, "y": COUNTS, "exposure": EXPOSURE[1:]}], {}, "(?s)exposure has 95 rows.*chunk 0 "),
     ],
@@ -671,30 +671,30 @@ def generated():
 @pytest.mark.parametrize(
     ("chunks", "error", "message"),
     [
-        (generated(), TypeError, "generator, which can be gone through only once.*function itself, without calling"),
+        (generated(), TypeError, "generator, which can be iterated over only once.*function itself, without calling"),
         (iter([(X, Y)]), TypeError, "only once"),
-        (X, TypeError, r"a single ndarray; expected a list.*written \[\(X, y\)\]"),
+        (X, TypeError, r"a single ndarray; expected a list.*single chunk as \[\(X, y\)\]"),
         ({"X": X, "y": Y}, TypeError, "a single dict"),
         ("X", TypeError, "a single str"),
         (3, TypeError, "chunks is 3; expected a list"),
-        (lambda: 3, TypeError, "returned 3, over which one cannot iterate"),
-        ([], ValueError, "no rows"),
-        ([(X[:0], Y[:0])], ValueError, "no rows"),
+        (lambda: 3, TypeError, "returned 3, which is not iterable"),
+        ([], ValueError, "no samples"),
+        ([(X[:0], Y[:0])], ValueError, "no samples"),
         ([(X, Y), (X, Y, None, None)], TypeError, "(?s)got a tuple of 4.*chunk 1 "),
-        ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)X among them; got \['x', 'y'\].*chunk 1 "),
+        ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)including X; got \['x', 'y'\].*chunk 1 "),
         ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, which no callable.*chunk 1 "),
-        ([(X, Y), [X, Y]], TypeError, "(?s)make a tuple of it.*chunk 1 "),
+        ([(X, Y), [X, Y]], TypeError, "(?s)Pass a tuple.*chunk 1 "),
         ([(X, Y), None], TypeError, "(?s)got None.*chunk 1 "),
         ((X, Y), ValueError, "(?s)requires y.*In chunk 0 .*read as X alone"),
         ([(X, Y), (X[:, :2], Y)], ValueError, "(?s)2 features.*chunk 1 "),
         ([(X, Y), (X, Y[:50])], ValueError, "(?s)inconsistent numbers.*chunk 1 "),
         ([(X, Y), (X, SCORES[:, :2])], ValueError, r"(?s)y has shape \(96, 2\).*chunk 1 "),
         ([(X, Y), (X, np.where(Y > 2, np.nan, Y))], ValueError, "(?s)y contains NaN.*chunk 1 "),
-        ([(X, Y), (X.astype(np.float32), Y)], ValueError, "(?s)float32 here and float64 in the first.*chunk 1 "),
-        ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)Here are sample weights, unlike.*chunk 1 "),
-        ([(X, Y, WEIGHT), (X, Y)], ValueError, "(?s)Here are no sample weights, unlike.*chunk 1 "),
+        ([(X, Y), (X.astype(np.float32), Y)], ValueError, "(?s)dtype float32; the first had float64.*chunk 1 "),
+        ([(X, Y), (X, Y, WEIGHT)], ValueError, "(?s)This chunk has sample weights, unlike.*chunk 1 "),
+        ([(X, Y, WEIGHT), (X, Y)], ValueError, "(?s)This chunk has no sample weights, unlike.*chunk 1 "),
         ([(X, Y, WEIGHT), (X, Y, -WEIGHT)], ValueError, "(?s)Negative values.*chunk 1 "),
-        ([(X, Y, 0 * WEIGHT)] * 2, ValueError, "sample_weight is zero in every row"),
+        ([(X, Y, 0 * WEIGHT)] * 2, ValueError, "sample_weight is zero for every sample"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) > 1 else "",
 )
@@ -742,11 +742,11 @@ def changing(first, later):
 @pytest.mark.parametrize(
     ("later", "message"),
     [
-        ([(X, Y), (X[:90], Y[:90])], "(?s)has 90 rows; it had 96 when.*chunk 1 "),
-        ([(X, Y), (X[:0], Y[:0])], "(?s)has 0 rows; it had 96"),
-        ([(X, Y)], "no chunk 1 .*any more"),
+        ([(X, Y), (X[:90], Y[:90])], "(?s)has 90 samples; it had 96 when.*chunk 1 "),
+        ([(X, Y), (X[:0], Y[:0])], "(?s)has 0 samples; it had 96"),
+        ([(X, Y)], "Chunk 1 .*is missing"),
         ([(X, Y)] * 3, "more than the 2 chunks"),
-        ([(X, Y), (X.astype(np.float32), Y)], "(?s)float32 here and float64.*chunk 1 "),
+        ([(X, Y), (X.astype(np.float32), Y)], "(?s)dtype float32; the first had float64.*chunk 1 "),
     ],
     ids=["fewer rows", "none", "fewer chunks", "more chunks", "another dtype"],
 )
@@ -765,7 +765,7 @@ def test_a_chunk_without_rows_has_to_stay_so(place, as_sequence, optimizer):
     chunks = [partial(tuple, (X, Y))] * 2
     chunks.insert(place, lambda: passes.pop(0) if len(passes) > 1 else passes[0])
     source = chunks if as_sequence else lambda: (load() for load in chunks)
-    with pytest.raises(ValueError, match=f"(?s)has 96 rows; it had 0 when.*chunk {place} "):
+    with pytest.raises(ValueError, match=f"(?s)has 96 samples; it had 0 when.*chunk {place} "):
         begun(AnalyticRegressor(), optimizer=optimizer).fit_chunks(source)
 
 
@@ -780,7 +780,9 @@ def test_chunks_are_sparse_all_or_none(form, order, between_passes):
     first, other = SPARSE_AND_DENSE[::order]
     chunks = changing([first, first], [first, other]) if between_passes else [first, other]
     model = begun(AnalyticRegressor(**USER_MODELS[AnalyticRegressor][form]))
-    with pytest.raises(ValueError, match="(?s)X is (sparse here and dense|dense here and sparse) in.*chunk 1 "):
+    with pytest.raises(
+        ValueError, match="(?s)a (sparse X; in the first it was dense|dense X; in the first it was sparse).*chunk 1 "
+    ):
         model.fit_chunks(chunks)
 
 

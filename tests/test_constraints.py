@@ -186,7 +186,7 @@ def test_a_start_that_a_map_cannot_reach_is_refused(name):
         init=start,
         reparametrize={"w": name},
     )
-    message = r"Block 'w' must .* under reparametrize=\{'w': .*\(\)\}, but starts at \["
+    message = r"Parameter 'w' must .* under reparametrize=\{'w': .*\(\)\}, but starts at \["
     with pytest.raises(ParameterStructureError, match=message):
         model.fit(X)
 
@@ -394,7 +394,7 @@ def test_parameters_set_by_hand_are_where_it_goes_on():
     assert abs(model.params_["tau"] - 2.0) < 0.1
     assert model.optimizer_state_.step == state + 1
     model.params_ = {"height": 1.5, "tau": -2.0}
-    with pytest.raises(ParameterStructureError, match="Block 'tau' must be positive"):
+    with pytest.raises(ParameterStructureError, match="Parameter 'tau' must be positive"):
         model.partial_fit(X, Y)
 
 
@@ -741,7 +741,7 @@ def test_bounds_beside_a_map():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(X, Y)
         assert model.params_["tau"] == 1.2
-    with pytest.raises(ParameterStructureError, match=r"bounds and reparametrize both name block 'w'.*Simplex\(\)"):
+    with pytest.raises(ParameterStructureError, match=r"bounds and reparametrize both name parameter 'w'.*Simplex\(\)"):
         AnalyticRegressor(
             lambda params, X: X[:, 0] * params["w"][0],
             vjp=lambda params, X: (X[:, 0] * params["w"][0], lambda d: {"w": np.array([d @ X[:, 0], 0.0])}),
@@ -752,14 +752,20 @@ def test_bounds_beside_a_map():
 
 
 WRONG_BOUNDS = {
-    "below": ({"tau": (2.0, None)}, "Training starts outside the bounds of block 'tau': 1 is not between 2 and inf"),
-    "above": ({"tau": (None, 0.5)}, "Training starts outside the bounds of block 'tau': 1 is not between -inf and 0.5"),
-    "crossed": ({"tau": (2, 1)}, "bounds has low > high in block 'tau': 2 > 1"),
-    "nan": ({"tau": (np.nan, 1)}, "bounds has NaN for block 'tau'; None stands for no bound"),
-    "unknown": ({"taus": (0, 1)}, "bounds names the block 'taus', which does not exist. Did you mean 'tau'?"),
-    "no pair": ({"tau": 0}, r"bounds must have a pair \(low, high\) for block 'tau'"),
-    "shape": ({"tau": ([0, 0], 3)}, r"bounds has \[0, 0\] for block 'tau'; expected None, a number, or an array"),
-    "text": ({"tau": ("0", "x")}, "bounds has 'x' for block 'tau'"),
+    "below": (
+        {"tau": (2.0, None)},
+        "Training starts outside the bounds of parameter 'tau': 1 is not between 2 and inf",
+    ),
+    "above": (
+        {"tau": (None, 0.5)},
+        "Training starts outside the bounds of parameter 'tau': 1 is not between -inf and 0.5",
+    ),
+    "crossed": ({"tau": (2, 1)}, "bounds has low > high in parameter 'tau': 2 > 1"),
+    "nan": ({"tau": (np.nan, 1)}, "bounds has NaN for parameter 'tau'. Use None for no bound"),
+    "unknown": ({"taus": (0, 1)}, "bounds names the parameter 'taus', which does not exist. Did you mean 'tau'?"),
+    "no pair": ({"tau": 0}, r"bounds must have a pair \(low, high\) for parameter 'tau'"),
+    "shape": ({"tau": ([0, 0], 3)}, r"bounds has \[0, 0\] for parameter 'tau'; expected None, a number, or an array"),
+    "text": ({"tau": ("0", "x")}, "bounds has 'x' for parameter 'tau'"),
 }
 
 
@@ -791,11 +797,13 @@ def test_the_more_specific_name_counts():
 
 def test_wrong_kinds():
     """Neither bounds nor reparametrize nor a mask is anything but what it says."""
-    with pytest.raises(TypeError, match="bounds must be a dict of block names"):
+    with pytest.raises(TypeError, match="bounds must be a dict of parameter names"):
         curve(bounds=(0, 1)).fit(X, Y)
-    with pytest.raises(TypeError, match="reparametrize must be a dict of block names"):
+    with pytest.raises(TypeError, match="reparametrize must be a dict of parameter names"):
         curve(reparametrize="log").fit(X, Y)
-    with pytest.raises(ParameterStructureError, match="reparametrize names the block 'sigma', which does not exist"):
+    with pytest.raises(
+        ParameterStructureError, match="reparametrize names the parameter 'sigma', which does not exist"
+    ):
         curve(reparametrize={"sigma": "log"}).fit(X, Y)
     with pytest.raises(ParameterStructureError, match="fixed has a mask of dtype float64"):
         curve(fixed={"tau": 1.0}).fit(X, Y)
@@ -846,7 +854,7 @@ def test_entries_of_a_block_that_is_mapped_together_cannot_be_held():
         reparametrize={"w": "simplex"},
         fixed={"w": np.array([True, False])},
     )
-    with pytest.raises(ParameterStructureError, match="couples its entries. Hold the whole block"):
+    with pytest.raises(ParameterStructureError, match="couples its entries. Fix the whole parameter"):
         model.fit(X, Y)
     model.set_params(fixed=("w",)).fit(X, Y)
     assert model.params_["w"].tolist() == [0.5, 0.5]
@@ -873,9 +881,9 @@ class Misshapen(Rotated):
 @pytest.mark.parametrize(
     ("map", "message"),
     [
-        (Forgetful(), r"Forgetful\(\) cannot undo itself in block 'w'"),
-        (Wrong(), r"Wrong\(\).pullback is not the derivative of its constrain in block 'w'"),
-        (Misshapen(), r"Misshapen\(\).pullback returned shape \(1,\) in block 'w'; expected that of z, \(2,\)"),
+        (Forgetful(), r"Forgetful\(\) does not undo itself in parameter 'w'"),
+        (Wrong(), r"Wrong\(\).pullback is not the derivative of its constrain in parameter 'w'"),
+        (Misshapen(), r"Misshapen\(\).pullback returned shape \(1,\) in parameter 'w'; expected that of z, \(2,\)"),
     ],
 )
 def test_a_wrong_map_is_found(map, message):
@@ -970,9 +978,9 @@ def test_the_doctor_is_asked_where_parameters_can_be():
     """params that bounds or maps exclude are an error that names them."""
     model = curve("vjp", bounds={"height": (0, 1.5)}, reparametrize={"tau": "log"})
     assert check_gradient(model, X, Y, params={"height": 1.5, "tau": 2.0}).ok
-    with pytest.raises(ParameterStructureError, match="params lies outside the bounds of block 'height': 2 is not"):
+    with pytest.raises(ParameterStructureError, match="params lies outside the bounds of parameter 'height': 2 is not"):
         check_gradient(model, X, Y, params={"height": 2.0, "tau": 1.0})
-    with pytest.raises(ParameterStructureError, match=r"Block 'tau' must be positive under reparametrize"):
+    with pytest.raises(ParameterStructureError, match=r"Parameter 'tau' must be positive under reparametrize"):
         check_gradient(model, X, Y, params={"height": 1.0, "tau": -1.0})
 
 

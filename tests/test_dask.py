@@ -609,7 +609,7 @@ def test_it_says_when_messages_cost_more_than_the_work():
         told = [str(each.message) for each in caught]
         assert len(told) == n_warnings
         if told:
-            assert "takes 1e+03 ms, of which the workers compute 1e+02 ms: the rest is communication" in told[0]
+            assert "takes 1e+03 ms, of which the workers compute 1e+02 ms. The rest is communication" in told[0]
 
 
 def test_the_objective_travels_once(client, monkeypatch):
@@ -690,10 +690,10 @@ def test_local_steps_on_chunks_that_differ(client, kind):
     settings = {"optimizer": "adam", "batch_size": 200, "max_iter": 1, "tol": None, "local_steps": 2}
     if kind == "classes":
         labels = np.where(y > 0, "yes", "no").astype(object)
-        with pytest.warns(UserWarning, match="The chunks differ in their shares of class 'yes'"):
+        with pytest.warns(UserWarning, match="The chunks differ in their proportions of class 'yes'"):
             AnalyticClassifier(**settings).fit(rows, da.from_array(labels, chunks=240))
     else:
-        with pytest.warns(UserWarning, match="The chunks differ in the loss at the start"):
+        with pytest.warns(UserWarning, match="The chunks differ in the initial loss"):
             AnalyticRegressor(**settings).fit(rows, da.from_array(y, chunks=240))
 
 
@@ -805,7 +805,7 @@ def test_all_workers_are_killed(workers, tmp_path):
     checkpoint = Checkpoint(tmp_path / "fit.pkl", resume=True)
     model.set_callbacks(checkpoint, _Killer(workers, epoch=3))
     begin = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"Nothing has come from the cluster for worker_timeout=8 seconds"):
+    with pytest.raises(TimeoutError, match=r"No answer from the cluster for worker_timeout=8 seconds"):
         model.fit_chunks(chunks)
     assert time.monotonic() - begin < 60
     assert model.n_iter_ >= 3
@@ -855,7 +855,7 @@ def test_data_that_cannot_be_computed_again(workers, monkeypatch):
 
     monkeypatch.setattr(Cluster, "ask", killing)
     model = AnalyticRegressor(optimizer="adam", batch_size=50, max_iter=10, tol=None)
-    with pytest.raises(RuntimeError, match=r"Chunks of the data were lost or cancelled, and cannot be computed again"):
+    with pytest.raises(RuntimeError, match=r"Chunks of the data were lost or cancelled and cannot be recomputed"):
         model.fit_chunks(parts)
     assert np.isfinite(model.coef_).all()
 
@@ -1006,7 +1006,7 @@ def test_collections_without_rows(client, wrong):
 def test_delayed_chunks_that_do_not_come_in_a_list(client):
     """An iteration is gone through here, and its chunks cannot be delayed; what to_delayed returns is a list."""
     chunks = delayed(cut(X, into=ENDS))
-    with pytest.raises(TypeError, match="A delayed chunk is trained on a cluster: pass a list of them"):
+    with pytest.raises(TypeError, match="A delayed chunk is trained on a cluster. Pass a list of delayed chunks"):
         AnalyticDensity().fit_chunks(lambda: iter(chunks))
     of_array = AnalyticDensity(max_iter=2).fit_chunks(collection(X).to_delayed())
     assert_same_fit(of_array, AnalyticDensity(max_iter=2).fit(collection(X)))

@@ -223,17 +223,17 @@ def test_the_gradient_is_only_read(rng):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        (lambda g, theta, c: 2 * g, "Bad.formula: 2 stands in the formula; it must be a coefficient"),
-        (lambda g, theta, c: g**2, "2 stands in the formula"),
+        (lambda g, theta, c: 2 * g, "Bad.formula: numeric literal 2 in a formula; return it from `coefficients`"),
+        (lambda g, theta, c: g**2, "numeric literal 2 in a formula"),
         (lambda g, theta, c: (c + c) * g, "computes with coefficients alone"),
         (lambda g, theta, c: np.sqrt(c) * g, "computes with coefficients alone"),
         (lambda g, theta, c: g if g > c else theta, "cannot branch on a value"),
         (lambda g, theta, c: np.add(g, c, out=g), "not in place"),
-        (lambda g, theta, c: np.add.reduce(g), "only be called entry by entry"),
-        (lambda g, theta, c: np.sum(g), "np.sum does not work entry by entry"),
-        (lambda g, theta, c: np.frexp(g)[0], "only be called entry by entry"),
-        (lambda g, theta, c: c, "returned something that is not computed from θ"),
-        (lambda g, theta, c: None, "returned something that is not computed from θ"),
+        (lambda g, theta, c: np.add.reduce(g), "must be called elementwise"),
+        (lambda g, theta, c: np.sum(g), "np.sum is not an elementwise function"),
+        (lambda g, theta, c: np.frexp(g)[0], "must be called elementwise"),
+        (lambda g, theta, c: c, "returned a value that is not computed from θ"),
+        (lambda g, theta, c: None, "returned a value that is not computed from θ"),
     ],
 )
 def test_a_formula_that_breaks_the_rules_says_which(formula, message):
@@ -259,7 +259,7 @@ def test_a_formula_returns_a_value_for_each_slot():
         def formula(g, theta, a, b):
             return g, a
 
-    with pytest.raises(ValueError, match="Forgetful.formula returned 2 values; expected what flows on, and 2 slots"):
+    with pytest.raises(ValueError, match="Forgetful.formula returned 2 values; expected the output and 2 slots"):
         run(Forgetful(), np.ones(2), [np.ones(2)])
 
 
@@ -289,7 +289,7 @@ class BoundMeasure(Norm):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (Bound(), "^Bound.formula is a bound method: make it a @staticmethod.*`coefficients`"),
+        (Bound(), "^Bound.formula is a bound method. Make it a @staticmethod.*`coefficients`"),
         (BoundByProperty(), "^BoundByProperty.formula is a bound method"),
         (Chain([BoundMeasure(), SGD()]), "^BoundMeasure.measures is a bound method.*`scales`"),
     ],

@@ -950,7 +950,9 @@ def test_alpha_by_block_is_solved_by_ridge_regression():
 
 def test_alpha_names_a_block_that_exists():
     """The message has the nearest name."""
-    with pytest.raises(ValueError, match=r"alpha names the block 'coeff', which does not exist. Did you mean 'coef'"):
+    with pytest.raises(
+        ValueError, match=r"alpha names the parameter 'coeff', which does not exist. Did you mean 'coef'"
+    ):
         AnalyticRegressor(alpha={"coeff": 1.0}).fit(X, Y)
 
 

@@ -84,7 +84,7 @@ def test_a_fit_without_a_warning_has_a_small_gradient(method, data, tol):
         assert issubclass(warning.category, ConvergenceWarning)
         assert f"larger than tol={tol:g}" in str(warning.message)
         measure = "relative offset" if "offset" in result else "gradient over its spread"
-        said = re.search(rf"ended with a {measure} of ([^,]+), ", str(warning.message))
+        said = re.search(rf"stopped with a {measure} of ([^,]+), ", str(warning.message))
         assert float(said[1]) >= float(f"{tol:.2g}")
         assert not result.success
 
@@ -118,7 +118,9 @@ def test_a_gradient_that_is_noise_has_not_converged():
 def test_an_option_that_ends_it_early_is_named():
     """A choice of the user's is kept to, and the warning says which, as the gradient is not small."""
     X, y = rows(unit=1e3)
-    with pytest.warns(ConvergenceWarning, match=r"It may have ended by ftol=0\.5; by default it continues to tol"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"It may have stopped because of ftol=0\.5; by default it continues until tol"
+    ):
         model = line(LBFGS(ftol=0.5), tol=1e-8).fit(X, y)
     assert model.n_iter_ < 10
 
@@ -251,7 +253,7 @@ def test_a_trial_without_a_jacobian_is_refused(method):
 
     X = np.arange(1.0, 6.0)[:, None]
     model = AnalyticRegressor(forward, jacobian=jacobian, init={"w": 0.5}, optimizer=method, check_gradient=False)
-    with pytest.warns(ConvergenceWarning, match=r"The gradient is not finite at a trial: block 'w' \(1 entries\)"):
+    with pytest.warns(ConvergenceWarning, match=r"The gradient is not finite at a trial: parameter 'w' \(1 entries\)"):
         model.fit(X, 4 * X[:, 0])
     assert 0.5 < model.params_["w"] <= 3.5
 
@@ -278,7 +280,7 @@ def test_a_start_from_which_no_step_is_finite_names_the_nan(method):
             caught = [error]
     assert (model.params_["w"] == 1.0).all()
     (said,) = (str(getattr(message, "message", message)) for message in caught)
-    assert "gradient is not finite at a trial: block 'w' (3 entries)" in said
+    assert "gradient is not finite at a trial: parameter 'w' (3 entries)" in said
 
 
 # Numbers without end.
@@ -313,7 +315,7 @@ def test_a_loss_that_falls_without_bound_is_a_divergence(method, fall):
     )
     if fall == "exponential":
         model.set_params(init={"w": np.array([0.5, 1.0])})
-    with pytest.raises(DivergenceError, match=r"falls without bound.*last iterate"):
+    with pytest.raises(DivergenceError, match=r"decreases without bound.*last iterate"):
         model.fit(np.ones((4, 2)), np.ones(4))
     assert np.isfinite(model.params_["w"]).all()
     assert model.loss_ == model.loss_curve_[-1] == FALLING[fall](model.params_["w"])[0]
@@ -341,7 +343,7 @@ def test_the_end_of_floats_is_a_divergence_or_a_warning(method, scale, unit):
 
 def test_a_method_that_is_lost_says_so_to_those_who_call_it():
     """`minimize` itself raises, and refuses a start that is not finite."""
-    with pytest.raises(DivergenceError, match="LBFGS: the loss falls without bound: it is -"):
+    with pytest.raises(DivergenceError, match="LBFGS: the loss decreases without bound: it is -"):
         LBFGS().minimize(lambda x: (-float(x @ x), -2 * x), np.ones(2))
     with pytest.raises(DivergenceError, match="LBFGS: the value is nan at the start"):
         LBFGS().minimize(lambda x: (np.nan, x), np.ones(2))
@@ -526,7 +528,7 @@ def test_a_block_without_a_gradient_has_none_throughout(method):
         return peak_jacobian(params, X, without=("width",) if len(calls) == 1 else ())
 
     model = AnalyticRegressor(peak, jacobian=jacobian, init=START, optimizer=method, check_gradient=False)
-    with pytest.raises(ParameterStructureError, match="None in block 'width' in some evaluations and an array in"):
+    with pytest.raises(ParameterStructureError, match="None for parameter 'width' in some evaluations and an array in"):
         model.fit(X, y)
 
 

@@ -477,7 +477,7 @@ MADE_WITH = {
     "epochs": "Did you mean 'max_iter'?",
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",
-    "optimizer__learning_rate": "optimizer='auto' is chosen by fit, and cannot be set up before. Name one",
+    "optimizer__learning_rate": "optimizer='auto' is chosen by fit, so its parameters cannot be set beforehand.",
     "loss__power": "AnalyticClassifier takes no 'loss__power' when it is made",
     "loss__epsilon": "AnalyticClassifier takes no 'loss__epsilon' when it is made. loss='log_loss' has no",
 }

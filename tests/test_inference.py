@@ -955,7 +955,7 @@ def test_mistakes_are_named(iris, poisson, randhie):
         infer(model)
     with pytest.raises(TypeError, match="y and sample_weight of chunks are in them"):
         infer(model, chunks=[(X, y)], sample_weight=np.ones(150))
-    with pytest.raises(TypeError, match="Of a pipeline, pass the last step"):
+    with pytest.raises(TypeError, match="For a pipeline, pass its last step"):
         infer(make_pipeline(model), X, y)
     result = infer(model, X, y)
     with pytest.raises(ValueError, match="There is no parameter 'A'.*There are: a, b"):

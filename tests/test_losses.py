@@ -471,7 +471,7 @@ def test_a_y_of_the_domain_passes(loss, rng):
         (
             Poisson(),
             [0, 2, -1, -3],
-            r"poisson: y\[2\] is -1, outside the loss's domain \[0, inf\)\. Correct the row, or",
+            r"poisson: y\[2\] is -1, outside the loss's domain \[0, inf\)\. Correct the sample, or",
         ),
         (Gamma(), [1.0, 0.0], r"gamma: y\[1\] is 0\.0, outside the loss's domain \(0, inf\).*'poisson'.*'tweedie'"),
         (Tweedie(power=1.5), [-0.5], r"tweedie: y\[0\] is -0\.5, outside .*\[0, inf\).*'huber'"),
@@ -479,7 +479,11 @@ def test_a_y_of_the_domain_passes(loss, rng):
         (LogLoss(), [0.0, 2.0], r"log_loss: y\[1\] is 2\.0, outside the loss's domain \[0, 1\].*'squared_error'"),
         (LogLoss(), [0, -1], r"log_loss: y\[1\] is -1, outside"),
         (LogLoss(), [[0, 1], [1, 3]], r"log_loss: y\[1, 1\] is 3, outside"),
-        (SquaredError(), [0.0, np.nan], r"squared_error: y\[1\] is nan, outside .*\(-inf, inf\)\. Correct the row\.$"),
+        (
+            SquaredError(),
+            [0.0, np.nan],
+            r"squared_error: y\[1\] is nan, outside .*\(-inf, inf\)\. Correct the sample\.$",
+        ),
         (Huber(), [np.inf], r"huber: y\[0\] is inf, outside"),
     ],
     ids=str,

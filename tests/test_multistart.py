@@ -367,7 +367,7 @@ WRONG = {
     "pair": ({"bounds": {"height": 3.0}}, TypeError, r"bounds of 'height' must be a pair \(low, high\); got 3.0"),
     "order": ({"bounds": {"height": (1, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
     "nan bound": ({"bounds": {"height": (np.nan, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
-    "unknown": ({"bounds": {"tau": (0, 1)}}, ParameterStructureError, "bounds names the block 'tau'"),
+    "unknown": ({"bounds": {"tau": (0, 1)}}, ParameterStructureError, "bounds names the parameter 'tau'"),
     "same": ({"spread": 0.0}, ValueError, "all starts would be the same"),
     "one point": ({"spread": 0.0, "bounds": {"height": (1, 1)}}, ValueError, "all starts would be the same"),
 }

@@ -125,10 +125,10 @@ def test_max_iter_is_larger_for_least_squares_by_default():
     """MGH17 needs hundreds of iterations from its first start; a number is a limit."""
     _, model = fitted("MGH17", 0)
     assert 200 < model.n_iter_ <= 1000
-    with pytest.raises(ConvergenceWarning, match="TRF ended with a relative offset of .* Increase max_iter"):
+    with pytest.raises(ConvergenceWarning, match="TRF stopped with a relative offset of .* Increase max_iter"):
         fitted("MGH17", 0, max_iter=50)
     rows = np.random.default_rng(0).normal(size=(60, 2))
-    with pytest.warns(ConvergenceWarning, match="The 200 epochs were not enough"):
+    with pytest.warns(ConvergenceWarning, match="The limit of 200 epochs was reached"):
         AnalyticRegressor(optimizer="adam", tol=0.0, n_iter_no_change=1000).fit(rows, 100 * rows[:, 0])
 
 
@@ -183,7 +183,7 @@ def test_a_huge_loss_at_the_start_is_no_success_later():
     """Iterations that are over before the minimum are said to be."""
     y = EXACT + 0.05 * np.random.default_rng(0).normal(size=50)
     model = AnalyticRegressor(decay, jacobian=decay_jacobian, init={"a": 1.0, "b": -20.0, "c": 0.0}, max_iter=300)
-    with pytest.warns(ConvergenceWarning, match="TRF ended with a relative offset"):
+    with pytest.warns(ConvergenceWarning, match="TRF stopped with a relative offset"):
         model.fit(T, y)
     assert not model.optimizer_result_.success
 

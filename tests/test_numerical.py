@@ -174,12 +174,15 @@ def test_there_is_nothing_to_check():
 
 
 REFUSED = {
-    "a block left out": ({"numerical": ("W",)}, "No gradient is given, and numerical leaves out 'b'. Name every block"),
-    "a block misspelt": ({"numerical": ("W", "c")}, "numerical names the block 'c', which does not exist"),
+    "a block left out": (
+        {"numerical": ("W",)},
+        "No gradient is given, and numerical leaves out 'b'. Add every parameter",
+    ),
+    "a block misspelt": ({"numerical": ("W", "c")}, "numerical names the parameter 'c', which does not exist"),
     "nothing named": ({"numerical": ()}, "Exactly one analytic gradient .*; got none. .* name all blocks in numerical"),
-    "no iterable": ({"numerical": None}, "numerical must be the name of a block or several of them; got None"),
-    "no loss": ({"loss": None}, r"there is no loss. Name one, or pass your own, loss=function\(params, X, ...\)"),
-    "a sum of a loss by name": ({"reduction": "sum"}, "reduction='sum' goes with .*, not with numerical: it has no"),
+    "no iterable": ({"numerical": None}, "numerical must be a parameter name or several of them; got None"),
+    "no loss": ({"loss": None}, r"there is no loss. Name one, or pass a function, loss=function\(params, X, ...\)"),
+    "a sum of a loss by name": ({"reduction": "sum"}, "reduction='sum' applies to .*, not to numerical, because"),
     "no model": ({"forward": None}, "init has blocks 'W', 'b'. No callables are given, and the default model has"),
     "no start": ({"init": None}, "init is needed where callables are given"),
     "residuals of another loss": (

@@ -564,7 +564,7 @@ def test_a_number_leaves_out_what_is_not_penalised_and_a_dict_names_it():
 @pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, True, None, "1", 1j, [1.0], np.ones(2)], ids=repr)
 def test_a_strength_that_is_no_finite_number_from_zero_is_refused(alpha):
     """As a number, and for a block; the message names the block and what came."""
-    message = f"alpha must be a finite number that is not negative; got {re.escape(repr(alpha))} for"
+    message = f"alpha must be a finite, non-negative number; got {re.escape(repr(alpha))} for"
     with pytest.raises(ValueError, match=f"{message} 'V'"):
         problem(alpha={"b": 1.0, "V": alpha})
     with pytest.raises(ValueError, match=message):
@@ -574,7 +574,9 @@ def test_a_strength_that_is_no_finite_number_from_zero_is_refused(alpha):
 @pytest.mark.parametrize("argument", ["alpha", "fixed"])
 def test_a_block_that_does_not_exist_is_refused(argument):
     """The message names who asked, the nearest, and what there is."""
-    message = f"{argument} names the block 'hiden.0', .* Did you mean 'hidden.0'. There are: hidden.0, hidden.1, V, b"
+    message = (
+        f"{argument} names the parameter 'hiden.0', .* Did you mean 'hidden.0'. There are: hidden.0, hidden.1, V, b"
+    )
     with pytest.raises(ParameterStructureError, match=message):
         problem(**{argument: {"hiden.0": 1.0}})
 
@@ -687,7 +689,8 @@ def test_numerical_blocks_need_a_loss():
     """There is nothing to take differences of."""
     objective, theta, _ = problem("gradient")
     with pytest.raises(
-        ValueError, match="numerical names blocks whose gradient is made of differences, but there is no"
+        ValueError,
+        match="numerical names parameters whose gradient is computed by differences of the loss, but there is no",
     ):
         Objective(objective.model, None, theta.layout, numerical=["b"])
 
@@ -724,23 +727,23 @@ def test_a_pickled_objective_is_small():
 def test_a_reduction_or_a_loss_that_does_not_go_with_the_form_is_refused(form):
     """A composed form has no reduction of its own, and needs a loss that has a derivative."""
     objective, theta, _ = problem(form)
-    with pytest.raises(ValueError, match=f"reduction='sum' goes with gradient and loss_and_gradient, not with {form}"):
+    with pytest.raises(ValueError, match=f"reduction='sum' applies to gradient and loss_and_gradient, not to {form}"):
         Objective(objective.model, objective.loss, theta.layout, reduction="sum")
-    with pytest.raises(ValueError, match=f"{form} is composed with a loss that has a derivative; got none. Name one"):
+    with pytest.raises(ValueError, match=f"{form} is composed with a loss that has a derivative; got none. Use a name"):
         Objective(objective.model, None, theta.layout)
 
 
 PREDICTIONS = [
-    (np.ones(N + 1), rf"forward returned shape \({N + 1},\) for {N} rows; expected \({N},\) or \({N}, k\)."),
-    (np.ones((1, N)), rf"shape \(1, {N}\) for {N} rows"),
-    (np.ones((N, 1, 1)), rf"shape \({N}, 1, 1\) for {N} rows"),
-    (1.0, rf"shape \(\) for {N} rows"),
+    (np.ones(N + 1), rf"forward returned shape \({N + 1},\) for {N} samples; expected \({N},\) or \({N}, k\)."),
+    (np.ones((1, N)), rf"shape \(1, {N}\) for {N} samples"),
+    (np.ones((N, 1, 1)), rf"shape \({N}, 1, 1\) for {N} samples"),
+    (1.0, rf"shape \(\) for {N} samples"),
     (None, "dtype object; real numbers are needed."),
     (np.ones(N, complex), "dtype complex128; real numbers are needed."),
     (np.full(N, None), "dtype object; real numbers are needed."),
     (np.full(N, "a"), "dtype <U1; real numbers are needed."),
-    (np.ones((N, 2)), rf"shape \({N}, 2\) where y has shape \({N},\). They must agree .* nothing is broadcast."),
-    (np.ones((N, N)), rf"shape \({N}, {N}\) where y has shape \({N},\)"),
+    (np.ones((N, 2)), rf"shape \({N}, 2\), but y has shape \({N},\). They must agree .* arrays are not broadcast."),
+    (np.ones((N, N)), rf"shape \({N}, {N}\), but y has shape \({N},\)"),
 ]
 
 
@@ -837,9 +840,14 @@ RETURNS = [
     ("vjp", (np.ones(N), W), TypeError, r"must return \(prediction, pullback\) with a callable pullback; got {'W'"),
     ("vjp", (np.ones(N), lambda d: None), ParameterStructureError, "vjp is None; expected a dict with 'W'."),
     ("vjp", (np.ones(N), lambda d: (None,)), ParameterStructureError, "vjp is None; expected a dict with 'W'."),
-    ("vjp", (np.ones(N), lambda d: {"W": d}), ParameterStructureError, r"vjp has shape \(13,\) in block 'W'; expected"),
+    (
+        "vjp",
+        (np.ones(N), lambda d: {"W": d}),
+        ParameterStructureError,
+        r"vjp has shape \(13,\) in parameter 'W'; expected",
+    ),
     ("jacobian", np.ones((N, 3)), ParameterStructureError, r"jacobian is an array of shape \(13, 3\); expected a dict"),
-    ("jacobian", W, ParameterStructureError, r"jacobian has shape \(3,\) in block 'W'; expected \(13, 3\)."),
+    ("jacobian", W, ParameterStructureError, r"jacobian has shape \(3,\) in parameter 'W'; expected \(13, 3\)."),
     ("jacobian", {"W": np.ones((3, N))}, ParameterStructureError, r"shape \(3, 13\) .* expected \(13, 3\). Is it tr"),
     ("jacobian", {"W": np.ones((N, 2, 3))}, ParameterStructureError, r"shape \(13, 2, 3\) .* expected \(13, 3\)."),
 ]

@@ -160,8 +160,8 @@ def test_a_gradient_of_any_precision_is_cast_before_the_rule_runs(way, engine, d
         ([0], np.ones((1, 1), complex), "dtype complex128"),
         ([0], np.ones((1, 1)).astype(object), "dtype object"),
         ([0], np.ones((2, 1)), r"shape \(2, 1\)"),
-        ([3], np.ones((1, 1)), "row 3 of block 'a', which has the rows 0 to 2"),
-        ([-1], np.ones((1, 1)), "row -1 of block 'a'"),
+        ([3], np.ones((1, 1)), "row 3 of parameter 'a', which has rows 0 to 2"),
+        ([-1], np.ones((1, 1)), "row -1 of parameter 'a'"),
     ],
 )
 def test_sparse_grads_are_looked_at_too(rows, values, message):
@@ -183,7 +183,7 @@ def test_a_block_that_does_not_exist_cannot_be_missing():
     """Before anything has changed."""
     theta, optimizer = np.ones(4), SGD(0.1)
     state = optimizer.init(theta, Layout.of({"a": np.ones(3), "b": np.ones(1)}))
-    with pytest.raises(ParameterStructureError, match="missing has block 5; theta has blocks 0 to 1"):
+    with pytest.raises(ParameterStructureError, match="missing has parameter 5; theta has parameters 0 to 1"):
         optimizer.update(state, theta, np.ones(4), missing=(5,))
     assert state.step == 0
 
@@ -207,7 +207,7 @@ def test_a_sparse_leaf_with_wrong_indices_names_its_block(form, attribute, where
     getattr(wrong, attribute)[where] = value
     theta = {"E": np.ones((2, 3))}
     with pytest.raises(
-        ParameterStructureError, match="gradient is sparse in block 'E', with wrong indices: it is a broken"
+        ParameterStructureError, match="gradient is sparse in parameter 'E', with invalid indices: it is a broken"
     ):
         SGD().update(SGD().init(theta), theta, {"E": wrong})
 

@@ -382,7 +382,7 @@ def test_what_can_be_compared_is_as_ever(spelling, shape):
     assert fitted.predict(X).shape == y.shape
     assert fitted.validation_scores_[-1] <= 1
     assert fitted.score(X, y) <= 1
-    with pytest.raises(ParameterStructureError, match="where y has shape"):
+    with pytest.raises(ParameterStructureError, match="but y has shape"):
         fitted.predict(X[:1])
 
 
@@ -610,7 +610,7 @@ def test_a_loss_by_name_compares(form, loss):
     with pytest.raises(ValueError, match="Found array with dim 3"):
         estimator.fit(X, np.zeros((N, 2, 2)))
     if one:
-        with pytest.raises(ParameterStructureError, match=rf"\({N},\) where y has shape \({N}, 2\). They must agree"):
+        with pytest.raises(ParameterStructureError, match=rf"\({N},\), but y has shape \({N}, 2\). They must agree"):
             estimator.fit(X, COLUMNS)
 
 

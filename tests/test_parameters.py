@@ -377,10 +377,14 @@ def test_a_leaf_without_a_gradient_is_named_and_zero(structure, names):
 
 W = {"W": arange(2, 3), "b": arange(3)}
 WRONG_STRUCTURES = [
-    (W, {"W": arange(2, 3)}, "gradient has no block 'b'. It has: 'W'. A block that is not trained needs a leaf None."),
-    (W, {"W": arange(2, 3), "B": arange(3)}, "gradient has no block 'b'. It has: 'W', 'B'."),
-    (W, {}, "gradient has no block 'b'. It is empty.|gradient has no block 'W'. It is empty."),
-    (W, W | {"w": 1.0}, "gradient has a block 'w' that the parameters do not have. Did you mean 'W'? They have: 'W'"),
+    (
+        W,
+        {"W": arange(2, 3)},
+        "gradient has no parameter 'b'. It has: 'W'. Return None for a parameter that is not trained.",
+    ),
+    (W, {"W": arange(2, 3), "B": arange(3)}, "gradient has no parameter 'b'. It has: 'W', 'B'."),
+    (W, {}, "gradient has no parameter 'b'. It is empty.|gradient has no parameter 'W'. It is empty."),
+    (W, W | {"w": 1.0}, "gradient has an unknown parameter 'w'. Did you mean 'W'? The parameters are: 'W'"),
     (W, None, "gradient is None; expected a dict with 'W', 'b'."),
     (W, arange(9), "gradient is an array of shape (9,); expected a dict with 'W', 'b'."),
     (W, (arange(2, 3), arange(3)), "gradient is of type tuple; expected a dict with 'W', 'b'."),
@@ -391,12 +395,16 @@ WRONG_STRUCTURES = [
     ([1.0, 2.0], np.ones(2), "gradient is an array of shape (2,); expected a list of 2."),
     (Dense(1.0, 2.0), (1.0,), "gradient has 1 items; expected 2."),
     ({"x": {"y": [1.0, 2.0]}}, {"x": {"y": [1.0]}}, "gradient at 'x.y' has 1 items; expected 2."),
-    ({"x": [{"y": 1.0}]}, {"x": [{}]}, "gradient at 'x.0' has no block 'y'. It is empty."),
+    ({"x": [{"y": 1.0}]}, {"x": [{}]}, "gradient at 'x.0' has no parameter 'y'. It is empty."),
     ({"x": [{"y": 1.0}]}, {"x": [None]}, "gradient at 'x.0' is None; expected a dict with 'y'."),
     ({"x": (1.0, 2.0)}, {"x": 3.0}, "gradient at 'x' is of type float; expected a tuple of 2."),
-    (arange(2), {"params": arange(2)}, "gradient has a dict in block 'params'; a float array or a float is needed."),
-    (arange(2), [1.0, 2.0], "gradient has a list in block 'params'; a float array or a float is needed."),
-    (W, {"W": [[1.0] * 3] * 2, "b": arange(3)}, "gradient has a list in block 'W'"),
+    (
+        arange(2),
+        {"params": arange(2)},
+        "gradient has a dict in parameter 'params'; a float array or a float is needed.",
+    ),
+    (arange(2), [1.0, 2.0], "gradient has a list in parameter 'params'; a float array or a float is needed."),
+    (W, {"W": [[1.0] * 3] * 2, "b": arange(3)}, "gradient has a list in parameter 'W'"),
 ]
 
 
@@ -409,17 +417,20 @@ def test_a_gradient_of_another_structure_is_refused(structure, gradient, message
 
 
 WRONG_ARRAYS = {
-    "a column": (arange(3, 1), r"shape \(3, 1\) in block 'b'; expected \(3,\). Only axes of length 1 differ: reshape"),
-    "a row": (arange(1, 3), r"shape \(1, 3\) in block 'b'; expected \(3,\). Only axes of length 1 differ"),
-    "too long": (arange(4), r"shape \(4,\) in block 'b'; expected \(3,\). A gradient leaf has the shape of its"),
-    "not summed": (arange(50, 3), r"shape \(50, 3\) in block 'b'; expected \(3,\). Was the sum over the rows"),
-    "summed too far": (np.array(1.0), r"shape \(\) in block 'b'; expected \(3,\). Was one axis too many summed"),
-    "integers": (np.arange(3), "dtype int.. in block 'b'; real floats are needed. Was it rounded on the way"),
-    "unsigned": (np.arange(3, dtype=np.uint8), "dtype uint8 in block 'b'; real floats are needed. Was it rounded"),
-    "bools": (np.ones(3, bool), "dtype bool in block 'b'; real floats are needed. Convert it with astype"),
-    "complex": (np.ones(3, complex), "dtype complex128 in block 'b'; real floats are needed. Take the real part"),
-    "text": (np.array(["1", "2", "3"]), "dtype <U1 in block 'b'; real floats are needed.$"),
-    "dates": (np.zeros(3, "M8[s]"), r"dtype datetime64\[s\] in block 'b'; real floats are needed.$"),
+    "a column": (
+        arange(3, 1),
+        r"shape \(3, 1\) in parameter 'b'; expected \(3,\). Only axes of length 1 differ: reshape",
+    ),
+    "a row": (arange(1, 3), r"shape \(1, 3\) in parameter 'b'; expected \(3,\). Only axes of length 1 differ"),
+    "too long": (arange(4), r"shape \(4,\) in parameter 'b'; expected \(3,\). A gradient must have the shape of its"),
+    "not summed": (arange(50, 3), r"shape \(50, 3\) in parameter 'b'; expected \(3,\). Was the sum over the samples"),
+    "summed too far": (np.array(1.0), r"shape \(\) in parameter 'b'; expected \(3,\). Was one axis too many summed"),
+    "integers": (np.arange(3), "dtype int.. in parameter 'b'; real floats are needed. Was it rounded"),
+    "unsigned": (np.arange(3, dtype=np.uint8), "dtype uint8 in parameter 'b'; real floats are needed. Was it rounded"),
+    "bools": (np.ones(3, bool), "dtype bool in parameter 'b'; real floats are needed. Convert it with astype"),
+    "complex": (np.ones(3, complex), "dtype complex128 in parameter 'b'; real floats are needed. Take the real part"),
+    "text": (np.array(["1", "2", "3"]), "dtype <U1 in parameter 'b'; real floats are needed.$"),
+    "dates": (np.zeros(3, "M8[s]"), r"dtype datetime64\[s\] in parameter 'b'; real floats are needed.$"),
 }
 
 
@@ -433,16 +444,19 @@ def test_an_array_that_is_no_gradient_of_its_block_is_refused(leaf, message, kin
 
 
 WRONG_LEAVES = {
-    "a float": (1.0, r"shape \(\) in block 'b'; expected \(3,\)."),
-    "a whole number": (1, "dtype int.. in block 'b'; real floats are needed."),
-    "an object array": (np.array([1.0, None, 2.0], object), "dtype object in block 'b'; .* rows of different lengths"),
-    "objects of another library": (Foreign(np.array([1.0, None], object)), "a Foreign in block 'b'; a float array"),
-    "a string": ("b", "dtype <U1 in block 'b'; real floats are needed.$"),
-    "a list": ([1.0, 2.0, 3.0], "a list in block 'b'; a float array or a float is needed."),
-    "a tuple": ((1.0, 2.0, 3.0), "a tuple in block 'b'; a float array or a float is needed."),
-    "a dict": ({"b": 1.0}, "a dict in block 'b'; a float array or a float is needed."),
-    "a set": ({1.0, 2.0}, "a set in block 'b'; a float array or a float is needed."),
-    "a function": (len, "a builtin_function_or_method in block 'b'; a float array or a float is needed."),
+    "a float": (1.0, r"shape \(\) in parameter 'b'; expected \(3,\)."),
+    "a whole number": (1, "dtype int.. in parameter 'b'; real floats are needed."),
+    "an object array": (
+        np.array([1.0, None, 2.0], object),
+        "dtype object in parameter 'b'; .* rows of different lengths",
+    ),
+    "objects of another library": (Foreign(np.array([1.0, None], object)), "a Foreign in parameter 'b'; a float array"),
+    "a string": ("b", "dtype <U1 in parameter 'b'; real floats are needed.$"),
+    "a list": ([1.0, 2.0, 3.0], "a list in parameter 'b'; a float array or a float is needed."),
+    "a tuple": ((1.0, 2.0, 3.0), "a tuple in parameter 'b'; a float array or a float is needed."),
+    "a dict": ({"b": 1.0}, "a dict in parameter 'b'; a float array or a float is needed."),
+    "a set": ({1.0, 2.0}, "a set in parameter 'b'; a float array or a float is needed."),
+    "a function": (len, "a builtin_function_or_method in parameter 'b'; a float array or a float is needed."),
 }
 
 
@@ -465,8 +479,8 @@ def test_hints_of_gradients_are_for_gradients():
     """Parameters are not summed over rows, and have no leaf None."""
     layout = Layout.of({"W": arange(2, 3), "b": arange(3)})
     for structure, message in [
-        ({"W": arange(2, 3)}, "params_ has no block 'b'. It has: 'W'.$"),
-        ({"W": arange(2, 3), "b": 1.0}, r"params_ has shape \(\) in block 'b'; expected \(3,\).$"),
+        ({"W": arange(2, 3)}, "params_ has no parameter 'b'. It has: 'W'.$"),
+        ({"W": arange(2, 3), "b": 1.0}, r"params_ has shape \(\) in parameter 'b'; expected \(3,\).$"),
     ]:
         with pytest.raises(ParameterStructureError, match=message):
             layout.flatten(structure, "params_")
@@ -475,14 +489,16 @@ def test_hints_of_gradients_are_for_gradients():
 def test_a_column_and_a_vector_are_told_apart_in_both_directions():
     """(n,) is no gradient for (n, 1): nothing is broadcast."""
     layout = Layout.of({"W": arange(3, 1)})
-    with pytest.raises(ParameterStructureError, match=r"shape \(3,\) in block 'W'; expected \(3, 1\). Only axes of"):
+    with pytest.raises(
+        ParameterStructureError, match=r"shape \(3,\) in parameter 'W'; expected \(3, 1\). Only axes of"
+    ):
         layout.read_gradient({"W": arange(3)}, np.empty(3))
 
 
 def test_the_gradient_of_a_float_has_no_axes():
     """An array of one number is refused where θ has a float: a forgotten sum would be hidden."""
     layout = Layout.of({"rate": 1.0})
-    with pytest.raises(ParameterStructureError, match=r"shape \(1,\) in block 'rate'; expected \(\). Only axes of"):
+    with pytest.raises(ParameterStructureError, match=r"shape \(1,\) in parameter 'rate'; expected \(\). Only axes of"):
         layout.read_gradient({"rate": np.ones(1)}, np.empty(1))
 
 
@@ -494,7 +510,7 @@ def test_a_leaf_that_cannot_be_read_is_refused_with_its_reason():
             raise RuntimeError("copy it to the CPU first")
 
     layout = Layout.of({"W": arange(2)})
-    message = "gradient has a OnAnotherDevice in block 'W' that is no array: copy it to the CPU first"
+    message = "gradient has a OnAnotherDevice in parameter 'W' that is not an array: copy it to the CPU first"
     with pytest.raises(ParameterStructureError, match=message) as caught:
         layout.read_gradient({"W": OnAnotherDevice()}, np.empty(2))
     assert isinstance(caught.value.__cause__, RuntimeError)
@@ -503,32 +519,44 @@ def test_a_leaf_that_cannot_be_read_is_refused_with_its_reason():
 # ---- starting values ----
 
 WRONG_STARTS = {
-    "None": (None, "params has None in block 'params'"),
-    "a block None": ({"W": arange(2), "b": None}, "params has None in block 'b'; a float array or a float is needed"),
-    "nested None": ({"x": [1.0, None]}, "params has None in block 'x.1'"),
-    "a string": ({"W": "uniform"}, "params has dtype <U7 in block 'W'; real floats are needed.$"),
-    "complex": ({"W": 1j * arange(2)}, "params has dtype complex128 in block 'W'; .* Take the real part"),
+    "None": (None, "params has None in parameter 'params'"),
+    "a block None": (
+        {"W": arange(2), "b": None},
+        "params has None in parameter 'b'; a float array or a float is needed",
+    ),
+    "nested None": ({"x": [1.0, None]}, "params has None in parameter 'x.1'"),
+    "a string": ({"W": "uniform"}, "params has dtype <U7 in parameter 'W'; real floats are needed.$"),
+    "complex": ({"W": 1j * arange(2)}, "params has dtype complex128 in parameter 'W'; .* Take the real part"),
     "a whole number": (
         {"W": arange(2), "degree": 2},
-        "dtype int64 in block 'degree'; .* write a float: 0.0, .* model_params",
+        "dtype int64 in parameter 'degree'; .* use a float: 0.0, .* model_params",
     ),
     "a zero": (
         {"x": [{"b": 0}]},
-        "dtype int64 in block 'x.0.b'; real floats are needed. If it is trained, write a float",
+        "dtype int64 in parameter 'x.0.b'; real floats are needed. If it is trained, use a float",
     ),
-    "an index": (np.arange(3), "dtype int64 in block 'params'; .* a degree or an index, keep it out of the parameters"),
-    "small numbers": ({"W": np.ones(2, np.uint8)}, "dtype uint8 in block 'W'; .* astype"),
-    "a truth value": ({"W": arange(2), "bias": True}, "dtype bool in block 'bias'; real floats are needed. If it is"),
-    "a mask": ({"mask": np.ones(2, bool)}, "dtype bool in block 'mask'; real floats are needed. If it is trained"),
-    "ragged": ({"W": np.array([[1.0], [1.0, 2.0]], object)}, "dtype object in block 'W'; .* rows of different lengths"),
-    "a function": ({"W": np.zeros}, "params has a builtin_function_or_method in block 'W'; a float array or"),
-    "an object": (object(), "params has a object in block 'params'; a float array or a float is needed"),
-    "an empty dict": ({}, "hold no numbers at all; got {}"),
-    "an empty tuple": ((), r"hold no numbers at all; got \(\)"),
-    "an empty array": (np.empty(0), "hold no numbers at all; got array"),
-    "empty arrays": ({"W": np.empty((0, 3))}, "hold no numbers at all"),
-    "names that collide": ({1: 0.5, "1": 0.5}, "Two blocks of the parameters have the same name: 1, 1."),
-    "names that collide by a dot": ({"a.b": 0.5, "a": {"b": 0.5}}, "Two blocks .* same name: a.b, a.b."),
+    "an index": (
+        np.arange(3),
+        "dtype int64 in parameter 'params'; .* a degree or an index, keep it out of the parameters",
+    ),
+    "small numbers": ({"W": np.ones(2, np.uint8)}, "dtype uint8 in parameter 'W'; .* astype"),
+    "a truth value": (
+        {"W": arange(2), "bias": True},
+        "dtype bool in parameter 'bias'; real floats are needed. If it is",
+    ),
+    "a mask": ({"mask": np.ones(2, bool)}, "dtype bool in parameter 'mask'; real floats are needed. If it is trained"),
+    "ragged": (
+        {"W": np.array([[1.0], [1.0, 2.0]], object)},
+        "dtype object in parameter 'W'; .* rows of different lengths",
+    ),
+    "a function": ({"W": np.zeros}, "params has a builtin_function_or_method in parameter 'W'; a float array or"),
+    "an object": (object(), "params has a object in parameter 'params'; a float array or a float is needed"),
+    "an empty dict": ({}, "contain no numbers; got {}"),
+    "an empty tuple": ((), r"contain no numbers; got \(\)"),
+    "an empty array": (np.empty(0), "contain no numbers; got array"),
+    "empty arrays": ({"W": np.empty((0, 3))}, "contain no numbers"),
+    "names that collide": ({1: 0.5, "1": 0.5}, "Two parameters have the same name: 1, 1."),
+    "names that collide by a dot": ({"a.b": 0.5, "a": {"b": 0.5}}, "Two parameters .* same name: a.b, a.b."),
 }
 
 
@@ -547,7 +575,7 @@ def test_starting_values_that_are_not_finite_are_refused_by_block(value, block):
     layout = Layout.of(structure)
     vector = layout.flatten(structure)
     layout.blocks(vector)[layout.names.index(block)][...] = value
-    with pytest.raises(ParameterStructureError, match=f"^init has values that are not finite in block '{block}'"):
+    with pytest.raises(ParameterStructureError, match=f"^init has values that are not finite in parameter '{block}'"):
         layout.flatten(layout.views(vector), "init")
 
 
@@ -557,14 +585,16 @@ def test_whole_numbers_and_truth_values_never_become_floats(leaf):
     good = np.ones(np.shape(leaf))
     layout = Layout.of({"a": 1.0, "b": good})
     for read in (lambda s: Layout.of(s, role="params_"), lambda s: layout.flatten(s, "params_")):
-        with pytest.raises(ParameterStructureError, match=r"^params_ has dtype \w+ in block 'b'; .* astype\(float\)"):
+        with pytest.raises(
+            ParameterStructureError, match=r"^params_ has dtype \w+ in parameter 'b'; .* astype\(float\)"
+        ):
             read({"a": 1.0, "b": leaf})
 
 
 def test_starting_values_too_large_for_the_dtype_are_refused():
     """1e300 is finite, but not in float32; the message says so, and nothing warns."""
     layout = Layout.of({"W": np.array([1.0, 1e300])}, np.float32)
-    with pytest.raises(ParameterStructureError, match=r"not finite in block 'W' \(as float32\)"):
+    with pytest.raises(ParameterStructureError, match=r"not finite in parameter 'W' \(as float32\)"):
         layout.flatten({"W": np.array([1.0, 1e300])})
 
 
@@ -577,9 +607,9 @@ def test_stacked_leaves_have_leading_axes():
     leaves = layout.stacked({"rate": arange(5), "W": arange(5, 2, 3)}, (5,))
     assert [leaf.shape for leaf in leaves] == [(5, 2, 3), (5,)]
     assert layout.stacked({"rate": None, "W": arange(5, 4, 2, 3)}, (5, 4))[1] is None
-    with pytest.raises(ParameterStructureError, match=r"jacobian has shape \(2, 3\) in block 'W'; expected \(5,"):
+    with pytest.raises(ParameterStructureError, match=r"jacobian has shape \(2, 3\) in parameter 'W'; expected \(5,"):
         layout.stacked({"rate": arange(5), "W": arange(2, 3)}, (5,))
-    with pytest.raises(ParameterStructureError, match="jacobian has dtype int.. in block 'rate'"):
+    with pytest.raises(ParameterStructureError, match="jacobian has dtype int.. in parameter 'rate'"):
         layout.stacked({"rate": np.arange(5), "W": arange(5, 2, 3)}, (5,))
 
 
@@ -612,7 +642,7 @@ def test_positions_name_the_blocks_of_a_tuple(name):
 def test_a_name_of_no_block_is_refused(name):
     """A prefix ends at a dot; the message says who asked, and what there is."""
     layout = Layout.of({"layers": [1.0, 2.0], "scale": 1.0})
-    with pytest.raises(ParameterStructureError, match=f"fixed names the block {name!r}, which .*: layers.0"):
+    with pytest.raises(ParameterStructureError, match=f"fixed names the parameter {name!r}, which .*: layers.0"):
         layout.indices(name, "fixed")
 
 
@@ -625,7 +655,7 @@ def test_the_nearest_block_is_suggested():
 @pytest.mark.parametrize("names", [None, 1.5])
 def test_what_is_no_name_is_refused(names):
     """`fixed=None` is a TypeError that names the argument."""
-    with pytest.raises(TypeError, match=f"fixed must be the name of a block or several of them; got {names}"):
+    with pytest.raises(TypeError, match=f"fixed must be a parameter name or several of them; got {names}"):
         Layout.of({"W": 1.0}).indices(names, "fixed")
 
 

@@ -130,7 +130,7 @@ def test_what_does_not_go_together_is_said():
         fit(gradient=with_weight)
     with pytest.raises(ReceivedArgumentError, match="names 'rng': random numbers belong to a batch"):
         fit(gradient=with_rng)
-    with pytest.raises(ValueError, match="reduction='sum' does not go with a gradient of one sample"):
+    with pytest.raises(ValueError, match="reduction='sum' does not apply to a gradient of one sample"):
         fit(gradient=gradient_of_sample, reduction="sum")
     with pytest.raises(TypeError, match=r"must write the gradient of one sample there and return nothing; it returned"):
         fit(gradient=of_sample)

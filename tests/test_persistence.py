@@ -417,7 +417,7 @@ def test_a_full_batch_method_begins_anew_and_says_so(capsys):
     assert "anew" not in capsys.readouterr().out
     start = copy.deepcopy(estimator.params_)
     estimator.fit(X, Y)
-    assert "LBFGS restarts from the parameters so far." in capsys.readouterr().out
+    assert "LBFGS continues from the current parameters." in capsys.readouterr().out
     fresh = unfinished("lbfgs", 2).set_params(init=start).fit(X, Y)
     assert_array_equal(estimator.params_["W"], fresh.params_["W"])
     assert estimator.n_iter_ == 2 + fresh.n_iter_
@@ -682,14 +682,14 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
     for like, message in [
         (
             {"W": np.ones((2, 3)), "b": np.ones(2)},
-            rf"params.{ending} has shape \(3, 2\) in block 'W'; expected \(2, 3\). Is it",
+            rf"params.{ending} has shape \(3, 2\) in parameter 'W'; expected \(2, 3\). Is it",
         ),
         (
             {"W": np.ones((3, 2)), "c": np.ones(2)},
             rf"params.{ending} lacks the block 'c'.*It has: W, b. Requested: W, c",
         ),
         ({"W": np.ones((3, 2))}, rf"params.{ending} has a block 'b' that is not asked for"),
-        ({"W": np.ones((3, 2)), "b": np.ones(4)}, rf"params.{ending} .* block 'b'; expected \(4,\)\.$"),
+        ({"W": np.ones((3, 2)), "b": np.ones(4)}, rf"params.{ending} .* parameter 'b'; expected \(4,\)\.$"),
     ]:
         with pytest.raises(ParameterStructureError, match=message):
             load_params(path, like=like)
@@ -708,14 +708,16 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
 def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     """Before anything is written, or taken over."""
     path = tmp_path / "params.npz"
-    with pytest.raises(ParameterStructureError, match="block 'W'"):
+    with pytest.raises(ParameterStructureError, match="parameter 'W'"):
         save_params(path, {"W": np.array(["a"])})
     assert not path.exists()
     np.savez(path, W=np.array([1.0, np.nan]))
-    with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in block 'W'"):
+    with pytest.raises(ParameterStructureError, match="params.npz has values that are not finite in parameter 'W'"):
         load_params(path, like={"W": np.ones(2)})
     np.savez(path, W=np.array(["a"]))
-    with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real floats are needed"):
+    with pytest.raises(
+        ParameterStructureError, match="params.npz has dtype <U1 in parameter 'W'; real floats are needed"
+    ):
         load_params(path)
     np.savez(path, W=np.array([print, None]))
     with pytest.raises(ValueError, match="is no .npz file of plain arrays"):

@@ -621,7 +621,7 @@ def test_callbacks_of_the_estimator_see_nothing_of_a_picture(tmp_path):
 def test_of_a_pipeline_the_last_step_is_asked_for(display):
     """Before it is trained."""
     with pytest.raises(
-        TypeError, match=f"(?s){display.__name__} takes an estimator of sk_analytic.*pass the last step"
+        TypeError, match=f"(?s){display.__name__} takes an estimator of sk_analytic.*pass its last step"
     ):
         display.from_estimator(make_pipeline(StandardScaler(), curve()), TIMES, DECAY)
 

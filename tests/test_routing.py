@@ -113,7 +113,7 @@ def test_rows_and_metadata_stay_together(early_stopping):
 
     settings = {"batch_size": 7, "max_iter": 2, "tol": 0, "early_stopping": early_stopping, "random_state": 0}
     model = AnalyticRegressor(forward, gradient, init, loss="squared_error", **settings)
-    with pytest.warns(match="not enough"):
+    with pytest.warns(match="epochs was reached"):
         model.fit(X, COUNTS, **beside)
     batches = seen["gradient"][-2 * (8 if early_stopping else 9) :]
     assert set(batches) == ({7, 5} if early_stopping else {7, 4})

@@ -217,7 +217,7 @@ def test_weights_that_are_all_0_are_refused(early_stopping):
     """In arrays as in chunks."""
     model = AnalyticRegressor(early_stopping=early_stopping)
     for fit, data in ((model.fit, (X, Y, np.zeros(N))), (model.fit_chunks, ([(X, Y, np.zeros(N))] * 3,))):
-        with pytest.raises(ValueError, match="sample_weight is zero in every row: there is nothing to learn from"):
+        with pytest.raises(ValueError, match="sample_weight is zero for every sample: there is nothing to learn from"):
             fit(*data)
 
 
@@ -464,7 +464,7 @@ def test_an_error_in_a_short_last_batch_says_so(how):
     with np.errstate(all="ignore"), pytest.raises((ZeroDivisionError, ValueError)) as caught:
         model.fit_chunks([(X, Y), (X, Y)]) if how == "chunks" else model.fit(X, Y)
     told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert "This batch has 1 row, the remainder after batches of 119: choose another batch_size; drop_last=True" in told
+    assert "This batch has 1 sample, the remainder after batches of 119. Choose another batch_size, or" in told
     with pytest.raises(ZeroDivisionError) as caught:
         model.set_params(gradient=short, optimizer="adam", batch_size=1, check_gradient=False).fit(X, Y)
     assert "This batch has" not in "\n".join(caught.value.__notes__)

@@ -163,7 +163,7 @@ def test_what_a_docstring_tells(rule):
     text = inspect.getdoc(rule)
     assert ".. math::" in text
     assert re.search(r"^\.\. \[\w+\d{4}\] .*\d{4}", text, flags=re.MULTILINE | re.DOTALL)
-    assert re.search(r"``(torch|optax)\.", text) or "There is no other\nreference" in text
+    assert re.search(r"``(torch|optax)\.", text) or "No library serves as a reference" in text
     assert ">>> " in text
     told = {}
     for names, values in re.findall(r"^(\w[\w, ]*) : .*, default=(.*)$", text, flags=re.MULTILINE):
@@ -217,7 +217,7 @@ def test_named_chains_route_their_settings():
 @pytest.mark.parametrize("settings", [{"rate": "learning_rate"}, {"momentum": "beta_3"}, {"rho": 0.5}])
 def test_a_setting_that_reaches_no_part(settings):
     """A hyperparameter that is renamed must be one of a part, and the chain's name for it must exist."""
-    with pytest.raises(TypeError, match="Wrong: .* reaches no part; it must reach one"):
+    with pytest.raises(TypeError, match="Wrong: .* belongs to no part; it must belong to one"):
         type("Wrong", (NamedChain,), {"parts": (SGD,), "settings": settings, "__init__": Adam.__init__})
 
 

@@ -316,7 +316,7 @@ def test_a_grid_reaches_a_schedule():
         (OneCycle(0.1, 10, initial="slow"), ValueError, "OneCycle: initial must be a number in .*; got 'slow'"),
         (OneCycle(0.1, 10, peak_at=0.6, three_phases=True), ValueError, "OneCycle: peak_at of three phases must be"),
         (OneCycle(0.1, 10, shape="cos"), ValueError, "OneCycle: shape must be one of 'cosine', 'linear'; got 'cos'"),
-        (Piecewise([0.1], [5]), ValueError, r"Piecewise: 1 values have 0 boundaries between them; got 1: \[5\]"),
+        (Piecewise([0.1], [5]), ValueError, r"Piecewise: 1 values need 0 boundaries between them; got 1: \[5\]"),
         (Piecewise([0.1, 0.2, 0.3], [5, 5]), ValueError, r"Piecewise: boundaries must increase; got \[5, 5\]"),
         (Piecewise([0.1, 0.2], [-1]), ValueError, "Piecewise: each of the boundaries must be a number in"),
         (Piecewise([0.1, None], [1]), ValueError, "Piecewise: each of the values must be a number in .*; got None"),

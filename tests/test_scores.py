@@ -230,9 +230,9 @@ def test_a_loss_that_is_not_smallest_at_y_has_no_d2():
 def test_one_row_has_no_d2(recwarn):
     """NaN and a warning, as from `r2_score`."""
     model = AnalyticRegressor(max_iter=1).fit(X, Y)
-    with pytest.warns(UndefinedMetricWarning, match="less than two samples"):
+    with pytest.warns(UndefinedMetricWarning, match="fewer than two samples"):
         assert math.isnan(model.score(X[:1], Y[:1]))
-    with pytest.warns(UndefinedMetricWarning, match="less than two samples"):
+    with pytest.warns(UndefinedMetricWarning, match="fewer than two samples"):
         assert math.isnan(model.score(X, Y, np.eye(N)[0]))
 
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_scored_is_an_error():
         model.score(X, np.where(np.arange(N) == 3, -1.0, COUNTS))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.score(X, COUNTS[1:])
-    with pytest.raises(ValueError, match=r"forward returned shape \(90,\) where y has shape \(90, 2\)"):
+    with pytest.raises(ValueError, match=r"forward returned shape \(90,\), but y has shape \(90, 2\)"):
         model.score(X, np.c_[COUNTS, COUNTS])
     with pytest.raises(ValueError, match="zero in every row: there is nothing to average"):
         model.score(X, COUNTS, np.zeros(N))
@@ -688,7 +688,7 @@ def test_a_score_reads_y_as_fit_does():
     with pytest.raises((TypeError, ValueError), match="date"):
         fitted.score(X, np.arange(N).astype("m8[s]"))
     both = AnalyticRegressor().fit(X, np.column_stack([Y, Y]))
-    with pytest.raises(ParameterStructureError, match="where y has shape"):
+    with pytest.raises(ParameterStructureError, match="but y has shape"):
         both.score(X, np.arange(N))
 
 

@@ -406,7 +406,7 @@ def test_wrong_settings_are_refused(settings, message):
 
 
 WRONG_ESTIMATORS = {
-    "pipeline": (make_pipeline(StandardScaler(), AnalyticRegressor()), r"Of a pipeline, pass the last step"),
+    "pipeline": (make_pipeline(StandardScaler(), AnalyticRegressor()), r"For a pipeline, pass its last step"),
     "class": (AnalyticRegressor, r"Pass an instance: AnalyticRegressor\(\)"),
     "other": (StandardScaler(), r"takes an estimator of sk_analytic; got StandardScaler"),
 }

@@ -83,13 +83,13 @@ def test_what_cannot_be_tied_passes():
 def test_an_array_that_repeats_its_own_entries_is_found(array):
     """It is tied with itself, as long as it can be written to."""
     assert shared_by([np.ones(2), array]) == (1, 1)
-    with pytest.raises(ParameterStructureError, match="theta has several entries in one place of memory in block '1'"):
+    with pytest.raises(ParameterStructureError, match="theta has entries that share memory in parameter '1'"):
         SGD().init([np.ones(2), array])
 
 
 def test_a_vector_that_repeats_its_own_entries_is_refused():
     """Likewise where θ is one vector."""
-    with pytest.raises(ParameterStructureError, match="theta has several entries in one place of memory. Pass a copy"):
+    with pytest.raises(ParameterStructureError, match="theta has entries that share memory. Pass a copy"):
         SGD().init(as_strided(np.zeros(1), (3,), (0,)))
 
 
@@ -110,7 +110,7 @@ def test_init_of_an_optimizer_names_both_blocks(pick):
     """The message says what to do, copy or tie in the model."""
     a, b = tied(pick)
     with pytest.raises(
-        ParameterStructureError, match="theta has blocks 'a' and 'x.b' that share memory. .* a copy. To tie"
+        ParameterStructureError, match="theta has parameters 'a' and 'x.b' that share memory. Copy one of them. To tie"
     ):
         Adam().init({"a": a, "x": {"b": b}})
 
@@ -125,7 +125,7 @@ def test_an_update_finds_leaves_that_were_tied_later(pick):
     Adam().update(state, theta, gradient)
     theta |= {"a": a, "b": b}
     before, slots = a.copy(), state.links[0].slots["mean"].copy()
-    with pytest.raises(ParameterStructureError, match="theta has blocks 'a' and 'b' that share memory"):
+    with pytest.raises(ParameterStructureError, match="theta has parameters 'a' and 'b' that share memory"):
         Adam().update(state, theta, gradient)
     assert_array_equal(a, before)
     assert_array_equal(state.links[0].slots["mean"], slots)
@@ -181,7 +181,7 @@ def test_init_of_an_estimator_names_both_blocks(make, optimizer):
     w = np.zeros(3)
     model = AnalyticRegressor(forward, gradient, make({"a": w, "b": w}), optimizer=optimizer)
     with pytest.raises(
-        ParameterStructureError, match="init has blocks 'a' and 'b' that share memory. .*one of them a copy"
+        ParameterStructureError, match="init has parameters 'a' and 'b' that share memory. Copy one of them"
     ):
         model.fit(X, Y)
 
@@ -193,7 +193,7 @@ def test_params_set_by_hand_predict_but_do_not_train_if_they_are_tied():
     w = np.array([0.5, -1.0, 0.25])
     model.params_ = {"a": w, "b": w}
     np.testing.assert_allclose(model.predict(X), Y)
-    with pytest.raises(ParameterStructureError, match="params_ has blocks 'a' and 'b' that share memory"):
+    with pytest.raises(ParameterStructureError, match="params_ has parameters 'a' and 'b' that share memory"):
         model.partial_fit(X, Y)
     model.params_ = {"a": w, "b": w.copy()}
     model.partial_fit(X, Y)
@@ -202,10 +202,10 @@ def test_params_set_by_hand_predict_but_do_not_train_if_they_are_tied():
 def test_files_hold_blocks_that_are_apart(tmp_path):
     """One rule wherever parameters are read."""
     w = np.ones(2)
-    with pytest.raises(ParameterStructureError, match="params has blocks 'a' and 'b' that share memory"):
+    with pytest.raises(ParameterStructureError, match="params has parameters 'a' and 'b' that share memory"):
         save_params(tmp_path / "p.npz", {"a": w, "b": w})
     save_params(tmp_path / "p.npz", {"a": w, "b": w.copy()})
-    with pytest.raises(ParameterStructureError, match="params has blocks 'a' and 'b' that share memory"):
+    with pytest.raises(ParameterStructureError, match="params has parameters 'a' and 'b' that share memory"):
         load_params(tmp_path / "p.npz", like={"a": w, "b": w})
 
 

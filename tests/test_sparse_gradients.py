@@ -166,9 +166,9 @@ def test_a_pair_is_known_by_its_place(rng):
 
 
 WRONG = {
-    "rows of floats": ((np.ones(1), np.ones((1, 3))), "whole numbers, of which the second.*dtype float64"),
-    "two arrays that are no pair": ((np.ones((6, 3)), np.ones(3)), "whole numbers"),
-    "row too large": (([0, 6], np.ones((2, 3))), "values for row 6 of block 'table', which has the rows 0 to 5"),
+    "rows of floats": ((np.ones(1), np.ones((1, 3))), "integer row indices, but has dtype float64"),
+    "two arrays that are no pair": ((np.ones((6, 3)), np.ones(3)), "integer row indices"),
+    "row too large": (([0, 6], np.ones((2, 3))), "values for row 6 of parameter 'table', which has rows 0 to 5"),
     "row below zero": (([-1, 2], np.ones((2, 3))), "values for row -1"),
     "another number of values": (
         ([0, 1], np.ones((3, 3))),
@@ -177,10 +177,10 @@ WRONG = {
     "rows of another width": (([0, 1], np.ones((2, 4))), r"expected real floats of shape \(2, 3\)"),
     "whole numbers for values": (([0], np.ones((1, 3), int)), "dtype int64 .*expected real floats"),
     "complex values": (([0], np.ones((1, 3), complex)), "dtype complex128"),
-    "sparse of another shape": (sparse.csr_array(np.ones((3, 6))), r"is sparse, of shape \(3, 6\)"),
+    "sparse of another shape": (sparse.csr_array(np.ones((3, 6))), r"sparse matrix of shape \(3, 6\)"),
     "sparse whole numbers": (sparse.csr_array(np.ones((6, 3), int)), "dtype int64"),
-    "two numbers": ((0, 0.5), "has a tuple in block 'table'"),
-    "three arrays": ((np.ones(1), np.ones(1), np.ones(1)), "has a tuple in block 'table'"),
+    "two numbers": ((0, 0.5), "has a tuple in parameter 'table'"),
+    "three arrays": ((np.ones(1), np.ones(1), np.ones(1)), "has a tuple in parameter 'table'"),
 }
 
 
@@ -199,7 +199,7 @@ def test_what_is_no_gradient_of_rows_is_refused(leaf, message, rng):
 def test_a_number_has_no_rows():
     """A pair for a block without axes is refused."""
     theta = {"rate": np.array(1.0)}
-    with pytest.raises(ParameterStructureError, match="some rows of block 'rate', which is one number"):
+    with pytest.raises(ParameterStructureError, match="some rows for parameter 'rate', which is one number"):
         SGD().update(SGD().init(theta), theta, {"rate": (np.array([0]), np.ones(1))})
 
 

@@ -490,8 +490,14 @@ def with_inf(loss, gradient):
 @pytest.mark.parametrize(
     ("instead", "message"),
     [
-        (with_nan, r"The gradient is not finite in epoch 2, batch 1 .*: block 'W' \(1 entries\), the loss is [0-9.]+"),
-        (with_inf, r"The gradient is not finite in epoch 2, batch 1 .*: block 'b' \(1 entries\), the loss is [0-9.]+"),
+        (
+            with_nan,
+            r"The gradient is not finite in epoch 2, batch 1 .*: parameter 'W' \(1 entries\), the loss is [0-9.]+",
+        ),
+        (
+            with_inf,
+            r"The gradient is not finite in epoch 2, batch 1 .*: parameter 'b' \(1 entries\), the loss is [0-9.]+",
+        ),
         (lambda loss, gradient: (np.inf, gradient), "The loss is inf in epoch 2, batch 1 .*the gradient is finite"),
         (lambda loss, gradient: (np.nan, gradient), "The loss is nan in epoch 2, batch 1 .*the gradient is finite"),
     ],
@@ -513,7 +519,7 @@ def test_divergence_in_the_first_step_points_to_the_start(optimizer):
     """Then neither the rate nor the number of steps is to blame."""
     X, y = make_rows()
     model = linear(Recorded(0, with_nan), optimizer=optimizer)
-    with pytest.raises(DivergenceError, match=r"block 'W' \(1 entries\).* first step, at the starting parameters"):
+    with pytest.raises(DivergenceError, match=r"parameter 'W' \(1 entries\).* first step, at the starting parameters"):
         model.fit(X, y)
     assert_array_equal(flat(model.params_), np.zeros(4))
 
@@ -523,7 +529,7 @@ def test_divergence_after_growth_points_to_the_learning_rate():
     """A rate that is too large is named as the cause, with what to do; a smaller one then does."""
     X, y = make_rows()
     model = linear(optimizer=SGD(learning_rate=30.0), batch_size=10, max_iter=1000, n_iter_no_change=1000)
-    with pytest.raises(DivergenceError, match="learning rate is probably too large. Lower it, scale X, or clip"):
+    with pytest.raises(DivergenceError, match="learning rate is probably too large. Decrease it, scale X, or clip"):
         model.fit(X, y)
     assert np.isfinite(flat(model.params_)).all()
     model.set_params(optimizer__learning_rate=0.1).fit(X, y)
@@ -533,7 +539,7 @@ def test_divergence_after_growth_points_to_the_learning_rate():
 def test_divergence_without_growth_points_to_the_callable():
     """With parameters of moderate size, log(0) and the like come first."""
     X, y = make_rows()
-    with pytest.raises(DivergenceError, match=r"were of moderate size: look for log\(0\)"):
+    with pytest.raises(DivergenceError, match=r"were of moderate size. Look for log\(0\)"):
         linear(Recorded(7, with_nan), batch_size=20).fit(X, y)
 
 
@@ -550,7 +556,7 @@ def test_a_step_that_overflows_is_noticed(max_iter):
         optimizer=SGD(learning_rate=1e10),
         max_iter=max_iter,
     )
-    with pytest.raises(DivergenceError, match="parameters are not finite .*'W'"):
+    with pytest.raises(DivergenceError, match="values are not finite .*'W'"):
         model.fit(X, y)
     assert np.isfinite(flat(model.params_)).all()
 

@@ -266,9 +266,9 @@ def test_a_wrong_hyperparameter_is_refused_by_name(link, message):
 def test_what_takes_theta_stands_behind_the_rule(link):
     """Before it the error names both, and no link of the gradient may follow."""
     name = type(link).__name__
-    with pytest.raises(ValueError, match=f"{name} takes the proposed θ, so it stands after the rule SGD"):
+    with pytest.raises(ValueError, match=f"{name} takes the proposed θ, so it must come after the rule SGD"):
         Chain([link, SGD()]).init(np.ones(2))
-    with pytest.raises(ValueError, match=f"WeightDecay takes the gradient; after {name} flows θ"):
+    with pytest.raises(ValueError, match=f"WeightDecay takes the gradient, but {name} gives θ"):
         Chain([SGD(), link, WeightDecay()]).init(np.ones(2))
 
 

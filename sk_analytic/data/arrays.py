@@ -1,4 +1,4 @@
-"""Rows of arrays in memory: epochs, shuffling, gathering."""
+"""Samples in arrays in memory: epochs, shuffling, gathering."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class ArrayRows(BatchedRows):
     X : ndarray or CSR matrix of shape (n_samples, n_features)
         Never copied as a whole and never written to. Batches of a CSR matrix are of its own class.
     columns : dict of str to ndarray
-        Arrays with a row for each row of X.
+        Arrays with one entry for each sample.
     sample_weight : ndarray of shape (n_samples,) or None
-        Scaled once by the caller.
+        Weights, scaled by the caller.
     batch_size : int, default=None
-        Rows of a batch; all by default.
+        Number of samples in a batch; all by default.
     shuffle : bool, default=False
-        Whether each epoch draws a new order.
+        Whether to shuffle the samples before each epoch.
     drop_last : bool, default=False
         Whether to leave out the last batch of an epoch if it is shorter than the others.
     seed : int, default=0
         Seed of the fit.
     place : tuple of int, default=()
-        Where these rows stand among others: part of the positions that random numbers are drawn from.
+        Position of this part among others, used for random numbers.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ArrayRows(BatchedRows):
         return ArrayRows(X, columns, weight, batch_size=self.batch_size, **batching)  # type: ignore[arg-type]
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call."""
+        """Return the samples of a step; valid until the next call."""
         place = step - self._ready_from
         if epoch == self._ready_epoch and 0 <= place < len(self._ready):
             batch = self._ready[place]
@@ -103,41 +103,41 @@ class ArrayRows(BatchedRows):
         return self._order if self.shuffle else None
 
     def in_memory(self, epoch: int, step: int) -> tuple[ArrayRows, int]:
-        """Return the rows in memory that a step comes from, and which of their own steps it is."""
+        """Return the samples in memory that a step comes from, and the number of the step among theirs."""
         return self, step
 
     def n_of(self, epoch: int, step: int) -> int:
-        """Return the number of rows of a step."""
+        """Return the number of samples in a step."""
         return min(self.batch_size, self.n_samples - step * self.batch_size)
 
     @property
     def everything(self) -> Batch:
-        """All rows as one batch of views."""
+        """All samples as one batch of views."""
         position = (self.seed, CALLABLE, 0, 0, *self.place)
         return Batch(*self._parts([read_only(array) for array in self._arrays]), position=position)
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each batch they come in: one."""
+        """Apply a function to all samples as one batch; return a list of its result."""
         return [function(self.everything)]
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight, in batches of the shapes that training uses.
+        """Return a fixed random subset of the samples with non-zero weight, in batches of the shapes used in training.
 
-        Their weights are scaled so that the mean over the sample stands for that over all rows.
+        Their weights are scaled so that the mean over the subset estimates the mean over all samples.
 
         Parameters
         ----------
         n_batches : int
-            How many batches; all such rows if there are no more.
+            Number of batches; all such samples if there are fewer.
         purpose : int
-            What for: the position of the generator that draws them.
+            Purpose of the random numbers: part of the generator's position.
         batch_size : int, default=None
-            Rows of a batch, if not those of training.
+            Number of samples in a batch, by default as in training.
 
         Returns
         -------
         batches : list of Batch
-            Copies, valid for good.
+            Copies.
         """
         share = len(self.eligible) / max(1, self.n_samples)
         size = min(batch_size or self.batch_size, self.n_samples)

@@ -1,4 +1,4 @@
-"""A batch: some rows, what goes with them by name, and the position of their random numbers.
+"""A batch: some samples, their metadata by name, and the position of their random numbers.
 
 Every random number comes from a position (purpose, epoch, step) under the seed of the fit, so that a repeat or a
 resume meets the same rows.
@@ -31,16 +31,16 @@ def generator(seed: int, *position: Any) -> np.random.Generator:
 
 
 class Batch:
-    """Some rows: X, the columns that go with them by name, and their weights.
+    """Some samples: X, their other columns by name, and their weights.
 
     Parameters
     ----------
     X : ndarray or CSR matrix of shape (n, n_features)
         Read-only.
     columns : dict of str to array
-        ``y`` and further row-wise data, read-only.
+        ``y`` and further sample metadata, read-only.
     sample_weight : ndarray of shape (n,) or None
-        Scaled as the objective needs them.
+        Weights as the objective needs them.
     position : tuple
         Seed, purpose, epoch and step of the generator that ``rng`` stands for.
     """
@@ -71,13 +71,12 @@ class Batch:
         if name == "X":
             return self.X
         raise ReceivedArgumentError(
-            f"These rows came without {name!r}. What is passed for the rows of X is passed for those of X_val too, as "
-            f"{name}_val."
+            f"These samples have no {name!r}. If it is passed for X, pass it for X_val too, as {name}_val."
         )
 
     @property
     def y(self) -> Any:
-        """The targets, or None where there are none."""
+        """The targets, or None."""
         return self.columns.get("y")
 
     @property

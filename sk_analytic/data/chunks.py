@@ -1,7 +1,7 @@
-"""Rows that stream: chunks of data larger than memory, one of them held at a time.
+"""Chunks of data larger than memory, of which one is held at a time.
 
-`Source` is whatever the user passed, read anew in every pass; `Chunks` holds the one chunk that was read last,
-validated; `ChunkRows` are the rows of some of them, as training takes them.
+`Source` is what the user passed, read again in every pass. `Chunks` holds the one chunk that was read last,
+validated. `ChunkRows` are the samples of some of them, as training takes them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .weights import Extent
 
 FORMS = (
     "a list of chunks or of functions that load one, a generator function, or another object that can be iterated "
-    "over again and again"
+    "over repeatedly"
 )
 
 
@@ -73,15 +73,15 @@ class Source:
         self._chunks = chunks
         if isinstance(chunks, str | bytes | Mapping) or hasattr(chunks, "shape"):
             raise TypeError(
-                f"chunks is a single {type(chunks).__name__}; expected {FORMS}. A single chunk is written [(X, y)]."
+                f"chunks is a single {type(chunks).__name__}; expected {FORMS}. Pass a single chunk as [(X, y)]."
             )
         self.is_sequence = all(hasattr(type(chunks), name) for name in ("__len__", "__getitem__"))
         if not self.is_sequence and not hasattr(chunks, "__iter__") and not callable(chunks):
             raise TypeError(f"chunks is {chunks!r}; expected {FORMS}.")
         if hasattr(chunks, "__next__"):
             raise TypeError(
-                f"chunks is a {type(chunks).__name__}, which can be gone through only once; every epoch needs them "
-                "anew. Pass the generator function itself, without calling it, or a list of functions that load one."
+                f"chunks is a {type(chunks).__name__}, which can be iterated over only once, but every epoch reads all "
+                "chunks. Pass the generator function itself, without calling it, or a list of functions that load one."
             )
         self._iterator: Any = None
         self._position = 0
@@ -95,12 +95,13 @@ class Source:
                 return None
             if is_remote(item):
                 raise TypeError(
-                    "A delayed chunk is trained on a cluster: pass a list of them, and no function or iteration."
+                    "A delayed chunk is trained on a cluster. Pass a list of delayed chunks, not a function or "
+                    "iterator."
                 )
             return as_chunk(item() if callable(item) else item)
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
-        """Return what a function says of each chunk that has rows, by its number, in a pass of its own."""
+        """Apply a function to each chunk with samples in a separate pass; return the results by chunk number."""
         said: dict[int, T] = {}
         for number in self.numbers():
             self._note(said, function, number)
@@ -142,7 +143,9 @@ class Source:
 
     def _begin(self) -> None:
         if self._position == self._n and self._next() is not _NONE_LEFT:
-            raise ValueError(f"There are more than the {self._n} chunks that there were in the first pass.")
+            raise ValueError(
+                f"chunks has more than the {self._n} chunks of the first pass. Return the same in every pass."
+            )
         close = getattr(self._iterator, "close", None)
         if close is not None:  # a generator that was not gone through to its end may hold a file
             close()
@@ -150,8 +153,8 @@ class Source:
         iterable = self._chunks if hasattr(self._chunks, "__iter__") else self._chunks()
         if not hasattr(iterable, "__iter__"):
             raise TypeError(
-                f"chunks is a function that returned {iterable!r}, over which one cannot iterate. A generator function "
-                "yields one chunk after another; a function that loads one stands in a list, [load]."
+                f"chunks is a function that returned {iterable!r}, which is not iterable. A generator function must "
+                "yield chunks; pass a function that loads one chunk in a list, [load]."
             )
         self._iterator = iter(iterable)
 
@@ -163,7 +166,7 @@ def as_chunk(item: Any) -> Chunk:
     """Return what was given as a chunk: X alone, a tuple, or the arguments of `fit` by name."""
     if isinstance(item, Mapping):
         if "X" not in item:
-            raise TypeError(f"A chunk that is a dict has the arguments of fit, X among them; got {list(item)}.")
+            raise TypeError(f"A chunk given as a dict must have the arguments of fit, including X; got {list(item)}.")
         named = {name: item[name] for name in _ARGUMENTS if name in item}
         return Chunk(**named, metadata={name: item[name] for name in item if name not in named})
     if isinstance(item, tuple):
@@ -171,7 +174,7 @@ def as_chunk(item: Any) -> Chunk:
             raise TypeError(f"{_WHAT_A_CHUNK_IS}; got a tuple of {len(item)}.")
         return Chunk(*item)
     if isinstance(item, list) and any(getattr(part, "ndim", 0) > 1 for part in item):
-        raise TypeError(f"{_WHAT_A_CHUNK_IS}; got a list of arrays: make a tuple of it.")
+        raise TypeError(f"{_WHAT_A_CHUNK_IS}; got a list of arrays. Pass a tuple.")
     chunk = Chunk(item)
     if chunk.n is None:
         raise TypeError(f"{_WHAT_A_CHUNK_IS}; got {item!r}.")
@@ -206,7 +209,7 @@ class Chunks(Surveyed):
             self._drop()
             self._survey_one(number)
         if not self.surveys:
-            raise ValueError("chunks has no rows.")
+            raise ValueError("chunks has no samples.")
         with_rows = list(self.surveys)
         self._read_together = {number: [number] for number in with_rows}
         for number in self._without_rows:  # with the next that has rows, or with the last
@@ -247,14 +250,14 @@ class Chunks(Surveyed):
         n = self.surveys[number].extent.n if number in self.surveys else 0
         if chunk is None:
             raise ValueError(
-                f"There is no chunk {number} (counted from 0) any more; there was when the chunks were first gone "
-                "through. They must come again in every pass: a function has to begin a new iteration in each call."
+                f"Chunk {number} (counted from 0) is missing; it existed in the first pass. The same chunks must come "
+                "in every pass, so a function must return a new iterator in each call."
             )
         with noted(where_read(number, chunk)):
             if chunk.n != n:
                 raise ValueError(
-                    f"The chunk has {chunk.n} rows; it had {n} when it was first read. It must hold the same rows in "
-                    "every pass."
+                    f"The chunk has {chunk.n} samples; it had {n} when it was first read. It must hold the same "
+                    "samples in every pass."
                 )
         return chunk
 
@@ -279,10 +282,10 @@ class Chunks(Surveyed):
 
 
 def where_read(number: int, chunk: Any) -> str:
-    """Say in which chunk something was read, and how."""
+    """Return a note on the chunk and how it was read."""
     where = where_in(number)
     if chunk.y is None and chunk.sample_weight is None and not chunk.metadata:
-        where += " It was read as X alone; with targets it is a tuple (X, y)."
+        where += " It was read as X alone. To pass targets, use a tuple (X, y)."
     return where
 
 
@@ -323,12 +326,12 @@ class ChunkRows(PartRows, BatchedRows):
             raise
 
     def n_of(self, epoch: int, step: int) -> int:
-        """Return the number of rows of a step."""
+        """Return the number of samples in a step."""
         rows, own_step = self.in_memory(epoch, step)
         return rows.n_of(epoch, own_step)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call."""
+        """Return the samples of a step; valid until the next call."""
         rows, own_step = self.in_memory(epoch, step)
         batch = rows.batch(epoch, own_step)
         batch.position = (self.seed, CALLABLE, epoch, step)
@@ -342,7 +345,7 @@ class ChunkRows(PartRows, BatchedRows):
         return self._rows(number), own_step
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
-        """Return the objective's contribution of all rows: the sum over the chunks of those of their batches."""
+        """Return the objective's contribution of all samples, summed over the batches of all chunks."""
         parts = (self._applied(lambda rows: rows.total(objective, theta), number) for number in self._numbers)
         return merge(parts)
 
@@ -364,7 +367,7 @@ class ChunkRows(PartRows, BatchedRows):
         return self._chunks.arranged(number, self._arrangement)
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each chunk."""
+        """Apply a function to all chunks; return the list of results."""
         return [self._applied(lambda rows: function(rows.everything), number) for number in self._numbers]
 
     def _applied(self, function: Callable[[ArrayRows], T], number: int) -> T:
@@ -381,9 +384,9 @@ def _of_a_batch(extents: Mapping[int, Extent], batch_size: int) -> Sequence[int]
     if too_small:
         listed = ", ".join(map(str, too_small[:5])) + (", ..." if len(too_small) > 5 else "")
         warnings.warn(
-            f"drop_last=True leaves out {len(too_small)} of {len(extents)} chunks in every epoch, as they have fewer "
-            f"rows than batch_size={batch_size}: number {listed} (counted from 0). Make larger chunks, or batch_size "
-            "smaller.",
+            f"drop_last=True leaves out {len(too_small)} of {len(extents)} chunks in every epoch, because they have "
+            f"fewer samples than batch_size={batch_size}: number {listed} (counted from 0). Make the chunks larger or "
+            "batch_size smaller.",
             UserWarning,
             stacklevel=10,
         )

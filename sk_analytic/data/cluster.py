@@ -1,4 +1,4 @@
-"""The cluster of the current dask client: waits that have a limit, and actors that are asked together."""
+"""The cluster of the current dask client: waits with a time limit, and actors that are called together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Cluster:
     ----------
     client : distributed.Client
     limit : float
-        Seconds without any answer after which a wait ends with an error.
+        Number of seconds without any answer after which an error is raised.
     """
 
     def __init__(self, client: Client, limit: float) -> None:
@@ -40,27 +40,27 @@ class Cluster:
         """Return that of the current client; raise if there is none, or if it is not what dask would compute with."""
         if _is_in_a_task():
             raise RuntimeError(
-                "fit of a dask collection was called in a task of the cluster, whose thread it would wait for. Call it "
-                "inside of: with distributed.worker_client(): ..."
+                "fit of a dask collection was called within a task of the cluster, which would wait for itself. Call "
+                "it inside `with distributed.worker_client():`."
             )
         try:
             client = Client.current()
         except ValueError:
             raise RuntimeError(
-                "The data are a dask collection, and there is no client of a cluster to work on. Start one in this "
-                "process: from dask.distributed import Client; client = Client(). Data that fit into memory are passed "
-                "as arrays: X.compute()."
+                "The data is a dask collection, but there is no client of a cluster to work on. Start one in this "
+                "process: from dask.distributed import Client; client = Client(). If the data fits into memory, pass "
+                "arrays: X.compute()."
             ) from None
         if client.asynchronous:
             raise RuntimeError(
-                "The current client of dask is asynchronous, and fit waits for its results. Use a synchronous one: "
+                "The current client of dask is asynchronous, but fit waits for its results. Use a synchronous one: "
                 "Client(cluster)."
             )
         chosen = dask.config.get("scheduler", None)
         if isinstance(chosen, str) and chosen.lower() not in ("distributed", "dask.distributed"):
             raise RuntimeError(
-                f"dask is set to compute with scheduler={chosen!r}, within this process, where rows cannot be held "
-                "between steps. Remove that setting, so that dask computes on the cluster of the current client."
+                f"dask is set to compute with scheduler={chosen!r}, within this process, where samples cannot be held "
+                "between steps. Remove that setting, so that dask uses the cluster of the current client."
             )
         cluster = cls(client, limit)
         cluster.workers()  # raises if there are none
@@ -124,9 +124,9 @@ class Cluster:
         if self.client.status != "running":
             return RuntimeError(f"The connection to the cluster was lost: its client is {self.client.status}.")
         return RuntimeError(
-            "Chunks of the data were lost or cancelled, and cannot be computed again: they were scattered to a worker "
-            "that is gone, or the client that persisted them was closed or restarted. Build the collection of files, "
-            "or of functions that load its chunks, and begin with one that is whole."
+            "Chunks of the data were lost or cancelled and cannot be recomputed: they were scattered to a worker "
+            "that is gone, or the client that persisted them was closed or restarted. Build the collection from files "
+            "or from functions that load its chunks, and start again with a complete one."
         )
 
     def wait_for_actors(self, actors: Iterable[Actor]) -> None:
@@ -140,7 +140,7 @@ class Cluster:
             pending = [actor.future for actor in left if actor.address in alive]
             with suppress(TimeoutError, CancelledError):
                 wait(pending, timeout=POLL)
-            patience.check(len(left), "rows are not put on their workers")
+            patience.check(len(left), "samples have not been placed on their workers")
         for actor in actors:
             if actor.future.status == "error" and actor.address in self.workers():
                 raise _apart(actor.future.exception())
@@ -189,8 +189,8 @@ def _apart(error: BaseException, number: int | None = None) -> BaseException:
         error.add_note(where_in(number))
     if isinstance(error, ModuleNotFoundError):
         error.add_note(
-            "A worker of the cluster cannot import it: a function of a module is sent by its name. Install the module "
-            "on the workers, or send it: client.upload_file('module.py')."
+            "A worker of the cluster cannot import it, because functions of a module are sent by name. Install the "
+            "module on the workers, or send it: client.upload_file('module.py')."
         )
     return error
 
@@ -222,8 +222,8 @@ class Patience:
 def out_of_time(limit: float, what: str) -> TimeoutError:
     """Return the error at the end of patience."""
     return TimeoutError(
-        f"Nothing has come from the cluster for worker_timeout={limit:g} seconds: {what}. Look at the workers in the "
-        "dashboard of dask, and set worker_timeout to more than loading a chunk, or evaluating it, takes."
+        f"No answer from the cluster for worker_timeout={limit:g} seconds: {what}. Look at the workers in the "
+        "dashboard of dask, and set worker_timeout to more than the time to load or evaluate a chunk."
     )
 
 

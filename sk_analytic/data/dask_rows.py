@@ -1,4 +1,4 @@
-"""Rows of dask collections, evaluated on the workers of a cluster that hold them.
+"""Samples in dask collections, evaluated on the workers of a cluster that hold them.
 
 `Partitions` are validated rows as futures, which the scheduler computes again from the graph of the collection when a
 worker dies. `DaskRows` are the rows of some of them, as training takes them: an actor on each worker holds those that
@@ -99,7 +99,7 @@ class Partitions(Surveyed):
         return both[0], both[1]
 
     def release(self) -> None:
-        """Let go of what workers hold."""
+        """Release the memory of the workers."""
         for part in self.parts.values():
             part.release()
         self.parts, self._fetched = {}, {}
@@ -201,10 +201,10 @@ class DaskRows(PartRows):
         self._cost = _Cost()
 
     def __reduce__(self) -> Any:
-        raise TypeError("Rows that lie on a cluster cannot be sent there, nor saved.")
+        raise TypeError("Samples on a cluster cannot be pickled.")
 
     def release(self) -> None:
-        """Let go of what workers hold, whoever keeps these rows, as the traceback of an error does."""
+        """Release the memory of the workers, even if a traceback keeps a reference to this object."""
         for actor in self._actors:
             actor.future.release()
         self._actors, self._stored = [], {}
@@ -223,16 +223,16 @@ class DaskRows(PartRows):
         return [part for part in self._by_number(self._asked("take", drawn)) if part is not None]
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
-        """Return the objective's contribution of a step, the sum over the chunks."""
+        """Return the objective's contribution of a step, summed over the chunks."""
         spans = {number: own[0] for number, own in self._spans(step, 1).items()}
         return self._sum(self._evaluated("shares", objective, theta, epoch, step, spans))
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
-        """Return the objective's contribution of all rows, the sum over the chunks."""
+        """Return the objective's contribution of all samples, summed over the chunks."""
         return self._sum(self._evaluated("totals", objective, theta)).dense()
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each chunk."""
+        """Apply a function to all chunks; return the list of results."""
         return self._by_number(self._asked("map", function))
 
     def local(
@@ -334,9 +334,9 @@ class DaskRows(PartRows):
         self._n_lost += len(actors)
         if self._n_lost > MOST_LOST:
             raise RuntimeError(
-                f"{self._n_lost} workers were lost during one evaluation, so the evaluation itself probably ends them. "
-                "Check their logs: most often the memory of a worker is too small for its rows and what the functions "
-                "make of them. Make the chunks of the collection smaller, or give the workers more memory."
+                f"{self._n_lost} workers were lost during one evaluation, so the evaluation itself probably kills "
+                "them. Check their logs. Most often, the memory of a worker is too small for its samples and the "
+                "intermediate arrays. Make the chunks of the collection smaller, or give the workers more memory."
             )
 
     def _assignment(self, numbers: Sequence[int], workers: Sequence[str]) -> dict[str, list[int]]:
@@ -376,8 +376,8 @@ class _Cost:
             return
         computed, whole = 1e3 * self._computed / TIMED_CALLS, 1e3 * self._total / TIMED_CALLS
         warnings.warn(
-            f"An evaluation on the cluster takes {whole:.2g} ms, of which the workers compute {computed:.2g} ms: the "
-            "rest is communication. Use larger batches, a full-batch optimizer such as 'lbfgs', or local_steps; data "
+            f"An evaluation on the cluster takes {whole:.2g} ms, of which the workers compute {computed:.2g} ms. The "
+            "rest is communication. Use larger batches, a full-batch optimizer such as 'lbfgs', or local_steps. Data "
             "that fit into memory train faster as arrays.",
             UserWarning,
             stacklevel=2,

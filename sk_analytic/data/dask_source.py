@@ -72,7 +72,7 @@ class DaskSource:
         return cls(cluster, cluster.client.compute(delayed))
 
     def map(self, function: Callable[[Chunk], T]) -> dict[int, T]:
-        """Return what a function says of each chunk that has rows, by its number."""
+        """Apply a function to each chunk with samples; return the results by chunk number."""
         shared = self._cluster.value(function)
         numbers = self._with_rows()
         futures = [self._cluster.submit(_said, shared, self._chunks[number], number) for number in numbers]
@@ -89,7 +89,7 @@ class DaskSource:
         """Read all chunks, each where it lies; the first one in this process, so that ``read`` knows what y is."""
         with_rows = self._with_rows()
         if not with_rows:
-            raise ValueError("X has no rows.")
+            raise ValueError("X has no samples.")
         first = with_rows[0]
         (chunk,) = self._cluster.results([self._chunks[first]], [first])
         with noted(self._where(first, chunk)):

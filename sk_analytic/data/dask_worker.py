@@ -1,4 +1,4 @@
-"""What holds rows on a worker of a cluster, and says what is asked of them; the messages by which it is asked.
+"""The object that holds samples on a worker of a cluster, and the messages by which it is called.
 
 A message is pickled here, which takes half the time of dask's own serialization of several arguments. In place of an
 objective, which is the same in all messages of a fit, it has a token.
@@ -29,7 +29,7 @@ Token: TypeAlias = tuple[Any, ...]
 
 
 class Holder:
-    """Holds the rows of some chunks on a worker, and says what is asked of them.
+    """Holds the samples of some chunks on a worker and answers calls.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Holder:
         return [self._of(number, partial(of_steps, number)) for number in self._rows]
 
     def map(self, function: Callable[[Batch], Any]) -> list[Any]:
-        """Return what a function says of the rows of each chunk."""
+        """Apply a function to the samples of each chunk; return the list of results."""
         return [self._of(number, lambda rows: function(rows.everything)) for number in self._rows]
 
     def take(self, drawn: Mapping[int, Array]) -> list[Any]:
@@ -108,7 +108,7 @@ class Holder:
         return [rows.take_eligible(drawn[n]) if n in drawn else None for n, rows in self._rows.items()]
 
     def _of(self, number: int, function: Callable[[ArrayRows], Any]) -> Any:
-        """What a function says of the rows of a chunk."""
+        """Apply a function to the samples of a chunk."""
         with noted(where_in(number)), np.errstate(all="ignore"):  # what is not finite is found where it arrives
             return function(self._rows[number])
 
@@ -191,7 +191,7 @@ def _written(answer: tuple[float, Any]) -> bytes:
         try:
             written: bytes = cloudpickle.dumps(answer)
         except Exception as error:
-            message = f"What a function of the model, or of scoring, returned cannot be sent from a worker: {error}"
+            message = f"The return value of a function of the model or of a scorer cannot be pickled: {error}"
             written = pickle.dumps((answer[0], Failed(TypeError(message))))
         return written
 
@@ -235,6 +235,6 @@ def message(name: str, arguments: Sequence[Any], payload: object = None) -> tupl
     try:
         pickler.dump((name, tuple(arguments)))
     except Exception as error:
-        error.add_note("A function of the model, or what it refers to, cannot be sent to a worker of the cluster.")
+        error.add_note("A function of the model, or an object it refers to, cannot be sent to the cluster's workers.")
         raise
     return file.getvalue(), pickler.met

@@ -1,4 +1,4 @@
-"""Rows in parts, each of which was read once: what chunks here and on a cluster have in common."""
+"""Samples in parts, each of which was read once: what chunks in this process and on a cluster have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .weights import AS_GIVEN, Extent, Scale, Weights
 
 
 def where_in(number: int) -> str:
-    """Say in which chunk something happened, for notes."""
+    """Return a note that names a chunk."""
     return f"In chunk {number} (counted from 0)."
 
 
@@ -28,7 +28,7 @@ def place_of(number: int) -> tuple[int, ...]:
 
 
 class Kind(NamedTuple):
-    """What validated rows have in common with those of the other chunks."""
+    """Properties that validated chunks must share."""
 
     dtype: Any
     is_sparse: bool
@@ -41,21 +41,21 @@ class Kind(NamedTuple):
         return cls(X.dtype, issparse(X), weights is not None, ", ".join(sorted(columns)) or "X alone")
 
     def require_like(self, first: Kind) -> None:
-        """Raise if rows do not go with the first: in dtype, being sparse, having weights, or columns."""
+        """Raise if a chunk differs from the first in dtype, sparsity, weights or columns."""
         if self.dtype != first.dtype:
             raise ValueError(
-                f"X is {self.dtype} here and {first.dtype} in the first chunk. Convert it where it is loaded."
+                f"This chunk has X of dtype {self.dtype}; the first had {first.dtype}. Convert it when loading."
             )
         if self.is_sparse != first.is_sparse:
             here, there = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
-            raise ValueError(f"X is {here} here and {there} in the first chunk. Convert it where it is loaded.")
+            raise ValueError(f"This chunk has a {here} X; in the first it was {there}. Convert it when loading.")
         if self.is_weighted != first.is_weighted:
             raise ValueError(
-                f"Here are {'' if self.is_weighted else 'no '}sample weights, unlike in the first chunk. Weights of 1 "
-                "may be given where there are none."
+                f"This chunk has {'' if self.is_weighted else 'no '}sample weights, unlike the first. For unweighted "
+                "samples, pass weights of 1."
             )
         if self.names != first.names:
-            raise ValueError(f"Here is {self.names}, and in the first chunk {first.names}.")
+            raise ValueError(f"This chunk has columns {self.names}; the first had {first.names}.")
 
 
 class Survey(NamedTuple):
@@ -111,9 +111,9 @@ class Arrangement(NamedTuple):
     only_counted : bool
         Whether to leave out the rows of weight 0.
     batch_size : int or None
-        Rows of a batch; all by default.
+        Number of samples in a batch; all by default.
     shuffle : bool
-        Whether each epoch draws new orders.
+        Whether to shuffle the samples before each epoch.
     drop_last : bool
         Whether to leave out the last batch if it is shorter than the others.
     seed : int
@@ -147,7 +147,7 @@ class Arrangement(NamedTuple):
 
 
 class PartRows:
-    """What rows of some parts can say of them, wherever they lie.
+    """Samples in several parts, wherever these are.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class PartRows:
 
     @property
     def first(self) -> ArrayRows:
-        """The rows that `init` and the gradient check look at: those of the first chunk."""
+        """The samples used by `init` and the gradient check: those of the first chunk."""
         return self._rows(self._numbers[0])
 
     @property
@@ -193,7 +193,7 @@ class PartRows:
         return self.first
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight, from all chunks; see `ArrayRows.sample`."""
+        """Return a fixed random subset of the samples with non-zero weight, from all chunks; see `ArrayRows.sample`."""
         size = min(batch_size or self._n_of_a_step, self.n_samples)
         ends = list(itertools.accumulate((extent.n_weighted for extent in self._extents), initial=0))
         drawn = draw(ends[-1], n_batches * size, self.seed, purpose)

@@ -1,8 +1,8 @@
-"""What training asks of rows, wherever they live; and what makes rows of your own easy.
+"""The interface between training and samples, wherever these are, and a base class for custom batch sources.
 
-`Rows` is the contract: arrays in memory, chunks from disk, a cluster that computes contributions where its rows
-lie. `BatchedRows` fulfils it for rows that come as batches into this process: a class that has ``batch(epoch, step)``
-has everything.
+`Rows` is the interface: arrays in memory, chunks from disk, or a cluster whose workers compute contributions of their
+samples. `BatchedRows` implements it for samples that come as batches into this process: a subclass only needs
+``batch(epoch, step)``.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from .batch import Batch
 
 
 class BatchObjective(Protocol):
-    """What rows ask of an objective: its contribution of one batch. It may be sent to where the rows are."""
+    """Interface of an objective for samples: its contribution of one batch. It may be sent to another process."""
 
     def contribution(self, theta: Parameters, batch: Batch) -> Contribution:
         """Return the contribution of a batch."""
 
 
 class Rows(Protocol):
-    """What training asks of rows. Nothing else is asked of them, so they may live in another process.
+    """Interface that training uses to access samples, which may be in another process.
 
     Attributes
     ----------
     n_samples : int
-        Rows there are.
+        Number of samples.
     batch_size : int
-        Rows of a batch; the last of an epoch may have fewer, or may be left out.
+        Number of samples in a batch; the last of an epoch may be smaller, or left out.
     steps_per_epoch : int
     local_steps : int
-        Steps that parts of the rows take by themselves; 1 if there are none.
+        Number of steps that parts of the data take independently; 1 if none.
     """
 
     n_samples: int
@@ -47,41 +47,41 @@ class Rows(Protocol):
 
     @property
     def first(self) -> BatchedRows:
-        """The rows that `init` looks at."""
+        """The samples that `init` uses."""
 
     @property
     def telling(self) -> BatchedRows:
-        """The rows that the gradient check looks at."""
+        """The samples that the gradient check uses."""
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
         """Return the objective's contribution of one batch; its gradient is valid until the next call."""
 
     def total(self, objective: BatchObjective, theta: Parameters) -> Contribution:
-        """Return the objective's contribution of all rows, without row gradients; it is valid until the next call."""
+        """Return the objective's contribution of all samples, without sparse gradients; valid until the next call."""
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of all rows, in a list with an entry for each batch they come in."""
+        """Apply a function to all batches; return the list of results."""
 
     def sample(self, n_batches: int, purpose: int, batch_size: int | None = None) -> list[Batch]:
-        """Return a fixed random sample of the rows that have a weight."""
+        """Return a fixed random subset of the samples with non-zero weight."""
 
     def release(self) -> None:
-        """Let go of what is held elsewhere, at the end of a fit."""
+        """Release resources held elsewhere, at the end of a fit."""
 
 
 class BatchedRows(ABC):
-    """Rows that come as batches into this process; the base of a source of batches of your own.
+    """Samples that come as batches into this process; base class of custom batch sources.
 
-    A subclass gives `batch`; everything else follows from it, and may be overridden. A batch depends on its epoch and
-    step alone, so that a repeat or a resume meets the same rows: draw it from `generator(seed, epoch, step)`.
+    A subclass implements `batch`. Everything else follows from it, and may be overridden. A batch must depend only on
+    its epoch and step, so that a repeated or resumed run gets the same samples: use `generator(seed, epoch, step)`.
 
     Parameters
     ----------
     batch_size : int
         Rows of a batch.
     steps_per_epoch : int
-        Batches of an epoch. If rows are drawn without end, it says how often training looks up: records the loss,
-        calls callbacks, decides whether to stop.
+        Number of batches per epoch. If samples are drawn without end, it sets how often training records the loss,
+        calls callbacks and decides whether to stop.
 
     Examples
     --------
@@ -109,29 +109,29 @@ class BatchedRows(ABC):
 
     @abstractmethod
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return the rows of a step; valid until the next call.
+        """Return the samples of a step; valid until the next call.
 
-        If a callable receives ``rng``, its numbers come from the batch's ``position``, which should then be
+        If a callable receives ``rng``, its random numbers are determined by the batch's ``position``, which should be
         ``(seed, CALLABLE, epoch, step)``.
         """
 
     def n_of(self, epoch: int, step: int) -> int:
-        """Return the number of rows of a step."""
+        """Return the number of samples in a step."""
         return self.batch_size
 
     @property
     def first(self) -> BatchedRows:
-        """The rows that `init` and the gradient check look at: these."""
+        """The samples used by `init` and the gradient check: these."""
         return self
 
     @property
     def telling(self) -> BatchedRows:
-        """The rows that the gradient check looks at, if the first would tell it nothing."""
+        """The samples used by the gradient check if the first ones carry no information."""
         return self.first
 
     @property
     def everything(self) -> Batch:
-        """What `init` receives: the first batch."""
+        """The batch that `init` receives: the first."""
         return self.batch(0, 0)
 
     def contribution(self, objective: BatchObjective, theta: Parameters, epoch: int, step: int) -> Contribution:
@@ -150,11 +150,11 @@ class BatchedRows(ABC):
         return merge(self.contribution(objective, theta, 0, step) for step in range(self.steps_per_epoch)).dense()
 
     def map(self, function: Callable[[Batch], T]) -> list[T]:
-        """Return what a function says of the batches of epoch 0."""
+        """Apply a function to the batches of epoch 0; return the list of results."""
         return [function(self.batch(0, step)) for step in range(self.steps_per_epoch)]
 
     def release(self) -> None:  # noqa: B027
-        """Nothing is held elsewhere."""
+        """Do nothing, because no resources are held elsewhere."""
 
     def drawn(self, n: int, purpose: int) -> Array:
         """Return the numbers of the rows of a sample: the first."""
@@ -166,34 +166,34 @@ class BatchedRows(ABC):
         Parameters
         ----------
         n_batches : int
-            How many batches; all of an epoch if there are no more.
+            Number of batches, at most those of an epoch.
         purpose : int
-            What for: part of the position of the generator that callables receive.
+            Purpose of the random numbers: part of the position of the generator that callables receive.
         batch_size : int, default=None
-            Rows of a batch, if not those of training.
+            Number of samples in a batch, by default as in training.
 
         Returns
         -------
         batches : list of Batch
-            Copies, valid for good.
+            Copies.
         """
         steps = range(min(n_batches, self.steps_per_epoch))
         return [_kept(self.batch(0, step), batch_size, purpose, step) for step in steps]
 
 
 def shortness(rows: Rows, epoch: int, step: int) -> str:
-    """Say of a batch that it is shorter than the others, for messages; nothing of any other."""
+    """Return a note if a batch is shorter than the others, otherwise an empty string."""
     n = rows.n_of(epoch, step) if isinstance(rows, BatchedRows) else rows.batch_size
     if n == rows.batch_size:
         return ""
     return (
-        f"This batch has {n} row{'s' * (n > 1)}, the remainder after batches of {rows.batch_size}: choose another "
-        "batch_size; drop_last=True leaves it out of minibatches."
+        f"This batch has {n} sample{'s' * (n > 1)}, the remainder after batches of {rows.batch_size}. Choose another "
+        "batch_size, or leave it out of minibatches with drop_last=True."
     )
 
 
 def note_if_short(error: Exception, rows: Rows, epoch: int, step: int) -> None:
-    """Add to an error in a batch that it is shorter than the others, if it is."""
+    """Add a note to an error if its batch is shorter than the others."""
     note = shortness(rows, epoch, step)
     if note:
         error.add_note(note)

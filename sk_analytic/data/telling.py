@@ -1,4 +1,4 @@
-"""Rows on which a fault would show: of every class, and the extremes of every column, among others at random."""
+"""Samples that would reveal a fault: of every class, the extremes of every column, and others at random."""
 
 from __future__ import annotations
 

@@ -129,5 +129,5 @@ class Extent(NamedTuple):
     def to_mean_one(self) -> Scale:
         """The scale on which weights have mean 1, so that they count like repeated samples; raise if all are 0."""
         if not self.n_weighted:
-            raise ValueError("sample_weight is zero in every row: there is nothing to learn from.")
+            raise ValueError("sample_weight is zero for every sample: there is nothing to learn from.")
         return Scale(self.n / self.total, self.exponent)

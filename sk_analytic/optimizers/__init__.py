@@ -1,6 +1,6 @@
-"""Optimizers: rules that step, the links that stand beside them, schedules, full-batch methods, phases.
+"""Optimizers: update rules, links to combine with them, schedules, full-batch methods, phases.
 
-All names here are drawn from the classes in the modules: a new one is its class, and no other line.
+The names here are collected from the modules: to add an optimizer, add its class.
 """
 
 from . import averages, base, chains, phases, rules, schedules, scipy_methods, transforms

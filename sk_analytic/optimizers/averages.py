@@ -1,7 +1,7 @@
-"""Links that average θ along its way.
+"""Links that average θ over the steps.
 
-They stand after the rule and leave its steps alone, or pull them together; each has a slot that predicts in θ's
-stead.
+They come after the rule and leave its steps unchanged or pull θ back; each has a slot that is used for
+prediction in place of θ.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ SHARE = Interval(0, 1)
 
 
 class Lookahead(Link):
-    r"""Every k steps, go back to a point between where θ is and where it was k steps ago [Zhang2019]_.
+    r"""Every k steps, interpolate between θ and its value k steps ago [Zhang2019]_.
 
     .. math::
 
         \phi_t = \phi_{t-1} + \alpha (\theta_{t,k} - \phi_{t-1}), \qquad \theta_{t+1,0} = \phi_t
 
-    The slow weights :math:`\phi` predict, as in the paper: where θ started, until the first k steps are done. The
-    rule takes k steps from them and keeps what it remembers. As ``optax.lookahead``.
+    As in the paper, the slow weights :math:`\phi` are used for prediction; they equal the initial θ until the first k
+    steps are done. The rule takes k steps from them and keeps its state. Follows ``optax.lookahead``.
 
     Parameters
     ----------
     steps : int, default=5
-        Steps k of the rule.
+        Number k of steps that the rule takes between interpolations.
     slow_rate : float, default=0.5
-        The share α of the way that is kept.
+        Interpolation weight α.
 
     References
     ----------
@@ -64,7 +64,7 @@ class Lookahead(Link):
         self.slow_rate = slow_rate
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the share of the way that the slow weights go; whether θ goes on, or goes back to them."""
+        """Return the interpolation weight, and whether θ continues or returns to the slow weights."""
         meets = now.t % self.steps == 0
         return (self.slow_rate, 0.0, 1.0) if meets else (0.0, 1.0, 0.0)
 
@@ -76,19 +76,19 @@ class Lookahead(Link):
 
 
 class PolyakAverage(Link):
-    r"""The mean of θ over all steps predicts, while training goes on from θ [Polyak1992]_.
+    r"""Predict with the mean of θ over all steps, while training continues from θ [Polyak1992]_.
 
     .. math::
 
         \bar\theta_t = \frac{1}{t - t_0} \sum_{i = t_0 + 1}^t \theta_i
 
-    and :math:`\bar\theta_t = \theta_t` until step :math:`t_0`. A rate that stays, or falls slowly, goes with it. As
-    ``torch.optim.swa_utils.AveragedModel``, updated after each step.
+    and :math:`\bar\theta_t = \theta_t` until step :math:`t_0`. Use it with a learning rate that is constant or
+    decreases slowly. Like ``torch.optim.swa_utils.AveragedModel``, updated after each step.
 
     Parameters
     ----------
     start : float, default=0
-        Steps :math:`t_0` before the average begins.
+        Number :math:`t_0` of steps before the average begins.
 
     References
     ----------
@@ -123,24 +123,24 @@ class PolyakAverage(Link):
 
     @staticmethod
     def formula(flow: Array, theta: Array, average: Array, keep: float, weight: float) -> Arrays:
-        """Take one more θ into the average."""
+        """Update the average."""
         return flow, keep * average + weight * flow
 
 
 class ExponentialAverage(PolyakAverage):
-    r"""An average of θ that forgets predicts, while training goes on from θ.
+    r"""Predict with an exponential moving average of θ, while training continues from θ.
 
     .. math::
 
         \bar\theta_t = \frac{1 - \beta}{1 - \beta^t} \sum_{i = 1}^t \beta^{t - i} \theta_i
 
-    It looks back over some :math:`1 / (1 - \beta)` steps; the denominator corrects for the start, when there are
-    fewer. As ``optax.ema`` of θ.
+    It averages over about the last :math:`1 / (1 - \beta)` steps. The denominator corrects for the first steps, when
+    there are fewer. Like ``optax.ema`` applied to θ.
 
     Parameters
     ----------
     decay : float, default=0.999
-        The factor β by which the weight of each θ falls in a step.
+        Factor β by which the weight of each θ decreases per step.
 
     Examples
     --------
@@ -169,7 +169,7 @@ class ExponentialAverage(PolyakAverage):
 
 
 class ScheduleFree(Link):
-    r"""Average θ instead of letting the rate fall [Defazio2024]_.
+    r"""Average θ instead of decreasing the learning rate [Defazio2024]_.
 
     .. math::
 
@@ -177,18 +177,18 @@ class ScheduleFree(Link):
         x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
         \theta_t = (1 - \beta)\, z_t + \beta x_t
 
-    with :math:`u_t` what the rule before it lets flow at :math:`\theta_{t-1}` (the paper's y) and :math:`\gamma_t`
-    its rate; :math:`c_t = w_t / \sum_{i \le t} w_i` with :math:`w_t = (\max_{i \le t} \gamma_i)^p`. The average x
-    is what predicts. The rule has no momentum of its own: β takes its place. The rate should not fall; a
-    warm-up does good. As ``optax.contrib.schedule_free``, which takes the rate of a schedule for
-    :math:`w_t` one step ahead of that for :math:`z_t`.
+    where :math:`u_t` is the direction of the rule before it at :math:`\theta_{t-1}` (the paper's y), :math:`\gamma_t`
+    its learning rate, and :math:`c_t = w_t / \sum_{i \le t} w_i` with :math:`w_t = (\max_{i \le t} \gamma_i)^p`. The
+    average x is used for prediction. Use a rule without momentum, which β replaces. The learning rate should not
+    decrease; a warm-up helps. Follows ``optax.contrib.schedule_free``, which evaluates a schedule for
+    :math:`w_t` one step ahead of :math:`z_t`.
 
     Parameters
     ----------
     beta : float, default=0.9
-        Where the gradient is asked for, between z at 0 and x at 1.
+        Interpolation weight of the point at which the gradient is evaluated: z for 0, x for 1.
     weight_power : float, default=2.0
-        The power p of the rate in the weights.
+        Power p of the learning rate in the weights of the average.
 
     References
     ----------

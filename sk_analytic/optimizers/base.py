@@ -1,9 +1,9 @@
-"""The contract of optimizers: links, rules, and how an optimizer steps.
+"""The contract of optimizers: links, rules, and how an optimizer takes a step.
 
-A `Link` maps, entry by entry, what flows in to what flows on. First the gradient flows; after the last
-link that gives one, the engine takes the step ``theta - rate * g``; then the proposed θ flows. A `Rule`
-is a link with a learning rate, and an optimizer by itself; what is made of several links is in `chains`.
-Hyperparameters live here, what an optimizer remembers lives in its `State`.
+A `Link` transforms its input entry by entry and passes the result to the next link. The first input is the
+gradient. After the last link that gives a gradient, the engine takes the step ``theta - rate * g``; the links
+after it receive the proposed θ. A `Rule` is a link with a learning rate and an optimizer by itself; optimizers made
+of several links are in `chains`. Hyperparameters are kept here, what an optimizer remembers in its `State`.
 """
 
 from __future__ import annotations
@@ -30,55 +30,58 @@ UNIT = Interval(0, 1, closed="left")
 AMOUNT = Interval(0, np.inf)
 """Rates, strengths, small additions to denominators."""
 POSITIVE = Interval(0, np.inf, closed="neither")
-"""What is divided by, or must not stand still."""
+"""Divisors, and values that must not be zero."""
 
 
 class Link(Scheduled):
-    """One map of what flows, entry by entry: the base of rules, clipping, decay.
+    """Base class of all links: rules, clipping, weight decay.
 
-    A new link is its class: hyperparameters in ``__init__``, then whichever of these it needs.
+    A link transforms the gradient, or the proposed θ, entry by entry. To write one, subclass it with the
+    hyperparameters in ``__init__`` and those of the attributes and methods below that it needs.
 
     Attributes
     ----------
     slots : dict
-        Its arrays of θ's size, by name, with their start: a number, the name of a hyperparameter, or
-        ``"theta"``. A property where it depends on hyperparameters.
+        Arrays of θ's size that the link keeps, by name. Values are the initial values: a number, the name of a
+        hyperparameter, or ``"theta"``. Make it a property if it depends on hyperparameters.
     memory : dict
-        Floats that it remembers, by name, with their start: a number or the name of a hyperparameter.
+        Floats that the link keeps, by name. Values are the initial values: a number or the name of a
+        hyperparameter.
     takes, gives : {"gradient", "theta"}
-        What flows in and what flows on: the gradient, or the proposed θ.
+        Input and output of the link: the gradient, or the proposed θ.
     scope : {"block", "all"}
-        Whether ``t``, ``memory`` and ``sums`` are a block's own or θ's.
+        Whether ``t``, ``memory`` and ``sums`` are kept for each parameter array (block) or for θ as a whole.
     eval_slot : str or None
-        The slot that predicts in θ's stead.
+        The slot used for prediction in place of θ.
     grows : str or None
-        The entry of ``memory`` that grows until the link has found its scale; training is patient until then.
+        The entry of ``memory`` that grows until the link has found its scale. Until then, training does not count
+        epochs without improvement.
     formula : callable
-        Static ``formula(flow, theta, *slots, *coefficients) -> (flow, *slots)``, or the flow alone where
-        there are no slots. Arithmetic, comparisons and ``np.sqrt, abs, sign, minimum, maximum, where``;
-        nothing in place, no branch on a value, no literal, nothing between two coefficients, no global
-        but ``np``. ``theta`` is θ before the update. A property where hyperparameters choose among
-        several, because one for all would cost some of them a slot.
+        Static ``formula(flow, theta, *slots, *coefficients) -> (flow, *slots)``, or ``flow`` alone if the link has
+        no slots. ``flow`` is the input, ``theta`` is θ before the update. Allowed are arithmetic, comparisons and
+        ``np.sqrt, abs, sign, minimum, maximum, where``. Not allowed are in-place operations, branches on a value,
+        numeric literals, operations between two coefficients, and globals other than ``np``. Make it a property if
+        hyperparameters choose among several formulas, so that none pays for a slot that it does not need.
     measures : callable or None
-        Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the
-        link gets as ``now.sums``. It costs one more pass over θ.
+        Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the link
+        receives as ``now.sums``. It costs one more pass over θ.
     norms : bool
-        Whether the link gets the Euclidean norms of these arrays in place of their sums. They are right also if
-        a square is too large or too small for θ's dtype.
+        Whether ``now.sums`` holds the Euclidean norms of these arrays instead of their sums. The norms are correct
+        even if a square would overflow or underflow θ's dtype.
     passes : callable or None
-        Method ``passes(t) -> bool``: whether in its run number ``t`` anything after the link runs.
+        Method ``passes(t) -> bool``: whether the links after this one run in its step number ``t``.
     stepper : callable or None
-        Method ``stepper(state, theta, blocks, kept) -> Stepper`` of a link whose step another library takes, in place
-        of a formula; ``kept`` is what it remembered, or None.
+        Method ``stepper(state, theta, blocks, kept) -> Stepper`` of a link whose step another library takes instead of
+        a formula; ``kept`` is its state so far, or None.
     accepts_sparse_grads : bool
-        Whether rows of a block that have no gradient may be left out: θ, slots and all. By default a link may leave
-        them out if it does not measure, average θ or hold the flow back; what measures the gradient alone, in which
-        these rows are zero, says so.
+        Whether rows of a parameter array that have no gradient may be skipped, in θ and in the slots. By default,
+        a link allows it if it neither measures, nor averages θ, nor holds the gradient back. Set it to True if the
+        link measures the gradient alone, because the gradient is zero in these rows.
 
     Notes
     -----
-    ``formula`` and ``measures`` are called with symbols, once, to learn what they do; an engine then runs
-    it. Coefficients are cast to θ's dtype.
+    ``formula`` and ``measures`` are called once, with symbols, to record their operations; an engine then runs the
+    recorded program. Coefficients are cast to θ's dtype.
     """
 
     slots: Any = {}
@@ -96,18 +99,18 @@ class Link(Scheduled):
 
     @property
     def accepts_sparse_grads(self) -> bool:
-        """Whether rows of a block that have no gradient may be left out."""
+        """Whether rows of a parameter array that have no gradient may be skipped."""
         needs_all = self.measures is not None or self.passes is not None or self.eval_slot is not None
         return not needs_all and self.takes == "gradient"
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return what ``formula`` takes after the slots, as Python floats.
+        """Return the arguments of ``formula`` after the slots, as Python floats.
 
         Parameters
         ----------
         now : StepInfo
-            The run's number ``t``, ``memory`` (to be written here), ``sums``, ``rate``. In ``self``
-            schedules are numbers.
+            The step number ``t`` of this link, its ``memory`` (update it here), ``sums``, and the learning rate
+            ``rate``. In ``self``, schedules are replaced by their current values.
 
         Returns
         -------
@@ -116,12 +119,12 @@ class Link(Scheduled):
         return ()
 
     def scales(self, now: StepInfo) -> tuple[float, ...]:
-        """Return what ``measures`` takes after the slots, as Python floats.
+        """Return the arguments of ``measures`` after the slots, as Python floats.
 
         Parameters
         ----------
         now : StepInfo
-            As for `coefficients`, but ``sums`` is not there yet.
+            As for `coefficients`, but without ``sums``.
 
         Returns
         -------
@@ -130,12 +133,12 @@ class Link(Scheduled):
         return ()
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand.
+        """Return the placements of the links.
 
         Parameters
         ----------
         blocks : dict
-            Names of the blocks to stand on, and their indices.
+            Names of the parameter arrays to place the links on, and their indices.
 
         Returns
         -------
@@ -147,7 +150,7 @@ class Link(Scheduled):
 @readable
 @trusted
 class Optimizer:
-    """What steps: ``init`` a state, then ``update`` θ by gradients.
+    """Base class of optimizers: ``init`` creates a state, ``update`` takes one step.
 
     Examples
     --------
@@ -168,9 +171,9 @@ class Optimizer:
         ----------
         theta : ndarray of shape (size,) or structure of arrays
             A dict, tuple, list, named tuple or nested structure of float arrays of one dtype, or one
-            array. Each leaf must be writable, and share no memory with another: `update` works in place.
+            array. Each leaf must be writable and must not share memory with another, because `update` works in place.
         blocks : Layout, default=None
-            ``names`` and ``slices`` of the blocks of a vector, which otherwise is one block.
+            ``names`` and ``slices`` of the parameter arrays in a vector. By default, a vector is one parameter array.
 
         Returns
         -------
@@ -179,11 +182,11 @@ class Optimizer:
         Raises
         ------
         ValueError
-            For a hyperparameter outside its range, and for links that do not fit together.
+            If a hyperparameter is outside its range, or links do not fit together.
         TypeError
-            For a link whose ``formula`` or ``measures`` is a bound method.
+            If ``formula`` or ``measures`` of a link is a bound method.
         ParameterStructureError
-            For a leaf that cannot be updated in place, and for two that share memory.
+            If a leaf cannot be updated in place, or two leaves share memory.
         """
         state, vector = State.of(theta, blocks)
         state._run = Run(self, state, vector)
@@ -198,7 +201,7 @@ class Optimizer:
         missing: Iterable[int] = (),
         sparse_grads: tuple[SparseGradient, ...] = (),
     ) -> None:
-        """Take one step: write θ and the state in place.
+        """Take one step, updating θ and the state in place.
 
         Parameters
         ----------
@@ -207,27 +210,27 @@ class Optimizer:
         theta : ndarray of shape (size,) or structure of arrays
             As given to `init`.
         grads : ndarray of shape (size,) or structure of arrays
-            Of the form of ``theta``; is only read. Blocks whose leaf is ``None`` stay as they are. A leaf that is a
-            pair ``(rows, values)`` or a sparse matrix updates these rows of its block alone, if all links that the
-            block passes can do that; see the guide on sparse gradients.
+            Same structure as ``theta``; only read. A parameter array whose gradient is ``None`` is not updated. If a
+            leaf is a pair ``(rows, values)`` or a sparse matrix, only these rows of the array are updated, provided
+            that all of its links support it; see the guide on sparse gradients.
         missing : tuple of int, default=()
-            For vectors: indices of the blocks that have no gradient.
+            For vectors: indices of the parameter arrays that have no gradient.
         sparse_grads : tuple of SparseGradient, default=()
-            For vectors: the gradients of blocks of which only some rows have one; what ``grads`` holds in these
-            blocks is not read.
+            For vectors: the gradients of parameter arrays in which only some rows have one. The values of ``grads``
+            for these arrays are not read.
 
         Raises
         ------
         ParameterStructureError
-            For a gradient that does not fit, and for leaves of ``theta`` that cannot be updated. Then nothing is
+            If the gradient does not fit, or leaves of ``theta`` cannot be updated. In that case, nothing is
             written.
         """
         try:
             optimizer, bound_to, step = state._bound
         except AttributeError:
             raise TypeError(
-                f"update takes (state, theta, grads), in this order, and the state comes from init; got a "
-                f"{type(state).__name__} as state. In optax's order the gradient comes first."
+                f"update takes (state, theta, grads) in this order, with the state returned by init; got a "
+                f"{type(state).__name__} as state. Unlike in optax, the gradient comes last."
             ) from None
         if theta is bound_to and self is optimizer and not missing and not sparse_grads and theta.flags.writeable:
             step(grads)
@@ -238,10 +241,10 @@ class Optimizer:
             state.step += 1
 
     def step_function(self, state: State, theta: Array) -> Callable[[Array], None]:
-        """Return a function of the gradient that takes a step of `update` for one state and one vector θ.
+        """Return a function that takes one step of `update` for a fixed state and vector θ, given the gradient.
 
-        It does all that ``update(state, theta, g)`` does, by the same code: changed hyperparameters, schedules and
-        gates included. It is made for the training loop of this package; its signature is stable.
+        It is equivalent to ``update(state, theta, g)`` and runs the same code, including changed hyperparameters,
+        schedules and links such as `Accumulate`. It serves the training loop of this package; its signature is stable.
 
         Parameters
         ----------
@@ -253,7 +256,7 @@ class Optimizer:
         Returns
         -------
         step : callable
-            ``step(g)`` takes one step along a gradient of shape (size,) that all blocks have.
+            ``step(g)`` takes one step with a gradient of shape (size,), in which no parameter array is missing.
 
         Examples
         --------
@@ -320,7 +323,7 @@ class Optimizer:
         state.write(theta, kept)
 
     def eval_params(self, state: State, theta: Any) -> Any:
-        """Return the θ that predicts.
+        """Return the parameters to predict with.
 
         Parameters
         ----------
@@ -332,7 +335,7 @@ class Optimizer:
         Returns
         -------
         answer : ndarray of shape (size,) or structure of arrays
-            The slot that a link names in ``eval_slot`` (an average, say), or ``theta`` itself.
+            The slot that a link names in ``eval_slot``, such as an average, or ``theta`` itself.
         """
         if state.layout is None:
             return self._run(state, theta).eval_params(theta)
@@ -341,7 +344,7 @@ class Optimizer:
         return theta if answer is vector else state.layout.views(answer)
 
     def is_growing(self, state: State, theta: Any) -> bool:
-        """Whether a link that begins with tiny steps has still been finding its scale since the last call.
+        """Whether a link that begins with tiny steps was still finding its scale since the last call.
 
         Parameters
         ----------
@@ -353,12 +356,12 @@ class Optimizer:
         Returns
         -------
         is_growing : bool
-            False for links that do not say what ``grows``.
+            False if no link declares ``grows``.
         """
         return self._run(state, theta).is_growing()
 
     def accepts(self, state: State, theta: Any, blocks: Layout | None = None) -> bool:
-        """Whether a state is of this optimizer's links and of a θ like this one, so that it can go on.
+        """Whether this optimizer can continue from a state: same links, and a θ of the same structure.
 
         Parameters
         ----------
@@ -377,12 +380,12 @@ class Optimizer:
         return fresh.is_like(state) and fits(placements_of(self, fresh), state)
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand.
+        """Return the placements of the links.
 
         Parameters
         ----------
         blocks : dict
-            Names of the blocks to stand on, and their indices.
+            Names of the parameter arrays to place the links on, and their indices.
 
         Returns
         -------
@@ -399,7 +402,7 @@ class Optimizer:
 
 
 class Rule(Link, Optimizer):
-    """A link with a learning rate, which alone is an optimizer; each block of θ passes exactly one."""
+    """Link with a learning rate, and by itself an optimizer. Each parameter array passes through exactly one."""
 
     ranges = {"learning_rate": AMOUNT}
     learning_rate: Any

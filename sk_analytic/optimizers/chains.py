@@ -1,4 +1,4 @@
-"""Optimizers made of several links: chains, chains with a name of their own, and one part for each block."""
+"""Optimizers made of several links: chains, named chains, and a separate optimizer for each block."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .scheduled import Scheduled
 
 
 class _Composite(Composite, Optimizer):
-    """An optimizer made of others, which ``get_params`` and ``set_params`` reach by their names."""
+    """An optimizer made of others, whose hyperparameters ``get_params`` and ``set_params`` reach by name."""
 
     def check(self) -> None:
-        """Raise an error that names what is no link or optimizer, or a hyperparameter outside its range."""
+        """Raise an error if a part is not a link or optimizer, or a hyperparameter is outside its range."""
         for item in self._given():
             if not _is_part(item):
                 kind = item.__name__ if isinstance(item, type) else item.capitalize() if isinstance(item, str) else ""
                 hint = f" Pass an instance: {kind}()." if kind else ""
-                raise TypeError(f"{type(self).__name__} is made of links and optimizers; got {item!r}.{hint}")
+                raise TypeError(f"{type(self).__name__} takes links and optimizers; got {item!r}.{hint}")
             item.check()
 
     def _given(self) -> Iterable[Any]:
@@ -32,15 +32,15 @@ class _Composite(Composite, Optimizer):
 
 
 class Chain(_Composite):
-    """Links one after another: what one gives, the next takes.
+    """Apply links in sequence: the output of each is the input of the next.
 
-    Exactly one of them is a rule; an optimizer such as `AdamW` or `PerBlock` may stand for it.
+    Exactly one of them must be a rule, or an optimizer that contains one, such as `AdamW` or `PerBlock`.
 
     Parameters
     ----------
     links : list of Link or optimizer, or of tuple (str, Link or optimizer)
-        In the order in which the gradient passes them. They are named as by
-        :func:`sklearn.pipeline.make_pipeline` unless a name is given.
+        Links in the order in which they are applied. Names are generated as by
+        :func:`sklearn.pipeline.make_pipeline` unless given.
 
     Examples
     --------
@@ -60,13 +60,13 @@ class Chain(_Composite):
         self.links = links
 
     def check(self) -> None:
-        """Raise an error that names a wrong part, a wrong hyperparameter, or a name that cannot be reached."""
+        """Raise an error for an invalid part or hyperparameter, or a name that cannot be used."""
         super().check()
         names = names_of(self.links)
         for position, name in enumerate(names):
             if name in names[:position] or "__" in name or name == "links":
-                reason = "stands twice" if name in names[:position] else "cannot be reached by set_params"
-                raise ValueError(f"Chain: the name {name!r} of a link {reason}. The names are: {', '.join(names)}.")
+                reason = "is used twice" if name in names[:position] else "cannot be used in set_params"
+                raise ValueError(f"Chain: the link name {name!r} {reason}. The names are: {', '.join(names)}.")
 
     def _given(self) -> Iterable[Any]:
         if not isinstance(self.links, list | tuple):
@@ -81,26 +81,27 @@ class Chain(_Composite):
         return {name: item for name, item in items if _is_part(item)}
 
     def _replace(self, name: str, item: Any) -> None:
-        # The name stays that of the place, whatever stands in it now.
+        # The name belongs to the position, whatever link is in it.
         names = names_of(self.links)
         self.links = [(name, item) if name == own else old for own, old in zip(names, self.links, strict=True)]
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
+        """Return the placements of the links, in sequence on the same blocks."""
         return [placement for item in self._given() for placement in item.place(blocks)]
 
 
 class PerBlock(_Composite):
-    """One optimizer or link for some blocks of θ, another for others.
+    """Use a separate optimizer or link for each parameter array, or group of them.
 
-    In a `Chain` it stands where a link stands: clip the norm of all of θ, then go on block by block.
+    It can be used inside a `Chain`, for example to clip the norm of the whole gradient first.
 
     Parameters
     ----------
     blocks : dict of {str or int: Link or optimizer}
-        Maps the name of a block, or what stands before the dot in the names of several, to what it passes.
+        Maps the name of a parameter array, or the common part before the dot in the names of several, to
+        its link or optimizer.
     default : Link or optimizer, default=None
-        What all other blocks pass; without it there must not be any.
+        Link or optimizer for all other parameter arrays. If None, ``blocks`` must cover all of them.
 
     Examples
     --------
@@ -120,7 +121,7 @@ class PerBlock(_Composite):
 
     def _given(self) -> Iterable[Any]:
         if not isinstance(self.blocks, dict):
-            raise TypeError(f"PerBlock takes a dict of block names; got {self.blocks!r}.")
+            raise TypeError(f"PerBlock takes a dict of parameter names; got {self.blocks!r}.")
         given = [*self.blocks.values(), *([] if self.default is None else [self.default])]
         return list(map(adopted, given))
 
@@ -138,7 +139,7 @@ class PerBlock(_Composite):
         self.blocks = {key: item if str(key) == name else old for key, old in self.blocks.items()}
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: each on its own blocks."""
+        """Return the placements of the links, each on its own blocks."""
         rest = dict(blocks)
         placements = []
         for name, item in self.blocks.items():
@@ -147,31 +148,35 @@ class PerBlock(_Composite):
                 raise ValueError(self._no_block(name, blocks))
             placements += adopted(item).place(own)
         if rest and self.default is None:
-            raise ValueError(f"PerBlock has nothing for block {next(iter(rest))!r}, and no default.")
+            raise ValueError(
+                f"PerBlock has no optimizer for parameter {next(iter(rest))!r}. Add it to blocks, or set default."
+            )
         return placements + (adopted(self.default).place(rest) if rest else [])
 
     @staticmethod
     def _no_block(name: object, blocks: dict[str, int]) -> str:
         if any(_stands_for(name, block) for block in blocks):
-            return f"PerBlock names a block twice, the second time as {name!r}."
+            return f"PerBlock lists a parameter twice, the second time as {name!r}. Remove one of the two."
         listed = ", ".join(map(repr, blocks))
-        return f"PerBlock names the block {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+        return (
+            f"PerBlock names the parameter {name!r}, which does not exist.{nearest(name, blocks)} There are: {listed}."
+        )
 
 
 class NamedChain(Scheduled, Optimizer):
-    """A chain with a name of its own and flat hyperparameters, such as AdamW.
+    """Base class of named chains with flat hyperparameters, such as AdamW.
 
     Attributes
     ----------
     parts : tuple of type
-        The classes of its links, in their order. Each gets the hyperparameters that it names.
+        Classes of its links, in order. Each receives the hyperparameters of its signature.
     shared : tuple of str
-        Hyperparameters that several parts take, in the same meaning.
+        Hyperparameters that several parts take with the same meaning.
     settings : dict
-        Hyperparameters of parts that the chain does not have under that name, each with its value or with
-        the name of the chain's hyperparameter that it takes.
+        Hyperparameters of parts that the chain does not have under the same name, each with its value or with
+        the name of the corresponding hyperparameter of the chain.
     own_defaults : tuple of str
-        Hyperparameters whose default is meant to differ from that of their part.
+        Hyperparameters whose default deliberately differs from that of their part.
     """
 
     parts: ClassVar[tuple[type[Scheduled], ...]] = ()
@@ -193,7 +198,7 @@ class NamedChain(Scheduled, Optimizer):
         for name, names in takers.items():
             if not names or (len(names) > 1 and name not in cls.shared):
                 reached = " and ".join(names) or "no part"
-                raise TypeError(f"{cls.__name__}: {name} reaches {reached}; it must reach one, or be `shared`.")
+                raise TypeError(f"{cls.__name__}: {name} belongs to {reached}; it must belong to one, or be `shared`.")
 
     def links(self) -> list[Any]:
         """Return the parts with their hyperparameters.
@@ -210,7 +215,7 @@ class NamedChain(Scheduled, Optimizer):
         ]
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: one after the other, on the same blocks."""
+        """Return the placements of the links, in sequence on the same blocks."""
         owner = type(self).__name__
         placements = [placement for link in self.links() for placement in link.place(blocks)]
         return [placement._replace(owner=owner) for placement in placements]

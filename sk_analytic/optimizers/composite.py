@@ -1,4 +1,4 @@
-"""Objects made of others: ``get_params`` and ``set_params`` reach the parts by their names."""
+"""Objects made of named parts, which ``get_params`` and ``set_params`` reach by name."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from ..hyperparameters import Hyperparameters, unknown_hyperparameter
 
 
 class Composite(Hyperparameters):
-    """Hyperparameters of which some hold further objects, each with a name."""
+    """Hyperparameters of an object and of its named parts."""
 
     def _items(self) -> dict[str, Any]:
-        """Return the parts by name; nothing where what was given is no part, since `check` will say so."""
+        """Return the parts by name; leave out invalid ones, which `check` reports."""
         raise NotImplementedError
 
     def _replace(self, name: str, item: Any) -> None:
-        """Put another part in the place of the one of that name."""
+        """Replace the part of that name."""
         raise NotImplementedError
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, by default those of the parts too.
+        """Get the parameters, by default including those of the parts.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the parts and their parameters.
+            Whether to include the parts and their parameters.
 
         Returns
         -------
@@ -44,7 +44,7 @@ class Composite(Hyperparameters):
         Parameters
         ----------
         **params : dict
-            As `get_params` names them.
+            Names as in `get_params`.
 
         Returns
         -------
@@ -71,8 +71,8 @@ class Composite(Hyperparameters):
 def names_of(items: Sequence[Any]) -> list[str]:
     """Return the names of the items of a list, as :func:`sklearn.pipeline.make_pipeline` gives them.
 
-    They are the lower-case names of the classes, numbered where one comes twice; or what stands before an
-    item in a pair.
+    They are the class names in lower case, numbered if one occurs twice, or the name given with an
+    item as a pair.
     """
     kinds = [type(unnamed(item)).__name__.lower() for item in items]
     return [
@@ -82,7 +82,7 @@ def names_of(items: Sequence[Any]) -> list[str]:
 
 
 def named(items: object) -> dict[str, Any]:
-    """Return the items of a list by name; none of them where there is no list."""
+    """Return the items of a list by name; empty if it is not a list."""
     return dict(zip(names_of(items), map(unnamed, items), strict=True)) if isinstance(items, list | tuple) else {}
 
 

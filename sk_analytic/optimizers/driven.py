@@ -1,4 +1,4 @@
-"""Optimizers that the loop of another library drives: what it may be given, and a step on its own arrays."""
+"""Optimizers driven by the training loop of another library: checks, and a step on its arrays."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from .schedules import Schedule
 
 
 def driven(optimizer: object, by: str) -> Any:
-    """Return a copy of an optimizer that a loop elsewhere can drive.
+    """Return a copy of an optimizer that another library's loop can drive.
 
     Parameters
     ----------
     optimizer : str or Optimizer
-        A name, a rule, or what is made of one and of links.
+        A name, a rule, or a chain of links and a rule.
     by : str
-        Who drives it, for messages.
+        Name of the driver, for messages.
 
     Returns
     -------
     optimizer : Optimizer
-        Which nobody else can change.
+        A copy that nobody else holds.
 
     Raises
     ------
     TypeError
-        For what takes steps of its own: full-batch methods, phases, optimizers of the user's or of other libraries.
+        For full-batch methods, phases, and optimizers with an ``update`` of their own or of another library.
     ValueError
-        For a schedule that counts epochs or looks at losses, of which the loop does not tell.
+        For a schedule that depends on epochs or losses, which the loop does not report.
     """
     found = get_optimizer(optimizer)
     if getattr(type(found), "update", None) is not Optimizer.update:
         raise TypeError(
-            f"{by} drives rules such as 'adam', alone or in a Chain; {found!r} does not step by formulas of one "
-            "gradient each, so it runs in fit only."
+            f"{by} takes rules such as 'adam', alone or in a Chain; {found!r} is not made of links, so it "
+            "can only be used in fit."
         )
     found.check()
     for part in parts_of(found):
@@ -48,8 +48,8 @@ def driven(optimizer: object, by: str) -> Any:
             raise TypeError(f"{by} drives our rules, and {part!r} belongs to another library: use it there as it is.")
         if isinstance(part, Schedule) and part.unit == "epoch":
             raise ValueError(
-                f"The schedule {part!r} counts epochs, and {by} does not say when one ends. Use a schedule of steps, "
-                f"unit='step', or one of {by}."
+                f"The schedule {part!r} counts epochs, but {by} does not report when one ends. Use a schedule with "
+                f"unit='step', or a schedule of {by}."
             )
     return copy.deepcopy(found)
 

@@ -1,4 +1,4 @@
-"""One optimizer after another, in one fit: a fast start, then a precise end."""
+"""Several optimizers in sequence in one fit: a fast start, then a precise end."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Phase: TypeAlias = tuple[Any, int]  # an optimizer object and its number of iter
 
 
 class Phases(Hyperparameters):
-    """Optimizers that take turns: each goes on from the parameters where the one before ended.
+    """Run several optimizers in sequence, each from the parameters where the last one ended.
 
-    A phase ends after its iterations, or before if it converges or stops improving. There is one loss
-    curve over all of them. The estimator's ``max_iter`` is not used, and there is no ``partial_fit``.
+    A phase ends after its number of iterations, or earlier if it converges or stops improving. All phases share one
+    loss curve. The estimator's ``max_iter`` is not used, and ``partial_fit`` is not available.
 
     Parameters
     ----------
     phases : list of tuple (optimizer, int)
-        A name or an object, and its largest number of iterations: epochs for a minibatch rule, iterations
-        for a full-batch method. In a grid a phase is called by its optimizer's name
-        (``optimizer__adam__learning_rate``), with ``-1``, ``-2`` behind where a name comes twice.
+        A name or an instance, and its maximum number of iterations: epochs for a minibatch rule, iterations
+        for a full-batch method. In a grid, a phase is named after its optimizer
+        (``optimizer__adam__learning_rate``), with ``-1``, ``-2`` appended if a name occurs twice.
 
     Examples
     --------
@@ -56,14 +56,14 @@ class Phases(Hyperparameters):
         Raises
         ------
         TypeError
-            For what is no list of pairs, and for phases inside phases.
+            If ``phases`` is not a list of pairs, is empty, or contains a `Phases`.
         ValueError
-            For an unknown name, a wrong number, or no phase at all.
+            If the name of an optimizer is unknown.
         """
         return [(optimizer, max_iter) for _, optimizer, max_iter in self._items()]
 
     def check(self) -> None:
-        """Raise an error that names the first phase that is wrong."""
+        """Raise an error that names the first invalid phase."""
         for optimizer, max_iter in self.resolved():
             check_range("Phases", "the number of iterations", max_iter, COUNT)
             optimizer.check()
@@ -78,7 +78,7 @@ class Phases(Hyperparameters):
             if not isinstance(phase, list | tuple) or len(phase) != 2:
                 raise TypeError(f"A phase is a pair of an optimizer and its number of iterations; got {phase!r}.")
             if isinstance(phase[0], Phases):
-                raise TypeError("Phases cannot stand inside Phases: list the inner ones instead.")
+                raise TypeError("Phases cannot contain Phases. List the inner phases instead.")
         kinds = [p if isinstance(p, str) else getattr(p, "name", type(p).__name__.lower()) for p, _ in self.phases]
         names = [k if kinds.count(k) == 1 else f"{k}-{1 + kinds[:i].count(k)}" for i, k in enumerate(kinds)]
         return [(n, optimizer_of(p), count) for n, (p, count) in zip(names, self.phases, strict=True)]
@@ -90,12 +90,12 @@ class Phases(Hyperparameters):
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters, by default those of the optimizers too.
+        """Get the parameters, by default including those of the optimizers.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the optimizers and their parameters.
+            Whether to include the optimizers and their parameters.
 
         Returns
         -------
@@ -118,7 +118,7 @@ class Phases(Hyperparameters):
         Parameters
         ----------
         **params : dict
-            As `get_params` names them.
+            Names as in `get_params`.
 
         Returns
         -------
@@ -139,5 +139,5 @@ class Phases(Hyperparameters):
 
 
 def phases_of(optimizer: Optimizer | FullBatch | Phases, max_iter: int) -> list[Phase]:
-    """Return any optimizer as phases: one of ``max_iter`` iterations, unless it says otherwise itself."""
+    """Return any optimizer as phases: one of ``max_iter`` iterations, unless it is a `Phases`."""
     return optimizer.resolved() if isinstance(optimizer, Phases) else [(optimizer, max_iter)]

@@ -1,7 +1,7 @@
-"""Bounds for minibatch rules: after each step, θ is put back between its limits.
+"""Bounds for minibatch rules: after each step, θ is projected onto its limits.
 
-The link stands right after the step, so that averages and slow weights, which are means of points between the limits,
-lie between them as well.
+The projection comes right after the step. Averages and slow weights are means of points within the limits, so they
+satisfy them too.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ SMALL = 10_000  # entries of a θ of which all pass the same links, bounded or n
 
 
 class Blocks(Protocol):
-    """Where the blocks of a vector lie."""
+    """Positions of the blocks of a vector."""
 
     names: tuple[str, ...]
     slices: tuple[slice, ...]
 
 
 class Projection(Link):
-    """Put the proposed θ between its limits.
+    """Project the proposed θ onto its limits.
 
     Parameters
     ----------
     low, high : float or ndarray of shape (size,)
-        One pair for all entries of its blocks, or one for each entry of θ.
+        Limits of all entries of the blocks, or of each entry of θ.
     """
 
     takes = gives = "theta"
@@ -44,11 +44,11 @@ class Projection(Link):
 
     @property
     def slots(self) -> Any:
-        """The limits, where each entry has its own."""
+        """The limits, if each entry has its own."""
         return {"low": self.low, "high": self.high} if isinstance(self.low, np.ndarray) else {}
 
     def coefficients(self, now: Any) -> tuple[float, ...]:
-        """Return the limits, where all entries have the same."""
+        """Return the limits, if all entries share them."""
         return () if isinstance(self.low, np.ndarray) else (self.low, self.high)
 
     @property
@@ -66,7 +66,7 @@ class Projection(Link):
 
 
 class Projected(Scheduled, Optimizer):
-    """An optimizer whose steps end between limits.
+    """An optimizer whose steps are projected onto limits.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Projected(Scheduled, Optimizer):
         self.optimizer.check()
 
     def place(self, blocks: dict[str, int]) -> list[Placement]:
-        """Return where the links stand: those of the optimizer, and projections where θ has been proposed."""
+        """Return the placements: the optimizer's links, and the projections of the proposed θ."""
         own = self.optimizer.place(blocks)
         owner = type(self.optimizer).__name__
         is_small = self.limits[0].size <= SMALL
@@ -119,8 +119,8 @@ class Projected(Scheduled, Optimizer):
             if (link.takes, link.gives) == ("gradient", "theta") and link.eval_slot is not None:
                 kind = type(link).__name__
                 raise ValueError(
-                    f"{kind} averages points of its own, which may lie outside the bounds of block {name!r}. To "
-                    "average points within the bounds, use Chain([Adam(), PolyakAverage()]); or replace bounds= by "
+                    f"{kind} averages points that may lie outside the bounds of parameter {name!r}. To average "
+                    "points within the bounds, use Chain([Adam(), PolyakAverage()]), or replace bounds= with "
                     "reparametrize=."
                 )
 
@@ -171,7 +171,7 @@ def projected(optimizer: Any, theta: Any) -> Any:
         return optimizer
     if type(optimizer).update is not Optimizer.update or not hasattr(optimizer, "place"):
         raise ValueError(
-            f"{type(optimizer).__name__} takes steps of its own, which bounds cannot be put after. Use a rule of "
-            "sk_analytic.optimizers, a method such as 'lbfgs', or reparametrize= in place of bounds."
+            f"{type(optimizer).__name__} has its own update method, so bounds cannot be applied to its steps. Use a "
+            "rule of sk_analytic.optimizers, a method such as 'lbfgs', or reparametrize= instead of bounds."
         )
     return Projected(optimizer, theta.limits, theta.layout)

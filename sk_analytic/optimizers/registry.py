@@ -9,25 +9,25 @@ from .table import optimizer_of, optimizers_by_name
 
 
 def get_optimizer(optimizer: object) -> Any:
-    """Return the optimizer that a name or an instance stands for.
+    """Return an optimizer by its name.
 
     Parameters
     ----------
     optimizer : str or optimizer
-        One of `get_optimizer_names`, or an instance, which is returned as it is. A ``GradientTransformation`` of optax
+        One of `get_optimizer_names`, or an instance, which is returned unchanged. A ``GradientTransformation`` of optax
         becomes an :class:`~sk_analytic.interop.jax.OptaxOptimizer`.
 
     Returns
     -------
     optimizer : Optimizer, FullBatch or Phases
-        With its default hyperparameters where a name was given.
+        With default hyperparameters if a name was given.
 
     Raises
     ------
     ValueError
-        For an unknown name; the message has the nearest.
+        If the name is unknown. The message suggests the nearest one.
     TypeError
-        For anything else, a link that is no rule included.
+        For any other object, including a link that is not a rule.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def get_optimizer(optimizer: object) -> Any:
 
 
 def get_optimizer_names() -> list[str]:
-    """Return the names that `get_optimizer` knows.
+    """Return the names of all optimizers that `get_optimizer` accepts.
 
     Returns
     -------

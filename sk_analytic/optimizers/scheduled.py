@@ -18,8 +18,8 @@ class Scheduled(Hyperparameters):
                 value.check()
             elif callable(value):
                 raise TypeError(
-                    f"{type(self).__name__}: {name} is a function, {value!r}. What changes with the step is a "
-                    "Schedule: one of sk_analytic.optimizers, or a class of your own with __call__(step, epoch)."
+                    f"{type(self).__name__}: {name} is a function, {value!r}. To change it with the step, pass a "
+                    "Schedule: one of sk_analytic.optimizers, or a subclass of Schedule with __call__(step, epoch)."
                 )
             elif name in self.ranges:
                 check_range(type(self).__name__, name, value, self.ranges[name])

@@ -1,9 +1,9 @@
-"""Hyperparameters that change while training: a schedule stands where a number stands.
+"""Hyperparameters that change during training: pass a schedule in place of a number.
 
-A schedule is a pure function of the step (calls of ``update`` so far) and the epoch, both from 0, and one
-of them also of the losses of the epochs so far; so a resumed run goes on where it was. Which of the two
-it counts is its ``unit``; how long it takes is said by its own arguments, and none knows how long
-training will take.
+A schedule is a pure function of the step (calls of ``update`` so far) and the epoch, both from 0; `ReduceOnPlateau`
+also depends on the losses of the epochs so far. A resumed run therefore continues exactly. ``unit`` says which of
+the two is counted. The length of a schedule is set by its own arguments; no schedule knows how long training will
+take.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ UNITS = {"unit": ("step", "epoch")}
 
 
 class Schedule(Hyperparameters):
-    """Base of the schedules: write ``__call__``, and ``at`` if the loss matters.
+    """Base class of schedules: implement ``__call__``, and ``at`` if the value depends on the loss.
 
     Attributes
     ----------
     unit : {"step", "epoch"}
-        What counts: updates, or passes over the data. A hyperparameter of those that have it.
+        What is counted: updates, or passes over the data. Most schedules have it as a hyperparameter.
     """
 
     unit = "step"
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs.
+        """Return the value after the given number of steps and epochs.
 
         Parameters
         ----------
         step : int
-            Updates so far.
+            Number of updates so far.
         epoch : int
-            Complete passes over the data so far.
+            Number of complete passes over the data so far.
 
         Returns
         -------
@@ -66,7 +66,7 @@ class Schedule(Hyperparameters):
         Parameters
         ----------
         state : State
-            Has ``step``, ``epoch`` and the ``loss_curve`` so far.
+            State of the optimizer, with ``step``, ``epoch`` and the ``loss_curve`` so far.
 
         Returns
         -------
@@ -75,7 +75,7 @@ class Schedule(Hyperparameters):
         return self(state.step, state.epoch)
 
     def check(self) -> None:
-        """Raise an error that names the first hyperparameter outside its range, here or in a schedule inside."""
+        """Raise an error that names the first invalid hyperparameter, of this or a nested schedule."""
         super().check()
         for value in vars(self).values():
             if isinstance(value, Schedule):
@@ -86,7 +86,7 @@ class Schedule(Hyperparameters):
 
 
 class _Moment:
-    """What a schedule inside another sees of a state, its own count begun anew."""
+    """The state as seen by a schedule inside another, with its count restarted."""
 
     __slots__ = ("epoch", "loss_curve", "notes", "step")
 
@@ -98,16 +98,16 @@ class _Moment:
 
     @classmethod
     def after(cls, state: State | _Moment, begin: Any, unit: str) -> _Moment:
-        """Return a state as it looks to what began after so many units."""
+        """Return a state as seen by a schedule that began after so many units."""
         step, epoch = (state.step - begin, state.epoch) if unit == "step" else (state.step, state.epoch - begin)
         return cls(step, epoch, state.loss_curve, state.notes)
 
 
 class _OfState(Schedule):
-    """A schedule that needs more than two counts: ``at`` is what it is, called alone it has seen no loss."""
+    """A schedule defined by ``at``, because it depends on more than two counts; a plain call has seen no loss."""
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs, in which no loss was seen."""
+        """Return the value after the given number of steps and epochs, without any loss seen."""
         return self.at(_Moment(step, epoch))
 
 
@@ -117,7 +117,7 @@ def _value(schedule: Schedule | float, state: State | _Moment) -> float:
 
 
 class Constant(Schedule):
-    """One value for ever, for places that want a schedule.
+    """Constant value, for functions that require a schedule.
 
     Parameters
     ----------
@@ -144,18 +144,18 @@ class Constant(Schedule):
 class Exponential(Schedule):
     r"""Multiply by ``decay`` once in ``every`` units, smoothly: :math:`v_0\, d^{\,k / e}` after k units.
 
-    As ``optax.exponential_decay``; with ``unit="epoch"``, as ``torch.optim.lr_scheduler.ExponentialLR``.
+    Like ``optax.exponential_decay`` and, with ``unit="epoch"``, ``torch.optim.lr_scheduler.ExponentialLR``.
 
     Parameters
     ----------
     initial : float
-        Value at the start.
+        Initial value.
     decay : float
-        Factor, greater than 0.
+        Factor per ``every`` units, greater than 0.
     every : float, default=1
-        Units it takes to gain the factor.
+        Number of units after which the value has been multiplied by ``decay``.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -173,25 +173,25 @@ class Exponential(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         return as_float(self.initial * self.decay ** (self._count(step, epoch) / self.every))
 
 
 class InverseTime(Schedule):
-    r"""Fall with the inverse of time: :math:`v_0 / (1 + d\, k / e)` after k units.
+    r"""Decrease inversely with time: :math:`v_0 / (1 + d\, k / e)` after k units.
 
-    As ``keras.optimizers.schedules.InverseTimeDecay``.
+    Like ``keras.optimizers.schedules.InverseTimeDecay``.
 
     Parameters
     ----------
     initial : float
-        Value at the start.
+        Initial value.
     decay : float
-        How fast it falls.
+        Decay d per ``every`` units.
     every : float, default=1
-        Units after which the denominator has grown by ``decay``.
+        Number of units after which the denominator has grown by ``decay``.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -209,28 +209,28 @@ class InverseTime(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         return self.initial / (1 + self.decay * self._count(step, epoch) / self.every)
 
 
 class Polynomial(Schedule):
-    r"""Go to a final value in a given time: :math:`v_1 + (v_0 - v_1) (1 - k / n)^p` after k of n units.
+    r"""Go to a final value in n units: :math:`v_1 + (v_0 - v_1) (1 - k / n)^p` after k units.
 
-    It stays there. With a power of 1 it is a straight line. As ``optax.polynomial_schedule`` and, with a final
-    value of 0, ``torch.optim.lr_scheduler.PolynomialLR``.
+    After n units it stays constant. With a power of 1 it is linear. Like ``optax.polynomial_schedule`` and, with a
+    final value of 0, ``torch.optim.lr_scheduler.PolynomialLR``.
 
     Parameters
     ----------
     initial : float
         Value at the start, :math:`v_0`.
     length : float
-        Units n until the final value is reached.
+        Number n of units until the final value is reached.
     final : float, default=0.0
-        Value from then on, :math:`v_1`.
+        Final value, :math:`v_1`.
     power : float, default=1.0
-        The power p.
+        Power p.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -251,26 +251,26 @@ class Polynomial(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         left = 1.0 - min(self._count(step, epoch) / self.length, 1.0)
         return as_float(self.final + (self.initial - self.final) * left**self.power)
 
 
 class Step(Schedule):
-    r"""Multiply by a factor at once, every so many units: :math:`v_0\, f^{\lfloor k / e \rfloor}` after k units.
+    r"""Multiply by a factor every e units: :math:`v_0\, f^{\lfloor k / e \rfloor}` after k units.
 
-    As ``torch.optim.lr_scheduler.StepLR`` and, ``staircase`` set, ``optax.exponential_decay``.
+    Like ``torch.optim.lr_scheduler.StepLR`` and ``optax.exponential_decay`` with ``staircase=True``.
 
     Parameters
     ----------
     initial : float
-        Value at the start.
+        Initial value.
     every : float
-        Units from one change to the next.
+        Number of units between changes.
     factor : float, default=0.1
-        What each change multiplies by, greater than 0.
+        Factor of each change, greater than 0.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -289,24 +289,24 @@ class Step(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         return as_float(self.initial * self.factor ** (self._count(step, epoch) // self.every))
 
 
 class Piecewise(Schedule):
-    """Go from one constant value to the next at given boundaries.
+    """Piecewise constant values, which change at given boundaries.
 
-    As ``torch.optim.lr_scheduler.MultiStepLR`` and ``optax.piecewise_constant_schedule``, which take factors in
-    the place of values.
+    Like ``torch.optim.lr_scheduler.MultiStepLR`` and ``optax.piecewise_constant_schedule``, which take factors
+    instead of values.
 
     Parameters
     ----------
     values : list of float
-        One more than there are boundaries.
+        Values, one more than there are boundaries.
     boundaries : list of float
-        After so many units the next value holds; increasing.
+        Number of units after which each next value applies, increasing.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -324,11 +324,11 @@ class Piecewise(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         return self.values[_passed(self.boundaries, self._count(step, epoch))]
 
     def check(self) -> None:
-        """Raise an error for values that are no numbers, and boundaries that do not fit them."""
+        """Raise an error if a value is not a number, or the boundaries do not fit."""
         super().check()
         _check_boundaries(self, "values")
         for value in self.values:
@@ -336,30 +336,30 @@ class Piecewise(Schedule):
 
 
 class Cosine(Schedule):
-    r"""Fall along half a wave of the cosine, once or again and again [Loshchilov2017]_.
+    r"""Cosine annealing, optionally with warm restarts [Loshchilov2017]_.
 
     .. math::
 
         v_1 + \frac{v_0 - v_1}{2} \Big(1 + \cos \frac{\pi k}{n}\Big)
 
-    after k of n units. Then it stays at :math:`v_1`; or, with restarts, jumps back to :math:`v_0` and takes
-    ``growth`` times as long for the next fall. As ``optax.cosine_decay_schedule``; with restarts as
+    after k of n units. Afterwards it stays at :math:`v_1` or, with restarts, jumps back to :math:`v_0` and takes
+    ``growth`` times as long for the next cycle. Like ``optax.cosine_decay_schedule`` and, with restarts,
     ``torch.optim.lr_scheduler.CosineAnnealingWarmRestarts``.
 
     Parameters
     ----------
     initial : float
-        Value at the start of each fall, :math:`v_0`.
+        Value at the start of each cycle, :math:`v_0`.
     length : float
-        Units n of the first fall.
+        Number n of units in the first cycle.
     final : float, default=0.0
-        Value at the end of each fall, :math:`v_1`.
+        Value at the end of each cycle, :math:`v_1`.
     restarts : bool, default=False
-        Whether to begin again.
+        Whether to restart after each cycle.
     growth : float, default=1.0
-        How many times as long as the one before each fall takes, at least 1; the paper's :math:`T_{mult}`.
+        Factor by which each cycle is longer than the one before, at least 1; :math:`T_{mult}` in the paper.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     References
     ----------
@@ -400,13 +400,13 @@ class Cosine(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         passed = self._count(step, epoch)
         count, length = self._in_fall(passed) if self.restarts else (passed, self.length)
         return self.final + (self.initial - self.final) * _half_wave(min(count / length, 1.0))
 
     def _in_fall(self, count: float) -> tuple[float, float]:
-        """Return how far in its own fall a count is, and the length of that fall."""
+        """Return the position of a count within its cycle, and the length of that cycle."""
         length, growth = self.length, self.growth
         if growth == 1:
             return count % length, length
@@ -421,23 +421,23 @@ class Cosine(Schedule):
 
 
 class InverseSquareRoot(Schedule):
-    r"""Rise in a straight line, then fall with the root of time [Vaswani2017]_.
+    r"""Linear warm-up, then decay with the inverse square root of time [Vaswani2017]_.
 
     .. math::
 
         v \min\Big(\frac{k + 1}{w}, \sqrt{\frac{w}{k + 1}}\Big)
 
-    after k units. The paper's rate, "Noam", has the peak
+    after k units. The paper's learning rate, known as "Noam", has the peak
     :math:`v = d_\text{model}^{-1/2} w^{-1/2}`.
 
     Parameters
     ----------
     peak : float
-        The largest value v, which the w-th unit has.
+        Largest value v, reached in the w-th unit.
     warm_up : float
-        Units w of the rise; 1 for none.
+        Number w of units of the warm-up; 1 for none.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     References
     ----------
@@ -459,37 +459,37 @@ class InverseSquareRoot(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         share = (self._count(step, epoch) + 1) / self.warm_up
         return as_float(self.peak * min(share, share**-0.5))
 
 
 class OneCycle(Schedule):
-    r"""Rise to a peak, fall far below the start, and end [Smith2019]_.
+    r"""One-cycle policy: rise to a peak, then fall far below the initial value [Smith2019]_.
 
-    The momentum goes the other way in the same time: it is another of these schedules, see the examples. As
-    ``torch.optim.lr_scheduler.OneCycleLR``: of n units the first, number 0, has the initial value, number
-    :math:`p n - 1` would have the peak, and the last, number :math:`n - 1`, has the final value, which then stays.
+    To vary the momentum in the opposite direction, use a second schedule, as in the example. Like
+    ``torch.optim.lr_scheduler.OneCycleLR``: of n units, number 0 has the initial value, number
+    :math:`p n - 1` (which may be fractional) the peak, and number :math:`n - 1` the final value, which is then kept.
 
     Parameters
     ----------
     peak : float
-        Value in between.
+        Value at the peak, which may also be the smallest, as for a momentum.
     length : float
-        Units n of the cycle.
+        Number n of units in the cycle.
     initial : float, default=None
-        Value at the start; a 25th of the peak if not given.
+        Value at the start. If None, ``peak / 25``.
     final : float, default=None
-        Value at the end; a 10,000th of the initial one if not given.
+        Value at the end. If None, ``initial / 10000``.
     peak_at : float, default=0.3
-        The share p of the cycle after which the peak is reached.
+        Fraction p of the cycle after which the peak is reached.
     shape : {"cosine", "linear"}, default="cosine"
-        How to go from one to the next.
+        Shape of the curve between these values.
     three_phases : bool, default=False
-        Whether to fall to the initial value first, in the time that the rise took, and then to the final one. The
+        Whether to fall to the initial value first, in as many units as the rise took, and then to the final one. The
         peak must then lie in the first half.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     References
     ----------
@@ -537,7 +537,7 @@ class OneCycle(Schedule):
         self.unit = unit
 
     def __call__(self, step: int, epoch: int) -> float:
-        """Return the value after so many steps and epochs."""
+        """Return the value after the given number of steps and epochs."""
         count = self._count(step, epoch)
         for (begin, value), (end, target) in pairwise(self._corners()):
             if count <= end:
@@ -556,7 +556,7 @@ class OneCycle(Schedule):
             check_range("OneCycle", "peak_at of three phases", self.peak_at, Interval(0, 0.5))
 
     def _corners(self) -> list[tuple[float, float]]:
-        """Pairs of the count and the value between which it goes."""
+        """Return the pairs of count and value that the schedule interpolates."""
         initial = self.peak / 25 if self.initial is None else self.initial
         final = initial / 1e4 if self.final is None else self.final
         rise = max(self.peak_at * self.length - 1, 0)
@@ -567,21 +567,21 @@ class OneCycle(Schedule):
 
 
 class WarmUp(_OfState):
-    """Rise in a straight line to the first value of another schedule, then follow that.
+    """Linear warm-up to the first value of another schedule, then that schedule.
 
-    The other schedule begins to count when the rise is over, if it counts the same unit; another unit it counts
-    from the very start. As ``optax.warmup_cosine_decay_schedule`` and the like.
+    If both count the same unit, the other schedule starts counting after the warm-up; otherwise it counts from the
+    beginning. Like ``optax.warmup_cosine_decay_schedule``, with any schedule in place of the cosine.
 
     Parameters
     ----------
     length : float
-        Units of the rise. In unit number ``length``, counted from 0, the first value of `then` holds.
+        Number of units of the warm-up. Unit number ``length``, counted from 0, has the first value of ``then``.
     then : float or Schedule
-        What follows.
+        Schedule or value after the warm-up.
     start_factor : float, default=0.0
-        The share of that value that the rise begins with. With 0 a rate is zero in the first unit.
+        Initial fraction of that value. With 0, a learning rate is zero in the first unit.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -610,26 +610,26 @@ class WarmUp(_OfState):
         return value * (self.start_factor + (1.0 - self.start_factor) * (count / self.length))
 
     def check(self) -> None:
-        """Raise an error that names the first hyperparameter outside its range, here or in what follows."""
+        """Raise an error that names the first invalid hyperparameter, of this or the following schedule."""
         super().check()
         _check_part("WarmUp", "then", self.then)
 
 
 class Joined(Composite, _OfState):
-    """One schedule after another.
+    """Several schedules in sequence.
 
-    Each begins to count at the boundary before it, if it counts the same unit; another unit it counts from the
-    very start. As ``optax.join_schedules`` and ``torch.optim.lr_scheduler.SequentialLR``.
+    A schedule that counts the same unit starts counting at the boundary before it; any other counts from the
+    beginning. Like ``optax.join_schedules`` and ``torch.optim.lr_scheduler.SequentialLR``.
 
     Parameters
     ----------
     schedules : list of float or Schedule, or of tuple (str, Schedule)
-        One more than there are boundaries. They are named as by :func:`sklearn.pipeline.make_pipeline` unless a
-        name is given.
+        Schedules, one more than there are boundaries. Names are generated as by
+        :func:`sklearn.pipeline.make_pipeline` unless given.
     boundaries : list of float
-        After so many units the next schedule takes over; increasing.
+        Number of units after which each next schedule takes over, increasing.
     unit : {"step", "epoch"}, default="step"
-        What is counted.
+        Whether to count steps or epochs.
 
     Examples
     --------
@@ -655,7 +655,7 @@ class Joined(Composite, _OfState):
         return _value(schedule, _Moment.after(state, self.boundaries[position - 1], self.unit) if position else state)
 
     def check(self) -> None:
-        """Raise an error for what is no schedule, and for boundaries that do not fit."""
+        """Raise an error if a part is not a schedule, or the boundaries do not fit."""
         super().check()
         _check_boundaries(self, "schedules")
         for schedule in map(unnamed, self.schedules):
@@ -670,7 +670,7 @@ class Joined(Composite, _OfState):
 
 
 class _Descent:
-    """How far `ReduceOnPlateau` has come: what it has seen, and what follows from it."""
+    """Progress of `ReduceOnPlateau`: the losses seen so far, and the value that follows from them."""
 
     def __init__(self, value: float) -> None:
         self.value, self.seen = value, 0
@@ -678,33 +678,34 @@ class _Descent:
 
 
 class ReduceOnPlateau(_OfState):
-    r"""Multiply by a factor whenever the loss has not become better for some epochs.
+    r"""Multiply by a factor whenever the loss has not improved for some epochs.
 
-    It sees the ``loss_curve`` of the optimizer's state, to which an estimator adds what its ``loss_curve_`` has, or,
-    with early stopping, minus the validation score, by which training is stopped then. In a loop of your own, append
-    the loss of each epoch. Without a loss it stays as it is. It is a function of that
-    curve: a hyperparameter that you change counts as if it had always been so. An infinite loss ends what later ones
-    are compared with.
+    It monitors the ``loss_curve`` of the optimizer's state. An estimator appends the values of its ``loss_curve_`` or,
+    with early stopping, minus the validation score, by which training is then stopped. In a custom training loop,
+    append the loss of each epoch. Without losses, the value stays constant. It is recomputed from the whole
+    curve, so a changed hyperparameter acts as if it had always had its new value. After an infinite loss, later
+    losses are not compared with earlier ones.
 
-    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with an ``eps`` of 0. A relative threshold is taken of
-    the loss's size, so that a negative loss works; torch then takes what is a little worse for better.
+    Like ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with ``eps=0``. A relative threshold is relative to the
+    absolute value of the loss, so that it also works for a negative loss, for which torch accepts a slightly worse
+    loss as an improvement.
 
     Parameters
     ----------
     initial : float
-        Value at the start.
+        Initial value.
     factor : float, default=0.1
-        What each reduction multiplies by, between 0 and 1.
+        Factor of each reduction, between 0 and 1.
     patience : int, default=10
-        So many epochs in a row without improvement are borne; one more, and the value is reduced.
+        Number of consecutive epochs without improvement to wait before reducing the value.
     threshold : float, default=1e-4
-        By how much a loss must be below the best so far to be an improvement.
+        Smallest decrease below the best loss that counts as an improvement.
     threshold_mode : {"relative", "absolute"}, default="relative"
-        Whether that is a share of the best loss, or itself the difference.
+        Whether ``threshold`` is relative to the best loss, or absolute.
     cooldown : int, default=0
-        Epochs after a reduction in which none counts as one without improvement.
+        Number of epochs after a reduction in which epochs without improvement are not counted.
     minimum : float, default=0.0
-        The value is not reduced below.
+        Lower bound of the value.
 
     Examples
     --------
@@ -766,7 +767,7 @@ class ReduceOnPlateau(_OfState):
         return descent.value
 
     def _see(self, descent: _Descent, loss: float) -> None:
-        """Take in the loss of one more epoch; an infinite one ends what later ones are compared with."""
+        """Process the loss of one more epoch; an infinite one resets the best loss."""
         descent.seen += 1
         if loss == math.inf:
             descent.best, descent.without = loss, 0
@@ -791,12 +792,12 @@ class ReduceOnPlateau(_OfState):
 
 
 def _half_wave(share: float) -> float:
-    """Return what is left, of 1, after a share of half a wave of the cosine."""
+    """Return the value of half a cosine wave from 1 to 0, at a fraction of its length."""
     return 0.5 * (1.0 + cos(math.pi * share))
 
 
 def _passed(boundaries: Sequence[int], count: float) -> int:
-    """Return how many boundaries have been reached."""
+    """Return the number of boundaries reached."""
     for passed, boundary in enumerate(boundaries):
         if count < boundary:
             return passed
@@ -815,13 +816,13 @@ def _check_boundaries(schedule: Piecewise | Joined, parts: str) -> None:
         raise ValueError(f"{owner}: boundaries must increase; got {boundaries!r}.")
     if len(values) != len(boundaries) + 1:
         raise ValueError(
-            f"{owner}: {len(values)} {parts} have {len(values) - 1} boundaries between them; "
+            f"{owner}: {len(values)} {parts} need {len(values) - 1} boundaries between them; "
             f"got {len(boundaries)}: {boundaries!r}."
         )
 
 
 def _check_part(owner: str, name: str, part: Any) -> None:
-    """Raise if what should be a schedule or a number is neither, or is a schedule with a wrong hyperparameter."""
+    """Raise if a part is neither a schedule nor a number, or a schedule with an invalid hyperparameter."""
     if isinstance(part, Schedule):
         part.check()
     elif not NUMBER.admits(part):

@@ -1,8 +1,8 @@
-"""Methods of scipy.optimize that take all rows at once, under the names of the other optimizers.
+"""Full-batch methods of scipy.optimize, available by name like the other optimizers.
 
-A method is its class: scipy's name for it, scipy's own options as hyperparameters, and which of them is
-its tolerance on the gradient. Where scipy has no such option, or does not count iterations, the `Run` that watches it
-ends it from outside.
+Each class states scipy's name of the method, scipy's options as hyperparameters, and which of them is the tolerance
+on the gradient. If scipy has no such option, or does not count iterations, the `Run` that watches the method stops it
+from outside.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ Function: TypeAlias = Callable[[Array], tuple[float, Array]]  # value and gradie
 
 
 class FullBatch(Hyperparameters):
-    """Base of the full-batch methods: its hyperparameters are scipy's options.
+    """Base class of the full-batch methods. Its hyperparameters are scipy's options.
 
     Attributes
     ----------
     method : str
-        scipy's name.
+        Name of the method in scipy.
     tolerance : str or None
-        The option that is a tolerance on the gradient, for ``tol``; None where scipy has none.
+        Option of scipy that is a tolerance on the gradient, set from ``tol``. None if scipy has no such option.
     iterations : str or None
-        The option that is the largest number of iterations, for ``max_iter``; None where scipy has none.
+        Option of scipy that limits the iterations, set from ``max_iter``. None if scipy has no such option.
     hessian_products : bool
-        Whether it needs products with the Hessian: they are central differences of the gradient.
+        Whether the method needs products with the Hessian, computed as central differences of the gradient.
     bounded : bool
-        Whether it knows bounds itself.
+        Whether the method supports bounds.
     residuals : bool
-        Whether it needs the residuals and their Jacobian instead of a gradient.
+        Whether the method needs the residuals and their Jacobian instead of a gradient.
     since : dict of str to tuple
-        Options that the oldest scipy of all did not have, with the first version that did. Before it their
-        defaults, which are scipy's, are the only values.
+        Options that the oldest supported scipy lacks, with the first version that has them. In older versions,
+        only their default, which is scipy's, is allowed.
     """
 
     method: str
@@ -65,7 +65,7 @@ class FullBatch(Hyperparameters):
     since: dict[str, tuple[int, int]] = {}
 
     def check(self) -> None:
-        """Raise a ValueError that names the first hyperparameter outside its range, or too young for this scipy."""
+        """Raise a ValueError for the first hyperparameter outside its range or not supported by this scipy."""
         super().check()
         for name in self._too_young():
             value, default = getattr(self, name), self._defaults()[name].default
@@ -80,7 +80,7 @@ class FullBatch(Hyperparameters):
         return inspect.signature(cls).parameters
 
     def stopping_options(self) -> dict[str, Any]:
-        """Return the options by which scipy ends before the gradient is small, if they are not the defaults.
+        """Return the options that let scipy stop before the gradient is small, unless they have their defaults.
 
         Returns
         -------
@@ -94,7 +94,7 @@ class FullBatch(Hyperparameters):
         return [name for name, version in self.since.items() if version > SCIPY]
 
     def init(self, theta: object, blocks: object | None = None) -> NoReturn:
-        """Refuse to make a state: a full-batch method takes no steps.
+        """Raise an error: a full-batch method takes no single steps.
 
         Parameters
         ----------
@@ -106,11 +106,11 @@ class FullBatch(Hyperparameters):
         Raises
         ------
         TypeError
-            Always; the message shows what to call instead.
+            Always. The message shows what to call instead.
         """
         raise TypeError(
-            f"{type(self).__name__} is a full-batch method, which takes no steps of its own: call "
-            "minimize(fun, x0), or use a rule such as Adam in a loop."
+            f"{type(self).__name__} is a full-batch method and takes no single steps. Call minimize(fun, x0), or use a "
+            "rule such as Adam in a loop."
         )
 
     def minimize(
@@ -123,43 +123,43 @@ class FullBatch(Hyperparameters):
         callback: Callable[[OptimizeResult], object] | None = None,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> OptimizeResult:
-        """Minimise a function.
+        """Minimize a function.
 
-        If the method ends before the gradient is small, it is restarted from there as long as that makes progress. A
-        trial that is not finite is refused. If an option such as ``ftol`` was set, the method ends by it.
+        A method that stops before the gradient is small is restarted from its last point as long as that makes
+        progress. A trial point with a non-finite value is rejected. If an option such as ``ftol`` is set, the method
+        stops by it.
 
         Parameters
         ----------
         fun : callable
             ``fun(x) -> (value, gradient)``.
         x0 : ndarray of shape (size,)
-            Where to start; is not written to.
+            Initial guess; not modified.
         max_iter : int, default=200
-            Largest number of iterations.
+            Maximum number of iterations.
         tol : float, default=1e-4
-            Tolerance on the largest entry of the gradient; ``trust-ncg`` and ``trust-krylov`` continue until the
-            norm is as small.
+            Tolerance on the largest absolute entry of the gradient. ``trust-ncg`` and ``trust-krylov`` continue until
+            the Euclidean norm is as small.
         callback : callable, default=None
-            Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``; the run ends
-            where it returns True. Its exceptions go on unchanged, `StopIteration` too, which scipy would take for
-            that.
+            Called after each iteration with an OptimizeResult that has ``x``, ``fun`` and ``jac``. Return True to
+            stop. Exceptions are propagated, including `StopIteration`, which scipy would treat as a request to stop.
         bounds : tuple (low, high) of array-like, default=None
-            Limits of all entries or of each, -inf and inf for none; ``fun`` is not called outside. An entry on a bound
-            against which the gradient pushes it counts as having none.
+            Lower and upper limits, scalars or one per entry; -inf and inf for none. ``fun`` is not called outside. For
+            an entry on a bound, a gradient that pushes it against the bound counts as zero.
 
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            Of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``. ``success`` is
-            whether no entry of the gradient is larger than ``tol`` or than what rounding makes of it; how much that is,
-            at most, is ``rounding`` if it was examined. ``held`` says which entries are held by a bound.
+            Result of scipy, with ``x``, ``fun``, ``jac``, ``success``, ``status``, ``message`` and ``nit``. ``success``
+            is True if no entry of the gradient is larger than ``tol`` or than its rounding error. ``rounding``, if
+            present, is the largest rounding error. ``held`` marks the entries held by a bound.
 
         Raises
         ------
         ValueError
-            For bounds of a method that knows none; the message names those that do.
+            If the method does not support bounds. The message lists the methods that do.
         DivergenceError
-            If the start is not finite, the values fall without bound, or the method's arithmetic overflows.
+            If the start is not finite, the values decrease without bound, or the arithmetic of the method overflows.
         """
         self.check()
         limits = self._limits(bounds, x0)
@@ -186,8 +186,8 @@ class FullBatch(Hyperparameters):
         if not self.bounded:
             raise ValueError(
                 f"{type(self).__name__} does not support bounds. These do: 'lbfgs', 'tnc', 'slsqp', 'trust-constr', "
-                "for squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Or map the block: "
-                "reparametrize={'name': 'log'}."
+                "for squared errors with a Jacobian 'trf' and 'dogbox', and all minibatch rules. Alternatively, "
+                "reparametrize the parameter: reparametrize={'name': 'log'}."
             )
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
@@ -217,7 +217,7 @@ class FullBatch(Hyperparameters):
         return {"bounds": scipy.optimize.Bounds(*run.limits, keep_feasible=True)}
 
     def options(self) -> dict[str, Any]:
-        """Return scipy's options, without those that are left to scipy: None, or unknown to an old one.
+        """Return scipy's options, without those that are None or unknown to an old scipy.
 
         Returns
         -------
@@ -229,22 +229,22 @@ class FullBatch(Hyperparameters):
 
 
 class LBFGS(FullBatch):
-    """Quasi-Newton method of limited memory [Byrd1995]_: scipy's L-BFGS-B, which knows bounds.
+    """Limited-memory quasi-Newton method [Byrd1995]_: scipy's L-BFGS-B. Supports bounds.
 
-    It ends when no entry of the gradient is larger than ``tol``. The other two ways in which scipy's ends
-    early are all but closed here: ``ftol`` (2.2e-9 in scipy) would stop a small ``tol`` long before its
-    time, and so would ``maxfun``.
+    It stops when no entry of the gradient is larger than ``tol``. scipy's other two stopping criteria are disabled
+    by default, because ``ftol`` (2.2e-9 in scipy) and ``maxfun`` would stop it long before a small ``tol`` is
+    reached.
 
     Parameters
     ----------
     maxcor : int, default=10
-        Steps whose change of the gradient is remembered.
+        Number of past steps that approximate the Hessian.
     ftol : float, default=0.0
-        Smallest relative decrease of the objective with which it goes on.
+        Stop if the relative decrease of the objective is not larger than this.
     maxfun : int, default=None
-        Largest number of evaluations; by default ``max_iter`` is the only limit.
+        Maximum number of evaluations. By default, ``max_iter`` is the only limit.
     maxls : int, default=20
-        Largest number of evaluations in one line search.
+        Maximum number of evaluations in one line search.
 
     References
     ----------
@@ -282,16 +282,18 @@ class LBFGS(FullBatch):
 
 
 class BFGS(FullBatch):
-    """Quasi-Newton method with a full matrix [Nocedal2006]_, section 6.1: for some hundred parameters.
+    """Quasi-Newton method with a dense Hessian approximation [Nocedal2006]_, section 6.1.
+
+    Suitable for up to a few hundred parameters.
 
     Parameters
     ----------
     xrtol : float, default=0.0
-        Smallest relative step with which it goes on.
+        Stop if the relative step is not larger than this.
     c1 : float, default=1e-4
-        Armijo's parameter of the line search; to set it needs scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
     c2 : float, default=0.9
-        Curvature parameter of the line search, likewise.
+        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
 
     References
     ----------
@@ -309,14 +311,14 @@ class BFGS(FullBatch):
 
 
 class CG(FullBatch):
-    """Nonlinear conjugate gradients of Polak and Ribière [Nocedal2006]_, section 5.2; memory of a few θ.
+    """Nonlinear conjugate gradients of Polak and Ribière [Nocedal2006]_, section 5.2; stores a few vectors only.
 
     Parameters
     ----------
     c1 : float, default=1e-4
-        Armijo's parameter of the line search; to set it needs scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
     c2 : float, default=0.4
-        Curvature parameter of the line search, likewise.
+        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
 
     References
     ----------
@@ -333,18 +335,18 @@ class CG(FullBatch):
 
 
 class NewtonCG(FullBatch):
-    """Newton's method, its equations solved by conjugate gradients [Nocedal2006]_, section 7.1.
+    """Newton's method with conjugate gradients for the linear system [Nocedal2006]_, section 7.1.
 
     Products with the Hessian are central differences of the analytic gradient: two evaluations each.
 
     Parameters
     ----------
     xtol : float, default=1e-10
-        Smallest average step with which it goes on; scipy's 1e-5 would stop a small ``tol`` early.
+        Stop if the average step is not larger than this. scipy's 1e-5 would stop before a small ``tol`` is reached.
     c1 : float, default=1e-4
-        Armijo's parameter of the line search; to set it needs scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
     c2 : float, default=0.9
-        Curvature parameter of the line search, likewise.
+        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
 
     References
     ----------
@@ -365,18 +367,18 @@ class NewtonCG(FullBatch):
 
 
 class TNC(FullBatch):
-    """Truncated Newton method [Nash1984]_, which knows bounds.
+    """Truncated Newton method [Nash1984]_. Supports bounds.
 
     Parameters
     ----------
     eta : float, default=0.25
         Severity of the line search.
     stepmx : float, default=0
-        Largest step of the line search; 0 lets it grow.
+        Maximum step of the line search. With 0, the method chooses it; it may grow during the call.
     ftol : float, default=0.0
-        Smallest decrease of the objective with which it goes on.
+        Stop if the decrease of the objective is not larger than this.
     xtol : float, default=0.0
-        Smallest step with which it goes on.
+        Stop if the step is not larger than this.
 
     References
     ----------
@@ -397,13 +399,13 @@ class TNC(FullBatch):
         self.xtol = xtol
 
     def options(self) -> dict[str, Any]:
-        """Return scipy's options; the number of evaluations has no limit of its own."""
+        """Return scipy's options, without a limit on the number of evaluations."""
         return super().options() | {"maxfun": 2**31 - 1, "gtol": 0.0}
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
-        """Call scipy, which takes the width of bounds for the size of an entry; of others it takes this one.
+        """Call scipy with entries scaled by their size; its default is the width of the bounds.
 
-        Entries that bounds hold it leaves out, and would miss them in the sizes.
+        Entries with low = high are an exception: scipy removes them, but would not remove their scales.
         """
         if run.limits is None or np.equal(*run.limits).any():
             return super()._solve(run, x0, max_iter)
@@ -415,13 +417,13 @@ class TNC(FullBatch):
 
 
 class SLSQP(FullBatch):
-    """Sequential least squares programming [Kraft1988]_, which knows bounds: for some hundred parameters.
+    """Sequential least squares programming [Kraft1988]_, for up to a few hundred parameters. Supports bounds.
 
     Parameters
     ----------
     ftol : float, default=1e-30
-        Smallest decrease of the objective with which it goes on; scipy's 1e-6 would stop a small ``tol``
-        early.
+        Stop if the decrease of the objective is not larger than this. scipy's 1e-6 would stop before a small
+        ``tol`` is reached.
 
     References
     ----------
@@ -438,7 +440,7 @@ class SLSQP(FullBatch):
         self.ftol = ftol
 
     def _solve(self, run: Run, x0: Array, max_iter: int) -> OptimizeResult:
-        """Call scipy, whose callback comes at trial points: the derivative is what it asks for at iterates."""
+        """Call scipy. Its callback reports trial points, but it asks for the derivative only at iterates."""
         options = self.options() | {"maxiter": max_iter + 1}
         bounds = self._bounds(run)
         return scipy.optimize.minimize(run.value, x0, jac=run.derivative, method=self.method, options=options, **bounds)
@@ -457,18 +459,18 @@ class _TrustRegion(FullBatch):
 
 
 class TrustNCG(_TrustRegion):
-    """Trust region, its subproblem solved by conjugate gradients [Nocedal2006]_, section 7.1.
+    """Trust-region Newton method with conjugate gradients for the subproblem [Nocedal2006]_, section 7.1.
 
     Products with the Hessian are central differences of the analytic gradient: two evaluations each.
 
     Parameters
     ----------
     initial_trust_radius : float, default=1.0
-        Length of the first step at most.
+        Initial trust radius, which limits the first step.
     max_trust_radius : float, default=1000.0
-        Length of any step at most.
+        Maximum trust radius, which limits every step.
     eta : float, default=0.15
-        Share of the promised decrease that a step must make.
+        Fraction of the predicted decrease that a step must achieve to be accepted.
 
     References
     ----------
@@ -480,14 +482,14 @@ class TrustNCG(_TrustRegion):
 
 
 class TrustKrylov(FullBatch):
-    """Trust region, its subproblem solved in a Krylov space to high accuracy [Lenders2018]_.
+    """Trust-region Newton method with an accurate Krylov subproblem solver [Lenders2018]_.
 
     Products with the Hessian are central differences of the analytic gradient: two evaluations each.
 
     Parameters
     ----------
     inexact : bool, default=False
-        Whether the subproblem may be solved less accurately: fewer products, more iterations.
+        Whether to solve the subproblem less accurately, with fewer Hessian products but more iterations.
 
     References
     ----------
@@ -505,18 +507,18 @@ class TrustKrylov(FullBatch):
 
 
 class TrustConstr(FullBatch):
-    """Trust region with a quasi-Newton matrix [Conn2000]_, which knows bounds: for some hundred parameters.
+    """Trust-region method with a quasi-Newton Hessian [Conn2000]_, for up to a few hundred parameters. Supports bounds.
 
-    It comes to a bound from inside, by barriers [Byrd1999]_; what it has all but brought there is put on it at the end.
+    Bounds are approached from inside by barriers [Byrd1999]_. Entries that end next to a bound are set to it.
 
     Parameters
     ----------
     xtol : float, default=1e-12
-        Trust radius below which it stops.
+        Stop if the trust radius is smaller than this.
     initial_tr_radius : float, default=1.0
-        Length of the first step at most.
+        Initial trust radius, which limits the first step.
     barrier_tol : float, default=1e-12
-        Smallest barrier with which it goes on, where there are bounds; scipy's 1e-8 would leave it beside them.
+        Stop if the barrier parameter is smaller than this, with bounds only. scipy's 1e-8 would end farther from them.
 
     References
     ----------
@@ -549,7 +551,7 @@ class TrustConstr(FullBatch):
         return result
 
     def _solve_along(self, run: Run, free: Array, max_iter: int) -> None:
-        """Go on along the bounds that hold entries: barriers have moved the others too, if by little."""
+        """Continue with the entries held by bounds fixed, because the barriers have shifted the others slightly."""
         start = run.iterate.x.copy()
 
         def whole(x: Array) -> Array:
@@ -570,12 +572,12 @@ class TrustConstr(FullBatch):
         )
 
     def _tolerance_of(self, run: Run) -> float:
-        """A smaller one where there are bounds: barriers have a share in the gradient that scipy looks at."""
+        """Tolerance for scipy, tightened if there are bounds, because barriers contribute to the gradient it checks."""
         return super()._tolerance_of(run) * (1.0 if run.limits is None else OF_BARRIERS)
 
 
 class _LeastSquares(FullBatch):
-    """Base of the methods of scipy.optimize.least_squares: for the `jacobian` form and squared errors."""
+    """Base class of the methods of scipy.optimize.least_squares, for squared errors and the `jacobian` form."""
 
     tolerance = iterations = None
     residuals = True
@@ -595,37 +597,38 @@ class _LeastSquares(FullBatch):
         callback: Callable[[OptimizeResult], object] | None = None,
         bounds: tuple[ArrayLike, ArrayLike] | None = None,
     ) -> OptimizeResult:
-        """Minimise half a sum of squares.
+        """Minimize half the sum of squared residuals.
 
         Parameters
         ----------
         fun : object
-            With ``fun.residuals(x)``, whose squares are summed, and ``fun.residual_jacobian(x)``, a tuple of them and
-            their Jacobian, of shapes (m,) and (m, size); both may be rotated, as products and lengths are all that
-            counts.
+            Object with ``fun.residuals(x)``, the residuals of shape (m,), and ``fun.residual_jacobian(x)``, a tuple of
+            the residuals and their Jacobian of shape (m, size). Both may be rotated by the same orthogonal matrix,
+            because only inner products matter.
         x0 : ndarray of shape (size,)
-            Where to start; is not written to.
+            Initial guess; not modified.
         max_iter : int, default=200
-            Largest number of iterations.
+            Maximum number of iterations.
         tol : float, default=1e-4
-            Tolerance on the relative offset: how large a share of the residuals lies in the space of the tangents. From
-            there Gauss-Newton steps follow as long as it falls.
+            Tolerance on the relative offset: the norm of the residuals' projection onto the columns of the Jacobian,
+            relative to their norm. Gauss-Newton steps then follow as long as they reduce it.
         callback : callable, default=None
             As for the other methods.
         bounds : tuple (low, high) of array-like, default=None
-            As for the other methods. The offset is that of the entries that no bound holds.
+            As for the other methods. The offset is computed from the entries that no bound holds.
 
         Returns
         -------
         result : scipy.optimize.OptimizeResult
-            Of scipy; but ``fun`` and ``jac`` are half the sum of squares and its gradient, and ``offset`` is there.
+            Result of scipy, with ``fun`` and ``jac`` replaced by half the sum of squares and its gradient, and with the
+            ``offset``.
         """
         self.check()
         limits = self._limits(bounds, x0)
         return ResidualRun(self, fun, callback, tol=tol, max_iter=max_iter, limits=limits).minimize(x0)
 
     def _solve(self, run: Any, x0: Array, max_iter: int) -> OptimizeResult:
-        """Call scipy; its own tolerances are as small as it allows, and the run ends it."""
+        """Call scipy with the smallest tolerances that it allows; the run stops it."""
         return scipy.optimize.least_squares(
             run.residuals,
             x0,
@@ -639,14 +642,15 @@ class _LeastSquares(FullBatch):
 
 
 class LM(_LeastSquares):
-    """Levenberg and Marquardt's method [More1978]_, as in MINPACK: for least squares with a Jacobian.
+    """Levenberg-Marquardt method as in MINPACK [More1978]_, for least squares with a Jacobian.
 
     Parameters
     ----------
     ftol : float, default=1e-15
-        Smallest relative decrease with which it goes on; scipy's 1e-8 would stop a small ``tol`` early.
+        Stop if the relative decrease is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is
+        reached.
     xtol : float, default=1e-15
-        Smallest relative step with which it goes on, likewise.
+        Stop if the relative step is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is reached.
 
     References
     ----------
@@ -657,27 +661,29 @@ class LM(_LeastSquares):
     method = "lm"
 
     def _solve(self, run: Any, x0: Array, max_iter: int) -> OptimizeResult:
-        """Call scipy, whose `lm` takes no more parameters than residuals."""
+        """Call scipy, whose `lm` requires at least as many residuals as parameters."""
         n_residuals = len(run.iterate.residuals)
         if n_residuals < x0.size:
             raise ValueError(
-                f"LM needs at least as many residuals as parameters to train; got {n_residuals} (one for each output "
-                f"of a sample and each penalised entry) for {x0.size} parameters. Use 'trf', or hold some with fixed=."
+                f"LM needs at least as many residuals as free parameters; got {n_residuals} residuals (one for each "
+                f"output of a sample and each penalized entry) for {x0.size} parameters. Use 'trf', or hold some "
+                "parameters fixed with fixed=."
             )
         return super()._solve(run, x0, max_iter)
 
 
 class TRF(_LeastSquares):
-    """Trust region reflective method [Branch1999]_, which knows bounds: for least squares with a Jacobian.
+    """Trust-region reflective method [Branch1999]_, for least squares with a Jacobian. Supports bounds.
 
-    It stays inside of bounds; what it has all but brought to one is put on it before the Gauss-Newton steps.
+    Iterates stay inside the bounds. Entries that end next to a bound are set to it before the Gauss-Newton steps.
 
     Parameters
     ----------
     ftol : float, default=1e-15
-        Smallest relative decrease with which it goes on; scipy's 1e-8 would stop a small ``tol`` early.
+        Stop if the relative decrease is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is
+        reached.
     xtol : float, default=1e-15
-        Smallest relative step with which it goes on, likewise.
+        Stop if the relative step is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is reached.
 
     References
     ----------
@@ -690,14 +696,15 @@ class TRF(_LeastSquares):
 
 
 class Dogbox(_LeastSquares):
-    """Dogleg method in rectangular trust regions [Voglis2004]_, which knows bounds: for least squares with a Jacobian.
+    """Dogleg method in rectangular trust regions [Voglis2004]_, for least squares with a Jacobian. Supports bounds.
 
     Parameters
     ----------
     ftol : float, default=1e-15
-        Smallest relative decrease with which it goes on; scipy's 1e-8 would stop a small ``tol`` early.
+        Stop if the relative decrease is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is
+        reached.
     xtol : float, default=1e-15
-        Smallest relative step with which it goes on, likewise.
+        Stop if the relative step is not larger than this. scipy's 1e-8 would stop before a small ``tol`` is reached.
 
     References
     ----------

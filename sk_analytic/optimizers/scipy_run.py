@@ -1,8 +1,8 @@
-"""A run of a scipy method, watched: what it is told of each trial, what counts as an iterate, how it ends.
+"""A supervised run of a scipy method: the values it receives for each trial, its iterates, and how it ends.
 
-scipy's methods assume a finite function in exact arithmetic. A run keeps that promise to them: a trial that is not
-finite becomes a steep parabola, and differences of values that drown in rounding come from the gradient. It ends by the
-gradient alone, or says that it did not.
+scipy's methods assume a finite function in exact arithmetic. A run makes it look so: a non-finite trial is replaced
+by a steep parabola, and differences of values that are lost in rounding are computed from the gradient. It converges
+by the gradient alone, or reports that it did not.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..typing import Array
 
 ENDED = {
     "gradient": (0, "No entry of the gradient is larger than tol."),
-    "rounding": (0, "No entry of the gradient is larger than what rounding makes of it."),
+    "rounding": (0, "No entry of the gradient is larger than its rounding error."),
     "iterations": (1, "Maximum number of iterations has been exceeded."),
-    "callback": (99, "The callback asked to end."),
-    "stalled": (2, "The method evaluated the function again and again without a step."),
+    "callback": (99, "The callback stopped the run."),
+    "stalled": (2, "The method evaluated the function repeatedly without taking a step."),
 }
-TOLD = ("gradient", "iterations", "callback", "bottomless")  # ends that no other attempt follows
-LOST = ("lost", "not finite", "no curvature", "bottomless")  # ends in numbers that are not finite
-SAID = ("success", "status", "message")  # of scipy's last attempt; the rest, as `hess_inv`, is of the first
+TOLD = ("gradient", "iterations", "callback", "bottomless")  # reasons after which there is no further attempt
+LOST = ("lost", "not finite", "no curvature", "bottomless")  # reasons that involve non-finite numbers
+SAID = ("success", "status", "message")  # from scipy's last attempt; the rest, as `hess_inv`, is from the first
 PRECISION_LOSS = 2  # scipy's status of a line search that gave up
 
 LARGEST = 1e307  # a value beyond it leaves a method no room for its arithmetic
@@ -43,7 +43,7 @@ NEAR = 1e-2  # an offset that rounding may excuse
 
 
 class Ended(Exception):
-    """Carries out of scipy why a run was ended from outside, or an error of the user's: scipy catches neither."""
+    """Raised to stop scipy from outside, with the reason or with an error of the user's; scipy catches neither."""
 
     def __init__(self, why: str = "", error: Exception | None = None) -> None:
         super().__init__(why)
@@ -53,9 +53,9 @@ class Ended(Exception):
 class Point(NamedTuple):
     """A function at a point.
 
-    ``level`` is the value that scipy is told; ``held`` are entries on a bound that the gradient pushes them against, of
-    which it need not be small. Least squares have the residuals and, unless the point is
-    worse than the iterate, their Jacobian, both of them rotated, and the relative offset.
+    ``level`` is the value passed to scipy. ``held`` marks entries on a bound that the gradient pushes them against,
+    whose gradient need not be small. Least-squares points also have the residuals and, unless the point is worse than
+    the iterate, their Jacobian, both rotated, and the relative offset.
     """
 
     x: Array
@@ -75,17 +75,17 @@ class Point(NamedTuple):
 
     @property
     def steepness(self) -> float:
-        """The largest entry of the gradient, those aside that are held by bounds."""
+        """The largest entry of the gradient, except those held by bounds."""
         return float(np.abs(np.where(self.held, 0.0, self.jac)).max(initial=0.0))
 
     @property
     def distance(self) -> float:
-        """What `tol` is compared with: the relative offset of least squares, else the largest entry of the gradient."""
+        """The quantity compared with `tol`: the relative offset for least squares, else the largest gradient entry."""
         return self.steepness if self.offset is None else self.offset
 
 
 class Run:
-    """A function under a method of scipy's.
+    """The minimization of a function by a method of scipy.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Run:
     fun : callable
         ``fun(x) -> (value, gradient)``.
     callback : callable or None
-        Called with each iterate; ends the run where it returns True.
+        Called with each iterate; stops the run if it returns True.
     tol : float
         Tolerance on the largest entry of the gradient.
     max_iter : int
@@ -128,12 +128,12 @@ class Run:
         self._finishes = False  # though it has converged
 
     def minimize(self, x0: Array) -> OptimizeResult:
-        """Run; begin anew where the method gave up, as long as that makes progress.
+        """Run; restart the method from where it gave up, as long as that makes progress.
 
         Raises
         ------
         DivergenceError
-            If the start is not finite, or the method ends in numbers that are not.
+            If the start or the end is not finite.
         """
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"scipy\.|sk_analytic\.optimizers\.scipy_")
@@ -158,12 +158,12 @@ class Run:
             return self._result(why, result)
 
     def _finish(self, why: str) -> None:
-        """Come nearer to where it has ended, if there is a way."""
+        """Improve on the final iterate, if possible."""
         if why not in ("callback", "bottomless"):
             self._ended(self.put_on_bounds)
 
     def put_on_bounds(self) -> None:
-        """Put entries on the bounds that a method has brought them to, which stays inside, if nothing is lost by it."""
+        """Set entries to the bounds that a method, staying inside, has approached, unless the value increases."""
         if self.limits is None:
             return
         end, (low, high) = self.iterate, self.limits
@@ -181,31 +181,31 @@ class Run:
         return 1.0
 
     def _inside(self, x: Array) -> Array:
-        """The nearest point inside the bounds, of which rounding in a method may lose sight."""
+        """Return the nearest point inside the bounds, which a method may leave by rounding."""
         return x if self.limits is None else np.clip(x, *self.limits)
 
     def _held(self, x: Array, jac: Array) -> Any:
-        """Which entries are on a bound that the gradient pushes them against."""
+        """Return the mask of entries on a bound that the gradient pushes them against."""
         if self.limits is None:
             return False
         low, high = self.limits
         return ((x <= low) & (jac > 0)) | ((x >= high) & (jac < 0))
 
     def _is_over(self, why: str) -> bool:
-        """Whether nothing is left to do: it has converged, was told to end, or ended as the user's options say."""
+        """Whether the run is finished: it converged, was asked to stop, or stopped by an option of the user."""
         if why in TOLD or self.nit >= self.max_iter or self.iterate.distance <= self.tol:
             return True
         return bool(self.method.stopping_options())
 
     def _has_progressed(self) -> bool:
-        """Whether the last attempt halved what tol is compared with, or lowered the loss by a thousandth."""
+        """Whether the last attempt halved the quantity compared with tol, or reduced the loss by a thousandth."""
         start, end = self.start, self.iterate
         return end.distance < 0.5 * start.distance or start.fun - end.fun > 1e-3 * abs(start.fun)
 
     def _attempt(self, solve: Callable[[], OptimizeResult]) -> tuple[str, OptimizeResult]:
-        """Run a method once; return why it was ended, "" if by itself, and its result.
+        """Run a method once; return the reason why it was stopped, or "", and its result.
 
-        Where it gave up, the lowest point that it has met since its last iterate is one too.
+        If it gave up, the lowest point since its last iterate becomes an iterate.
         """
         self._trial, self._lowest, self._unused, self._error = None, self.iterate, 0, None
         result = OptimizeResult()
@@ -239,11 +239,11 @@ class Run:
     # What scipy calls.
 
     def value(self, x: Array) -> float:
-        """Return the value at a point, as scipy is told it."""
+        """Return the value at a point, as passed to scipy."""
         return self.at(x).level * self.scale
 
     def value_and_gradient(self, x: Array) -> tuple[float, Array]:
-        """Return value and gradient at a point, as scipy is told them."""
+        """Return value and gradient at a point, as passed to scipy."""
         point = self.at(x)
         gradient = point.jac if point.is_finite else self._parabola(point.x)[1]
         return point.level * self.scale, gradient * self.scale
@@ -271,13 +271,13 @@ class Run:
         return product
 
     def iterated(self, x: Any, *state: Any) -> None:
-        """Take in an iterate that a method reports to its callback."""
+        """Process an iterate that a method reports to its callback."""
         self._take(self.at(getattr(x, "x", x)))
 
     # Points.
 
     def at(self, x: Array) -> Point:
-        """Return the function at a point; what was evaluated last is most often the next iterate."""
+        """Return the function at a point, cached because the last evaluation is usually the next iterate."""
         self._n_asked += 1
         x = self._inside(x)
         for known in (self._trial, self.iterate):
@@ -297,7 +297,7 @@ class Run:
         return Point(np.array(x), float(fun), jac, held=self._held(x, jac))
 
     def _call(self, function: Callable[[Array], Any], x: Array) -> Any:
-        """Evaluate a function of the user's: count it, let its errors and warnings through."""
+        """Evaluate and count a function of the user, and propagate its errors and warnings."""
         if not np.isfinite(x).all():
             raise Ended("lost")
         self.nfev += 1
@@ -311,11 +311,11 @@ class Run:
             raise Ended(error=error) from None
 
     def _level(self, trial: Point) -> float:
-        """Return the value to tell scipy: the value itself, until it gave up; then that relative to where it did.
+        """Return the value for scipy: the value itself or, after the method gave up, relative to that point.
 
-        Near a minimum the values of two points differ by less than their rounding, while their gradients are known to
-        many digits still. If the change that the gradients say, exact for a parabola, agrees with that of the values up
-        to rounding, it is the better one: line searches go on with it to the precision of the gradient.
+        Near a minimum, the values of two points differ by less than their rounding error, but their gradients are
+        accurate to many digits. If the change computed from the gradients, which is exact for a parabola, agrees with
+        that of the values up to rounding, it is used, so that line searches continue to the precision of the gradient.
         """
         if not trial.is_finite:
             return self._parabola(trial.x)[0]
@@ -327,7 +327,7 @@ class Run:
         return by_gradients if abs(by_gradients - level) <= rounding else level
 
     def _value_rounding(self, value: float) -> float:
-        """Return how much a value may be wrong by rounding."""
+        """Return the possible rounding error of a value."""
         return max(ROUNDING * self.eps * value, min(self.noise, RESOLVED * value))
 
     def _parabola(self, x: Array) -> tuple[float, Array]:
@@ -346,7 +346,7 @@ class Run:
         return iterate.level + SHRINKAGE * fall, slope / float(unit @ unit) * unit
 
     def _take(self, point: Point) -> None:
-        """Take in an iterate; end the run where scipy would not."""
+        """Process an iterate; stop the run if scipy would not."""
         if not point.is_finite:
             self._trial = point
             raise Ended("not finite")
@@ -372,7 +372,7 @@ class Run:
     # The end.
 
     def _has_fallen(self, far: float) -> bool:
-        """Whether the loss is that far below the start, and falls more steeply than there."""
+        """Whether the loss is that far below the start and decreases faster than there."""
         first, end = self.first, self.iterate
         return end.fun < -far * max(1.0, abs(first.fun)) and end.steepness >= first.steepness
 
@@ -381,7 +381,7 @@ class Run:
         return type(self.method).__name__
 
     def _result(self, why: str, result: OptimizeResult) -> OptimizeResult:
-        """Return scipy's result with the iterate as its end; success is a small gradient, and nothing else."""
+        """Return scipy's result at the last iterate; success means a small gradient and nothing else."""
         end = self.iterate
         if why != "callback" and self._has_fallen(FAR):
             why = "bottomless"
@@ -410,14 +410,14 @@ class Run:
 
     @property
     def _has_vanished(self) -> bool:
-        """Whether nothing but rounding is left to be explained."""
+        """Whether only rounding errors are left to explain."""
         return False
 
     def _look_at_rounding(self) -> None:
-        """Learn how much each entry of the gradient changes with the last digits of x: so much of it means nothing.
+        """Measure how much each entry of the gradient changes with the last digits of x, which is its rounding error.
 
-        If the loss changes with them as well, x itself is not resolved, and nothing is known to be small; nor if the
-        gradient is another one when it is evaluated again.
+        If the loss changes with them as well, x itself is not resolved, and no entry is known to be small; nor if the
+        gradient differs when evaluated again.
         """
         self._unused = 0
         end, steps = self.iterate, self._last_digits()
@@ -428,7 +428,7 @@ class Run:
         self._is_resolved = is_repeatable and change <= RESOLVED * abs(end.fun)
 
     def _look_at_noise(self) -> None:
-        """Learn how much the value changes with the last digits of x, beside what the gradient says.
+        """Measure how much the value changes with the last digits of x, beyond the change given by the gradient.
 
         Small residuals of large numbers have lost digits that the value, a sum of their squares, does not show.
         """
@@ -446,12 +446,12 @@ class Run:
         return self._evaluated(x).jac
 
     def _lost(self, why: str) -> str:
-        """Return in words how a method ended in numbers that are not finite."""
+        """Return a message on how a method arrived at non-finite numbers."""
         when = f"after {self.nit} iterations" if self.nit != 1 else "after 1 iteration"
         if why == "bottomless":
-            return f"the loss falls without bound: it is {self.iterate.fun:.3g} {when}."
+            return f"the loss decreases without bound: it is {self.iterate.fun:.3g} {when}."
         if why == "no curvature":
-            return f"the gradient around the iterate, whose differences the method needs, is not finite {when}."
+            return f"the gradient near the iterate, of which the method needs differences, is not finite {when}."
         if why == "not finite" and self._trial is not None:
             return f"{_not_finite(self._trial)} at an iterate, {when}."
         if self._error is not None:
@@ -460,7 +460,7 @@ class Run:
 
 
 class ResidualRun(Run):
-    """A least-squares problem under a method of scipy's, which asks for the Jacobian once an iterate.
+    """The solution of a least-squares problem by a method of scipy, which asks for the Jacobian once per iterate.
 
     ``fun`` has ``residuals(x)``, and ``residual_jacobian(x)``, which returns them and their Jacobian, both of them
     rotated perhaps.
@@ -532,7 +532,7 @@ class ResidualRun(Run):
 
     def _solve_again(self) -> OptimizeResult:
         self._gauss_newton()
-        return OptimizeResult(message="Gauss-Newton steps reduce the offset no further.", status=PRECISION_LOSS)
+        return OptimizeResult(message="Gauss-Newton steps no longer reduce the offset.", status=PRECISION_LOSS)
 
     def _finish(self, why: str) -> None:
         super()._finish(why)

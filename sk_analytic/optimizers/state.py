@@ -1,7 +1,7 @@
-"""What an optimizer remembers, apart from its hyperparameters.
+"""The state of an optimizer, apart from its hyperparameters.
 
-`State` is all that a resumed run needs, and all that is pickled; how a step is run (programs, engine and
-scratch) is built again from it and the optimizer, when first needed.
+`State` is all that a resumed run needs, and all that is pickled. Programs, engine and scratch memory are rebuilt from
+it and the optimizer when first needed.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ FLUSHED_AT_ONCE = 16384
 
 @trusted
 class StepInfo:
-    """What `Link.coefficients` is told about a step; a link keeps one for all blocks in lockstep.
+    """Information on a step for `Link.coefficients`. A link keeps one for all blocks that advance together.
 
     Attributes
     ----------
     t : int
-        Runs of the link on these blocks, this one included: 1 in the first.
+        Number of steps of the link on these blocks, including this one: 1 in the first.
     memory : dict
-        The floats that the link declares in its ``memory``; may be written.
+        Floats that the link declares in its ``memory``; may be modified.
     sums : float or tuple of float
-        Sums of what ``measures`` returned; norms, if the link says so.
+        Sums of the values of ``measures``, or their norms if the link sets ``norms``.
     rate : float
-        Learning rate of the rule that these blocks pass.
+        Learning rate of the rule for these blocks.
     """
 
     __slots__ = ("memory", "rate", "sums", "t")
@@ -218,36 +218,35 @@ def _averaged(trees: Sequence[Any], shares: Sequence[float], own: Any) -> Any:
 
 @trusted
 class State:
-    """State of an optimizer over one θ. It pickles, and goes on bitwise as it would have.
+    """State of an optimizer for one θ. After pickling, it continues bit for bit.
 
     Attributes
     ----------
     step : int
-        Calls of ``update`` so far.
+        Number of calls of ``update`` so far.
     epoch : int
-        Complete passes over the data so far; written by the training loop, read by schedules.
+        Number of complete passes over the data so far; set by the training loop, read by schedules.
     loss_curve : list of float
-        Likewise: the losses of the epochs so far; in an estimator with early stopping minus the validation scores,
-        which decide there.
+        Losses of the epochs so far; set by the training loop, read by schedules. In an estimator with early
+        stopping, minus the validation scores.
     names : tuple of str
-        Names of the blocks.
+        Names of the parameter arrays (blocks).
     slices : tuple of slice
-        Where each block lies in the vector θ.
+        Position of each block in the vector θ.
     size : int
-        Entries of θ.
+        Number of entries of θ.
     dtype : dtype
         Of θ and the slots.
     layout : Layout or None
-        Structure of θ; None where it is given as a vector.
+        Structure of θ; None if θ is a vector.
     blocks : Layout or None
         Structure of θ also if it is given as a vector, if that is known.
     links : list of LinkState
-        In the order in which the links stand.
+        States of the links, in order.
     grown : list of float or None
-        What links that begin with tiny steps had reached when the training loop last asked.
+        Scales of links that begin with tiny steps, when the training loop last asked.
     notes : dict
-        What schedules worked out from the loss curve, so that they need not do so in each step. It is neither
-        pickled nor needed.
+        Cache of values that schedules computed from the loss curve; not pickled.
     """
 
     _leaves: list[Any]
@@ -284,9 +283,9 @@ class State:
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """The rate by which the last update moved each block, by name; 0.0 before the first.
+        """The learning rate of each block in the last update, by name; 0.0 before the first.
 
-        Blocks of an optimizer that does not say its rate, as most of optax, are left out.
+        Blocks of an optimizer that does not report its learning rate, as most of optax, are left out.
         """
         records = [record for link in self.links if link.is_rule for record in link.records]
         rates = {block: float(now.rate) for now, blocks in records for block in blocks}
@@ -323,8 +322,8 @@ class State:
             others = [state.links[place] for state in states]
             if any([own for _, own in other.records] != [own for _, own in link.records] for other in others):
                 raise ValueError(
-                    f"The state of {link.kind} cannot be averaged: the chunks updated different blocks. Return a "
-                    "gradient for every block in each batch."
+                    f"The state of {link.kind} cannot be averaged, because the chunks updated different parameters. "
+                    "Return a gradient for every parameter in each batch."
                 )
             link.average(others, shares)
         return average
@@ -351,10 +350,10 @@ class State:
     def flush_denormals(self) -> None:
         """Set entries of slots that are too small for full precision to zero.
 
-        Averages of entries that get no gradient for long, such as those of dead pixels and unused rows, fall below
-        the smallest normal number: Adam's after some 900 steps in float32, after 7,000 in float64. Many
-        processors are far slower with such denormal numbers. The estimators call this after each epoch; call it now and
-        then in a loop of your own. Slots that are read-only, as those of a `snapshot`, are left alone.
+        Averages of entries without a gradient for many steps, such as those of dead pixels and unused rows, fall below
+        the smallest normal number: Adam's after some 900 steps in float32, after 7,000 in float64. Many processors are
+        far slower with such denormal numbers. The estimators call this method after each epoch; call it regularly in a
+        custom training loop. Read-only slots, such as those of a `snapshot`, are not changed.
 
         Examples
         --------
@@ -391,7 +390,7 @@ class State:
         """Raise if what links remember cannot be written to."""
         if not all(slot.flags.writeable for link in self.links for slot in link.slots.values()):
             raise ParameterStructureError(
-                "The state is read-only, as optimizer_state_ of an estimator is: take steps with a copy of it, "
+                "The state is read-only, like optimizer_state_ of an estimator. Take steps with a copy, "
                 "copy.deepcopy(state)."
             )
 
@@ -405,13 +404,13 @@ class State:
         """
         if not is_vector(theta) or theta.shape != self.shape or theta.dtype != self.dtype:
             raise ParameterStructureError(
-                f"theta is {_describe(theta)}; the state was made for an array of shape {self.shape} and "
+                f"theta is {_describe(theta)}; the state was created for an array of shape {self.shape} and "
                 f"dtype {self.dtype}."
             )
         if not theta.flags.writeable:
-            raise ParameterStructureError("theta is a read-only array; update writes it in place. Pass a copy.")
+            raise ParameterStructureError("theta is read-only, but update writes it in place. Pass a copy.")
         if isinstance(theta, np.ndarray) and overlaps_itself(theta):
-            raise ParameterStructureError("theta has several entries in one place of memory. Pass a copy.")
+            raise ParameterStructureError("theta has entries that share memory. Pass a copy.")
         self._theta: Any = theta
 
     @property
@@ -473,18 +472,20 @@ class State:
 
     def _require_writable(self, name: str, shape: Shape, leaf: Any) -> None:
         if not isinstance(leaf, np.ndarray):
-            reason = f"it is of type {type(leaf).__name__}; make it an array: np.array({leaf!r})"
+            reason = f"it is of type {type(leaf).__name__}; use an array, np.array({leaf!r})"
         elif leaf.shape != shape:
             reason = f"it has shape {leaf.shape}, and had {shape} at init"
         elif leaf.dtype not in (np.float32, np.float64):
             reason = f"its dtype is {leaf.dtype}; float32 or float64 is needed"
         elif leaf.dtype != self.dtype:
-            reason = f"its dtype is {leaf.dtype}, and that of the parameters is {self.dtype}; use one for all"
+            reason = (
+                f"its dtype is {leaf.dtype}, but that of the parameters is {self.dtype}; use the same dtype for all"
+            )
         elif not leaf.flags.writeable:
             reason = "it is a read-only array; pass a copy"
         else:
             return
-        raise ParameterStructureError(f"Block {name!r} of theta cannot be updated in place: {reason}.")
+        raise ParameterStructureError(f"Parameter {name!r} of theta cannot be updated in place: {reason}.")
 
     def unbind(self) -> None:
         """Forget the written step: an optimizer, the vector θ and the function for which it holds."""

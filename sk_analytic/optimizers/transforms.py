@@ -1,4 +1,4 @@
-"""Links that are no rules: they clip, scale, turn, decay or accumulate what flows past them."""
+"""Links without a learning rate, which clip, scale, negate, decay or accumulate the gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = Interval(1, float("inf"), integral=True)
 
 
 def in_two(over: float, under: float) -> tuple[float, float]:
-    """Return two numbers whose product is a ratio: each is within reach where the ratio is too large or too small."""
+    """Return two numbers whose product is a ratio, each representable even if the ratio is too large or too small."""
     ratio = over / under
     if 1e-30 < ratio < 1e30:
         return 1.0, ratio
@@ -28,12 +28,12 @@ def in_two(over: float, under: float) -> tuple[float, float]:
 class ClipValue(Link):
     r"""Clip every entry of the gradient: :math:`\min(\max(g, -c), c)`.
 
-    As ``torch.nn.utils.clip_grad_value_``.
+    Like ``torch.nn.utils.clip_grad_value_``.
 
     Parameters
     ----------
     max_value : float, default=1.0
-        The bound c.
+        Bound c.
 
     Examples
     --------
@@ -58,9 +58,9 @@ class ClipValue(Link):
 
 
 class ClipBlockNorm(Link):
-    r"""Shorten the gradient of each block whose norm is too large: :math:`g \min(1, c / \|g\|_2)`.
+    r"""Clip the gradient norm of each parameter array: :math:`g \min(1, c / \|g\|_2)`.
 
-    As ``optax.clip_by_block_rms``, with the norm in place of the root mean square; ``keras``'s
+    Like ``optax.clip_by_block_rms`` with the norm instead of the root mean square, and like Keras'
     ``clipnorm``.
 
     Parameters
@@ -70,7 +70,7 @@ class ClipBlockNorm(Link):
 
     See Also
     --------
-    ClipNorm : The same by the norm of all of θ's gradient.
+    ClipNorm : Clip the norm of the gradient of all parameter arrays together.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class ClipBlockNorm(Link):
         return g
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the factor, in two parts: 1 for a gradient that is short enough."""
+        """Return the factor, in two parts; 1 if the norm is small enough."""
         return in_two(self.max_norm, now.sums) if now.sums > self.max_norm else (1.0, 1.0)
 
     @staticmethod
@@ -102,10 +102,10 @@ class ClipBlockNorm(Link):
 
 
 class ClipNorm(ClipBlockNorm):
-    r"""Shorten the gradient if the norm of all of it is too large: :math:`g \min(1, c / \|g\|_2)`.
+    r"""Clip the norm of the whole gradient: :math:`g \min(1, c / \|g\|_2)`.
 
-    The norm is taken over all blocks that pass this link, so the gradient keeps its direction
-    [Pascanu2013]_. As ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` adds 1e-6 to the
+    The norm is taken over all parameter arrays together, so the gradient keeps its direction
+    [Pascanu2013]_. Like ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` adds 1e-6 to the
     norm.
 
     Parameters
@@ -115,7 +115,7 @@ class ClipNorm(ClipBlockNorm):
 
     See Also
     --------
-    ClipBlockNorm : The same block by block.
+    ClipBlockNorm : Clip the norm of each parameter array separately.
 
     References
     ----------
@@ -133,17 +133,17 @@ class ClipNorm(ClipBlockNorm):
 
 
 class WeightDecay(Link):
-    r"""Pull θ to zero: :math:`g + \lambda \theta` flows on.
+    r"""Weight decay, coupled or decoupled: output :math:`g + \lambda \theta`.
 
-    Its place decides what it is. Before a rule it is coupled: the gradient of an L2 penalty
-    :math:`\frac\lambda2 \|\theta\|^2`, which the rule then scales with the rest. After a rule it is
-    decoupled [Loshchilov2019]_: θ shrinks by the factor :math:`1 - \eta \lambda` in each step, η being the
+    The position in the chain decides the kind. Before the rule, it is coupled: the gradient of an L2 penalty
+    :math:`\frac\lambda2 \|\theta\|^2`, which the rule scales like the rest of the gradient. After the rule, it is
+    decoupled [Loshchilov2019]_: θ shrinks by the factor :math:`1 - \eta \lambda` in each step, where η is the
     rule's learning rate.
 
     Parameters
     ----------
     weight_decay : float, default=0.01
-        The strength λ.
+        Weight decay coefficient λ.
 
     References
     ----------
@@ -171,33 +171,33 @@ class WeightDecay(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, strength: float) -> Array:
-        """Add the pull."""
+        """Add the decay."""
         return g + strength * theta
 
 
 class DivideByRMS(Link):
-    r"""Divide the gradient by the root of the average of its square, entry by entry.
+    r"""Divide each entry of the gradient by its running root mean square.
 
     .. math::
 
         v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \qquad g_t / (\sqrt{v_t + \epsilon'} + \epsilon)
 
-    Centred, the average :math:`m_t = \rho m_{t-1} + (1 - \rho) g_t` counts too: the root is of
-    :math:`v_t - m_t^2`, an estimate of the variance [Graves2013]_. Corrected, both are divided by
-    :math:`1 - \rho^t`, as in Adam. It is what `RMSprop` does before the step.
+    If ``centered``, the average :math:`m_t = \rho m_{t-1} + (1 - \rho) g_t` is subtracted: the root is taken of
+    :math:`v_t - m_t^2`, an estimate of the variance [Graves2013]_. If ``corrected``, both are divided by
+    :math:`1 - \rho^t`, as in Adam. `RMSprop` is this link followed by `SGD`.
 
     Parameters
     ----------
     rho : float, default=0.99
-        Decay rate ρ of the averages.
+        Decay rate ρ of the running averages.
     epsilon : float, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     centered : bool, default=False
-        Whether to subtract the square of the average.
+        Whether to subtract the squared average, so that the root is a standard deviation.
     epsilon_root : float, default=0.0
-        What is added under the root, ε'.
+        Constant ε' added under the square root.
     corrected : bool, default=False
-        Whether the averages are corrected for their start at zero.
+        Whether to correct the averages for their bias towards zero in the first steps.
 
     References
     ----------
@@ -229,7 +229,7 @@ class DivideByRMS(Link):
 
     @property
     def slots(self) -> dict[str, Any]:
-        """The averages, of which only the centred form needs the second."""
+        """The averages; only the centred form needs the second."""
         return {"square": 0.0, "mean": 0.0} if self.centered else {"square": 0.0}
 
     @property
@@ -238,7 +238,7 @@ class DivideByRMS(Link):
         return self._centered if self.centered else self._plain
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return both weights of an average, of a corrected one if it is that; and what is added."""
+        """Return both weights of the averages, corrected if asked for, and both epsilons."""
         keep, weight = self.rho, 1.0 - self.rho
         if self.corrected:
             keep *= (1.0 - self.rho ** (now.t - 1)) / (1.0 - self.rho**now.t)
@@ -262,20 +262,20 @@ class DivideByRMS(Link):
 
 
 class DivideByNorm(Link):
-    r"""Divide the gradient of each block by the root of the average of its squared norm.
+    r"""Divide the gradient of each parameter array by the root of its average squared norm.
 
     .. math::
 
         v_t = \rho v_{t-1} + (1 - \rho) \|g_t\|_2^2, \qquad g_t / (\sqrt{v_t} + \epsilon)
 
-    with :math:`v_1 = \|g_1\|_2^2`. It is what `NovoGrad` does first.
+    with :math:`v_1 = \|g_1\|_2^2`. It is the first link of `NovoGrad`.
 
     Parameters
     ----------
     rho : float, default=0.25
-        Decay rate ρ of the average.
+        Decay rate ρ of the running average.
     epsilon : float, default=1e-6
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
 
     Examples
     --------
@@ -299,7 +299,7 @@ class DivideByNorm(Link):
         return g
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return what to multiply by, in two parts; a gradient that has always been zero stays so."""
+        """Return the factor, in two parts; a gradient that has always been zero stays zero."""
         keep = 0.0 if now.t == 1 else self.rho
         now.memory["root"] = hypot(keep**0.5 * now.memory["root"], (1.0 - keep) ** 0.5 * now.sums)
         divisor = now.memory["root"] + self.epsilon
@@ -312,19 +312,19 @@ class DivideByNorm(Link):
 
 
 class TrustRatio(Link):
-    r"""Make what flows as long as the block of θ itself, times a coefficient.
+    r"""Scale the update of each parameter array to the array's own norm, times a coefficient.
 
     .. math::
 
         \eta \, \frac{\|\theta\|_2}{\|u\|_2} \, u
 
-    for what flows, :math:`u`, block by block; where one of the norms is zero, :math:`u` flows on as it is. It
-    stands before the momentum in `LARS` and after Adam in `LAMB`. As ``optax.scale_by_trust_ratio``.
+    for the update :math:`u` of each parameter array. If one of the norms is zero, :math:`u` is left unchanged. It
+    comes before the momentum in `LARS` and after Adam in `LAMB`. Like ``optax.scale_by_trust_ratio``.
 
     Parameters
     ----------
     trust_coefficient : float, default=1.0
-        The coefficient η: a step of rate 1 changes a block by this share of its norm.
+        Coefficient η. A step with learning rate 1 changes a parameter array by this fraction of its norm.
 
     Examples
     --------
@@ -360,9 +360,9 @@ class TrustRatio(Link):
 
 
 class Sign(Link):
-    """Let only the sign of each entry flow on: a step then moves each by the rate, or not at all.
+    """Replace each entry by its sign, so that a step moves it by the learning rate or not at all.
 
-    As ``optax.scale_by_sign``.
+    Like ``optax.scale_by_sign``.
 
     Examples
     --------
@@ -378,16 +378,16 @@ class Sign(Link):
 
 
 class Optimism(Link):
-    r"""Expect the next change of what flows to be as the last one: :math:`u_t + o\,(u_t - u_{t-1})` flows on.
+    r"""Extrapolate the last change: output :math:`u_t + o\,(u_t - u_{t-1})`.
 
-    In games, where each player's gradient turns as the others move, this damps the circling
-    [Daskalakis2018]_. As ``optax.scale_by_optimistic_gradient``, whose ``alpha`` is a factor of the rate;
-    o is its ``beta / alpha``. In the first step nothing is expected.
+    In games, each player's gradient rotates as the others move; the extrapolation damps these rotations
+    [Daskalakis2018]_. Like ``optax.scale_by_optimistic_gradient``, whose ``alpha`` is a factor of the learning rate;
+    o is its ``beta / alpha``. The first step is not extrapolated.
 
     Parameters
     ----------
     optimism : float, default=1.0
-        The strength o.
+        Strength o of the extrapolation.
 
     References
     ----------
@@ -408,7 +408,7 @@ class Optimism(Link):
         self.optimism = optimism
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the weights of what flows and of what flowed before."""
+        """Return the weights of the current and the previous input."""
         optimism = 0.0 if now.t == 1 else self.optimism
         return 1.0 + optimism, optimism
 
@@ -419,18 +419,18 @@ class Optimism(Link):
 
 
 class SignDecay(Link):
-    r"""Pull every entry of θ to zero by the same strength: :math:`g + \lambda \operatorname{sign} \theta` flows on.
+    r"""Decay every entry of θ towards zero by the same amount: output :math:`g + \lambda \operatorname{sign} \theta`.
 
-    Its place decides what it is, as for `WeightDecay`. Before a rule it is coupled: the gradient of an L1 penalty
-    :math:`\lambda \|\theta\|_1`, which the rule then scales with the rest. After a rule it is decoupled: each
-    entry moves by :math:`\eta \lambda` in each step, η being the rule's learning rate. It does not stop at zero:
-    a small entry ends within :math:`\eta \lambda` of it; zeros are what ``"ftrl"`` gives. As ``SignDecay`` of
+    As for `WeightDecay`, the position decides the kind. Before the rule, it is coupled: the gradient of an L1 penalty
+    :math:`\lambda \|\theta\|_1`, which the rule scales like the rest of the gradient. After the rule, it is decoupled:
+    each entry moves by :math:`\eta \lambda` in each step, where η is the rule's learning rate. It does not stop at
+    zero: a small entry ends within :math:`\eta \lambda` of it. For exact zeros, use ``"ftrl"``. Like ``SignDecay`` of
     Flux's Optimisers.jl.
 
     Parameters
     ----------
     sign_decay : float, default=0.001
-        The strength λ.
+        Weight decay coefficient λ.
 
     Examples
     --------
@@ -454,16 +454,16 @@ class SignDecay(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, strength: float) -> Array:
-        """Add the pull."""
+        """Add the decay."""
         return g + strength * np.sign(theta)
 
 
 class Maximize(Link):
-    r"""Climb instead of descending: :math:`-g` flows on.
+    r"""Maximize instead of minimize: output :math:`-g`.
 
-    It stands first, so that it turns the gradient alone: decay, coupled or not, then still pulls θ to zero, as
-    with ``maximize=True`` in ``torch.optim``. It is meant for loops of your own. The estimators minimise: where an
-    objective is to be maximised, such as a likelihood, give them its negative, with the negative gradient.
+    Put it first in the chain, so that it negates the gradient alone and weight decay still pulls θ to zero, as
+    with ``maximize=True`` in ``torch.optim``. It is meant for custom training loops. The estimators minimize: to
+    maximize an objective such as a likelihood, pass its negative, with the negative gradient.
 
     Examples
     --------
@@ -478,21 +478,21 @@ class Maximize(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array) -> Array:
-        """Turn round."""
+        """Negate."""
         return -g
 
 
 class Accumulate(Link):
-    r"""Let the mean of every k gradients flow on, and nothing in between.
+    r"""Average every k gradients and take one step with the mean.
 
-    Until then nothing after this link runs or counts: one step for k batches, as if each were k times as large.
-    Schedules still count each call of ``update``. A mean begun when training ends waits in the state for the next
-    gradient. Each batch counts the same, also one with fewer rows. As ``optax.MultiSteps``.
+    The links after this one run only once in k calls: one step for k batches, as if the batch were k times as large.
+    Schedules still count each call of ``update``. A mean that is incomplete when training ends is kept in the state
+    for the next gradient. All batches have equal weight, even a smaller last one. Like ``optax.MultiSteps``.
 
     Parameters
     ----------
     steps : int, default=2
-        Gradients a mean, k. A mean ends where their number so far is a multiple of it.
+        Number k of gradients per mean. A step is taken whenever the number of gradients so far is a multiple of k.
 
     Examples
     --------
@@ -528,6 +528,6 @@ class Accumulate(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, mean: Array, keep: float, share: float) -> Arrays:
-        """Take one more gradient into the mean."""
+        """Update the mean."""
         mean = keep * mean + share * g
         return mean, mean

@@ -1,4 +1,4 @@
-"""Full-batch training: scipy's methods on the objective over all rows."""
+"""Full-batch training: scipy's methods applied to the objective over all samples."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ TOO_MUCH = 1e-6  # what a step is multiplied by that was far too long
 STIFF = 4  # how many times as large a curvature is as one that it should equal
 SEEN = ("grad", "lagrangian_grad", "optimality", "tr_radius", "multipliers")  # in the method's units only
 KEPT = (
-    "The parameters are those of the last iterate. Scale X and y, start nearer to the optimum, or check that the loss "
-    "is bounded from below."
+    "The parameters are those of the last iterate. Scale X and y, start closer to the optimum, or check that the loss "
+    "is bounded below."
 )
 
 
@@ -51,9 +51,9 @@ def minimize(
     tol: float,
     units: Units | None = None,
 ) -> tuple[OptimizeResult, str | None]:
-    """Minimise over all rows by a full-batch method; θ is written in place.
+    """Minimize over all samples by a full-batch method, writing θ in place.
 
-    The method sees the entries of θ that are trained only.
+    The method sees only the trained entries of θ.
 
     Parameters
     ----------
@@ -61,27 +61,27 @@ def minimize(
     theta : Parameters
     method : FullBatch
     rows : rows
-        One batch, or several that are summed in their order.
+        One batch, or several that are summed in order.
     monitor : Monitor
-        Is told of each iteration.
+        Notified of each iteration.
     max_iter : int
         Iterations.
     tol : float
-        Tolerance on the largest entry of the gradient in units of its spread over rows, or on the relative offset.
+        Tolerance on the largest entry of the gradient in units of its spread over samples, or on the relative offset.
     units : Units, default=None
-        Those of the gradient's spread, if they are known; they are not measured then. See `units_at`.
+        Units of the gradient's spread, if known, in place of a measurement. See `units_at`.
 
     Returns
     -------
     result : scipy.optimize.OptimizeResult
-        scipy's own; ``x``, ``fun`` and ``jac`` are θ, the objective and its gradient, with an entry for each of θ.
+        Result of scipy; ``x``, ``fun`` and ``jac`` are θ, the objective and its gradient, for all entries of θ.
     failed : str or None
-        Why it has not converged, and what may help.
+        The reason why it did not converge, with advice.
 
     Raises
     ------
     DivergenceError
-        If the start is not finite, or the method ends in numbers that are not. θ then is the last iterate.
+        If the start or a later iterate is not finite. θ is then the last finite iterate.
     """
     evaluation = (_ResidualEvaluation if method.residuals else _Evaluation)(objective, theta, rows, monitor, max_iter)
 
@@ -114,7 +114,7 @@ def minimize(
 
 
 def units_at(objective: Objective, theta: Parameters, rows: Rows, monitor: Monitor) -> Units:
-    """Return the units of the gradient's spread over rows at θ, for several fits that begin there."""
+    """Return the units of the gradient's spread over samples at θ, for several fits that begin there."""
     evaluation = _Evaluation(objective, theta, rows, monitor, 0)
     evaluation.begin()
     return evaluation.measured()
@@ -420,9 +420,9 @@ class _Evaluation:
         elif missing != self.missing:
             names = ", ".join(repr(layout.names[index]) for index in sorted({*missing} ^ {*self.missing}))
             raise ParameterStructureError(
-                f"{self.objective.model.form} returned None in block {names} in some evaluations and an array "
-                "in others. A full-batch method trains the same blocks throughout: return zeros if a block has no "
-                "influence."
+                f"{self.objective.model.form} returned None for parameter {names} in some evaluations and an array "
+                "in others. A full-batch method trains the same parameters throughout. Return zeros for a parameter "
+                "without influence."
             )
 
     def _at(self, x: Array, evaluate: Callable[..., T], *arguments: Any) -> T:
@@ -432,7 +432,7 @@ class _Evaluation:
         try:
             evaluated = evaluate(*arguments)
         except Exception as error:
-            error.add_note(f"In evaluation {self.calls} of the objective over all rows (counted from 0).")
+            error.add_note(f"In evaluation {self.calls} of the objective over all samples (counted from 0).")
             raise
         self.calls += 1
         return evaluated
@@ -472,7 +472,7 @@ class _Evaluation:
             return f"The parameters overflow {where}: block {overflown}."
         largest, block = self._largest(gradient)
         return not_finite(self.theta, loss, gradient, where) or (
-            f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in block {block!r}, {where}: "
+            f"The loss is {loss:.2g} and the gradient up to {largest:.2g}, in parameter {block!r}, {where}: "
             "their squares overflow float64."
         )
 
@@ -481,11 +481,11 @@ class _Evaluation:
     def failure(self, result: OptimizeResult, method: FullBatch, max_iter: int, tol: float) -> str:
         """Return in words why a method did not converge, with what is likely wrong."""
         largest, block = self._largest(self.full_gradient(np.where(result.held, 0.0, result.jac)))
-        measured = f"gradient over its spread of {largest:.2g}, in block {block!r}"
+        measured = f"gradient over its spread of {largest:.2g}, in parameter {block!r}"
         if method.residuals:
             measured = f"relative offset of {result.offset:.2g}"
         words = (
-            f"{type(method).__name__} ended with a {measured}, larger than tol={tol:g}; the method says: "
+            f"{type(method).__name__} stopped with a {measured}, larger than tol={tol:g}. Message of the method: "
             f"{str(result.message).strip(' .:')}."
         )
         chosen = ", ".join(f"{name}={value!r}" for name, value in method.stopping_options().items())
@@ -497,16 +497,17 @@ class _Evaluation:
             hint = "Increase max_iter or tol."
         elif rounding > (tol or 1e-3 * largest):
             hint = (
-                f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} there, where the loss is "
-                f"{self.loss(result.fun):.2g}, so smaller gradients mean nothing. Subtract large offsets from X and y, "
-                "scale them, or increase tol. At a kink, as of absolute_error, the gradient does not become small."
+                f"Rounding in {dtype} alone changes the gradient by {rounding:.1g} at a loss of "
+                f"{self.loss(result.fun):.2g}, so smaller gradients are not meaningful. Subtract large offsets from "
+                "X and y, scale them, or increase tol. At a kink, as of absolute_error, the gradient does not "
+                "become small."
             )
         elif chosen:
-            hint = f"It may have ended by {chosen}; by default it continues to tol."
+            hint = f"It may have stopped because of {chosen}; by default it continues until tol is reached."
         elif result.nit <= 1:
-            hint = "A line search that fails at once is nearly always a wrong gradient: run check_gradient."
+            hint = "If the first line search fails, the gradient is nearly always wrong. Run check_gradient."
         else:
-            hint = "Likely causes are a kink of the loss, a gradient that is wrong in places, and X on unequal scales."
+            hint = "Likely causes are a kink of the loss, a partly wrong gradient, and unscaled features in X."
         return f"{words} {hint}"
 
     def _largest(self, gradient: Array) -> tuple[float, str]:

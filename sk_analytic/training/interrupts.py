@@ -1,4 +1,4 @@
-"""Ctrl-C, held back until an update of θ, or what an estimator publishes, is complete."""
+"""Ctrl-C, delayed until an update of θ, or of the attributes of an estimator, is complete."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """Stands in for the handler of SIGINT around a fit, in the main thread.
+    """Replaces the handler of SIGINT during a fit, in the main thread.
 
-    A signal that comes while a KeyboardInterrupt is on its way out of the fit is held back too: what ends the fit is
-    not interrupted by the next one.
+    A signal that arrives while a KeyboardInterrupt is leaving the fit is delayed too, so that the cleanup of the fit is
+    not interrupted.
 
     Attributes
     ----------
     updating : bool
-        Whether θ is being updated: a signal that comes meanwhile is held back.
+        Whether θ is being updated. A signal that arrives meanwhile is delayed.
     held : tuple or None
-        What came; the loop calls `deliver` for it after the update.
+        The delayed signal, for which the loop calls `deliver` after the update.
     """
 
     def __init__(self) -> None:
@@ -44,18 +44,18 @@ class Interrupts:
             self.deliver()
 
     def hold(self) -> Self:
-        """Hold signals back from now on."""
+        """Delay signals from now on."""
         self.updating = True
         return self
 
     def release(self) -> None:
-        """Let signals through again, first the one that was held back."""
+        """Stop delaying signals, and deliver the delayed one."""
         self.updating = False
         if self.held is not None:
             self.deliver()
 
     def deliver(self) -> None:
-        """Hand on what was held back."""
+        """Deliver the delayed signal."""
         held, self.held = self.held, None
         self.previous(*held)  # type: ignore[misc]
 

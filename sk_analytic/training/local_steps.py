@@ -1,4 +1,4 @@
-"""Local SGD: each chunk of a dask collection takes some steps by itself, then parameters and state are averaged."""
+"""Local SGD: each chunk of a dask collection takes some steps, then parameters and optimizer states are averaged."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ VISIBLE, NOISES = 0.1, 5.0  # differences of chunks that are told: as a share, a
 
 
 class LocalLoop(Loop):
-    """Steps that each chunk takes by itself, with its share of the rows of each; see [Stich2019]_.
+    """Steps that each chunk takes independently, with its share of each batch; see [Stich2019]_.
 
-    The parameters are averaged with the rows of the chunks as weights, and so is what the optimizer remembers, which
-    stays with this process between the rounds.
+    The parameters and the state of the optimizer are averaged, weighted by the number of samples in the chunks. The
+    state stays in this process between the rounds.
 
     References
     ----------
@@ -60,7 +60,7 @@ class LocalLoop(Loop):
 
 
 class Taken(NamedTuple):
-    """What some steps of a chunk have come to.
+    """Result of some steps of a chunk.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ def _mean(shares: Iterable[float], values: Iterable[Any]) -> Any:
 
 
 def warn_of_differences(objective: Objective, theta: Parameters, rows: Any, targets: Any) -> None:
-    """Warn if the chunks differ visibly, in the shares of classes or in the loss at the start."""
+    """Warn if the chunks differ visibly, in the proportions of classes or in the initial loss."""
     if rows.n_chunks == 1:
         return
     of_rows = np.array(rows.map(partial(_shares_of, targets)))
@@ -124,30 +124,30 @@ def warn_of_differences(objective: Objective, theta: Parameters, rows: Any, targ
     what = ""
     if unlike.any():
         index = int(np.argmax(unlike.any(axis=0))) + targets.is_binary
-        what = f"their shares of class {targets.classes.tolist()[index]!r}"
+        what = f"their proportions of class {targets.classes.tolist()[index]!r}"
     if not what and objective.has_value:
         halves = np.array(rows.map(partial(_losses_of_halves, objective, theta)))
         losses, noise = halves.mean(axis=1), np.median(np.abs(halves[:, 0] - halves[:, 1]))
         far = np.abs(losses - np.median(losses)).max()
         if far > NOISES * noise and far > VISIBLE * np.abs(losses).mean():
-            what = f"the loss at the start, which is from {losses.min():.3g} to {losses.max():.3g}"
+            what = f"the initial loss, which ranges from {losses.min():.3g} to {losses.max():.3g}"
     if what:
         warnings.warn(
-            f"The chunks differ in {what}. With local_steps={rows.local_steps} they diverge between averages, which "
-            "biases the result. Shuffle the rows across chunks, or set local_steps=1.",
+            f"The chunks differ in {what}. With local_steps={rows.local_steps}, they diverge between averages, which "
+            "biases the result. Shuffle the samples across chunks, or set local_steps=1.",
             UserWarning,
             stacklevel=7,
         )
 
 
 def _shares_of(targets: Any, batch: Batch) -> list[float]:
-    """The number of rows, and the share of each class or label."""
+    """The number of samples, and the proportion of each class or label."""
     is_classes = hasattr(targets, "classes")
     return [batch.n, *(targets.total(batch.y, None) / batch.n if is_classes else [])]
 
 
 def _losses_of_halves(objective: Objective, theta: Parameters, batch: Batch) -> list[float]:
-    """The loss of every second row, and of the others; their difference tells its noise."""
+    """The loss of every second sample, and of the others; their difference estimates its noise."""
 
     def loss(part: slice) -> float:
         columns = {name: column[part] for name, column in batch.columns.items()}

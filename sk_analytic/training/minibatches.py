@@ -1,4 +1,4 @@
-"""Minibatch training: steps and epochs of an optimizer over rows."""
+"""Minibatch training: steps and epochs of an optimizer over samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .interrupts import Interrupts
 from .progress import History, Monitor
 
 HUGE = 1e-8
-"""Share of the largest number: a step whose gradient has a larger square is looked at closely."""
+"""Fraction of the largest float: a step whose squared gradient is larger is checked for overflow."""
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
     ----------
     objective : Objective
     theta : Parameters
-        Written in place, by whole updates only.
+        Written in place, only by complete updates.
     optimizer : Optimizer
     state : state of `optimizer`
     rows : rows
@@ -57,17 +57,17 @@ def train(
     max_iter : int
         Epochs.
     sample : list of Batch
-        Rows on which to evaluate the loss after each epoch, where the steps give none.
+        Samples on which to evaluate the loss after each epoch, if the steps do not compute it.
 
     Returns
     -------
     stopped : bool
-        Whether the monitor stopped it.
+        Whether the monitor stopped training.
 
     Raises
     ------
     DivergenceError
-        When a loss or gradient is not finite. θ is as it was before that step.
+        If a loss or gradient is not finite. θ keeps its value from before that step.
     """
     with Interrupts() as interrupts:
         loop = _loop_over(rows, objective)(objective, theta, optimizer, state, rows, monitor.history, interrupts)
@@ -110,9 +110,9 @@ def _loop_over(rows: Rows, objective: Objective) -> type[Loop]:
 def steps(
     objective: Objective, theta: Parameters, optimizer: Optimizer, state: State, rows: Rows
 ) -> Iterator[float | Any]:
-    """Take one step after another, through epoch after epoch, and yield the loss of each before its update.
+    """Take steps, epoch after epoch, and yield the loss of each before its update.
 
-    Nothing is recorded and nothing ends it but a loss or gradient that is not finite.
+    Nothing is recorded. It ends only with an error for a loss or gradient that is not finite.
     """
     loop = Loop(objective, theta, optimizer, state, rows, History(), Interrupts())
     for epoch in itertools.count():
@@ -122,13 +122,13 @@ def steps(
 
 
 def eval_params(theta: Parameters, optimizer: Any, state: State) -> Parameters:
-    """Return the θ that predicts: the optimizer's average where it keeps one, else θ itself."""
+    """Return the θ used for prediction: the optimizer's average if it keeps one, otherwise θ itself."""
     vector = optimizer.eval_params(state, theta.vector)
     return theta if vector is theta.vector else theta.at(theta.confined(vector))
 
 
 class Sums(NamedTuple):
-    """Sums over the samples of an epoch: of the loss, None if there is none, of the norm of the gradient, and of 1."""
+    """Sums over the samples of an epoch: the loss (None if there is none), the gradient norm, and their number."""
 
     loss: float | None
     norm: float
@@ -161,10 +161,10 @@ class Loop:
         self.size_at_start = float(max(theta.vector.max(), -theta.vector.min()))  # abs would make one more vector
 
     def epoch(self, epoch: int) -> tuple[float | None, float, float]:
-        """Return means over the samples of an epoch: of the loss, or None, and of the norm of the gradient.
+        """Run an epoch; return the mean loss over its samples, or None, and the mean norm of the gradient.
 
-        The third is the norm of the mean gradient, which unlike the mean norm has no noise of batches, if there is no
-        loss at all to judge by.
+        The third value is the norm of the mean gradient if there is no loss, because it has less batch noise than the
+        mean norm.
         """
         if self.total is not None:
             self.total[...] = 0
@@ -224,18 +224,18 @@ class Loop:
             yield loss, norm(gradient) if is_huge else sqrt(size), n_samples
 
     def _updates(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        """The update of all blocks and that of some; quiet ones until it is known that nothing can overflow."""
+        """Return the updates of all and of some blocks, without warnings until overflows are ruled out."""
         calm = math.sqrt(self.huge)
         is_calm = 0.0 < self.rate < calm
         return (self.update, self.update_parts) if is_calm else self._quiet()
 
     def _quiet(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        """The same without NumPy's warnings of an overflow, which is found otherwise."""
+        """Return the updates without NumPy's overflow warnings, because overflows are detected separately."""
         quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
         return quiet(self.update), quiet(self.update_parts)
 
     def _before_huge_step(self, contribution: Contribution, epoch: int, step: int) -> tuple[Array, State]:
-        """Raise if a step is not finite; return copies of what it may spoil if it is only huge."""
+        """Raise if a step is not finite; if it is only huge, return copies of θ and the state."""
         gradient = contribution.dense().gradient
         message = not_finite(self.theta, contribution.loss, gradient, f"in {_where(epoch, step)}")
         if message is not None:
@@ -244,7 +244,7 @@ class Loop:
         return self.theta.vector.copy(), self.state.copy()
 
     def _after_huge_step(self, before: tuple[Array, State], gradient: Array, epoch: int, step: int) -> None:
-        """Undo a step in which something overflowed, and raise."""
+        """If a step overflowed, undo it and raise."""
         spoiled = self._spoiled()
         if spoiled:
             self.history.n_steps -= 1
@@ -265,15 +265,15 @@ class Loop:
         self.finite[...] = self.theta.vector
 
     def _spoiled(self) -> str:
-        """Say what is not finite, of θ and the state; empty if all is."""
+        """Return a message on what is not finite in θ and the state; empty if nothing is."""
         vector = self.theta.vector
         if not is_finite(vector):
-            return f"The parameters are not finite in block {not_finite_blocks(self.theta.layout, vector)}"
+            return f"The values are not finite in parameter {not_finite_blocks(self.theta.layout, vector)}"
         slot, blocks = self.state.not_finite()
-        return f"The optimizer's {slot} is not finite in block {', '.join(map(repr, blocks))}" if slot else ""
+        return f"The optimizer's {slot} is not finite in parameter {', '.join(map(repr, blocks))}" if slot else ""
 
     def _diverge(self, message: str) -> NoReturn:
-        """Raise, with θ as it was at the end of the last epoch; the optimizer begins there anew."""
+        """Raise, with θ reset to the end of the last epoch and a new optimizer state."""
         self.theta.vector[...] = self.finite
         fresh = self.optimizer.init(self.theta.vector, blocks=self.theta.layout)
         fresh.step, fresh.epoch, fresh.loss_curve = self.state.step, self.state.epoch, self.state.loss_curve
@@ -302,9 +302,9 @@ def norm(gradient: Array) -> float:
 
 
 def _too_large(gradient: Array) -> str:
-    """Say how large a gradient is that made something overflow, and what to do."""
+    """Return a message on the size of a gradient that caused an overflow, with advice."""
     wider = "" if gradient.dtype == np.float64 else " use float64,"
     return (
         f"The largest entry of the gradient is {np.abs(gradient).max():.2g}, too large for this optimizer in "
-        f"{gradient.dtype}: scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
+        f"{gradient.dtype}. Scale X and y,{wider} or clip the gradient: Chain([ClipNorm(1.0), ...])."
     )

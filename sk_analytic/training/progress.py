@@ -1,4 +1,4 @@
-"""How far training has come: the history of the epochs, what decides when it stops, and the monitor of both."""
+"""Progress of training: the history of the epochs, the stopping criterion, and the monitor of both."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Rates: TypeAlias = tuple[tuple[tuple[str, ...], ...], tuple[float, ...]]  # bloc
 @trusted
 @dataclass
 class History:
-    """What has happened to θ since it was initialised.
+    """Record of training since θ was initialized.
 
     Attributes
     ----------
     loss_curve, validation_scores, gradient_norms : list of float
-        One entry an epoch; an epoch without a loss has none in ``loss_curve``.
+        One entry per epoch, except that an epoch without a loss has none in ``loss_curve``.
     n_iter, n_steps : int
-        Epochs (iterations of a full-batch method), and updates of θ.
+        Number of epochs (iterations for a full-batch method), and of updates of θ.
     phases : list of tuple (int, str)
-        For each optimizer that has trained the epochs before it, and its class.
+        For each optimizer, the number of epochs before it and its class name.
     rates : dict of int to tuple
         By epoch, from 0: names of the blocks that share a rate, and those rates. Epochs that are alike share them too,
         so that what is kept does not grow with the blocks. Iterations of a full-batch method have none.
@@ -48,17 +48,17 @@ class History:
     _packed: dict[str, array[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def begin_phase(self, name: str) -> None:
-        """Take note of the optimizer that trains from now on; there is nothing new in one that goes on."""
+        """Record the optimizer of the following epochs, unless it is the same as before."""
         if not self.phases or self.phases[-1][1] != name:
             self.phases.append((self.n_iter, name))
 
     def mark(self) -> None:
-        """Take note that all figures of the epochs so far are there."""
+        """Record that the figures of all epochs so far are complete."""
         lengths = len(self.loss_curve), len(self.validation_scores), len(self.gradient_norms)
         self._whole = self.n_iter, *lengths
 
     def cut(self) -> None:
-        """Drop the figures of an epoch that was broken off before all of them were there."""
+        """Drop the figures of an epoch that was interrupted before they were complete."""
         n_iter, *lengths = self._whole
         for curve, length in zip(CURVES, lengths, strict=True):
             del getattr(self, curve)[length:]
@@ -66,7 +66,7 @@ class History:
         self.rates.pop(n_iter, None)
 
     def note_rates(self, epoch: int, learning_rates: Mapping[str, float]) -> None:
-        """Take note of the rate of each block in an epoch."""
+        """Record the learning rate of each block in an epoch."""
         together: dict[float, list[str]] = {}
         for name, rate in learning_rates.items():
             together.setdefault(rate, []).append(name)
@@ -77,14 +77,14 @@ class History:
 
     @property
     def learning_rates(self) -> dict[int, dict[str, float]]:
-        """By epoch, from 0, the rate of each block by name."""
+        """The learning rate of each block by name, by epoch from 0."""
         return {
             epoch: {name: rate for names, rate in zip(*found, strict=True) for name in names}
             for epoch, found in self.rates.items()
         }
 
     def copy(self) -> History:
-        """Return the same history, to which a fit that goes on does not add.
+        """Return a copy of the history, which a continued fit does not change.
 
         Its curves are packed, so that it takes no longer to write it after many epochs: only what is new is converted.
         """
@@ -120,16 +120,16 @@ class History:
 @trusted
 @dataclass
 class StoppingState:
-    """How far a fit has come on the way to its end, which one that goes on with it must know.
+    """Progress of a fit towards its stopping criterion, which a fit that continues it needs.
 
     Attributes
     ----------
     best, first : float
-        The smallest of what epochs were judged by, and that of the first.
+        Smallest value of the criterion, and its value after the first epoch.
     best_theta : ndarray or None
-        The θ of the best one, where held-out rows are scored.
+        The θ of the best epoch, if held-out samples are scored.
     without_improvement : int
-        Epochs in a row without improvement.
+        Number of consecutive epochs without improvement.
     has_improved : bool
         Whether any epoch has improved on the first.
     largest_rate : float
@@ -151,12 +151,12 @@ class StoppingState:
     n_losses: int = 0
 
     def begin_phase(self, phase: int, history: History) -> None:
-        """Take note that a phase begins: patience with it begins anew."""
+        """Record the beginning of a phase, and reset the count of epochs without improvement."""
         self.phase, self.n_iter, self.n_losses = phase, history.n_iter, len(history.loss_curve)
         self.without_improvement, self.largest_rate = 0, math.inf
 
     def restarted(self, history: History) -> StoppingState:
-        """Return the same for a run that may take as many epochs again."""
+        """Return a copy for a run that may take as many epochs again."""
         return dataclasses.replace(self, n_iter=history.n_iter, n_losses=len(history.loss_curve))
 
 
@@ -166,25 +166,25 @@ class Monitor:
     Parameters
     ----------
     history : History
-        Is appended to.
+        The history to append to.
     tol : float or None
-        An epoch improves if it gains more than this share of the best value so far, or of all that was gained before
-        if that is less. None is 0.
+        An epoch improves if the value decreases by more than this fraction of the best value, or of the total decrease
+        so far if that is less. None means 0.
     rounding : float, default=0.0
-        Share of the best value that no gain counts below: what the precision of θ does not resolve.
+        Fraction of the best value below which no gain counts, because the precision of θ does not resolve it.
     largest_score : float, default=inf
-        The score of a perfect prediction.
+        Score of perfect predictions.
     score : callable, default=None
-        ``score(theta) -> float`` on held-out rows, larger is better; it then decides, and the best θ is
-        kept. Without it the loss decides, and where there is none the norm of the gradient.
+        ``score(theta) -> float`` on held-out samples, larger is better. If given, it is monitored and the best θ is
+        kept. Otherwise the loss is monitored or, if there is none, the norm of the gradient.
     verbose : bool or int, default=False
-        Whether to print a line an epoch.
+        Whether to print progress after each epoch.
     stopping : StoppingState, default=None
-        Of a fit that this one goes on with.
+        State of the fit that this one continues.
     tasks : FitTasks, default=None
-        What tells callbacks of each epoch, and whether one of them asks to stop.
+        Notifies callbacks of each epoch, and tells whether one of them asks to stop.
     watch : callable, default=None
-        ``watch(theta)`` sees the θ that predicts after each epoch.
+        Called as ``watch(theta)`` after each epoch, with the θ used for prediction.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Monitor:
         self._judged = math.inf
 
     def wait(self) -> None:
-        """Begin to count epochs without improvement anew: the optimizer has not found its scale yet."""
+        """Reset the count of epochs without improvement, because the optimizer has not found its scale yet."""
         self.stopping.without_improvement = 0
 
     def rises(self, rate: float) -> bool:
@@ -223,7 +223,7 @@ class Monitor:
 
     @property
     def stopped(self) -> bool:
-        """Whether too many epochs in a row were no improvement, or a callback asked to stop."""
+        """Whether too many consecutive epochs brought no improvement, or a callback asked to stop."""
         return self.asked_to_stop or self._is_stale
 
     @property
@@ -231,12 +231,12 @@ class Monitor:
         return self.stopping.without_improvement > self.n_iter_no_change
 
     def epoch_begins(self, name: str = "epoch") -> None:
-        """Take note that work begins that belongs to the next epoch; may be called more than once."""
+        """Record that work on the next epoch begins; may be called more than once."""
         if self.tasks is not None:
             self.tasks.begin(name)
 
     def epoch_broken_off(self) -> None:
-        """Take note that work which had begun, the line search after the last iteration, led to no epoch."""
+        """Record that the work begun, such as the last line search, did not complete an epoch."""
         if self.tasks is not None:
             self.tasks.break_off()
 
@@ -249,20 +249,20 @@ class Monitor:
         curve: list[float] | None = None,
         counts: bool = True,
     ) -> bool:
-        """Take in an epoch; return whether to stop.
+        """Record an epoch; return whether to stop.
 
         Parameters
         ----------
         theta : Parameters
-            The θ that predicts.
+            The θ used for prediction.
         loss : float or None
         gradient_norm : float
         slope : float, default=None
-            What decides if there is no loss, in place of the norm.
+            Monitored if there is no loss, instead of the norm.
         curve : list of float, default=None
-            For schedules: is appended the loss, or minus the validation score where there is one.
+            For schedules: list to which the loss is appended or, if there is one, minus the validation score.
         counts : bool, default=True
-            Whether the epoch counts if it is no improvement; not if no update was due in it.
+            Whether an epoch without improvement counts; False if it had no update.
         """
         history = self.history
         history.n_iter += 1
@@ -295,29 +295,29 @@ class Monitor:
 
     @property
     def judges(self) -> str:
-        """What decides about stopping, in words."""
+        """Name of the quantity that is monitored for stopping."""
         if self.score is not None:
             return "validation score"
         return "training loss" if self.history.loss_curve else "gradient norm"
 
     @property
     def first(self) -> float:
-        """What it was after the first epoch."""
+        """Its value after the first epoch."""
         return self.stopping.first if self.score is None else -self.stopping.first
 
     @property
     def judged(self) -> float:
-        """What it was after the last epoch."""
+        """Its value after the last epoch."""
         return self._judged if self.score is None else -self._judged
 
     @property
     def is_perfect(self) -> bool:
-        """Whether the validation score is the largest that there can be."""
+        """Whether the validation score is the largest possible."""
         return self.score is not None and self.judged >= self.largest_score - self.rounding
 
     @property
     def judges_nan(self) -> bool:
-        """Whether what decides about stopping is not a number."""
+        """Whether the monitored quantity is NaN."""
         return math.isnan(self._judged)
 
     def _judge(self, value: float, theta: Parameters, counts: bool) -> None:

@@ -1,8 +1,8 @@
-"""A training run as an object: it is run, gone on with, snapshot and pickled.
+"""A training run as an object that can be run, continued, copied and pickled.
 
-`Training` holds all that a run knows of itself: what is minimised, θ, the phases that are left, the optimizer's state,
-the history, and what decides when it stops. ``fit``, ``partial_fit``, ``warm_start`` and resuming from a file differ
-in how they make one, by `Training` or by `Training.after`; each then calls `Training.run`.
+`Training` holds the full state of a run: the objective, θ, the remaining phases, the state of the optimizer, the
+history and the stopping criterion. ``fit``, ``partial_fit``, ``warm_start`` and resuming from a file differ
+in how they create one, by `Training` or `Training.after`; each then calls `Training.run`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ MUCH = 0.1  # share of a loss by which another is larger if it is not the noise 
 
 
 class NotConverged(NamedTuple):
-    """Why a run ended without converging.
+    """The reason why a run ended without converging.
 
     Attributes
     ----------
     reason : str
         In words.
     is_suspicious : bool
-        Whether a wrong gradient may be behind it.
+        Whether a wrong gradient may be the cause.
     """
 
     reason: str
@@ -64,48 +64,48 @@ class Training:
     ----------
     objective : Objective
     theta : Parameters
-        Where it starts; is written in place.
+        Starting parameters; written in place.
     optimizer : Optimizer, FullBatch or Phases
     max_iter : int
-        Epochs or iterations, unless the optimizer is `Phases`, which say it themselves.
+        Epochs or iterations. Not used if the optimizer is a `Phases`, which has its own.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
     targets : Targets
-        What ``y`` was when training began.
+        Targets at the beginning of training.
     features : dict
-        What the estimator publishes about the columns of X.
+        Attributes of the estimator that describe the columns of X.
 
     Attributes
     ----------
     phases : list of tuple (method, int)
-        What is left to do: methods and their numbers of epochs or iterations.
+        Remaining methods, with their numbers of epochs or iterations.
     state : State or None
-        Of the present method; None for a full-batch method.
+        State of the current method; None for a full-batch method.
     history : History
     stopping : StoppingState
     result : scipy.optimize.OptimizeResult or None
-        What a full-batch method returned.
+        Result of a full-batch method.
     report : GradientReport or None
-        What the gradient check found.
+        Report of the gradient check.
     is_checked : bool
-        Whether the callables that it has were checked, on rows that tell anything.
+        Whether its callables were checked, on samples that carry information.
     rows : Rows
-        Those of the present phase, during the run.
+        Samples of the current phase, during the run.
     ended : bool
         Whether `run` has returned; False in a snapshot.
     finished : bool
-        Whether the run came to its end, neither interrupted nor broken off by an error.
+        Whether the run was completed, rather than interrupted or ended by an error.
     published : int or None
-        Checksum of the parameters that were published in place of θ: an average, the best ones, or, under a map,
+        Checksum of the parameters that were published instead of θ: an average, the best ones, or, under a map,
         the user's own numbers.
     is_told : bool
         Whether it was said that gradients come in a lower precision.
     is_average : bool
-        Whether they were others than those of θ.
+        Whether these differ from θ.
     fingerprint : dict or None
-        What identifies the data; None after `partial_fit`.
+        Identification of the data; None after `partial_fit`.
     criterion : dict or None
-        What epochs are judged by, beside the objective; None after `partial_fit`.
+        Criterion by which epochs are judged, besides the objective; None after `partial_fit`.
     """
 
     method: Any
@@ -157,22 +157,22 @@ class Training:
         resume: bool = False,
         **settings: Any,
     ) -> Training:
-        """Return a run that goes on where another one is.
+        """Return a run that continues another one.
 
         Parameters
         ----------
         before : Training
-            Is not changed; its history and state are those of the new run from then on, or copies if it has not ended:
-            then it is being run, or a snapshot of such a one.
+            Not modified. The new run takes over its history and state, or copies of them if it has not ended, because
+            it is then still running or a snapshot.
         objective : Objective
         params : Parameters
-            The ``params_`` of the estimator, which the user may have set.
+            The estimator's ``params_``, which the user may have changed.
         optimizer : Optimizer, FullBatch or Phases
         max_iter : int
         incremental : bool
-            Whether this is a single epoch, in which nothing stops.
+            Whether this is a single epoch, without a stopping criterion.
         resume : bool, default=False
-            Whether what was left of ``max_iter`` counts, also if the other run has ended.
+            Whether to use what is left of ``max_iter``, even if the other run has ended.
         **settings : dict
             Further arguments of `Training`.
 
@@ -182,7 +182,7 @@ class Training:
 
         Notes
         -----
-        What was judged by something else is forgotten: another objective, other samples, another score.
+        Judgements by another criterion are discarded: another objective, other samples, or another score.
         """
         if not before.ended:
             before = before.copy()
@@ -325,7 +325,7 @@ class Training:
     def _minimize(self, monitor: Monitor, max_iter: int) -> NotConverged | None:
         """Run a full-batch method."""
         if monitor.verbose and self.history.n_iter:
-            print(f"{type(self.method).__name__} restarts from the parameters so far.")
+            print(f"{type(self.method).__name__} continues from the current parameters.")
         arguments = self.objective, self.theta, self.method, self.rows, monitor
         self.result, failed = minimize(*arguments, max_iter=max_iter, tol=monitor.tol or 0.0)
         ended_early = self.result.nit < max_iter
@@ -345,26 +345,27 @@ class Training:
         risen = self._risen(monitor, sample)
         if risen:
             return NotConverged(
-                f"{risen}: the learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
+                f"{risen}. The learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
             )
         if stopped and monitor.judges_nan:
             return NotConverged(
-                f"The {monitor.judges} is nan after the last epoch, which is no improvement: check what returns it."
+                f"The {monitor.judges} is nan after the last epoch, which does not count as an "
+                "improvement. Check the function that returns it."
             )
         has_gained = monitor.asked_to_stop or stopping.has_improved
         if stopped and not (has_gained or self._gained_at_once(monitor, sample) or self._has_nothing_to_gain(monitor)):
             return NotConverged(
-                f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after it and "
-                f"{monitor.judged:.6g} after the last. The learning rate may be too small or too large, or the "
-                "gradient wrong. If progress takes more epochs to show, increase n_iter_no_change.",
+                f"No epoch improved on the first: the {monitor.judges} was {monitor.first:.6g} after the first and "
+                f"{monitor.judged:.6g} after the last epoch. The learning rate may be too small or too large, or the "
+                "gradient may be wrong. If progress takes more epochs to show, increase n_iter_no_change.",
                 is_suspicious=True,
             )
         if stopped or math.isinf(monitor.n_iter_no_change):  # then max_iter epochs are the plan
             return None
         n_epochs = self.history.n_iter - stopping.n_iter  # with those of a run that this one goes on with
         return NotConverged(
-            f"The {n_epochs} epochs were not enough. Increase max_iter, or adjust the learning rate or tol. If a fixed "
-            "number of epochs is the plan, set tol=None."
+            f"The limit of {n_epochs} epochs was reached. Increase max_iter, or adjust the learning rate or tol. To "
+            "train for a fixed number of epochs, set tol=None."
         )
 
     def _risen(self, monitor: Monitor, sample: list[Batch]) -> str:
@@ -385,21 +386,21 @@ class Training:
                 # What is monitored after an epoch may be down at the noise of batches after the first.
                 start = self._loss_at_start(sample) if sample else None
                 is_noise = start is not None and last < start - margin
-                return "" if is_noise else f"The loss rose from {losses[0]:.6g} to {last:.6g}"
+                return "" if is_noise else f"The loss increased from {losses[0]:.6g} to {last:.6g}"
             has_grown = first_loss is None or last > 2 * abs(first_loss) + zero
             is_suspicious = has_grown and norms[-1] > 0.5 * first_norm
             if is_suspicious:
                 start = self._loss_at_start(sample)
                 if start is not None and last > start + MUCH * abs(start) + zero:
-                    return f"The loss rose from {start:.6g} at the start to {last:.6g}"
+                    return f"The loss increased from {start:.6g} at the start to {last:.6g}"
         elif norms:
             # Between a flat start and a minimum a gradient may well be larger than at first.
             if norms[-1] > 100 * norms[0] and norms[-1] == max(norms):
-                return f"The norm of the gradient rose from {norms[0]:.6g} to {norms[-1]:.6g}"
+                return f"The norm of the gradient increased from {norms[0]:.6g} to {norms[-1]:.6g}"
             if norms[-1] > 100 * first_norm:
                 start_norm = max(first_norm, self._at_start()[1])
                 if norms[-1] > 100 * start_norm:
-                    return f"The norm of the gradient rose from {start_norm:.6g} at the start to {norms[-1]:.6g}"
+                    return f"The norm of the gradient increased from {start_norm:.6g} at the start to {norms[-1]:.6g}"
         return ""
 
     def _zero(self, monitor: Monitor) -> float:

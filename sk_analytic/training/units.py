@@ -1,6 +1,6 @@
-"""In which units a full-batch method sees the parameters: those of the gradient's spread over rows.
+"""Units in which a full-batch method sees the parameters: those of the gradient's spread over samples.
 
-In the user's units a step is long in one entry and short in another, and whether a gradient is small depends on both.
+In the user's units, a step may be long in one entry and short in another, and a small gradient has no fixed meaning.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RANGE = 1e10  # of spreads, above and below the median; below it are those of en
 
 
 class Units:
-    """In which a method sees the trained entries and the loss: ``unit * z`` for entries, ``scale`` times the loss.
+    """Units of the trained entries and the loss, as a method sees them: ``unit * z``, and ``scale`` times the loss.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class Units:
     Attributes
     ----------
     hold_everywhere : bool
-        Whether they are the same wherever they are measured.
+        Whether the units are the same at every θ.
     may_vanish : bool
-        Whether the gradients that they are measured by may all be rounding, as in a fit that is exact.
+        Whether the gradients used to measure them may all be rounding errors, as in an exact fit.
     of_groups : bool
-        Whether they are measured by groups of rows, since single ones say nothing.
+        Whether they are measured from groups of samples, because single ones carry no information.
     """
 
     hold_everywhere = False
@@ -62,14 +62,14 @@ class Units:
 
     @classmethod
     def of_spread(cls, spread: Array, size: float) -> Units:
-        """Return those in which gradients have a mean square of about 1, and so has the Hessian of the loss.
+        """Return units in which the mean square of gradients, and the Hessian of the loss, are about 1.
 
         Parameters
         ----------
         spread : ndarray of shape (size,)
             Their root mean square.
         size : float
-            Of the derivatives of the loss in the predictions, by which losses differ in scale.
+            Size of the derivatives of the loss in the predictions, which sets the scale of a loss.
         """
         square = size * size
         return cls(CAUTION * square / spread, 1 / square / CAUTION)
@@ -92,9 +92,9 @@ class Units:
 
 
 class MatrixUnits(Units):
-    """Those in which the mean product of the gradients of rows is the identity.
+    """Units in which the mean outer product of the samples' gradients is the identity.
 
-    Columns far from zero, whose gradients nearly agree with the intercept's, are then as good as centred ones.
+    Columns with a large offset, whose gradients nearly equal the intercept's, are then as good as centered ones.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class MatrixUnits(Units):
     Attributes
     ----------
     weak : tuple of int
-        Directions that a sample of rows hardly determines.
+        Directions that the sampled rows hardly determine.
     """
 
     weak: tuple[int, ...] = ()
@@ -123,7 +123,7 @@ class MatrixUnits(Units):
         self.roots[roots < max(rows.shape) * np.finfo(np.float64).eps * roots[0]] = 1.0  # no row knows of these
 
     def stretch(self, index: int, factor: float) -> None:
-        """Make a direction longer: the same step in it moves the entries less."""
+        """Lengthen a direction, so that the same step in it moves the entries less."""
         self.roots[index] *= factor
 
     def _along(self, factors: Array, vector: Array) -> Array:
@@ -146,15 +146,15 @@ class MatrixUnits(Units):
 
 
 class CentredUnits(Units):
-    """Units of entries apart from one, whose gradient most others nearly share, as the intercept's if X is far off.
+    """Units without a common part: most gradients nearly share that of one entry, as of the intercept if X has offsets.
 
     Parameters
     ----------
     units : Units
     pivot : int
-        The one.
+        Index of that entry.
     common : ndarray of shape (size,)
-        How much of its gradient the others have.
+        Its share in the gradients of the other entries.
     """
 
     def __init__(self, units: Units, pivot: int, common: Array) -> None:
@@ -190,16 +190,16 @@ def measured(
     diagonal: bool = False,
     by_groups: bool = False,
 ) -> Units:
-    """Return units of the trained entries, by what the gradients of rows are here: with a mean square of 1.
+    """Return units of the trained entries, in which the samples' gradients at θ have a mean square of 1.
 
-    Under a loss by name these are the gradients that the rows would have if the mean of y were predicted: so they
-    do not vanish where every row agrees with the model. Rows are evaluated one by one, so that a row of weight 2
-    counts as two; of many, a sample. Groups of rows stand for them where the loss is no sum over rows.
+    For a named loss, the gradients are those for a prediction equal to the mean of y, so that they
+    do not vanish if the model fits every sample. Samples are evaluated one by one, so that a sample of weight 2
+    counts twice; if there are many, only some are. Groups are used if the loss does not decompose over samples.
 
-    An entry has a unit of its own. In a network (the gradients of some matrix turn as θ changes) what is small here may
-    be large soon, and the entries of a block whose gradients turn have one unit. In a model that is linear in its few
-    parameters the units are those of a matrix. A penalty adds to them as it adds to the
-    Hessian. They are 1 if the loss can only be had of all rows.
+    Each entry has its own unit. In a network (the gradients of some matrix rotate as θ changes), entries that are small
+    here may soon be large, so all entries of a block with rotating gradients share one unit. In a model
+    linear in a few parameters, the units are a matrix. A penalty contributes as it does to the Hessian. The units are 1
+    if the loss can only be computed for all samples.
 
     Parameters
     ----------

@@ -464,7 +464,9 @@ def test_what_another_loop_cannot_drive_is_said(optimizer):
     from sk_analytic.interop.jax import as_gradient_transformation
     from sk_analytic.interop.torch import RuleOptimizer
 
-    error, message = (TypeError, "runs in fit only") if optimizer == "lbfgs" else (ValueError, "counts epochs, and")
+    error, message = (
+        (TypeError, "can only be used in fit") if optimizer == "lbfgs" else (ValueError, "counts epochs, but")
+    )
     with pytest.raises(error, match=message):
         RuleOptimizer([torch.ones(1, requires_grad=True)], optimizer)
     with pytest.raises(error, match=message):

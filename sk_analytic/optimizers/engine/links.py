@@ -80,7 +80,7 @@ class BoundLink:
         return [self.slots[name] for name in self.key[-1]]
 
     def resolve(self, state: State) -> None:
-        """Put this step's numbers in the place of schedules."""
+        """Replace schedules by their values for this step."""
         for name, schedule in self.schedules.items():
             value = schedule.at(state)
             allowed = self.link.ranges.get(name)
@@ -136,14 +136,14 @@ def total(parts: Iterable[float], norms: bool) -> float:
 
 
 def _require_static(link: Any) -> None:
-    """Raise if what is called once, to learn what it does, could see the hyperparameters, which may change."""
+    """Raise if a function that is traced once has access to hyperparameters, which may change."""
     for name in ("formula", "measures"):
         if isinstance(getattr(link, name), types.MethodType):
             giver = "coefficients" if name == "formula" else "scales"
             raise TypeError(
-                f"{type(link).__name__}.{name} is a bound method: make it a @staticmethod, without self. "
-                f"Hyperparameters reach it through `{giver}`; where they choose among several formulas, it is a "
-                "property that returns one of these functions."
+                f"{type(link).__name__}.{name} is a bound method. Make it a @staticmethod, without self, and return "
+                f"hyperparameters from `{giver}`. If they choose among several formulas, make {name} a property that "
+                "returns one of these functions."
             )
 
 
@@ -198,7 +198,7 @@ def bind(optimizer: Any, state: State, theta: Any) -> tuple[list[BoundLink], lis
         state.links = [_new_state(placement, rules) for placement in placements]
     elif not fits(placements, state):
         kinds = ", ".join(link.kind for link in state.links)
-        raise ValueError(f"The state was made by {kinds}; {optimizer!r} cannot go on with it. Make one by init.")
+        raise ValueError(f"The state was created by {kinds}; {optimizer!r} cannot continue it. Create one with init.")
     bound = [
         BoundLink(placement.link, link_state, placement.owner, index)
         for index, (placement, link_state) in enumerate(zip(placements, state.links, strict=True))
@@ -287,22 +287,24 @@ def check_chain(links: Sequence[Any], name: str) -> tuple[int, int | None]:
         If there is no rule or more than one, or if the order does not fit.
     """
     kinds = [kind_of(link) for link in links]
-    shown = f"{', '.join(kinds) or 'nothing'}" + (f" (block {name!r})" if name else "")
+    shown = f"{', '.join(kinds) or 'nothing'}" + (f" (parameter {name!r})" if name else "")
     rules = [position for position, link in enumerate(links) if is_rule(link)]
     if len(rules) != 1:
         what = " and ".join(kinds[rule] for rule in rules) or "none"
-        raise ValueError(f"Every block of θ passes exactly one rule (SGD, Adam, ...); found {what} in: {shown}.")
+        raise ValueError(f"Each parameter needs exactly one rule (SGD, Adam, ...); found {what} in: {shown}.")
     flow, step = "gradient", None
     for position, link in enumerate(links):
         if link.takes == "theta" and flow == "gradient":
             if position < rules[0]:
                 rule = kinds[rules[0]]
                 raise ValueError(
-                    f"{kinds[position]} takes the proposed θ, so it stands after the rule {rule}: {shown}."
+                    f"{kinds[position]} takes the proposed θ, so it must come after the rule {rule}; got {shown}."
                 )
             step, flow = position, "theta"
         if link.takes != flow or (link.takes, link.gives) == ("theta", "gradient"):
-            raise ValueError(f"{kinds[position]} takes the gradient; after {kinds[position - 1]} flows θ: {shown}.")
+            raise ValueError(
+                f"{kinds[position]} takes the gradient, but {kinds[position - 1]} gives θ: {shown}. Put it before."
+            )
         flow = link.gives
     return rules[0], len(links) if flow == "gradient" else step
 

@@ -79,31 +79,31 @@ _loaded: dict[str, Callable[..., Any]] = {}  # functions by the hash of their te
 
 @contextlib.contextmanager
 def use_engine(name: str) -> Iterator[None]:
-    """Choose what runs the formulas of optimizers made inside a ``with`` block.
+    """Context manager that chooses the engine for optimizer states created inside it.
 
     Parameters
     ----------
     name : {"auto", "numpy", "numba"}
-        "auto" begins with NumPy and goes over to numba, where it is installed, once that has paid;
-        "numba" compiles at once.
+        "auto" starts with NumPy and switches to numba, if installed, when compilation has become worthwhile.
+        "numba" compiles immediately.
 
     Yields
     ------
     None
-        The engine is chosen until the block ends.
+        The choice applies until the end of the ``with`` block.
 
     Raises
     ------
     ValueError
-        For another name.
+        If the name is unknown.
     ImportError
-        For "numba" where it is not installed.
+        If numba is requested but not installed.
 
     Notes
     -----
-    The choice holds in this thread. The environment variable ``SK_ANALYTIC_ENGINE`` chooses for all threads and
-    processes where no ``with`` block does. If anything about numba fails, NumPy takes over, with the same numbers
-    and one warning a process.
+    The choice applies to the current thread. The environment variable ``SK_ANALYTIC_ENGINE`` sets the engine for all
+    threads and processes, outside such a block. If numba fails for any reason, NumPy takes over, with the same results
+    and one warning per process.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def use_engine(name: str) -> Iterator[None]:
 
 def _require(name: str, where: str = "") -> None:
     if name not in ENGINES:
-        raise ValueError(f"There is no engine {name!r}{where}; there are {', '.join(map(repr, ENGINES))}.")
+        raise ValueError(f"Unknown engine {name!r}{where}. There are: {', '.join(map(repr, ENGINES))}.")
     if name == "numba" and not is_installed():
         raise ImportError(
             "The engine 'numba' needs numba, which is not installed: pip install numba, or in a clone "
@@ -370,8 +370,8 @@ def give_up(error: Exception) -> None:
     _failures.append(f"{type(error).__name__}: {error}")
     _loaded.clear()
     warnings.warn(
-        f"numba failed ({_failures[0]}). NumPy runs the updates from now on, more slowly, with the same numbers. "
-        f"Set the environment variable {VARIABLE}=numpy to do without numba from the start.",
+        f"numba failed ({_failures[0]}). NumPy runs the updates from now on, more slowly but with the same results. "
+        f"To disable numba, set the environment variable {VARIABLE}=numpy.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -185,7 +185,7 @@ class Run:
         absent = frozenset(missing)
         if unknown := absent.difference(range(len(self._chains))):
             raise ParameterStructureError(
-                f"missing has block {min(unknown)}; theta has blocks 0 to {len(self._chains) - 1}."
+                f"missing has parameter {min(unknown)}; theta has parameters 0 to {len(self._chains) - 1}."
             )
         chains = {
             block: until_closed(chain, closed, block) if closed else chain

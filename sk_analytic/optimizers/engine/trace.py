@@ -34,16 +34,16 @@ class Symbol(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         if method != "__call__" or out is not None or kwargs or ufunc.nout != 1:
-            raise TypeError(f"{self.trace.owner}: np.{ufunc.__name__} may only be called entry by entry, not in place.")
+            raise TypeError(f"{self.trace.owner}: np.{ufunc.__name__} must be called elementwise and not in place.")
         return self.trace.record(ufunc, inputs)
 
     def __array_function__(self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function is not np.where or len(args) != 3:
-            raise TypeError(f"{self.trace.owner}: np.{function.__name__} does not work entry by entry.")
+            raise TypeError(f"{self.trace.owner}: np.{function.__name__} is not an elementwise function.")
         return self.trace.record(where, args)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(f"{self.trace.owner}: a formula cannot branch on a value; use np.where or a coefficient.")
+        raise TypeError(f"{self.trace.owner}: a formula cannot branch on a value. Use np.where or a coefficient.")
 
 
 def where(condition: Any, a: Any, b: Any, out: Any = None) -> Any:
@@ -89,9 +89,9 @@ class Trace:
         """Record a call, unless the same was made before, and return the symbol of its result."""
         for value in inputs:
             if not isinstance(value, Symbol):
-                raise TypeError(f"{self.owner}: {value!r} stands in the formula; it must be a coefficient.")
+                raise TypeError(f"{self.owner}: numeric literal {value!r} in a formula; return it from `coefficients`.")
         if not any(value.entrywise for value in inputs):
-            raise TypeError(f"{self.owner} computes with coefficients alone; do that in `coefficients`.")
+            raise TypeError(f"{self.owner} computes with coefficients alone. Compute the result in `coefficients`.")
         key = function, *(value.name for value in inputs)
         if key not in self._known:
             # A sample of one entry tells the dtype. Its value means nothing.
@@ -118,7 +118,7 @@ class Trace:
         results = self._entries(link.formula(flow, theta, *slots, *coefficients))
         if len(results) != 1 + len(slots):
             raise ValueError(
-                f"{self.owner} returned {len(results)} values; expected what flows on, and {len(slots)} slots."
+                f"{self.owner} returned {len(results)} values; expected the output and {len(slots)} slots."
             )
         return results[0], results[1:]
 
@@ -132,7 +132,7 @@ class Trace:
         values = as_tuple(returned)
         for value in values:
             if not isinstance(value, Symbol) or not value.entrywise:
-                raise TypeError(f"{self.owner} returned something that is not computed from θ, the gradient or a slot.")
+                raise TypeError(f"{self.owner} returned a value that is not computed from θ, the gradient or a slot.")
         return values
 
 

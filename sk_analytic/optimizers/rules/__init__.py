@@ -1,7 +1,7 @@
-"""The rules, one class each: hyperparameters, slots, coefficients, and one formula.
+"""Update rules, one class each: hyperparameters, slots, coefficients, and one formula.
 
-The step ``theta - learning_rate * flow`` is the engine's; a formula gives what flows into it, or θ itself
-where a rule says so. Each file holds one family; a new rule in any of them needs no other line.
+A formula returns the direction of the step ``theta - learning_rate * direction``, which the engine takes; if the rule
+declares ``gives = "theta"``, it returns the new θ. Each file holds one family; a new class is a complete new rule.
 """
 
 from .adagrad import *  # noqa: F403

@@ -13,25 +13,25 @@ from .momentum import SGD
 
 
 class Adagrad(Rule):
-    r"""Divide by the root of the sum of all squares so far, entry by entry [Duchi2011]_.
+    r"""Adagrad: scale each entry by its accumulated squared gradients [Duchi2011]_.
 
     .. math::
 
         s_t = s_{t-1} + g_t^2, \qquad
         \theta_t = \theta_{t-1} - \frac{\eta}{1 + (t - 1)\lambda} \frac{g_t}{\sqrt{s_t} + \epsilon}
 
-    The reference is ``torch.optim.Adagrad``; Keras and TensorFlow start the sum at 0.1.
+    Follows ``torch.optim.Adagrad``. Keras and TensorFlow start the sum at 0.1.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     lr_decay : float or Schedule, default=0.0
-        The decay λ of the rate, by the number of steps in which the block had a gradient.
+        Decay λ of the learning rate. Steps in which a parameter array has no gradient are not counted for it.
     initial_accumulator_value : float, default=0.0
-        Start of the sum.
+        Initial value of the sum.
     epsilon : float or Schedule, default=1e-10
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
 
     References
     ----------
@@ -65,7 +65,7 @@ class Adagrad(Rule):
         self.epsilon = epsilon
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the decay of the rate, as a factor of the denominator, and epsilon times it."""
+        """Return the decay of the learning rate, as a factor of the denominator, and epsilon times it."""
         decay = 1.0 + (now.t - 1) * self.lr_decay
         return decay, decay * self.epsilon
 
@@ -77,7 +77,7 @@ class Adagrad(Rule):
 
 
 class RMSprop(NamedChain):
-    r"""Gradient descent on the gradient divided by its root mean square [Hinton2012]_.
+    r"""RMSprop: divide the gradient by its running root mean square [Hinton2012]_.
 
     .. math::
 
@@ -85,24 +85,24 @@ class RMSprop(NamedChain):
         b_t = \mu b_{t-1} + \frac{g_t}{\sqrt{v_t + \epsilon'} + \epsilon}, \qquad
         \theta_t = \theta_{t-1} - \eta b_t
 
-    It is a `DivideByRMS` before an `SGD`. The reference is ``torch.optim.RMSprop``, whose ``alpha`` is our
-    ``rho`` (``alpha`` is the estimators' penalty); Keras, optax and Hinton have 0.9 for it. Keras and optax
-    add their epsilon under the root.
+    A `DivideByRMS` followed by an `SGD`. Follows ``torch.optim.RMSprop``, whose ``alpha`` is called ``rho``
+    here, because ``alpha`` is the estimators' penalty. Keras, optax and Hinton use 0.9 for it. Keras and optax
+    add epsilon under the square root.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     rho : float or Schedule, default=0.99
-        Decay rate ρ of the average.
+        Decay rate ρ of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     momentum : float or Schedule, default=0.0
-        The share μ of the last direction that is kept.
+        Momentum μ.
     centered : bool, default=False
-        Whether to divide by the root of the variance, see `DivideByRMS`.
+        Whether to divide by the standard deviation instead; see `DivideByRMS`.
     epsilon_root : float or Schedule, default=0.0
-        What is added under the root, ε'.
+        Constant ε' added under the square root.
 
     References
     ----------
@@ -139,7 +139,7 @@ class RMSprop(NamedChain):
 
 
 class Adadelta(Rule):
-    r"""Scale each entry by the ratio of its average step to its average gradient [Zeiler2012]_.
+    r"""Adadelta: scale each entry by the ratio of its average step to its average gradient [Zeiler2012]_.
 
     .. math::
 
@@ -148,17 +148,17 @@ class Adadelta(Rule):
         E_t[\Delta^2] &= \rho E_{t-1}[\Delta^2] + (1 - \rho) \Delta_t^2, \qquad
         \theta_t = \theta_{t-1} - \eta \Delta_t
 
-    Epsilon sets the size of the first steps. The reference is ``torch.optim.Adadelta``; Keras multiplies by a
-    rate of 0.001 and has 0.95 for ρ.
+    Epsilon sets the size of the first steps. Follows ``torch.optim.Adadelta``. Keras defaults to a learning
+    rate of 0.001 and to ρ = 0.95.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=1.0
-        A factor η, which the paper does not have.
+        Factor η of each step; the paper has no such factor.
     rho : float or Schedule, default=0.9
-        Decay rate ρ of both averages.
+        Decay rate ρ of both running averages.
     epsilon : float or Schedule, default=1e-6
-        Added to both averages, under the roots.
+        Constant added to both averages, under the square roots.
 
     References
     ----------
@@ -198,7 +198,7 @@ class Adadelta(Rule):
 
 
 class FTRL(Rule):
-    r"""Follow the regularised leader: Adagrad's rates, with penalties that leave entries at exactly zero.
+    r"""FTRL-Proximal: Adagrad's learning rates, with penalties that set entries to exactly zero.
 
     .. math::
 
@@ -208,20 +208,21 @@ class FTRL(Rule):
             -\Big(\dfrac{\beta + \sqrt{n_t}}{\alpha} + \lambda_2\Big)^{-1}
             \big(z_t - \operatorname{sign}(z_t) \lambda_1\big) & \text{otherwise} \end{cases}
 
-    for each entry w of θ [McMahan2013]_, algorithm 1. The paper starts from zero; from another start,
-    :math:`\sigma_1` has β added to its numerator, so that the first step goes on from there. There is no other
-    reference. Keras' ``Ftrl`` starts n at 0.1, has 0 for β, and forgets a part of the start.
+    for each entry w of θ [McMahan2013]_, algorithm 1. The paper starts from w = 0. For any other start,
+    β is added to the numerator of :math:`\sigma_1`, so that the first step begins at the initial value.
+    No library serves as a reference: Keras' ``Ftrl`` starts n at 0.1, defaults to β = 0, and loses part of the initial
+    value.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.1
-        The rate α.
+        Learning rate α.
     beta : float or Schedule, default=1.0
-        Keeps the first steps small; the paper finds 1 good enough everywhere.
+        Constant β that keeps the first steps small. The paper finds 1 good enough in all cases.
     l1 : float or Schedule, default=0.0
-        Strength λ₁ of the penalty on the absolute values, over the sum of the losses of all steps.
+        Strength λ₁ of the L1 penalty, relative to the sum of the losses of all steps.
     l2 : float or Schedule, default=0.0
-        Strength λ₂ of the penalty on the squares, likewise.
+        Strength λ₂ of the L2 penalty, relative to the sum of the losses of all steps.
 
     References
     ----------
@@ -249,7 +250,7 @@ class FTRL(Rule):
         self.l2 = l2
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the rate and what it multiplies, since ``total`` is α z; β twice, of which one is the start's."""
+        """Return the learning rate and the terms that it multiplies (``total`` is α z), and β for this step."""
         start = self.beta if now.t == 1 else 0.0
         return now.rate, start, -now.rate * self.l1, now.rate * self.l1, self.beta + now.rate * self.l2
 
@@ -265,7 +266,7 @@ class FTRL(Rule):
         high: float,
         offset: float,
     ) -> Arrays:
-        """Take the leader's place."""
+        """Return the minimizer of the penalized sum of linearized losses."""
         root = np.sqrt(square)
         square = square + g * g
         new_root = np.sqrt(square)

@@ -1,4 +1,4 @@
-"""Adam, and the rules that have its averages of the gradient and of its square."""
+"""Adam, and the rules that share its running averages of the gradient and of its square."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
 
 
 class Adam(Rule):
-    r"""Averages of the gradient and of its square, corrected for their start at zero [Kingma2015]_.
+    r"""Adam: adaptive estimates of the first and second moments of the gradient [Kingma2015]_.
 
     .. math::
 
         m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
         \theta_t &= \theta_{t-1} - \eta \,\frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
-    With ``amsgrad`` the largest :math:`v` so far stands in the place of :math:`v_t` [Reddi2018]_. The
-    reference is ``torch.optim.Adam``. scikit-learn's MLP adds epsilon to the root of the uncorrected
-    :math:`v_t` instead. The default rate is 0.01, ten times what is usual elsewhere: small data sets have
-    few steps an epoch.
+    With ``amsgrad=True``, the largest :math:`v` so far replaces :math:`v_t` [Reddi2018]_. Follows
+    ``torch.optim.Adam``. scikit-learn's MLP adds epsilon to the square root of the uncorrected
+    :math:`v_t` instead. Other libraries default to a learning rate of 0.001, which undertrains small data sets
+    because they have few steps per epoch; the default here is 0.01.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η: about the largest change of an entry in a step.
+        Learning rate η, which is about the largest change of an entry in one step.
     beta_1 : float or Schedule, default=0.9
-        Decay rate :math:`\beta_1` of the average of gradients.
+        Decay rate :math:`\beta_1` of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate :math:`\beta_2` of the average of their squares.
+        Decay rate :math:`\beta_2` of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     amsgrad : bool, default=False
-        Whether the denominator never falls.
+        Whether to use the AMSGrad variant, whose denominator never decreases.
 
     References
     ----------
@@ -76,12 +76,12 @@ class Adam(Rule):
 
     @property
     def slots(self) -> dict[str, float]:
-        """Both averages, and the largest second one with AMSGrad only."""
+        """Both averages and, with AMSGrad, the largest second one."""
         return {"mean": 0.0, "square": 0.0} | ({"largest": 0.0} if self.amsgrad else {})
 
     @property
     def formula(self) -> Callable[..., Arrays]:
-        """Adam's or AMSGrad's form."""
+        """Formula of Adam or AMSGrad."""
         return self._amsgrad if self.amsgrad else self._adam
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
@@ -135,23 +135,23 @@ class AdamW(NamedChain):
         \theta_t = \theta_{t-1} - \eta \,
             \Big(\frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda \theta_{t-1}\Big)
 
-    with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`. The reference is
-    ``torch.optim.AdamW``; ``optax.adamw`` has 1e-4 for the decay.
+    where :math:`\hat m_t, \hat v_t` are the bias-corrected averages of `Adam`. Follows ``torch.optim.AdamW``;
+    ``optax.adamw`` defaults to a weight decay of 1e-4.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     weight_decay : float or Schedule, default=0.01
-        The strength λ.
+        Weight decay coefficient λ.
     amsgrad : bool, default=False
-        Whether the denominator never falls.
+        Whether to use the AMSGrad variant, whose denominator never decreases.
 
     References
     ----------
@@ -189,28 +189,28 @@ class AdamW(NamedChain):
 
 
 class OptimisticAdam(NamedChain):
-    r"""Adam that expects its next step to change as the last did [Daskalakis2018]_: `Adam`, then `Optimism`.
+    r"""Adam that extrapolates its last change [Daskalakis2018]_: `Adam`, then `Optimism`.
 
     .. math::
 
         \theta_t = \theta_{t-1} - \eta \, \big(u_t + o\,(u_t - u_{t-1})\big), \qquad
         u_t = \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}
 
-    with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`. The reference is ``optax.optimistic_adam_v2``
-    with ``nesterov=False``, as in the paper; optax's default is `NAdam` in the place of `Adam`.
+    where :math:`\hat m_t, \hat v_t` are the bias-corrected averages of `Adam`. Follows ``optax.optimistic_adam_v2``
+    with ``nesterov=False``, as in the paper. By default, optax uses `NAdam` instead of `Adam`.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     optimism : float or Schedule, default=1.0
-        The strength o.
+        Strength o of the extrapolation.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
 
     References
     ----------
@@ -247,28 +247,28 @@ class OptimisticAdam(NamedChain):
 
 
 class LAMB(NamedChain):
-    r"""AdamW with steps that are as long as the block itself, times the rate [You2020]_.
+    r"""LAMB: AdamW with the step of each parameter array scaled to the array's norm [You2020]_.
 
     .. math::
 
         r_t = \frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon}, \qquad
         x^l_{t+1} = x^l_t - \eta\, \frac{\|x^l_t\|}{\|r^l_t + \lambda x^l_t\|}\, (r^l_t + \lambda x^l_t)
 
-    for each block l, with :math:`\hat m_t, \hat v_t` the corrected averages of `Adam`; where a norm is zero, the
-    ratio is 1. It is an `Adam`, a `WeightDecay` and a `TrustRatio`. The reference is ``optax.lamb``.
+    for each parameter array l, where :math:`\hat m_t, \hat v_t` are the bias-corrected averages of `Adam`. If a norm is
+    zero, the ratio is 1. Composed of `Adam`, `WeightDecay` and `TrustRatio`. Follows ``optax.lamb``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η: the change of a block in a step, as a share of its norm.
+        Learning rate η, which is the change of a parameter array in one step relative to its norm.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-6
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     weight_decay : float or Schedule, default=0.0
-        The strength λ.
+        Weight decay coefficient λ.
 
     References
     ----------
@@ -307,7 +307,7 @@ class LAMB(NamedChain):
 
 
 class RAdam(Rule):
-    r"""Adam that takes plain momentum until its denominator has seen enough gradients [Liu2020]_.
+    r"""Rectified Adam: plain momentum until the second moment has seen enough gradients [Liu2020]_.
 
     .. math::
 
@@ -317,21 +317,21 @@ class RAdam(Rule):
             \end{cases}, \qquad
         r_t = \sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2) \rho_t}}
 
-    with :math:`m_t, v_t` the averages of `Adam`, whose formula it has with other coefficients. The reference is
-    ``torch.optim.RAdam``; optax adds epsilon to the root of the corrected :math:`v_t`.
+    where :math:`m_t, v_t` are the running averages of `Adam`. Follows ``torch.optim.RAdam``. optax adds epsilon to the
+    square root of the corrected :math:`v_t`.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     threshold : float or Schedule, default=5.0
-        The :math:`\rho_t` above which the denominator is used, at least 4; the paper has 4.
+        Value of :math:`\rho_t` above which the denominator is used, at least 4. The paper uses 4.
 
     References
     ----------
@@ -368,7 +368,7 @@ class RAdam(Rule):
         self.threshold = threshold
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return those of Adam's formula, whose denominator is the first correction alone below the threshold."""
+        """Return the coefficients of Adam's formula; below the threshold its denominator is the first correction."""
         root, offset = 0.0, 1.0
         correction_2 = 1.0 - self.beta_2**now.t
         limit = 2.0 / (1.0 - self.beta_2) - 1.0

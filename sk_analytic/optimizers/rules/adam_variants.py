@@ -1,4 +1,4 @@
-"""Rules that are as Adam, but measure the spread of the gradient in another way."""
+"""Variants of Adam that estimate the spread of the gradient differently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RANGES = Rule.ranges | {"beta_1": UNIT, "beta_2": UNIT, "epsilon": AMOUNT}
 
 
 class Adamax(Rule):
-    r"""Adam with the largest gradient, which fades, in the place of the root mean square [Kingma2015]_.
+    r"""Adamax: Adam with a decaying maximum instead of the root mean square [Kingma2015]_.
 
     .. math::
 
@@ -22,18 +22,18 @@ class Adamax(Rule):
         u_t = \max(\beta_2 u_{t-1}, |g_t| + \epsilon), \qquad
         \theta_t = \theta_{t-1} - \frac{\eta}{1 - \beta_1^t} \frac{m_t}{u_t}
 
-    The reference is ``torch.optim.Adamax``. The paper has no epsilon.
+    Follows ``torch.optim.Adamax``. The paper has no epsilon.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η: about the largest change of an entry in a step.
+        Learning rate η, which is about the largest change of an entry in one step.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the largest value.
+        Decay rate of the maximum.
     epsilon : float or Schedule, default=1e-8
-        Added to the absolute value.
+        Constant added to the absolute value of the gradient.
 
     References
     ----------
@@ -89,21 +89,21 @@ class AdamaxW(NamedChain):
 
         \theta_t = \theta_{t-1} - \eta \, \Big(\frac{m_t}{(1 - \beta_1^t)\, u_t} + \lambda \theta_{t-1}\Big)
 
-    with :math:`m_t, u_t` those of `Adamax` [Kingma2015]_, and the decay of [Loshchilov2019]_. The reference is
-    ``optax.adamaxw``, which has 1e-4 for the decay.
+    where :math:`m_t, u_t` are those of `Adamax` [Kingma2015]_ and the decay is that of [Loshchilov2019]_. Follows
+    ``optax.adamaxw``, which defaults to a weight decay of 1e-4.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the largest value.
+        Decay rate of the maximum.
     epsilon : float or Schedule, default=1e-8
-        Added to the absolute value.
+        Constant added to the absolute value of the gradient.
     weight_decay : float or Schedule, default=0.01
-        The strength λ.
+        Weight decay coefficient λ.
 
     References
     ----------
@@ -139,7 +139,7 @@ class AdamaxW(NamedChain):
 
 
 class AdaBelief(Rule):
-    r"""Adam that divides by how far gradients lie from their average, not from zero [Zhuang2020]_.
+    r"""AdaBelief: Adam scaled by the deviation of the gradient from its average [Zhuang2020]_.
 
     .. math::
 
@@ -147,20 +147,20 @@ class AdaBelief(Rule):
         s_t = \beta_2 s_{t-1} + (1 - \beta_2) (g_t - m_t)^2 + \epsilon' \\
         \theta_t &= \theta_{t-1} - \eta \,\frac{m_t / (1 - \beta_1^t)}{\sqrt{s_t / (1 - \beta_2^t)} + \epsilon}
 
-    The reference is ``optax.adabelief``. The paper has one epsilon for both places.
+    Follows ``optax.adabelief``. The paper uses one epsilon in both places.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squared deviations from it.
+        Decay rate of the running average of squared deviations from it.
     epsilon : float or Schedule, default=1e-16
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     epsilon_root : float or Schedule, default=1e-16
-        Added to :math:`s_t` in each step, ε'.
+        Constant ε' added to :math:`s_t` in each step.
 
     References
     ----------
@@ -215,7 +215,7 @@ class AdaBelief(Rule):
         root: float,
         epsilon: float,
     ) -> Arrays:
-        """Average the square of what the mean did not expect."""
+        """Average the squared deviation from the mean."""
         mean = mean + weight_1 * (g - mean)
         surprise = g - mean
         square = keep_2 * square + weight_2 * (surprise * surprise) + inside
@@ -223,7 +223,7 @@ class AdaBelief(Rule):
 
 
 class Yogi(Rule):
-    r"""Adam whose denominator goes down only as fast as it can go up [Zaheer2018]_.
+    r"""Yogi: Adam with an additive second-moment update, which decreases slowly [Zaheer2018]_.
 
     .. math::
 
@@ -231,21 +231,21 @@ class Yogi(Rule):
         v_t = v_{t-1} - (1 - \beta_2) \operatorname{sign}(v_{t-1} - g_t^2)\, g_t^2 \\
         \theta_t &= \theta_{t-1} - \eta \,\frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
-    The reference is ``optax.yogi``, which starts both averages at 1e-6 and corrects both; the paper does not
+    Follows ``optax.yogi``, which starts both averages at 1e-6 and corrects both; the paper does not
     correct them.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-3
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     initial_accumulator_value : float, default=1e-6
-        Start of both averages.
+        Initial value of both averages.
 
     References
     ----------
@@ -297,7 +297,7 @@ class Yogi(Rule):
         root: float,
         epsilon: float,
     ) -> Arrays:
-        """Go towards the square of the gradient by a share of that square."""
+        """Move towards the squared gradient by a fraction of it."""
         mean = mean + weight_1 * (g - mean)
         new = g * g
         square = square - weight_2 * (np.sign(square - new) * new)

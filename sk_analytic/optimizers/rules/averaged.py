@@ -1,4 +1,4 @@
-"""Rules whose average of θ predicts, while θ goes on."""
+"""Rules that predict with an average of θ while training continues from θ itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .momentum import SGD
 
 
 class ASGD(Rule):
-    r"""Gradient descent with a falling rate; the average of θ predicts [Polyak1992]_.
+    r"""ASGD: gradient descent with a decreasing learning rate, averaged for prediction [Polyak1992]_.
 
     .. math::
 
@@ -20,19 +20,19 @@ class ASGD(Rule):
         \theta_t = (1 - \lambda \eta_t)\, \theta_{t-1} - \eta_t g_t, \qquad
         \bar\theta_t = \bar\theta_{t-1} + \frac{\theta_t - \bar\theta_{t-1}}{\max(1, t - 1 - t_0)}
 
-    The reference is ``torch.optim.ASGD``, whose ``alpha`` is our ``power``; it averages only after a million
-    steps by default. Here the average answers for θ in ``predict``.
+    Follows ``torch.optim.ASGD``, whose ``alpha`` is called ``power`` here. By default, averaging begins only after a
+    million steps. ``predict`` uses the average.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η at the start.
+        Initial learning rate η.
     lambd : float or Schedule, default=1e-4
-        The strength λ of a decay of θ, and how fast the rate falls.
+        Weight decay coefficient λ, which also sets how fast the learning rate decreases.
     power : float or Schedule, default=0.75
-        The power α by which the rate falls.
+        Power α by which the learning rate decreases.
     t0 : float or Schedule, default=1e6
-        The step :math:`t_0` after which averaging begins; before, the average is θ.
+        Step :math:`t_0` after which averaging begins. Until then, the average equals θ.
 
     References
     ----------
@@ -67,7 +67,7 @@ class ASGD(Rule):
         self.t0 = t0
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the rate, how θ shrinks, and both weights of the average."""
+        """Return the learning rate, the factor that shrinks θ, and both weights of the average."""
         rate = now.rate / (1.0 + self.lambd * now.rate * (now.t - 1)) ** self.power
         weight = 1.0 / max(1.0, now.t - 1 - self.t0)
         return rate, 1.0 - self.lambd * rate, 1.0 - weight, weight
@@ -82,7 +82,7 @@ class ASGD(Rule):
 
 
 class ScheduleFreeSGD(NamedChain):
-    r"""Gradient descent without momentum or schedule, whose average predicts [Defazio2024]_.
+    r"""Schedule-free gradient descent, which averages instead of using momentum or a schedule [Defazio2024]_.
 
     .. math::
 
@@ -90,19 +90,19 @@ class ScheduleFreeSGD(NamedChain):
         x_t = (1 - c_t)\, x_{t-1} + c_t z_t, \qquad
         y_t = (1 - \beta)\, z_t + \beta x_t
 
-    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ while training; x predicts, and
-    :math:`c_t = 1 / t` for a constant rate. It is an `SGD` before a `ScheduleFree`, which tells more. The reference
-    is ``optax.contrib.schedule_free_sgd``. Decay is a `WeightDecay` before or after `SGD` in a chain of the same
-    parts.
+    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ during training, x is used for prediction, and
+    :math:`c_t = 1 / t` for a constant learning rate. Composed of `SGD` and `ScheduleFree`; see the latter for details.
+    Follows ``optax.contrib.schedule_free_sgd``. For weight decay, chain the same parts with a `WeightDecay` before or
+    after `SGD`.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=1.0
-        The rate γ: larger than the best one of gradient descent.
+        Learning rate γ. Choose it larger than the best one for gradient descent.
     beta : float or Schedule, default=0.9
-        Where the gradient is asked for, between z at 0 and x at 1.
+        Interpolation weight of the point at which the gradient is evaluated: z for 0, x for 1.
     weight_power : float or Schedule, default=2.0
-        The power of the rate in the weights of the average.
+        Power of the learning rate in the weights of the average.
 
     References
     ----------
@@ -133,7 +133,7 @@ class ScheduleFreeSGD(NamedChain):
 
 
 class ScheduleFreeAdamW(NamedChain):
-    r"""AdamW with averaging in the place of momentum and schedule [Defazio2024]_.
+    r"""Schedule-free AdamW, which averages instead of using momentum or a schedule [Defazio2024]_.
 
     .. math::
 
@@ -141,24 +141,24 @@ class ScheduleFreeAdamW(NamedChain):
         z_t = z_{t-1} - \gamma \Big(\frac{g_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon} + \lambda y_{t-1}\Big) \\
         x_t &= (1 - c_t)\, x_{t-1} + c_t z_t, \qquad y_t = (1 - \beta_1)\, z_t + \beta_1 x_t
 
-    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ while training; x predicts, and
-    :math:`c_t = 1 / t` for a constant rate. It is a `DivideByRMS`, a `WeightDecay`, an `SGD` and a `ScheduleFree`,
-    which tells more. The reference is ``optax.contrib.schedule_free_adamw``.
+    where :math:`g_t` is the gradient at :math:`y_{t-1}`, which is θ during training, x is used for prediction, and
+    :math:`c_t = 1 / t` for a constant learning rate. Composed of `DivideByRMS`, `WeightDecay`, `SGD` and
+    `ScheduleFree`; see the last for details. Follows ``optax.contrib.schedule_free_adamw``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate γ.
+        Learning rate γ.
     beta_1 : float or Schedule, default=0.9
-        Where the gradient is asked for, between z at 0 and x at 1.
+        Interpolation weight of the point at which the gradient is evaluated: z for 0, x for 1.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     weight_decay : float or Schedule, default=0.0
-        The strength λ.
+        Weight decay coefficient λ.
     weight_power : float or Schedule, default=2.0
-        The power of the rate in the weights of the average.
+        Power of the learning rate in the weights of the average.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rules along the gradient itself, with momentum or scaled by the norm of a block."""
+"""Gradient descent with momentum, plain or scaled by the norm of each block."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ SHARE = Interval(0, 1)
 
 
 class SGD(Rule):
-    r"""Gradient descent, with momentum if asked for [Sutskever2013]_.
+    r"""Gradient descent, optionally with momentum [Sutskever2013]_.
 
     .. math::
 
         b_1 = g_1, \qquad b_t = \mu b_{t-1} + (1 - \tau) g_t, \qquad \theta_t = \theta_{t-1} - \eta b_t
 
-    With ``nesterov`` the step is along :math:`g_t + \mu b_t`; without momentum along :math:`g_t`. The
-    reference is ``torch.optim.SGD``.
+    With ``nesterov=True``, the step is along :math:`g_t + \mu b_t`. Without momentum, it is along :math:`g_t`. Follows
+    ``torch.optim.SGD``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     momentum : float or Schedule, default=0.0
-        The share μ of the last direction that is kept.
+        Momentum μ.
     dampening : float or Schedule, default=0.0
-        The share τ of the gradient that does not enter the direction, after the first step.
+        Fraction τ of the gradient that is left out of the direction after the first step.
     nesterov : bool, default=False
-        Whether to look ahead along the direction.
+        Whether to use Nesterov momentum.
 
     References
     ----------
@@ -70,7 +70,7 @@ class SGD(Rule):
 
     @property
     def formula(self) -> Callable[..., Array | Arrays]:
-        """The plain, the heavy ball's or Nesterov's form."""
+        """Formula of plain, heavy-ball or Nesterov steps."""
         if not self.momentum:
             return self._plain
         return self._nesterov if self.nesterov else self._heavy_ball
@@ -95,7 +95,7 @@ class SGD(Rule):
 
 
 class LARS(NamedChain):
-    r"""Momentum on steps that are as long as the block itself, times a coefficient [You2017]_.
+    r"""LARS: momentum with the step of each parameter array scaled to the array's norm [You2017]_.
 
     .. math::
 
@@ -103,22 +103,22 @@ class LARS(NamedChain):
         v^l_{t+1} = m v^l_t + \lambda^l_t (g^l_t + \beta w^l_t), \qquad
         w^l_{t+1} = w^l_t - \gamma v^l_{t+1}
 
-    for each block l. It is a `WeightDecay`, a `TrustRatio` and an `SGD`. The reference is ``optax.lars``,
-    which multiplies by the rate before the momentum; with a constant rate it is the same.
+    for each parameter array l. Composed of `WeightDecay`, `TrustRatio` and `SGD`. Follows ``optax.lars``, which
+    multiplies by the learning rate before the momentum. For a constant learning rate, both are equal.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.1
-        The rate γ, which ``optax.lars`` leaves open. A block that starts at zero takes its first step at this
-        rate alone, so a large one does harm.
+        Learning rate γ; ``optax.lars`` has no default. A parameter array that starts at zero takes its first step at
+        this learning rate unscaled, so a large value can do harm.
     momentum : float or Schedule, default=0.9
-        The share m of the last direction that is kept.
+        Momentum m.
     nesterov : bool, default=False
-        Whether to look ahead along the direction.
+        Whether to use Nesterov momentum.
     weight_decay : float or Schedule, default=0.0
-        The strength β of the decay, part of the gradient.
+        Weight decay coefficient β, coupled: the decay is added to the gradient.
     trust_coefficient : float or Schedule, default=0.001
-        The coefficient η.
+        Trust coefficient η.
 
     References
     ----------
@@ -157,7 +157,7 @@ class LARS(NamedChain):
 
 
 class NovoGrad(NamedChain):
-    r"""Momentum on the gradient of each block divided by its average norm [Ginsburg2019]_.
+    r"""NovoGrad: momentum on the gradient of each parameter array divided by its average norm [Ginsburg2019]_.
 
     .. math::
 
@@ -165,21 +165,21 @@ class NovoGrad(NamedChain):
         m^l_t = \beta_1 m^l_{t-1} + \Big(\frac{g^l_t}{\sqrt{v^l_t} + \epsilon} + d\, w^l_t\Big), \qquad
         w^l_{t+1} = w^l_t - \lambda m^l_t
 
-    for each block l, with :math:`v^l_1 = \|g^l_1\|^2`. It is a `DivideByNorm`, a `WeightDecay` and an `SGD`.
-    The reference is ``optax.novograd``.
+    for each parameter array l, with :math:`v^l_1 = \|g^l_1\|^2`. Composed of `DivideByNorm`, `WeightDecay` and `SGD`.
+    Follows ``optax.novograd``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate λ, which ``optax.novograd`` leaves open.
+        Learning rate λ; ``optax.novograd`` has no default.
     beta_1 : float or Schedule, default=0.9
-        The share β₁ of the last direction that is kept.
+        Momentum β₁.
     beta_2 : float or Schedule, default=0.25
-        Decay rate β₂ of the average of squared norms.
+        Decay rate β₂ of the running average of squared norms.
     epsilon : float or Schedule, default=1e-6
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     weight_decay : float or Schedule, default=0.0
-        The strength d.
+        Weight decay coefficient d.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rules with Adam's averages that look ahead along the momentum."""
+"""Adam-like rules with Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..transforms import WeightDecay
 
 
 class NAdam(Rule):
-    r"""Adam with Nesterov's momentum, which is warmed up [Dozat2016]_.
+    r"""NAdam: Adam with Nesterov momentum and a momentum warm-up [Dozat2016]_.
 
     .. math::
 
@@ -21,21 +21,21 @@ class NAdam(Rule):
         \hat m_t &= \frac{\mu_{t+1} m_t}{1 - \prod_{i=1}^{t+1} \mu_i} + \frac{(1 - \mu_t) g_t}{1 - \prod_{i=1}^t \mu_i},
         \qquad \theta_t = \theta_{t-1} - \eta \,\frac{\hat m_t}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
 
-    The reference is ``torch.optim.NAdam``. Keras has 1 for ψ. For a large ψ, 1e6 say, :math:`\mu_t` is
+    Follows ``torch.optim.NAdam``. Keras uses ψ = 1. For a large ψ such as 1e6, :math:`\mu_t` equals
     :math:`\beta_1` from the start, as in ``optax.nadam``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     momentum_decay : float or Schedule, default=0.004
-        The speed ψ of the warm-up.
+        Speed ψ of the momentum warm-up.
 
     References
     ----------
@@ -108,24 +108,24 @@ class NAdamW(NamedChain):
         \theta_t = \theta_{t-1} - \eta \,
             \Big(\frac{\hat m_t}{\sqrt{\hat v_t} + \epsilon} + \lambda \theta_{t-1}\Big)
 
-    with :math:`\hat m_t, \hat v_t` those of `NAdam` [Dozat2016]_, and the decay of [Loshchilov2019]_. The
-    references are ``torch.optim.NAdam`` with ``decoupled_weight_decay=True`` and, for a large ``momentum_decay``,
+    where :math:`\hat m_t, \hat v_t` are those of `NAdam` [Dozat2016]_ and the decay is that of [Loshchilov2019]_.
+    Follows ``torch.optim.NAdam`` with ``decoupled_weight_decay=True`` and, for a large ``momentum_decay``,
     ``optax.nadamw``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     momentum_decay : float or Schedule, default=0.004
-        The speed of the warm-up.
+        Speed of the momentum warm-up.
     weight_decay : float or Schedule, default=0.01
-        The strength λ.
+        Weight decay coefficient λ.
 
     References
     ----------
@@ -163,7 +163,7 @@ class NAdamW(NamedChain):
 
 
 class Adan(Rule):
-    r"""Averages of the gradient, of its change, and of the square of both together [Xie2024]_.
+    r"""Adan: running averages of the gradient, its change, and the square of their combination [Xie2024]_.
 
     .. math::
 
@@ -173,23 +173,23 @@ class Adan(Rule):
         \theta_t &= \theta_{t-1} -
             \eta \, \frac{\hat m_t + (1 - \beta_2) \hat v_t}{\sqrt{\hat n_t + \epsilon'} + \epsilon}
 
-    where the hats stand for the correction by :math:`1 - \beta^t`, and :math:`g_0 = g_1`. The reference is
-    ``optax.adan``; the paper writes :math:`1 - \beta` for β, and its decay, which is none of the rule's, divides θ.
+    where the hats denote the bias correction by :math:`1 - \beta^t`, and :math:`g_0 = g_1`. Follows ``optax.adan``. The
+    paper writes :math:`1 - \beta` for β. Its weight decay, which divides θ, is not part of the rule.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The rate η.
+        Learning rate η.
     beta_1 : float or Schedule, default=0.98
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.92
-        Decay rate of the average of their changes.
+        Decay rate of the running average of gradient changes.
     beta_3 : float or Schedule, default=0.99
-        Decay rate of the average of squares.
+        Decay rate of the running average of squares.
     epsilon : float or Schedule, default=1e-8
-        Added to the root.
+        Added to the square root in the denominator, for numerical stability.
     epsilon_root : float or Schedule, default=1e-8
-        What is added under the root, ε'.
+        Constant ε' added under the square root.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rules that find the size of their steps from how far θ has come; a rate of 1 is meant to do."""
+"""Rules that set their step size from the distance θ has moved, so that a learning rate of 1 should suffice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..transforms import in_two
 
 
 class DoG(Rule):
-    r"""Distance over gradients: steps as long as θ has come, by the root of the sum of squares [Ivgi2023]_.
+    r"""DoG: step size from the distance moved over the accumulated gradient norms [Ivgi2023]_.
 
     .. math::
 
@@ -20,19 +20,19 @@ class DoG(Rule):
         G_t = \sum_{i \le t} \|g_i\|^2, \qquad
         x_{t+1} = x_t - \eta\, \frac{\bar r_t}{\sqrt{G_t + \epsilon}}\, g_t
 
-    with norms over all of θ. The reference is ``optax.contrib.dog`` with its "heuristic" first distance, or its
-    "distance" unless ``relative``. The authors advise to predict with an average of θ.
+    with norms over all of θ. Follows ``optax.contrib.dog`` with its "heuristic" first distance or, for
+    ``relative=False``, with "distance". The authors recommend predicting with an average of θ.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=1.0
-        A factor η.
+        Factor η.
     initial_distance : float or Schedule, default=1e-6
-        The first distance :math:`r_\epsilon`, in units of :math:`1 + \|x_0\|` if ``relative``.
+        Initial distance :math:`r_\epsilon`, in units of :math:`1 + \|x_0\|` if ``relative=True``.
     relative : bool, default=True
-        Whether it is in these units.
+        Whether ``initial_distance`` is in units of :math:`1 + \|x_0\|`.
     epsilon : float or Schedule, default=1e-8
-        Added under the root.
+        Constant added under the square root.
 
     References
     ----------
@@ -70,7 +70,7 @@ class DoG(Rule):
         self.epsilon = epsilon
 
     def scales(self, now: StepInfo) -> tuple[float, ...]:
-        """Return from where the distance is taken: in the first step from zero, which gives the norm of θ."""
+        """Return the factor of the start: 0 in the first step, so that the distance is the norm of θ."""
         return (1.0 if now.t > 1 else 0.0,)
 
     @staticmethod
@@ -95,7 +95,7 @@ class DoG(Rule):
 
 
 class Prodigy(Rule):
-    r"""Adam that estimates the distance from the start to the solution, and takes it as its rate [Mishchenko2024]_.
+    r"""Prodigy: Adam with the estimated distance to the solution as its learning rate [Mishchenko2024]_.
 
     .. math::
 
@@ -107,27 +107,27 @@ class Prodigy(Rule):
         d_{t+1} = \max\Big(d_t, c\,\frac{r_t}{\|s_t\|_1}\Big) \\
         x_{t+1} &= x_t - \gamma_t d_t \Big(\frac{m_t}{\sqrt{v_t} + d_{t+1} \epsilon} + \lambda x_t\Big)
 
-    with sums over all of θ; r and s are kept over :math:`d_0`. The decay λ is decoupled and scaled by
-    :math:`\gamma_t d_t`, so it is a part of the rule. The reference is ``optax.contrib.prodigy``.
+    with sums over all of θ; r and s are stored divided by :math:`d_0`. The weight decay λ is decoupled and scaled by
+    :math:`\gamma_t d_t`, so it is part of the rule. Follows ``optax.contrib.prodigy``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=1.0
-        A factor η; a schedule that falls from 1 to 0 does good.
+        Factor η of each step. A schedule that decreases from 1 to 0 helps.
     beta_1 : float or Schedule, default=0.9
-        Decay rate of the average of gradients.
+        Decay rate of the running average of gradients.
     beta_2 : float or Schedule, default=0.999
-        Decay rate of the average of their squares.
+        Decay rate of the running average of squared gradients.
     epsilon : float or Schedule, default=1e-8
-        Added to the root, times the distance.
+        Added to the square root in the denominator, multiplied by the distance.
     initial_distance : float, default=1e-6
-        The estimate :math:`d_0`: too small is safe.
+        Initial estimate :math:`d_0`. A value that is too small is safe.
     distance_factor : float or Schedule, default=1.0
-        The factor c of new estimates.
+        Factor c of new estimates.
     weight_decay : float or Schedule, default=0.0
-        The strength λ.
+        Weight decay coefficient λ.
     safeguard_warmup : bool, default=False
-        Whether :math:`\gamma_t` is left out of s, for a rate that is warmed up.
+        Whether to leave :math:`\gamma_t` out of s. Set it if the learning rate is warmed up.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rules that look at the sign of each entry and take a step of a size that does not depend on the gradient's."""
+"""Rules that use only the sign of each entry, so that the step size does not depend on the gradient's size."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .momentum import SGD
 
 
 class Signum(NamedChain):
-    r"""Every entry moves by the rate, against the sign of the momentum [Bernstein2018]_.
+    r"""Signum: move each entry by the learning rate against the sign of the momentum [Bernstein2018]_.
 
     .. math::
 
         m_t = \beta m_{t-1} + (1 - \beta) g_t, \qquad \theta_t = \theta_{t-1} - \eta \operatorname{sign}(m_t)
 
-    It is an `SGD`, whose direction is :math:`m_t` up to a factor, before a `Sign`. The reference is
+    Composed of `SGD`, whose direction is :math:`m_t` up to a factor, and `Sign`. Follows
     ``optax.signum``; with ``momentum=0``, ``optax.sign_sgd``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.001
-        The rate η, which the reference leaves open: a tenth of Adam's here, as for `Lion`.
+        Learning rate η. optax has no default; a tenth of Adam's is used here, as for `Lion`.
     momentum : float or Schedule, default=0.9
-        The share β of the last direction that is kept.
+        Momentum β.
 
     References
     ----------
@@ -55,7 +55,7 @@ class Signum(NamedChain):
 
 
 class Lion(Rule):
-    r"""Every entry moves by the rate, against the sign of a mixture of momentum and gradient [Chen2023]_.
+    r"""Lion: move each entry by the learning rate against the sign of a momentum average [Chen2023]_.
 
     .. math::
 
@@ -63,15 +63,15 @@ class Lion(Rule):
         \theta_t = \theta_{t-1} - \eta \operatorname{sign}(c_t), \qquad
         m_t = \beta_2 m_{t-1} + (1 - \beta_2) g_t
 
-    The reference is ``optax.lion``, which adds a decoupled decay of 0.001; here that is a `WeightDecay` after
+    Follows ``optax.lion``, which adds a decoupled weight decay of 0.001. To add it here, chain a `WeightDecay` after
     the rule.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.001
-        The rate η: a tenth of Adam's, as the paper advises. Keras and Flux have 0.001 too.
+        Learning rate η: a tenth of Adam's, as the paper recommends. Keras and Flux use 0.001 too.
     beta_1 : float or Schedule, default=0.9
-        The share β₁ of the momentum in the direction.
+        Weight β₁ of the momentum in the direction.
     beta_2 : float or Schedule, default=0.99
         Decay rate β₂ of the momentum.
 
@@ -110,25 +110,25 @@ class Lion(Rule):
 
 
 class Rprop(Rule):
-    r"""Every entry has a step size of its own, which grows until its gradient turns [Riedmiller1993]_.
+    r"""Rprop: a step size for each entry, which grows until its gradient changes sign [Riedmiller1993]_.
 
     .. math::
 
         \Delta_t = \min(\max(\eta^\pm \Delta_{t-1}, \Delta_{\min}), \Delta_{\max}), \qquad
         \theta_t = \theta_{t-1} - \operatorname{sign}(g_t)\, \Delta_t
 
-    with :math:`\eta^+` where :math:`g_t g_{t-1} > 0`, :math:`\eta^-` where it is negative, and 1 where it is zero.
-    Where the gradient turned, the entry stays in place for a step and :math:`g_t = 0` is remembered. It is
-    meant for full batches: minibatches turn the gradient at random. The reference is ``torch.optim.Rprop``.
+    with factor :math:`\eta^+` if :math:`g_t g_{t-1} > 0`, :math:`\eta^-` if it is negative, and 1 if it is zero.
+    If the gradient changed sign, the entry does not move in this step and :math:`g_t = 0` is stored. Use Rprop with
+    full batches, because minibatches change the sign at random. Follows ``torch.optim.Rprop``.
 
     Parameters
     ----------
     learning_rate : float or Schedule, default=0.01
-        The first step size :math:`\Delta_0`. It is not looked at again.
+        Initial step size :math:`\Delta_0`. Later changes, such as a schedule's, have no effect.
     shrink : float or Schedule, default=0.5
-        The factor :math:`\eta^-`.
+        Factor :math:`\eta^-`.
     grow : float or Schedule, default=1.2
-        The factor :math:`\eta^+`.
+        Factor :math:`\eta^+`.
     min_step : float or Schedule, default=1e-6
         The smallest step size.
     max_step : float or Schedule, default=50.0
@@ -193,7 +193,7 @@ class Rprop(Rule):
         high: float,
         zero: float,
     ) -> Arrays:
-        """Choose the factors, then step where the gradient did not turn."""
+        """Choose the factors, then step in entries whose gradient did not change sign."""
         agreement = g * previous
         factor = np.where(agreement > zero, grow, np.where(agreement < zero, shrink, stay))
         size = np.minimum(np.maximum(size * factor, low), high)
