@@ -132,9 +132,7 @@ def test_what_does_not_go_together_is_said():
         fit(gradient=with_rng)
     with pytest.raises(ValueError, match="reduction='sum' does not go with a gradient of one sample"):
         fit(gradient=gradient_of_sample, reduction="sum")
-    with pytest.raises(
-        TypeError, match=r"must write the gradient of one sample there and return nothing; it returned"
-    ):
+    with pytest.raises(TypeError, match=r"must write the gradient of one sample there and return nothing; it returned"):
         fit(gradient=of_sample)
     with pytest.raises(
         ParameterStructureError, match="return the loss of that sample, one real number; it returned None"

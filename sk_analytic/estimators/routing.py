@@ -33,7 +33,7 @@ class _RequestOfInstance:
         names = sorted(getattr(asked.get_metadata_routing(), self.method).requests)
         if not names and instance is not None:
             raise AttributeError(
-                f"{owner.__name__} has no set_{self.method}_request here: no callable of its names metadata for "
+                f"This {owner.__name__} has no set_{self.method}_request: none of its callables names metadata for "
                 f"{self.method}."
             )
         request = RequestMethod(self.method, names).__get__(instance, owner)
