@@ -278,7 +278,7 @@ def test_kinds_of_targets_make_no_difference(cls, kind):
 
 BAD_CHUNKS = {
     "unseen label": ({"y": LABELS + 1}, r"y has labels \[2\] that are not among the classes \[0 1\]"),
-    "other classes": ({"y": LABELS, "classes": [0, 1, 2]}, r"classes=\[0 1 2\] is not what it was in the first call"),
+    "other classes": ({"y": LABELS, "classes": [0, 1, 2]}, r"classes=\[0 1 2\] differs from the first call"),
     "several labels": (
         {"y": np.stack([LABELS] * 3, axis=1)},
         "y is an indicator matrix of labels; before, it was one class a row",
@@ -391,7 +391,7 @@ def test_weights_must_reach_the_callables(role):
         callables = {"loss_and_gradient": linear_squared_error}
     callables[role] = unweighted(callables[role])
     estimator = AnalyticRegressor(linear_forward, init=linear_init, **callables, max_iter=2)
-    with pytest.raises(ValueError, match=rf"{role} does not accept sample_weight: add the argument to it, {role}\("):
+    with pytest.raises(ValueError, match=rf"{role} does not accept sample_weight. Add the argument, {role}\("):
         estimator.fit(X, Y, sample_weight=np.ones(40))
     estimator.fit(X, Y)
 
@@ -593,8 +593,8 @@ OF_ONE = [
 BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
     ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
-    ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is no class. The classes are \[0 1\]"),
-    ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is no class"),
+    ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is not a class. The classes are \[0 1\]"),
+    ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is not a class"),
 ]
 
 
@@ -639,9 +639,9 @@ def test_a_class_that_is_absent_may_have_a_weight_if_all_others_have_one():
         lambda model: model.fit_chunks(chunks),
         lambda model: model.partial_fit(X, LABELS, classes=[0, 1]).partial_fit(X, LABELS),
     ):
-        with pytest.warns(UserWarning, match="a weight for 7, which is no class") as caught:
+        with pytest.warns(UserWarning, match="a weight for 7, which is not a class") as caught:
             fit(model)
-        assert sum("no class" in str(warning.message) for warning in caught) == 1
+        assert sum("not a class" in str(warning.message) for warning in caught) == 1
         assert_array_equal(model.coef_, fit(clone(expected)).coef_)
         model = clone(model)
 

@@ -318,7 +318,7 @@ def test_public_attributes_are_there_in_each_epoch():
     assert_array_equal(found[-1][0], model.params_["coef"])
     assert type(model.params_["intercept"]) is float
     model.params_["coef"][...] = 0.0
-    with pytest.raises(AttributeError, match="gradient_ for callbacks only, during a fit"):
+    with pytest.raises(AttributeError, match="gradient_ is available only to callbacks, during a fit"):
         _ = model.gradient_
 
 

@@ -607,7 +607,7 @@ def test_metadata_stands_in_the_chunks():
 @pytest.mark.parametrize(
     ("chunks", "passed", "message"),
     [
-        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure": EXPOSURE}, "stands in it.*'exposure_val'"),
+        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure": EXPOSURE}, "in the chunk, .*'exposure_val'"),
         ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure_val": EXPOSURE}, "X_val was not provided"),
         (
             [{"X": X, "y": COUNTS, "exposure": EXPOSURE}, (X, COUNTS)],
@@ -827,7 +827,7 @@ def test_a_loss_that_is_no_sum_over_rows_needs_one_chunk():
 
     model = begun(AnalyticRegressor(loss=Whole(), optimizer="lbfgs"))
     model.fit_chunks([(X, Y)])
-    with pytest.raises(ValueError, match="no sum over rows.*one chunk"):
+    with pytest.raises(ValueError, match="does not decompose over samples.*one chunk"):
         model.fit_chunks(cut(X, Y, into=40))
 
 

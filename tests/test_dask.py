@@ -590,9 +590,9 @@ def test_a_loss_that_is_no_sum_over_rows(client):
 
     settings = {"forward": lambda params, X: X @ params, "loss": None, "init": np.ones(3)}
     model = AnalyticDensity(loss_and_gradient=loss_and_gradient, optimizer="lbfgs", **settings)
-    with pytest.warns(UserWarning, match="The loss is no sum over rows"):
+    with pytest.warns(UserWarning, match="The loss does not decompose over samples"):
         model.fit(collection(X))
-    with pytest.raises(ValueError, match="no sum over rows"):
+    with pytest.raises(ValueError, match="does not decompose over samples"):
         model.set_params(additive=False).fit(collection(X))
     one = model.fit(da.from_array(X, chunks=-1))
     assert_allclose(one.params_, 0.0, atol=1e-3)

@@ -276,7 +276,7 @@ def test_names_of_columns_are_checked_in_given_rows():
     model.fit(frame, pd.Series(Y), X_val=frame_val, y_val=pd.Series(Y[OTHERS]))
     with pytest.raises(ValueError, match="Feature names must be in the same order") as raised:
         model.fit(frame, Y, X_val=frame_val[["b", "a", "c"]], y_val=Y[OTHERS])
-    assert "about the validation set: X_val" in raised.value.__notes__[0]
+    assert "concerns the validation set: X_val" in raised.value.__notes__[0]
 
 
 def test_a_pipeline_transforms_given_rows():
@@ -318,7 +318,7 @@ REFUSED = {
     "weights of zero": (
         {},
         GIVEN | BESIDE | {"sample_weight_val": np.zeros(20)},
-        "sample_weight_val is zero in every row",
+        "sample_weight_val is zero for every sample",
     ),
     "one row": ({}, {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]}, "X_val has 1 row, and the score needs 2"),
     "not a number": ({"scoring": lambda estimator, X, y: [1.0]}, {}, r"must return one number; got \[1.0\]"),

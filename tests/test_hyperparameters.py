@@ -473,7 +473,7 @@ def test_lookup_refuses_everything_else(value, error, message):
 
 MADE_WITH = {
     "learning_rate": "AnalyticClassifier has no parameter 'learning_rate'. Did you mean 'optimizer__learning_rate'?",
-    "lr": "AnalyticClassifier(optimizer='adam').set_params(optimizer__learning_rate=...) sets it, or pass an object.",
+    "lr": "Set it by AnalyticClassifier(optimizer='adam').set_params(optimizer__learning_rate=...), or pass an object.",
     "epochs": "Did you mean 'max_iter'?",
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",

@@ -332,7 +332,9 @@ def test_a_loss_that_is_no_sum_over_rows_has_no_sandwich(survival, covariance, a
     model, X, y = survival
     model = clone(model).set_params(additive=additive).fit(X, y)
     groups = np.arange(len(X)) // 2 if covariance == "cluster" else None
-    with pytest.raises(ValueError, match=f"The loss is no sum over rows.*covariance='{covariance}' needs|HC0"):
+    with pytest.raises(
+        ValueError, match=f"The loss does not decompose over samples.*covariance='{covariance}' needs|HC0"
+    ):
         infer(model, X, y, covariance=covariance, groups=groups)
 
 
@@ -908,7 +910,7 @@ def test_a_result_is_shown_as_a_table(iris):
     model = AnalyticRegressor(**POWER_LAW).fit(X, y)
     result = infer(model, X, y)
     assert re.search(r"a +0\.184047 +0\.01681 +10\.9", str(result))
-    assert repr(result).startswith("Inference(2 parameters, covariance: gauss_newton, 150 rows")
+    assert repr(result).startswith("Inference(2 parameters, covariance: gauss_newton, 150 samples")
     assert "<td>a</td><td>0.184047</td>" in result._repr_html_()
     model.params_ = {"a": 0.2, "b": 1.3}
     assert "[1] The parameters are" in str(silently(model, X, y))

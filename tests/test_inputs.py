@@ -287,7 +287,7 @@ def test_dates_are_no_numbers(kind):
             fit()
     with pytest.raises(ValueError, match="y has dates or times") as caught:
         model.set_params(early_stopping=True).fit(X, Y, X_val=X, y_val=values)
-    assert "This is about the validation set: X_val, y_val and what goes with them." in caught.value.__notes__
+    assert "This concerns the validation set: X_val, y_val and their weights and metadata." in caught.value.__notes__
     with pytest.raises(ValueError, match="y has dates or times"):
         model.set_params(early_stopping=False).fit_chunks([(X, values)])
 

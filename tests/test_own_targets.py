@@ -444,7 +444,7 @@ def test_a_scorer_gets_y_as_it_came(rows):
 
 def test_without_a_loss_there_is_nothing_to_score_records_by():
     """The gradient alone gives no number; a scorer does."""
-    with pytest.raises(ValueError, match="There is no loss: the gradient form was given with loss=None"):
+    with pytest.raises(ValueError, match="There is no loss, because gradient was given with loss=None"):
         model(of_records, "None", early_stopping=True).fit(X, RECORDS)
     scored = model(of_records, "None", early_stopping=True, scoring=lambda estimator, X, y: -y["time"].sum())
     assert scored.fit(X, RECORDS).validation_scores_
@@ -543,8 +543,8 @@ def test_what_is_no_row_of_numbers_is_refused(case, spelling):
 @pytest.mark.parametrize(("case", "note"), [
     ("text", "y must hold numbers. Encode text"),
     ("ragged", "The rows of y have from 1 to 2 values"),
-    ("NaN", "pass records, np.rec.fromarrays"),
-    ("infinity", "pass records, np.rec.fromarrays"),
+    ("NaN", "pass a structured array, np.rec.fromarrays"),
+    ("infinity", "pass a structured array, np.rec.fromarrays"),
 ])  # fmt: skip
 def test_notes_say_what_to_do(case, note):
     """Where scikit-learn's message does not."""
@@ -780,7 +780,7 @@ def test_both_classes_of_a_field_are_among_the_rows_that_are_checked():
 def test_a_loss_of_all_rows_is_detected_with_records():
     """As with any y: batches of Cox's likelihood train another loss, of which a warning tells."""
     own = {"forward": lambda params, X: X @ params, "init": np.zeros(2), "loss_and_gradient": cox_of_records}
-    with pytest.warns(UserWarning, match="The loss is no sum over rows"):
+    with pytest.warns(UserWarning, match="The loss does not decompose over samples"):
         AnalyticRegressor(**own, batch_size=20, max_iter=1, tol=None).fit(X, RECORDS)
 
 

@@ -671,7 +671,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _not_converged(self, training: Training, failed: NotConverged) -> ConvergenceWarning:
         opinion = problem.second_opinion(training) if failed.is_suspicious else ""
         reason = f"{failed.reason}{advice_on_hidden(type(self), failed.reason)}"
-        return ConvergenceWarning(f"{type(self).__name__} did not converge. {reason} {opinion}".rstrip())
+        return ConvergenceWarning(f"{type(self).__name__} has not converged. {reason} {opinion}".rstrip())
 
     def _monitor(self, training: Training, held_out: HeldOut | None, watch: Any) -> Monitor:
         score = None if held_out is None else self._scorer_on(training, held_out)

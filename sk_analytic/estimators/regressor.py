@@ -28,7 +28,7 @@ from .targets import RegressionTargets, Targets
 
 
 @shares_parameters(
-    forward="predictions of shape (n,) or (n, k) on the link scale of the loss (for poisson, the logarithm of the mean)",
+    forward="predictions of shape (n,) or (n, k) on the link scale of the loss (poisson: log of the mean)",
     default='a linear model, ``X @ params["coef"] + params["intercept"]``',
     score="the method `score`",
     attributes="""

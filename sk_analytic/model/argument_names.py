@@ -75,21 +75,21 @@ def meant(name: str, names: Iterable[str], suffix: str = "") -> str:
 def meaning_of(name: str) -> str:
     """Say what a name stands for that is not free for metadata; nothing for one that is."""
     if name in RESERVED:
-        return "it is one of those that the estimator gives to callables itself"
+        return "the estimator itself passes it to callables"
     if name == "classes":
         return "it is an argument of a classifier's partial_fit and fit_chunks"
     if name.endswith(OF_VALIDATION):
-        return f"what ends in {OF_VALIDATION!r} belongs to X_val, rows to stop early by, which fit and fit_chunks take"
+        return f"names that end in {OF_VALIDATION!r} belong to X_val, the validation set of fit and fit_chunks"
     return ""
 
 
 def remedy(role: str, name: str) -> str:
     """Say how an argument without a default may come to its value."""
-    elsewhere = "Give it a default, or name it in model_params."
+    elsewhere = "Otherwise give it a default, or add it to model_params."
     if name in RESERVED:
-        return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
+        return f"The name is taken: {meaning_of(name)}, but not to {role} here. Remove the argument, or rename it."
     if meaning_of(name):
-        return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
+        return f"The name is not available for metadata: {meaning_of(name)}. Rename it. {elsewhere}"
     if role == "sample":
         return elsewhere
     methods, requests = "fit", f"set_fit_request({name}=True)"
@@ -99,7 +99,7 @@ def remedy(role: str, name: str) -> str:
         methods = "fit, predict and score"
         requests += f" and set_score_request({name}=True). Leave scoring out, since scorers call predict(X) alone"
     return (
-        f"Where it has a value for each row, pass it to {methods}: {name}=values. In a search, a pipeline or "
+        f"If it has one value per sample, pass it to {methods}: {name}=values. In a search, a pipeline or "
         f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. {elsewhere}"
     )
 
@@ -110,6 +110,6 @@ def require_free(names: Iterable[object], columns: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or name in reserved:
             raise ReceivedArgumentError(
-                f"model_params has {name!r}, which is no free argument name. The estimator provides "
-                f"{', '.join(sorted(reserved))} itself."
+                f"model_params has {name!r}, which is not available as a name. The estimator itself provides "
+                f"{', '.join(sorted(reserved))}."
             )
