@@ -145,8 +145,8 @@ class RemoteRows(GivenRows):
     def _part(self, values: Any) -> NoReturn:
         raise TypeError(
             "A callback requests the samples of the fit, which are distributed over the workers of a cluster. Use "
-            "callbacks that do not need X and y, such as GradientMonitor and Checkpoint. To score held-out samples, use "
-            "early_stopping=True."
+            "callbacks that do not need X and y, such as GradientMonitor and Checkpoint. To score held-out samples, "
+            "use early_stopping=True."
         )
 
     @property

@@ -530,16 +530,16 @@ def fit_from_starts(
     objective, begin, rows = data.prepared(model)
     if not objective.has_value:
         raise ValueError(
-            "fit_from_starts needs a loss to compare fits by, but gradient was given with loss=None. Pass a loss by name "
-            "or as a function, or use loss_and_gradient."
+            "fit_from_starts needs a loss to compare fits by, but gradient was given with loss=None. Pass a loss by "
+            "name or as a function, or use loss_and_gradient."
         )
     draws_itself = "rng" in getattr(objective.model.init, "accepts", ())
     held, first_loss = _look_at_start(objective, begin, rows)
     ranges = _Ranges.read(begin, spread, _bounds_of(bounds), held, default=0.0 if draws_itself else 1.0)
     if n_starts > 1 and not draws_itself and not ranges.vary:
         raise ValueError(
-            "fit_from_starts: all starts would be the same. Pass a spread or bounds for a parameter that is trained, or "
-            "let init receive rng."
+            "fit_from_starts: all starts would be the same. Pass a spread or bounds for a parameter that is trained, "
+            "or let init receive rng."
         )
     first = model.random_state
     jobs = [(first, _Start(None, seeds[0])), *((seed, _Start(ranges, seed)) for seed in seeds[1:])]
@@ -808,8 +808,8 @@ def _warn(attempts: Sequence[_Attempt], best: int, failed: Mapping[int, Exceptio
 def optimizer_grid(optimizers: dict[str, dict[str, Any]], prefix: str = "", **common: Any) -> list[dict[str, Any]]:
     """Return a parameter grid that combines each hyperparameter only with the optimizers that have it.
 
-    A single dict for all optimizers would try the momentum of ``"sgd"`` with ``"adam"``, which raises an error. Searches
-    accept a list of dicts instead, one per optimizer; this function writes it.
+    A single dict for all optimizers would try the momentum of ``"sgd"`` with ``"adam"``, which raises an error.
+    Searches accept a list of dicts instead, one per optimizer; this function writes it.
 
     Parameters
     ----------

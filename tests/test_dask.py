@@ -649,7 +649,9 @@ def test_a_callback_that_asks_for_the_rows(client):
 
     given = collection(X), collection(SCORES[:, 0])
     model = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(ScoringMonitor(scoring="r2"))
-    with pytest.raises(TypeError, match="A callback asks for the rows of the fit, which lie on the workers"):
+    with pytest.raises(
+        TypeError, match="A callback requests the samples of the fit, which are distributed over the workers"
+    ):
         model.fit(*given)
     fitted = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(GradientMonitor()).fit(*given)
     assert fitted.n_iter_ == 2

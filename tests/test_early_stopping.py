@@ -349,7 +349,9 @@ def test_a_label_that_training_does_not_have_is_refused():
 
 def test_partial_fit_takes_no_rows_to_score():
     """It does not stop early."""
-    with pytest.raises(ReceivedArgumentError, match="Metadata 'X_val' was passed, .* which fit and fit_chunks take"):
+    with pytest.raises(
+        ReceivedArgumentError, match="Metadata 'X_val' was passed, .* the validation set of fit and fit_chunks"
+    ):
         AnalyticRegressor().partial_fit(X, Y, X_val=X_VAL)
 
 

@@ -302,7 +302,7 @@ BESIDE = {
 def test_two_functions_of_one_role_are_refused(settings, message):
     """A callable beside a method of the same role: the message names both."""
     model = type("Own", (LinearByGradient,), {"loss": staticmethod(linear_loss)})()
-    with pytest.raises(TypeError, match=message.replace(" .* ", r" is given beside model=Own\(\), ")):
+    with pytest.raises(TypeError, match=message.replace(" .* ", r" and model=Own\(\) are both given, ")):
         regressor(model, **settings).fit(X, Y)
 
 
@@ -331,7 +331,7 @@ def test_without_a_gradient_differences_train_a_model_object():
 def test_a_model_object_by_position_is_pointed_to_its_place():
     """The first parameter is `forward`."""
     with pytest.raises(
-        TypeError, match=r"forward=LinearByVjp\(\) is no function but a model object: pass it as model="
+        TypeError, match=r"forward=LinearByVjp\(\) is a model object, not a function. Pass it as model="
     ):
         AnalyticRegressor(LinearByVjp()).fit(X, Y)
 
@@ -415,9 +415,7 @@ def test_what_a_sampler_returns_is_checked(returned):
 
 def test_a_sampler_that_asks_for_something_else_is_refused_in_fit():
     """Before training, as every callable."""
-    with pytest.raises(
-        TypeError, match="sample asks for an argument 'n_sample' that nothing provides. Did you mean 'n_"
-    ):
+    with pytest.raises(TypeError, match="sample has an argument 'n_sample' that is not provided. Did you mean 'n_"):
         AnalyticDensity(sampler=lambda params, n_sample: None).fit(X)
 
 
@@ -465,7 +463,7 @@ def test_an_inverse_receives_metadata_that_it_names():
     plain = coder.inverse_transform(codes, shift=np.zeros(60))
     assert_allclose(coder.inverse_transform(codes, shift=shift) - plain, np.repeat(shift[:, None], 3, axis=1))
     assert "shift" in coder.get_metadata_routing().inverse_transform.requests
-    with pytest.raises(TypeError, match="inverse asks for an argument 'shift' .* pass it to fit and inverse_transform"):
+    with pytest.raises(TypeError, match="inverse has an argument 'shift' .* pass it to fit and inverse_transform"):
         coder.inverse_transform(codes)
 
 

@@ -363,7 +363,7 @@ WRONG = {
         ValueError,
         r"spread of 'height' has shape \(2,\); expected a number",
     ),
-    "dict": ({"bounds": (0, 1)}, TypeError, "bounds is a dict of blocks"),
+    "dict": ({"bounds": (0, 1)}, TypeError, "bounds must be a dict by parameter name"),
     "pair": ({"bounds": {"height": 3.0}}, TypeError, r"bounds of 'height' must be a pair \(low, high\); got 3.0"),
     "order": ({"bounds": {"height": (1, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
     "nan bound": ({"bounds": {"height": (np.nan, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
@@ -385,7 +385,7 @@ def test_without_a_loss_there_is_nothing_to_compare_by():
     model = AnalyticRegressor(
         wave, lambda params, X, y: {"height": 0.0, "frequency": 0.0}, {"height": 1.0, "frequency": 1.0}, loss=None
     )
-    with pytest.raises(ValueError, match="fit_from_starts needs the loss"):
+    with pytest.raises(ValueError, match="fit_from_starts needs a loss"):
         fit_from_starts(model.set_params(optimizer="adam"), T, WAVE)
     with pytest.raises(TypeError, match=r"fit_from_starts takes an estimator of sk_analytic; got Pipeline"):
         fit_from_starts(make_pipeline(wave_model()), T, WAVE)

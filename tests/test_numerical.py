@@ -176,12 +176,15 @@ def test_there_is_nothing_to_check():
 REFUSED = {
     "a block left out": ({"numerical": ("W",)}, "No gradient is given, and numerical leaves out 'b'. Name every block"),
     "a block misspelt": ({"numerical": ("W", "c")}, "numerical names the block 'c', which does not exist"),
-    "nothing named": ({"numerical": ()}, "Exactly one analytic gradient .*; got none. .* name all blocks in numerical"),
+    "nothing named": (
+        {"numerical": ()},
+        "Pass exactly one analytic gradient .*; got none. .* name all parameters in numerical",
+    ),
     "no iterable": ({"numerical": None}, "numerical must be the name of a block or several of them; got None"),
     "no loss": ({"loss": None}, r"there is no loss. Name one, or pass your own, loss=function\(params, X, ...\)"),
     "a sum of a loss by name": ({"reduction": "sum"}, "reduction='sum' goes with .*, not with numerical: it has no"),
     "no model": ({"forward": None}, "init has blocks 'W', 'b'. No callables are given, and the default model has"),
-    "no start": ({"init": None}, "init is needed where callables are given"),
+    "no start": ({"init": None}, "init is required if callables are given"),
     "residuals of another loss": (
         {"optimizer": "lm", "loss": "huber"},
         "A least-squares method needs .* got numerical",

@@ -508,7 +508,7 @@ REFUSED = {
     "a dict": (
         {"time": TIME, "event": EVENT},
         TypeError,
-        "y is a dict; it must have a row for each row of X.*fromarrays",
+        "y is a dict; it must be an array with one row per sample.*fromarrays",
     ),
     "dates": (np.full((N, 2), np.datetime64("2020")), ValueError, "y has dates or times"),
     "dates of more axes": (np.full((N, 2, 2), np.datetime64("2020")), ValueError, "y has dates or times"),
@@ -851,9 +851,7 @@ def test_a_loss_receives_the_metadata_that_it_names(loss, form, way):
 def test_metadata_of_losses_are_bound_like_those_of_callables(loss):
     """Misspelt, absent or a constant of all rows: one mechanism and one set of messages."""
     estimator = AnalyticRegressor(loss=LOSSES[loss](), optimizer="lbfgs")
-    with pytest.raises(
-        ReceivedArgumentError, match=f"{loss} asks for an argument 'event' that nothing provides. .*fit: ev"
-    ):
+    with pytest.raises(ReceivedArgumentError, match=f"{loss} has an argument 'event' that is not provided. .*fit: ev"):
         estimator.fit(X, TIME)
     with pytest.raises(ReceivedArgumentError, match="Metadata 'evnt' was passed, .* Did you mean 'event'"):
         estimator.fit(X, TIME, evnt=EVENT)

@@ -155,7 +155,7 @@ def test_the_row_of_an_error_is_told():
 
     with pytest.raises(ZeroDivisionError) as caught:
         fit(gradient=failing)
-    assert any("It was called for row" in note for note in caught.value.__notes__)
+    assert any("It was called for sample" in note for note in caught.value.__notes__)
 
 
 def test_shapes_are_those_of_the_parameters():

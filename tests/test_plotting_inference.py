@@ -610,7 +610,7 @@ def test_a_probability_is_drawn_for_a_classifier(logistic):
     assert_array_equal(other.points_[0].get_ydata(), 1 - LABELS)
     with pytest.raises(ValueError, match="target='maybe' is none of 'no', 'yes'"):
         FittedCurveDisplay.from_inference(result, X, labels, target="maybe")
-    with pytest.raises(ValueError, match="interval='observation' is for the squared error"):
+    with pytest.raises(ValueError, match="interval='observation' requires the squared error"):
         FittedCurveDisplay.from_inference(result, X, labels, band="observation")
 
 

@@ -484,7 +484,7 @@ def test_the_mean_loss_takes_metadata(form):
     if more:
         shifted = model.mean_loss(X[rows], COUNTS[rows], exposure=EXPOSURE[rows], origin=np.ones(30))
         assert shifted == pytest.approx(got + 1000)
-    with pytest.raises(ReceivedArgumentError, match="asks for an argument 'exposure'") as raised:
+    with pytest.raises(ReceivedArgumentError, match="has an argument 'exposure'") as raised:
         model.mean_loss(X[rows], COUNTS[rows])
     assert any("neg_mean_loss.set_score_request(name=True)" in note for note in raised.value.__notes__)
 

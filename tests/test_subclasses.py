@@ -462,11 +462,11 @@ def test_a_checkpoint_resumes_it_if_nothing_has_changed(cls, tmp_path):
     first = resuming().fit(X, y)
     assert_array_equal(output(resuming().fit(X, y)), output(first))
     own = {Network: "n_hidden", LogisticDensity: "smallest", Balanced: "scale"}[cls]
-    with pytest.raises(ValueError, match=f"holds a fit with {own}="):
+    with pytest.raises(ValueError, match=f"contains a fit with {own}="):
         resuming(**{own: 7}).fit(X, y)
     other = resuming()
     other.alpha = 0.3
-    with pytest.raises(ValueError, match=r"holds a fit with alpha=.*; it is 0.3 now"):
+    with pytest.raises(ValueError, match=r"contains a fit with alpha=.*, but now alpha=0.3"):
         other.fit(X, y)
 
 
@@ -481,7 +481,7 @@ def test_a_checkpoint_notices_at_once_that_hidden_callables_cannot_be_written(tm
 
     with pytest.raises((pickle.PicklingError, AttributeError)) as caught:
         Unwritable().set_callbacks(Checkpoint(tmp_path / "fit.pkl")).fit(X, Y)
-    assert "tried to write" in caught.value.__notes__[0]
+    assert "tested whether it can write" in caught.value.__notes__[0]
 
 
 def test_fits_of_two_classes_with_the_same_parameters_have_two_names():

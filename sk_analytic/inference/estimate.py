@@ -309,7 +309,7 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
         counted = (
             f"Frequency weights add up to {result.n_obs:.4g}, so they count as that many samples, which"
             if weighted
-            else f"{result.n_obs:g} rows"
+            else f"{result.n_obs:g} samples"
         )
         found.append(
             f"{counted} are too few for {result._information.rank} parameters: the variance of the "

@@ -527,8 +527,8 @@ class Inference:
         without = [self.names[entry] for entry in entries if not self._errors[entry] > 0]
         if without:
             raise ValueError(
-                f"There is no profile of {', '.join(without)}, which is fixed, on a bound, or not identified and has no "
-                "standard error. Choose other parameters."
+                f"There is no profile of {', '.join(without)}, which is fixed, on a bound, or not identified, and so "
+                "has no standard error. Choose other parameters."
             )
         _, settings = self._to_profile(entries, level)
         found = Parallel(n_jobs=n_jobs)(delayed(profile_curve)(*setting, n_points) for setting in settings)
@@ -562,9 +562,9 @@ class Inference:
         is_open = [name for name, interval in by_name.items() if math.isinf(interval.high - interval.low)]
         if is_open:
             _warn(
-                f"The profile interval is open for {', '.join(is_open)}: up to {FARTHEST:g} standard errors away, or to "
-                f"the edge of where the loss is defined, the loss does not rise enough for level {level:g}. The samples "
-                "do not bound the parameter."
+                f"The profile interval is open for {', '.join(is_open)}: up to {FARTHEST:g} standard errors away, or "
+                f"as far as the loss is defined, the loss does not rise enough for level {level:g}. The samples do not "
+                "bound the parameter."
             )
         rough = [name for name, interval in by_name.items() if not interval.has_converged]
         if rough:

@@ -76,9 +76,9 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
         )
     if information.flat.any():
         found.append(
-            f"Not identified: the loss does not change along {named(information, information.flat, free)}. The standard "
-            "errors of these entries are NaN; delta and predict still give errors for quantities that do not depend on "
-            "them. Fix or drop an entry."
+            f"Not identified: the loss does not change along {named(information, information.flat, free)}. These "
+            "entries have NaN as standard errors; delta and predict still give errors for quantities that do not "
+            "depend on them. Fix or drop an entry."
         )
     if information.negative.any():
         found.append(
