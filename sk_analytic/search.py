@@ -268,7 +268,7 @@ def find_learning_rate(
     rates = low * growth ** np.arange(len(losses))
     smoothed, suggested = _read_off(rates, losses, n_steps, smoothing)
     if ended == "high" and suggested and smoothed[-1] == smoothed.min():
-        warnings.warn(f"The loss is still falling at high={high}; the best learning rate may be larger.", stacklevel=2)
+        warnings.warn(f"The loss still falls at high={high}; the best learning rate may be larger.", stacklevel=2)
     return LearningRateSweep(parameter, rates, losses, smoothed, suggested, ended, named)
 
 

@@ -281,7 +281,7 @@ BAD_CHUNKS = {
     "other classes": ({"y": LABELS, "classes": [0, 1, 2]}, r"classes=\[0 1 2\] differs from the first call"),
     "several labels": (
         {"y": np.stack([LABELS] * 3, axis=1)},
-        "y is an indicator matrix of labels; before, it was one class a row",
+        "y is an indicator matrix of labels; before, it was one class per sample",
     ),
 }
 
@@ -319,13 +319,13 @@ def test_targets_of_a_later_chunk_keep_their_shape():
 
 
 BAD_WEIGHTS = {
-    "negative": (changed(np.ones(40), 5, -1.0), "Negative values in sample_weight: row 5 has -1.0"),
+    "negative": (changed(np.ones(40), 5, -1.0), "Negative values in sample_weight: sample 5 has -1.0"),
     "NaN": (changed(np.ones(40), 5, np.nan), "Input sample_weight contains NaN"),
     "infinite": (changed(np.ones(40), 5, np.inf), "Input sample_weight contains infinity"),
     "all zero": (np.zeros(40), "sample_weight is zero in every row: there is nothing to learn from"),
     "too short": (np.ones(39), r"inconsistent numbers of samples: \[40, 39\]"),
-    "two axes": (np.ones((40, 2)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 2\)"),
-    "a column": (np.ones((40, 1)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 1\)"),
+    "two axes": (np.ones((40, 2)), r"sample_weight must be 1-d, one weight per sample; got shape \(40, 2\)"),
+    "a column": (np.ones((40, 1)), r"sample_weight must be 1-d, one weight per sample; got shape \(40, 1\)"),
     "a word": ("balanced", "could not convert string to float: 'balanced'"),
 }
 
@@ -379,7 +379,7 @@ def test_weights_by_another_name_are_recognised():
         return linear_gradient(params, X, y, weights)
 
     model = AnalyticRegressor(linear_forward, gradient, linear_init, max_iter=2)
-    with pytest.raises(ValueError, match="Its argument 'weights' receives none: rename it"):
+    with pytest.raises(ValueError, match="Rename its argument 'weights', which does not receive them"):
         model.fit(X, Y, sample_weight=np.ones(len(X)))
 
 
@@ -452,7 +452,7 @@ def test_held_out_rows_are_some_of_those_with_a_weight():
     for cls in (AnalyticRegressor, AnalyticDensity, AnalyticTransformer):
         with pytest.raises(ValueError, match="With n_samples=1, .* the resulting train set will be empty") as caught:
             make(cls, early_stopping=True).fit(X, Y, sample_weight=weight)
-        assert "holds out validation_fraction=0.1 of the 1 rows that have a weight." in caught.value.__notes__[0]
+        assert "holds out validation_fraction=0.1 of the 1 samples with nonzero weight." in caught.value.__notes__[0]
 
 
 # Shapes that callables return
@@ -511,7 +511,7 @@ CALLABLES = {"forward": linear_forward, "vjp": linear_vjp, "init": linear_init}
 
 BAD_PARAMETERS = [
     ("forward", 3, "forward must be callable; got 3"),
-    ("forward", lambda params: 0, r"forward is called as forward\(params, X, ...\); .* takes 1 arguments by position"),
+    ("forward", lambda params: 0, r"forward is called as forward\(params, X, ...\); .* takes 1 positional arguments"),
     ("forward", lambda params, X, shape: 0, "forward has an argument 'shape' that is not provided"),
     ("gradient", linear_gradient, "Pass exactly one analytic gradient, .*; got gradient and vjp"),
     ("gradient", 3, "got gradient and vjp"),
@@ -592,7 +592,7 @@ OF_ONE = [
 ]
 BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
-    ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
+    ("class_weight", {0: -1.0}, "Negative values in class_weight: sample [0-9]+ has -1.0"),
     ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is not a class. The classes are \[0 1\]"),
     ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is not a class"),
 ]

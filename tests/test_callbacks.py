@@ -1210,7 +1210,7 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
     path = tmp_path / "model.pkl"
     model = make(AnalyticClassifier).set_callbacks(Checkpoint(path, resume=True))
     model.fit(X, LABELS)
-    with pytest.raises(ValueError, match=r"other data: classes was \['no', 'yes'\]; it is \[False, True\] now"):
+    with pytest.raises(ValueError, match=r"other data: classes was \['no', 'yes'\], and now is \[False, True\]"):
         model.fit(X, LABELS == "yes")
     assert set(model.predict(X)) == {"no", "yes"}
 
@@ -1223,7 +1223,7 @@ def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
     with pytest.raises(ValueError, match="was written in partial_fit, which fit cannot resume"):
         resuming(path).fit(X, Y)
     path.write_bytes(pickle.dumps(make(AnalyticDensity).fit(X)))
-    with pytest.raises(ValueError, match="holds no fit of AnalyticRegressor; got AnalyticDensity"):
+    with pytest.raises(ValueError, match="does not contain a fit of AnalyticRegressor; got AnalyticDensity"):
         resuming(path).fit(X, Y)
     path.write_bytes(b"no pickle")
     with pytest.raises(pickle.UnpicklingError) as raised:

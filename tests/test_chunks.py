@@ -538,7 +538,7 @@ def test_the_seed_chooses_the_chunks_to_hold_out():
     ("chunks", "settings", "message"),
     [
         (cut(X, Y, into=48), {"validation_fraction": 0.9}, "would hold out all of the 2 chunks"),
-        (cut(X[:3], Y[:3], into=[1, 2]), {}, "1 of them, and the score needs 2"),
+        (cut(X[:3], Y[:3], into=[1, 2]), {}, "holds out 1 sample, but the score needs 2"),
         ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero in every row"),
     ],
     ids=["all", "too few rows", "no weight"],

@@ -549,7 +549,7 @@ def test_a_collection_beside_an_array(client):
 
 def test_what_works_in_memory_says_so(client):
     """Nothing is computed behind the user's back."""
-    with pytest.raises(TypeError, match=r"X is a dask Array, and this method needs data in memory"):
+    with pytest.raises(TypeError, match=r"X is a dask Array, but this method needs data in memory"):
         AnalyticRegressor().partial_fit(collection(X), collection(SCORES[:, 0]))
 
 

@@ -448,7 +448,7 @@ def test_partial_fit_is_there_for_rules_only(cls, optimizer, offered):
     if not offered:
         with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as raised:
             estimator.partial_fit(X, Y_OF[cls])
-        assert f"optimizer='{optimizer}' is a full-batch method, which has no" in str(raised.value.__cause__)
+        assert f"optimizer='{optimizer}' is a full-batch method, which does not support" in str(raised.value.__cause__)
 
 
 @EACH_TASK
@@ -509,7 +509,7 @@ PARTIAL_FIT_REFUSALS = {
     "classes after labels": (
         {},
         [(Y_LABELS, {"classes": [0, 1, 2]}), (Y_CLASSES, {})],
-        r"y is one class a row; before, it was an indicator matrix of labels",
+        r"y is one class per sample; before, it was an indicator matrix of labels",
     ),
     "fewer labels": (
         {},

@@ -478,8 +478,8 @@ MADE_WITH = {
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",
     "optimizer__learning_rate": "optimizer='auto' is chosen by fit, and cannot be set up before. Name one",
-    "loss__power": "AnalyticClassifier takes no 'loss__power' when it is made",
-    "loss__epsilon": "AnalyticClassifier takes no 'loss__epsilon' when it is made. loss='log_loss' has no",
+    "loss__power": "AnalyticClassifier does not accept 'loss__power' on construction",
+    "loss__epsilon": "AnalyticClassifier does not accept 'loss__epsilon' on construction. loss='log_loss' has no",
 }
 
 

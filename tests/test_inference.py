@@ -284,7 +284,7 @@ def test_all_coefficients_of_a_multinomial_logit_are_not_identified():
     assert np.isfinite(predicted.standard_error).all()
     assert (predicted.low > 0).all()
     assert (predicted.high < 1).all()
-    with pytest.warns(InferenceWarning, match="1 of 1 values move along directions that are not identified"):
+    with pytest.warns(InferenceWarning, match="1 of 1 values depend on directions that are not identified"):
         lost = result.delta(lambda params: params["coef"][0, 0])
     assert np.isnan(lost.standard_error)
 
@@ -363,7 +363,7 @@ def test_quantile_regression_is_that_of_statsmodels(quantile):
     model.params_ = {"coef": reference.params[1:].copy(), "intercept": float(reference.params[0])}
     result = silently(model, X, y)
     assert_allclose(intercept_first(result.standard_errors), reference.bse, rtol=1e-3)  # two residuals are 0 or not
-    with pytest.raises(ValueError, match="Quantile has kinks and no second derivative: use covariance='sandwich'"):
+    with pytest.raises(ValueError, match="Quantile has kinks and no second derivative. Use covariance='sandwich'"):
         infer(model, X, y, covariance="hessian")
 
 
@@ -497,7 +497,7 @@ def test_sampling_weights_have_a_sandwich_that_ignores_their_size():
     assert_allclose(small.covariance, large.covariance, rtol=1e-9)
     reference = sm.WLS(y, sm.add_constant(X), weights=weight).fit(cov_type="HC0")
     assert_allclose(intercept_first(small.standard_errors), reference.bse, rtol=RTOL)
-    with pytest.raises(ValueError, match="weights='sampling' have no covariance='hessian'"):
+    with pytest.raises(ValueError, match="weights='sampling' does not support covariance='hessian'"):
         infer(model, X, y, sample_weight=weight, weights="sampling", covariance="hessian")
 
 
@@ -943,7 +943,7 @@ def test_mistakes_are_named(iris, poisson, randhie):
         infer(model, X, y, groups=[1, 2, 3])
     with pytest.raises(ValueError, match="groups has a single cluster"):
         infer(model, X, y, groups=np.zeros(150))
-    with pytest.raises(ValueError, match="groups go with covariance='cluster' or 'auto'; got covariance='HC1'"):
+    with pytest.raises(ValueError, match="groups require covariance='cluster' or 'auto'; got covariance='HC1'"):
         infer(model, X, y, groups=np.arange(150), covariance="HC1")
     with pytest.raises(ValueError, match="covariance='cluster' requires groups"):
         infer(model, X, y, covariance="cluster")
@@ -1038,7 +1038,7 @@ def test_an_open_profile_is_infinite():
 
     model = AnalyticRegressor(forward, jacobian=jacobian, init={"a": 1.5, "b": 2.0}).fit(X, y)
     result = infer(model, X, y)
-    with pytest.warns(InferenceWarning, match="The profile is open for b: "):
+    with pytest.warns(InferenceWarning, match="The profile interval is open for b: "):
         low, high = result.confidence_intervals(method="profile", parameters="b")[0]
     assert 0 < low < result.params["b"]
     assert high == np.inf
@@ -1057,7 +1057,9 @@ def test_profiles_and_resamples_need_what_they_evaluate(survival):
     """A likelihood, a loss, rows at hand."""
     X, y = a_decay()
     model = AnalyticRegressor(decay, jacobian=decay_jacobian, init=START).fit(X, y)
-    with pytest.raises(ValueError, match="method='profile' compares losses, which covariance='HC0' does not"):
+    with pytest.raises(
+        ValueError, match="method='profile' treats the loss as a likelihood, but covariance='HC0' does not"
+    ):
         infer(model, X, y, covariance="HC0").confidence_intervals(method="profile")
     with pytest.raises(ValueError, match="does not support chunks"):
         infer(model, chunks=[(X, y)]).confidence_intervals(method="bootstrap")
@@ -1206,7 +1208,7 @@ def test_several_outputs_share_a_variance():
     for output in (0, 1):
         assert_allclose(result.standard_errors["coef"][:, output], expected[1:], rtol=RTOL)
     assert result.predict(X[:5]).standard_error.shape == (5, 2)
-    with pytest.raises(ValueError, match="HC2 and HC3 are for one prediction a row; here are 2"):
+    with pytest.raises(ValueError, match="HC2 and HC3 need one prediction per sample; got 2"):
         infer(AnalyticRegressor().fit(X, Y), X, Y, covariance="HC3")
 
 

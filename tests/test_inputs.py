@@ -498,7 +498,7 @@ def test_a_fit_cannot_be_begun_in_the_midst_of_itself(inside, method):
         return model.fit_chunks([lambda: also("chunks", (X, Y))] * 2) if inside == "chunks" else model.fit(X, Y)
 
     inner = model
-    with pytest.raises(RuntimeError, match="This AnalyticRegressor is being fitted already: one of its functions"):
+    with pytest.raises(RuntimeError, match="This AnalyticRegressor is already being fitted: one of its functions"):
         train()
     inner = AnalyticRegressor(max_iter=1, tol=10, n_iter_no_change=np.inf)
     assert train() is model

@@ -272,7 +272,7 @@ def test_kwargs_pass_model_parameters_on_to_what_predicts():
         with pytest.raises(TypeError, match="missing 1 required positional argument: 'scale'") as caught:
             model_of(**given, model_params=None).predictions(THETA, unseen)
         assert any(
-            "(params, X, offset=0.0, **options): by name it received nothing" in n for n in caught.value.__notes__
+            "(params, X, offset=0.0, **options) and received by name: nothing" in n for n in caught.value.__notes__
         )
 
 
@@ -438,10 +438,12 @@ def naming(role, name):
 )
 def test_an_argument_by_its_name_elsewhere_is_recognised(role, name, ours):
     """The error says which of the arguments that there are is meant; those by position come first."""
-    with pytest.raises(ReceivedArgumentError, match=f"{role} asks for .* '{name}' .*Did you mean '{ours}'") as refused:
+    with pytest.raises(
+        ReceivedArgumentError, match=f"{role} has an argument .*'{name}' .*Did you mean '{ours}'"
+    ) as refused:
         Receiver(role, naming(role, name), ("y",), {})
     by_position = ours in ("params", "X") and role != "init"
-    assert (f"params and X come first, by position: {role}(params, X, ...)" in str(refused.value)) == by_position
+    assert (f"Its first arguments are params and X: {role}(params, X, ...)" in str(refused.value)) == by_position
 
 
 @pytest.mark.parametrize(
@@ -541,10 +543,10 @@ def test_an_error_of_a_callable_that_may_have_another_order_says_what_it_receive
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda: 0, "forward is called as forward(params, X, ...); {name} takes 0 arguments by position."),
-        (lambda params: 0, "{name} takes 1 arguments by position."),
-        (lambda params, *, X: 0, "{name} takes 1 arguments by position."),
-        (lambda **kwargs: 0, "{name} takes 0 arguments by position."),
+        (lambda: 0, "forward is called as forward(params, X, ...), but {name} takes 0 positional arguments."),
+        (lambda params: 0, "{name} takes 1 positional arguments."),
+        (lambda params, *, X: 0, "{name} takes 1 positional arguments."),
+        (lambda **kwargs: 0, "{name} takes 0 positional arguments."),
     ],
 )
 def test_a_callable_without_room_for_parameters_and_rows_is_refused(function, message):
@@ -563,9 +565,13 @@ def test_an_argument_by_position_only_is_refused():
     def init(n_features, /):
         return n_features
 
-    with pytest.raises(ReceivedArgumentError, match=r"gradient takes 'y' by position only, but arguments after \("):
+    with pytest.raises(
+        ReceivedArgumentError, match=r"gradient takes 'y' as a positional-only argument, but arguments after \("
+    ):
         Receiver("gradient", gradient, ("y",), {})
-    with pytest.raises(ReceivedArgumentError, match="init takes 'n_features' by position only, but arguments are"):
+    with pytest.raises(
+        ReceivedArgumentError, match="init takes 'n_features' as a positional-only argument, but arguments are"
+    ):
         Receiver("init", init, ("y",), {})
 
 
@@ -723,7 +729,11 @@ def test_starting_parameters_may_be_given_as_they_are(init):
         ({"n_hiden": 3}, ReceivedArgumentError, "model_params has 'n_hiden', which no .* Did you mean 'n_hidden'?"),
         ({"zzz": 3}, ReceivedArgumentError, "model_params has 'zzz', .* Accepted names: n_hidden, power, shift."),
         ({"y": 3}, ReceivedArgumentError, "model_params has 'y', which is not available as a name."),
-        ({"params": 3}, ReceivedArgumentError, "model_params has 'params', which is no free .* provides X, groups, n_"),
+        (
+            {"params": 3},
+            ReceivedArgumentError,
+            "model_params has 'params', which is not available .* provides X, groups, n_",
+        ),
         ({"groups": 3}, ReceivedArgumentError, "model_params has 'groups', which is not available as a name."),
         ({3: 3}, ReceivedArgumentError, "model_params has 3, which is not available as a name."),
         ([("n_hidden", 3)], TypeError, r"model_params must be a dict of arguments by name, or None; got \[\("),

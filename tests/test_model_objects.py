@@ -276,7 +276,7 @@ REFUSED = {
     ),
     "two gradients": (
         gives(init=linear_init, forward=linear_forward, gradient=linear_gradient, vjp=linear_vjp),
-        "has init, forward, gradient, vjp: of gradient, vjp there must be exactly one",
+        "has init, forward, gradient, vjp. Keep exactly one of gradient, vjp",
     ),
 }
 
@@ -289,12 +289,12 @@ def test_what_is_no_whole_model_is_refused(model, message):
 
 
 BESIDE = {
-    "forward": ({"forward": linear_forward}, "forward=linear_forward .* which has the method forward"),
-    "vjp": ({"vjp": linear_vjp}, "vjp=linear_vjp .* which has the method gradient"),
-    "gradient": ({"gradient": linear_gradient}, "gradient=linear_gradient .* which has the method gradient"),
-    "init": ({"init": linear_init}, "init=linear_init .* which has the method init"),
-    "loss": ({"loss": linear_loss}, "loss=linear_loss .* which has the method loss"),
-    "a named loss": ({"loss": "huber"}, "loss='huber' .* which has the method loss"),
+    "forward": ({"forward": linear_forward}, "forward=linear_forward .* but the model has the method forward"),
+    "vjp": ({"vjp": linear_vjp}, "vjp=linear_vjp .* but the model has the method gradient"),
+    "gradient": ({"gradient": linear_gradient}, "gradient=linear_gradient .* but the model has the method gradient"),
+    "init": ({"init": linear_init}, "init=linear_init .* but the model has the method init"),
+    "loss": ({"loss": linear_loss}, "loss=linear_loss .* but the model has the method loss"),
+    "a named loss": ({"loss": "huber"}, "loss='huber' .* but the model has the method loss"),
 }
 
 
@@ -385,9 +385,9 @@ def test_there_is_no_sample_without_a_sampler():
     assert not hasattr(density, "sample")
     with pytest.raises(AttributeError) as caught:
         density.sample(3)
-    assert "give sampler, or a model object with the method sample" in str(caught.value.__cause__)
+    assert "Pass sampler, or a model object with the method sample" in str(caught.value.__cause__)
     density.set_params(sampler=sampler)
-    with pytest.raises(NotFittedError, match="sampler was given after fit: fit this AnalyticDensity again"):
+    with pytest.raises(NotFittedError, match="sampler was set after fit. Call fit on this AnalyticDensity again"):
         density.sample()
 
 
@@ -531,12 +531,15 @@ def test_an_error_in_a_property_is_not_taken_for_its_absence():
     """Else another loss would be trained, silently."""
     with pytest.raises(AttributeError, match="kind_of_los") as raised:
         AnalyticRegressor(model=Broken()).fit(np.zeros((3, 1)), np.zeros(3))
-    assert "In the property loss of model=" in raised.value.__notes__[0]
+    assert "Raised in the property loss of model=" in raised.value.__notes__[0]
 
 
 def test_a_hyperparameter_is_read_from_self():
     """A method that names it is told so."""
-    with pytest.raises(ReceivedArgumentError, match="'k', which is an attribute of its object: read self.k in init"):
+    with pytest.raises(
+        ReceivedArgumentError,
+        match="'k', which is an attribute of its object. Remove the argument and read self.k in init",
+    ):
         AnalyticRegressor(model=NamesItsOwn()).fit(np.zeros((3, 1)), np.zeros(3))
 
 

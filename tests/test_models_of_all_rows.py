@@ -175,7 +175,7 @@ def test_held_out_rows_of_a_model_of_all_rows_are_told_of():
     """Of another number than those of a step: the error says which rows they are."""
     with pytest.raises(ParameterStructureError, match=r"forward returned shape \(150,\) for 40 rows") as caught:
         model_of("kernel", optimizer="lbfgs", early_stopping=True).fit(X, Y, X_val=X[:40], y_val=Y[:40])
-    assert "In the score of the 40 rows that do not train, by early_stopping=True." in caught.value.__notes__
+    assert "While scoring the 40 held-out samples, with early_stopping=True." in caught.value.__notes__
 
 
 # Losses that are no sum over rows.

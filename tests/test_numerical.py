@@ -158,9 +158,11 @@ def test_a_loss_of_the_users_takes_the_place_of_a_default_model_s():
 def test_the_cost_is_told():
     """Once, before the first step; blocks that are fixed cost nothing."""
     model = without_gradient(AnalyticRegressor)
-    with pytest.warns(UserWarning, match="the gradient of 'W', 'b' is made of differences, at 10 evaluations"):
+    with pytest.warns(
+        UserWarning, match="the gradient of 'W', 'b' is computed by finite differences, with 10 evaluations"
+    ):
         model.fit(X, Y)
-    with pytest.warns(UserWarning, match="the gradient of 'W' is made of differences, at 8 evaluations"):
+    with pytest.warns(UserWarning, match="the gradient of 'W' is computed by finite differences, with 8 evaluations"):
         model.set_params(fixed="b").fit(X, Y)
 
 
@@ -183,7 +185,7 @@ REFUSED = {
     "no iterable": ({"numerical": None}, "numerical must be the name of a block or several of them; got None"),
     "no loss": ({"loss": None}, r"there is no loss. Name one, or pass your own, loss=function\(params, X, ...\)"),
     "a sum of a loss by name": ({"reduction": "sum"}, "reduction='sum' goes with .*, not with numerical: it has no"),
-    "no model": ({"forward": None}, "init has blocks 'W', 'b'. No callables are given, and the default model has"),
+    "no model": ({"forward": None}, "init has parameters 'W', 'b'. No callables are given, and the default model has"),
     "no start": ({"init": None}, "init is required if callables are given"),
     "residuals of another loss": (
         {"optimizer": "lm", "loss": "huber"},

@@ -541,8 +541,8 @@ def test_what_is_no_row_of_numbers_is_refused(case, spelling):
 
 
 @pytest.mark.parametrize(("case", "note"), [
-    ("text", "y must hold numbers. Encode text"),
-    ("ragged", "The rows of y have from 1 to 2 values"),
+    ("text", "y must contain numbers. Encode text"),
+    ("ragged", "The rows of y have between 1 and 2 values"),
     ("NaN", "pass a structured array, np.rec.fromarrays"),
     ("infinity", "pass a structured array, np.rec.fromarrays"),
 ])  # fmt: skip
@@ -605,7 +605,7 @@ def test_a_loss_by_name_compares(form, loss):
     """Its y has the shape of predictions, and no fields: one that does not go with `forward` is an error, as ever."""
     one = {"forward": lambda params, X: X[:, 0], "init": linear_init} if BY_NAME[form] else {}
     estimator = AnalyticRegressor(**one, **BY_NAME[form], loss=loss)
-    with pytest.raises(ValueError, match="y has the fields event, time, which a loss by name cannot .* y\\['event'\\]"):
+    with pytest.raises(ValueError, match="y has the fields event, time, which a named loss cannot .* y\\['event'\\]"):
         estimator.fit(X, RECORDS)
     with pytest.raises(ValueError, match="Found array with dim 3"):
         estimator.fit(X, np.zeros((N, 2, 2)))
@@ -855,7 +855,7 @@ def test_metadata_of_losses_are_bound_like_those_of_callables(loss):
         estimator.fit(X, TIME)
     with pytest.raises(ReceivedArgumentError, match="Metadata 'evnt' was passed, .* Did you mean 'event'"):
         estimator.fit(X, TIME, evnt=EVENT)
-    with pytest.raises(ValueError, match="event has 119 rows, and X has 120"):
+    with pytest.raises(ValueError, match="event has 119 rows, but X has 120"):
         estimator.fit(X, TIME, event=EVENT[1:])
     everybody = clone(estimator).fit(X, TIME, event=np.ones(N))
     constant = clone(estimator).set_params(model_params={"event": 1.0}).fit(X, TIME)
@@ -900,7 +900,7 @@ def test_held_out_rows_come_with_the_metadata_of_the_loss():
     stopped = AnalyticRegressor(
         log_scale, loss_and_gradient=both, init=start, early_stopping=True, max_iter=2, tol=None
     )
-    with pytest.raises(ValueError, match="event is passed for the rows of X; pass event_val"):
+    with pytest.raises(ValueError, match="event is passed for the samples of X; also pass event_val"):
         stopped.fit(X, COLUMNS, event=EVENT, X_val=X, y_val=COLUMNS)
     stopped.fit(X, COLUMNS, event=EVENT, X_val=X, y_val=COLUMNS, event_val=EVENT)
     assert_allclose(max(stopped.validation_scores_), -both(stopped.params_, X, COLUMNS, EVENT)[0])

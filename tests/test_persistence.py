@@ -702,7 +702,7 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
     np.save(tmp_path / "array.npy", np.ones(3))
     for content in [b"nothing of the kind", b"", pickle.dumps([1.0]), (tmp_path / "array.npy").read_bytes()]:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"params.{ending} is no .{ending} file") as raised:
+        with pytest.raises(ValueError, match=rf"params.{ending} is not a .{ending} file") as raised:
             load_params(path)
         assert "allow_pickle" not in "".join(traceback.format_exception(raised.value))
     with pytest.raises(FileNotFoundError):
@@ -722,7 +722,7 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     with pytest.raises(ParameterStructureError, match="params.npz has dtype <U1 in block 'W'; real floats are needed"):
         load_params(path)
     np.savez(path, W=np.array([print, None]))
-    with pytest.raises(ValueError, match="is no .npz file of plain arrays"):
+    with pytest.raises(ValueError, match="is not a .npz file of plain arrays"):
         load_params(path)
 
 
@@ -768,7 +768,7 @@ def test_a_name_is_refused_or_read_back(ending, beside, tmp_path):
         message = outcome(save_params, path, params)
         if message:
             refused.add(name)
-            assert re.match(rf"ParameterStructureError: Block .* cannot be saved in a \.{ending} file: ", message)
+            assert re.match(rf"ParameterStructureError: Parameter .* cannot be saved in a \.{ending} file: ", message)
             assert len(message) < 300
             assert os.listdir(tmp_path) == []
             continue
@@ -843,7 +843,7 @@ def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
     }
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("readme", "text")
-    with pytest.raises(ValueError, match=r"params\.npz is no \.npz file .*'readme' is no array"):
+    with pytest.raises(ValueError, match=r"params\.npz is not a \.npz file .*'readme' is not an array"):
         load_params(path)
     content = io.BytesIO()
     np.lib.format.write_array(content, np.ones(1))
@@ -851,7 +851,7 @@ def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
         archive.writestr("W.npy", content.getvalue())
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("W.npy", content.getvalue())
-    with pytest.raises(ValueError, match=r"'W\.npy' is no array, or there twice"):
+    with pytest.raises(ValueError, match=r"'W\.npy' is not an array, or occurs twice"):
         load_params(path)
     with zipfile.ZipFile(path, "w"):
         pass

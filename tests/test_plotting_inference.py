@@ -195,7 +195,7 @@ def test_a_profile_that_cannot_be_is_refused(linear):
         linear.profile("intercept", n_points=2)
     with pytest.raises(ValueError, match="profile: level must be a number in"):
         linear.profile("intercept", level=1.0)
-    with pytest.raises(ValueError, match="compares losses, which covariance='HC0' does not"):
+    with pytest.raises(ValueError, match="treats the loss as a likelihood, but covariance='HC0' does not"):
         infer(with_jacobian(), X, Y, covariance="HC0").profile("intercept")
     fixed = infer(with_jacobian(fixed="intercept"), X, Y)
     with pytest.raises(ValueError, match="There is no profile of intercept: held, on a bound, or not identified"):
@@ -280,7 +280,7 @@ def test_what_has_no_interval_is_hollow():
 
 def test_an_open_end_is_an_arrow(half_open):
     """From the estimate to the edge of the axes; the other end is a line."""
-    with pytest.warns(InferenceWarning, match="The profile is open for b"):
+    with pytest.warns(InferenceWarning, match="The profile interval is open for b"):
         display = IntervalsDisplay.from_inference(half_open, method="profile")
     [arrow] = display.arrows_
     assert arrow.xy == (1, 1.0)

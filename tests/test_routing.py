@@ -282,7 +282,7 @@ REFUSED = {
     ),
     "misspelt": (
         lambda model: model.fit(X, COUNTS, exposur=EXPOSURE),
-        "Metadata 'exposur' was passed, which no callable that runs here names. Did you mean 'exposure'.*: exposure",
+        "Metadata 'exposur' was passed, but no callable used here names it. Did you mean 'exposure'.*: exposure",
     ),
     "weights by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights=EXPOSURE),
@@ -314,11 +314,11 @@ REFUSED = {
     ),
     "given by model_params too": (
         lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure=EXPOSURE),
-        "Metadata 'exposure' was passed, but model_params gives 'exposure' already",
+        "Metadata 'exposure' was passed, but model_params already has 'exposure'",
     ),
     "given by model_params to the rows of X_val": (
         lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure_val=EXPOSURE),
-        "Metadata 'exposure_val' was passed, but model_params gives 'exposure' already",
+        "Metadata 'exposure_val' was passed, but model_params already has 'exposure'",
     ),
     "misspelt for the rows of X_val": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, exposur_val=EXPOSURE),
@@ -352,7 +352,7 @@ REFUSED = {
     ),
     "too long in score": (
         lambda model: model.score(X[1:], COUNTS[1:], exposure=EXPOSURE),
-        "exposure has 60 rows, and X has 59",
+        "exposure has 60 rows, but X has 59",
     ),
     "sparse": (
         lambda model: model.fit(X, COUNTS, exposure=sparse.csr_array(EXPOSURE[:, None])),
@@ -451,7 +451,7 @@ def test_requests_are_set_by_name(routing):
     assert requested(model, "predict") == {"exposure": "time"}
     assert not hasattr(AnalyticRegressor(), "set_predict_request")
     assert not hasattr(model, "set_transform_request")
-    with pytest.raises(AttributeError, match="no callable of its names metadata for predict"):
+    with pytest.raises(AttributeError, match="none of its callables names metadata for predict"):
         AnalyticRegressor().set_predict_request(exposure=True)
     with pytest.raises(TypeError, match="Unexpected args: {'groups'} in fit"):
         model.set_fit_request(groups=True)

@@ -202,7 +202,7 @@ def test_callbacks_are_given_the_rows_that_train():
 @pytest.mark.parametrize(
     ("val", "message"),
     [
-        (np.r_[1.0, np.zeros(N - 1)], "X_val has 1 row with a weight, and the score needs 2. Pass more."),
+        (np.r_[1.0, np.zeros(N - 1)], "X_val has 1 sample with nonzero weight, but the score needs 2. Pass more."),
         (np.zeros(N), "sample_weight_val is zero for every sample to be scored."),
     ],
 )
@@ -314,7 +314,7 @@ def test_partial_fit_takes_weights_as_they_are():
     model = AnalyticRegressor(optimizer="sgd", random_state=0)
     step = clone(model).partial_fit(X, Y, np.full(N, 2.0)).params_["coef"]
     assert_allclose(step, 2 * clone(model).partial_fit(X, Y).params_["coef"])
-    with pytest.raises(ValueError, match="sample_weight is too large for float32, in which partial_fit takes it as"):
+    with pytest.raises(ValueError, match="sample_weight is too large for float32, and partial_fit does not rescale it"):
         model.partial_fit(X.astype(np.float32), Y, np.full(N, 1e300))
 
 

@@ -645,7 +645,7 @@ def test_one_row_is_enough_to_stop_by_a_loss_of_ones_own():
     rows = {"X_val": X[:1], "y_val": Y[:1]}
     model, _ = stopped("own")
     assert len(model.fit(X, Y, **rows).validation_scores_) == 3
-    with pytest.raises(ValueError, match="X_val has 1 row, and the score needs 2"):
+    with pytest.raises(ValueError, match="X_val has 1 sample, but the score needs 2"):
         stopped("r2")[0].fit(X, Y, **rows)
 
 
@@ -697,7 +697,7 @@ def test_a_search_is_scored_by_its_best_estimator():
     search = GridSearchCV(AnalyticRegressor(), {"alpha": [0.0, 1.0]}, scoring=neg_mean_loss)
     scores = cross_validate(search, X, Y, scoring=neg_mean_loss, error_score="raise")["test_score"]
     assert np.isfinite(scores).all()
-    with pytest.raises(TypeError, match="PoissonRegressor has no mean_loss"):
+    with pytest.raises(TypeError, match="PoissonRegressor has no method mean_loss"):
         neg_mean_loss(PoissonRegressor(), X, Y)
 
 

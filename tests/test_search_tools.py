@@ -268,13 +268,13 @@ def test_nothing_to_learn_gives_no_suggestion():
         sweep = find_learning_rate(model, load_iris().data)
         assert sweep.suggested is None
         assert "suggested=None" in repr(sweep)
-        with pytest.raises(ValueError, match=r"fell at no rate from 1e-06 to .*smaller low"):
+        with pytest.raises(ValueError, match=r"did not fall at any from 1e-06 to .*smaller low"):
             sweep.params
 
 
 def test_loss_that_still_falls_at_the_end_is_a_warning():
     """The suggestion is then limited by high, and the message says so."""
-    with pytest.warns(UserWarning, match=r"still falls at high=1.0: the best rate may be larger"):
+    with pytest.warns(UserWarning, match=r"still falls at high=1.0: the best learning rate may be larger"):
         sweep = find_learning_rate(regressor(batch_size=442), *DIABETES, high=1.0)
     assert 0.2 < sweep.suggested <= 0.5
 
@@ -371,9 +371,9 @@ WRONG_OPTIMIZERS = {
     "no such rate": (
         Chain([ClipNorm(), Adam()]),
         {"parameter": "optimizer__adm__learning_rate"},
-        r"is no learning rate. Did you mean 'optimizer__adam__learning_rate'\?",
+        r"is not a learning rate. Did you mean 'optimizer__adam__learning_rate'\?",
     ),
-    "another parameter": (Adam(), {"parameter": "optimizer__beta_1"}, r"'optimizer__beta_1' is no learning rate"),
+    "another parameter": (Adam(), {"parameter": "optimizer__beta_1"}, r"'optimizer__beta_1' is not a learning rate"),
     "unknown name": ("adem", {}, r"Unknown optimizer 'adem'. Did you mean 'adam'\?"),
     "wrong hyperparameter": (Adam(beta_1=2.0), {}, r"Adam: beta_1 must be a number in \[0, 1\)"),
     "two rules": (

@@ -372,7 +372,7 @@ def test_a_constructor_that_does_not_call_its_base_is_named():
         def __init__(self, degree=2):
             self.degree = degree
 
-    with pytest.raises(TypeError, match=r"Forgetful.__init__ has to call super\(\).__init__"):
+    with pytest.raises(TypeError, match=r"Forgetful.__init__ must call super\(\).__init__"):
         Forgetful().fit(X, Y)
 
 
