@@ -91,7 +91,7 @@ def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> 
 
 
 WITHOUT_EFFECT = ("verbose", "warm_start", "worker_timeout")
-"""Parameters of an estimator that do not change what a fit ends with."""
+"""Parameters of an estimator that do not change the result of a fit."""
 
 OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")
 """Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep.

@@ -74,7 +74,7 @@ def require_rows(X: Any, beside: Mapping[str, Any]) -> None:
     for name, value in {"X": X, **beside}.items():
         if is_collection(value) and (not hasattr(type(value), "to_delayed") or getattr(value, "ndim", 1) == 0):
             raise TypeError(
-                f"{name} is a dask {type(value).__name__}, whose number of rows is unknown. Convert it to an array "
+                f"{name} is a dask {type(value).__name__}, which may not be an array with rows. Convert it to one "
                 "(dask.array.from_delayed), or pass it as a chunk: fit_chunks([(X, y)])."
             )
 

@@ -391,7 +391,7 @@ def test_an_argument_that_nothing_provides_is_refused(role):
         Receiver(role, (lambda beta: 0) if role == "init" else (lambda params, X, beta: 0), columns, model_params)
     listed = re.search("Provided are: (.*?)\\.", str(caught.value))[1].split(", ")
     assert {*RECEIVES.get(role, listed), "groups", "n_hidden"} <= set(listed)
-    assert "Otherwise give it a default, or add it to model_params." in str(caught.value)
+    assert "ive it a default, or add it to model_params." in str(caught.value)
     Receiver(role, (lambda beta=1: 0) if role == "init" else (lambda params, X, *, beta=1: 0), columns, model_params)
 
 

@@ -1,7 +1,7 @@
-"""What the user passes to fit, read and validated: plain records of arrays or of chunks.
+"""Reading and validating the arguments of fit: plain records of arrays or of chunks.
 
-`read_arrays` and `read_chunks` return what was passed as `ArrayData` or `ChunkData`. Both say in the same words what
-training asks of data: ``first``, ``split`` into what trains and what is held out, and ``rows``.
+`read_arrays` and `read_chunks` return the data as `ArrayData` or `ChunkData`. Both have the interface that
+training needs: ``first``, ``split`` into training and held-out samples, and ``rows``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From samples to what is trained: the callables bound, the objective, the starting θ, and a first look at them."""
+"""From samples to a training problem: the bound callables, the objective, the starting θ, and a first check of them."""
 
 from __future__ import annotations
 

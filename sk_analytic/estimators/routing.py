@@ -1,7 +1,7 @@
 """scikit-learn's metadata routing, with requests by instance.
 
-scikit-learn reads the metadata that an estimator may request off the signatures of its class. Here the
-callables say what else there is, so that it is an instance's.
+scikit-learn reads the metadata that an estimator may request from the signatures of its class. Here they also depend
+on the callables, and therefore on the instance.
 """
 
 import inspect

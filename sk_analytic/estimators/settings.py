@@ -53,7 +53,7 @@ ELSEWHERE: Mapping[str, str] = {
     "jac": "gradient",
     "grad": "gradient",
 }
-"""Parameters as other libraries call them, to ours; for messages."""
+"""Names of parameters in other libraries, to ours; for messages."""
 
 
 def trains_by_batches(estimator: Any) -> bool:
@@ -95,8 +95,9 @@ SHARED_DOC = """
     Parameters
     ----------
     forward : callable, default=None
-        ``forward(params, X) -> prediction``: {forward}. It receives further arguments by name. If neither `forward`
-        nor a gradient is given, the estimator uses {default}. A `vjp` can replace `forward`.
+        ``forward(params, X) -> prediction``: {forward}.
+        It receives further arguments by name. If neither `forward` nor a gradient is given, the estimator uses
+        {default}. A `vjp` can replace `forward`.
     gradient : callable, default=None
         ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
         the parameters. A leaf ``None`` is not trained; a pair ``(rows, values)`` or a sparse matrix updates only some
@@ -110,8 +111,8 @@ SHARED_DOC = """
     model : object, default=None
         An object whose methods replace the callables: `init`, `forward`, one of the four gradient forms, `loss`,
         ``sample`` and ``inverse``, as needed; see :class:`Model`. Each method receives the arguments that it names
-        after ``self``. If the object is a scikit-learn estimator, `fit` trains a copy of it, and its hyperparameters
-        can be set as ``model__n_hidden``.
+        after ``self``. If the object is a scikit-learn :class:`~sklearn.base.BaseEstimator`, `fit` trains a copy of it,
+        and its hyperparameters can be set as ``model__n_hidden``.
     loss_and_gradient : callable, default=None
         ``loss_and_gradient(params, X, y) -> (loss, grads)`` returns the mean loss of the batch and its gradient
         together, so that they can share work. ``loss_and_gradient(params, x, y, out) -> loss`` does so for a single
@@ -120,8 +121,8 @@ SHARED_DOC = """
         ``vjp(params, X) -> (prediction, pullback)`` with ``pullback(d_prediction) -> grads``: `forward` and its
         adjoint, which is composed with `loss`.
     jacobian : callable, default=None
-        ``jacobian(params, X) -> J``: derivative of `forward`, in the structure of the parameters. Each leaf has shape
-        (n_samples, [n_outputs,] ...), followed by the shape of the parameter array. It is composed with `loss`.
+        ``jacobian(params, X) -> J``: derivative of `forward`, in the structure of the parameters. Each leaf has the
+        shape of the parameter array, preceded by (n_samples,) or (n_samples, n_outputs). It is composed with `loss`.
     loss : str, Loss, callable or None, default={loss}
         A name (see :func:`~sk_analytic.get_loss_names`), an object such as ``Huber(epsilon=1.5)``, a function
         ``loss(params, X, y) -> float`` that returns the mean over the batch, or None. `vjp` and `jacobian` are
@@ -277,9 +278,9 @@ def shares_parameters(
     loss : str or None, optional
         Its default loss, if not that of the constructor.
     parameters, attributes : str, default=""
-        Documentation of what it has beside.
+        Documentation of its further parameters and attributes.
     **words : str
-        What the documentation says of `forward`, the default model and the score.
+        Text on `forward`, the default model and the score.
     """
 
     def fill(cls: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What `y` was when training began, and what that says of predictions: one class for each kind of task.
+"""Properties of `y` at the start of training, and what they imply for predictions: one class per kind of task.
 
 `Targets` is learned from the first ``y``, kept with the training, and published as attributes such as ``classes_``.
 """

@@ -9,7 +9,7 @@
     diagnose.py        hypotheses tested on the blocks that failed
     hypotheses.py      the table of causes, and the bases of its entries
     faults/            the hypotheses, a file for each kind of fault
-    evidence.py        one failed block, and the engine that weighs what explains it
+    evidence.py        one failed block, and the engine that weighs explanations
     evaluation.py      the objective under a budget, and the points at which it is evaluated
     differences.py     finite differences along a line, with their errors
     report.py          the findings as data, text and HTML

@@ -1,4 +1,4 @@
-"""The kinds of covariance: which one "auto" is, which a fit can have, and what lies between two inverse curvatures."""
+"""The kinds of covariance: the choice of "auto", which kinds a fit supports, and the middle matrix of a sandwich."""
 
 from __future__ import annotations
 

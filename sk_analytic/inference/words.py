@@ -1,4 +1,4 @@
-"""What is to be said of a curvature and of an estimate, with directions by the names of the entries that they move."""
+"""Messages about a curvature and an estimate, which describe directions by the names of their entries."""
 
 from __future__ import annotations
 

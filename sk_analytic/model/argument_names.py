@@ -1,4 +1,4 @@
-"""What a name may stand for: what each callable receives by name, and which names are free for metadata."""
+"""Names of arguments: those that each callable receives, and those that are free for metadata."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RECEIVABLE: dict[str, tuple[str, ...]] = {
     "sample": ("n_samples", "rng"),
     "inverse": (),
 }
-"""What each callable may receive by name, beside metadata and model parameters."""
+"""Arguments that each callable may receive by name, besides metadata and model parameters."""
 
 ROLES = ("init", "forward", *GRADIENT_FORMS, "loss", "sample", "inverse")
-"""What the functions of an estimator are for: the names of its parameters, and of the methods of a model object."""
+"""Roles of an estimator's functions: the names of its parameters, and of the methods of a model object."""
 
 PARAMETERS = {"sample": "sampler"}
 """Parameters of an estimator that are not named by their role: it has a method of that name."""
@@ -50,7 +50,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("k", "n_classes", "n_targets", "num_outputs"), "n_outputs"),
     **dict.fromkeys(("n", "num_samples", "size"), "n_samples"),
 }
-"""Arguments as they are called elsewhere, in lower case, to ours; for messages."""
+"""Names of arguments in other libraries, in lower case, to ours; for messages."""
 
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
@@ -85,13 +85,13 @@ def meaning_of(name: str) -> str:
 
 def remedy(role: str, name: str) -> str:
     """Say how an argument without a default may come to its value."""
-    elsewhere = "Otherwise give it a default, or add it to model_params."
+    settings = "give it a default, or add it to model_params."
     if name in RESERVED:
         return f"The name is taken: {meaning_of(name)}, but not to {role} here. Remove the argument, or rename it."
     if meaning_of(name):
-        return f"The name is not available for metadata: {meaning_of(name)}. Rename it. {elsewhere}"
+        return f"The name is not available for metadata: {meaning_of(name)}. Rename it, {settings}"
     if role == "sample":
-        return elsewhere
+        return settings.capitalize()
     methods, requests = "fit", f"set_fit_request({name}=True)"
     if role == "inverse":
         methods, requests = "fit and inverse_transform", f"{requests} and set_inverse_transform_request({name}=True)"
@@ -100,7 +100,8 @@ def remedy(role: str, name: str) -> str:
         requests += f" and set_score_request({name}=True). Leave scoring out, since scorers call predict(X) alone"
     return (
         f"If it has one value per sample, pass it to {methods}: {name}=values. In a search, a pipeline or "
-        f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. {elsewhere}"
+        f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. Otherwise, "
+        f"{settings}"
     )
 
 

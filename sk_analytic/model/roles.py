@@ -1,4 +1,4 @@
-"""What an estimator runs: a function for each role, among its own parameters or in its model object."""
+"""The functions of an estimator, one for each role, from its own parameters or from its model object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("initialize", "init_params", "start", "reset_parameters"), "init"),
     **dict.fromkeys(("inverse_transform", "decode"), "inverse"),
 }
-"""Methods as other libraries call them, to ours; for messages."""
+"""Names of methods in other libraries, to ours; for messages."""
 
 
 def functions_of(settings: Any, trained: Any = None) -> dict[str, Any]:

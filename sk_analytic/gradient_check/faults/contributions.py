@@ -1,4 +1,4 @@
-"""What each sample, and each of its outputs, contributes to the derivative along a direction, and to the gradient.
+"""Contributions of each sample, and of each of its outputs, to the derivative along a direction and to the gradient.
 
 If the loss has a name, differences of `forward` along a direction give all samples and outputs at once:
 contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A

@@ -132,7 +132,7 @@ class OtherInputs(OfInputs):
         yield "centred X", lambda X: X - X.mean(axis=0)
         yield "standardised X", lambda X: (X - X.mean(axis=0)) / X.std(axis=0)
         yield "X divided by its standard deviations", lambda X: X / X.std(axis=0)
-        yield "rows of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
+        yield "samples of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
         yield "X with its sign flipped", lambda X: -X
         yield "1 - X", lambda X: 1 - X
         yield "the first sample of X in place of all", lambda X: np.broadcast_to(X[:1], X.shape)

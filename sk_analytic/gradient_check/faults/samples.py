@@ -206,9 +206,9 @@ class OutputDerivative(Hypothesis):
             "every sample has the mean of y, as if shapes (n, 1) and (n,) had been broadcast",
             lambda y, k: None if _is_classes(y, k) else np.broadcast_to(y.mean(axis=0), y.shape),
         ),
-        ("the rows of y are shifted by one against those of X", lambda y, k: np.roll(y, 1, axis=0)),
-        ("the rows of y are shifted by one against those of X", lambda y, k: np.roll(y, -1, axis=0)),
-        ("the rows of y are in reverse order", lambda y, k: y[::-1]),
+        ("y is shifted by one sample against X", lambda y, k: np.roll(y, 1, axis=0)),
+        ("y is shifted by one sample against X", lambda y, k: np.roll(y, -1, axis=0)),
+        ("the samples of y are in reverse order", lambda y, k: y[::-1]),
     )
 
     def ways(self, case: Case) -> Iterator[Way]:

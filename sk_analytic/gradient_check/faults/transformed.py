@@ -396,9 +396,9 @@ class Penalty(Hypothesis):
         """The factor is the strength."""
         lacks, strength = fit.factor > 0, f"{abs(fit.factor):.6g}"
         words |= {
-            "what": f"lacks {strength} times" if lacks else f"has {strength} times too much of",
+            "what": f"lacks the term {strength} times" if lacks else f"has an extra term, {strength} times",
             "where": words["of"]
-            + (" that is in the loss and not in the gradient" if lacks else " that the loss lacks"),
+            + (" that is in the loss but not in the gradient" if lacks else " that is not in the loss"),
             "hint": "" if lacks else " The estimator adds the derivative of its own alpha.",
             "strength": fit.factor,
         }
