@@ -631,7 +631,7 @@ def test_verbose_tells_of_the_first_pass(capsys):
     """Then a line an epoch, as in `fit`."""
     begun(AnalyticRegressor(verbose=1), max_iter=2).fit_chunks(cut(X, Y, into=30))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "First pass: 4 chunks, 96 rows"
+    assert lines[0] == "First pass: 4 chunks, 96 samples"
     assert [line.split(",")[0] for line in lines[1:]] == ["Iteration 1", "Iteration 2"]
 
 
@@ -682,7 +682,7 @@ def generated():
         ([(X[:0], Y[:0])], ValueError, "no rows"),
         ([(X, Y), (X, Y, None, None)], TypeError, "(?s)got a tuple of 4.*chunk 1 "),
         ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)X among them; got \['x', 'y'\].*chunk 1 "),
-        ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, which no callable.*chunk 1 "),
+        ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, but no callable.*chunk 1 "),
         ([(X, Y), [X, Y]], TypeError, "(?s)make a tuple of it.*chunk 1 "),
         ([(X, Y), None], TypeError, "(?s)got None.*chunk 1 "),
         ((X, Y), ValueError, "(?s)requires y.*In chunk 0 .*read as X alone"),
@@ -827,7 +827,7 @@ def test_a_loss_that_is_no_sum_over_rows_needs_one_chunk():
 
     model = begun(AnalyticRegressor(loss=Whole(), optimizer="lbfgs"))
     model.fit_chunks([(X, Y)])
-    with pytest.raises(ValueError, match="does not decompose over samples.*one chunk"):
+    with pytest.raises(ValueError, match="does not decompose over samples.*Chunks.* must be joined"):
         model.fit_chunks(cut(X, Y, into=40))
 
 

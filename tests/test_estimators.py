@@ -306,10 +306,10 @@ def test_one_score_is_the_log_odds_of_the_second_class(n_columns):
 @pytest.mark.parametrize(
     ("n_columns", "y", "message"),
     [
-        (0, Y_CLASSES, r"returned shape \(40,\) for 40 rows and 3 classes; expected \(40, 3\)"),
-        (1, Y_CLASSES, r"returned shape \(40, 1\) for 40 rows and 3 classes; expected \(40, 3\)"),
+        (0, Y_CLASSES, r"returned shape \(40,\) for 40 samples and 3 classes; expected \(40, 3\)"),
+        (1, Y_CLASSES, r"returned shape \(40, 1\) for 40 samples and 3 classes; expected \(40, 3\)"),
         (3, Y_BINARY, r"returned shape \(40, 3\) .* 2 classes; expected \(40,\) or \(40, 1\) or \(40, 2\)"),
-        (2, Y_LABELS, r"returned shape \(40, 2\) for 40 rows and 3 labels; expected \(40, 3\)"),
+        (2, Y_LABELS, r"returned shape \(40, 2\) for 40 samples and 3 labels; expected \(40, 3\)"),
     ],
 )
 def test_scores_that_do_not_fit_the_classes_are_refused(n_columns, y, message):
@@ -504,7 +504,7 @@ PARTIAL_FIT_REFUSALS = {
     "labels after classes": (
         {},
         [(Y_CLASSES, {"classes": [0, 1, 2]}), (Y_LABELS, {})],
-        r"y is an indicator matrix of labels; before, it was one class a row",
+        r"y is an indicator matrix of labels; before, it was one class per sample",
     ),
     "classes after labels": (
         {},
@@ -886,7 +886,7 @@ def test_training_by_the_gradient_alone_needs_no_loss():
 LOSS_REFUSALS = {
     "a full-batch method without": (linear_regressor(loss=None, optimizer="lbfgs"), "needs the value of the loss"),
     "none to compose with": (AnalyticRegressor(loss=None), r"loss=None|got none"),
-    "a callable to compose with": (AnalyticRegressor(loss=linear_loss), r"derivative.* A callable loss goes with"),
+    "a callable to compose with": (AnalyticRegressor(loss=linear_loss), r"derivative.* A callable loss requires"),
     "an unknown name": (AnalyticRegressor(loss="hubber"), r"Unknown loss 'hubber'. Did you mean 'huber'"),
     "an epsilon below 0": (AnalyticRegressor(loss=Huber(epsilon=-1)), r"epsilon must be .* got -1"),
     "y outside the domain": (AnalyticRegressor(loss="gamma"), r"gamma: y\[\d+\] is -.*, outside the loss's domain"),
@@ -1041,7 +1041,7 @@ OTHER_TARGETS = {
     "others": (Y_BINARY, np.array(["a", "b"])[Y_BINARY], r"y has the classes \['a' 'b'\], but .* classes \[0 1\]"),
     "fewer labels": (Y_LABELS, Y_LABELS[:, :2], r"y has the classes \[0 1\], but .* classes \[0 1 2\]"),
     "more labels": (Y_LABELS[:, :2], Y_LABELS, r"y has the classes \[0 1 2\], but .* classes \[0 1\]"),
-    "labels for classes": (Y_CLASSES, Y_LABELS, "y is an indicator matrix of labels; before, it was one class a row"),
+    "labels for classes": (Y_CLASSES, Y_LABELS, "y is an indicator matrix of labels; before, it was one class per sample"),
 }
 
 
@@ -1295,7 +1295,7 @@ def test_outputs_have_the_dtype_of_the_rows(estimator):
 def test_a_density_cannot_be_scored_on_rows_without_weight():
     """The message says so; NumPy's own would not name the argument."""
     fitted = begun(AnalyticDensity(), X, None)
-    with pytest.raises(ValueError, match="sample_weight is zero in every row"):
+    with pytest.raises(ValueError, match="sample_weight is zero for every sample"):
         fitted.score(X, sample_weight=np.zeros(len(X)))
 
 

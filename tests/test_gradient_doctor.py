@@ -575,7 +575,7 @@ def test_differenced_blocks_in_every_form(form):
         X, y = Gaussian.X, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.warns(UserWarning, match="is made of differences"):
+        with pytest.warns(UserWarning, match="is computed by finite differences"):
             model.fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
@@ -588,7 +588,7 @@ def test_a_fault_beside_a_differenced_block_is_found():
 
     model = AnalyticRegressor(Hidden.forward, gradient, Hidden.params, numerical=("b1",))
     with (
-        pytest.warns(UserWarning, match="is made of differences"),
+        pytest.warns(UserWarning, match="is computed by finite differences"),
         pytest.raises(GradientCheckError, match="in block 'W2'"),
     ):
         model.fit(Hidden.X, Hidden.y)

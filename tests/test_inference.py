@@ -747,7 +747,7 @@ def test_a_saddle_is_no_minimum():
 def test_too_few_rows_have_no_variance():
     """As many parameters as rows: a number would be a division by 0."""
     X, y = rand(4, 3), rand(4, 1)[:, 0]
-    with pytest.warns(InferenceWarning, match="4 rows are too few for 4 parameters"):
+    with pytest.warns(InferenceWarning, match="4 samples are too few for 4 parameters"):
         result = infer(AnalyticRegressor().fit(X, y), X, y)
     assert np.isnan(result.covariance).all()
     assert "nan" in str(result)
@@ -939,7 +939,7 @@ def test_mistakes_are_named(iris, poisson, randhie):
     with pytest.raises(NotFittedError, match="This AnalyticRegressor instance is not fitted yet"):
         infer(model, X, y)
     model.fit(X, y)
-    with pytest.raises(ValueError, match="groups has 3 labels for 150 rows"):
+    with pytest.raises(ValueError, match="groups has 3 labels for 150 samples"):
         infer(model, X, y, groups=[1, 2, 3])
     with pytest.raises(ValueError, match="groups has a single cluster"):
         infer(model, X, y, groups=np.zeros(150))
@@ -1235,7 +1235,7 @@ def test_a_price_is_said_before_it_is_paid(monkeypatch):
     with pytest.warns(InferenceWarning, match="The Hessian of 11 entries, by 77 gradients, will take about 0 s"):
         result = infer(model, X, y, covariance="hessian", polish=True)
     assert len(result.warnings) == 1
-    with pytest.warns(InferenceWarning, match="The gradients of 442 rows will take about 0 s"):
+    with pytest.warns(InferenceWarning, match="The gradients of 442 samples will take about 0 s"):
         infer(model, X, y, polish=True)
 
 

@@ -454,7 +454,7 @@ def test_what_x_cannot_be_metadata_can(rows, message):
     ):
         with pytest.raises(ValueError, match=message) as caught:
             call()
-        [note] = [note for note in caught.value.__notes__ if "beside X" in note]
+        [note] = [note for note in caught.value.__notes__ if "as metadata" in note]
         assert "fit(X, y, images=images)" in note
         assert "forward(params, X, images)" in note
         assert "\n" not in note

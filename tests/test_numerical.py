@@ -180,7 +180,7 @@ REFUSED = {
     "a block misspelt": ({"numerical": ("W", "c")}, "numerical names the block 'c', which does not exist"),
     "nothing named": (
         {"numerical": ()},
-        "Pass exactly one analytic gradient .*; got none. .* name all parameters in numerical",
+        "Pass exactly one analytic gradient, .*; got none. .* name all parameters in numerical",
     ),
     "no iterable": ({"numerical": None}, "numerical must be the name of a block or several of them; got None"),
     "no loss": ({"loss": None}, r"there is no loss. Name one, or pass your own, loss=function\(params, X, ...\)"),

@@ -587,7 +587,7 @@ def test_a_loss_that_does_not_expect_them_says_where_it_is_not_finite(optimizer)
     """A time that is missing by mistake makes the loss NaN; the error tells of y."""
     y = RECORDS.copy()
     y["time"][3] = np.nan
-    with pytest.raises(DivergenceError, match="not finite .* Fields of y have NaN or infinity in 1 of 120 rows"):
+    with pytest.raises(DivergenceError, match="not finite .* Fields of y have NaN or infinity in 1 of 120 samples"):
         model(of_records, optimizer=optimizer, batch_size="auto").fit(X, y)
 
 

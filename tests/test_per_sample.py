@@ -126,7 +126,7 @@ def test_what_does_not_go_together_is_said():
     def with_rng(params, x, y, out, rng):
         """Draw."""
 
-    with pytest.raises(ReceivedArgumentError, match="'out'.* also\\s+names 'sample_weight': the estimator multiplies"):
+    with pytest.raises(ReceivedArgumentError, match="'out'.* also\\s+has 'sample_weight': the estimator multiplies"):
         fit(gradient=with_weight)
     with pytest.raises(ReceivedArgumentError, match="names 'rng': random numbers belong to a batch"):
         fit(gradient=with_rng)

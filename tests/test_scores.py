@@ -335,7 +335,7 @@ def test_a_loss_that_is_no_sum_over_rows_scores_by_itself(loss):
     expected = r2_score(Y, model.predict(X)) if loss.additive else -squares
     assert model.score(X, Y) == pytest.approx(expected)
     if not loss.additive:
-        with pytest.raises(ValueError, match="does not decompose over samples"):
+        with pytest.raises(ValueError, match="is no sum over rows"):
             model.mean_loss(X, Y, WEIGHTS)
 
 
@@ -636,7 +636,7 @@ def test_held_out_rows_are_scored_with_their_metadata(form):
         if scoring is None:
             expected = model.score(X[60:], COUNTS[60:], exposure=EXPOSURE[60:])
         assert max(model.validation_scores_) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="pass exposure_val for those of X_val"):
+    with pytest.raises(ValueError, match="also pass exposure_val for X_val"):
         counts(form, early_stopping=True).fit(X[:60], COUNTS[:60], exposure=EXPOSURE[:60], **rows)
 
 

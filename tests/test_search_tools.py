@@ -274,7 +274,7 @@ def test_nothing_to_learn_gives_no_suggestion():
 
 def test_loss_that_still_falls_at_the_end_is_a_warning():
     """The suggestion is then limited by high, and the message says so."""
-    with pytest.warns(UserWarning, match=r"still falls at high=1.0: the best learning rate may be larger"):
+    with pytest.warns(UserWarning, match=r"still falls at high=1.0; the best learning rate may be larger"):
         sweep = find_learning_rate(regressor(batch_size=442), *DIABETES, high=1.0)
     assert 0.2 < sweep.suggested <= 0.5
 
