@@ -98,7 +98,7 @@ def test_a_mask_on_a_feature_is_no_step_of_a_recursion_and_no_unit(form, column)
 
     causes, text = causes_of(regressor(Deep, **{form: {"vjp": vjp, "gradient": gradient}[form]}))
     assert set(causes.values()) == {"some_samples"}
-    assert f"Right where X[:, {column}] > 0" in text
+    assert f"Right for samples where X[:, {column}] > 0" in text
     assert "0.3 times the derivative" in text
     assert "recursion" not in text
 
@@ -113,7 +113,7 @@ def test_samples_are_told_apart_by_a_level_of_y():
 
     causes, text = causes_of(classifier(gradient=gradient))
     assert set(causes.values()) == {"some_samples"}
-    assert "Right where y is not 2" in text
+    assert "Right for samples where y is not 2" in text
 
 
 def test_a_feature_with_weights_of_its_own_is_no_step():

@@ -128,7 +128,7 @@ def test_what_does_not_go_together_is_said():
 
     with pytest.raises(ReceivedArgumentError, match="'out'.* also\\s+has 'sample_weight': the estimator multiplies"):
         fit(gradient=with_weight)
-    with pytest.raises(ReceivedArgumentError, match="names 'rng': random numbers belong to a batch"):
+    with pytest.raises(ReceivedArgumentError, match="has 'rng': random numbers belong to a batch"):
         fit(gradient=with_rng)
     with pytest.raises(ValueError, match="reduction='sum' does not go with a gradient of one sample"):
         fit(gradient=gradient_of_sample, reduction="sum")

@@ -551,7 +551,7 @@ def test_where_a_model_overflows_there_is_no_contour():
         ),
         (("coef[3]", "intercept"), r"'coef\[3\]' is not a single entry"),
         (("coef[0, 1]", "intercept"), r"'coef\[0, 1\]' is not a single entry"),
-        (("coef[0]", "coef[-3]"), r"params must be two different entries; \('coef\[0\]', 'coef\[-3\]'\) is one"),
+        (("coef[0]", "coef[-3]"), r"params must be two different entries; got \('coef\[0\]', 'coef\[-3\]'\)"),
         (("coef[0]", "intercept[0]"), r"'intercept\[0\]' is not a single entry of 'intercept'.*such as 'intercept'"),
     ],
     ids=lambda value: str(value)[:20],

@@ -417,7 +417,7 @@ def test_two_results_stand_in_the_same_pairs(linear):
     second = PairsDisplay.from_inference(robust, parameters="coef", name="two", axes=first.axes_)
     assert first.lines_[1, 0][0].get_color() != second.lines_[1, 0][0].get_color()
     assert [text.get_text() for text in first.axes_[0, 0].get_legend().get_texts()] == ["one", "two"]
-    with pytest.raises(ValueError, match=r"axes must be of shape \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"axes must have shape \(4, 4\)"):
         PairsDisplay.from_inference(linear, axes=first.axes_)
     with pytest.raises(ValueError, match="contains an entry twice"):
         PairsDisplay.from_inference(linear, parameters=["coef", "coef[0]"])
@@ -645,7 +645,7 @@ def test_columns_of_a_data_frame_have_names(linear, library):
     plain = FittedCurveDisplay.from_inference(linear, X, Y, feature=1, at={0: 2.0}, n_grid=5)
     assert_allclose(display.lines_[0].get_ydata(), plain.lines_[0].get_ydata())
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("mass", "speed")
-    with pytest.raises(ValueError, match=r"there is no feature 'mas'. Did you mean 'mass'\? In X there are: age, mass"):
+    with pytest.raises(ValueError, match=r"there is no feature 'mas'. Did you mean 'mass'\? X has: age, mass"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mas")
     with pytest.raises(ValueError, match="at holds 'mass', the feature of the curve"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mass", at={"mass": 2.0})
