@@ -480,7 +480,7 @@ def test_metadata_of_lazy_predictions(client):
     for given in (collection(exposure), da.from_array(exposure, chunks=17), exposure):
         assert_allclose(model.predict(collection(X), exposure=given).compute(), expected, rtol=1e-13)
     with pytest.raises(
-        ValueError, match=r"exposure has 90 rows, in chunks of 90, and X has 96, in chunks of 40, 3, 30"
+        ValueError, match=r"exposure has 90 rows, in chunks of 90, but X has 96, in chunks of 40, 3, 30"
     ):
         model.predict(collection(X), exposure=da.from_array(exposure[:90], chunks=-1))
 
@@ -536,7 +536,7 @@ def test_with_another_scheduler(client):
 def test_lengths_that_do_not_go_together(client):
     """Both chunkings are named."""
     with pytest.raises(
-        ValueError, match=r"y has 90 rows, in chunks of 50, 40, and X has 96, in chunks of 40, 3, 30, 23"
+        ValueError, match=r"y has 90 rows, in chunks of 50, 40, but X has 96, in chunks of 40, 3, 30, 23"
     ):
         AnalyticRegressor().fit(collection(X), da.from_array(SCORES[:90, 0], chunks=50))
 

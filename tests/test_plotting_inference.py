@@ -647,7 +647,7 @@ def test_columns_of_a_data_frame_have_names(linear, library):
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("mass", "speed")
     with pytest.raises(ValueError, match=r"there is no feature 'mas'. Did you mean 'mass'\? X has: age, mass"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mas")
-    with pytest.raises(ValueError, match="at holds 'mass', the feature of the curve"):
+    with pytest.raises(ValueError, match="at contains 'mass', the feature of the curve"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mass", at={"mass": 2.0})
 
 
