@@ -511,7 +511,11 @@ CALLABLES = {"forward": linear_forward, "vjp": linear_vjp, "init": linear_init}
 
 BAD_PARAMETERS = [
     ("forward", 3, "forward must be callable; got 3"),
-    ("forward", lambda params: 0, r"forward is called as forward\(params, X, ...\), but .* takes 1 positional arguments"),
+    (
+        "forward",
+        lambda params: 0,
+        r"forward is called as forward\(params, X, ...\), but .* takes 1 positional arguments",
+    ),
     ("forward", lambda params, X, shape: 0, "forward has an argument 'shape' that is not provided"),
     ("gradient", linear_gradient, "Pass exactly one analytic gradient, .*; got gradient and vjp"),
     ("gradient", 3, "got gradient and vjp"),

@@ -1041,7 +1041,11 @@ OTHER_TARGETS = {
     "others": (Y_BINARY, np.array(["a", "b"])[Y_BINARY], r"y has the classes \['a' 'b'\], but .* classes \[0 1\]"),
     "fewer labels": (Y_LABELS, Y_LABELS[:, :2], r"y has the classes \[0 1\], but .* classes \[0 1 2\]"),
     "more labels": (Y_LABELS[:, :2], Y_LABELS, r"y has the classes \[0 1 2\], but .* classes \[0 1\]"),
-    "labels for classes": (Y_CLASSES, Y_LABELS, "y is an indicator matrix of labels; before, it was one class per sample"),
+    "labels for classes": (
+        Y_CLASSES,
+        Y_LABELS,
+        "y is an indicator matrix of labels; before, it was one class per sample",
+    ),
 }
 
 

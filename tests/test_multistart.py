@@ -299,7 +299,9 @@ def test_starts_that_fail_are_recorded_and_count_for_nothing():
             raise ZeroDivisionError("too fast")
         return wave(params, X)
 
-    with pytest.warns(UserWarning, match=r"\d+ of 10 starts failed and were ignored\. .* raised ZeroDivisionError: too fast") as caught:
+    with pytest.warns(
+        UserWarning, match=r"\d+ of 10 starts failed and were ignored\. .* raised ZeroDivisionError: too fast"
+    ) as caught:
         result = fit_from_starts(wave_model(forward=forward), T, WAVE, 10)
     assert len(caught) == 1
     assert 0 < result.n_failed < 10

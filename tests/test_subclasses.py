@@ -389,7 +389,9 @@ def test_parameters_without_names_are_refused():
             super().__init__()
 
     assert repr(Open(3)) == "Open(degree=3)"
-    with pytest.raises(TypeError, match=r"Open receives 'max_iter' through \*\*kwargs .* __init__\(self, ..., max_iter=...\)"):
+    with pytest.raises(
+        TypeError, match=r"Open receives 'max_iter' through \*\*kwargs .* __init__\(self, ..., max_iter=...\)"
+    ):
         Open(max_iter=3)
     with pytest.raises(RuntimeError, match="varargs"):
         Sequence(1)
