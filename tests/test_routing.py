@@ -286,7 +286,7 @@ REFUSED = {
     ),
     "weights by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights=EXPOSURE),
-        "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata. Names",
+        "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata",
     ),
     "weights of the rows of X_val by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights_val=EXPOSURE),
