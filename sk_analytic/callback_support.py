@@ -43,12 +43,12 @@ class WithoutCallbacks:
     """Stands in for scikit-learn's mixin where there is none yet."""
 
     def set_callbacks(self, *callbacks: Any) -> NoReturn:
-        """Refuse callbacks, which need scikit-learn 1.9.
+        """Raise an error: callbacks need scikit-learn 1.9.
 
         Parameters
         ----------
         *callbacks : callback instances
-            None can be set.
+            Ignored.
 
         Raises
         ------
@@ -56,8 +56,8 @@ class WithoutCallbacks:
             Always.
         """
         raise NotImplementedError(
-            f"Callbacks need scikit-learn 1.9 or newer; this is {sklearn.__version__}. verbose=1 prints a line an "
-            "epoch with any version."
+            f"Callbacks need scikit-learn 1.9 or newer; this is {sklearn.__version__}. Use verbose=1 to print progress "
+            "after each epoch with any version."
         )
 
 
@@ -91,7 +91,7 @@ def member_of(estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> 
 
 
 WITHOUT_EFFECT = ("verbose", "warm_start", "worker_timeout")
-"""Parameters of an estimator that do not change what a fit ends with."""
+"""Parameters of an estimator that do not change the result of a fit."""
 
 OF_A_FIT = ("_parent_callback_ctx", "_callback_fit_ctx", "_skl_callbacks_to_teardown", "_tasks", "_member")
 """Attributes that an estimator has during a fit with callbacks, and that no copy of it may keep.
@@ -144,8 +144,9 @@ class RemoteRows(GivenRows):
 
     def _part(self, values: Any) -> NoReturn:
         raise TypeError(
-            "A callback asks for the rows of the fit, which lie on the workers of a cluster and never come together. "
-            "Use callbacks that need no X and y, as GradientMonitor and Checkpoint; early_stopping=True scores rows."
+            "A callback requests the samples of the fit, which are distributed over the workers of a cluster. Use "
+            "callbacks that do not need X and y, such as GradientMonitor and Checkpoint. To score held-out samples, "
+            "use early_stopping=True."
         )
 
     @property

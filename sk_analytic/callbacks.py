@@ -1,8 +1,8 @@
-"""Callbacks for a fit under way: checkpoints, norms of gradients and updates, learning rates.
+"""Callbacks: checkpoints, norms of gradients and updates, learning rates.
 
 They follow the protocol of `sklearn.callback`, so they need scikit-learn 1.9 or newer, and read the public attributes
-that an estimator has during its fit. One instance may serve many clones, as in a search: what it keeps of a fit is
-kept under the path of the fit's tasks.
+that an estimator has during its fit. One instance may serve many clones, as in a search: its records are kept by the
+path of the fit's tasks.
 """
 
 from __future__ import annotations
@@ -48,37 +48,37 @@ class _Callback:
         require_callbacks()
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Make a search or a pipeline pass this on to the estimators of this package inside it.
+        """Propagate the callback to the estimators of this package inside a search or a pipeline.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit.
+            Context of the fit.
 
         Raises
         ------
         TypeError
-            If there is no estimator of this package inside of it.
+            If it contains no estimator of this package.
         """
         if not _is_ours(estimator):
             if next(_ours_in(estimator), None) is None:
                 raise TypeError(
-                    f"{type(self).__name__} follows the fits of estimators of sk_analytic; there is none in "
-                    f"{type(estimator).__name__}."
+                    f"{type(self).__name__} works only with estimators of sk_analytic; {type(estimator).__name__} "
+                    "contains none."
                 )
             self.max_propagation_depth = None
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """End what `setup` has begun.
+        """Undo `setup`.
 
         Parameters
         ----------
         estimator : estimator
-            That was fitted.
+            The fitted estimator.
         context : CallbackContext
-            Of the fit.
+            Context of the fit.
         """
         vars(self).pop("max_propagation_depth", None)
 
@@ -88,9 +88,9 @@ class _Callback:
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that begins.
+            Context of the fit or the epoch that begins.
         """
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
@@ -99,9 +99,9 @@ class _Callback:
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that ends.
+            Context of the fit or the epoch that ends.
         """
 
 
@@ -109,39 +109,39 @@ class _Callback:
 class Checkpoint(_Callback):
     """Write the estimator to a file during training, so that an interrupted fit can be resumed.
 
-    The file always holds a whole estimator: it is written under another name and then renamed. What it holds is as if
-    the fit had ended at that epoch, so it predicts; it has no samples and no callbacks. With ``resume=True`` the same
-    program, run again, resumes the fit from the file, bit for bit; only a full-batch method starts again from the
-    parameters that it had reached. If the fit had ended, `fit` returns at once, as it had ended. A fit that is ended by
-    Ctrl-C or an error leaves the file of the last epoch that was written, as one that is killed does.
+    The file always contains a complete estimator: it is written under a temporary name and then renamed. The saved
+    estimator predicts as if the fit had ended at that epoch; it contains no samples and no callbacks. With
+    ``resume=True``, running the same program again resumes the fit from the file, bit for bit, except that a
+    full-batch method restarts from the parameters it had reached. If the fit in the file is complete, `fit` returns its
+    result at once. A fit that is killed, interrupted by Ctrl-C or ended by an error leaves the last file written.
 
     Parameters
     ----------
     path : str or path
-        Where to write. The permissions of an older file are kept; of a link, the file that it leads to is replaced. The
-        fits of a search or a pipeline have the ids of their task in the file's name: ``model.pkl`` becomes
-        ``model-0-3.pkl`` in the fourth fit of a grid search. Fits that scikit-learn does not number, of an ensemble
-        or of `cross_val_score`, have a checksum of their parameters, seed and data there, as ``model-1f0c93e2.pkl``.
+        File to write. If the file exists, its permissions are kept; if it is a link, its target is replaced. The fits
+        of a search or a pipeline add the ids of their task to the file's name: ``model.pkl`` becomes
+        ``model-0-3.pkl`` in the fourth fit of a grid search. Fits that scikit-learn does not number, in an ensemble
+        or in `cross_val_score`, add a checksum of their parameters, seed and data: ``model-1f0c93e2.pkl``.
     every : int, default=1
-        Write after so many epochs, again and again, and at the end of the fit.
+        Number of epochs between two writes. The end of the fit is always written.
     dump : callable, default=pickle.dump
-        ``dump(estimator, file)``. The pickle of the standard library refuses lambdas and functions inside functions;
-        ``cloudpickle.dump`` takes them. ``joblib.dump`` and ``skops.io.dump`` serve too.
+        ``dump(estimator, file)``. The standard library's pickle does not support lambdas and nested functions;
+        ``cloudpickle.dump`` does. ``joblib.dump`` and ``skops.io.dump`` work too.
     resume : bool, default=False
         Whether `fit` resumes from the file if it exists. The file must come from a fit with the same parameters
-        (``verbose``, ``warm_start`` and ``worker_timeout`` aside) and the same data, of which a checksum is kept.
-        Another file is an error that says what differs, and nothing is trained.
+        (except ``verbose``, ``warm_start`` and ``worker_timeout``) and the same data, which are compared by a checksum.
+        Otherwise `fit` raises an error that says what differs, before training.
     load : callable, default=pickle.load
         ``load(file) -> estimator``, the counterpart of ``dump``: ``joblib.load``, or for skops
-        ``lambda file: skops.io.load(file, trusted=...)``. Loading a pickle runs what is in it: resume only from files
-        that you trust.
+        ``lambda file: skops.io.load(file, trusted=...)``. Loading a pickle can execute arbitrary code: resume only from
+        files that you trust.
 
     Raises
     ------
     ValueError
-        In `fit`, if the file holds a fit of other parameters or other data, or one that cannot be resumed.
+        In `fit`, if the file contains a fit with other parameters or data, or one that cannot be resumed.
     OSError, PicklingError, TypeError, ...
-        In `fit`, before the first epoch, if the file cannot be written, or ``dump`` cannot write the estimator.
+        In `fit`, before the first epoch, if the file cannot be written or ``dump`` cannot write the estimator.
 
     Examples
     --------
@@ -181,21 +181,21 @@ class Checkpoint(_Callback):
         self.load = load
 
     def resumed(self, estimator: Any, fingerprint: dict[str, Any], seed: int | None) -> Any:
-        """Return the estimator in the file of a fit, if there is one and it belongs to this fit.
+        """Return the estimator saved in the file of this fit, if the file exists.
 
         Parameters
         ----------
         estimator : estimator
-            That is to be fitted.
+            The estimator to be fitted.
         fingerprint : dict
-            What identifies its data, by name.
+            Properties that identify its data, by name.
         seed : int or None
-            That its ``random_state`` gives; None if that is None.
+            Seed drawn from its ``random_state``; None if that is None.
 
         Returns
         -------
         earlier : estimator or None
-            None if there is no file.
+            The saved estimator, or None if there is no file.
         """
         context = getattr(estimator, "_parent_callback_ctx", None)
         path = _of_member(estimator, self._path_of_ids([] if context is None else _path(context)[1:]))
@@ -208,14 +208,14 @@ class Checkpoint(_Callback):
         return earlier
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Write the estimators inside of a search or a pipeline once, to raise now if that is not possible.
+        """Write the estimators inside a search or a pipeline once, to fail early if that is not possible.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit.
+            Context of the fit.
         """
         super().setup(estimator, context)
         if not _is_ours(estimator):
@@ -223,17 +223,17 @@ class Checkpoint(_Callback):
                 self._try_to_write(inside, self.path)
 
     def path_of(self, context: Any) -> Path:
-        """Return where the fit of a task is written.
+        """Return the path to which the fit of a task is written.
 
         Parameters
         ----------
         context : CallbackContext
-            Of the fit, or of one of its epochs.
+            Context of the fit, or of one of its epochs.
 
         Returns
         -------
         path : Path
-            The given one; with the ids of the task where the fit is part of another.
+            The path of the callback, extended by the ids of the task if the fit is part of another.
         """
         return self._path_of_ids(_path(context)[1 : -1 if _is_epoch(context) else None])
 
@@ -241,14 +241,14 @@ class Checkpoint(_Callback):
         return _extended(self.path, *map(str, ids))
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Write the estimator once before its first epoch, to raise now if that is not possible.
+        """Write the estimator once before its first epoch, to fail early if that is not possible.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that begins.
+            Context of the fit or the epoch that begins.
         """
         if _is_ours(estimator) and not _is_epoch(context):
             self._try_to_write(estimator, _of_member(estimator, self.path_of(context)))
@@ -267,19 +267,19 @@ class Checkpoint(_Callback):
         for name in [name for name in vars(bare) if name not in parameters]:
             delattr(bare, name)
         with temporary(path) as unfinished:
-            self._dump(bare, unfinished, f"Checkpoint tried to write {path}, as it will after the first epochs.")
+            self._dump(bare, unfinished, f"Checkpoint tested whether it can write {path}, before the first epoch.")
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
-        """Write the estimator, if it is time to.
+        """Write the estimator, if it is due.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that ends.
+            Context of the fit or the epoch that ends.
         fitted_estimator : estimator, default=None
-            What is written.
+            The estimator to write.
         """
         if fitted_estimator is None or not _is_ours(estimator):
             return
@@ -289,7 +289,7 @@ class Checkpoint(_Callback):
         # Other callbacks have the same object, so that a copy must do without them.
         bare = copy.copy(fitted_estimator).set_callbacks()
         with replacing(path) as unfinished:
-            self._dump(bare, unfinished, f"Checkpoint was writing {path}; what stood there before is untouched.")
+            self._dump(bare, unfinished, f"Checkpoint was writing {path}; the previous file is unchanged.")
 
     def _dump(self, estimator: Any, path: Path, note: str) -> None:
         try:
@@ -298,7 +298,7 @@ class Checkpoint(_Callback):
         except BaseException as error:
             error.add_note(note)
             if self.dump is pickle.dump and isinstance(error, pickle.PicklingError | AttributeError | TypeError):
-                error.add_note("Lambdas and functions inside functions can be written by dump=cloudpickle.dump.")
+                error.add_note("Use dump=cloudpickle.dump for lambdas and nested functions.")
             raise
 
 
@@ -317,7 +317,9 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
     cure = "Use another path, or remove the file to train from the start."
     training = getattr(earlier, "_training", None)
     if _path_of_class(earlier) != _path_of_class(estimator) or training is None:
-        raise ValueError(f"{path} holds no fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}")
+        raise ValueError(
+            f"{path} does not contain a fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}"
+        )
     if training.fingerprint is None:
         raise ValueError(f"{path} was written in partial_fit, which fit cannot resume. {cure}")
     ours, theirs = estimator._all_params(), earlier._all_params()
@@ -334,11 +336,11 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         else:
             same = name in WITHOUT_EFFECT or is_same(value, before)
         if not same:
-            raise ValueError(f"{path} holds a fit with {name}={before!r}; it is {value!r} now. {cure}")
+            raise ValueError(f"{path} contains a fit with {name}={before!r}, but now {name}={value!r}. {cure}")
     for name in sorted({*fingerprint, *training.fingerprint}):
         before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
         if before != now:
-            raise ValueError(f"{path} holds a fit on other data: {name} was {before}; it is {now} now. {cure}")
+            raise ValueError(f"{path} contains a fit on other data: {name} was {before}, and now is {now}. {cure}")
 
 
 def _path_of_class(item: Any) -> tuple[str, str]:
@@ -373,14 +375,14 @@ class _Log(_Callback):
             self._open(lines)  # a copy of its own; else one in a worker, which writes where the original reads
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Take note of the run, which may come to its end without a row.
+        """Record the run, even if it ends before anything is logged.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit.
+            Context of the fit.
         """
         super().setup(estimator, context)
         self._append({"run_id": str(context.root_uuid)})
@@ -407,20 +409,20 @@ class _Log(_Callback):
             os.close(descriptor)
 
     def get_logs(self, select: Any = "most_recent") -> Any:
-        """Return what was logged, a row for each epoch.
+        """Return the logged values, one dict per epoch.
 
         Parameters
         ----------
         select : {"most_recent", "all"}, default="most_recent"
-            Of which runs: the latest fit, or the latest search or pipeline of which the fits were part; or of all.
-            A fit that logged nothing, or that failed in its first epoch, is a run without rows.
+            Runs to return: the latest fit (or the latest search or pipeline, with all its fits), or all runs.
+            A fit that failed in its first epoch, or logged nothing, is a run without entries.
 
         Returns
         -------
         rows : list of dict
-            In the order of the tasks within a run. ``run_id``, ``task_id_path`` (ids from the root of the run to the
-            epoch), ``parent_task_id_path`` (to the fit), ``estimator_name`` and ``n_iter`` say whose row it is.
-            ``pandas.json_normalize`` makes a table of them.
+            One dict per epoch, in the order of the tasks within a run. ``run_id``, ``task_id_path`` (ids from the root
+            of the run to the epoch), ``parent_task_id_path`` (to the fit), ``estimator_name`` and ``n_iter`` identify
+            the epoch. ``pandas.json_normalize`` converts the list to a table.
         """
         check_range(type(self).__name__, "select", select, ("most_recent", "all"))
         runs: dict[str, list[Any]] = {}
@@ -435,10 +437,10 @@ class _Log(_Callback):
 
 @readable
 class LearningRateLog(_Log):
-    """Log the learning rate of each block of parameters, epoch by epoch.
+    """Log the learning rate of each parameter array after each epoch.
 
-    It is the rate of the epoch's last step, as a schedule gave it. Rules that find their own scale (DoG, Prodigy) have
-    it beside the rate, and a full-batch method has none: its iterations have no row.
+    The logged value is the learning rate of the last step in the epoch, as given by the schedule. It does not include
+    the scale that DoG and Prodigy estimate. Full-batch methods have no learning rate, so nothing is logged for them.
 
     Examples
     --------
@@ -462,14 +464,14 @@ class LearningRateLog(_Log):
     """
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Log the rates of an epoch.
+        """Log the learning rates of an epoch.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that ends.
+            Context of the fit or the epoch that ends.
         """
         if _is_ours(estimator) and _is_epoch(context) and estimator.optimizer_state_ is not None:
             self._write(estimator, context, learning_rate=estimator.optimizer_state_.learning_rates)
@@ -477,21 +479,22 @@ class LearningRateLog(_Log):
 
 @readable
 class GradientMonitor(_Log):
-    """Log how large the gradient and the update of each block of parameters are, epoch by epoch.
+    """Log the norms of the gradient and of the update of each parameter array after each epoch.
 
-    The gradient is that of the loss, without the penalty, at the end of the epoch and over the same rows each time: a
-    tenth of all, or about a thousand. It is one more evaluation an epoch. A block whose gradient is zero in every
-    entry is dead: nothing that it could do would change the loss, as behind units that are all switched off.
+    The gradient is that of the loss without the penalty, at the end of the epoch and on the same samples each time (a
+    tenth of all, or about a thousand). This costs one more evaluation per epoch. A parameter array is dead if every
+    entry of its gradient is zero: changing it does not change the loss, as behind units that are all inactive.
 
     Notes
     -----
-    A row of `get_logs` has, each by the name of the block: ``gradient_norm``, the Euclidean norm; ``update_ratio``,
-    the norm of what the epoch changed over that of the parameters it ended with (0 where both are zero); and ``dead``,
-    a list of names. Blocks that have no gradient, being fixed or left out, are not among the norms and not dead.
+    Each entry of `get_logs` has, by the name of the parameter array: ``gradient_norm``, the Euclidean norm, and
+    ``update_ratio``, the norm of the change in the epoch over the norm of the parameters at its end (0 if both are
+    zero); and ``dead``, a list of names. Parameters without a gradient, because they are fixed or left out, have no
+    gradient norm and are not dead.
 
     Examples
     --------
-    A layer of which no unit is ever switched on:
+    A layer whose units are never active:
 
     >>> import numpy as np
     >>> from sk_analytic import AnalyticRegressor
@@ -523,14 +526,14 @@ class GradientMonitor(_Log):
         self._before: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Keep the parameters with which an epoch begins.
+        """Store the parameters at the beginning of an epoch.
 
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that begins.
+            Context of the fit or the epoch that begins.
         """
         if _is_ours(estimator) and _is_epoch(context):
             layout = Layout.of(estimator.params_)
@@ -542,9 +545,9 @@ class GradientMonitor(_Log):
         Parameters
         ----------
         estimator : estimator
-            That is being fitted.
+            The estimator being fitted.
         context : CallbackContext
-            Of the fit or the epoch that ends.
+            Context of the fit or the epoch that ends.
         """
         if not _is_ours(estimator) or not _is_epoch(context):
             return
@@ -563,14 +566,14 @@ class GradientMonitor(_Log):
         )
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Forget the parameters of an epoch that did not end.
+        """Discard the parameters stored for an epoch that did not end.
 
         Parameters
         ----------
         estimator : estimator
-            That was fitted.
+            The fitted estimator.
         context : CallbackContext
-            Of the fit.
+            Context of the fit.
         """
         super().teardown(estimator, context)
         fit = _key(context)

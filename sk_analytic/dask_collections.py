@@ -55,11 +55,11 @@ def refuse_collections(**arguments: Any) -> None:
     """Raise if an argument of a method that works in memory is a collection."""
     for name, value in arguments.items():
         if _is_future(value):
-            raise TypeError(f"{name} is a future of a cluster. Pass it as a chunk: fit_chunks([(X, y)]).")
+            raise TypeError(f"{name} is a dask future. Pass it as a chunk: fit_chunks([(X, y)]).")
         if is_collection(value):
             raise TypeError(
-                f"{name} is a dask {type(value).__name__}, and this method needs data in memory. Pass "
-                f"{name}.compute(), or a part of the rows: {name}.partitions[0].compute()."
+                f"{name} is a dask {type(value).__name__}, but this method needs data in memory. Pass "
+                f"{name}.compute(), or some of the samples: {name}.partitions[0].compute()."
             )
 
 
@@ -74,8 +74,8 @@ def require_rows(X: Any, beside: Mapping[str, Any]) -> None:
     for name, value in {"X": X, **beside}.items():
         if is_collection(value) and (not hasattr(type(value), "to_delayed") or getattr(value, "ndim", 1) == 0):
             raise TypeError(
-                f"{name} is a dask {type(value).__name__}, of which it is not known that it has rows. Make an array of "
-                "it (dask.array.from_delayed); or pass it as a chunk, fit_chunks([(X, y)])."
+                f"{name} is a dask {type(value).__name__}, which may not be an array with rows. Convert it to one "
+                "(dask.array.from_delayed), or pass it as a chunk: fit_chunks([(X, y)])."
             )
 
 
@@ -97,8 +97,8 @@ def cuts(name: str, own: Sequence[int], of_X: Sequence[int]) -> list[list[tuple[
     """
     if sum(own) != sum(of_X):
         raise ValueError(
-            f"{name} has {sum(own)} rows, in chunks of {_listed(own)}, and X has {sum(of_X)}, in chunks of "
-            f"{_listed(of_X)}: there must be one for each row of X."
+            f"{name} has {sum(own)} rows, in chunks of {_listed(own)}, but X has {sum(of_X)}, in chunks of "
+            f"{_listed(of_X)}. Pass one row for each sample of X."
         )
     spans = list(itertools.pairwise([0, *itertools.accumulate(own)]))
     return [

@@ -43,7 +43,7 @@ Blocks: TypeAlias = dict[str, Array]
 
 
 def save_params(path: PathLike, params: Params | Any) -> None:
-    """Write the parameters of a model to a file, block by block.
+    """Write the parameters of a model to a file, as named arrays.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ def save_params(path: PathLike, params: Params | Any) -> None:
         replaces an older one, only when it is complete. The permissions of an older file are kept; of a link, the file
         that it leads to is replaced.
     params : structure or fitted estimator
-        Parameters in any structure that an estimator takes, or an estimator with ``params_``. Blocks have their usual
-        names, such as ``"W"`` or ``"layers.0.W"``, and keep their dtype.
+        Parameters in any structure that an estimator accepts, or an estimator with ``params_``. Arrays are stored under
+        their usual names, such as ``"W"`` or ``"layers.0.W"``, and keep their dtype.
 
     Raises
     ------
     ValueError
         If the path has another ending.
     ParameterStructureError
-        If a leaf is not a real number or an array of real numbers, or the format cannot hold a block under its name.
+        If a leaf is not a real number or an array of real numbers, or the format does not support its name or dtype.
     ImportError
         If safetensors is not installed; the message names the extra.
 
@@ -105,14 +105,14 @@ def load_params(path: PathLike, like: Params | Any = None) -> Any:
     Returns
     -------
     params : structure, or dict of str to ndarray
-        New arrays and floats in the structure and dtype of ``like``. Without ``like``, a dict of the blocks by name.
+        New arrays and floats in the structure and dtype of ``like``. Without ``like``, a dict of arrays by name.
 
     Raises
     ------
     ValueError
         If the path has another ending, or the file is damaged or not in the format of its ending.
     ParameterStructureError
-        If a block is missing from the file or from ``like``, has another shape, or is not an array of real numbers.
+        If a parameter is missing from the file or from ``like``, has another shape, or is not an array of real numbers.
     ImportError
         If safetensors is not installed; the message names the extra.
 
@@ -150,7 +150,7 @@ def _structure_of(params: Any) -> Any:
         return structure_on_host(params)
     if not hasattr(params, "params_"):
         raise TypeError(
-            f"This {type(params).__name__} is not fitted, so it has no params_: fit it, or give the parameters."
+            f"This {type(params).__name__} is not fitted, so it has no params_. Call fit first, or pass the parameters."
         )
     return structure_on_host(params.params_)
 
@@ -161,7 +161,7 @@ def _vector_of(blocks: Blocks, layout: Layout, path: PathLike) -> Array:
     unknown = [name for name in blocks if name not in layout.names]
     if absent or unknown:
         name = (absent or unknown)[0]
-        lack = f"lacks the block {name!r}" if absent else f"has a block {name!r} that is not asked for"
+        lack = f"lacks the parameter {name!r}" if absent else f"has a parameter {name!r} that was not requested"
         raise ParameterStructureError(
             f"{os.fspath(path)} {lack}.{nearest(name, blocks if absent else layout.names)} It has: "
             f"{', '.join(blocks) or 'none'}. Requested: {', '.join(layout.names)}."
@@ -182,14 +182,12 @@ def _format_of(path: PathLike) -> _Format:
     """The format of a path, by its ending."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
-            f"path must be a str or path-like; got one of type {type(path).__name__}. It comes first: "
+            f"path must be a str or path-like; got one of type {type(path).__name__}. It is the first argument: "
             "save_params(path, params), load_params(path, like=...)."
         )
     ending = Path(path).suffix
     if ending not in _FORMATS:
-        raise ValueError(
-            f"path must end in {' or '.join(_FORMATS)}, the formats that are known; got {os.fspath(path)!r}."
-        )
+        raise ValueError(f"path must end in {' or '.join(_FORMATS)}, the supported formats; got {os.fspath(path)!r}.")
     return _FORMATS[ending]
 
 
@@ -203,7 +201,7 @@ def _require_storable(file_format: _Format, name: str, array: Array, names: Iter
         objection = file_format.objection(name, array, names)
     if objection is not None:
         shown = repr(name if len(name) <= 40 else f"{name[:40]}...")
-        raise ParameterStructureError(f"Block {shown} cannot be saved in a {file_format.ending} file: {objection}.")
+        raise ParameterStructureError(f"Parameter {shown} cannot be saved in a {file_format.ending} file: {objection}.")
 
 
 def _read(path: PathLike, file_format: _Format) -> Blocks:
@@ -213,14 +211,14 @@ def _read(path: PathLike, file_format: _Format) -> Blocks:
     try:
         blocks = file_format.read(path)
         if not blocks:
-            raise ValueError("it has no blocks.")
+            raise ValueError("it has no arrays.")
         return blocks
     except ImportError:
         raise
     except Exception as error:
         what = "plain arrays" if file_format.ending == ".npz" else "tensors"
         raise ValueError(
-            f"{os.fspath(path)} is no {file_format.ending} file of {what}, or it is damaged: "
+            f"{os.fspath(path)} is not a {file_format.ending} file of {what}, or it is damaged: "
             f"{str(error) or type(error).__name__}"
         ) from error
 
@@ -233,7 +231,7 @@ def _read_npz(path: PathLike) -> Blocks:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if name == member.filename or name in blocks:
-                raise ValueError(f"its member {member.filename!r} is no array, or there twice.")
+                raise ValueError(f"its member {member.filename!r} is not an array, or occurs twice.")
             content = io.BytesIO(archive.read(member))
             blocks[name] = np.lib.format.read_array(content, allow_pickle=False)
             if content.read(1):
@@ -248,7 +246,7 @@ def _require_all_members(file: Any, found: int) -> None:
     end = file.read().rpartition(b"PK\x05\x06")[2]
     expected = int.from_bytes(end[6:8], "little")
     if expected not in (found, 0xFFFF):  # which stands for more
-        raise ValueError(f"it was written with {expected} blocks and has {found}.")
+        raise ValueError(f"it was written with {expected} arrays and has {found}.")
 
 
 def _write_npz(path: PathLike, blocks: Blocks) -> None:
@@ -262,11 +260,11 @@ def _write_npz(path: PathLike, blocks: Blocks) -> None:
 def _objection_of_npz(name: str, array: Array, names: Iterable[str]) -> str | None:
     member = f"{name}.npy"
     if zipfile.ZipInfo(member).filename != member:
-        return "zip archives do not keep such a name"
+        return "zip archives do not support this name"
     if len(member.encode()) > 0xFFFF:
         return f"its name is longer than {0xFFFF - len('.npy')} bytes"
     if member in names:
-        return f"there is a block {member!r} too, and NumPy would read one for the other"
+        return f"there is also a parameter {member!r}, and NumPy would confuse the two"
     return None
 
 
@@ -292,9 +290,9 @@ def _write_safetensors(path: PathLike, blocks: Blocks) -> None:
 
 def _objection_of_safetensors(name: str, array: Array, names: Iterable[str]) -> str | None:
     if name == "__metadata__":
-        return "the format uses that name itself. Rename the block, or save to a path that ends in .npz"
+        return "the format reserves this name. Rename the parameter, or save to a path that ends in .npz"
     if array.dtype.itemsize > 8:
-        return f"the format has no dtype {array.dtype}. Save to a path that ends in .npz"
+        return f"the format does not support dtype {array.dtype}. Save to a path that ends in .npz"
     return None
 
 
@@ -310,11 +308,13 @@ _FORMATS = {
 def require_place(path: Path) -> None:
     """Raise if a file cannot be written at a path."""
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.")
+        raise FileNotFoundError(f"{path} cannot be written: the folder {path.parent} does not exist.")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} cannot be written: it is a folder. Name a file in it.")
+        raise IsADirectoryError(f"{path} cannot be written: it is a folder. Pass the path of a file in it.")
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} cannot be written: it is a device or a pipe, which cannot be replaced. Name a file.")
+        raise OSError(
+            f"{path} cannot be written: it is a device or a pipe, which cannot be replaced. Pass the path of a file."
+        )
 
 
 @contextmanager
@@ -430,7 +430,7 @@ def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
 
     for function in functions:
         if not isinstance(function, FunctionType | type):
-            raise TypeError(f"trusted_types takes functions and classes; got {function!r}.")
+            raise TypeError(f"trusted_types accepts only functions and classes; got {function!r}.")
         reason = unreachable(function)
         if reason:
             raise TypeError(f"trusted_types got {reason}, which skops cannot load.")

@@ -1,8 +1,8 @@
-"""Before and around a search: a sweep that finds a learning rate, fits from several starts, grids over optimizers.
+"""Tools for searches: a learning rate range test, fits from several starts, and parameter grids over optimizers.
 
-`find_learning_rate` takes the steps of a fit under a rate that rises from step to step, and reads a rate off
-the curve of the losses. `fit_from_starts` fits again and again from parameters drawn at random, and keeps the best fit.
-`optimizer_grid` writes the list of dicts that a search over optimizers of different hyperparameters needs.
+`find_learning_rate` takes the steps of a fit while the learning rate rises, and reads a learning rate off the loss
+curve. `fit_from_starts` fits from several random starting parameters and keeps the best fit.
+`optimizer_grid` writes the list of dicts that a search over optimizers with different hyperparameters needs.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ _RANGES = {
 @readable
 @dataclass(frozen=True, eq=False, repr=False)
 class LearningRateSweep:
-    """What `find_learning_rate` found, as attributes of these names.
+    """Result of `find_learning_rate`. The parameters are also attributes.
 
     Parameters
     ----------
     parameter : str
-        Name of the rate among the estimator's parameters, such as ``"optimizer__learning_rate"``.
+        Name of the swept parameter of the estimator, such as ``"optimizer__learning_rate"``.
     rates : ndarray of shape (n_steps_taken,)
-        The rate of each step, rising.
+        Learning rate of each step, increasing.
     losses : ndarray of shape (n_steps_taken,)
-        The objective (mean loss and penalty) of each step's batch, before the step.
+        Objective (mean loss and penalty) of each step's batch, before the step.
     smoothed_losses : ndarray of shape (n_steps_taken,)
-        The curve that the suggestion is read off.
+        Smoothed losses, from which the suggestion is read.
     suggested : float or None
-        The suggested rate; None where the loss fell nowhere.
+        Suggested learning rate; None if the loss did not fall at any learning rate.
     ended : {"high", "exploded", "not finite"}
-        Why the sweep ended: it reached ``high``; the loss rose out of proportion; the next loss, gradient or
-        parameters were not finite.
+        Why the sweep ended: it reached ``high``, the loss exploded, or the next loss, gradient or parameters were not
+        finite.
     optimizer : str or None, default=None
-        The rule that was swept where the estimator leaves the choice to `fit`: ``"adam"``; else None.
+        ``"adam"`` if the estimator has ``optimizer="auto"``, because Adam was swept; otherwise None.
     """
 
     parameter: str
@@ -90,33 +90,33 @@ class LearningRateSweep:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The suggestion as a dict, for ``estimator.set_params(**sweep.params)``.
+        """Suggested parameters as a dict, for ``estimator.set_params(**sweep.params)``.
 
         Raises
         ------
         ValueError
-            Where there is no suggestion.
+            If there is no suggestion.
         """
         if self.suggested is None:
             raise ValueError(
-                f"The loss fell at no rate from {self.rates[0]:.3g} to {self.rates[-1]:.3g}, so there is none to "
-                "suggest. If it rose, try a smaller low; if it stayed, a larger high."
+                f"No learning rate to suggest: the loss did not fall at any from {self.rates[0]:.3g} to "
+                f"{self.rates[-1]:.3g}. If it rose, use a smaller low; if it did not change, use a larger high."
             )
         named = {} if self.optimizer is None else {"optimizer": self.optimizer}
         return {**named, self.parameter: self.suggested}
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the losses, the smoothed curve and the suggestion over the rate.
+        """Plot the losses, the smoothed losses and the suggestion against the learning rate.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, default=None
-            Where to draw; new axes by default.
+            Axes to plot on. If None, new axes are created.
 
         Returns
         -------
         ax : matplotlib.axes.Axes
-            With a logarithmic axis of rates. The axis of losses ends where the explosion would hide the rest.
+            Axes with a logarithmic learning rate. The loss axis is cut off above the region of interest.
 
         Raises
         ------
@@ -164,77 +164,77 @@ def find_learning_rate(
     random_state: RandomState = None,
     **metadata: Any,
 ) -> LearningRateSweep:
-    r"""Suggest a learning rate, from one short run in which it rises with every step [Smith2017]_.
+    r"""Suggest a learning rate from one short run in which it rises with every step [Smith2017]_.
 
-    The run takes the steps of a fit: the estimator's starting parameters, batches, objective and optimizer,
-    with the rate :math:`\eta_k = \eta_\text{low} (\eta_\text{high} / \eta_\text{low})^{k / (n - 1)}` in step k of
-    n. Too small a rate leaves the loss as it is, a good one lowers it, too large a one drives it up. The sweep
-    ends early where the loss explodes or is not finite any more. The estimator is not changed.
+    The run takes the steps of a fit: it uses the estimator's starting parameters, batches, objective and optimizer,
+    with the learning rate :math:`\eta_k = \eta_\text{low} (\eta_\text{high} / \eta_\text{low})^{k / (n - 1)}` in step
+    k of n. The loss does not change while the learning rate is too small, falls when it is suitable, and rises when it
+    is too large. The sweep ends early if the loss explodes or is no longer finite. The estimator is not changed.
 
     Parameters
     ----------
     estimator : estimator of this package
-        With a minibatch optimizer. Need not be fitted; with ``warm_start=True`` the sweep begins, like `fit`,
-        where the last fit ended, though with a new state of the optimizer.
+        Estimator with a minibatch optimizer. It need not be fitted. With ``warm_start=True`` the sweep starts, like
+        `fit`, from the parameters of the last fit, but with a new optimizer state.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows for training, all of which count even with ``early_stopping=True``. Scale them as for `fit`: the
-        best rate depends on it.
+        Training samples; all are used, even with ``early_stopping=True``. Scale them as for `fit`, because the best
+        learning rate depends on the scale.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        Targets, where the estimator takes them.
+        Targets, if the estimator takes them.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+        Sample weights.
     parameter : str, default=None
-        Which rate to sweep, by its name among the estimator's parameters, where the optimizer has several:
-        ``"optimizer__W__learning_rate"`` for the block ``"W"`` of a `PerBlock`. The others stay as they are.
+        Name of the estimator's parameter to sweep, if the optimizer has several learning rates:
+        ``"optimizer__W__learning_rate"`` for the parameter array ``"W"`` of a `PerBlock`. The others are not changed.
     low, high : float, default=1e-6, 100.0
-        Ends of the sweep.
+        Smallest and largest learning rate of the sweep.
     n_steps : int, default=100
-        Steps of the sweep. It makes as many passes over the rows as they need.
+        Number of steps. The sweep makes as many passes over the samples as needed.
     smoothing : float, default=0.04
-        Width of the smoothing of the curve, as a share of ``n_steps``: the standard deviation of a Gaussian.
+        Standard deviation of the Gaussian that smooths the losses, as a fraction of ``n_steps``.
     random_state : int, RandomState instance or None, default=None
-        For the starting parameters, the orders of rows and the callables' ``rng``. By default the estimator's:
-        an integer there lets the sweep begin just as `fit` will.
+        Seed for the starting parameters, the shuffling and the ``rng`` that callables receive. If None, that of the
+        estimator is used; with an integer there, the sweep starts exactly as `fit` does.
     **metadata : array-like of shape (n_samples,) or (n_samples, k)
-        Further data of the rows, for the callables that name it.
+        Sample metadata, passed to the callables that name it.
 
     Returns
     -------
     sweep : LearningRateSweep
-        The suggestion is ``sweep.suggested``; ``estimator.set_params(**sweep.params)`` takes it over.
+        The suggestion is ``sweep.suggested``; apply it with ``estimator.set_params(**sweep.params)``.
 
     Raises
     ------
     TypeError
-        For what is no estimator of this package.
+        If ``estimator`` is not an estimator of this package.
     ValueError
-        For an optimizer that has no learning rate to sweep, and where there is no loss.
+        If the optimizer has no learning rate to sweep, or there is no loss.
     DivergenceError
         If the loss or the gradient is not finite at the starting parameters.
 
     Warns
     -----
     UserWarning
-        If the loss still falls where the sweep ends.
+        If the loss is still falling at the end of the sweep.
 
     Notes
     -----
-    The suggestion is half of the smallest rate at which the smoothed curve has made 95 % of its fall, from its
-    left end to its minimum. There is none where that fall is less than the scatter of the losses about the
-    curve.
+    The suggestion is half of the smallest learning rate at which the smoothed curve has made 95 % of its fall, from
+    its left end to its minimum. There is no suggestion if the fall is smaller than the scatter of the losses about
+    the curve.
 
-    It was chosen by measurement, in shares of the fall of the loss that a fit makes at the best of 25 rates.
-    After 30, 100 and 200 epochs of 10 models with 4 optimizers (Adam, RMSprop, SGD with and without momentum),
-    the suggested rate missed 2.0 % of it on average on the rows of training, and 2.5 % on rows held out. The
-    point of steepest descent missed 3.0 and 2.5 %, a tenth of the rate at the minimum 3.9 and 2.4 %, the rate
-    that is not halved 1.4 and 5.2 %, and 0.01 for everything 11 and 13 %. After 10, 30 and 100 epochs, 13 models
-    and 9 optimizers, it missed 5 % on the rows of training; steepest descent and the tenth missed 10 %.
+    This rule was chosen by measurement. The reference is the fall of the loss in a fit with the best of 25 learning
+    rates. After 30, 100 and 200 epochs of 10 models with 4 optimizers (Adam, RMSprop, SGD with and without momentum),
+    the suggested learning rate missed 2.0 % of that fall on average on training samples, and 2.5 % on held-out samples.
+    The point of steepest descent missed 3.0 and 2.5 %, a tenth of the learning rate at the minimum 3.9 and 2.4 %, the
+    learning rate without halving 1.4 and 5.2 %, and 0.01 for everything 11 and 13 %. After 10, 30 and 100 epochs of 13
+    models with 9 optimizers, it missed 5 % on training samples; steepest descent and the tenth missed 10 %.
 
-    The sweep suggests too much for rules whose step is in proportion to the norm of the parameters (LAMB,
-    LARS) or to the distance they have gone (DoG, Prodigy): from a start near zero, they hardly move in it.
+    The suggestion is too large for rules whose step is proportional to the norm of the parameters (LAMB, LARS) or to
+    the distance travelled (DoG, Prodigy): from a start near zero, they hardly move during the sweep.
 
-    A schedule of the rate is replaced by the rising one. The plain `gradient` form gives no loss in a step, so
-    that one more `forward` is called in each.
+    The rising learning rate replaces a schedule. The plain `gradient` form does not return a loss, so each step calls
+    `forward` once more.
 
     References
     ----------
@@ -273,7 +273,7 @@ def find_learning_rate(
     rates = low * growth ** np.arange(len(losses))
     smoothed, suggested = _read_off(rates, losses, n_steps, smoothing)
     if ended == "high" and suggested and smoothed[-1] == smoothed.min():
-        warnings.warn(f"The loss still falls at high={high}: the best rate may be larger.", stacklevel=2)
+        warnings.warn(f"The loss still falls at high={high}; the best learning rate may be larger.", stacklevel=2)
     return LearningRateSweep(parameter, rates, losses, smoothed, suggested, ended, named)
 
 
@@ -284,31 +284,33 @@ def _swept_parameter(optimizer: Any, asked: str | None) -> str:
     """Return the estimator's name for the rate that is swept; an error where there is none, or a choice."""
     kind = type(optimizer).__name__
     if isinstance(optimizer, FullBatch):
-        raise ValueError(f"{kind} is a full-batch method: it finds the lengths of its steps itself. No rate to find.")
+        raise ValueError(f"{kind} is a full-batch method, which chooses its step lengths and has no learning rate.")
     if isinstance(optimizer, Phases):
-        raise ValueError("Phases have a rate each: find that of one by an estimator with its optimizer alone.")
+        raise ValueError(
+            "Each phase has its own learning rate. Pass an estimator whose optimizer is that of a single phase."
+        )
     rates = [f"{_OPTIMIZER}{name}" for name in optimizer.get_params() if name.split("__")[-1] == "learning_rate"]
     if asked is not None:
         if asked not in rates:
-            raise ValueError(f"parameter={asked!r} is no learning rate.{nearest(asked, rates)} {_listed(rates)}")
+            raise ValueError(f"parameter={asked!r} is not a learning rate.{nearest(asked, rates)} {_listed(rates)}")
         return asked
     if not rates:
-        raise ValueError(f"There is no learning rate, and so no rule, in {optimizer!r}.")
+        raise ValueError(f"{optimizer!r} has no learning rate, as it contains no rule.")
     if len(rates) > 1:
-        raise ValueError(f"{kind} has {len(rates)} learning rates: say which by parameter=... {_listed(rates)}")
+        raise ValueError(f"{kind} has {len(rates)} learning rates. Choose one with parameter=. {_listed(rates)}")
     return rates[0]
 
 
 def _listed(rates: Iterable[str]) -> str:
-    return f"There are: {', '.join(map(repr, rates)) or 'none'}."
+    return f"Available: {', '.join(map(repr, rates)) or 'none'}."
 
 
 def _sweep(objective: Objective, theta: Parameters, rows: Rows, optimizer: Any, n_steps: int) -> tuple[Array, str]:
     """Return the loss of each step, and why there are no more."""
     if not objective.has_value:
         raise ValueError(
-            "find_learning_rate needs the loss, but there is none: the gradient form was given with loss=None. Name "
-            "a loss, pass your own, or use loss_and_gradient."
+            "find_learning_rate needs a loss, but gradient was given with loss=None. Pass a loss by name or as a "
+            "function, or use loss_and_gradient."
         )
     objective.needs_value = True
     optimizer = projected(optimizer, theta)
@@ -368,7 +370,7 @@ def _visible(losses: Array, smoothed: Array) -> tuple[float, float]:
 @readable
 @dataclass(frozen=True, eq=False, repr=False)
 class MultistartFit:
-    """Result of `fit_from_starts`. The first start has index 0.
+    """Result of `fit_from_starts`. The parameters are also attributes; the first start has index 0.
 
     Parameters
     ----------
@@ -379,17 +381,17 @@ class MultistartFit:
     n_best : int
         Number of starts that reached the smallest loss, to a relative 1e-6.
     losses : ndarray of shape (n_starts,)
-        The objective (mean loss and penalty) over all rows at the end of each fit; NaN for those that failed.
+        Objective (mean loss and penalty) over all samples at the end of each fit; NaN for failed fits.
     params : list
-        Where each fit ended, in the structure of ``params_``; None for those that failed.
+        Final parameters of each fit, in the structure of ``params_``; None for failed fits.
     starts : list
-        Where each fit began, likewise. ``init=result.starts[i]`` starts there again.
+        Starting parameters of each fit, in the same structure. Pass ``init=result.starts[i]`` to start there again.
     n_iter : ndarray of shape (n_starts,)
-        Iterations or epochs of each fit; 0 for those that failed.
+        Number of iterations or epochs of each fit; 0 for failed fits.
     messages : list of str
-        The warnings of each fit; empty if there were none.
+        Warnings of each fit; an empty string if there were none.
     errors : list
-        The exception that each fit raised, or None.
+        Exception raised by each fit, or None.
     """
 
     best: Any
@@ -404,7 +406,7 @@ class MultistartFit:
 
     @property
     def best_loss(self) -> float:
-        """The smallest of ``losses``."""
+        """Smallest value of ``losses``."""
         return float(self.losses[self.best_index])
 
     @property
@@ -434,54 +436,56 @@ def fit_from_starts(
     random_state: RandomState = None,
     **fit_params: Any,
 ) -> MultistartFit:
-    """Fit a model from several starting parameters, and keep the best fit.
+    """Fit a model from several starting parameters and keep the best fit.
 
-    A loss with several minima is fitted into the one that the start leads to. The first start is the estimator's own
-    ``init``; the others are drawn at random. The estimator is not changed: a clone is fitted from each start.
+    If a loss has several minima, the starting parameters decide which one a fit reaches. The first start is the
+    estimator's own ``init``; the others are drawn at random. A clone is fitted from each start; the estimator itself is
+    not changed.
 
     Parameters
     ----------
     estimator : estimator of this package
-        Need not be fitted. The parameters of an earlier fit are not used.
+        Estimator to fit. The parameters of an earlier fit are not used.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Rows for training.
+        Training samples.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         Targets, if the estimator takes them.
     n_starts : int, default=20
         Number of starts, including the first.
     spread : float or dict, default=None
-        How far starts lie around ``init``, as a share of each entry's size: with 1, an entry x of ``init`` is drawn
-        from the uniform distribution between 0 and 2x. For an entry that is 0 it is the distance itself. A dict has
-        a number or an array for each block by its name. Other blocks get 1; or 0, if ``init`` receives ``rng`` and so
-        draws each start itself. In a block under ``reparametrize`` it is the distance in what is trained: for "log"
-        with 1, a factor between 1/e and e.
+        Spread of the starts around ``init``, relative to the size of each entry: with 1, an entry x of ``init`` is
+        drawn from the uniform distribution between 0 and 2x. For entries that are 0, the spread is absolute. A dict
+        gives a number or an array for each parameter by name. Other parameters have a spread of 1, or of 0 if ``init``
+        receives ``rng`` and so draws each start itself. For a parameter under ``reparametrize``, the spread applies
+        to the unconstrained value: for "log" with 1, starts differ by a factor between 1/e and e.
     bounds : dict, default=None
-        Pairs ``(low, high)`` of numbers or arrays, by block, between which starts are drawn uniformly. If an end is
-        None or infinite, the entry is drawn by its ``spread`` and reflected at the other end. By default those of the
-        estimator. They restrict the starts, not the fits.
+        Pairs ``(low, high)`` of numbers or arrays, by parameter name, between which starts are drawn uniformly. If one
+        end is None or infinite, the entry is drawn by its ``spread`` and reflected at the other end. If None, the
+        bounds of the estimator are used. They restrict the starts, not the fits.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+        Sample weights.
     n_jobs : int, default=None
-        Number of fits that run at the same time, as everywhere in scikit-learn. The result does not depend on it.
+        Number of fits to run in parallel, as in scikit-learn. The result does not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Decides the starts, and the estimator's ``random_state`` for each. By default the estimator's own.
+        Determines the starts, and the ``random_state`` of the estimator for each start. If None, that of the estimator
+        is used.
     **fit_params : dict
-        Further arguments of `fit`: metadata of the rows, ``X_val``, ``y_val``.
+        Further arguments of `fit`: sample metadata, ``X_val``, ``y_val``.
 
     Returns
     -------
     result : MultistartFit
-        The best fit is ``result.best``; ``result.losses`` and ``result.params`` are the ends of all.
+        The best fit is ``result.best``; ``result.losses`` and ``result.params`` have the results of all fits.
 
     Raises
     ------
     TypeError
         If ``estimator`` is not one of this package, or bounds or spread are not numbers.
     ValueError
-        If there is no loss to compare fits by, if all starts would be equal, or if bounds or spread name a block that
-        does not exist, is held fixed or has another shape.
+        If there is no loss to compare fits by, if all starts would be equal, or if bounds or spread name a parameter
+        that does not exist, is held fixed or has another shape.
     Exception
-        If all fits fail: what the first one raised.
+        If all fits fail; the exception of the first is raised.
 
     Warns
     -----
@@ -492,14 +496,14 @@ def fit_from_starts(
 
     Notes
     -----
-    Starts are drawn from a uniform distribution because it is bounded: up to ``spread=1`` no entry changes its sign, as
-    scales and rates must not. If even the order of magnitude is unknown, fit its logarithm, or let ``init`` draw it:
-    ``init=lambda rng: {"rate": 10 ** rng.uniform(-3, 3)}``.
+    Starts are drawn from a uniform distribution because it is bounded: up to ``spread=1`` no entry changes its sign,
+    which scales and rates must not do. If even the order of magnitude is unknown, fit the logarithm, or let ``init``
+    draw the start: ``init=lambda rng: {"rate": 10 ** rng.uniform(-3, 3)}``.
 
-    Blocks that are ``fixed``, or have no gradient, stay at ``init``.
+    Parameters that are ``fixed``, or have no gradient, stay at ``init``.
 
-    Fits are compared by the objective, loss and penalty, over all rows of X, those that ``early_stopping`` holds out
-    included. ``result.best`` has the ``random_state`` of its start, so that a clone of it with
+    Fits are compared by the objective (loss and penalty) over all samples of X, including those that
+    ``early_stopping`` holds out. ``result.best`` has the ``random_state`` of its start: a clone of it with
     ``init=result.starts[result.best_index]`` repeats the fit.
 
     Examples
@@ -533,16 +537,16 @@ def fit_from_starts(
     objective, begin, rows = data.prepared(model)
     if not objective.has_value:
         raise ValueError(
-            "fit_from_starts needs the loss, to compare fits by, but there is none: the gradient form was given with "
-            "loss=None. Name a loss, pass your own, or use loss_and_gradient."
+            "fit_from_starts needs a loss to compare fits by, but gradient was given with loss=None. Pass a loss by "
+            "name or as a function, or use loss_and_gradient."
         )
     draws_itself = "rng" in getattr(objective.model.init, "accepts", ())
     held, first_loss = _look_at_start(objective, begin, rows)
     ranges = _Ranges.read(begin, spread, _bounds_of(bounds), held, default=0.0 if draws_itself else 1.0)
     if n_starts > 1 and not draws_itself and not ranges.vary:
         raise ValueError(
-            "fit_from_starts: all starts would be the same. No block that is trained has a spread, or bounds that "
-            "differ, and init does not receive rng."
+            "fit_from_starts: all starts would be the same. Pass a spread or bounds for a parameter that is trained, "
+            "or let init receive rng."
         )
     first = model.random_state
     jobs = [(first, _Start(None, seeds[0])), *((seed, _Start(ranges, seed)) for seed in seeds[1:])]
@@ -553,7 +557,9 @@ def fit_from_starts(
 def _bounds_of(bounds: Any) -> Mapping[str, Any]:
     """Return the bounds between which starts are drawn."""
     if bounds is not None and not isinstance(bounds, Mapping):
-        raise TypeError(f"fit_from_starts: bounds is a dict of blocks, such as {{'tau': (0.1, 10)}}; got {bounds!r}.")
+        raise TypeError(
+            f"fit_from_starts: bounds must be a dict by parameter name, such as {{'tau': (0.1, 10)}}; got {bounds!r}."
+        )
     return bounds or {}
 
 
@@ -674,8 +680,8 @@ def _require_allowed(layout: Layout, low: Array, high: Array, least: Array, most
     for name, where in zip(layout.names, layout.slices, strict=True):
         if (low[where] < least[where]).any() or (high[where] > most[where]).any():
             raise ValueError(
-                f"fit_from_starts: bounds of {name!r} reach beyond the bounds of the estimator, outside which no fit "
-                "starts. Narrow these, or widen those."
+                f"fit_from_starts: bounds of {name!r} exceed the bounds of the estimator, and a fit must start within "
+                "them. Narrow the bounds of the starts, or widen those of the estimator."
             )
 
 
@@ -683,7 +689,7 @@ def _write(out: Array, layout: Layout, held: set[int], argument: str, index: int
     """Write what was given for a block into a vector; raise if the block is held, or it does not fit."""
     block = layout.names[index]
     if index in held:
-        raise ValueError(f"fit_from_starts: {argument} names the block {block!r}, which is not trained: leave it out.")
+        raise ValueError(f"fit_from_starts: {argument} names {block!r}, which is not trained. Leave it out.")
     out[layout.slices[index]] = _numbers_of(value, layout.shapes[index], argument, block).ravel()
 
 
@@ -744,7 +750,7 @@ def _attempt(estimator: Any, data: _Data, random_state: int, start: _Start) -> _
             objective, theta, rows = data.prepared(model)
             loss = _objective_over(rows, objective, theta)
             if not np.isfinite(loss):
-                raise DivergenceError(f"The loss over all rows is {loss} at the end.")
+                raise DivergenceError(f"The final loss over all samples is {loss}.")
         except Exception as error:
             failed, loss, model = _portable(error), np.nan, None
     warned = tuple({(warning.category, str(warning.message)): None for warning in caught})
@@ -798,7 +804,7 @@ def _warn(attempts: Sequence[_Attempt], best: int, failed: Mapping[int, Exceptio
     if failed:
         number, error = next(iter(failed.items()))
         said.append(
-            f"{len(failed)} of {len(attempts)} starts failed, and count for nothing. Number {number} raised "
+            f"{len(failed)} of {len(attempts)} starts failed and were ignored. Number {number} raised "
             f"{type(error).__name__}: {error}"
         )
     if said:
@@ -807,36 +813,35 @@ def _warn(attempts: Sequence[_Attempt], best: int, failed: Mapping[int, Exceptio
 
 @readable
 def optimizer_grid(optimizers: dict[str, dict[str, Any]], prefix: str = "", **common: Any) -> list[dict[str, Any]]:
-    """Return a parameter grid in which each hyperparameter is tried only with the optimizers that have it.
+    """Return a parameter grid that combines each hyperparameter only with the optimizers that have it.
 
-    One dict for all optimizers would try the momentum of ``"sgd"`` with ``"adam"``, which is an error. A search
-    takes a list of dicts, one for each optimizer, and this writes it.
+    A single dict for all optimizers would try the momentum of ``"sgd"`` with ``"adam"``, which raises an error.
+    Searches accept a list of dicts instead, one per optimizer; this function writes it.
 
     Parameters
     ----------
     optimizers : dict of str to dict
-        Names of optimizers, each with the values to try of hyperparameters of its own; ``{}`` for its
+        For each optimizer by name, a dict of its hyperparameters and the values to try; ``{}`` for the
         defaults.
     prefix : str, default=""
-        What stands before ``optimizer`` in the parameters of what is searched: ``"clf__"`` for the step
+        Prefix of ``optimizer`` in the parameters of the searched estimator: ``"clf__"`` for the step
         ``"clf"`` of a pipeline.
     **common : list, array or distribution
-        Values of hyperparameters for all of the optimizers that have them. What an optimizer has of its own
-        comes first.
+        Values of hyperparameters for all of the optimizers that have them. Values in ``optimizers`` take precedence.
 
     Returns
     -------
     grid : list of dict
-        For :class:`~sklearn.model_selection.GridSearchCV` and its kin; with distributions from
-        :mod:`scipy.stats` among the values, for :class:`~sklearn.model_selection.RandomizedSearchCV`.
+        Parameter grid for :class:`~sklearn.model_selection.GridSearchCV`, or, if it contains distributions from
+        :mod:`scipy.stats`, for :class:`~sklearn.model_selection.RandomizedSearchCV`.
 
     Raises
     ------
     ValueError
-        For the name of an optimizer or a hyperparameter that does not exist; the message has the nearest. For
-        a hyperparameter in ``common`` that none of the optimizers has, and for an empty list of values.
+        If an optimizer or a hyperparameter does not exist (the message suggests the nearest name), if none of the
+        optimizers has a hyperparameter in ``common``, or if a list of values is empty.
     TypeError
-        For values that are neither a list nor an array nor a distribution.
+        If values are not a list, an array or a distribution.
 
     Examples
     --------
@@ -868,7 +873,7 @@ def _checked_optimizers(optimizers: Any) -> Any:
         )
     for name, own in optimizers.items():
         if not isinstance(name, str) or not isinstance(own, dict):
-            raise TypeError(f"Each optimizer is a name with a dict of its hyperparameters; got {name!r}: {own!r}.")
+            raise TypeError(f"optimizers must map names to dicts of hyperparameters; got {name!r}: {own!r}.")
     return optimizers
 
 
@@ -882,8 +887,8 @@ def _require_reached(common: Iterable[str], known: Mapping[str, Iterable[str]]) 
         if key not in everywhere:
             names = ", ".join(map(repr, known))
             raise ValueError(
-                f"None of {names} has a hyperparameter {key!r}.{nearest(key, everywhere)} A parameter of the "
-                "estimator itself, such as batch_size, is added to each dict: "
+                f"None of {names} has a hyperparameter {key!r}.{nearest(key, everywhere)} To search a parameter of the "
+                "estimator itself, such as batch_size, add it to each dict: "
                 "[settings | {'batch_size': [...]} for settings in grid]."
             )
 

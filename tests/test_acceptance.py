@@ -654,7 +654,7 @@ def test_boosting_needs_a_gradient_that_weighs():
         lambda params, X, y: {"w": X.T @ (1 / (1 + np.exp(-X @ params["w"])) - y) / len(X)},
         init={"w": np.zeros(5)},
     )
-    with pytest.raises(ValueError, match="gradient does not accept sample_weight: add the argument"):
+    with pytest.raises(ValueError, match="gradient does not accept sample_weight. Add the argument"):
         AdaBoostClassifier(model, n_estimators=2).fit(SIGNAL, SIGN)
 
 

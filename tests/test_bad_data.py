@@ -278,10 +278,10 @@ def test_kinds_of_targets_make_no_difference(cls, kind):
 
 BAD_CHUNKS = {
     "unseen label": ({"y": LABELS + 1}, r"y has labels \[2\] that are not among the classes \[0 1\]"),
-    "other classes": ({"y": LABELS, "classes": [0, 1, 2]}, r"classes=\[0 1 2\] is not what it was in the first call"),
+    "other classes": ({"y": LABELS, "classes": [0, 1, 2]}, r"classes=\[0 1 2\] differs from the first call"),
     "several labels": (
         {"y": np.stack([LABELS] * 3, axis=1)},
-        "y is an indicator matrix of labels; before, it was one class a row",
+        "y is an indicator matrix of labels; before, it was one class per sample",
     ),
 }
 
@@ -319,13 +319,13 @@ def test_targets_of_a_later_chunk_keep_their_shape():
 
 
 BAD_WEIGHTS = {
-    "negative": (changed(np.ones(40), 5, -1.0), "Negative values in sample_weight: row 5 has -1.0"),
+    "negative": (changed(np.ones(40), 5, -1.0), "Negative values in sample_weight: sample 5 has -1.0"),
     "NaN": (changed(np.ones(40), 5, np.nan), "Input sample_weight contains NaN"),
     "infinite": (changed(np.ones(40), 5, np.inf), "Input sample_weight contains infinity"),
     "all zero": (np.zeros(40), "sample_weight is zero for every sample: there is nothing to learn from"),
     "too short": (np.ones(39), r"inconsistent numbers of samples: \[40, 39\]"),
-    "two axes": (np.ones((40, 2)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 2\)"),
-    "a column": (np.ones((40, 1)), r"sample_weight must be 1-d, one weight a row; got shape \(40, 1\)"),
+    "two axes": (np.ones((40, 2)), r"sample_weight must be 1-d, one weight per sample; got shape \(40, 2\)"),
+    "a column": (np.ones((40, 1)), r"sample_weight must be 1-d, one weight per sample; got shape \(40, 1\)"),
     "a word": ("balanced", "could not convert string to float: 'balanced'"),
 }
 
@@ -379,7 +379,7 @@ def test_weights_by_another_name_are_recognised():
         return linear_gradient(params, X, y, weights)
 
     model = AnalyticRegressor(linear_forward, gradient, linear_init, max_iter=2)
-    with pytest.raises(ValueError, match="Its argument 'weights' receives none: rename it"):
+    with pytest.raises(ValueError, match="Rename its argument 'weights', which does not receive them"):
         model.fit(X, Y, sample_weight=np.ones(len(X)))
 
 
@@ -391,7 +391,7 @@ def test_weights_must_reach_the_callables(role):
         callables = {"loss_and_gradient": linear_squared_error}
     callables[role] = unweighted(callables[role])
     estimator = AnalyticRegressor(linear_forward, init=linear_init, **callables, max_iter=2)
-    with pytest.raises(ValueError, match=rf"{role} does not accept sample_weight: add the argument to it, {role}\("):
+    with pytest.raises(ValueError, match=rf"{role} does not accept sample_weight. Add the argument, {role}\("):
         estimator.fit(X, Y, sample_weight=np.ones(40))
     estimator.fit(X, Y)
 
@@ -454,7 +454,7 @@ def test_held_out_rows_are_some_of_those_with_a_weight():
     for cls in (AnalyticRegressor, AnalyticDensity, AnalyticTransformer):
         with pytest.raises(ValueError, match="With n_samples=1, .* the resulting train set will be empty") as caught:
             make(cls, early_stopping=True).fit(X, Y, sample_weight=weight)
-        assert "holds out validation_fraction=0.1 of the 1 rows that have a weight." in caught.value.__notes__[0]
+        assert "holds out validation_fraction=0.1 of the 1 samples with nonzero weight." in caught.value.__notes__[0]
 
 
 # Shapes that callables return
@@ -513,15 +513,19 @@ CALLABLES = {"forward": linear_forward, "vjp": linear_vjp, "init": linear_init}
 
 BAD_PARAMETERS = [
     ("forward", 3, "forward must be callable; got 3"),
-    ("forward", lambda params: 0, r"forward is called as forward\(params, X, ...\); .* takes 1 arguments by position"),
-    ("forward", lambda params, X, shape: 0, "forward asks for an argument 'shape' that nothing provides"),
-    ("gradient", linear_gradient, "Exactly one analytic gradient is needed, .*; got gradient and vjp"),
+    (
+        "forward",
+        lambda params: 0,
+        r"forward is called as forward\(params, X, ...\), but .* takes 1 positional arguments",
+    ),
+    ("forward", lambda params, X, shape: 0, "forward has an argument 'shape' that is not provided"),
+    ("gradient", linear_gradient, "Pass exactly one analytic gradient, .*; got gradient and vjp"),
     ("gradient", 3, "got gradient and vjp"),
     ("loss_and_gradient", 3, "got loss_and_gradient and vjp"),
     ("jacobian", 3, "got vjp and jacobian"),
     ("vjp", "vjp", "vjp must be callable; got 'vjp'"),
-    ("vjp", None, "Exactly one analytic gradient is needed, as one of gradient, .*; got none"),
-    ("init", None, "init is needed where callables are given"),
+    ("vjp", None, "Pass exactly one analytic gradient, as one of gradient, .*; got none"),
+    ("init", None, "init is required if callables are given"),
     ("init", "zeros", "init has dtype <U5 in parameter 'params'; real floats are needed"),
     ("init", {}, "The parameters contain no numbers"),
     ("init", START | {"b": None}, "init has None in parameter 'b'; a float array or a float is needed"),
@@ -529,7 +533,7 @@ BAD_PARAMETERS = [
     ("init", START | {"b": np.zeros(1, complex)}, "init has dtype complex128 in parameter 'b'"),
     ("init", START | {"b": np.zeros(1, object)}, "init has dtype object in parameter 'b'"),
     ("init", START | {"b": np.array([np.nan])}, "init has values that are not finite in parameter 'b'"),
-    ("init", lambda shape: START, "init asks for an argument 'shape' that nothing provides"),
+    ("init", lambda shape: START, "init has an argument 'shape' that is not provided"),
     ("loss", "huberr", "Unknown loss 'huberr'. Did you mean 'huber'?"),
     ("loss", 3, "loss must be a name or an instance of Loss; got 3"),
     ("loss", Huber, r"loss must be a name or an instance of Loss; got .* Pass an instance: Huber\(\)"),
@@ -540,8 +544,8 @@ BAD_PARAMETERS = [
     ("model", Huber, r"model=Huber is a class. Pass an instance: model=Huber\(\)"),
     ("model_params", [1], r"model_params must be a dict of arguments by name, or None; got \[1\]"),
     ("model_params", {"n_hiden": 3}, "model_params has 'n_hiden', which no callable accepts"),
-    ("model_params", {"y": 3}, "model_params has 'y', which is no free argument name"),
-    ("model_params", {1: 3}, "model_params has 1, which is no free argument name"),
+    ("model_params", {"y": 3}, "model_params has 'y', which is not available as a name"),
+    ("model_params", {1: 3}, "model_params has 1, which is not available as a name"),
     ("reduction", "avg", "reduction must be one of 'mean', 'sum'; got 'avg'"),
     ("additive", "no", "additive must be one of True, False, 'auto'; got 'no'"),
     ("reduction", "sum", "reduction='sum' applies to gradient and loss_and_gradient, not to vjp"),
@@ -594,9 +598,9 @@ OF_ONE = [
 ]
 BAD_CLASS_WEIGHTS = [
     ("class_weight", "even", "class_weight.* Got 'even' instead"),
-    ("class_weight", {0: -1.0}, "Negative values in class_weight: row [0-9]+ has -1.0"),
-    ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is no class. The classes are \[0 1\]"),
-    ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is no class"),
+    ("class_weight", {0: -1.0}, "Negative values in class_weight: sample [0-9]+ has -1.0"),
+    ("class_weight", {7: 1.0}, r"class_weight has a weight for 7, which is not a class. The classes are \[0 1\]"),
+    ("class_weight", {0: 1.0, "1": 1.0}, "class_weight has a weight for '1', which is not a class"),
 ]
 
 
@@ -641,9 +645,9 @@ def test_a_class_that_is_absent_may_have_a_weight_if_all_others_have_one():
         lambda model: model.fit_chunks(chunks),
         lambda model: model.partial_fit(X, LABELS, classes=[0, 1]).partial_fit(X, LABELS),
     ):
-        with pytest.warns(UserWarning, match="a weight for 7, which is no class") as caught:
+        with pytest.warns(UserWarning, match="a weight for 7, which is not a class") as caught:
             fit(model)
-        assert sum("no class" in str(warning.message) for warning in caught) == 1
+        assert sum("not a class" in str(warning.message) for warning in caught) == 1
         assert_array_equal(model.coef_, fit(clone(expected)).coef_)
         model = clone(model)
 

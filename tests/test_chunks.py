@@ -538,7 +538,7 @@ def test_the_seed_chooses_the_chunks_to_hold_out():
     ("chunks", "settings", "message"),
     [
         (cut(X, Y, into=48), {"validation_fraction": 0.9}, "would hold out all of the 2 chunks"),
-        (cut(X[:3], Y[:3], into=[1, 2]), {}, "1 of them, and the score needs 2"),
+        (cut(X[:3], Y[:3], into=[1, 2]), {}, "holds out 1 sample, but the score needs 2"),
         ([(X[:40], Y[:40], np.zeros(40))] * 2 + [(X, Y, np.zeros(N))], {}, "sample_weight is zero for every sample"),
     ],
     ids=["all", "too few rows", "no weight"],
@@ -607,7 +607,7 @@ def test_metadata_stands_in_the_chunks():
 @pytest.mark.parametrize(
     ("chunks", "passed", "message"),
     [
-        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure": EXPOSURE}, "stands in it.*'exposure_val'"),
+        ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure": EXPOSURE}, "in the chunk, .*'exposure_val'"),
         ([{"X": X, "y": COUNTS, "exposure": EXPOSURE}] * 2, {"exposure_val": EXPOSURE}, "X_val was not provided"),
         (
             [{"X": X, "y": COUNTS, "exposure": EXPOSURE}, (X, COUNTS)],
@@ -631,7 +631,7 @@ def test_verbose_tells_of_the_first_pass(capsys):
     """Then a line an epoch, as in `fit`."""
     begun(AnalyticRegressor(verbose=1), max_iter=2).fit_chunks(cut(X, Y, into=30))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "First pass: 4 chunks, 96 rows"
+    assert lines[0] == "First pass: 4 chunks, 96 samples"
     assert [line.split(",")[0] for line in lines[1:]] == ["Iteration 1", "Iteration 2"]
 
 
@@ -682,7 +682,7 @@ def generated():
         ([(X[:0], Y[:0])], ValueError, "no samples"),
         ([(X, Y), (X, Y, None, None)], TypeError, "(?s)got a tuple of 4.*chunk 1 "),
         ([(X, Y), {"x": X, "y": Y}], TypeError, r"(?s)including X; got \['x', 'y'\].*chunk 1 "),
-        ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, which no callable.*chunk 1 "),
+        ([(X, Y), {"X": X, "y": Y, "z": Y}], TypeError, "(?s)'z' was passed, but no callable.*chunk 1 "),
         ([(X, Y), [X, Y]], TypeError, "(?s)Pass a tuple.*chunk 1 "),
         ([(X, Y), None], TypeError, "(?s)got None.*chunk 1 "),
         ((X, Y), ValueError, "(?s)requires y.*In chunk 0 .*read as X alone"),
@@ -829,7 +829,7 @@ def test_a_loss_that_is_no_sum_over_rows_needs_one_chunk():
 
     model = begun(AnalyticRegressor(loss=Whole(), optimizer="lbfgs"))
     model.fit_chunks([(X, Y)])
-    with pytest.raises(ValueError, match="no sum over rows.*one chunk"):
+    with pytest.raises(ValueError, match="does not decompose over samples.*Chunks.* must be joined"):
         model.fit_chunks(cut(X, Y, into=40))
 
 

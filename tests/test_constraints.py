@@ -1021,7 +1021,7 @@ def test_several_starts_under_constraints():
     assert np.ptp(heights) > 0.2
     assert result.n_best == 6
     assert result.best.params_["height"] == 1.5
-    with pytest.raises(ValueError, match="bounds of 'height' reach beyond the bounds of the estimator"):
+    with pytest.raises(ValueError, match="bounds of 'height' exceed the bounds of the estimator"):
         fit_from_starts(curve(optimizer="trf", **settings), X, Y, 6, bounds={"height": (0.5, 3)})
     held = fit_from_starts(curve(optimizer="trf", fixed={"height": True}), X, Y, 4, random_state=0)
     assert {start["height"] for start in held.starts} == {1.0}

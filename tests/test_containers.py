@@ -125,7 +125,7 @@ def test_a_callable_that_writes_to_its_parameters_is_named(write, what, role, se
     who = (
         "The pullback returned by vjp" if role == "pullback" else f"The callable given as {role}( in place of forward)?"
     )
-    message = rf"{who} wrote to the dict params: {what}\. .* change a copy, dict\(params\), .* It is .*\(.*, line \d+\)"
+    message = rf"{who} wrote to the dict params: {what}\. .* Change a copy, dict\(params\), .* It is .*\(.*, line \d+\)"
     with pytest.raises(ParameterStructureError, match=message):
         model.fit(X, Y)
     if hasattr(model, "params_") and role != "loss":  # which is called after the first epoch

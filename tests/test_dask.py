@@ -480,7 +480,7 @@ def test_metadata_of_lazy_predictions(client):
     for given in (collection(exposure), da.from_array(exposure, chunks=17), exposure):
         assert_allclose(model.predict(collection(X), exposure=given).compute(), expected, rtol=1e-13)
     with pytest.raises(
-        ValueError, match=r"exposure has 90 rows, in chunks of 90, and X has 96, in chunks of 40, 3, 30"
+        ValueError, match=r"exposure has 90 rows, in chunks of 90, but X has 96, in chunks of 40, 3, 30"
     ):
         model.predict(collection(X), exposure=da.from_array(exposure[:90], chunks=-1))
 
@@ -536,7 +536,7 @@ def test_with_another_scheduler(client):
 def test_lengths_that_do_not_go_together(client):
     """Both chunkings are named."""
     with pytest.raises(
-        ValueError, match=r"y has 90 rows, in chunks of 50, 40, and X has 96, in chunks of 40, 3, 30, 23"
+        ValueError, match=r"y has 90 rows, in chunks of 50, 40, but X has 96, in chunks of 40, 3, 30, 23"
     ):
         AnalyticRegressor().fit(collection(X), da.from_array(SCORES[:90, 0], chunks=50))
 
@@ -549,7 +549,7 @@ def test_a_collection_beside_an_array(client):
 
 def test_what_works_in_memory_says_so(client):
     """Nothing is computed behind the user's back."""
-    with pytest.raises(TypeError, match=r"X is a dask Array, and this method needs data in memory"):
+    with pytest.raises(TypeError, match=r"X is a dask Array, but this method needs data in memory"):
         AnalyticRegressor().partial_fit(collection(X), collection(SCORES[:, 0]))
 
 
@@ -590,9 +590,9 @@ def test_a_loss_that_is_no_sum_over_rows(client):
 
     settings = {"forward": lambda params, X: X @ params, "loss": None, "init": np.ones(3)}
     model = AnalyticDensity(loss_and_gradient=loss_and_gradient, optimizer="lbfgs", **settings)
-    with pytest.warns(UserWarning, match="The loss is no sum over rows"):
+    with pytest.warns(UserWarning, match="The loss does not decompose over samples"):
         model.fit(collection(X))
-    with pytest.raises(ValueError, match="no sum over rows"):
+    with pytest.raises(ValueError, match="does not decompose over samples"):
         model.set_params(additive=False).fit(collection(X))
     one = model.fit(da.from_array(X, chunks=-1))
     assert_allclose(one.params_, 0.0, atol=1e-3)
@@ -649,7 +649,9 @@ def test_a_callback_that_asks_for_the_rows(client):
 
     given = collection(X), collection(SCORES[:, 0])
     model = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(ScoringMonitor(scoring="r2"))
-    with pytest.raises(TypeError, match="A callback asks for the rows of the fit, which lie on the workers"):
+    with pytest.raises(
+        TypeError, match="A callback requests the samples of the fit, which are distributed over the workers"
+    ):
         model.fit(*given)
     fitted = AnalyticRegressor(optimizer="adam", max_iter=2).set_callbacks(GradientMonitor()).fit(*given)
     assert fitted.n_iter_ == 2

@@ -201,7 +201,7 @@ def test_the_other_estimators_choose_likewise(estimator, y):
 def test_a_loss_of_all_rows_is_not_trained_in_minibatches():
     """Asked for both, `fit` says that they do not go together."""
     model = AnalyticRegressor(**MODEL, loss_and_gradient=pair, additive=False, batch_size=10)
-    with pytest.raises(ValueError, match="no sum over rows .* batch_size >= 60"):
+    with pytest.raises(ValueError, match="does not decompose over samples .* batch_size >= 60"):
         model.fit(X, Y)
 
 

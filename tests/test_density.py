@@ -197,8 +197,11 @@ def test_float32_is_kept(model, X):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f[:, None], r"forward returned shape \(60, 1\); a density has one log-density a row, \(60,\)"),
-        (lambda f: np.stack([f, f], axis=1), r"forward returned shape \(60, 2\); a density has one"),
+        (
+            lambda f: f[:, None],
+            r"forward returned shape \(60, 1\); a density returns one log-density per sample, of shape \(60,\)",
+        ),
+        (lambda f: np.stack([f, f], axis=1), r"forward returned shape \(60, 2\); a density returns one"),
         (lambda f: f.mean(), r"forward returned shape \(\) for 60 samples"),
         (lambda f: f[:-1], r"forward returned shape \(59,\) for 60 samples"),
     ],

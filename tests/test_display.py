@@ -232,4 +232,4 @@ def test_parameters_link_to_where_they_are_described():
     shown = estimator_html_repr(AnalyticRegressor(optimizer="adam"))
     assert f'href="{DOCUMENTATION}/generated/sk_analytic.AnalyticRegressor.html#:~:text=max_iter,-int' in shown
     assert f'href="{DOCUMENTATION}/generated/sk_analytic.optimizers.Adam.html#:~:text=beta_1,-float' in shown
-    assert "Strength of the penalty" in shown
+    assert "Strength of the L2 penalty" in shown

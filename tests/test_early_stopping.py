@@ -276,7 +276,7 @@ def test_names_of_columns_are_checked_in_given_rows():
     model.fit(frame, pd.Series(Y), X_val=frame_val, y_val=pd.Series(Y[OTHERS]))
     with pytest.raises(ValueError, match="Feature names must be in the same order") as raised:
         model.fit(frame, Y, X_val=frame_val[["b", "a", "c"]], y_val=Y[OTHERS])
-    assert "about the validation set: X_val" in raised.value.__notes__[0]
+    assert "concerns the validation set: X_val" in raised.value.__notes__[0]
 
 
 def test_a_pipeline_transforms_given_rows():
@@ -310,17 +310,21 @@ REFUSED = {
     "no rows": ({}, {"y_val": Y[OTHERS]}, "y_val is provided, but X_val was not provided"),
     "weights of no rows": ({}, {"sample_weight_val": WEIGHTS_VAL}, "sample_weight_val is provided, but X_val was not"),
     "metadata of no rows": ({}, {"exposure_val": WEIGHTS_VAL}, "exposure_val is provided, but X_val was not"),
-    "metadata missing": ({}, GIVEN, "exposure is passed for the rows of X; pass exposure_val for those of X_val"),
-    "metadata too short": ({}, GIVEN | {"exposure_val": [1.0]}, "exposure_val has 1 rows, and X has 20"),
+    "metadata missing": ({}, GIVEN, "exposure is passed for the samples of X; also pass exposure_val for X_val"),
+    "metadata too short": ({}, GIVEN | {"exposure_val": [1.0]}, "exposure_val has 1 rows, but X has 20"),
     "features": ({}, GIVEN | {"X_val": X_VAL[:, :2]}, "X has 2 features, but AnalyticRegressor is expecting 3"),
     "outputs": ({}, GIVEN | {"y_val": np.c_[Y, Y][OTHERS]}, r"y has shape \(20, 2\), but the y that .* \(n_samples,\)"),
     "lengths": ({}, GIVEN | {"y_val": Y}, "inconsistent numbers of samples"),
     "weights of zero": (
         {},
         GIVEN | BESIDE | {"sample_weight_val": np.zeros(20)},
-        "sample_weight_val is zero in every row",
+        "sample_weight_val is zero for every sample",
     ),
-    "one row": ({}, {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]}, "X_val has 1 row, and the score needs 2"),
+    "one row": (
+        {},
+        {"X_val": X[:1], "y_val": Y[:1], "exposure_val": [1.0]},
+        "X_val has 1 sample, but the score needs 2",
+    ),
     "not a number": ({"scoring": lambda estimator, X, y: [1.0]}, {}, r"must return one number; got \[1.0\]"),
     "several numbers": ({"scoring": lambda estimator, X, y: np.ones(2)}, {}, "must return one number; got array"),
     "not for regressors": ({"scoring": "neg_log_loss"}, {}, "has none of the following attributes: predict_proba"),
@@ -349,7 +353,9 @@ def test_a_label_that_training_does_not_have_is_refused():
 
 def test_partial_fit_takes_no_rows_to_score():
     """It does not stop early."""
-    with pytest.raises(ReceivedArgumentError, match="Metadata 'X_val' was passed, .* which fit and fit_chunks take"):
+    with pytest.raises(
+        ReceivedArgumentError, match="Metadata 'X_val' was passed, .* the validation set of fit and fit_chunks"
+    ):
         AnalyticRegressor().partial_fit(X, Y, X_val=X_VAL)
 
 

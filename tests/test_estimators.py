@@ -306,10 +306,10 @@ def test_one_score_is_the_log_odds_of_the_second_class(n_columns):
 @pytest.mark.parametrize(
     ("n_columns", "y", "message"),
     [
-        (0, Y_CLASSES, r"returned shape \(40,\) for 40 rows and 3 classes; expected \(40, 3\)"),
-        (1, Y_CLASSES, r"returned shape \(40, 1\) for 40 rows and 3 classes; expected \(40, 3\)"),
+        (0, Y_CLASSES, r"returned shape \(40,\) for 40 samples and 3 classes; expected \(40, 3\)"),
+        (1, Y_CLASSES, r"returned shape \(40, 1\) for 40 samples and 3 classes; expected \(40, 3\)"),
         (3, Y_BINARY, r"returned shape \(40, 3\) .* 2 classes; expected \(40,\) or \(40, 1\) or \(40, 2\)"),
-        (2, Y_LABELS, r"returned shape \(40, 2\) for 40 rows and 3 labels; expected \(40, 3\)"),
+        (2, Y_LABELS, r"returned shape \(40, 2\) for 40 samples and 3 labels; expected \(40, 3\)"),
     ],
 )
 def test_scores_that_do_not_fit_the_classes_are_refused(n_columns, y, message):
@@ -448,7 +448,7 @@ def test_partial_fit_is_there_for_rules_only(cls, optimizer, offered):
     if not offered:
         with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as raised:
             estimator.partial_fit(X, Y_OF[cls])
-        assert f"optimizer='{optimizer}' is a full-batch method, which has no" in str(raised.value.__cause__)
+        assert f"optimizer='{optimizer}' is a full-batch method, which does not support" in str(raised.value.__cause__)
 
 
 @EACH_TASK
@@ -496,7 +496,7 @@ PARTIAL_FIT_REFUSALS = {
     "other classes": (
         {},
         [(Y_BINARY, {"classes": [0, 1]}), (Y_BINARY, {"classes": [0, 1, 2]})],
-        r"classes=\[0 1 2\] is not what it was in the first call: \[0 1\]",
+        r"classes=\[0 1 2\] differs from the first call: \[0 1\]",
     ),
     "one class": ({}, [(0 * Y_BINARY, {"classes": [0]})], r"needs at least 2 classes; y has only one class, 0"),
     "balanced": ({"class_weight": "balanced"}, [(Y_BINARY, {"classes": [0, 1]})], r"'balanced' is not supported for"),
@@ -504,12 +504,12 @@ PARTIAL_FIT_REFUSALS = {
     "labels after classes": (
         {},
         [(Y_CLASSES, {"classes": [0, 1, 2]}), (Y_LABELS, {})],
-        r"y is an indicator matrix of labels; before, it was one class a row",
+        r"y is an indicator matrix of labels; before, it was one class per sample",
     ),
     "classes after labels": (
         {},
         [(Y_LABELS, {"classes": [0, 1, 2]}), (Y_CLASSES, {})],
-        r"y is one class a row; before, it was an indicator matrix of labels",
+        r"y is one class per sample; before, it was an indicator matrix of labels",
     ),
     "fewer labels": (
         {},
@@ -578,7 +578,9 @@ def test_the_score_of_a_density_is_the_mean_log_density(form):
 def test_a_density_has_one_number_a_row():
     """A second axis is refused."""
     model = AnalyticDensity(lambda params, X: X - params["m"], lambda params, X: {"m": np.zeros(3)}, {"m": np.zeros(3)})
-    with pytest.raises(ValueError, match=r"returned shape \(40, 3\); a density has one log-density a row, \(40,\)"):
+    with pytest.raises(
+        ValueError, match=r"returned shape \(40, 3\); a density returns one log-density per sample, of shape \(40,\)"
+    ):
         model.fit(X)
 
 
@@ -852,7 +854,7 @@ def test_a_loss_of_the_users_own_is_weighted_by_itself():
     settings = {"sample_weight": WEIGHT, "optimizer": "lbfgs"} | far("lbfgs")
     fitted = begun(linear_regressor(loss=weighted_loss), X, Y, **settings)
     assert_same_fit(fitted, begun(linear_regressor(), X, Y, **settings), rtol=1e-9)
-    with pytest.raises(ValueError, match=r"but loss does not accept sample_weight: add the argument to it"):
+    with pytest.raises(ValueError, match=r"but loss does not accept sample_weight. Add the argument"):
         begun(linear_regressor(loss=linear_loss), X, Y, sample_weight=WEIGHT)
 
 
@@ -884,7 +886,7 @@ def test_training_by_the_gradient_alone_needs_no_loss():
 LOSS_REFUSALS = {
     "a full-batch method without": (linear_regressor(loss=None, optimizer="lbfgs"), "needs the value of the loss"),
     "none to compose with": (AnalyticRegressor(loss=None), r"loss=None|got none"),
-    "a callable to compose with": (AnalyticRegressor(loss=linear_loss), r"derivative.* A callable loss goes with"),
+    "a callable to compose with": (AnalyticRegressor(loss=linear_loss), r"derivative.* A callable loss requires"),
     "an unknown name": (AnalyticRegressor(loss="hubber"), r"Unknown loss 'hubber'. Did you mean 'huber'"),
     "an epsilon below 0": (AnalyticRegressor(loss=Huber(epsilon=-1)), r"epsilon must be .* got -1"),
     "y outside the domain": (AnalyticRegressor(loss="gamma"), r"gamma: y\[\d+\] is -.*, outside the loss's domain"),
@@ -903,7 +905,7 @@ def test_early_stopping_of_a_transformer_needs_a_loss():
     model = AnalyticTransformer(
         lambda params, X: X @ params["w"], lambda params, X: {"w": params["w"] - 1}, {"w": np.zeros(3)}
     )
-    with pytest.raises(ValueError, match="There is no loss: the gradient form was given with loss=None"):
+    with pytest.raises(ValueError, match="There is no loss, because gradient was given with loss=None"):
         model.set_params(early_stopping=True).fit(X)
 
 
@@ -1041,7 +1043,11 @@ OTHER_TARGETS = {
     "others": (Y_BINARY, np.array(["a", "b"])[Y_BINARY], r"y has the classes \['a' 'b'\], but .* classes \[0 1\]"),
     "fewer labels": (Y_LABELS, Y_LABELS[:, :2], r"y has the classes \[0 1\], but .* classes \[0 1 2\]"),
     "more labels": (Y_LABELS[:, :2], Y_LABELS, r"y has the classes \[0 1 2\], but .* classes \[0 1\]"),
-    "labels for classes": (Y_CLASSES, Y_LABELS, "y is an indicator matrix of labels; before, it was one class a row"),
+    "labels for classes": (
+        Y_CLASSES,
+        Y_LABELS,
+        "y is an indicator matrix of labels; before, it was one class per sample",
+    ),
 }
 
 
@@ -1184,9 +1190,11 @@ def test_coefficients_of_two_score_columns_are_their_difference():
 def test_there_are_no_coefficients_without_a_fitted_default_model(cls):
     """The message says why, and where the parameters of a user's own model are."""
     for name in ("coef_", "intercept_"):
-        with pytest.raises(AttributeError, match=f"{name} belongs to a fitted default model; .* is not fitted yet"):
+        with pytest.raises(
+            AttributeError, match=f"{name} is only available for a fitted default model; .* is not fitted yet"
+        ):
             getattr(cls(), name)
-        with pytest.raises(AttributeError, match=f"{name} .* callables of its own, whose parameters are params_"):
+        with pytest.raises(AttributeError, match=f"{name} .* uses your own callables: read params_ instead"):
             getattr(begun(cls(**USER_MODELS[cls]["vjp"]), X, Y_OF[cls]), name)
 
 
@@ -1293,7 +1301,7 @@ def test_outputs_have_the_dtype_of_the_rows(estimator):
 def test_a_density_cannot_be_scored_on_rows_without_weight():
     """The message says so; NumPy's own would not name the argument."""
     fitted = begun(AnalyticDensity(), X, None)
-    with pytest.raises(ValueError, match="sample_weight is zero in every row"):
+    with pytest.raises(ValueError, match="sample_weight is zero for every sample"):
         fitted.score(X, sample_weight=np.zeros(len(X)))
 
 

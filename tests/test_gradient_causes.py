@@ -77,7 +77,7 @@ def test_a_callable_that_does_not_take_the_weights_of_the_other_is_named(role):
     arguments = {"X": Clicks.X, "y": Clicks.y, "sample_weight": Clicks.sample_weight, "params": Clicks.params}
     causes, text = causes_of({**callables, **arguments})
     assert set(causes.values()) <= {"sample_weight_ignored", "sample_weight_misused"}
-    assert f"{role} does not take sample_weight: add it to the arguments." in text
+    assert f"{role} does not accept sample_weight: add the argument." in text
 
 
 # Samples, features and steps.
@@ -98,7 +98,7 @@ def test_a_mask_on_a_feature_is_no_step_of_a_recursion_and_no_unit(form, column)
 
     causes, text = causes_of(regressor(Deep, **{form: {"vjp": vjp, "gradient": gradient}[form]}))
     assert set(causes.values()) == {"some_samples"}
-    assert f"Right where X[:, {column}] > 0" in text
+    assert f"Right for samples where X[:, {column}] > 0" in text
     assert "0.3 times the derivative" in text
     assert "recursion" not in text
 
@@ -113,7 +113,7 @@ def test_samples_are_told_apart_by_a_level_of_y():
 
     causes, text = causes_of(classifier(gradient=gradient))
     assert set(causes.values()) == {"some_samples"}
-    assert "Right where y is not 2" in text
+    assert "Right for samples where y is not 2" in text
 
 
 def test_a_feature_with_weights_of_its_own_is_no_step():
@@ -127,7 +127,7 @@ def test_a_feature_with_weights_of_its_own_is_no_step():
 
     causes, text = causes_of(regressor(gradient=gradient))
     assert causes["b1"] == "through_block"
-    assert "as soon as X[:, 0] is zero" in text
+    assert "The gradient is right if X[:, 0] is zero" in text
     assert "step" not in text
 
 
@@ -137,7 +137,7 @@ def test_the_first_of_many_is_not_called_a_recursion():
         classifier(gradient=altered(Softmax.gradient, W=lambda g, p: g * [[0], [1], [1], [1], [1]]))
     )
     assert causes["W"] == "one_row"
-    assert "first along axis 0: look at the bounds of a slice or a loop" in text
+    assert "first along axis 0: check the bounds of a slice or a loop" in text
 
 
 # What must not be said.
@@ -266,7 +266,7 @@ def test_labels_of_minus_one_and_one_are_named(names):
         {"estimator": AnalyticClassifier(linear, gradient, LINEAR), "X": X4, "y": np.array(names)[BINARY]}
     )
     assert set(causes.values()) == {"label_coding"}
-    assert "labels -1/+1, and y has 0/1" in text
+    assert "labels -1/+1, but y has 0/1" in text
 
 
 @pytest.mark.parametrize("model", [Digits, Hidden], ids=lambda model: model.__name__)
@@ -280,7 +280,7 @@ def test_the_derivative_of_a_logistic_unit_in_a_net_of_tanh_is_named_in_both_blo
     make = classifier if model is Digits else regressor
     causes, text = causes_of(make(model, **{form: getattr(Faulty, form)}))
     assert causes["W1"] == causes["b1"] == "activation_derivative"
-    assert text.count("it has the factor h(1 - h) with h = tanh(z) where tanh'(z) = 1 - tanh²(z) belongs") == 2
+    assert text.count("it has the factor h(1 - h) with h = tanh(z) instead of tanh'(z) = 1 - tanh²(z)") == 2
 
 
 def test_a_cause_found_in_one_block_is_tried_on_the_others():
@@ -311,7 +311,7 @@ def test_p_plus_y_is_named():
 
     causes, text = causes_of(classifier(gradient=gradient))
     assert set(causes.values()) == {"output_derivative"}
-    assert "P + Y stands where P - Y belongs" in text
+    assert "P + Y is used instead of P - Y" in text
 
 
 def test_a_frame_of_one_column_is_named():
@@ -377,7 +377,7 @@ def test_an_array_that_the_next_call_writes_over_is_remarked(form):
     report = check_gradient(**regressor(**callables), random_state=0)
     assert report.ok
     assert {(f.verdict, f.cause) for f in report.findings} == {("right", "reused_buffer")}
-    assert "the next call writes over the array" in str(report)
+    assert "each call overwrites the array" in str(report)
     right = check_gradient(**regressor(gradient=Hidden.gradient), random_state=0)
     assert {f.cause for f in right.findings} == {None}
 

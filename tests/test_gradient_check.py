@@ -567,7 +567,7 @@ def test_require_right_raises_with_the_report():
     ) as caught:
         require_right(objective, theta, batch, seed=0, preface="Note. ")
     assert not caught.value.report.ok
-    assert "check_gradient='warn' or False trains all the same." in str(caught.value)
+    assert "To train anyway, set check_gradient='warn' or False." in str(caught.value)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), GradientCheckError)
     assert isinstance(caught.value, ValueError)
     assert require_right(*right, batch, seed=0).ok

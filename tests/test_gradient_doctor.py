@@ -475,7 +475,7 @@ def test_the_default_loss_is_named_first():
     """Where the loss was nobody's choice, the error begins with it and says how to name another, or none."""
     plant = FAULTS["poisson_meant_but_the_default_compared_with"].plant()
     with pytest.raises(
-        GradientCheckError, match=r"^The gradient was compared with loss='squared_error'.*None"
+        GradientCheckError, match=r"^The gradient was checked against the default loss='squared_error'.*None"
     ) as caught:
         plant["estimator"].fit(plant["X"], plant["y"])
     assert {f.cause for f in caught.value.report.findings} == {"other_loss"}
@@ -530,7 +530,7 @@ def test_a_block_without_a_gradient_is_differenced(leaf):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         full.fit(Hidden.X, Hidden.y)
-        with pytest.warns(UserWarning, match=r"'W1' is made of differences, at 60 evaluations"):
+        with pytest.warns(UserWarning, match=r"'W1' is computed by finite differences, with 60 evaluations"):
             model.fit(Hidden.X, Hidden.y)
     np.testing.assert_allclose(model.params_["W1"], full.params_["W1"], rtol=1e-5)
     assert [f.block for f in model.gradient_report_.findings] == ["b1", "W2", "b2"]
@@ -576,7 +576,7 @@ def test_differenced_blocks_in_every_form(form):
         X, y = Gaussian.X, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.warns(UserWarning, match="is made of differences"):
+        with pytest.warns(UserWarning, match="is computed by finite differences"):
             model.fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
@@ -589,7 +589,7 @@ def test_a_fault_beside_a_differenced_block_is_found():
 
     model = AnalyticRegressor(Hidden.forward, gradient, Hidden.params, numerical=("b1",))
     with (
-        pytest.warns(UserWarning, match="is made of differences"),
+        pytest.warns(UserWarning, match="is computed by finite differences"),
         pytest.raises(GradientCheckError, match="in block 'W2'"),
     ):
         model.fit(Hidden.X, Hidden.y)

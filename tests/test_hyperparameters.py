@@ -473,13 +473,13 @@ def test_lookup_refuses_everything_else(value, error, message):
 
 MADE_WITH = {
     "learning_rate": "AnalyticClassifier has no parameter 'learning_rate'. Did you mean 'optimizer__learning_rate'?",
-    "lr": "AnalyticClassifier(optimizer='adam').set_params(optimizer__learning_rate=...) sets it, or pass an object.",
+    "lr": "Set it by AnalyticClassifier(optimizer='adam').set_params(optimizer__learning_rate=...), or pass an object.",
     "epochs": "Did you mean 'max_iter'?",
     "patience": "Did you mean 'n_iter_no_change'?",
     "max_itr": "Did you mean 'max_iter'?",
     "optimizer__learning_rate": "optimizer='auto' is chosen by fit, so its parameters cannot be set beforehand.",
-    "loss__power": "AnalyticClassifier takes no 'loss__power' when it is made",
-    "loss__epsilon": "AnalyticClassifier takes no 'loss__epsilon' when it is made. loss='log_loss' has no",
+    "loss__power": "AnalyticClassifier does not accept 'loss__power' on construction",
+    "loss__epsilon": "AnalyticClassifier does not accept 'loss__epsilon' on construction. loss='log_loss' has no",
 }
 
 
@@ -496,10 +496,10 @@ def test_a_parameter_that_does_not_exist_is_refused_by_the_class_that_was_called
 def test_advice_on_a_hyperparameter_holds_for_the_object_beside_it():
     """Which is not changed."""
     sgd = SGD(momentum=0.5)
-    with pytest.raises(TypeError, match=r"AnalyticRegressor\(loss=...\).set_params\(loss__epsilon=2.0\) sets it"):
+    with pytest.raises(TypeError, match=r"AnalyticRegressor\(loss=...\).set_params\(loss__epsilon=2.0\), or"):
         AnalyticRegressor(loss="huber", loss__epsilon=2.0)
     with pytest.raises(
-        TypeError, match=r"AnalyticRegressor\(optimizer=...\).set_params\(optimizer__momentum=0.9\) sets"
+        TypeError, match=r"AnalyticRegressor\(optimizer=...\).set_params\(optimizer__momentum=0.9\), or"
     ):
         AnalyticRegressor(optimizer=sgd, optimizer__momentum=0.9)
     assert sgd.momentum == 0.5
@@ -518,7 +518,7 @@ def test_a_subclass_may_have_parameters_of_its_own():
             super().__init__(**settings)
 
     assert Named(degree=3).degree == 3
-    with pytest.raises(TypeError, match="Any receives 'max_iter' in the .* Name it in the signature"):
+    with pytest.raises(TypeError, match="Any receives 'max_iter' through .* Name it in the signature"):
         Any(max_iter=7)
     with pytest.raises(TypeError, match="Named has no parameter 'dgree'. Did you mean 'degree'"):
         Named(dgree=3)

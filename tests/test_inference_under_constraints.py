@@ -144,7 +144,7 @@ def test_maps_of_several_entries():
     result = infer(model, codes)
     w = np.array([0.5, 0.3, 0.2])
     np.testing.assert_allclose(result.covariance, (np.diag(w) - np.outer(w, w)) / 400, rtol=1e-4, atol=1e-9)
-    with pytest.raises(ValueError, match=r"w\[0\], w\[1\], w\[2\] cannot move alone"):
+    with pytest.raises(ValueError, match=r"w\[0\], w\[1\], w\[2\] cannot vary alone"):
         result.confidence_intervals(method="profile")
 
 

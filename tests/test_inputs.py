@@ -287,7 +287,7 @@ def test_dates_are_no_numbers(kind):
             fit()
     with pytest.raises(ValueError, match="y has dates or times") as caught:
         model.set_params(early_stopping=True).fit(X, Y, X_val=X, y_val=values)
-    assert "This is about the validation set: X_val, y_val and what goes with them." in caught.value.__notes__
+    assert "This concerns the validation set: X_val, y_val and their weights and metadata." in caught.value.__notes__
     with pytest.raises(ValueError, match="y has dates or times"):
         model.set_params(early_stopping=False).fit_chunks([(X, values)])
 
@@ -454,7 +454,7 @@ def test_what_x_cannot_be_metadata_can(rows, message):
     ):
         with pytest.raises(ValueError, match=message) as caught:
             call()
-        [note] = [note for note in caught.value.__notes__ if "beside X" in note]
+        [note] = [note for note in caught.value.__notes__ if "as metadata" in note]
         assert "fit(X, y, images=images)" in note
         assert "forward(params, X, images)" in note
         assert "\n" not in note
@@ -498,7 +498,7 @@ def test_a_fit_cannot_be_begun_in_the_midst_of_itself(inside, method):
         return model.fit_chunks([lambda: also("chunks", (X, Y))] * 2) if inside == "chunks" else model.fit(X, Y)
 
     inner = model
-    with pytest.raises(RuntimeError, match="This AnalyticRegressor is being fitted already: one of its functions"):
+    with pytest.raises(RuntimeError, match="This AnalyticRegressor is already being fitted: one of its functions"):
         train()
     inner = AnalyticRegressor(max_iter=1, tol=10, n_iter_no_change=np.inf)
     assert train() is model

@@ -115,7 +115,7 @@ def test_model_parameters_reach_those_who_name_them(role):
 def test_without_targets_there_is_no_y(form):
     """In a density, an argument y keeps its default, or is an error where it has none."""
     assert receive(form, lambda p, X, y=ABSENT: y, batch_of(y=None), columns=()) is ABSENT
-    with pytest.raises(ReceivedArgumentError, match=f"{form} asks for an argument 'y' that nothing provides."):
+    with pytest.raises(ReceivedArgumentError, match=f"{form} has an argument 'y' that is not provided."):
         Receiver(form, lambda p, X, y: y, (), {})
 
 
@@ -272,7 +272,7 @@ def test_kwargs_pass_model_parameters_on_to_what_predicts():
         with pytest.raises(TypeError, match="missing 1 required positional argument: 'scale'") as caught:
             model_of(**given, model_params=None).predictions(THETA, unseen)
         assert any(
-            "(params, X, offset=0.0, **options): by name it received nothing" in n for n in caught.value.__notes__
+            "(params, X, offset=0.0, **options) and received by name: nothing" in n for n in caught.value.__notes__
         )
 
 
@@ -304,7 +304,7 @@ def test_a_signature_that_hides_what_is_received_is_refused(role):
         for decorated in (decorate(function), functools.partial(decorate(function))):
             with pytest.raises(ReceivedArgumentError, match=f"^{role} has the signature {signature}") as caught:
                 Receiver(role, decorated, ("y",), {"alpha": 2})
-            expected = f"functools.wraps: add that, or name the arguments, {role}("
+            expected = f"functools.wraps in the decorator; otherwise name the arguments, {role}("
             assert expected + ("n_features, ...)." if role == "init" else "params, X, ...).") in str(caught.value)
     assert wrapped.__qualname__ == "function"  # with functools.wraps it is one of KINDS, above
 
@@ -318,8 +318,8 @@ def test_an_error_behind_kwargs_shows_the_signature():
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'") as caught:
         receive("gradient", decorated, model_params={"shift": 1})
     note = caught.value.__notes__[-1]
-    assert note.startswith("gradient has the signature (params, X, **kwargs): by name it received nothing.")
-    assert note.endswith("If a decorator hides names, make it with functools.wraps.")
+    assert note.startswith("gradient has the signature (params, X, **kwargs) and received by name: nothing.")
+    assert note.endswith("If it is decorated, use functools.wraps in the decorator.")
 
 
 def test_signatures_are_read_once_and_functions_are_let_go(monkeypatch):
@@ -387,11 +387,11 @@ def test_an_argument_that_nothing_provides_is_refused(role):
     """The message names it, lists what there is, and says what to do."""
     columns, model_params = ("y", "groups"), {"n_hidden": 3}
     there = "n_features, n_outputs, rng, X, y, sample_weight" if role == "init" else "params, X"
-    with pytest.raises(ReceivedArgumentError, match=f"^{role} asks for an argument 'beta' that .*: {there}") as caught:
+    with pytest.raises(ReceivedArgumentError, match=f"^{role} has an argument 'beta' that .*: {there}") as caught:
         Receiver(role, (lambda beta: 0) if role == "init" else (lambda params, X, beta: 0), columns, model_params)
-    listed = re.search("There is, by name: (.*?)\\.", str(caught.value))[1].split(", ")
+    listed = re.search("Provided are: (.*?)\\.", str(caught.value))[1].split(", ")
     assert {*RECEIVES.get(role, listed), "groups", "n_hidden"} <= set(listed)
-    assert "Give it a default, or name it in model_params." in str(caught.value)
+    assert "ive it a default, or add it to model_params." in str(caught.value)
     Receiver(role, (lambda beta=1: 0) if role == "init" else (lambda params, X, *, beta=1: 0), columns, model_params)
 
 
@@ -402,9 +402,9 @@ def test_an_argument_that_nothing_provides_is_refused(role):
         ("gradient", lambda params, X, n_hiden: 0, "'n_hiden' .* Did you mean 'n_hidden'?"),
         ("gradient", lambda params, X, Y: 0, "'Y' .* Did you mean 'y'?"),
         ("init", lambda n_feature: 0, "'n_feature' .* Did you mean 'n_features'?"),
-        ("forward", lambda params, X, y: 0, "^forward asks for an argument 'y' that nothing provides"),
-        ("vjp", lambda params, X, sample_weight: 0, "^vjp asks for an argument 'sample_weight' that nothing"),
-        ("jacobian", lambda params, X, sample_weight: 0, "^jacobian asks for an argument 'sample_weight' that"),
+        ("forward", lambda params, X, y: 0, "^forward has an argument 'y' that is not provided"),
+        ("vjp", lambda params, X, sample_weight: 0, "^vjp has an argument 'sample_weight' that is not"),
+        ("jacobian", lambda params, X, sample_weight: 0, "^jacobian has an argument 'sample_weight' that"),
     ],
 )
 def test_the_nearest_name_is_suggested(role, function, message):
@@ -438,10 +438,12 @@ def naming(role, name):
 )
 def test_an_argument_by_its_name_elsewhere_is_recognised(role, name, ours):
     """The error says which of the arguments that there are is meant; those by position come first."""
-    with pytest.raises(ReceivedArgumentError, match=f"{role} asks for .* '{name}' .*Did you mean '{ours}'") as refused:
+    with pytest.raises(
+        ReceivedArgumentError, match=f"{role} has an argument .*'{name}' .*Did you mean '{ours}'"
+    ) as refused:
         Receiver(role, naming(role, name), ("y",), {})
     by_position = ours in ("params", "X") and role != "init"
-    assert (f"params and X come first, by position: {role}(params, X, ...)" in str(refused.value)) == by_position
+    assert (f"Its first arguments are params and X: {role}(params, X, ...)" in str(refused.value)) == by_position
 
 
 @pytest.mark.parametrize(
@@ -535,16 +537,16 @@ def test_an_error_of_a_callable_that_may_have_another_order_says_what_it_receive
     """Where names are no proof, a note has the order; it is silent where one of them fits."""
     with pytest.raises(ZeroDivisionError) as raised:
         receive("forward", eval(f"lambda {arguments}: 1 / 0"))
-    assert raised.value.__notes__[-1] == f"It was given params {{'W': (2,)}}, X (3, 2).{note}"
+    assert raised.value.__notes__[-1] == f"It received params {{'W': (2,)}}, X (3, 2).{note}"
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda: 0, "forward is called as forward(params, X, ...); {name} takes 0 arguments by position."),
-        (lambda params: 0, "{name} takes 1 arguments by position."),
-        (lambda params, *, X: 0, "{name} takes 1 arguments by position."),
-        (lambda **kwargs: 0, "{name} takes 0 arguments by position."),
+        (lambda: 0, "forward is called as forward(params, X, ...), but {name} takes 0 positional arguments."),
+        (lambda params: 0, "{name} takes 1 positional arguments."),
+        (lambda params, *, X: 0, "{name} takes 1 positional arguments."),
+        (lambda **kwargs: 0, "{name} takes 0 positional arguments."),
     ],
 )
 def test_a_callable_without_room_for_parameters_and_rows_is_refused(function, message):
@@ -563,9 +565,13 @@ def test_an_argument_by_position_only_is_refused():
     def init(n_features, /):
         return n_features
 
-    with pytest.raises(ReceivedArgumentError, match=r"gradient takes 'y' by position only, but arguments after \("):
+    with pytest.raises(
+        ReceivedArgumentError, match=r"gradient takes 'y' as a positional-only argument, but arguments after \("
+    ):
         Receiver("gradient", gradient, ("y",), {})
-    with pytest.raises(ReceivedArgumentError, match="init takes 'n_features' by position only, but arguments are"):
+    with pytest.raises(
+        ReceivedArgumentError, match="init takes 'n_features' as a positional-only argument, but arguments are"
+    ):
         Receiver("init", init, ("y",), {})
 
 
@@ -586,7 +592,7 @@ def test_an_exception_of_the_users_goes_on_with_a_note(role, error):
     line = raising.__code__.co_firstlineno
     where, given = error.__notes__[-2:]
     assert where == f"Raised inside the callable given as {role}: {raising.__qualname__} ({__file__}, line {line})"
-    assert given.startswith("It was given ")
+    assert given.startswith("It received ")
 
 
 def test_a_callable_without_a_name_is_described_by_its_repr():
@@ -649,10 +655,10 @@ def test_exactly_one_gradient_form_is_taken(form):
 )
 def test_none_or_several_gradient_forms_are_refused(forms, came):
     """The message lists the four, and those that came."""
-    message = f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}."
+    message = f"Pass exactly one analytic gradient, as one of {', '.join(GRADIENT_FORMS)}; {came}."
     with pytest.raises(TypeError, match=message) as caught:
         model_of(**dict.fromkeys(forms, vjp))
-    assert ("name all blocks in numerical" in str(caught.value)) == (not forms)
+    assert ("name all parameters in numerical" in str(caught.value)) == (not forms)
 
 
 def test_without_a_gradient_a_model_can_be_differenced():
@@ -668,13 +674,13 @@ def test_without_a_gradient_a_model_can_be_differenced():
 @pytest.mark.parametrize("form", ["gradient", "loss_and_gradient", "jacobian"])
 def test_forward_is_needed_beside_all_forms_but_vjp(form):
     """Only a `vjp` makes predictions itself."""
-    with pytest.raises(TypeError, match=f"forward is needed beside {form}: it makes the predictions."):
+    with pytest.raises(TypeError, match=f"forward is required with {form}, to make predictions."):
         model_of(forward=None, **{form: vjp})
 
 
 def test_init_is_needed_where_callables_are_given():
     """Nothing could be known of the parameters' shapes."""
-    with pytest.raises(TypeError, match="init is needed where callables are given: the starting parameters, or a"):
+    with pytest.raises(TypeError, match="init is required if callables are given. Pass the starting parameters, or a"):
         model_of(vjp=vjp, init=None)
 
 
@@ -698,7 +704,7 @@ def test_a_vjp_that_needs_y_cannot_stand_in_for_forward():
     def with_y(params, X, y):
         return X @ params["W"], None
 
-    with pytest.raises(ReceivedArgumentError, match="vjp in place of forward asks for an argument 'y' that nothing"):
+    with pytest.raises(ReceivedArgumentError, match="vjp in place of forward has an argument 'y' that is not"):
         model_of(vjp=with_y, forward=None)
     assert model_of(vjp=with_y).gradient.wanted == ("y",)
 
@@ -721,11 +727,15 @@ def test_starting_parameters_may_be_given_as_they_are(init):
     ("model_params", "error", "message"),
     [
         ({"n_hiden": 3}, ReceivedArgumentError, "model_params has 'n_hiden', which no .* Did you mean 'n_hidden'?"),
-        ({"zzz": 3}, ReceivedArgumentError, "model_params has 'zzz', .* They accept: n_hidden, power, shift."),
-        ({"y": 3}, ReceivedArgumentError, "model_params has 'y', which is no free argument name."),
-        ({"params": 3}, ReceivedArgumentError, "model_params has 'params', which is no free .* provides X, groups, n_"),
-        ({"groups": 3}, ReceivedArgumentError, "model_params has 'groups', which is no free argument name."),
-        ({3: 3}, ReceivedArgumentError, "model_params has 3, which is no free argument name."),
+        ({"zzz": 3}, ReceivedArgumentError, "model_params has 'zzz', .* Accepted names: n_hidden, power, shift."),
+        ({"y": 3}, ReceivedArgumentError, "model_params has 'y', which is not available as a name."),
+        (
+            {"params": 3},
+            ReceivedArgumentError,
+            "model_params has 'params', which is not available .* provides X, groups, n_",
+        ),
+        ({"groups": 3}, ReceivedArgumentError, "model_params has 'groups', which is not available as a name."),
+        ({3: 3}, ReceivedArgumentError, "model_params has 3, which is not available as a name."),
         ([("n_hidden", 3)], TypeError, r"model_params must be a dict of arguments by name, or None; got \[\("),
         ("n_hidden", TypeError, "model_params must be a dict of arguments by name, or None; got 'n_hidden'."),
     ],
@@ -756,7 +766,7 @@ def test_a_model_parameter_may_reach_any_of_the_callables(taker):
     model_params = {"extra": 3}
     model_of(**callables, model_params=model_params)
     assert model_params == {"extra": 3}
-    with pytest.raises(ReceivedArgumentError, match=f"{taker} asks for an argument 'extra' that nothing provides."):
+    with pytest.raises(ReceivedArgumentError, match=f"{taker} has an argument 'extra' that is not provided."):
         model_of(**callables, model_params=None)
 
 

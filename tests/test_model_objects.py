@@ -276,7 +276,7 @@ REFUSED = {
     ),
     "two gradients": (
         gives(init=linear_init, forward=linear_forward, gradient=linear_gradient, vjp=linear_vjp),
-        "has init, forward, gradient, vjp: of gradient, vjp there must be exactly one",
+        "has init, forward, gradient, vjp. Keep exactly one of gradient, vjp",
     ),
 }
 
@@ -289,12 +289,12 @@ def test_what_is_no_whole_model_is_refused(model, message):
 
 
 BESIDE = {
-    "forward": ({"forward": linear_forward}, "forward=linear_forward .* which has the method forward"),
-    "vjp": ({"vjp": linear_vjp}, "vjp=linear_vjp .* which has the method gradient"),
-    "gradient": ({"gradient": linear_gradient}, "gradient=linear_gradient .* which has the method gradient"),
-    "init": ({"init": linear_init}, "init=linear_init .* which has the method init"),
-    "loss": ({"loss": linear_loss}, "loss=linear_loss .* which has the method loss"),
-    "a named loss": ({"loss": "huber"}, "loss='huber' .* which has the method loss"),
+    "forward": ({"forward": linear_forward}, "forward=linear_forward .* but the model has the method forward"),
+    "vjp": ({"vjp": linear_vjp}, "vjp=linear_vjp .* but the model has the method gradient"),
+    "gradient": ({"gradient": linear_gradient}, "gradient=linear_gradient .* but the model has the method gradient"),
+    "init": ({"init": linear_init}, "init=linear_init .* but the model has the method init"),
+    "loss": ({"loss": linear_loss}, "loss=linear_loss .* but the model has the method loss"),
+    "a named loss": ({"loss": "huber"}, "loss='huber' .* but the model has the method loss"),
 }
 
 
@@ -302,7 +302,7 @@ BESIDE = {
 def test_two_functions_of_one_role_are_refused(settings, message):
     """A callable beside a method of the same role: the message names both."""
     model = type("Own", (LinearByGradient,), {"loss": staticmethod(linear_loss)})()
-    with pytest.raises(TypeError, match=message.replace(" .* ", r" is given beside model=Own\(\), ")):
+    with pytest.raises(TypeError, match=message.replace(" .* ", r" and model=Own\(\) are both given, ")):
         regressor(model, **settings).fit(X, Y)
 
 
@@ -323,7 +323,7 @@ def test_callables_complete_a_model_object():
 def test_without_a_gradient_differences_train_a_model_object():
     """As with callables, where all blocks are in numerical."""
     model = gives(init=linear_init, forward=linear_forward)
-    with pytest.warns(UserWarning, match="is made of differences"):
+    with pytest.warns(UserWarning, match="is computed by finite differences"):
         fitted = regressor(model, numerical=("W", "b"), optimizer="lbfgs", max_iter=50).fit(X, Y)
     assert fitted.score(X, Y) > 0.99
 
@@ -331,7 +331,7 @@ def test_without_a_gradient_differences_train_a_model_object():
 def test_a_model_object_by_position_is_pointed_to_its_place():
     """The first parameter is `forward`."""
     with pytest.raises(
-        TypeError, match=r"forward=LinearByVjp\(\) is no function but a model object: pass it as model="
+        TypeError, match=r"forward=LinearByVjp\(\) is a model object, not a function. Pass it as model="
     ):
         AnalyticRegressor(LinearByVjp()).fit(X, Y)
 
@@ -385,9 +385,9 @@ def test_there_is_no_sample_without_a_sampler():
     assert not hasattr(density, "sample")
     with pytest.raises(AttributeError) as caught:
         density.sample(3)
-    assert "give sampler, or a model object with the method sample" in str(caught.value.__cause__)
+    assert "Pass sampler, or a model object with the method sample" in str(caught.value.__cause__)
     density.set_params(sampler=sampler)
-    with pytest.raises(NotFittedError, match="sampler was given after fit: fit this AnalyticDensity again"):
+    with pytest.raises(NotFittedError, match="sampler was set after fit. Call fit on this AnalyticDensity again"):
         density.sample()
 
 
@@ -415,9 +415,7 @@ def test_what_a_sampler_returns_is_checked(returned):
 
 def test_a_sampler_that_asks_for_something_else_is_refused_in_fit():
     """Before training, as every callable."""
-    with pytest.raises(
-        TypeError, match="sample asks for an argument 'n_sample' that nothing provides. Did you mean 'n_"
-    ):
+    with pytest.raises(TypeError, match="sample has an argument 'n_sample' that is not provided. Did you mean 'n_"):
         AnalyticDensity(sampler=lambda params, n_sample: None).fit(X)
 
 
@@ -465,7 +463,7 @@ def test_an_inverse_receives_metadata_that_it_names():
     plain = coder.inverse_transform(codes, shift=np.zeros(60))
     assert_allclose(coder.inverse_transform(codes, shift=shift) - plain, np.repeat(shift[:, None], 3, axis=1))
     assert "shift" in coder.get_metadata_routing().inverse_transform.requests
-    with pytest.raises(TypeError, match="inverse asks for an argument 'shift' .* pass it to fit and inverse_transform"):
+    with pytest.raises(TypeError, match="inverse has an argument 'shift' .* pass it to fit and inverse_transform"):
         coder.inverse_transform(codes)
 
 
@@ -533,12 +531,15 @@ def test_an_error_in_a_property_is_not_taken_for_its_absence():
     """Else another loss would be trained, silently."""
     with pytest.raises(AttributeError, match="kind_of_los") as raised:
         AnalyticRegressor(model=Broken()).fit(np.zeros((3, 1)), np.zeros(3))
-    assert "In the property loss of model=" in raised.value.__notes__[0]
+    assert "Raised in the property loss of model=" in raised.value.__notes__[0]
 
 
 def test_a_hyperparameter_is_read_from_self():
     """A method that names it is told so."""
-    with pytest.raises(ReceivedArgumentError, match="'k', which is an attribute of its object: read self.k in init"):
+    with pytest.raises(
+        ReceivedArgumentError,
+        match="'k', which is an attribute of its object. Remove the argument and read self.k in init",
+    ):
         AnalyticRegressor(model=NamesItsOwn()).fit(np.zeros((3, 1)), np.zeros(3))
 
 

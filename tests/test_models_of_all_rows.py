@@ -175,7 +175,7 @@ def test_held_out_rows_of_a_model_of_all_rows_are_told_of():
     """Of another number than those of a step: the error says which rows they are."""
     with pytest.raises(ParameterStructureError, match=r"forward returned shape \(150,\) for 40 samples") as caught:
         model_of("kernel", optimizer="lbfgs", early_stopping=True).fit(X, Y, X_val=X[:40], y_val=Y[:40])
-    assert "In the score of the 40 rows that do not train, by early_stopping=True." in caught.value.__notes__
+    assert "While scoring the 40 held-out samples, with early_stopping=True." in caught.value.__notes__
 
 
 # Losses that are no sum over rows.
@@ -253,11 +253,14 @@ def test_a_loss_that_is_no_sum_over_rows_is_found_out(name, dtype, settings):
         return  # which needs a loss
     if name == "centred" and settings["batch_size"] == 1:
         return  # one row has no gradient at all
-    message = rf"no sum over rows: its .* on \d+ rows differs by [0-9.]+%.* other batches.* Use batch_size >= {N} or"
+    message = (
+        rf"does not decompose over samples: its .* on \d+ samples changes by [0-9.]+%.* other batches.*"
+        rf" Use batch_size >= {N} or"
+    )
     for _ in range(2):
         with pytest.warns(UserWarning, match=message) as caught:
             model.fit(X.astype(dtype), TIME, **metadata)
-        assert len([w for w in caught if "no sum over rows" in str(w.message)]) == 1
+        assert len([w for w in caught if "does not decompose over samples" in str(w.message)]) == 1
     assert {warning.filename for warning in caught} == {__file__}
 
 
@@ -280,7 +283,9 @@ def test_it_can_be_declared(name):
         lambda: model.partial_fit(X, TIME, **metadata),
         lambda: model.set_params(batch_size="auto").fit_chunks([chunk, chunk]),
     ):
-        with pytest.raises(ValueError, match=rf"The loss is no sum over rows \(additive=False\), .* batch_size >= {N}"):
+        with pytest.raises(
+            ValueError, match=rf"The loss does not decompose over samples \(additive=False\), .* batch_size >= {N}"
+        ):
             call()
     model.set_params(batch_size=N).fit(X, TIME, **metadata)
     assert all(finding.verdict == "right" for finding in model.gradient_report_.findings)
@@ -296,14 +301,14 @@ def test_batches_can_be_meant(name):
 def test_chunks_are_batches_too():
     """Also for a full-batch method, which sums over them."""
     model, _ = coupled("cox", optimizer="lbfgs")
-    with pytest.warns(UserWarning, match="no sum over rows"):
+    with pytest.warns(UserWarning, match="does not decompose over samples"):
         model.fit_chunks([{"X": X[i::2], "y": TIME[i::2], "event": EVENT[i::2]} for i in range(2)])
 
 
 def test_the_numbers_are_those_of_both_ways_to_part_the_rows():
     """For a single batch of two rows: Cox's likelihood of one row is 1, whatever θ."""
     model, metadata = coupled("cox", batch_size=1)
-    message = r"on 2 rows .* by 200.0% in block 'w' if .* batches .the loss is [0-9.e-]+, then [0-9.]+"
+    message = r"on 2 samples .* by 200.0% in parameter 'w' if .* batches .the loss is [0-9.e-]+, then [0-9.]+"
     with pytest.warns(UserWarning, match=message):
         model.fit(X, TIME, event=np.ones(N))
 
@@ -317,7 +322,7 @@ class Whole(SquaredError):
 def test_a_loss_by_name_says_it_itself():
     """Whatever the estimator's parameter says."""
     for additive in ("auto", True, False):
-        with pytest.raises(ValueError, match="Whole is no sum over rows"):
+        with pytest.raises(ValueError, match="Whole does not decompose over samples"):
             AnalyticRegressor(loss=Whole(), additive=additive, batch_size=50).fit(X, Y)
 
 
@@ -428,7 +433,7 @@ def test_without_the_check_nothing_is_asked():
 def test_partial_fit_asks_once():
     """Before its first step."""
     model, metadata = coupled("cox", batch_size=50)
-    with pytest.warns(UserWarning, match="no sum over rows"):
+    with pytest.warns(UserWarning, match="does not decompose over samples"):
         model.partial_fit(X, TIME, **metadata)
     model.partial_fit(X, TIME, **metadata)
 

@@ -181,7 +181,7 @@ def test_blocks_that_are_not_trained_stay():
     for model in (wave_model(fixed=("height",)), wave_model(jacobian=jacobian)):
         result = fit_from_starts(model, T, WAVE, 5)
         assert {start["height"] for start in result.starts} == {1.0}
-        with pytest.raises(ValueError, match="spread names the block 'height', which is not trained"):
+        with pytest.raises(ValueError, match="spread names 'height', which is not trained"):
             fit_from_starts(model, T, WAVE, 5, spread={"height": 1.0})
 
 
@@ -299,7 +299,9 @@ def test_starts_that_fail_are_recorded_and_count_for_nothing():
             raise ZeroDivisionError("too fast")
         return wave(params, X)
 
-    with pytest.warns(UserWarning, match=r"\d+ of 10 starts failed, .* raised ZeroDivisionError: too fast") as caught:
+    with pytest.warns(
+        UserWarning, match=r"\d+ of 10 starts failed and were ignored\. .* raised ZeroDivisionError: too fast"
+    ) as caught:
         result = fit_from_starts(wave_model(forward=forward), T, WAVE, 10)
     assert len(caught) == 1
     assert 0 < result.n_failed < 10
@@ -363,7 +365,7 @@ WRONG = {
         ValueError,
         r"spread of 'height' has shape \(2,\); expected a number",
     ),
-    "dict": ({"bounds": (0, 1)}, TypeError, "bounds is a dict of blocks"),
+    "dict": ({"bounds": (0, 1)}, TypeError, "bounds must be a dict by parameter name"),
     "pair": ({"bounds": {"height": 3.0}}, TypeError, r"bounds of 'height' must be a pair \(low, high\); got 3.0"),
     "order": ({"bounds": {"height": (1, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
     "nan bound": ({"bounds": {"height": (np.nan, 0)}}, ValueError, "bounds of 'height' must be low <= high"),
@@ -385,7 +387,7 @@ def test_without_a_loss_there_is_nothing_to_compare_by():
     model = AnalyticRegressor(
         wave, lambda params, X, y: {"height": 0.0, "frequency": 0.0}, {"height": 1.0, "frequency": 1.0}, loss=None
     )
-    with pytest.raises(ValueError, match="fit_from_starts needs the loss"):
+    with pytest.raises(ValueError, match="fit_from_starts needs a loss"):
         fit_from_starts(model.set_params(optimizer="adam"), T, WAVE)
     with pytest.raises(TypeError, match=r"fit_from_starts takes an estimator of sk_analytic; got Pipeline"):
         fit_from_starts(make_pipeline(wave_model()), T, WAVE)

@@ -158,9 +158,11 @@ def test_a_loss_of_the_users_takes_the_place_of_a_default_model_s():
 def test_the_cost_is_told():
     """Once, before the first step; blocks that are fixed cost nothing."""
     model = without_gradient(AnalyticRegressor)
-    with pytest.warns(UserWarning, match="the gradient of 'W', 'b' is made of differences, at 10 evaluations"):
+    with pytest.warns(
+        UserWarning, match="the gradient of 'W', 'b' is computed by finite differences, with 10 evaluations"
+    ):
         model.fit(X, Y)
-    with pytest.warns(UserWarning, match="the gradient of 'W' is made of differences, at 8 evaluations"):
+    with pytest.warns(UserWarning, match="the gradient of 'W' is computed by finite differences, with 8 evaluations"):
         model.set_params(fixed="b").fit(X, Y)
 
 
@@ -179,12 +181,15 @@ REFUSED = {
         "No gradient is given, and numerical leaves out 'b'. Add every parameter",
     ),
     "a block misspelt": ({"numerical": ("W", "c")}, "numerical names the parameter 'c', which does not exist"),
-    "nothing named": ({"numerical": ()}, "Exactly one analytic gradient .*; got none. .* name all blocks in numerical"),
+    "nothing named": (
+        {"numerical": ()},
+        "Pass exactly one analytic gradient, .*; got none. .* name all parameters in numerical",
+    ),
     "no iterable": ({"numerical": None}, "numerical must be a parameter name or several of them; got None"),
     "no loss": ({"loss": None}, r"there is no loss. Name one, or pass a function, loss=function\(params, X, ...\)"),
     "a sum of a loss by name": ({"reduction": "sum"}, "reduction='sum' applies to .*, not to numerical, because"),
-    "no model": ({"forward": None}, "init has blocks 'W', 'b'. No callables are given, and the default model has"),
-    "no start": ({"init": None}, "init is needed where callables are given"),
+    "no model": ({"forward": None}, "init has parameters 'W', 'b'. No callables are given, and the default model has"),
+    "no start": ({"init": None}, "init is required if callables are given"),
     "residuals of another loss": (
         {"optimizer": "lm", "loss": "huber"},
         "A least-squares method needs .* got numerical",

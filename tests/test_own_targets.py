@@ -444,7 +444,7 @@ def test_a_scorer_gets_y_as_it_came(rows):
 
 def test_without_a_loss_there_is_nothing_to_score_records_by():
     """The gradient alone gives no number; a scorer does."""
-    with pytest.raises(ValueError, match="There is no loss: the gradient form was given with loss=None"):
+    with pytest.raises(ValueError, match="There is no loss, because gradient was given with loss=None"):
         model(of_records, "None", early_stopping=True).fit(X, RECORDS)
     scored = model(of_records, "None", early_stopping=True, scoring=lambda estimator, X, y: -y["time"].sum())
     assert scored.fit(X, RECORDS).validation_scores_
@@ -508,7 +508,7 @@ REFUSED = {
     "a dict": (
         {"time": TIME, "event": EVENT},
         TypeError,
-        "y is a dict; it must have a row for each row of X.*fromarrays",
+        "y is a dict; it must be an array with one row per sample.*fromarrays",
     ),
     "dates": (np.full((N, 2), np.datetime64("2020")), ValueError, "y has dates or times"),
     "dates of more axes": (np.full((N, 2, 2), np.datetime64("2020")), ValueError, "y has dates or times"),
@@ -541,10 +541,10 @@ def test_what_is_no_row_of_numbers_is_refused(case, spelling):
 
 
 @pytest.mark.parametrize(("case", "note"), [
-    ("text", "y must hold numbers. Encode text"),
-    ("ragged", "The rows of y have from 1 to 2 values"),
-    ("NaN", "pass records, np.rec.fromarrays"),
-    ("infinity", "pass records, np.rec.fromarrays"),
+    ("text", "y must contain numbers. Encode text"),
+    ("ragged", "The rows of y have between 1 and 2 values"),
+    ("NaN", "pass a structured array, np.rec.fromarrays"),
+    ("infinity", "pass a structured array, np.rec.fromarrays"),
 ])  # fmt: skip
 def test_notes_say_what_to_do(case, note):
     """Where scikit-learn's message does not."""
@@ -587,7 +587,7 @@ def test_a_loss_that_does_not_expect_them_says_where_it_is_not_finite(optimizer)
     """A time that is missing by mistake makes the loss NaN; the error tells of y."""
     y = RECORDS.copy()
     y["time"][3] = np.nan
-    with pytest.raises(DivergenceError, match="not finite .* Fields of y have NaN or infinity in 1 of 120 rows"):
+    with pytest.raises(DivergenceError, match="not finite .* Fields of y have NaN or infinity in 1 of 120 samples"):
         model(of_records, optimizer=optimizer, batch_size="auto").fit(X, y)
 
 
@@ -605,7 +605,7 @@ def test_a_loss_by_name_compares(form, loss):
     """Its y has the shape of predictions, and no fields: one that does not go with `forward` is an error, as ever."""
     one = {"forward": lambda params, X: X[:, 0], "init": linear_init} if BY_NAME[form] else {}
     estimator = AnalyticRegressor(**one, **BY_NAME[form], loss=loss)
-    with pytest.raises(ValueError, match="y has the fields event, time, which a loss by name cannot .* y\\['event'\\]"):
+    with pytest.raises(ValueError, match="y has the fields event, time, which a named loss cannot .* y\\['event'\\]"):
         estimator.fit(X, RECORDS)
     with pytest.raises(ValueError, match="Found array with dim 3"):
         estimator.fit(X, np.zeros((N, 2, 2)))
@@ -780,7 +780,7 @@ def test_both_classes_of_a_field_are_among_the_rows_that_are_checked():
 def test_a_loss_of_all_rows_is_detected_with_records():
     """As with any y: batches of Cox's likelihood train another loss, of which a warning tells."""
     own = {"forward": lambda params, X: X @ params, "init": np.zeros(2), "loss_and_gradient": cox_of_records}
-    with pytest.warns(UserWarning, match="The loss is no sum over rows"):
+    with pytest.warns(UserWarning, match="The loss does not decompose over samples"):
         AnalyticRegressor(**own, batch_size=20, max_iter=1, tol=None).fit(X, RECORDS)
 
 
@@ -851,13 +851,11 @@ def test_a_loss_receives_the_metadata_that_it_names(loss, form, way):
 def test_metadata_of_losses_are_bound_like_those_of_callables(loss):
     """Misspelt, absent or a constant of all rows: one mechanism and one set of messages."""
     estimator = AnalyticRegressor(loss=LOSSES[loss](), optimizer="lbfgs")
-    with pytest.raises(
-        ReceivedArgumentError, match=f"{loss} asks for an argument 'event' that nothing provides. .*fit: ev"
-    ):
+    with pytest.raises(ReceivedArgumentError, match=f"{loss} has an argument 'event' that is not provided. .*fit: ev"):
         estimator.fit(X, TIME)
     with pytest.raises(ReceivedArgumentError, match="Metadata 'evnt' was passed, .* Did you mean 'event'"):
         estimator.fit(X, TIME, evnt=EVENT)
-    with pytest.raises(ValueError, match="event has 119 rows, and X has 120"):
+    with pytest.raises(ValueError, match="event has 119 rows, but X has 120"):
         estimator.fit(X, TIME, event=EVENT[1:])
     everybody = clone(estimator).fit(X, TIME, event=np.ones(N))
     constant = clone(estimator).set_params(model_params={"event": 1.0}).fit(X, TIME)
@@ -902,7 +900,7 @@ def test_held_out_rows_come_with_the_metadata_of_the_loss():
     stopped = AnalyticRegressor(
         log_scale, loss_and_gradient=both, init=start, early_stopping=True, max_iter=2, tol=None
     )
-    with pytest.raises(ValueError, match="event is passed for the rows of X; pass event_val"):
+    with pytest.raises(ValueError, match="event is passed for the samples of X; also pass event_val"):
         stopped.fit(X, COLUMNS, event=EVENT, X_val=X, y_val=COLUMNS)
     stopped.fit(X, COLUMNS, event=EVENT, X_val=X, y_val=COLUMNS, event_val=EVENT)
     assert_allclose(max(stopped.validation_scores_), -both(stopped.params_, X, COLUMNS, EVENT)[0])

@@ -126,9 +126,9 @@ def test_what_does_not_go_together_is_said():
     def with_rng(params, x, y, out, rng):
         """Draw."""
 
-    with pytest.raises(ReceivedArgumentError, match="'out'.* also\\s+names 'sample_weight': the estimator multiplies"):
+    with pytest.raises(ReceivedArgumentError, match="'out'.* also\\s+has 'sample_weight': the estimator multiplies"):
         fit(gradient=with_weight)
-    with pytest.raises(ReceivedArgumentError, match="names 'rng': random numbers belong to a batch"):
+    with pytest.raises(ReceivedArgumentError, match="has 'rng': random numbers belong to a batch"):
         fit(gradient=with_rng)
     with pytest.raises(ValueError, match="reduction='sum' does not apply to a gradient of one sample"):
         fit(gradient=gradient_of_sample, reduction="sum")
@@ -155,7 +155,7 @@ def test_the_row_of_an_error_is_told():
 
     with pytest.raises(ZeroDivisionError) as caught:
         fit(gradient=failing)
-    assert any("It was called for row" in note for note in caught.value.__notes__)
+    assert any("It was called for sample" in note for note in caught.value.__notes__)
 
 
 def test_shapes_are_those_of_the_parameters():

@@ -561,7 +561,11 @@ def test_skops_is_refused_what_has_no_import_path(settings, message):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [(lambda x: x, "got a lambda"), (make_local(None), "make_local"), (Scaled(1.0), "takes functions and classes")],
+    [
+        (lambda x: x, "got a lambda"),
+        (make_local(None), "make_local"),
+        (Scaled(1.0), "accepts only functions and classes"),
+    ],
     ids=["lambda", "local", "object"],
 )
 def test_only_what_has_an_import_path_can_be_trusted(wrong, message):
@@ -686,9 +690,9 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
         ),
         (
             {"W": np.ones((3, 2)), "c": np.ones(2)},
-            rf"params.{ending} lacks the block 'c'.*It has: W, b. Requested: W, c",
+            rf"params.{ending} lacks the parameter 'c'.*It has: W, b. Requested: W, c",
         ),
-        ({"W": np.ones((3, 2))}, rf"params.{ending} has a block 'b' that is not asked for"),
+        ({"W": np.ones((3, 2))}, rf"params.{ending} has a parameter 'b' that was not requested"),
         ({"W": np.ones((3, 2)), "b": np.ones(4)}, rf"params.{ending} .* parameter 'b'; expected \(4,\)\.$"),
     ]:
         with pytest.raises(ParameterStructureError, match=message):
@@ -698,7 +702,7 @@ def test_a_file_that_does_not_fit_is_refused(ending, tmp_path):
     np.save(tmp_path / "array.npy", np.ones(3))
     for content in [b"nothing of the kind", b"", pickle.dumps([1.0]), (tmp_path / "array.npy").read_bytes()]:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"params.{ending} is no .{ending} file") as raised:
+        with pytest.raises(ValueError, match=rf"params.{ending} is not a .{ending} file") as raised:
             load_params(path)
         assert "allow_pickle" not in "".join(traceback.format_exception(raised.value))
     with pytest.raises(FileNotFoundError):
@@ -720,7 +724,7 @@ def test_values_that_cannot_be_parameters_are_refused(tmp_path):
     ):
         load_params(path)
     np.savez(path, W=np.array([print, None]))
-    with pytest.raises(ValueError, match="is no .npz file of plain arrays"):
+    with pytest.raises(ValueError, match="is not a .npz file of plain arrays"):
         load_params(path)
 
 
@@ -766,7 +770,7 @@ def test_a_name_is_refused_or_read_back(ending, beside, tmp_path):
         message = outcome(save_params, path, params)
         if message:
             refused.add(name)
-            assert re.match(rf"ParameterStructureError: Block .* cannot be saved in a \.{ending} file: ", message)
+            assert re.match(rf"ParameterStructureError: Parameter .* cannot be saved in a \.{ending} file: ", message)
             assert len(message) < 300
             assert os.listdir(tmp_path) == []
             continue
@@ -787,7 +791,9 @@ def test_dtypes_that_safetensors_lacks_are_refused(tmp_path):
     if np.dtype(np.longdouble).itemsize == 8:
         pytest.skip("long double is double")
     params = {"W": np.ones(2, np.longdouble)}
-    with pytest.raises(ParameterStructureError, match=r"Block 'W' cannot be saved .*has no dtype .* ends in \.npz\.$"):
+    with pytest.raises(
+        ParameterStructureError, match=r"Parameter 'W' cannot be saved .*does not support dtype .* ends in \.npz\.$"
+    ):
         save_params(tmp_path / "a.safetensors", params)
     save_params(tmp_path / "a.npz", params)
     assert load_params(tmp_path / "a.npz")["W"].dtype == np.longdouble
@@ -839,7 +845,7 @@ def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
     }
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("readme", "text")
-    with pytest.raises(ValueError, match=r"params\.npz is no \.npz file .*'readme' is no array"):
+    with pytest.raises(ValueError, match=r"params\.npz is not a \.npz file .*'readme' is not an array"):
         load_params(path)
     content = io.BytesIO()
     np.lib.format.write_array(content, np.ones(1))
@@ -847,11 +853,11 @@ def test_an_npz_of_others_is_read_whole_or_refused(tmp_path):
         archive.writestr("W.npy", content.getvalue())
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("W.npy", content.getvalue())
-    with pytest.raises(ValueError, match=r"'W\.npy' is no array, or there twice"):
+    with pytest.raises(ValueError, match=r"'W\.npy' is not an array, or occurs twice"):
         load_params(path)
     with zipfile.ZipFile(path, "w"):
         pass
-    with pytest.raises(ValueError, match=r"params\.npz .*has no blocks"):
+    with pytest.raises(ValueError, match=r"params\.npz .*has no arrays"):
         load_params(path)
 
 
@@ -866,12 +872,16 @@ def test_only_known_formats_are_written(path):
 
 def test_a_place_where_no_file_can_stand_is_named(tmp_path):
     """A folder that is missing, a folder in the place of the file, arguments that were swapped."""
-    with pytest.raises(FileNotFoundError, match=r"nowhere.a\.npz cannot be written: there is no folder .*nowhere\.$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere.a\.npz cannot be written: the folder .*nowhere does not exist\.$"
+    ):
         save_params(tmp_path / "nowhere" / "a.npz", 1.0)
     (tmp_path / "b.npz").mkdir()
     with pytest.raises(IsADirectoryError, match=r"b\.npz cannot be written: it is a folder"):
         save_params(tmp_path / "b.npz", 1.0)
-    with pytest.raises(TypeError, match=r"path must be a str .* of type dict. It comes first: save_params\(path, par"):
+    with pytest.raises(
+        TypeError, match=r"path must be a str .* of type dict. It is the first argument: save_params\(path, par"
+    ):
         save_params({"W": 1.0}, "a.npz")
 
 

@@ -171,7 +171,7 @@ def test_an_array_of_axes_gives_each_panel_its_own():
     axes = plt.subplots(3, 1, sharex=True)[1]
     display = LossCurveDisplay.from_estimator(model, ax=axes, learning_rate=True)
     assert list(display.axes_) == list(axes)
-    with pytest.raises(ValueError, match=r"draws 3 panels; ax must be one axes or an array of 3; got 2"):
+    with pytest.raises(ValueError, match=r"draws 3 panels, so ax must be one axes or an array of 3; got 2"):
         LossCurveDisplay.from_estimator(model, ax=plt.subplots(2)[1], learning_rate=True)
     two = LossCurveDisplay.from_estimator(model, ax=plt.subplots(2)[1]).axes_
     with pytest.raises(ValueError, match=r"draws 3 panels \(loss, validation score, learning rate\).*room for 2"):
@@ -544,15 +544,15 @@ def test_where_a_model_overflows_there_is_no_contour():
     [
         (None, r"params must name two entries of the 4 in 'coef' \(3,\), 'intercept' \(\)"),
         ("coef", "params must be two names of entries; got 'coef'"),
-        (("coef[0]", "bias"), "There is no block 'bias'.*There are: 'coef'"),
+        (("coef[0]", "bias"), "There is no parameter 'bias'.*Available: 'coef'"),
         (
             ("coef", "intercept"),
-            r"'coef' is no single entry of block 'coef', which has shape \(3,\): 'coef\[0\]' is one",
+            r"'coef' is not a single entry of 'coef', which has shape \(3,\). Use an entry such as 'coef\[0\]'",
         ),
-        (("coef[3]", "intercept"), r"'coef\[3\]' is no single entry"),
-        (("coef[0, 1]", "intercept"), r"'coef\[0, 1\]' is no single entry"),
-        (("coef[0]", "coef[-3]"), r"params must be two different entries; \('coef\[0\]', 'coef\[-3\]'\) is one"),
-        (("coef[0]", "intercept[0]"), r"'intercept\[0\]' is no single entry of block 'intercept'.*'intercept' is one"),
+        (("coef[3]", "intercept"), r"'coef\[3\]' is not a single entry"),
+        (("coef[0, 1]", "intercept"), r"'coef\[0, 1\]' is not a single entry"),
+        (("coef[0]", "coef[-3]"), r"params must be two different entries; got \('coef\[0\]', 'coef\[-3\]'\)"),
+        (("coef[0]", "intercept[0]"), r"'intercept\[0\]' is not a single entry of 'intercept'.*such as 'intercept'"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -594,10 +594,10 @@ def test_nothing_is_trained_before_what_can_be_refused():
 
     model = AnalyticRegressor(curve_forward, gradient=gradient, init=START, loss=None, check_gradient=False, max_iter=2)
     refused = {
-        "There is no block 'rat'": {"params": ("rat", "height"), "surface": False},
+        "There is no parameter 'rat'": {"params": ("rat", "height"), "surface": False},
         "unexpected keyword argument 'linewidht'": {"line_kw": {"linewidht": 3}, "surface": False},
         "Metadata 'linewidth' was passed": {"linewidth": 3, "surface": False},
-        "The surface needs the value of the loss, but there is none.*surface=False": {},
+        "The surface needs a loss, .*surface=False": {},
     }
     for message, settings in refused.items():
         with pytest.raises((ValueError, TypeError, AttributeError), match=message):

@@ -195,10 +195,12 @@ def test_a_profile_that_cannot_be_is_refused(linear):
         linear.profile("intercept", n_points=2)
     with pytest.raises(ValueError, match="profile: level must be a number in"):
         linear.profile("intercept", level=1.0)
-    with pytest.raises(ValueError, match="compares losses, which covariance='HC0' does not"):
+    with pytest.raises(ValueError, match="treats the loss as a likelihood, but covariance='HC0' does not"):
         infer(with_jacobian(), X, Y, covariance="HC0").profile("intercept")
     fixed = infer(with_jacobian(fixed="intercept"), X, Y)
-    with pytest.raises(ValueError, match="There is no profile of intercept: held, on a bound, or not identified"):
+    with pytest.raises(
+        ValueError, match="There is no profile of intercept, which is fixed, on a bound, or not identified"
+    ):
         fixed.profile("intercept")
 
 
@@ -280,7 +282,7 @@ def test_what_has_no_interval_is_hollow():
 
 def test_an_open_end_is_an_arrow(half_open):
     """From the estimate to the edge of the axes; the other end is a line."""
-    with pytest.warns(InferenceWarning, match="The profile is open for b"):
+    with pytest.warns(InferenceWarning, match="The profile interval is open for b"):
         display = IntervalsDisplay.from_inference(half_open, method="profile")
     [arrow] = display.arrows_
     assert arrow.xy == (1, 1.0)
@@ -415,9 +417,9 @@ def test_two_results_stand_in_the_same_pairs(linear):
     second = PairsDisplay.from_inference(robust, parameters="coef", name="two", axes=first.axes_)
     assert first.lines_[1, 0][0].get_color() != second.lines_[1, 0][0].get_color()
     assert [text.get_text() for text in first.axes_[0, 0].get_legend().get_texts()] == ["one", "two"]
-    with pytest.raises(ValueError, match=r"axes must be of shape \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"axes must have shape \(4, 4\)"):
         PairsDisplay.from_inference(linear, axes=first.axes_)
-    with pytest.raises(ValueError, match="names an entry twice"):
+    with pytest.raises(ValueError, match="contains an entry twice"):
         PairsDisplay.from_inference(linear, parameters=["coef", "coef[0]"])
 
 
@@ -429,7 +431,7 @@ def test_parameters_without_an_error_are_left_out_or_refused(display):
     """Left out of all; refused by name."""
     result = infer(with_jacobian(fixed="intercept"), X, Y)
     assert list(display.from_inference(result).names) == ["coef[0]", "coef[1]", "coef[2]"]
-    with pytest.raises(ValueError, match=f"{display.__name__}: intercept cannot be drawn without a standard error"):
+    with pytest.raises(ValueError, match=f"{display.__name__}: intercept cannot be plotted without a standard error"):
         display.from_inference(result, parameters=["coef", "intercept"])
     with pytest.raises(ValueError, match=f"{display.__name__}: levels must be a number in"):
         display.from_inference(result, levels=(0.5, 95))
@@ -453,14 +455,14 @@ def test_styles_are_looked_at_before_work_is_done(linear, display, monkeypatch):
         display.from_inference(linear, **{choice: "log"})
     with pytest.raises(ValueError, match="There is no parameter 'slope'"):
         display.from_inference(linear, parameters="slope")
-    with pytest.raises(ValueError, match=rf"{display.__name__}: parameters=\[\] names no entry; there are: coef\[0\]"):
+    with pytest.raises(ValueError, match=rf"{display.__name__}: parameters=\[\] names no entry. Available: coef\[0\]"):
         display.from_inference(linear, parameters=[])
 
 
 @pytest.mark.parametrize("display", [*DISPLAYS, FittedCurveDisplay])
 def test_an_estimator_is_no_inference(display):
     """The message says how to get one."""
-    with pytest.raises(TypeError, match=rf"{display.__name__} takes the Inference .*Pass infer\(model, X, y\)"):
+    with pytest.raises(TypeError, match=rf"{display.__name__} requires an Inference, .*Pass infer\(model, X, y\)"):
         display.from_inference(AnalyticRegressor(), *([X] if display is FittedCurveDisplay else []))
 
 
@@ -608,9 +610,9 @@ def test_a_probability_is_drawn_for_a_classifier(logistic):
     other = FittedCurveDisplay.from_inference(result, X, labels, feature=2, n_grid=7, at={0: 0.5}, target="no")
     assert_allclose(other.lines_[0].get_ydata(), 1 - display.lines_[0].get_ydata())
     assert_array_equal(other.points_[0].get_ydata(), 1 - LABELS)
-    with pytest.raises(ValueError, match="target='maybe' is none of 'no', 'yes'"):
+    with pytest.raises(ValueError, match="target='maybe' is not one of 'no', 'yes'"):
         FittedCurveDisplay.from_inference(result, X, labels, target="maybe")
-    with pytest.raises(ValueError, match="interval='observation' is for the squared error"):
+    with pytest.raises(ValueError, match="interval='observation' requires the squared error"):
         FittedCurveDisplay.from_inference(result, X, labels, band="observation")
 
 
@@ -643,9 +645,9 @@ def test_columns_of_a_data_frame_have_names(linear, library):
     plain = FittedCurveDisplay.from_inference(linear, X, Y, feature=1, at={0: 2.0}, n_grid=5)
     assert_allclose(display.lines_[0].get_ydata(), plain.lines_[0].get_ydata())
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("mass", "speed")
-    with pytest.raises(ValueError, match=r"there is no feature 'mas'. Did you mean 'mass'\? In X there are: age, mass"):
+    with pytest.raises(ValueError, match=r"there is no feature 'mas'. Did you mean 'mass'\? X has: age, mass"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mas")
-    with pytest.raises(ValueError, match="at holds 'mass', the feature of the curve"):
+    with pytest.raises(ValueError, match="at contains 'mass', the feature of the curve"):
         FittedCurveDisplay.from_inference(result, frame, Y, feature="mass", at={"mass": 2.0})
 
 
@@ -695,7 +697,7 @@ def test_metadata_go_to_the_curve():
         display = FittedCurveDisplay.from_inference(result, X, Y, n_grid=N, exposure=given)
         held[:, 0] = display.grid
         assert_allclose(display.lines_[0].get_ydata(), value * (held @ result.params["coef"]))
-    with pytest.raises(ValueError, match="exposure must be a number, or have a row for each of the 80 samples"):
+    with pytest.raises(ValueError, match="exposure must be a number, or have one row for each of the 80 samples"):
         FittedCurveDisplay.from_inference(result, X, Y, exposure=exposure[:7])
 
 

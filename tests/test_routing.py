@@ -274,19 +274,19 @@ def test_metadata_of_any_kind_do_not_hinder_a_diagnosis(beside):
 REFUSED = {
     "left out in fit": (
         lambda model: model.fit(X, COUNTS),
-        "gradient asks for an argument 'exposure' that nothing provides.*pass it to fit: exposure=",
+        "gradient has an argument 'exposure' that is not provided.*pass it to fit: exposure=",
     ),
     "left out in predict": (
         lambda model: model.predict(X),
-        "forward asks for an argument 'exposure' that nothing provides.*pass it to fit, predict and score: exposure=",
+        "forward has an argument 'exposure' that is not provided.*pass it to fit, predict and score: exposure=",
     ),
     "misspelt": (
         lambda model: model.fit(X, COUNTS, exposur=EXPOSURE),
-        "Metadata 'exposur' was passed, which no callable that runs here names. Did you mean 'exposure'.*: exposure",
+        "Metadata 'exposur' was passed, but no callable used here names it. Did you mean 'exposure'.*: exposure",
     ),
     "weights by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights=EXPOSURE),
-        "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata. They",
+        "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata",
     ),
     "weights of the rows of X_val by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights_val=EXPOSURE),
@@ -298,7 +298,7 @@ REFUSED = {
     ),
     "metadata in another case": (
         lambda model: model.fit(X, COUNTS, Exposure=EXPOSURE),
-        "'Exposure' was passed, .* Did you mean 'exposure'. They name: exposure",
+        "'Exposure' was passed, .* Did you mean 'exposure'. Names that the callables accept: exposure",
     ),
     "targets of a chunk": (
         lambda model: model.fit_chunks([{"X": X, "Y": COUNTS, "exposure": EXPOSURE}]),
@@ -306,33 +306,33 @@ REFUSED = {
     ),
     "misspelt in predict": (
         lambda model: model.predict(X, exposure=EXPOSURE, groups=EXPOSURE),
-        "Metadata 'groups' was passed, .*They name: exposure",
+        "Metadata 'groups' was passed, .*Names that the callables accept: exposure",
     ),
     "named by the default model": (
         lambda model: AnalyticTransformer().fit(X, n_components=3),
-        "Metadata 'n_components' was passed, .*They name: none",
+        "Metadata 'n_components' was passed, .*Names that the callables accept: none",
     ),
     "given by model_params too": (
         lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure=EXPOSURE),
-        "Metadata 'exposure' was passed, but model_params gives 'exposure' already",
+        "Metadata 'exposure' was passed, but model_params already has 'exposure'",
     ),
     "given by model_params to the rows of X_val": (
         lambda model: model.set_params(model_params={"exposure": 1.0}).fit(X, COUNTS, exposure_val=EXPOSURE),
-        "Metadata 'exposure_val' was passed, but model_params gives 'exposure' already",
+        "Metadata 'exposure_val' was passed, but model_params already has 'exposure'",
     ),
     "misspelt for the rows of X_val": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, exposur_val=EXPOSURE),
-        "'exposur_val' was passed, by its ending for the rows of X_val, .* 'exposur'. Did you mean 'exposure_val'",
+        "'exposur_val' was passed, whose suffix refers to X_val, .* 'exposur'. Did you mean 'exposure_val'",
     ),
     "only for the rows of X_val": (
         lambda model: model.set_params(early_stopping=True).fit(
             X, COUNTS, X_val=X, y_val=COUNTS, exposure_val=EXPOSURE
         ),
-        "exposure_val is passed for the rows of X_val; pass exposure for those of X",
+        "exposure_val is passed for the samples of X_val; also pass exposure for X",
     ),
     "rows to score where none are taken": (
         lambda model: model.partial_fit(X, COUNTS, exposure=EXPOSURE, X_val=X),
-        "'X_val' was passed, but the name is taken: .* rows to stop early by, which fit and fit_chunks take",
+        "'X_val' was passed, but the name is taken: .* the validation set of fit and fit_chunks",
     ),
     "an argument of other methods": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, classes=EXPOSURE),
@@ -340,19 +340,19 @@ REFUSED = {
     ),
     "a name of the estimator's own": (
         lambda model: model.predict(X, exposure=EXPOSURE, sample_weight=EXPOSURE),
-        "'sample_weight' was passed, but the name is taken: it is one of those that the estimator gives",
+        "'sample_weight' was passed, but the name is taken: the estimator itself passes it",
     ),
     "one number": (
         lambda model: model.fit(X, COUNTS, exposure=2.0),
-        "exposure must have a value for each row; got 2.0. .*model_params={'exposure': ...}",
+        "exposure must have one value per sample; got 2.0. .*model_params={'exposure': ...}",
     ),
     "too short": (
         lambda model: model.partial_fit(X, COUNTS, exposure=EXPOSURE[1:]),
-        "exposure has 59 rows, and X has 60",
+        "exposure has 59 rows, but X has 60",
     ),
     "too long in score": (
         lambda model: model.score(X[1:], COUNTS[1:], exposure=EXPOSURE),
-        "exposure has 60 rows, and X has 59",
+        "exposure has 60 rows, but X has 59",
     ),
     "sparse": (
         lambda model: model.fit(X, COUNTS, exposure=sparse.csr_array(EXPOSURE[:, None])),
@@ -384,7 +384,9 @@ def test_a_name_that_is_taken_cannot_be_metadata(name):
             return exposure * params * taken[name], lambda d: d @ exposure * taken[name]
 
     model = AnalyticRegressor(vjp=Taking(), init=np.ones(()), optimizer="lbfgs")
-    with pytest.raises(ReceivedArgumentError, match=f"vjp asks for an argument '{name}' .* As metadata the name is"):
+    with pytest.raises(
+        ReceivedArgumentError, match=f"vjp has an argument '{name}' .* The name is not available for metadata"
+    ):
         model.fit(X, COUNTS, exposure=EXPOSURE)
     assert [*requested(model, "predict")] == ["exposure"]
     model.set_params(model_params={name: 2.0}).fit(X, 2 * EXPOSURE, exposure=EXPOSURE)
@@ -449,7 +451,7 @@ def test_requests_are_set_by_name(routing):
     assert requested(model, "predict") == {"exposure": "time"}
     assert not hasattr(AnalyticRegressor(), "set_predict_request")
     assert not hasattr(model, "set_transform_request")
-    with pytest.raises(AttributeError, match="no callable of its names metadata for predict"):
+    with pytest.raises(AttributeError, match="none of its callables names metadata for predict"):
         AnalyticRegressor().set_predict_request(exposure=True)
     with pytest.raises(TypeError, match="Unexpected args: {'groups'} in fit"):
         model.set_fit_request(groups=True)
@@ -568,7 +570,7 @@ def test_without_routing_a_search_passes_metadata_to_fit_alone():
     )
     search = GridSearchCV(model, {"alpha": [0.0]}, cv=KFold(3)).fit(X, COUNTS, site=np.arange(N))
     assert_array_equal(search.predict(X), clone(model).fit(X, COUNTS, site=np.arange(N)).predict(X))
-    with pytest.raises(ReceivedArgumentError, match="forward asks for an argument 'exposure'"):
+    with pytest.raises(ReceivedArgumentError, match="forward has an argument 'exposure'"):
         GridSearchCV(counts(), {}, error_score="raise").fit(X, COUNTS, exposure=EXPOSURE)
 
 

@@ -202,8 +202,8 @@ def test_callbacks_are_given_the_rows_that_train():
 @pytest.mark.parametrize(
     ("val", "message"),
     [
-        (np.r_[1.0, np.zeros(N - 1)], "X_val has 1 row with a weight, and the score needs 2. Pass more."),
-        (np.zeros(N), "sample_weight_val is zero in every row to be scored."),
+        (np.r_[1.0, np.zeros(N - 1)], "X_val has 1 sample with nonzero weight, but the score needs 2. Pass more."),
+        (np.zeros(N), "sample_weight_val is zero for every sample to be scored."),
     ],
 )
 def test_rows_to_score_have_to_count(val, message):
@@ -292,7 +292,7 @@ def test_the_size_of_weights_does_not_matter_to_score(size, weight):
     for estimator, y in (TARGETS["regressor"], TARGETS["classes"], TARGETS["density"]):
         model = begun(estimator, {}).fit(X, y)
         assert model.score(X, y, size * weight) == pytest.approx(model.score(X, y, weight), rel=1e-10)
-    with pytest.raises(ValueError, match="sample_weight is zero in every row: there is nothing to average"):
+    with pytest.raises(ValueError, match="sample_weight is zero for every sample: there is nothing to average"):
         model.score(X, sample_weight=np.zeros(N))
 
 
@@ -314,7 +314,7 @@ def test_partial_fit_takes_weights_as_they_are():
     model = AnalyticRegressor(optimizer="sgd", random_state=0)
     step = clone(model).partial_fit(X, Y, np.full(N, 2.0)).params_["coef"]
     assert_allclose(step, 2 * clone(model).partial_fit(X, Y).params_["coef"])
-    with pytest.raises(ValueError, match="sample_weight is too large for float32, in which partial_fit takes it as"):
+    with pytest.raises(ValueError, match="sample_weight is too large for float32, and partial_fit does not rescale it"):
         model.partial_fit(X.astype(np.float32), Y, np.full(N, 1e300))
 
 

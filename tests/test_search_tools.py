@@ -266,13 +266,13 @@ def test_nothing_to_learn_gives_no_suggestion():
         sweep = find_learning_rate(model, load_iris().data)
         assert sweep.suggested is None
         assert "suggested=None" in repr(sweep)
-        with pytest.raises(ValueError, match=r"fell at no rate from 1e-06 to .*smaller low"):
+        with pytest.raises(ValueError, match=r"did not fall at any from 1e-06 to .*smaller low"):
             sweep.params
 
 
 def test_loss_that_still_falls_at_the_end_is_a_warning():
     """The suggestion is then limited by high, and the message says so."""
-    with pytest.warns(UserWarning, match=r"still falls at high=1.0: the best rate may be larger"):
+    with pytest.warns(UserWarning, match=r"still falls at high=1.0; the best learning rate may be larger"):
         sweep = find_learning_rate(regressor(batch_size=442), *DIABETES, high=1.0)
     assert 0.2 < sweep.suggested <= 0.5
 
@@ -354,24 +354,24 @@ def test_without_smoothing_the_curve_is_the_losses():
 @pytest.mark.parametrize("name", [name for name in get_optimizer_names() if name not in MINIBATCH])
 def test_full_batch_methods_have_no_rate(name):
     """The error says why."""
-    with pytest.raises(ValueError, match=r"is a full-batch method: it finds the lengths of its steps itself"):
+    with pytest.raises(ValueError, match=r"is a full-batch method, which chooses its step lengths"):
         find_learning_rate(regressor(optimizer=name), *DIABETES)
 
 
 WRONG_OPTIMIZERS = {
-    "phases": (Phases([("adam", 2), ("sgd", 2)]), {}, r"Phases have a rate each"),
+    "phases": (Phases([("adam", 2), ("sgd", 2)]), {}, r"Each phase has its own learning rate"),
     "several rates": (
         PerBlock({"coef": Adam()}, default=SGD()),
         {},
-        r"PerBlock has 2 learning rates: say which by parameter=.*'optimizer__coef__learning_rate'",
+        r"PerBlock has 2 learning rates. Choose one with parameter=.*'optimizer__coef__learning_rate'",
     ),
-    "no rule": (Chain([ClipNorm()]), {}, r"no learning rate, and so no rule, in Chain"),
+    "no rule": (Chain([ClipNorm()]), {}, r"Chain.* has no learning rate, as it contains no rule"),
     "no such rate": (
         Chain([ClipNorm(), Adam()]),
         {"parameter": "optimizer__adm__learning_rate"},
-        r"is no learning rate. Did you mean 'optimizer__adam__learning_rate'\?",
+        r"is not a learning rate. Did you mean 'optimizer__adam__learning_rate'\?",
     ),
-    "another parameter": (Adam(), {"parameter": "optimizer__beta_1"}, r"'optimizer__beta_1' is no learning rate"),
+    "another parameter": (Adam(), {"parameter": "optimizer__beta_1"}, r"'optimizer__beta_1' is not a learning rate"),
     "unknown name": ("adem", {}, r"Unknown optimizer 'adem'. Did you mean 'adam'\?"),
     "wrong hyperparameter": (Adam(beta_1=2.0), {}, r"Adam: beta_1 must be a number in \[0, 1\)"),
     "two rules": (
@@ -440,7 +440,7 @@ def test_gradient_form_is_swept_on_the_values_of_its_loss():
 
 def test_gradient_without_any_loss_is_refused():
     """The message shows the ways out."""
-    with pytest.raises(ValueError, match=r"needs the loss, but .* loss=None. Name a loss"):
+    with pytest.raises(ValueError, match=r"needs a loss, but .* loss=None. Pass a loss"):
         find_learning_rate(regressor(**LINEAR, loss=None), *DIABETES)
 
 
@@ -627,7 +627,7 @@ WRONG_GRIDS = {
         ValueError,
         r"None of 'adam', 'sgd' has a hyperparameter 'learning_rat'. Did you mean 'learning_rate'\?",
     ),
-    "of the estimator": ({"adam": {}}, {"batch_size": [32]}, ValueError, r"is added to each dict"),
+    "of the estimator": ({"adam": {}}, {"batch_size": [32]}, ValueError, r"add it to each dict"),
     "optimizer": ({"adem": {}}, {}, ValueError, r"Unknown optimizer 'adem'. Did you mean 'adam'\?"),
     "prefix": ({"adam": {}}, {"prefix": "clf_"}, ValueError, r"prefix must end with two underscores, 'clf__'; got"),
     "number": ({"adam": {"learning_rate": 0.1}}, {}, TypeError, r"learning_rate of optimizer 'adam' .* got 0.1"),
@@ -640,9 +640,9 @@ WRONG_GRIDS = {
         {"adam": [0.1]},
         {},
         TypeError,
-        r"a name with a dict of its hyperparameters; got 'adam': \[0.1\]",
+        r"names to dicts of hyperparameters; got 'adam': \[0.1\]",
     ),
-    "no name": ({Adam(): {}}, {}, TypeError, r"a name with a dict"),
+    "no name": ({Adam(): {}}, {}, TypeError, r"names to dicts of"),
 }
 
 

@@ -259,7 +259,7 @@ def test_a_callable_that_needs_an_array_is_told():
     )
     with pytest.raises(TypeError, match="ambiguous") as raised:
         model.fit(sparse.csr_matrix(X), Y)
-    assert any("a csr_matrix" in note and "accept_sparse=False" in note for note in raised.value.__notes__)
+    assert any("a sparse csr_matrix" in note and "accept_sparse=False" in note for note in raised.value.__notes__)
 
 
 def test_a_prediction_is_an_array():

@@ -1,4 +1,4 @@
-"""Which optimizer "auto" stands for: chosen for the model, the loss and the size of a fit."""
+"""The optimizer chosen by "auto", according to the model, the loss and the size of a fit."""
 
 from __future__ import annotations
 

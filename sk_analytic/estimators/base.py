@@ -1,4 +1,4 @@
-"""The way through `fit`, `partial_fit`, `fit_chunks` and `predict` that the four estimators share.
+"""`fit`, `partial_fit`, `fit_chunks` and `predict`, as the four estimators share them.
 
 `fit` reads what the user passes (``inputs.py``), makes a `Training` of it (``problem.py``), runs it, and publishes what
 it has reached. The estimator holds that last `Training` and nothing else of a fit but its public attributes.
@@ -217,34 +217,35 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
-            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
+            Training samples. float32 and float64 are kept; other dtypes are converted to float64. If X is a dask array
+            or dataframe, each chunk is processed on the worker of the current client's cluster that holds it, together
+            with y, weights and metadata.
         y : None, default=None
-            Ignored; present as scikit-learn's pipelines pass it.
+            Ignored; present for compatibility with scikit-learn's pipelines.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, scaled to mean 1: they count like repeated rows.
+            Sample weights, scaled to mean 1: a sample of weight 2 counts like the same sample twice.
         X_val : array-like of shape (n_val, n_features), default=None
-            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
-            pipeline transforms them as X with ``transform_input=["X_val"]``.
+            Validation samples to score after each epoch with ``early_stopping=True``, in place of samples held out
+            from X. A pipeline created with ``transform_input=["X_val"]`` transforms them like X.
         y_val : None, default=None
-            Ignored, as y is.
+            Ignored.
         sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+            Weights of the validation samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
-            ``exposure_val=...`` too.
+            Sample metadata, passed to the callables that name it: ``exposure=...``, and ``exposure_val=...`` for
+            `X_val`.
 
         Returns
         -------
         self : estimator
-            This estimator, trained.
+            The fitted estimator.
 
         Raises
         ------
         GradientCheckError
-            If the analytic gradient is plainly not the derivative of the loss.
+            If the analytic gradient is clearly not the derivative of the loss.
         DivergenceError
-            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+            If the loss or the gradient is not finite. ``params_`` keeps the last finite parameters.
         """
         return self._fit_arrays(X, None, sample_weight, metadata, (X_val, None, sample_weight_val))
 
@@ -252,23 +253,23 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def partial_fit(
         self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
     ) -> Self:
-        """Train for one pass over some rows, going on from where the model is.
+        """Train for one pass over a batch of samples, starting from the current parameters.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : None, default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+            Sample weights, not rescaled: a sample of weight 2 counts as two.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it.
+            Sample metadata, passed to the callables that name it.
 
         Returns
         -------
         self : estimator
-            This estimator.
+            The fitted estimator.
         """
         return self._partial_fit_arrays(X, None, sample_weight, metadata)
 
@@ -286,51 +287,51 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         Parameters
         ----------
         chunks : sequence, iterable or callable
-            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
-            metadata of the rows included, or a function without arguments that loads one of these; chunks
-            without rows are skipped. Delayed values of dask, in a list, are trained where they lie. They come as a
-            list (or another object with a length and an index), whose order is drawn anew for each epoch; as any
-            other object that can be iterated over again and again; or as a generator function, called in every pass.
+            A chunk is ``X``, ``(X, y)``, ``(X, y, sample_weight)``, a dict of the arguments of `fit`,
+            including sample metadata, or a function without arguments that loads one of these. Chunks without samples
+            are skipped. Dask's delayed values, in a list, are processed on the workers that hold them. Pass a list (or
+            another object with a length and an index), whose chunks are shuffled before each epoch; another
+            object that can be iterated over repeatedly; or a generator function, which is called in every pass.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
+            Validation samples to score after each epoch with ``early_stopping=True``, in place of held-out chunks.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
-            Their targets.
+            Targets of the validation samples.
         sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+            Weights of the validation samples.
         **metadata : array-like of shape (n_val,) or (n_val, k)
-            Further data of theirs, for the callables that name it: ``exposure_val=...``.
+            Metadata of the validation samples, passed to the callables that name it: ``exposure_val=...``.
 
         Returns
         -------
         self : estimator
-            This estimator, trained.
+            The fitted estimator.
 
         Raises
         ------
         TypeError
-            If the chunks can be gone through only once, or are none.
+            If `chunks` can be iterated over only once, or does not contain chunks.
         ValueError
-            If a chunk does not go with the first: in features, dtype, shape of y, whether X is sparse, or whether it
-            has weights; if it has other rows in another pass. A note names the chunk.
+            If a chunk differs from the first in its features, its dtype, the shape of y, whether X is sparse, or
+            whether it has weights; or if it has other samples in a later pass. A note names the chunk.
 
         See Also
         --------
-        partial_fit : One pass over one chunk, whatever comes next.
+        partial_fit : Train for one pass over a single chunk.
 
         Notes
         -----
-        A first pass reads every chunk once: it validates and counts the rows, looks whether y lies in the domain
-        of the loss, and sums the weights, which are scaled to mean 1 over all rows. Then training goes through
-        the chunks in every epoch, or in every evaluation of a full-batch method, which adds up sums over the
-        chunks in their order. One chunk is held at a time, and validated whenever it is read.
+        A first pass reads every chunk once. It validates and counts the samples, checks that y lies in the domain
+        of the loss, and sums the weights, which are scaled to mean 1 over all samples. Training then reads all
+        chunks in every epoch, or in every evaluation of a full-batch method, which adds up sums over the
+        chunks in order. One chunk is held in memory at a time, and it is validated each time it is read.
 
-        A batch lies within one chunk: each chunk ends with a shorter one where ``batch_size`` does not divide its
-        rows. The order of rows and chunks depends on the seed, the epoch and the number of the chunk only. One
-        chunk gives what `fit` gives, to the last bit.
+        A batch does not span chunks: if ``batch_size`` does not divide the size of a chunk, its last batch is
+        shorter. The order of samples and chunks depends only on the seed, the epoch and the index of the chunk. A
+        single chunk gives the same result as `fit`, bit for bit.
 
-        ``init`` receives the rows of the first chunk, on which the gradient is checked too. With
-        ``early_stopping=True`` some chunks are held out, ``validation_fraction`` of their number; they are
-        scored together. If there is a single chunk, rows of it are held out as in `fit`.
+        ``init`` receives the samples of the first chunk; the gradient is checked on them too. With
+        ``early_stopping=True``, a share of the chunks, ``validation_fraction``, is held out and scored together.
+        If there is only one chunk, samples are held out from it as in `fit`.
 
         Examples
         --------
@@ -367,7 +368,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         with fitting(self):
             check_settings(self)
             if self.early_stopping:
-                raise ValueError("partial_fit does not support early_stopping=True: it has no rows to hold out.")
+                raise ValueError("partial_fit does not support early_stopping=True: it has no samples to hold out.")
             before = self._before(True)
             data = read_arrays(self, X, y, sample_weight, metadata, known=_targets_of(before), **labels)
             return self._fit(data, before, incremental=True)
@@ -427,7 +428,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         except ParameterStructureError as error:
             if before is not None and "params_" not in str(error):
                 error.add_note(
-                    "Training goes on from the params_ of an earlier fit, in their shapes. To begin anew, set "
+                    "Training continues from the params_ of an earlier fit, in their shapes. To start again, set "
                     "warm_start=False and call fit, or train a clone."
                 )
             raise
@@ -545,8 +546,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         known = before.training.targets
         if is_remote_list(chunks):
             raise TypeError(
-                "infer needs the rows in this process, and chunks has some that are delayed: pass functions that load "
-                "them, without dask.delayed."
+                "infer needs the samples in this process, but some chunks are delayed. Pass functions that load them, "
+                "without dask.delayed."
             )
         if chunks is None:
             data: Any = read_arrays(self, X, y, sample_weight, metadata, known=known).on_host().scaled()
@@ -704,12 +705,12 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Return ``score(theta)`` of held-out samples: by `scoring`, tried at the start, else as `score` does."""
         if self.scoring is None:
             if training.targets.scores_by_loss:
-                with noted("In the score of the rows that do not train, by early_stopping=True."):
+                with noted("While scoring the held-out samples, with early_stopping=True."):
                     require_loss(training.objective)
             return default_score(training.targets, training.objective, held_out)
         score = score_by(self.scoring, self, training, held_out)
         with warnings.catch_warnings(), noted("In the first call of scoring, before the first step."):
-            warnings.simplefilter("ignore")  # a metric may well be undefined there
+            warnings.simplefilter("ignore")  # a metric may be undefined at the starting parameters
             score(training.theta)
         return score
 
@@ -758,33 +759,33 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     @property
     def loss_curve_(self) -> list[float]:
-        """The objective of each epoch."""
+        """Objective (loss and penalty) of each epoch."""
         return list(self._trained("loss_curve_").history.loss_curve)
 
     @property
     def gradient_norm_curve_(self) -> list[float]:
-        """The norm of the gradient in each epoch."""
+        """Norm of the gradient in each epoch."""
         return list(self._trained("gradient_norm_curve_").history.gradient_norms)
 
     @property
     def validation_scores_(self) -> list[float] | None:
-        """The score of the held-out samples after each epoch, or None."""
+        """Score of the validation samples after each epoch; None without early stopping."""
         return list(self._trained("validation_scores_").history.validation_scores) or None
 
     @property
     def optimizer_state_(self) -> Any:
-        """The state of the optimizer, read-only; None for a full-batch method."""
+        """State of the optimizer, read-only; None for a full-batch method."""
         state = self._trained("optimizer_state_").state
         return None if state is None else state.snapshot()
 
     @property
     def best_loss_(self) -> float | None:
-        """Smallest of ``loss_curve_``; None if that is empty."""
+        """Smallest value of ``loss_curve_``; None if that is empty."""
         return min(_numbers(self._trained("best_loss_").history.loss_curve), default=None)
 
     @property
     def best_validation_score_(self) -> float | None:
-        """Largest of ``validation_scores_``; None without early stopping."""
+        """Largest value of ``validation_scores_``; None without early stopping."""
         return max(_numbers(self._trained("best_validation_score_").history.validation_scores), default=None)
 
     def _trained(self, name: str) -> Training:
@@ -795,13 +796,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
 
     @property
     def gradient_(self) -> Any:
-        """Gradient of the loss by the parameters in ``params_``, in their structure.
+        """Gradient of the loss with respect to ``params_``, in the same structure.
 
-        It is there for callbacks, during a fit, and evaluated when it is read: over the same rows in each epoch, a
-        tenth of all or some thousand; without the penalty; None for blocks that are not trained.
+        Available to callbacks during a fit. It is evaluated when it is read, on the same samples in each epoch (a
+        tenth of all, or some thousand), and excludes the penalty. Parameters that are not trained have None.
         """
         if "_tasks" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has gradient_ for callbacks only, during a fit.")
+            raise AttributeError(f"{type(self).__name__}.gradient_ is available only to callbacks, during a fit.")
         return self._tasks.gradient()
 
     # Reading samples: what differs between tasks.
@@ -864,16 +865,13 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         """Say why a sparse X is refused, and what can be done."""
         if not self._has_own_model() and not self._default_takes_sparse:
             name = type(self).__name__
-            return f"The default model of {name} subtracts the mean from X, which leaves no zeros in it."
+            return f"The default model of {name} subtracts the mean from X, which would make it dense."
         if self.accept_sparse is False:
-            return "accept_sparse=False refuses it."
-        who = "Functions of your own get arrays unless accept_sparse=True says"
+            return "accept_sparse=False does not allow sparse input."
+        who = "Your functions receive arrays unless accept_sparse=True declares"
         if self.model is not None:
-            who = "A model object gets arrays unless its attribute accept_sparse = True, or that parameter, says"
-        return (
-            f"{who} that they work with CSR matrices: with X @ W, X.T @ d and X.shape[0], where arrays may have X * w "
-            "and len(X)."
-        )
+            who = "A model object receives arrays unless its attribute accept_sparse = True, or the parameter, declares"
+        return f"{who} that they work with CSR matrices: use X @ W, X.T @ d and X.shape[0] instead of X * w and len(X)."
 
     @classmethod
     @functools.cache
@@ -912,7 +910,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         receiver = getattr(self._training.objective.model, role)
         name = PARAMETERS.get(role, role)
         if receiver is None:
-            raise NotFittedError(f"{name} was given after fit: fit this {type(self).__name__} again to use it.")
+            raise NotFittedError(f"{name} was set after fit. Call fit on this {type(self).__name__} again to use it.")
         bound, params = receiver.bound_to(batch.columns), self._read_params()
         place = params.layout.place
         rows = np.asarray(bound((params if place is None else params.placed(None)).structure, batch))
@@ -920,8 +918,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         expected = (batch.n, self.n_features_in_)
         if rows.shape != expected or rows.dtype.kind not in "fiub":
             raise ParameterStructureError(
-                f"{role} returned {rows.dtype} of shape {rows.shape}; expected real numbers of shape {expected}: a row "
-                f"for each, and the {expected[1]} features of fit."
+                f"{role} returned {rows.dtype} of shape {rows.shape}; expected real numbers of shape {expected}: one "
+                f"row per sample, with the {expected[1]} features seen in fit."
             )
         rows = rows.astype(self._training.objective.layout.dtype)  # a copy: it may be a view of a parameter
         return rows if place is None else bare(place.taken_in(rows))
@@ -936,33 +934,32 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return Batch(read_only(X), shown, position=(self._training.seed, CALLABLE, 0, 0))
 
     def mean_loss(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
-        """Return the mean of the training loss over rows, without the penalty of ``alpha``.
+        """Return the mean training loss of the samples, without the penalty of ``alpha``.
 
-        Smaller is better: :data:`~sk_analytic.neg_mean_loss` is the scorer. The loss is the one that `fit` minimised, a
-        loss by name or one of your own.
+        The loss is the one that `fit` minimised, whether named or your own. Smaller is better; use
+        :data:`~sk_analytic.neg_mean_loss` as a scorer.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            What `fit` takes as y: labels of a classifier are among its ``classes_``. Ignored by a density and a
-            transformer.
+            Targets as for `fit`; the labels of a classifier must be among its ``classes_``. Ignored by
+            :class:`AnalyticDensity` and :class:`AnalyticTransformer`.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows; the mean is a weighted one. The ``class_weight`` of a classifier counts in training
-            alone.
+            Sample weights, used for a weighted mean. The ``class_weight`` of a classifier applies in training only.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where the loss or `forward` names it.
+            Sample metadata, passed to the loss and to `forward` if they name it.
 
         Returns
         -------
         loss : float
-            In the units of the loss: nats for a density.
+            Mean loss, in the units of the loss: nats for a density.
 
         Raises
         ------
         ValueError
-            If there is no loss: `gradient` was given with ``loss=None``.
+            If there is no loss, because `gradient` was given with ``loss=None``.
         """
         check_is_fitted(self)
         return self._mean_loss(X, y, sample_weight, metadata)
@@ -970,8 +967,8 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def _mean_loss(self, X: Any, y: Any, sample_weight: Any, metadata: Mapping[str, Any]) -> float:
         rows, columns = read_to_score(self, X, y, sample_weight, metadata)
         with noted(
-            "In mean_loss, which takes the metadata that the loss or forward names. The scorer neg_mean_loss requests "
-            "them under metadata routing: neg_mean_loss.set_score_request(name=True)."
+            "While evaluating mean_loss, which takes the metadata that the loss or forward names. With metadata "
+            "routing, request it from the scorer: neg_mean_loss.set_score_request(name=True)."
         ):
             objective = self._training.objective.bound_to(columns)
         if objective.valued_by == "predictor":
@@ -1067,8 +1064,8 @@ def fitting(estimator: AnalyticEstimator) -> Iterator[None]:
     if me in _under_way:
         name = type(estimator).__name__
         raise RuntimeError(
-            f"This {name} is being fitted already: one of its functions, callbacks or chunks calls fit, partial_fit or "
-            "fit_chunks on it. Train a copy there: sklearn.base.clone(model).fit(...)."
+            f"This {name} is already being fitted: one of its functions, callbacks or chunks calls fit, partial_fit or "
+            "fit_chunks on it. Train a clone instead: sklearn.base.clone(model).fit(...)."
         )
     _under_way[me] = fit = _Fit()
     try:

@@ -27,35 +27,35 @@ from .targets import ClassTargets, Labels, Targets, is_balanced
 
 
 @shares_parameters(
-    forward="raw scores, (n,), (n, 1) or (n, 2) for two classes, else (n, K)",
-    default='linear, ``X @ params["coef"] + params["intercept"]``',
+    forward="raw scores of shape (n,), (n, 1) or (n, 2) for two classes, else (n, K)",
+    default='a linear model, ``X @ params["coef"] + params["intercept"]``',
     score="accuracy",
     parameters="""
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied onto those of the rows; "balanced" is inversely proportional to
-        their frequencies.""",
+        Weights of the classes, multiplied with the sample weights. "balanced" uses weights inversely proportional
+        to class frequencies.""",
     attributes="""
     classes_ : ndarray of shape (n_classes,)
-        The labels; for multilabel targets the indices of the columns.
+        Class labels; for multilabel targets, the column indices.
     n_outputs_ : int
-        Score columns that `init` was asked for: 1 for two classes, else their number; the number of labels
-        for multilabel targets.
+        Number of score columns, as passed to `init`: 1 for two classes, otherwise the number of classes; for
+        multilabel targets, the number of labels.
     coef_ : ndarray of shape (1, n_features) or (n_outputs, n_features)
-        Coefficients of the scores of `decision_function`; there only where no callables are given.
+        Coefficients of the default linear model's scores; only available if no callables are given.
     intercept_ : ndarray of shape (1,) or (n_outputs,)
-        Likewise.""",
+        Intercept of the default linear model's scores; only available if no callables are given.""",
 )
 class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
-    """Classification by a model whose gradient was derived by hand: binary, multiclass or multilabel.
+    """Binary, multiclass or multilabel classification with a model whose gradient you derived by hand.
 
-    Without callables it is logistic regression. A callable receives ``y`` as class indices from 0, of
-    shape (n,); for multilabel targets as 0 and 1, floats of shape (n, n_labels).
+    Without callables it is a logistic regression. Callables receive ``y`` as class indices of shape (n,), starting at
+    0; for multilabel targets, as floats 0 and 1 of shape (n, n_labels).
 
     {shared}
 
     Examples
     --------
-    Softmax regression, its adjoint written by hand:
+    Softmax regression with a hand-written adjoint:
 
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
@@ -113,34 +113,35 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
-            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
+            Training samples. float32 and float64 are kept; other dtypes are converted to float64. If X is a dask array
+            or dataframe, each chunk is processed on the worker of the current client's cluster that holds it, together
+            with y, weights and metadata.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels of any kind, or an indicator matrix of 0 and 1.
+            Class labels of any type, or a multilabel indicator matrix of 0 and 1.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, scaled to mean 1: they count like repeated rows.
+            Sample weights, scaled to mean 1: a sample of weight 2 counts like the same sample twice.
         X_val : array-like of shape (n_val, n_features), default=None
-            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
-            pipeline transforms them as X with ``transform_input=["X_val"]``.
+            Validation samples to score after each epoch with ``early_stopping=True``, in place of samples held out
+            from X. A pipeline created with ``transform_input=["X_val"]`` transforms them like X.
         y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
-            Their labels, all of which are among those of y.
+            Labels of the validation samples. Each must occur in y.
         sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+            Weights of the validation samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
-            ``exposure_val=...`` too.
+            Sample metadata, passed to the callables that name it: ``exposure=...``, and ``exposure_val=...`` for
+            `X_val`.
 
         Returns
         -------
         self : AnalyticClassifier
-            This estimator, trained.
+            The fitted estimator.
 
         Raises
         ------
         GradientCheckError
-            If the analytic gradient is plainly not the derivative of the loss.
+            If the analytic gradient is clearly not the derivative of the loss.
         DivergenceError
-            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+            If the loss or the gradient is not finite. ``params_`` keeps the last finite parameters.
         """
         return self._fit_arrays(X, y, sample_weight, metadata, (X_val, y_val, sample_weight_val))
 
@@ -153,33 +154,33 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         sample_weight: ArrayLike | None = None,
         **metadata: Any,
     ) -> Self:
-        """Train for one pass over some rows, going on from where the model is.
+        """Train for one pass over a batch of samples, starting from the current parameters.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; needed in the first call.
+            All labels that can occur in any call. Required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+            Sample weights, not rescaled: a sample of weight 2 counts as two.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it.
+            Sample metadata, passed to the callables that name it.
 
         Returns
         -------
         self : AnalyticClassifier
-            This estimator.
+            The fitted estimator.
         """
         if self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' is not supported for partial_fit, which does not see all rows. Compute "
-                "the weights on a large sample by sklearn.utils.compute_class_weight and pass them as a dict."
+                "class_weight='balanced' is not supported for partial_fit, which does not see all samples. Compute the "
+                "weights from a large sample with sklearn.utils.class_weight.compute_class_weight and pass a dict."
             )
         if classes is None and not hasattr(self, "params_"):
-            raise ValueError("classes must be passed in the first call to partial_fit: all labels that will come.")
+            raise ValueError("classes must be passed in the first call to partial_fit: all labels that can occur.")
         return self._partial_fit_arrays(X, y, sample_weight, metadata, classes=classes)
 
     def fit_chunks(
@@ -197,44 +198,44 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         chunks : sequence, iterable or callable
-            A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict with the arguments of `fit` by name,
-            metadata of the rows included, or a function without arguments that loads one of these; chunks
-            without rows are skipped. Delayed values of dask, in a list, are trained where they lie. They come as a
-            list (or another object with a length and an index), whose order is drawn anew for each epoch; as any
-            other object that can be iterated over again and again; or as a generator function, called in every pass.
+            A chunk is ``(X, y)``, ``(X, y, sample_weight)``, a dict of the arguments of `fit`,
+            including sample metadata, or a function without arguments that loads one of these. Chunks without samples
+            are skipped. Dask's delayed values, in a list, are processed on the workers that hold them. Pass a list (or
+            another object with a length and an index), whose chunks are shuffled before each epoch; another
+            object that can be iterated over repeatedly; or a generator function, which is called in every pass.
         classes : array-like of shape (n_classes,), default=None
-            All labels. Without it they are collected in a pass of its own over the chunks; so are the
-            frequencies of classes for ``class_weight="balanced"``.
+            All labels. If None, an additional pass over the chunks collects them. ``class_weight="balanced"``
+            needs this pass too, to count the classes.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            Rows to score after each epoch with ``early_stopping=True``, in place of chunks held out here.
+            Validation samples to score after each epoch with ``early_stopping=True``, in place of held-out chunks.
         y_val : array-like of shape (n_val,) or (n_val, n_labels), default=None
-            Their labels, all of which are among those of the chunks.
+            Labels of the validation samples. Each must occur in the chunks.
         sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+            Weights of the validation samples.
         **metadata : array-like of shape (n_val,) or (n_val, k)
-            Further data of theirs, for the callables that name it: ``exposure_val=...``.
+            Metadata of the validation samples, passed to the callables that name it: ``exposure_val=...``.
 
         Returns
         -------
         self : AnalyticClassifier
-            This estimator, trained.
+            The fitted estimator.
 
         Raises
         ------
         TypeError
-            If the chunks can be gone through only once, or are none.
+            If `chunks` can be iterated over only once, or does not contain chunks.
         ValueError
-            If a chunk does not go with the first: in features, dtype, labels, or whether it has weights; if it
-            has other rows in another pass. A note names the chunk.
+            If a chunk differs from the first in its features, its dtype, its kind of labels, or whether it has
+            weights; or if it has other samples in a later pass. A note names the chunk.
 
         See Also
         --------
-        partial_fit : One pass over one chunk, whatever comes next.
+        partial_fit : Train for one pass over a single chunk.
 
         Notes
         -----
-        As for the other estimators: see :meth:`AnalyticRegressor.fit_chunks`. Early stopping holds out chunks, so
-        that classes are not stratified.
+        Chunks are read, shuffled and held out as in :meth:`AnalyticRegressor.fit_chunks`. Early stopping holds out
+        whole chunks, so the held-out samples are not stratified by class.
 
         Examples
         --------
@@ -288,27 +289,26 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
     def _check_loss(self, loss: Loss, columns: Mapping[str, Array]) -> None:
         if loss.link != "logit":
             raise ValueError(
-                f"loss={self._trained_loss!r} is no loss of class scores: predictions would be decided at 0 and "
-                "probabilities made of them. Use 'log_loss', a Loss of your own with link = \"logit\", or "
-                "AnalyticRegressor."
+                f"loss={self._trained_loss!r} does not apply to class scores. Use 'log_loss', a Loss of your own with "
+                'link = "logit", or AnalyticRegressor.'
             )
         super()._check_loss(loss, columns)
 
     @lazily
     def decision_function(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Return the raw scores.
+        """Return the raw class scores.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes that of the second: the difference where the model gives two columns.
+            For two classes, the score of the second: the difference of the columns if the model returns two.
         """
         prediction = self._predictions(X, metadata)
         return self._class_targets.scores(prediction)
@@ -320,20 +320,20 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
     @lazily
     def predict_proba(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Return the probability of each class, by the logistic function or softmax of the scores.
+        """Return the probability of each class: the logistic function or the softmax of the scores.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; rows sum to 1, but for multilabel targets, where each label has
-            its own.
+            Probabilities, with columns in the order of ``classes_``. Rows sum to 1, except for multilabel targets,
+            whose labels have independent probabilities.
         """
         return self._on_scale_of_y(self._predictions(X, metadata))
 
@@ -351,14 +351,14 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; minus infinity where a probability is too small for a float.
+            Columns in the order of ``classes_``; minus infinity if a probability is too small for a float.
         """
         with np.errstate(divide="ignore"):
             log_probabilities: Array = np.log(entered(self.predict_proba(X, **metadata)))
@@ -366,19 +366,19 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
 
     @lazily
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Return the most probable class of each row.
+        """Return the most probable class of each sample.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels as they came; for multilabel targets 0 and 1.
+            Predicted labels, as passed to `fit`; for multilabel targets, 0 and 1.
         """
         scores = self.decision_function(X, **metadata)
         return self._class_targets.decided(entered(scores))
@@ -389,18 +389,18 @@ class AnalyticClassifier(ClassifierMixin, AnalyticEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         score : float
-            Share of the rows that are right; for multilabel targets, in every label.
+            Fraction of correctly classified samples; for multilabel targets, every label must be correct.
         """
         y, sample_weight, predicted = map(on_host, in_memory(y, sample_weight, self.predict(X, **metadata)))
         return float(accuracy_score(y, predicted, sample_weight=score_weight(sample_weight, predicted)))

@@ -1,4 +1,4 @@
-"""`coef_` and `intercept_` of the default linear model, where scikit-learn's selectors and its users look for them."""
+"""`coef_` and `intercept_` of the default linear model, as scikit-learn's feature selectors expect them."""
 
 from typing import Any
 
@@ -27,8 +27,10 @@ def _as_outputs(estimator: Any, block: Array) -> Array:
 def _default_block(estimator: Any, name: str) -> Any:
     training = getattr(estimator, "_training", None)
     if training is None or not training.objective.model.uses_defaults:
-        reason = "is not fitted yet" if training is None else "has callables of its own, whose parameters are params_"
-        raise AttributeError(f"{name}_ belongs to a fitted default model; this {type(estimator).__name__} {reason}.")
+        reason = "is not fitted yet" if training is None else "uses your own callables: read params_ instead"
+        raise AttributeError(
+            f"{name}_ is only available for a fitted default model; this {type(estimator).__name__} {reason}."
+        )
     layout, block = training.objective.layout, estimator.params_[name]
     if layout.place is None:
         return block

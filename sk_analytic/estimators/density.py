@@ -25,24 +25,25 @@ from .targets import DensityTargets, Targets
 
 
 @shares_parameters(
-    forward="the log-density of each row, (n,), in nats",
+    forward="log-density of each sample, of shape (n,), in nats",
     default="a diagonal Gaussian (``mean``, ``log_scale``)",
-    score="mean log-density",
+    score="the mean log-density",
     parameters="""
     sampler : callable, default=None
-        ``sampler(params, n_samples, rng) -> X`` draws rows, for `sample`; of a model object, its method ``sample``.""",
+        ``sampler(params, n_samples, rng) -> X`` draws the samples that `sample` returns. A model object has a method
+        ``sample`` instead.""",
 )
 class AnalyticDensity(AnalyticEstimator):
-    """Density estimation by a model whose gradient was derived by hand.
+    """Density estimation with a model whose gradient you derived by hand.
 
-    Without callables it is a Gaussian with a diagonal covariance, its scales kept above a thousandth of
-    the data's.
+    Without callables it is a Gaussian with a diagonal covariance, whose scales are kept above a thousandth of
+    the scale of the data.
 
     {shared}
 
     Examples
     --------
-    An exponential distribution, the gradient of its mean negative log-likelihood by hand:
+    Fit an exponential distribution with a hand-written gradient of its mean negative log-likelihood:
 
     >>> import numpy as np
     >>> from sk_analytic import AnalyticDensity
@@ -57,7 +58,7 @@ class AnalyticDensity(AnalyticEstimator):
     >>> round(model.fit(X).params_["log_rate"], 4) + 0.0
     0.0
 
-    What it has learned can be drawn from, if it is told how:
+    Pass a `sampler` to draw samples from the fitted density:
 
     >>> def sampler(params, n_samples, rng):
     ...     return rng.exponential(np.exp(-params["log_rate"]), size=(n_samples, 1))
@@ -84,45 +85,44 @@ class AnalyticDensity(AnalyticEstimator):
 
     @lazily
     def score_samples(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Return the log-density of each row, in nats.
+        """Return the log-density of each sample, in nats.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Of X's dtype if that is floating. `score` is its mean.
+            Log-densities, in the dtype of X if that is floating. `score` returns their mean.
         """
         return self._predictions(X, metadata)
 
     @where_given("sample")
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Array:
-        """Draw rows from the density.
+        """Draw samples from the density.
 
-        It is there where the model can do it: the default Gaussian, a model object with a method ``sample``, or
-        callables with a `sampler`.
+        Available for the default Gaussian, a model object with a method ``sample``, and callables with a `sampler`.
 
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows to draw.
+            Number of samples to draw.
         random_state : int, RandomState instance or None, default=None
-            Seed of the ``rng`` that the sampler receives; the same seed gives the same rows.
+            Seed of the ``rng`` that the sampler receives. Pass an int for reproducible samples.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Of the dtype of the parameters.
+            Samples, in the dtype of the parameters.
 
         Raises
         ------
         ParameterStructureError
-            If what the sampler returns has another shape.
+            If the sampler returns an array of another shape.
         """
         check_is_fitted(self)
         check_range(type(self).__name__, "n_samples", n_samples, Interval(1, np.inf, integral=True))
@@ -134,18 +134,18 @@ class AnalyticDensity(AnalyticEstimator):
     def score(
         self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
     ) -> float:
-        """Return the mean log-density of the rows, in nats.
+        """Return the mean log-density of the samples, in nats.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : None, default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------

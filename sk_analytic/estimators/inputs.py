@@ -1,7 +1,7 @@
-"""What the user passes to fit, read and validated: plain records of arrays or of chunks.
+"""Reading and validating the arguments of fit: plain records of arrays or of chunks.
 
-`read_arrays` and `read_chunks` return what was passed as `ArrayData` or `ChunkData`. Both say in the same words what
-training asks of data: ``first``, ``split`` into what trains and what is held out, and ``rows``.
+`read_arrays` and `read_chunks` return the data as `ArrayData` or `ChunkData`. Both have the interface that
+training needs: ``first``, ``split`` into training and held-out samples, and ``rows``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .samples import entered_as_in_fit, require_any
 from .scoring import HeldOut
 from .targets import ANEW, Targets
 
-OF_X_VAL = "This is about the validation set: X_val, y_val and what goes with them."
+OF_X_VAL = "This concerns the validation set: X_val, y_val and their weights and metadata."
 NOTHING_TO_VALIDATE = (None, None, None)  # X_val, y_val, sample_weight_val
 
 
@@ -154,7 +154,7 @@ class ArrayData:
         except ValueError as error:
             error.add_note(
                 f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the "
-                f"{len(counted)} rows{'' if weights is None else ' that have a weight'}."
+                f"{len(counted)} samples{'' if weights is None else ' with nonzero weight'}."
             )
             raise
         held_out = self.take(held).to_score(settings, seed, given=False)
@@ -170,8 +170,8 @@ class ArrayData:
             self.scaled()  # raises if all are zero
         if np.isinf(weight).any():
             raise ValueError(
-                f"sample_weight is too large for {self.X.dtype}, in which partial_fit takes it as it is: divide it by "
-                "its mean over all rows."
+                f"sample_weight is too large for {self.X.dtype}, and partial_fit does not rescale it. Divide it by its "
+                "mean over all samples."
             )
         return self
 
@@ -290,7 +290,7 @@ class ChunkData:
         if n_held_out == len(numbers):
             raise ValueError(
                 f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "
-                f"the {n_held_out} chunks. Make more, smaller chunks, or hold out less."
+                f"the {n_held_out} chunks. Use more, smaller chunks, or a smaller validation_fraction."
             )
         if settings.shuffle:
             chosen = set(generator(seed, HELD_OUT).choice(numbers, n_held_out, replace=False).tolist())
@@ -346,7 +346,7 @@ class PartitionData(ChunkData):
         if not train.surveys:
             raise ValueError(
                 f"early_stopping=True with validation_fraction={settings.validation_fraction} would hold out all of "
-                f"the {self.extent.n_weighted} rows that have a weight. Hold out less."
+                f"the {self.extent.n_weighted} samples with nonzero weight. Use a smaller validation_fraction."
             )
         numbers, extent = list(held.surveys), Extent.joined(held.extents.values())
         require_scorable(settings, self.targets, extent)
@@ -438,8 +438,8 @@ def read_chunks(
     metadata, held_metadata = of_validation(metadata, names)
     for name in metadata:
         raise TypeError(
-            f"fit_chunks takes no {name!r}: what goes with the rows of a chunk stands in it, "
-            f"{{'X': X, {name!r}: ...}}; what goes with X_val is called {name + OF_VALIDATION!r}."
+            f"fit_chunks does not accept {name!r}. Pass metadata of a chunk's samples in the chunk, "
+            f"{{'X': X, {name!r}: ...}}, and metadata of X_val as {name + OF_VALIDATION!r}."
         )
     source: Any
     if is_remote_list(chunks):
@@ -485,8 +485,8 @@ def _on_cluster(estimator: Any) -> Any:
                 cloudpickle.dumps(value)
             except Exception as error:
                 raise TypeError(
-                    f"{name} cannot be sent to the workers of the cluster ({type(error).__name__}: {error}). Let it "
-                    "refer to nothing that belongs to this process alone, such as a lock, an open file or a connection."
+                    f"{name} cannot be sent to the workers of the cluster ({type(error).__name__}: {error}). It must "
+                    "not refer to objects of this process, such as a lock, an open file or a connection."
                 ) from error
     return DaskSource
 
@@ -506,7 +506,7 @@ def _read_source(
     surveyed = source.survey(read)
     if estimator.verbose:
         n_samples = sum(survey.extent.n for survey in surveyed.surveys.values())
-        print(f"First pass: {len(surveyed.surveys)} chunks, {n_samples} rows", flush=True)
+        print(f"First pass: {len(surveyed.surveys)} chunks, {n_samples} samples", flush=True)
     numbers = list(surveyed.surveys)
     validated = None
     if any(given is not None for given in (*validation, *held_metadata.values())):
@@ -590,13 +590,14 @@ def _read_validation(
         for name, values in beside.items():
             if values is not None:
                 raise ValueError(
-                    f"{name} is provided, but X_val was not provided: what ends in {OF_VALIDATION!r} goes with it."
+                    f"{name} is provided, but X_val was not provided. Arguments that end in {OF_VALIDATION!r} belong "
+                    "to X_val."
                 )
         return None
     if y_val is None and "y" in columns:
         raise ValueError("X_val is provided, but y_val was not provided.")
     if not reader.early_stopping:
-        raise ValueError("X_val is passed to fit, but early_stopping is False: set early_stopping=True.")
+        raise ValueError("X_val is passed to fit, but early_stopping is False. Set early_stopping=True.")
     with noted(OF_X_VAL):
         X_val, y_val, weight = entered(X_val), on_host(y_val), on_host(weight)
         if place_of(X_val) != place_of(X):
@@ -606,10 +607,10 @@ def _read_validation(
         X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
     for name in sorted(columns_val.keys() - columns.keys()):
-        raise ValueError(f"{name + OF_VALIDATION} is passed for the rows of X_val; pass {name} for those of X.")
+        raise ValueError(f"{name + OF_VALIDATION} is passed for the samples of X_val; also pass {name} for X.")
     received = reader._metadata_names("score" if reader.scoring is None else "predict")
     for name in sorted(received & columns.keys() - columns_val.keys()):
-        raise ValueError(f"{name} is passed for the rows of X; pass {name + OF_VALIDATION} for those of X_val.")
+        raise ValueError(f"{name} is passed for the samples of X; also pass {name + OF_VALIDATION} for X_val.")
     if weight is None or len(weight.counted):
         with noted(OF_X_VAL):
             reader._look_at_targets()(y_that_counts(columns_val, None if weight is None else weight.values))
@@ -621,11 +622,9 @@ def require_scorable(settings: Any, targets: Targets, extent: Extent, given: boo
     n, needed = extent.n_weighted, targets.smallest_held_out if settings.scoring is None else 1
     if not n:
         weights = "sample_weight_val" if given else "sample_weight"
-        raise ValueError(f"{weights} is zero in every row to be scored.")
+        raise ValueError(f"{weights} is zero for every sample to be scored.")
     if n < needed:
-        held = (
-            f"early_stopping=True holds out validation_fraction={settings.validation_fraction} of the rows: {n} of them"
-        )
-        there = f"X_val has {n} row{'s' * (n > 1)}" if given else held
-        weighted = " with a weight" if n < extent.n else ""
-        raise ValueError(f"{there}{weighted}, and the score needs {needed}. {'Pass' if given else 'Hold out'} more.")
+        samples = f"{n} sample{'s' * (n > 1)}{' with nonzero weight' if n < extent.n else ''}"
+        held = f"early_stopping=True with validation_fraction={settings.validation_fraction} holds out {samples}"
+        there = f"X_val has {samples}" if given else held
+        raise ValueError(f"{there}, but the score needs {needed}. {'Pass' if given else 'Hold out'} more.")

@@ -1,4 +1,4 @@
-"""Predictions for dask collections: lazy, chunk by chunk, where their rows lie."""
+"""Lazy predictions for dask collections: each chunk is predicted on the worker that holds it."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _require_default_output(estimator: Any, method: str) -> None:
     own = getattr(estimator, "_sklearn_output_config", {}).get(method)
     if method == "transform" and (own or get_config()["transform_output"]) != "default":
         raise TypeError(
-            "set_output would compute what transform returns for a dask collection. Call "
-            "set_output(transform='default'), and make a dataframe of the lazy array."
+            "set_output would compute the lazy result of transform for a dask collection. Call "
+            "set_output(transform='default') and convert the lazy array to a dataframe."
         )
 
 
@@ -85,8 +85,8 @@ def _like(name: str, values: Any, parts: Sequence[Any], lengths: Sequence[float]
         return own
     if are_unknown:
         raise ValueError(
-            f"{name} has {len(own)} chunks and X has {len(parts)}, and the chunk sizes of one are unknown: it cannot "
-            "be cut as the other. Call compute_chunk_sizes() before."
+            f"{name} has {len(own)} chunks and X has {len(parts)}, and some chunk sizes are unknown, so they cannot be "
+            "aligned. Call compute_chunk_sizes() first."
         )
     cut = dask.delayed(joined, pure=False)
     each = cuts(name, list(map(int, own_lengths)), list(map(int, lengths)))
@@ -99,7 +99,7 @@ def _example(estimator: Any, method: str, X: Any, metadata: Mapping[str, Any]) -
         ones = {name: _row_of_ones(values) for name, values in metadata.items()}
         return _called(estimator, method, _row_of_ones(X), ones)
     except Exception:
-        with noted("This came from the first row, which is computed to learn the dtype and shape of the result."):
+        with noted("Raised for the first sample, which is computed to infer the dtype and shape of the result."):
             first = {name: _first_row(values) for name, values in metadata.items()}
             return _called(estimator, method, _first_row(X), first)
 

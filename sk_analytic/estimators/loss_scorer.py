@@ -11,21 +11,21 @@ from ..trust import trusted
 
 @trusted
 class MeanLossScorer:
-    """Scorer by minus the mean loss, ``scorer(estimator, X, y)``.
+    """Scorer that returns minus the mean loss, ``scorer(estimator, X, y)``.
 
-    A pipeline is scored by its last step, a search by its best estimator.
+    For a pipeline it scores the last step, for a search the best estimator.
 
     Parameters
     ----------
     **requests : bool or str
-        Metadata that it requests, as for `set_score_request`.
+        Metadata to request, as for `set_score_request`.
     """
 
     def __init__(self, **requests: bool | str) -> None:
         self._requests = requests
 
     def __call__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None, **metadata: Any) -> float:
-        """Return minus the mean loss of an estimator that is fitted."""
+        """Return minus the mean loss of a fitted estimator."""
         while not hasattr(estimator, "mean_loss"):
             if hasattr(estimator, "best_estimator_"):
                 estimator = estimator.best_estimator_
@@ -35,32 +35,32 @@ class MeanLossScorer:
             else:
                 raise TypeError(
                     f"neg_mean_loss scores an estimator of this package, a pipeline that ends in one, or a search over "
-                    f"them; {type(estimator).__name__} has no mean_loss."
+                    f"either; {type(estimator).__name__} has no method mean_loss."
                 )
         return -float(estimator.mean_loss(X, y, sample_weight, **metadata))
 
     def set_score_request(self, **requests: bool | str) -> MeanLossScorer:
-        """Return a scorer that requests metadata for `mean_loss`, under metadata routing.
+        """Return a scorer that requests metadata for `mean_loss` under metadata routing.
 
         Parameters
         ----------
         **requests : bool or str
-            ``exposure=True``, or the name under which it is passed.
+            ``exposure=True``, or the name under which the metadata is passed.
 
         Returns
         -------
         scorer : MeanLossScorer
-            Another one.
+            A new scorer.
         """
         return MeanLossScorer(**{**self._requests, **requests})
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """Return what it requests.
+        """Return the metadata request of the scorer.
 
         Returns
         -------
         routing : MetadataRequest
-            Of the method ``score``.
+            Request of the method ``score``.
         """
         routing = MetadataRequest(owner=repr(self))
         for name, alias in {"sample_weight": None, **self._requests}.items():
@@ -73,4 +73,4 @@ class MeanLossScorer:
 
 
 neg_mean_loss = MeanLossScorer()
-"""The scorer by minus the mean loss: ``GridSearchCV(model, grid, scoring=neg_mean_loss)``."""
+"""Scorer that returns minus the mean loss: ``GridSearchCV(model, grid, scoring=neg_mean_loss)``."""

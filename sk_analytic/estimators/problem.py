@@ -1,4 +1,4 @@
-"""From samples to what is trained: the callables bound, the objective, the starting θ, and a first look at them."""
+"""From samples to a training problem: the bound callables, the objective, the starting θ, and a first check of them."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective
     if model.named_loss is None and model.gradient_form.composes_loss:
         composed = "the default model" if model.uses_defaults else model.form
         raise ValueError(
-            f"loss={settings._trained_loss!r} cannot be composed with {composed}, which needs the loss's derivative: "
-            "give a name or a Loss object. A callable loss goes with gradient, or with all blocks in numerical."
+            f"loss={settings._trained_loss!r} cannot be composed with {composed}, which needs the loss's derivative. "
+            "Pass a loss by name or a Loss object. A callable loss requires gradient, or all parameters in numerical."
         )
     return Objective(
         model,
@@ -147,11 +147,11 @@ def require_accepts_weights(*receivers: Receiver | None) -> None:
     for receiver in receivers:
         if receiver is not None and not receiver.weighs:
             other = next((name for name in sorted(receiver.accepts) if means(name) == "sample_weight"), None)
-            renamed = f" Its argument {other!r} receives none: rename it." if other else ""
+            renamed = f" Rename its argument {other!r}, which does not receive them." if other else ""
             raise ValueError(
-                f"Rows are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
-                f"sample_weight: add the argument to it, {receiver.role}(params, X, ..., sample_weight=None), "
-                f"and return {'' if receiver.role == 'loss' else 'the gradient of '}the mean over rows of weight "
+                f"Samples are weighted (sample_weight or class_weight), but {receiver.role} does not accept "
+                f"sample_weight. Add the argument, {receiver.role}(params, X, ..., sample_weight=None), "
+                f"and return {'' if receiver.role == 'loss' else 'the gradient of '}the mean over samples of weight "
                 f"times loss.{renamed}"
             )
 
@@ -176,9 +176,9 @@ def require_suitable(
             loss = objective.loss
             declared = f"{type(loss).__name__}" if loss is not None and not loss.additive else "The loss"
             raise ValueError(
-                f"{declared} is no sum over rows (additive=False), so it needs all of them at once: use a "
-                f"full-batch optimizer such as 'lbfgs', or batch_size >= {each.n_samples}; of chunks, those of a "
-                "dask collection among them, one chunk."
+                f"{declared} does not decompose over samples (additive=False), so each step needs all of them. Use a "
+                f"full-batch optimizer such as 'lbfgs', or batch_size >= {each.n_samples}. Chunks, including those of "
+                "a dask collection, must be joined into one."
             )
 
 
@@ -222,8 +222,9 @@ def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
         expected = Layout.of(model.default_init(None, start), dtype)
         if set(layout.names) != set(expected.names):
             raise ParameterStructureError(
-                f"init has blocks {', '.join(map(repr, layout.names))}. No callables are given, and the default "
-                f"model has {listed_shapes(expected.shape_of())}: start from those, or give forward and a gradient."
+                f"init has parameters {', '.join(map(repr, layout.names))}. No callables are given, and the default "
+                f"model has {listed_shapes(expected.shape_of())}. Use these names and shapes in init, or pass forward "
+                "and a gradient."
             )
     return Parameters(layout, layout.flatten(structure, "init"))
 
@@ -238,8 +239,8 @@ def read_params(layout: Layout, params: Any) -> Parameters:
         if came == fitted:
             raise
         raise ParameterStructureError(
-            f"params_ has {listed_shapes(came)}; the fit had {listed_shapes(fitted)}. What is set by hand has the "
-            "blocks and shapes of the fit; others are where a new training begins: init=params."
+            f"params_ has {listed_shapes(came)}; the fit had {listed_shapes(fitted)}. If you set params_, keep the "
+            "names and shapes of the fit. To train from other parameters, pass them as init=params."
         ) from error
 
 
@@ -279,7 +280,7 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
     step = rows_of_a_step(first)
     prediction: Array | None = None
     try:
-        with noted("In the first look at the callables, before the first step."):
+        with noted("While checking the callables, before the first step."):
             prediction = objective.predictions(theta.structure, step)
     except ValueError as error:
         if check_gradient is False or "read-only" not in str(error):
@@ -338,13 +339,15 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
         return
     loss, other = found.losses
     of_loss = "" if math.isnan(loss) else f" (the loss is {loss:.4g}, then {other:.4g})"
-    what, where = ("gradient", f" in block {found.block!r}") if found.block else ("change along θ", "")
+    what = "gradient" if found.block else "change along θ"
+    where = f" in parameter {found.block!r}" if found.block else ""
     message = (
-        f"The loss is no sum over rows: its {what} on {found.n} rows differs by {found.disagreement:.1%}{where} if "
-        f"they are in other batches{of_loss}. Batches of {several[0].batch_size} therefore "
+        f"The loss does not decompose over samples: its {what} on {found.n} samples changes by "
+        f"{found.disagreement:.1%}{where} if they are in other batches{of_loss}. Batches of "
+        f"{several[0].batch_size} samples therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
-        "declare it: additive=False. If the loss of a batch is what you mean to train, as with batch normalisation, "
-        "additive=True leaves this comparison out."
+        "declare additive=False. If you intend to train the loss of a batch, as with batch normalisation, pass "
+        "additive=True to skip this comparison."
     )
     warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)
 
@@ -355,8 +358,8 @@ def _preface(settings: Any, objective: Objective) -> str:
     if objective.model.gradient_form.gives_value or objective.loss is None or loss != settings._default_loss():
         return ""
     return (
-        f"The gradient was compared with loss={loss!r}, which is the default. If it belongs to another "
-        "loss, name that, pass your own, loss=function(params, X, ...), or pass None for no comparison. "
+        f"The gradient was checked against the default loss={loss!r}. If it is the gradient of another loss, pass that "
+        "loss by name or as a function, loss(params, X, ...), or pass loss=None to skip the comparison. "
     )
 
 
@@ -376,7 +379,8 @@ def _about_fields(training: Training) -> str:
     if y is None or y.dtype.names is None:
         return ""
     finite = np.isfinite(structured_to_unstructured(np.asarray(y), dtype=np.float64).reshape(len(y), -1)).all(axis=1)
-    return "" if finite.all() else f"Fields of y have NaN or infinity in {np.count_nonzero(~finite)} of {len(y)} rows. "
+    n_wrong = np.count_nonzero(~finite)
+    return "" if finite.all() else f"Fields of y have NaN or infinity in {n_wrong} of {len(y)} samples. "
 
 
 def rows_of_a_step(first: BatchedRows) -> Batch:
@@ -434,8 +438,8 @@ def _warn_of_differencing(objective: Objective) -> None:
         names = ", ".join(repr(layout.names[i]) for i in differenced)
         n_entries = sum(math.prod(layout.shapes[i]) for i in differenced)
         warnings.warn(
-            f"numerical: the gradient of {names} is made of differences, at {2 * n_entries} evaluations of the loss a "
-            "step. Derive it when the rest is right.",
+            f"numerical: the gradient of {names} is computed by finite differences, with {2 * n_entries} evaluations "
+            "of the loss per step. Replace it by an analytic gradient once the rest of the model works.",
             UserWarning,
             stacklevel=7,
         )

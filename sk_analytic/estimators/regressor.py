@@ -29,27 +29,27 @@ from .targets import RegressionTargets, Targets
 
 
 @shares_parameters(
-    forward="(n,) or (n, k), on the loss's link scale: logarithms of the mean for poisson, say",
-    default='linear, ``X @ params["coef"] + params["intercept"]``',
-    score="what `score` says",
+    forward="predictions of shape (n,) or (n, k) on the link scale of the loss (poisson: log of the mean)",
+    default='a linear model, ``X @ params["coef"] + params["intercept"]``',
+    score="the method `score`",
     attributes="""
     n_outputs_ : int
-        Columns or fields of y.
+        Number of columns or fields of y.
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
-        Coefficients; there only where no callables are given.
+        Coefficients of the default linear model; only available if no callables are given.
     intercept_ : float or ndarray of shape (n_outputs,)
-        Likewise.""",
+        Intercept of the default linear model; only available if no callables are given.""",
 )
 class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
-    """Regression by a model whose gradient was derived by hand.
+    """Regression with a model whose gradient you derived by hand.
 
-    Without callables it is linear regression.
+    Without callables it is a linear regression.
 
     {shared}
 
     Examples
     --------
-    A curve with three parameters, its derivative by each given as a Jacobian:
+    Fit a curve with three parameters, whose derivatives are given as a Jacobian:
 
     >>> import numpy as np
     >>> from sk_analytic import AnalyticRegressor
@@ -122,36 +122,37 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows; float32 and float64 are kept, everything else becomes float64. A dask array or dataframe is trained
-            where its chunks lie, on the cluster of the current client, as are y, weights and metadata beside it.
+            Training samples. float32 and float64 are kept; other dtypes are converted to float64. If X is a dask array
+            or dataframe, each chunk is processed on the worker of the current client's cluster that holds it, together
+            with y, weights and metadata.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets: finite numbers, which become floats of X's dtype. For a loss of your own (``loss`` a function or
-            None, or ``loss_and_gradient``) they need not have the shape of the predictions, may have more axes,
-            and may be a structured array, whose fields keep their dtypes and values.
+            Target values: finite numbers, converted to floats of X's dtype. With a loss of your own (`loss` is a
+            function or None, or `loss_and_gradient` is given), y may differ from the predictions in shape, have
+            more axes, or be a structured array, whose fields keep their dtypes and values.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, scaled to mean 1: they count like repeated rows.
+            Sample weights, scaled to mean 1: a sample of weight 2 counts like the same sample twice.
         X_val : array-like of shape (n_val, n_features), default=None
-            Rows to score after each epoch with ``early_stopping=True``, in place of rows held out here. A
-            pipeline transforms them as X with ``transform_input=["X_val"]``.
+            Validation samples to score after each epoch with ``early_stopping=True``, in place of samples held out
+            from X. A pipeline created with ``transform_input=["X_val"]`` transforms them like X.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
-            Their targets.
+            Targets of the validation samples.
         sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+            Weights of the validation samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it: ``exposure=...``, and with X_val
-            ``exposure_val=...`` too.
+            Sample metadata, passed to the callables that name it: ``exposure=...``, and ``exposure_val=...`` for
+            `X_val`.
 
         Returns
         -------
         self : AnalyticRegressor
-            This estimator, trained.
+            The fitted estimator.
 
         Raises
         ------
         GradientCheckError
-            If the analytic gradient is plainly not the derivative of the loss.
+            If the analytic gradient is clearly not the derivative of the loss.
         DivergenceError
-            If a loss or gradient is not finite; ``params_`` are the last finite ones.
+            If the loss or the gradient is not finite. ``params_`` keeps the last finite parameters.
         """
         return self._fit_arrays(X, y, sample_weight, metadata, (X_val, y_val, sample_weight_val))
 
@@ -159,23 +160,23 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
     def partial_fit(  # type: ignore[override]
         self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any
     ) -> Self:
-        """Train for one pass over some rows, going on from where the model is.
+        """Train for one pass over a batch of samples, starting from the current parameters.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets, as in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, taken as they are: a row of weight 2 counts as two.
+            Sample weights, not rescaled: a sample of weight 2 counts as two.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, for the callables that name it.
+            Sample metadata, passed to the callables that name it.
 
         Returns
         -------
         self : AnalyticRegressor
-            This estimator.
+            The fitted estimator.
         """
         return self._partial_fit_arrays(X, y, sample_weight, metadata)
 
@@ -203,19 +204,20 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
 
     @lazily
     def predict(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Predict the targets: `forward`, with the inverse of the loss's link.
+        """Predict targets by applying the inverse link of the loss to the output of `forward`.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            In the shape that y had in `fit`; what `forward` returned if that goes with no such shape.
+            Predictions in the shape of the y passed to `fit`, or, if they do not fit that shape, as `forward`
+            returned them.
         """
         return self._on_scale_of_y(self._predictions(X, metadata))
 
@@ -230,34 +232,33 @@ class AnalyticRegressor(RegressorMixin, AnalyticEstimator):
         return loss.link if loss is not None and loss.has_link else "identity"
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
-        """Return D² of the predictions, the share of the loss that they explain; R² for the squared error.
+        """Return D², the fraction of the loss explained by the predictions; R² for the squared error.
 
-        For a loss of your own, a callable `loss` or `loss_and_gradient`, it is minus `mean_loss`.
+        For a loss of your own (a callable `loss`, or `loss_and_gradient`), return minus `mean_loss`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             True targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` or a loss of your own names it.
+            Sample metadata, passed to `forward` and to a loss of your own if they name it.
 
         Returns
         -------
         score : float
-            Larger is better. D² is 1 for perfect predictions, and 0 for those of the best constant: the mean for
-            "squared_error", "poisson", "gamma" and "tweedie", the median for "absolute_error". It is the average over
-            several outputs, and NaN for a single row.
+            Larger is better. D² is 1 for perfect predictions and 0 for the best constant prediction: the mean for
+            "squared_error", "poisson", "gamma" and "tweedie", the median for "absolute_error". Multiple outputs are
+            averaged. The score of a single sample is NaN.
 
         Notes
         -----
-        D² is that of :meth:`PoissonRegressor.score <sklearn.linear_model.PoissonRegressor.score>`,
-        :func:`~sklearn.metrics.d2_absolute_error_score` and the like. With ``loss=None``, where nothing else is known,
-        the score is R². Of a `Loss` object of your own that has no D² (see :class:`~sk_analytic.losses.Loss`), it is
-        minus the mean loss.
+        D² is defined as in :meth:`PoissonRegressor.score <sklearn.linear_model.PoissonRegressor.score>` and
+        :func:`~sklearn.metrics.d2_absolute_error_score`. If ``loss=None``, the score is R². For a `Loss` object of
+        your own without D² (see :class:`~sk_analytic.losses.Loss`), it is minus the mean loss.
         """
         check_is_fitted(self)
         training = self._training

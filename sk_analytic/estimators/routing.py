@@ -1,7 +1,7 @@
 """scikit-learn's metadata routing, with requests by instance.
 
-scikit-learn reads the metadata that an estimator may request off the signatures of its class. Here the
-callables say what else there is, so that it is an instance's.
+scikit-learn reads the metadata that an estimator may request from the signatures of its class. Here they also depend
+on the callables, and therefore on the instance.
 """
 
 import inspect
@@ -33,7 +33,7 @@ class _RequestOfInstance:
         names = sorted(getattr(asked.get_metadata_routing(), self.method).requests)
         if not names and instance is not None:
             raise AttributeError(
-                f"{owner.__name__} has no set_{self.method}_request here: no callable of its names metadata for "
+                f"This {owner.__name__} has no set_{self.method}_request: none of its callables names metadata for "
                 f"{self.method}."
             )
         request = RequestMethod(self.method, names).__get__(instance, owner)

@@ -22,14 +22,14 @@ from ..typing import Array, MatrixLike
 FLOATS = [np.float64, np.float32]
 
 AS_METADATA = (
-    "Data of more axes, and NaN where it means something, can come beside X: fit(X, y, images=images) hands them to "
-    "functions that name them, forward(params, X, images)."
+    "Pass data with more axes, or with meaningful NaN, as metadata: fit(X, y, images=images) passes them to "
+    "functions that name them, such as forward(params, X, images)."
 )
 AS_FIELDS = (
-    "Where NaN or infinity mean something (a response that is missing, an interval without an end), pass records, "
-    "np.rec.fromarrays([lower, upper], names='lower, upper'), whose values are your functions' own business."
+    "If NaN or infinity are meaningful (a missing response, an open interval), pass a structured array, "
+    "np.rec.fromarrays([lower, upper], names='lower, upper'), whose values are not validated."
 )
-BESIDE_X = "Encode text; what is for your functions to read can come beside X: fit(X, y, name=values)."
+BESIDE_X = "Encode text as numbers, or pass it to your functions as metadata: fit(X, y, name=values)."
 DATES = re.compile("date|time|duration|period")  # how the names of their dtypes begin
 DATE_TYPES = (datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
 
@@ -109,8 +109,8 @@ def read_X_and_y(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: b
         _require_numbers(y.dtype, "y")
         if compared:
             raise ValueError(
-                f"y has the fields {', '.join(fields)}, which a loss by name cannot compare with predictions: pass one "
-                f"of them, y[{fields[0]!r}], or give a loss of your own, as a function or by loss_and_gradient."
+                f"y has the fields {', '.join(fields)}, which a named loss cannot compare with predictions. Pass one "
+                f"of them, y[{fields[0]!r}], or a loss of your own, as a function or with loss_and_gradient."
             )
     check_consistent_length(X, y)
     return X, y
@@ -133,9 +133,11 @@ def _read_plain(reader: Any, X: MatrixLike, y: Any, *, reset: bool, compared: bo
         if "Input y contains" in str(error) and not compared:
             error.add_note(AS_FIELDS)
         elif "could not convert string" in str(error):
-            error.add_note(f"y must hold numbers. {BESIDE_X}")
+            error.add_note(f"y must contain numbers. {BESIDE_X}")
         elif "inhomogeneous" in str(error) and len(lengths) > 1:
-            error.add_note(f"The rows of y have from {min(lengths)} to {max(lengths)} values. Pad them to one length.")
+            error.add_note(
+                f"The rows of y have between {min(lengths)} and {max(lengths)} values. Pad them to the same length."
+            )
         raise
 
 
@@ -145,14 +147,14 @@ def _require_readable(y: Any) -> Any:
         raise TypeError("Sparse data was passed for y, but dense data is required. Use y.toarray().")
     if isinstance(y, Mapping):
         raise TypeError(
-            f"y is a {type(y).__name__}; it must have a row for each row of X. For columns by name, pass records: "
-            "np.rec.fromarrays([time, event], names='time, event')."
+            f"y is a {type(y).__name__}; it must be an array with one row per sample. For named columns, pass a "
+            "structured array: np.rec.fromarrays([time, event], names='time, event')."
         )
     if isinstance(y, np.ma.MaskedArray):
         if np.ascontiguousarray(np.ma.getmaskarray(y)).view(bool).any():
             raise ValueError(
-                "y is a masked array, whose masked values would count as numbers. Leave out their rows, or mark them "
-                "by a number of your own: y.filled(value)."
+                "y is a masked array, whose masked values would count as numbers. Remove these samples, or replace the "
+                "masked values by a number: y.filled(value)."
             )
         return y.data
     is_list_of_records = isinstance(y, list | tuple) and len(y) > 0 and isinstance(y[0], np.void)
@@ -164,11 +166,11 @@ def _require_numbers(dtype: Any, name: str) -> None:
     if dtype.names is None:
         if dtype.kind in "mM":
             raise ValueError(
-                f"{name} has dates or times ({dtype}), which are numbers only in a unit. Choose one: (dates - start) / "
+                f"{name} has dates or times ({dtype}), which need a unit. Convert them to numbers: (dates - start) / "
                 "np.timedelta64(1, 'D') for days since a start."
             )
         if dtype.kind not in "fiub":
-            raise ValueError(f"{name} has dtype {dtype}; a field of y must hold numbers or truth values. {BESIDE_X}")
+            raise ValueError(f"{name} has dtype {dtype}; a field of y must contain numbers or booleans. {BESIDE_X}")
     elif not dtype.names:
         raise ValueError(f"{name} has no fields.")
     for field in dtype.names or ():
@@ -185,9 +187,9 @@ def _require_no_dates(values: Any, name: str) -> None:
     found = dates_in(values)
     if found:
         raise ValueError(
-            f"{name} has dates or times ({found[0]}), which are numbers only in a unit. Choose one: "
+            f"{name} has dates or times ({found[0]}), which need a unit. Convert them to numbers: "
             f"({name} - start) / np.timedelta64(1, 'D') for days since a start, {name} / np.timedelta64(1, 's') for "
-            "spans in seconds."
+            "durations in seconds."
         )
 
 
@@ -240,11 +242,11 @@ def read_weight(sample_weight: Any, X: Any, name: str = "sample_weight") -> Weig
     _require_no_dates(sample_weight, name)
     weight: Array = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name=name)
     if weight.ndim != 1:
-        raise ValueError(f"{name} must be 1-d, one weight a row; got shape {weight.shape}.")
+        raise ValueError(f"{name} must be 1-d, one weight per sample; got shape {weight.shape}.")
     check_consistent_length(X, weight)
     if (weight < 0).any():
         row = int(np.argmax(weight < 0))
-        raise ValueError(f"Negative values in {name}: row {row} has {weight[row]}. Weights must be >= 0.")
+        raise ValueError(f"Negative values in {name}: sample {row} has {weight[row]}. Weights must be >= 0.")
     return Weights.of(weight)
 
 
@@ -258,7 +260,7 @@ def score_weight(sample_weight: Any, prediction: Array) -> Array | None:
 def require_any(weights: Weights | None) -> None:
     """Raise if there are weights, and all are 0."""
     if weights is not None and not len(weights.counted):
-        raise ValueError("sample_weight is zero in every row: there is nothing to average.")
+        raise ValueError("sample_weight is zero for every sample: there is nothing to average.")
 
 
 def _canonical(X: Any) -> Any:

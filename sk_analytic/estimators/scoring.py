@@ -50,7 +50,7 @@ def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Call
         return float(of_predictions(on_host(np.concatenate(rows.map(prediction)))))
 
     def score(theta: Parameters) -> float:
-        with noted(f"In the score of the {rows.n_samples} rows that do not train, by early_stopping=True."):
+        with noted(f"While scoring the {rows.n_samples} held-out samples, with early_stopping=True."):
             return -mean_loss(objective, theta, rows) if targets.scores_by_loss else by_predictions(theta)
 
     return score
@@ -60,8 +60,8 @@ def require_loss(objective: Objective) -> None:
     """Raise if there is no loss."""
     if not objective.has_value:
         raise ValueError(
-            "There is no loss: the gradient form was given with loss=None. Name a loss, pass your own, "
-            "loss=function(params, X, ...), or use loss_and_gradient."
+            "There is no loss, because gradient was given with loss=None. Pass a loss by name or as a function, "
+            "loss(params, X, ...), or use loss_and_gradient."
         )
 
 
@@ -190,8 +190,8 @@ class HeldOutChunks:
 
     def __array__(self, *args: Any, **settings: Any) -> Any:
         raise TypeError(
-            "The rows of chunks that are held out never come together: X can be passed to the estimator's predict, "
-            "score and mean_loss, with the y and sample_weight that the scorer was given, and is no array."
+            "Held-out chunks are never joined, so X is not an array here. Pass X to the estimator's predict, score "
+            "or mean_loss, with the y and sample_weight that the scorer received."
         )
 
 

@@ -1,4 +1,4 @@
-"""The parameters that the four estimators share: their documentation, their ranges, and what checks them."""
+"""The parameters that the four estimators share: documentation, ranges and checks."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ ELSEWHERE: Mapping[str, str] = {
     "jac": "gradient",
     "grad": "gradient",
 }
-"""Parameters as other libraries call them, to ours; for messages."""
+"""Names of parameters in other libraries, to ours; for messages."""
 
 
 def trains_by_batches(estimator: Any) -> bool:
-    """Raise unless the optimizer is one that partial_fit can go on with; a wrong name is for fit to refuse."""
+    """Raise unless partial_fit can continue with the optimizer; fit raises for a wrong name."""
     try:
         optimizer = None if is_auto(estimator.optimizer) else get_optimizer(estimator.optimizer)
     except (TypeError, ValueError):
@@ -65,25 +65,25 @@ def trains_by_batches(estimator: Any) -> bool:
     if isinstance(optimizer, FullBatch | Phases):
         kind = "a full-batch method" if isinstance(optimizer, FullBatch) else "a sequence of methods for one fit"
         raise AttributeError(
-            f"optimizer={estimator.optimizer!r} is {kind}, which has no partial_fit: choose a minibatch rule such as "
-            f"'adam', or call fit with all rows.{advice_on_hidden(type(estimator), 'optimizer')}"
+            f"optimizer={estimator.optimizer!r} is {kind}, which does not support partial_fit. Use a minibatch "
+            f"optimizer such as 'adam', or call fit with all samples.{advice_on_hidden(type(estimator), 'optimizer')}"
         )
     return True
 
 
 in_batches: Callable[[F], F] = available_if(trains_by_batches)
-"""Decorates `partial_fit`: it is there where the optimizer goes from batch to batch."""
+"""Decorates `partial_fit`: it is available if the optimizer trains on minibatches."""
 
 
 def where_given(role: str) -> Callable[[F], F]:
-    """Return a decorator: a method is there where an estimator, or its default model, has a function of a role."""
+    """Return a decorator: a method is available if an estimator, or its default model, has a function of a role."""
 
     def is_given(estimator: Any) -> bool:
         functions = functions_of(estimator)
         if functions[role] is None and not (runs_default(functions) and role in estimator._default_model):
             raise AttributeError(
-                f"This {type(estimator).__name__} has no function for that: give {PARAMETERS.get(role, role)}, or a "
-                f"model object with the method {role}."
+                f"This {type(estimator).__name__} has no function for {role!r}. Pass {PARAMETERS.get(role, role)}, or "
+                f"a model object with the method {role}."
             )
         return True
 
@@ -96,163 +96,175 @@ SHARED_DOC = """
     ----------
     forward : callable, default=None
         ``forward(params, X) -> prediction``: {forward}.
-        Further arguments are received by name. Where neither it nor a gradient is given, the model is
-        {default}; a `vjp` may stand in for it.
+        It receives further arguments by name. If neither `forward` nor a gradient is given, the estimator uses
+        {default}. A `vjp` can replace `forward`.
     gradient : callable, default=None
         ``gradient(params, X, y) -> grads``: gradient of the mean loss of the batch, in the structure of
-        the parameters; a leaf ``None`` is not trained, a pair ``(rows, values)`` or a sparse matrix updates some
-        rows of a block alone. With an argument ``out``, ``gradient(params, x, y, out)``, it writes the gradient of one
-        sample there. Exactly one of the four gradient forms is given, unless `numerical` names all blocks.
+        the parameters. A leaf ``None`` is not trained; a pair ``(rows, values)`` or a sparse matrix updates only some
+        rows of a parameter array. With an argument ``out``, ``gradient(params, x, y, out)`` writes the gradient of a
+        single sample into ``out``. Pass exactly one of the four gradient forms, unless `numerical` names all
+        parameters.
     init : callable or structure, default=None
-        The starting parameters (dict, tuple, list, named tuple, nested or one array), or a function of
-        those of ``n_features, n_outputs, rng, X, y, sample_weight`` and the model parameters that it names.
+        Starting parameters (a dict, tuple, list or named tuple, possibly nested, or a single array), or a function that
+        returns them. The function receives the arguments that it names, of ``n_features, n_outputs, rng, X, y,
+        sample_weight`` and the keys of `model_params`.
     model : object, default=None
-        In place of callables, an object whose methods they are: `init`, `forward`, one of the four gradient forms,
-        `loss`, ``sample``, ``inverse``, as far as it has them; see :class:`Model`. They receive what they name after
-        ``self``. Of a scikit-learn object, `fit` trains a copy, and ``model__n_hidden`` is a parameter here.
+        An object whose methods replace the callables: `init`, `forward`, one of the four gradient forms, `loss`,
+        ``sample`` and ``inverse``, as needed; see :class:`Model`. Each method receives the arguments that it names
+        after ``self``. If the object is a scikit-learn :class:`~sklearn.base.BaseEstimator`, `fit` trains a copy of it,
+        and its hyperparameters can be set as ``model__n_hidden``.
     loss_and_gradient : callable, default=None
-        ``loss_and_gradient(params, X, y) -> (loss, grads)``: the mean loss of the batch and its gradient together, so
-        that they can share work; or ``loss_and_gradient(params, x, y, out) -> loss`` of one sample.
+        ``loss_and_gradient(params, X, y) -> (loss, grads)`` returns the mean loss of the batch and its gradient
+        together, so that they can share work. ``loss_and_gradient(params, x, y, out) -> loss`` does so for a single
+        sample and writes its gradient into ``out``.
     vjp : callable, default=None
-        ``vjp(params, X) -> (prediction, pullback)`` with ``pullback(d_prediction) -> grads``: adjoint of
-        `forward`, composed with `loss`.
+        ``vjp(params, X) -> (prediction, pullback)`` with ``pullback(d_prediction) -> grads``: `forward` and its
+        adjoint, which is composed with `loss`.
     jacobian : callable, default=None
-        ``jacobian(params, X) -> J`` in the structure of the parameters, each leaf of shape
-        (n, [k,] ...block): derivative of `forward`, composed with `loss`.
+        ``jacobian(params, X) -> J``: derivative of `forward`, in the structure of the parameters. Each leaf has the
+        shape of the parameter array, preceded by (n_samples,) or (n_samples, n_outputs). It is composed with `loss`.
     loss : str, Loss, callable or None, default={loss}
-        A name (see :func:`~sk_analytic.get_loss_names`), an object such as ``Huber(epsilon=1.5)``,
-        ``loss(params, X, y) -> float`` (mean over the batch), or None. The forms `vjp` and `jacobian` are
-        composed with it; for `gradient` it serves monitoring and the gradient check.
+        A name (see :func:`~sk_analytic.get_loss_names`), an object such as ``Huber(epsilon=1.5)``, a function
+        ``loss(params, X, y) -> float`` that returns the mean over the batch, or None. `vjp` and `jacobian` are
+        composed with the loss; with `gradient`, the loss is used only for monitoring and the gradient check.
     model_params : dict, default=None
-        Further arguments of the callables that name them; those that none names go to every ``**kwargs``. In a grid,
-        ``model_params__n_hidden``. Arrays arrive read-only.
+        Further arguments, passed to the callables that name them. Arguments that no callable names are passed to every
+        ``**kwargs``. In a parameter grid, use ``model_params__n_hidden``. Arrays are passed read-only.
     reduction : {{"mean", "sum"}}, default="mean"
-        What `gradient`, `loss_and_gradient` and a callable loss return, over the rows of the batch.
+        Whether `gradient`, `loss_and_gradient` and a callable `loss` return the mean or the sum over the samples of the
+        batch.
     additive : bool or "auto", default="auto"
-        Whether the loss is a sum over rows (or their mean), as minibatches require. With False, a fit that does not
-        take all rows in one step is refused. "auto" compares the gradient of some rows with those of their halves
-        before the first minibatch, and warns if they disagree; True and ``check_gradient=False`` skip this.
+        Whether the loss is a sum or mean over samples, as minibatches require. If False, a fit must use all samples in
+        each step; otherwise it raises an error. "auto" compares the gradient of some samples with the gradients of
+        their two halves before the first minibatch, and warns if they disagree. True and ``check_gradient=False`` skip
+        this comparison.
     accept_sparse : bool or "auto", default="auto"
         Whether the callables can work with sparse X. If True, they receive it as CSR matrices; if False, a sparse X
         raises an error. "auto" is True for the default model of a regressor or a classifier and for a model object with
         the attribute ``accept_sparse = True``, and False if a callable of your own receives X.
     fixed : iterable of str, or dict of {{str: bool or ndarray of bool}}, default=()
-        Blocks to hold fixed: dict keys, fields of a named tuple or positions in another one, joined by dots where
-        nested. A dict maps a block to a mask of its shape: True holds an entry at its starting value.
+        Parameters to hold fixed, by name: dict keys, fields of a named tuple, or positions in a tuple or list; join
+        nested names with dots. A dict maps each name to a mask in the shape of the parameter array: True holds an
+        entry at its starting value.
     numerical : iterable of str, default=()
-        Blocks for which there is no analytic gradient yet: theirs is made of differences of the loss, at two
-        evaluations an entry in every step. A dict may leave them out; elsewhere their leaf is None. If all blocks are
-        named, no gradient form is needed.
+        Parameters without an analytic gradient, by name. Their gradient is computed from finite differences of the
+        loss, with two evaluations per entry in every step. A dict of gradients may omit them; in other structures, set
+        their leaf to None. If all parameters are named, no gradient form is needed.
     bounds : dict of {{str: tuple (low, high)}}, default=None
-        Lower and upper bounds of blocks, by name. Each is a number, an array that broadcasts to the block, or None for
-        no bound. Training must start within them. "lbfgs", "tnc", "slsqp", "trust-constr", "trf" and "dogbox" support
-        bounds natively; minibatch rules project the parameters onto them after each step.
+        Lower and upper bounds of parameters, by name. Each bound is a number, an array that broadcasts to the
+        parameter array, or None for no bound. The starting parameters must satisfy the bounds. "lbfgs", "tnc",
+        "slsqp", "trust-constr", "trf" and "dogbox" support bounds natively; minibatch rules project the parameters
+        onto them after each step.
     reparametrize : dict of {{str: str or Map}}, default=None
-        Maps that keep a block within a constraint, by name: "log" for positive numbers, "logit" for numbers between 0
-        and 1, "simplex" for shares that sum to 1, "ordered" for increasing cutpoints, "cholesky" for lower triangular
+        Maps that keep parameters within a constraint, by name: "log" for positive numbers, "logit" for numbers between
+        0 and 1, "simplex" for shares that sum to 1, "ordered" for increasing cutpoints, "cholesky" for lower triangular
         factors of covariances, or a :class:`~sk_analytic.maps.Map`. The callables, ``params_``, `alpha` and `bounds`
-        contain the parameters themselves; their gradient is pulled back through the map.
+        refer to the constrained parameters; their gradient is pulled back through the map.
     alpha : float or dict, default=0.0
-        Strength of the penalty ``alpha / 2 * sum of squares`` of all blocks (but not of the intercept of a
-        default model), or by block name.
+        Strength of the L2 penalty ``alpha / 2 * sum of squares``. A float applies to all parameters except the
+        intercept of a default model; a dict gives the strength by parameter name.
     optimizer : str or Optimizer, default="auto"
-        A name (see :func:`~sk_analytic.get_optimizer_names`) or an object, whose hyperparameters can be set as
-        ``optimizer__learning_rate``; or "auto", by which `fit` chooses, as ``optimizer_`` shows:
+        A name (see :func:`~sk_analytic.get_optimizer_names`) or an object. Set its hyperparameters as
+        ``optimizer__learning_rate``. With "auto", `fit` chooses the first that applies, and ``optimizer_`` shows it:
 
-        1. "adam" in `partial_fit`, for chunks in this process, where a callable draws random numbers (``rng``), where
-           there is no loss but a gradient, and where `batch_size` is a number smaller than n_samples;
-        2. "trf" for the form `jacobian` with the squared error, if the Jacobian has at most ten million entries;
-        3. L-BFGS, ``LBFGS(maxcor=30)``, if rows times parameters are at most five million, or
-           if the loss is no sum over rows, and for dask collections, of which each step costs a message;
-        4. "adam" for all else.
+        1. "adam" in `partial_fit`, for chunks in this process, if a callable draws random numbers (``rng``), if there
+           is a gradient but no loss, or if `batch_size` is a number smaller than n_samples;
+        2. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;
+        3. L-BFGS, ``LBFGS(maxcor=30)``, if n_samples times the number of parameters is at most five million, if the
+           loss does not decompose over samples (``additive=False``), or for dask collections, where each step costs a
+           message;
+        4. "adam" otherwise.
 
-        The rate of "adam" is 0.01: the 0.001 of other libraries undertrains small data sets in the default 200 epochs.
+        The default learning rate of "adam" is 0.01. Other libraries default to 0.001, which undertrains small data sets
+        in the default 200 epochs.
     batch_size : int or "auto", default="auto"
-        Rows of a minibatch; "auto" is min(200, n_samples). For a full-batch optimizer "auto" is one call
-        with all rows, and a number the size of the parts that are summed.
+        Number of samples in a minibatch; "auto" is min(200, n_samples). A full-batch optimizer evaluates all samples in
+        one call by default, or in parts of this size, which are summed.
     max_iter : int or "auto", default="auto"
-        Epochs; iterations of a full-batch optimizer. "auto" is 200, and 1000 for the least-squares methods "lm", "trf"
-        and "dogbox", whose iterations are cheap, and a thousand of which some curves need.
+        Maximum number of epochs, or of iterations of a full-batch optimizer. "auto" is 200, and 1000 for the
+        least-squares methods "lm", "trf" and "dogbox", because their iterations are cheap and some curves need a
+        thousand.
     shuffle : bool, default=True
-        Whether to shuffle the rows before each epoch, and to draw those that `early_stopping` holds out. With False
-        everything keeps the order in which it was given, and the last rows are held out.
+        Whether to shuffle the samples before each epoch and before holding some out for `early_stopping`. If False,
+        samples keep their order and the last ones are held out.
     drop_last : bool, default=False
-        Whether to leave out the last minibatch of an epoch if it has fewer than `batch_size` rows; with
-        `shuffle`, these are other rows in each epoch. No effect on a full-batch optimizer, which sums all rows.
+        Whether to drop the last minibatch of an epoch if it has fewer than `batch_size` samples. With `shuffle`, the
+        dropped samples differ between epochs. Full-batch optimizers ignore it, as they sum over all samples.
     tol : float or None, default=1e-4
-        Smallest improvement that counts, as a share of the best loss so far, or of what has been gained since the
-        first epoch if that is less. For full-batch optimizers the tolerance on the gradient over its spread from row to
-        row, which does not depend on units; for the least-squares methods that on the relative offset, how far from
-        right angles residuals are to the tangents of the curve.
-        With None, ``max_iter`` epochs are the plan, and there is no warning that they were not enough; a full-batch
-        optimizer takes ``max_iter`` iterations, or fewer if it can go no further.
+        Smallest improvement that counts, relative to the best loss so far, or to the total decrease since the
+        first epoch if that is smaller. For full-batch optimizers, tolerance on the gradient relative to its spread over
+        samples, which does not depend on units; for the least-squares methods, tolerance on the relative offset, which
+        measures how far the residuals are from being orthogonal to the tangents of the curve. If None, training runs
+        for ``max_iter`` epochs without a warning about convergence; a full-batch optimizer takes ``max_iter``
+        iterations, or fewer if it cannot make further progress.
     n_iter_no_change : int or inf, default=10
-        Number of epochs without improvement to wait before stopping: of the validation score with `early_stopping`,
-        else of the training loss, or of the gradient's norm if there is no loss. A score of NaN is no improvement,
-        and epochs without an update do not count. With ``np.inf``, as with ``tol=None``, ``max_iter``
-        epochs are the plan.
+        Number of epochs without improvement to wait before stopping. The monitored value is the validation score with
+        `early_stopping`, otherwise the training loss, or the norm of the gradient if there is no loss. A NaN score
+        does not count as an improvement; epochs without an update are not counted. If ``np.inf``, training runs for
+        ``max_iter`` epochs, as with ``tol=None``.
     early_stopping : bool, default=False
-        Whether to score rows that do not train after each epoch, and keep the best parameters: rows held out
-        here (each class in its share; the last rows with ``shuffle=False``), or the ``X_val`` of `fit`.
+        Whether to score validation samples after each epoch, stop when their score no longer improves, and keep the
+        best parameters. The validation samples are held out from the training data (stratified by class; the last
+        samples if ``shuffle=False``) or passed to `fit` as ``X_val``.
     scoring : str or callable, default=None
-        What scores them: a name (see :func:`sklearn.metrics.get_scorer_names`) or a callable
-        ``scorer(estimator, X, y)``; larger is better. It receives weights and metadata of the rows if it names
-        them, and is called once before the first step. By default {score}.
+        Score of the validation samples: a name (see :func:`sklearn.metrics.get_scorer_names`) or a callable
+        ``scorer(estimator, X, y)``; larger is better. A callable receives sample weights and metadata if it names
+        them, and is called once before the first step. If None, {score} is used.
     validation_fraction : float, default=0.1
-        Share of the rows held out for early stopping.
+        Fraction of the samples to hold out for early stopping.
     local_steps : int, default=1
-        Of a dask collection, how many steps of a minibatch rule each chunk takes by itself before the parameters and
-        the optimizer's state are averaged, as in local SGD. With 1, each step takes its share of every chunk.
+        For dask collections, number of steps of a minibatch rule that each chunk takes on its own before the parameters
+        and the optimizer's state are averaged, as in local SGD. With 1, each minibatch is drawn from all chunks.
     worker_timeout : float, default=300.0
-        Seconds to wait for the workers of a cluster while none of them answers; longer than an evaluation takes.
+        Seconds to wait for the workers of a cluster while none of them answers. Must exceed the time of an evaluation.
     check_gradient : bool or "warn", default=True
-        Whether to compare the analytic gradient with differences of the loss before the first step, and before a
-        warm fit or `partial_fit` if the functions have changed. A wrong one is an error, or a warning.
+        Whether to compare the analytic gradient with finite differences of the loss before the first step, and before a
+        warm-started `fit` or `partial_fit` if the functions have changed. A wrong gradient raises an error, or a
+        warning with "warn".
     random_state : int, RandomState instance or None, default=None
-        Seed of the starting parameters, the orders, the split and the callables' ``rng``.
+        Seed for the starting parameters, the shuffling, the validation split and the ``rng`` that callables receive.
     warm_start : bool, default=False
-        Whether `fit` continues from where the last one ended: parameters, optimizer state, epochs, and the count of
-        epochs without improvement if that had not yet stopped it. The count restarts if the loss, the penalty,
-        the samples or the scoring have changed. The classes of a classifier must be those of the last fit. Two fits
-        of 50 epochs are then one of 100, bit for bit, also if the estimator was saved and loaded in between. A
-        full-batch optimizer restarts from the parameters, without what it knew of the curvature.
+        Whether `fit` continues where the last one ended: it keeps the parameters, the optimizer's state, the number of
+        epochs, and the count of epochs without improvement unless that count had stopped the fit. The count restarts if
+        the loss, the penalty, the samples or the scoring have changed. A classifier must see the same classes as in the
+        last fit. Two fits of 50 epochs equal one of 100, bit for bit, even if the estimator was saved and loaded
+        in between. A full-batch optimizer restarts from the parameters, without its curvature estimate.
     verbose : int, default=0
-        Print progress after each epoch.{parameters}
+        If nonzero, print progress after each epoch.{parameters}
 
     Attributes
     ----------
     params_ : structure
-        The trained parameters, in the user's structure.
+        Trained parameters, in the user's structure.
     loss_curve_ : list of float
-        The objective (loss and penalty) of each epoch: the mean over its steps. For the plain `gradient`
-        form, which gives no loss, that of a fixed sample of rows at the end of each epoch.
+        Objective (loss and penalty) of each epoch, averaged over its steps. The plain `gradient` form does not return a
+        loss; for it, the objective of a fixed subset of the samples at the end of each epoch.
     loss_, best_loss_ : float or None
-        The last and the smallest entry of `loss_curve_`.
+        Last and smallest value of `loss_curve_`.
     validation_scores_ : list of float or None
-        With early stopping, the score of the rows that do not train, epoch by epoch.
+        Score of the validation samples after each epoch, with early stopping.
     best_validation_score_ : float or None
-        The largest of them.
+        Largest value of `validation_scores_`.
     gradient_norm_curve_ : list of float
-        The norm of the gradient in each epoch: the mean over its steps, or that at the iterate of a full-batch
-        optimizer.
+        Norm of the gradient in each epoch, averaged over its steps; for a full-batch optimizer, at each iterate.
     n_iter_ : int
-        Epochs since the parameters were initialised; iterations of a full-batch optimizer.
+        Number of epochs since the parameters were initialised, or of iterations of a full-batch optimizer.
     n_steps_ : int
-        Updates of the parameters.
+        Number of parameter updates.
     optimizer_ : Optimizer
         The optimizer used.
     optimizer_state_ : object or None
-        Its state, read-only; ``copy.deepcopy`` of it can be trained further. None for a full-batch optimizer.
+        State of the optimizer, read-only; use ``copy.deepcopy`` to train it further. None for a full-batch optimizer.
     optimizer_result_ : scipy.optimize.OptimizeResult
-        What a full-batch optimizer returned.
+        Result of a full-batch optimizer.
     model_ : object
-        The model object that was trained, where one was given.
+        The trained model object, if `model` was given.
     gradient_report_ : GradientReport
-        What the gradient check found.
+        Result of the gradient check.
     n_features_in_ : int
-        Features seen in fit.
+        Number of features seen during fit.
     feature_names_in_ : ndarray of str
-        Their names, where X had some.{attributes}
+        Names of features seen during fit, if X has feature names.{attributes}
 """
 
 
@@ -266,9 +278,9 @@ def shares_parameters(
     loss : str or None, optional
         Its default loss, if not that of the constructor.
     parameters, attributes : str, default=""
-        Documentation of what it has beside.
+        Documentation of its further parameters and attributes.
     **words : str
-        What the documentation says of `forward`, the default model and the score.
+        Text on `forward`, the default model and the score.
     """
 
     def fill(cls: Any) -> Any:
@@ -310,18 +322,20 @@ def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
     for name in sorted(settings.keys() - known):
         owner = name.partition("__")[0]
         if owner in known:  # of what is behind a name or an object
-            raise TypeError(f"{cls.__name__} takes no {name!r} when it is made. {_how_to_set(cls, settings, name)}")
+            raise TypeError(
+                f"{cls.__name__} does not accept {name!r} on construction. {_how_to_set(cls, settings, name)}"
+            )
         if _takes_any(cls):
             raise TypeError(
-                f"{cls.__name__} receives {name!r} in the ** of its __init__, where get_params does not see it and "
-                f"clone and searches would lose it. Name it in the signature: __init__(self, ..., {name}=...)."
+                f"{cls.__name__} receives {name!r} through **kwargs of its __init__, where get_params does not see it, "
+                f"so clone and searches would lose it. Name it in the signature: __init__(self, ..., {name}=...)."
             )
         nested = ELSEWHERE.get(name, "")
         can_be_set = nested.partition("__")[0] in known and "__" in nested
         optimizer = settings.get("optimizer", inspect.signature(cls).parameters.get("optimizer"))
         is_chosen = is_auto(getattr(optimizer, "default", optimizer)) and nested.startswith("optimizer__")
         made = f"{cls.__name__}({'optimizer=' + repr('adam') if is_chosen else ''})"
-        how = f" {made}.set_params({nested}=...) sets it, or pass an object." if can_be_set else ""
+        how = f" Set it by {made}.set_params({nested}=...), or pass an object." if can_be_set else ""
         raise TypeError(f"{unknown_parameter(cls, name, sorted(known))}{how}")
 
 
@@ -334,7 +348,7 @@ def _how_to_set(cls: Any, settings: Mapping[str, Any], name: str) -> str:
     except (TypeError, ValueError) as error:
         return str(error)
     made = f"{cls.__name__}({f'{owner}=...' if owner in own else ''})"
-    return f"{made}.set_params({name}={settings[name]!r}) sets it, or pass an object as {owner!r}."
+    return f"Set it by {made}.set_params({name}={settings[name]!r}), or pass an object as {owner!r}."
 
 
 class SignatureOfInit:
@@ -362,7 +376,9 @@ def check_settings(estimator: Any) -> None:
     """Raise if a parameter of an estimator is outside its range."""
     owner = type(estimator).__name__
     if not vars(estimator).keys() >= RANGES.keys():
-        raise TypeError(f"{owner}.__init__ has to call super().__init__(...), which sets the parameters of its base.")
+        raise TypeError(
+            f"{owner}.__init__ must call super().__init__(...), which sets the parameters of its base class."
+        )
     for name, allowed in RANGES.items():
         check_range(owner, name, getattr(estimator, name), allowed)
     for name in ("batch_size", "max_iter"):

@@ -1,4 +1,4 @@
-"""What `y` was when training began, and what that says of predictions: one class for each kind of task.
+"""Properties of `y` at the start of training, and what they imply for predictions: one class per kind of task.
 
 `Targets` is learned from the first ``y``, kept with the training, and published as attributes such as ``classes_``.
 """
@@ -84,7 +84,8 @@ class DensityTargets(Targets):
         """Return log-densities; raise if there is not one for each sample."""
         if prediction.ndim != 1:
             raise ParameterStructureError(
-                f"forward returned shape {prediction.shape}; a density has one log-density a row, ({len(prediction)},)."
+                f"forward returned shape {prediction.shape}; a density returns one log-density per sample, of shape "
+                f"({len(prediction)},)."
             )
         return prediction
 
@@ -283,12 +284,12 @@ class ClassTargets(Targets):
         if classes is not None:
             classes = np.unique(classes)
             if before is not None and not np.array_equal(classes, before):
-                raise ValueError(f"classes={classes} is not what it was in the first call: {before}. {ANEW}")
+                raise ValueError(f"classes={classes} differs from the first call: {before}. {ANEW}")
             before = classes
         kind = type_of_target(y, input_name="y")
         multilabel = kind.startswith("multilabel")
         if known is not None and multilabel != known.multilabel:
-            kinds = ("one class a row", "an indicator matrix of labels")
+            kinds = ("one class per sample", "an indicator matrix of labels")
             raise ValueError(f"y is {kinds[multilabel]}; before, it was {kinds[known.multilabel]}. {ANEW}")
         expected = None if complete else before
         found, encoded = _read_labels(y, expected, dtype) if multilabel else _read_classes(y, expected, kind)
@@ -303,7 +304,7 @@ class ClassTargets(Targets):
         if not np.array_equal(classes, self.classes):
             raise ValueError(
                 f"y has the classes {classes}, but warm_start=True continues training on the classes {self.classes}. "
-                f"Pass samples of all of these and of no others. {ANEW} partial_fit takes samples of some of them."
+                f"Pass samples of exactly these classes. {ANEW} partial_fit accepts samples of some of them."
             )
 
     @property
@@ -355,7 +356,7 @@ class ClassTargets(Targets):
             return by_index
         words = [word for word in places if isinstance(word, str)]
         message = (
-            f"class_weight has a weight for {absent!r}, which is no class.{nearest(absent, words)} The classes "
+            f"class_weight has a weight for {absent!r}, which is not a class.{nearest(absent, words)} The classes "
             f"are {'0 and 1, for each label' if self.multilabel else self.classes}."
         )
         if len(by_index) < len(classes):
@@ -376,7 +377,7 @@ class ClassTargets(Targets):
             fitting |= {(n,), (n, 1)}
         if prediction.shape not in fitting:
             raise ParameterStructureError(
-                f"forward returned shape {prediction.shape} for {n} rows and {n_classes} "
+                f"forward returned shape {prediction.shape} for {n} samples and {n_classes} "
                 f"{'labels' if self.multilabel else 'classes'}; expected {' or '.join(map(str, sorted(fitting)))}."
             )
         return prediction

@@ -28,8 +28,8 @@ def has_loss(estimator: Any) -> bool:
     functions = functions_of(estimator)
     if functions["gradient"] is not None and functions["loss"] is None:
         raise AttributeError(
-            f"{type(estimator).__name__} has no score: gradient was given with loss=None. Name a loss, pass your own, "
-            "loss=function(params, X, ...), or use loss_and_gradient."
+            f"{type(estimator).__name__} has no score, because gradient was given with loss=None. Pass a loss by name "
+            "or as a function, loss(params, X, ...), or use loss_and_gradient."
         )
     return True
 
@@ -39,18 +39,18 @@ with_loss: Callable[[F], F] = available_if(has_loss)
 
 
 @shares_parameters(
-    forward="what `transform` returns, (n,) or (n, k)",
+    forward="output of `transform`, of shape (n,) or (n, k)",
     default="a tied linear autoencoder (``components``, ``mean``)",
     score="minus `mean_loss`",
     parameters="""
     inverse : callable, default=None
-        ``inverse(params, Z) -> X`` maps what `forward` returns back to rows, for `inverse_transform`.""",
+        ``inverse(params, Z) -> X`` maps the output of `forward` back to samples, for `inverse_transform`.""",
 )
 class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, AnalyticEstimator):
-    """Representation learning by a model whose gradient was derived by hand.
+    """Representation learning with a model whose gradient you derived by hand.
 
-    Without callables it is a tied linear autoencoder of two components (``model_params={"n_components":
-    5}`` for another number): what it learns spans the principal components.
+    Without callables it is a tied linear autoencoder with two components, which span the principal subspace. Set
+    another number of components with ``model_params={"n_components": 5}``.
 
     {shared}
 
@@ -87,21 +87,22 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
         return TransformerTargets()
 
     def fit_transform(self, X: MatrixLike, y: object | None = None, **fit_params: Any) -> Array:
-        """Train the model and return what `forward` makes of the rows.
+        """Train the model and return the output of `forward` for the samples.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : None, default=None
-            Ignored; present as scikit-learn's pipelines pass it.
+            Ignored; present for compatibility with scikit-learn's pipelines.
         **fit_params : dict
-            What `fit` takes beside: weights, a validation set, metadata. `transform` gets what `forward` names.
+            Further arguments of `fit`: weights, a validation set, metadata. `transform` receives the metadata that
+            `forward` names.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_features_out)
-            Of X's dtype if that is floating.
+            Codes, in the dtype of X if that is floating.
         """
         self.fit(X, y, **fit_params)
         named = self._metadata_names("transform")
@@ -109,19 +110,19 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
 
     @lazily
     def transform(self, X: MatrixLike, **metadata: Any) -> Array:
-        """Return what `forward` makes of the rows.
+        """Return the output of `forward` for the samples.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Samples.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         codes : ndarray of shape (n_samples, n_features_out)
-            Of X's dtype if that is floating.
+            Codes, in the dtype of X if that is floating.
         """
         return self._predictions(X, metadata).reshape(-1, self._n_features_out)
 
@@ -129,18 +130,18 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
     def score(
         self, X: MatrixLike, y: object | None = None, sample_weight: ArrayLike | None = None, **metadata: Any
     ) -> float:
-        """Return minus the mean loss of the rows, see `mean_loss`; it is there if there is a loss.
+        """Return minus the mean loss of the samples; see `mean_loss`. Available if there is a loss.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Samples.
         y : None, default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Sample weights.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where the loss or `forward` names it.
+            Sample metadata, passed to the loss and to `forward` if they name it.
 
         Returns
         -------
@@ -152,33 +153,33 @@ class AnalyticTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ana
     @where_given("inverse")
     @lazily
     def inverse_transform(self, X: ArrayLike, **metadata: Any) -> Array:
-        """Return the rows that have some codes, as far as the model knows.
+        """Reconstruct samples from their codes.
 
-        It is there where the model can do it: the default autoencoder, a model object with a method ``inverse``, or
-        callables with an `inverse`.
+        Available for the default autoencoder, a model object with a method ``inverse``, and callables with an
+        `inverse`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features_out)
             Codes, as `transform` returns them.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where the inverse names it.
+            Sample metadata, passed to the inverse if it names it.
 
         Returns
         -------
         X_original : ndarray of shape (n_samples, n_features)
-            Of the dtype of the parameters.
+            Reconstructed samples, in the dtype of the parameters.
 
         Raises
         ------
         ParameterStructureError
-            If what the inverse returns has another shape.
+            If the inverse returns an array of another shape.
         """
         check_is_fitted(self)
         codes: Array = check_array(on_host(X), dtype=FLOATS, input_name="X")
         if codes.shape[1] != self._n_features_out:
             raise ValueError(
-                f"X has {codes.shape[1]} columns, but transform returns {self._n_features_out}: pass what it returned."
+                f"X has {codes.shape[1]} columns, but transform returns {self._n_features_out}. Pass its output."
             )
         inverse = self._training.objective.model.inverse
         names = () if inverse is None else inverse.nameable

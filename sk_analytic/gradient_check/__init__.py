@@ -3,15 +3,15 @@
 ::
 
     check.py           the steps of a check: `check_gradient`, `examine`
-    additivity.py      whether a loss is a sum over rows, before minibatches are made of it
+    additivity.py      whether a loss decomposes over samples, before minibatches are made of it
     fit_check.py       the check before a fit, and a second opinion when training fails
     verdict.py         right, wrong, or "cannot tell, because"
     diagnose.py        hypotheses tested on the blocks that failed
     hypotheses.py      the table of causes, and the bases of its entries
     faults/            the hypotheses, a file for each kind of fault
-    evidence.py        one failed block, and the engine that weighs what explains it
+    evidence.py        one failed block, and the engine that weighs explanations
     evaluation.py      the objective under a budget, and the points at which it is evaluated
-    differences.py     numerical derivatives along a line, with their errors
+    differences.py     finite differences along a line, with their errors
     report.py          the findings as data, text and HTML
     entries.py         analytic and numerical gradient entry by entry, for plots
 """

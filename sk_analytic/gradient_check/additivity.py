@@ -1,7 +1,7 @@
-"""Whether a loss is a sum over rows: the gradient of some rows in batches, against that in other batches of them.
+"""Whether a loss decomposes over samples: its gradient on some samples in batches, and in other batches of them.
 
-Minibatches train the mean of the losses of batches. That is the loss of all rows only for a sum over rows; a partial
-likelihood, a rank or a statistic of the batch makes it another one, which trains without an error.
+Minibatches train the mean of the batch losses, which equals the loss of all samples only if the loss is a sum over
+samples. A partial likelihood, a rank or a statistic of the batch makes it another loss, which trains without an error.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from .verdict import QUICK, Checker, Judgement, estimated, repeats
 NEAR = 0.05  # how far from the starting θ to look, relative to the size of each entry
 ENOUGH = 10  # evaluations that a check at another θ needs
 FEWER = 6  # tenths of the rows to look at there
-REFUTED = "Here gradient and differences of the loss disagree, but nearer to the given parameters they agree."
+REFUTED = "Gradient and differences of the loss disagree here, but agree nearer to the given parameters."
 
 
 @readable
@@ -53,25 +53,26 @@ def check_gradient(
     """Check whether an analytic gradient is the derivative of the loss, and diagnose it if not.
 
     Pass an estimator of this package, with its callables in any form, or a ``loss`` and a ``gradient`` of your own.
-    Arguments are not modified. Each block of θ is compared along random directions with central differences of the
-    loss, in float64, at a point near the given parameters; blocks that disagree are diagnosed.
+    The gradient of each block (parameter array) is compared along random directions with central differences of the
+    loss, in float64, at a point near the given parameters. Blocks that disagree are diagnosed. Arguments are not
+    modified.
 
     Parameters
     ----------
     estimator : estimator of this package, default=None
-        Need not be fitted: the check uses ``params_`` if the estimator has them, else its starting parameters.
+        Estimator to check, at its ``params_`` if it is fitted, otherwise at its starting parameters.
     X : {array-like, sparse matrix} of shape (n_samples, n_features), default=None
-        A few dozen samples are enough and keep the check fast.
+        Samples. A few dozen are enough and keep the check fast.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         Targets, if the functions take them.
     loss : callable, default=None
-        Instead of an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` if it takes no data. ``y`` and
-        ``sample_weight`` are passed by name.
+        Loss to check without an estimator: ``loss(params, X, y) -> float``, or ``loss(params)`` if it takes no data.
+        ``y`` and ``sample_weight`` are passed by name.
     gradient : callable, default=None
-        With ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
+        Gradient of ``loss``: ``gradient(params, X, y) -> grads``, or ``gradient(params)``.
     params : structure, default=None
-        The parameters near which to check: a dict, tuple, list or named tuple, nested as you like, or one array.
-        Required with ``loss``; with an estimator, they replace its own.
+        Parameters near which to check: a dict, tuple, list or named tuple, possibly nested, or a single array.
+        Required with ``loss``; with an estimator, they replace its own parameters.
     sample_weight : array-like of shape (n_samples,), default=None
         Sample weights.
     n_directions : int, default=3
@@ -81,7 +82,7 @@ def check_gradient(
     random_state : int, RandomState instance or None, default=None
         Determines the starting parameters and the directions.
     **metadata : array-like of shape (n_samples,) or (n_samples, k)
-        Further data of the samples, for the callables that name it.
+        Sample metadata, passed to the callables that name it.
 
     Returns
     -------
@@ -119,9 +120,9 @@ def check_gradient(
     check_range("check_gradient", "n_directions", n_directions, Interval(1, np.inf, integral=True))
     if estimator is not None:
         if loss is not None or gradient is not None:
-            raise TypeError("check_gradient takes an estimator, or loss and gradient, not both.")
+            raise TypeError("check_gradient takes either an estimator, or loss and gradient, not both.")
         by_name = "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)"
-        require_estimator("check_gradient", estimator, f" Functions of your own go in by name: {by_name}.")
+        require_estimator("check_gradient", estimator, f" Pass functions of your own by name: {by_name}.")
         objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
         if params is not None:
             vector = objective.layout.flatten(params)
@@ -258,7 +259,7 @@ class _Examination:
         if self.about_inputs or not indices:  # what follows from a callable that writes to its arguments is no news
             return self.about_inputs
         if not np.isfinite(self.situation.value):
-            text = NotFinite.template.format("at the parameters of the check")
+            text = NotFinite.template.format("at the checked parameters")
             doubt = Judgement("cannot tell", NotFinite.identifier, {"relative_error": 0.0}, text)
             judgements = dict.fromkeys(indices, doubt)
         else:

@@ -114,7 +114,7 @@ class Diagnoses:
         for index, diagnosis in found.items():
             if diagnosis is not None and diagnosis.cause in about_loss:
                 name = self.subject.layout.names[index]
-                return f" Block {name!r} shows a fault of the loss itself: repair that first."
+                return f" Block {name!r} shows a fault in the loss itself: fix that first."
         return ""
 
     def _finding(self, case: Case, diagnosis: Diagnosis | None, found: dict[int, Diagnosis | None]) -> Finding:
@@ -149,6 +149,6 @@ def _same_end(found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]
             if through and diagnosis is not None and diagnosis.evidence.get("end") == end:
                 found[index] = diagnosis._replace(
                     cause=step.identifier,
-                    explanation=f"{diagnosis.explanation} Another block shows that a recursion's {end} step is off.",
+                    explanation=f"{diagnosis.explanation} Another block shows that a recursion's {end} step is wrong.",
                 )
     return found

@@ -84,7 +84,7 @@ def compare_entries(
         if not np.isfinite(situation.value):
             situation = situation.at(start)
         if situation.gradient is None or not objective.has_value:
-            raise ValueError("There is no loss, or no gradient, to compare entry by entry.")
+            raise ValueError("Comparing entries requires a loss and a gradient, and one is missing.")
         missing = double.contribution(subject.parameters(situation.vector), situation.batch).missing
         return [_block(situation, index, max_entries) for index in chosen if index not in missing]
 

@@ -58,7 +58,7 @@ def require_right(
         f"{wrong}.\n{report}"
     )
     if not only_warn:
-        raise GradientCheckError(f"{message}\ncheck_gradient='warn' or False trains all the same.", report)
+        raise GradientCheckError(f"{message}\nTo train anyway, set check_gradient='warn' or False.", report)
     warnings.warn(message, UserWarning, stacklevel=7)
     return report
 

@@ -120,7 +120,8 @@ class Hypothesis(Cause):
         diagnosis = self.explain(**{"hint": "", **fit.evidence, **words}, evidence={**fit.evidence, **words})
         if is_near(abs(fit.factor), 1) or "{factor" in self.template:
             return diagnosis
-        return diagnosis._replace(explanation=f"{diagnosis.explanation} It is also off by the factor {fit.factor:.6g}.")
+        also = f"It is also off by a factor of {fit.factor:.6g}."
+        return diagnosis._replace(explanation=f"{diagnosis.explanation} {also}")
 
 
 class Doubt(Cause):
@@ -131,7 +132,7 @@ class Doubt(Cause):
 
 class NotFinite(Doubt):
     identifier = "not_finite"
-    meaning = "The loss itself is not finite at the parameters of the check, or beside them."
+    meaning = "The loss is not finite at the checked parameters, or next to them."
     template = "The loss is not finite {}."
 
 
@@ -143,38 +144,38 @@ class NotDeterministic(Doubt):
 
 class Kink(Doubt):
     identifier = "kink"
-    meaning = "The loss has a kink at the parameters of the check: its one-sided derivatives differ."
+    meaning = "The loss has a kink at the checked parameters: its one-sided derivatives differ."
     template = "The loss has a kink here: its one-sided derivatives differ."
 
 
 class Noise(Doubt):
     identifier = "noise"
-    meaning = "The loss is too noisy for its differences to be told from the analytic gradient."
-    template = "Differences of the loss are too inexact (error about {error:.1g} of the derivative): it is noisy."
+    meaning = "The loss is too noisy to compare its differences with the analytic gradient."
+    template = "The loss is noisy: its differences are too inexact (error about {error:.1g} of the derivative)."
 
 
 class Cancellation(Doubt):
     identifier = "cancellation"
-    meaning = "The derivative is too small beside the loss: rounding swamps its differences."
+    meaning = "The derivative is too small relative to the loss: rounding dominates its differences."
     template = (
-        "The derivative is so small beside the loss ({value:.3g}) that its differences drown in rounding "
+        "The derivative is so small relative to the loss ({value:.3g}) that rounding dominates its differences "
         "(error about {error:.1g})."
     )
 
 
 class Unsettled(Doubt):
     identifier = "unsettled"
-    meaning = "Differences at several steps do not converge: the loss is rough or steps at small scales."
-    template = "Differences of the loss at several steps do not agree among themselves: it is rough here."
+    meaning = "Differences at several steps do not converge: the loss is rough or jumps at small scales."
+    template = "The loss is rough here: its differences at several steps do not agree."
 
 
 class Slight(Doubt):
     identifier = "slight_difference"
-    meaning = "The two differ by little, and no fault explains it: an approximation on one side, perhaps."
+    meaning = "Gradient and differences of the loss differ slightly, and no fault explains it: one may be approximate."
     template = (
-        "Gradient and differences of the loss differ by a share of {share:.1g} that no known fault explains: too "
-        "little to call it wrong. Is one of them an approximation (an inner iteration, a discretisation, a small "
-        "constant)?"
+        "Gradient and differences of the loss differ by a relative {share:.1g}, which no known fault explains and "
+        "which is too little to call the gradient wrong. Is one of them an approximation (an inner iteration, a "
+        "discretisation, a small constant)?"
     )
 
 
@@ -182,7 +183,7 @@ class LowPrecision(Doubt):
     identifier = "low_precision"
     meaning = "The loss or the gradient is computed in lower precision (float32, float16) inside the callable."
     template = (
-        "The {what} carries only {digits} digits or so{where}; up to that it agrees. Look for a cast, a buffer of "
+        "The {what} has only about {digits} digits{where}, and agrees to that precision. Look for a cast, a buffer of "
         "another dtype, or rounding."
     )
 

@@ -1,4 +1,4 @@
-"""The findings of a check as data, text and HTML: one finding a block, one report a check."""
+"""The findings of a check as data, text and HTML: one finding per block, one report per check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 @trusted
 @dataclass(frozen=True)
 class Finding:
-    """The finding on one block.
+    """Finding on one block (parameter array).
 
     Parameters
     ----------
@@ -29,16 +29,16 @@ class Finding:
     shape : tuple of int
         Shape of the block.
     verdict : {"right", "wrong", "cannot tell"}
-        "Cannot tell" does not mean that something is wrong: ``cause`` names the obstacle.
+        Result of the check. "cannot tell" does not mean that the gradient is wrong; ``cause`` gives the reason.
     cause : str or None
         Identifier from the :ref:`table of causes <gradient-causes>`; None if the gradient is right, unless there is a
         remark.
     evidence : dict
-        The numbers: the ``analytic`` and ``numerical`` derivatives along the direction that disagreed most, the
-        estimated ``error`` of the numerical one, their ``relative_error``, and numbers that depend on the cause, such
+        The ``analytic`` and ``numerical`` derivatives along the direction that disagreed most, the
+        estimated ``error`` of the numerical one, their ``relative_error``, and values that depend on the cause, such
         as ``factor`` or ``agreement``.
     explanation : str
-        The diagnosis in words.
+        Diagnosis in words.
     """
 
     block: str
@@ -69,12 +69,12 @@ class Finding:
 @trusted
 @dataclass(frozen=True)
 class GradientReport:
-    """The findings of one gradient check: text in a terminal, a table in a notebook, or plain data.
+    """Report of a gradient check, shown as text in a terminal and as a table in a notebook.
 
     Parameters
     ----------
     findings : tuple of Finding
-        One for each block that has a gradient.
+        One finding for each block (parameter array) that has a gradient.
     n_evaluations : int
         Number of evaluations of the loss or the gradient.
     """
@@ -84,34 +84,34 @@ class GradientReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no block is wrong."""
+        """True if no block is wrong."""
         return not self.wrong
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Names of the blocks that are wrong.
+        """Names of the blocks whose gradient is wrong.
 
         Returns
         -------
         names : tuple of str
-            In the order of the findings.
+            Names, in the order of the findings.
         """
         return tuple(finding.block for finding in self.findings if finding.verdict == "wrong")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data: dicts, lists, strings and numbers, as JSON has them.
+        """Return the report as plain data that can be written to JSON.
 
         Returns
         -------
         report : dict
-            With keys ``ok``, ``n_evaluations`` and ``findings``, a list of dicts of their attributes.
+            Dict with keys ``ok``, ``n_evaluations`` and ``findings``, a list of dicts of their attributes.
         """
         findings = [_plain(vars(finding)) for finding in self.findings]
         return {"ok": self.ok, "n_evaluations": self.n_evaluations, "findings": findings}
 
     def __str__(self) -> str:
         if not self.findings:
-            return "Nothing was checked: there is no loss to compare with, or no block to check."
+            return "Nothing was checked: there is no loss to compare with, or no parameter with a gradient."
         widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
         return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
 

@@ -87,10 +87,10 @@ def judge(situation: Situation, direction: Array, most: int = 4) -> Judgement:
     numerical, error = differences.refine(analytic, scale, most=most)
     comparison = _Comparison(situation, direction, differences, analytic, scale)
     if np.isinf(scale) > np.isinf(analytic) or not (np.isfinite(numerical) or np.isfinite(analytic)):
-        return comparison.cannot_tell(NotFinite.explain("beside the parameters of the check"), numerical, error)
+        return comparison.cannot_tell(NotFinite.explain("next to the checked parameters"), numerical, error)
     if not np.isfinite(analytic):
         evidence = {**comparison.evidence(numerical, error), "relative_error": np.inf}
-        text = "The gradient is not finite where the loss is."
+        text = "The gradient is not finite, but the loss is."
         return Judgement("wrong", "gradient_not_finite", evidence, text)
     return comparison.at_first_sight(numerical, error) or comparison.by_ladder(numerical, error)
 
@@ -148,7 +148,7 @@ class _Comparison:
         ladder = self._ladder()
         rungs = ladder.rungs
         if not rungs and not np.isfinite(numerical):
-            return self.cannot_tell(NotFinite.explain("beside the parameters of the check"), numerical, error)
+            return self.cannot_tell(NotFinite.explain("next to the checked parameters"), numerical, error)
         plateau = ladder.plateau()
         if not plateau:
             best = min(rungs, key=lambda rung: rung.error, default=Rung(FIRST_STEP, numerical, error))

@@ -1,4 +1,4 @@
-"""The kinds of covariance: which one "auto" is, which a fit can have, and what lies between two inverse curvatures."""
+"""The kinds of covariance: the choice of "auto", which kinds a fit supports, and the middle matrix of a sandwich."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ def require_possible(problem: Problem, kind: str, weights: str) -> None:
     objective = problem.objective
     of_loss = "the loss is your own" if problem.loss is None else type(problem.loss).__name__
     if problem.codes is not None and kind != "cluster":
-        raise ValueError(f"groups go with covariance='cluster' or 'auto'; got covariance={kind!r}.")
+        raise ValueError(f"groups require covariance='cluster' or 'auto'; got covariance={kind!r}.")
     if kind == "cluster" and problem.codes is None:
-        raise ValueError("covariance='cluster' needs groups: the cluster of each row.")
+        raise ValueError("covariance='cluster' requires groups, the cluster of each sample.")
     if weights == "sampling" and kind in CURVATURE:
         raise ValueError(
-            f"weights='sampling' have no covariance={kind!r}, which takes rows for drawn with equal probabilities: use "
+            f"weights='sampling' does not support covariance={kind!r}, which assumes equal sampling probabilities. Use "
             "'sandwich', or 'cluster' with groups."
         )
     needs_jacobian = kind in ("gauss_newton", "HC2", "HC3") or problem.is_kinked
     if needs_jacobian and not problem.has_jacobian:
         raise ValueError(
-            f"covariance={kind!r} needs the derivative of each prediction, and so the vjp or jacobian form with a "
-            f"loss by name; got {objective.model.form}, and {of_loss}. Use "
+            f"covariance={kind!r} needs the derivative of each prediction, which requires the vjp or jacobian form and "
+            f"a named loss; got {objective.model.form}, and {of_loss}. Use "
             f"{'another form' if problem.is_kinked else repr('hessian') + ' or ' + repr('sandwich')}."
         )
     if problem.is_kinked and kind in CURVATURE:
-        raise ValueError(f"{of_loss} has kinks and no second derivative: use covariance='sandwich' or 'cluster'.")
+        raise ValueError(f"{of_loss} has kinks and no second derivative. Use covariance='sandwich' or 'cluster'.")
     if kind not in ("hessian", "gauss_newton"):
         _require_rows(problem, kind)
 
@@ -75,18 +75,18 @@ def has_rows(problem: Problem) -> bool:
 def _require_rows(problem: Problem, kind: str) -> None:
     """Raise if rows have no gradient of their own."""
     objective = problem.objective
-    otherwise = f"so there is no gradient of a row, which covariance={kind!r} needs. Use covariance='hessian'."
+    otherwise = f"but covariance={kind!r} needs the gradient of each sample. Use covariance='hessian'."
     if objective.additive is False:
-        raise ValueError(f"The loss is no sum over rows (additive=False), {otherwise}")
+        raise ValueError(f"The loss does not decompose over samples (additive=False), {otherwise}")
     if objective.draws_random_numbers:
-        raise ValueError(f"The model draws random numbers (rng), others for a row alone, {otherwise}")
+        raise ValueError(f"The model draws random numbers (rng), which differ for a single sample, {otherwise}")
     if objective.additive == "auto":
         batch = problem.rows.sample(1, 0, batch_size=2 * MOST_ROWS)[0]
         found = coupling(objective, problem.theta(problem.vector), batch, seed=0)
         if found is not None:
             raise ValueError(
-                f"The loss is no sum over rows: its gradient on {found.n} rows differs from the mean of those on "
-                f"their halves by {found.disagreement:.1%}, {otherwise}"
+                f"The loss does not decompose over samples (its gradient on {found.n} samples differs from the mean "
+                f"over their two halves by {found.disagreement:.1%}), {otherwise}"
             )
 
 
@@ -96,12 +96,12 @@ def codes_of(groups: Any, data: Any) -> Array | None:
         return None
     labels = np.asarray(groups)
     if labels.ndim != 1:
-        raise ValueError(f"groups must be 1-d, a label a row; got shape {labels.shape}.")
+        raise ValueError(f"groups must be 1-d, one label per sample; got shape {labels.shape}.")
     if len(labels) != data.extent.n:
-        raise ValueError(f"groups has {len(labels)} labels for {data.extent.n} rows; each row needs one.")
+        raise ValueError(f"groups has {len(labels)} labels for {data.extent.n} samples. Pass one label per sample.")
     codes: Array = np.unique(labels, return_inverse=True)[1]
     if codes.max(initial=0) == 0:
-        raise ValueError("groups has a single cluster; standard errors by clusters need several.")
+        raise ValueError("groups has a single cluster; clustered standard errors need several.")
     return codes
 
 
@@ -157,13 +157,13 @@ def _leverages(problem: Problem, information: Information) -> Callable[[Batch, A
         prediction, jacobian = problem.linearised(problem.vector, batch)
         if jacobian.shape[1] > 1:
             raise ValueError(
-                f"HC2 and HC3 are for one prediction a row; here are {jacobian.shape[1]}. Use 'HC0' or 'HC1'."
+                f"HC2 and HC3 need one prediction per sample; got {jacobian.shape[1]}. Use 'HC0' or 'HC1'."
             )
         roots = jacobian[:, 0] @ information.inverse_root.T
         squares = problem.curvature(batch, prediction)[:, 0, 0] * (roots * roots).sum(axis=1)
         leverages: Array = squares / problem.total * (1.0 if problem.weights == "frequency" else weight)
         if (leverages > 1 - FLAT).any():
-            raise ValueError("A row has the leverage 1, so that HC2 and HC3 are not defined. Use 'HC0' or 'HC1'.")
+            raise ValueError("A sample has leverage 1, so HC2 and HC3 are not defined. Use 'HC0' or 'HC1'.")
         return leverages
 
     return of_batch

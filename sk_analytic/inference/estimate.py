@@ -1,4 +1,4 @@
-"""`infer`: from a fitted estimator and its rows to an `Inference`."""
+"""`infer`: from a fitted estimator and its samples to an `Inference`."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ BENT = 1e3  # how many times as far as by its own standard error a mapped parame
 FEW = 20  # rows that show whether gradients are summed
 ROUNDING = 1e-13  # residuals relative to predictions
 EARLY = (
-    "Use polish=True, which finishes the optimization in the result, or train longer, with a smaller tol or "
-    "optimizer='lbfgs'. If training had converged, check that X, y and sample_weight are those of the fit."
+    "Use polish=True to finish the optimization, or train longer, with a smaller tol or optimizer='lbfgs'. If training "
+    "had converged, check that X, y and sample_weight are those of the fit."
 )
 SUMMED = (
-    "The gradient of your loss is that of the sum over rows, not of their mean, so its curvature is too large by the "
-    "number of rows and standard errors are wrong. Divide loss and gradient by the number of rows, or set "
+    "Your gradient is that of the sum over samples, not of the mean. The curvature is therefore too large by a factor "
+    "of n_samples, and standard errors are wrong. Divide loss and gradient by the number of samples, or set "
     "reduction='sum', and fit again."
 )
 STUCK = (
-    "polish=True did not reach it: the loss has directions along which it is almost flat, or falls without end. Fit "
-    "fewer parameters or add a penalty (alpha), or try other starts."
+    "polish=True did not reach it: along some directions the loss is almost flat, or unbounded below. Fit fewer "
+    "parameters, add a penalty (alpha), or try other starts."
 )
 POSITIVE = Interval(0, np.inf, closed="neither")
 
@@ -64,13 +64,13 @@ def infer(
 ) -> Inference:
     r"""Return the parameters of a fitted estimator with standard errors, intervals and tests.
 
-    It works after any optimizer and for any gradient form: it needs only ``params_`` and the estimator's functions. The
-    estimator is not changed.
+    Inference works after any optimizer and for any gradient form, because it needs only ``params_`` and the estimator's
+    functions. The estimator is not changed.
 
     Parameters
     ----------
     model : estimator of this package
-        Fitted.
+        Fitted estimator.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         The samples on which it was fitted.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
@@ -78,75 +78,78 @@ def infer(
     chunks : sequence, iterable or callable, default=None
         Chunks as for ``fit_chunks``, in place of X and y.
     covariance : str, default="auto"
+        Estimator of the covariance:
+
         ================== =========================================================================================
-        "hessian"          The inverse of the Hessian, from differences of the gradient.
-        "gauss_newton"     The inverse of :math:`J^T \kappa J`, the Hessian of a model linear around the estimate. J is
-                           the derivative of the predictions, :math:`\kappa` the second derivative of the loss in
-                           them, 1 for the squared error. For the vjp and jacobian forms.
-        "opg"              The inverse of the sum of outer products of the gradients of rows.
-        "sandwich", "HC0"  The outer products between two inverse Hessians. Valid also if the likelihood is wrong or
-                           variances are unequal.
+        "hessian"          Inverse of the Hessian, computed from differences of the gradient.
+        "gauss_newton"     Inverse of :math:`J^T \kappa J`, the Hessian of the model linearised at the estimate. J is
+                           the derivative of the predictions and :math:`\kappa` the second derivative of the loss with
+                           respect to them, 1 for the squared error. For the vjp and jacobian forms.
+        "opg"              Inverse of the sum of outer products of the per-sample gradients.
+        "sandwich", "HC0"  The outer products between two inverse Hessians. Valid even if the likelihood is
+                           misspecified or variances are unequal.
         "HC1"              HC0 times n / (n - p).
-        "HC2", "HC3"       HC0 with outer products divided by 1 - h or its square, h the leverage of a row. For the
-                           forms of "gauss_newton" with one prediction a row.
-        "cluster"          A sandwich with gradients summed over the rows of a cluster, times
+        "HC2", "HC3"       HC0 with outer products divided by 1 - h or its square, where h is the leverage of a sample.
+                           For the vjp and jacobian forms with one prediction per sample.
+        "cluster"          Sandwich with gradients summed over the samples of a cluster, times
                            :math:`\frac{C}{C - 1} \frac{n - 1}{n - p}` for C clusters, as in statsmodels.
         ================== =========================================================================================
 
-        The outer matrices of a sandwich are Hessians, or Gauss-Newton's for the squared error with vjp or jacobian.
-        "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error with vjp
-        or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and a loss
-        of your own, which is taken for a negative log-likelihood in nats; "sandwich" for the other losses by name.
+        The outer matrices of a sandwich are Hessians, or Gauss-Newton matrices for the squared error with vjp or
+        jacobian. "auto" is "cluster" with groups; "sandwich" for sampling weights; "gauss_newton" for the squared error
+        with vjp or jacobian; "hessian" for likelihoods: log_loss, poisson, gamma, tweedie, negative_log_likelihood, and
+        a loss of your own, which is assumed to be a negative log-likelihood in nats; "sandwich" for other named losses.
     groups : array-like of shape (n_samples,), default=None
-        The cluster of each row, as labels of any kind. With chunks, in their order.
+        Cluster label of each sample, of any type. For chunks, in the order of their samples.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows, the same as in `fit`. They are not scaled to mean 1.
+        Sample weights, the same as in `fit`. They are not scaled to mean 1.
     weights : {"frequency", "precision", "sampling"}, default="frequency"
-        The meaning of the weights. "frequency": a row of weight 2 is two rows. "precision": variances are inversely
-        proportional to them, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``. "sampling": inverse
-        probabilities of being drawn; the covariance is a sandwich.
+        Meaning of the weights. "frequency": a sample of weight 2 counts as two samples. "precision": variances are
+        inversely proportional to the weights, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``.
+        "sampling": weights are inverse sampling probabilities; the covariance is a sandwich.
     scale : float or "auto", default="auto"
-        "auto": the variance of the residuals for the squared error, by n - p degrees of freedom; Pearson's dispersion
-        for gamma and tweedie; 1 for every other loss. A number is taken for known, as 1 is with
-        ``curve_fit(absolute_sigma=True)``.
+        "auto" estimates the variance of the residuals for the squared error, with n - p degrees of freedom, and
+        Pearson's dispersion for gamma and tweedie; it is 1 for every other loss. A number is assumed to be known, as
+        1 is with ``curve_fit(absolute_sigma=True)``.
     polish : bool, default=False
-        Whether to finish the optimization, by trf or lbfgs and then Newton steps. ``result.params`` has the optimum;
+        Whether to finish the optimization, by trf or lbfgs and then Newton steps. ``result.params`` is the optimum;
         the estimator keeps its own parameters.
     **metadata : array-like of shape (n_samples,) or (n_samples, k)
-        Further data of the rows, for the callables that name them.
+        Sample metadata, passed to the callables that name it.
 
     Returns
     -------
     result : Inference
+        Estimates, standard errors and further inference.
 
     Raises
     ------
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        For a covariance that the form of the gradient or the loss cannot give, and for groups of another length.
+        If the covariance is not available for the gradient form or the loss, or if groups has another length.
     DivergenceError
         If the gradient is not finite next to the estimate.
 
     Warns
     -----
     InferenceWarning
-        If a number does not mean what it should: the parameters are far from the optimum, directions are not
-        identified, the Hessian is not positive definite. ``result.warnings`` has the texts.
+        If a result is unreliable: the parameters are far from the optimum, directions are not identified, or the
+        Hessian is not positive definite. ``result.warnings`` has the messages.
 
     Notes
     -----
-    The objective is the mean loss over rows; covariances belong to n times that. With a penalty (``alpha``) the
+    The objective is the mean loss over samples; covariances refer to n times the mean. With a penalty (``alpha``) the
     curvature is that of the penalized objective, as in a posterior. Estimates are then biased towards zero, and
-    intervals contain the true values less often than ``level`` says.
+    intervals contain the true values less often than ``level``.
 
     The Hessian takes four evaluations of the gradient for each entry, at steps of :math:`\min(10^{-3} / \sqrt{H_{jj}},
-    3 \cdot 10^{-4} |\theta_j|)` in units of the loss, and two that find them.
+    3 \cdot 10^{-4} |\theta_j|)` in units of the loss, and two more to find the step.
 
-    The squared error has t quantiles, with n - p degrees of freedom (by clusters C - 1), unless ``scale`` is known;
-    other losses have normal ones.
+    Intervals use t quantiles for the squared error, with n - p degrees of freedom (C - 1 for clusters), unless
+    ``scale`` is known, and normal quantiles for other losses.
 
-    "absolute_error" and "quantile" have no Hessian: the density of the residuals at 0 takes its place, by an
+    "absolute_error" and "quantile" have no Hessian. The density of the residuals at 0 replaces it, estimated with an
     Epanechnikov kernel at the bandwidth of Hall and Sheather, as in statsmodels' ``QuantReg``.
 
     Examples
@@ -165,7 +168,7 @@ def infer(
     ...     forward, jacobian=jacobian, init={"a": 1.0, "b": 1.0}
     ... ).fit(X, y)
     >>> print(infer(model, X, y))
-    covariance: gauss_newton, 150 rows, scale 0.04587, t with 148 degrees of freedom, ...
+    covariance: gauss_newton, 150 samples, scale 0.04587, t with 148 degrees of freedom, ...
     <BLANKLINE>
     parameter  estimate  standard error  statistic  p value  95 % from       to
     a          0.184047         0.01681      10.95  ...
@@ -174,24 +177,24 @@ def infer(
     require_estimator("infer", model)
     if not isinstance(weights, str):
         raise TypeError(
-            "infer: weights says what the weights mean: 'frequency', 'precision' or 'sampling'. Pass the weights "
-            "themselves as sample_weight."
+            "infer: weights must be 'frequency', 'precision' or 'sampling', the meaning of the weights. Pass the "
+            "weights themselves as sample_weight."
         )
     check_range("infer", "covariance", covariance, KINDS)
     check_range("infer", "weights", weights, WEIGHTS)
     if scale != "auto":
         check_range("infer", "scale", scale, POSITIVE)
     if (X is None) == (chunks is None):
-        raise TypeError("infer takes X, and y if the estimator does, or chunks in their place.")
+        raise TypeError("infer requires X (and y, if the estimator takes it) or chunks, but not both.")
     if chunks is not None and (y is not None or sample_weight is not None):
-        raise TypeError("infer: y and sample_weight of chunks are in them: (X, y, sample_weight).")
+        raise TypeError("infer: pass y and sample_weight in the chunks, as (X, y, sample_weight).")
     objective, theta, rows, data = model._prepare_inference(X, y, sample_weight, chunks, metadata)
     problem = Problem(objective, theta, rows, data, weights, codes_of(groups, data))
     if len(problem.free) > MOST_ENTRIES:
         n = len(problem.free)
         raise ValueError(
-            f"infer: the covariance of {n} entries would take {n * n * 8e-9:.3g} GB, and infer is for up to "
-            f"{MOST_ENTRIES} of them. Name blocks to hold in fixed, or resample and refit yourself."
+            f"infer: the covariance of {n} entries would take {n * n * 8e-9:.3g} GB; infer supports up to "
+            f"{MOST_ENTRIES} entries. Hold parameters fixed (fixed=), or use a bootstrap of your own."
         )
     kind = resolved(problem, covariance, weights)
     require_possible(problem, kind, weights)
@@ -242,9 +245,9 @@ def _about_a_likelihood(problem: Problem, information: Information) -> list[str]
     if batch.n < ROWS_PER_ENTRY * information.rank or 1 / UNLIKE < ratio < UNLIKE or not math.isfinite(ratio):
         return []
     return [
-        f"The loss is your own and was taken for a negative log-likelihood in nats, but the gradients of rows vary "
-        f"{ratio:.2g} times as much as its curvature says: standard errors are wrong by about the root of that. Use "
-        "covariance='sandwich'; a squared error by name; or scale, which multiplies the covariance."
+        f"Your own loss is assumed to be a negative log-likelihood in nats, but the per-sample gradients vary "
+        f"{ratio:.2g} times as much as its curvature implies: standard errors are wrong by about the square root of "
+        "that factor. Use covariance='sandwich', a named squared error, or scale, which multiplies the covariance."
     ]
 
 
@@ -263,16 +266,16 @@ def _about_weights(model: Any, sample_weight: Any, weights: str) -> list[str]:
     """Return what is to be said of weights that are no numbers of rows."""
     if getattr(model, "class_weight", None) is not None and weights != "sampling":
         return [
-            "class_weight multiplies the weights of rows, and weights count as copies of rows here: standard errors "
-            "are those of other data. Use weights='sampling', or fit without class_weight."
+            "class_weight multiplies the sample weights, and weights count as copies of samples here, so standard "
+            "errors do not refer to the data. Use weights='sampling', or fit without class_weight."
         ]
     values = np.asarray(0.0 if sample_weight is None else sample_weight, dtype=np.float64)
     if weights != "frequency" or (np.abs(values - np.rint(values)) <= WHOLE * np.abs(values)).all():
         return []
     return [
-        "sample_weight has values that are not whole numbers, but weights='frequency' counts a row of weight 2 as two "
-        "rows: standard errors depend on the sum of the weights. Weights by known variances are weights='precision', "
-        "those of a survey weights='sampling'."
+        "sample_weight has non-integer values, but weights='frequency' counts a sample of weight 2 as two samples, so "
+        "standard errors depend on the sum of the weights. Use weights='precision' for weights by known variances, and "
+        "weights='sampling' for survey weights."
     ]
 
 
@@ -293,9 +296,9 @@ def _about_maps(result: Inference) -> list[str]:
         return []
     listed = ", ".join(result.names[entry] for entry in np.flatnonzero(at_edge).tolist())
     return [
-        f"On the edge of a map: {listed}. The estimate has run to where reparametrize ends, such as 0 under 'log', and "
-        "intervals mean nothing there. If the optimum may lie on the edge, use bounds in place of the map; if it may "
-        "lie beyond, leave the map out."
+        f"On the edge of a map: {listed}. The estimate is at the limit of its reparametrize map, such as 0 under "
+        "'log', where intervals are meaningless. If the optimum may lie on the edge, use bounds in place of the map; "
+        "if it may lie beyond, remove the map."
     ]
 
 
@@ -306,22 +309,23 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
     if math.isnan(result.scale):
         weighted = problem.weights == "frequency" and result.n_obs != problem.data.extent.n
         counted = (
-            f"Frequency weights add up to {result.n_obs:.4g}, so they count as so many rows, which"
+            f"Frequency weights add up to {result.n_obs:.4g}, so they count as that many samples, which"
             if weighted
-            else f"{result.n_obs:g} rows"
+            else f"{result.n_obs:g} samples"
         )
         found.append(
             f"{counted} are too few for {result._information.rank} parameters: the variance of the "
             "residuals cannot be estimated, so there are no standard errors. "
-            + ("Say by weights= what the weights mean." if weighted else "Pass scale, or more rows.")
+            + ("Pass weights=, the meaning of the weights." if weighted else "Pass scale, or more samples.")
         )
     elif problem.is_squared and scale == "auto" and result.scale <= (ROUNDING * problem.largest) ** 2:
         found.append(
-            "The residuals are rounding errors: the curve passes through all rows, and standard errors mean nothing."
+            "The residuals are rounding errors: the curve passes through all samples, so standard errors are "
+            "meaningless."
         )
     elif result.distance > FAR:
         found.append(
             f"The parameters are {result.distance:.2g} standard errors from the optimum, so standard errors and "
-            "intervals are not those of the optimum. " + (STUCK if problem.is_polished else EARLY)
+            "intervals are unreliable. " + (STUCK if problem.is_polished else EARLY)
         )
     return found

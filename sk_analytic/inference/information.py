@@ -113,8 +113,8 @@ def roots_of(curvature: Array) -> Array:
     values, vectors = np.linalg.eigh(curvature)
     if values.size and values.min() < -MOVES * np.abs(values).max():
         raise ValueError(
-            "covariance='gauss_newton' needs a loss that is convex in the prediction, and this one is concave at some "
-            "rows. Use covariance='hessian'."
+            "covariance='gauss_newton' needs a loss that is convex in the prediction, but this one is concave for some "
+            "samples. Use covariance='hessian'."
         )
     roots: Array = np.einsum("nij,nj,nkj->nik", vectors, np.sqrt(values.clip(0)), vectors)
     return roots

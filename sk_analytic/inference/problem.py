@@ -105,7 +105,7 @@ class Problem:
         self._known_density: tuple[bytes, float] = b"", math.nan
         self.look_at(self.vector)
         if not len(self.free):
-            raise ValueError("infer: no parameter is trained: all are fixed, on a bound, or have no gradient.")
+            raise ValueError("infer: no parameter to infer: all are fixed, on a bound, or have no gradient.")
 
     def look_at(self, vector: Array) -> None:
         """Make a θ the one that is looked at, and learn which of its entries are free there."""
@@ -259,7 +259,7 @@ class Problem:
         width = spread * (high - low)
         if not width > 0:
             raise ValueError(
-                f"The residuals of most rows are equal, so there is no density at 0, on which standard errors of "
+                f"Most residuals are equal, so they have no density at 0, on which standard errors of "
                 f"{type(self.loss).__name__} depend. Use a bootstrap of your own."
             )
         u = residual / width
@@ -313,12 +313,13 @@ class Problem:
                 one = objective.contribution(theta, _rows_of(batch, slice(row, row + 1))).dense()
             except Exception as error:
                 error.add_note(
-                    f"In the gradient of row {row} alone. If your functions need several, use covariance='hessian'."
+                    f"Raised in the gradient of the single sample {row}. If your functions need several samples, use "
+                    "covariance='hessian'."
                 )
                 raise
             found[row] = one.gradient[self.free]
             if row == TIMED:
-                self._say_price((time.process_time() - begin) / TIMED * batch.n, f"The gradients of {batch.n} rows")
+                self._say_price((time.process_time() - begin) / TIMED * batch.n, f"The gradients of {batch.n} samples")
         return found
 
     def _say_price(self, seconds: float, what: str) -> None:
@@ -401,8 +402,8 @@ class Problem:
                     hessian[entry] = four_point(at(entry, step)) / step
         if not np.isfinite(hessian).all():
             raise DivergenceError(
-                "infer: the gradient is not finite next to params_, so there is no Hessian. Was training finished, or "
-                "is a parameter on the edge of where the loss is defined?"
+                "infer: the gradient is not finite next to params_, so the Hessian cannot be computed. Check that "
+                "training has converged, and that no parameter is at a limit beyond which the loss is undefined."
             )
         return hessian
 

@@ -1,4 +1,4 @@
-"""The result of `infer`: parameters with their uncertainties, and functions of both."""
+"""The result of `infer`: parameters, their uncertainties, and functions of both."""
 
 from __future__ import annotations
 
@@ -40,53 +40,55 @@ POINTS = Interval(3, np.inf, integral=True)
 
 @readable
 class Inference:
-    """What `infer` found: parameters with their uncertainties, and functions of both.
+    """Result of `infer`: parameters, their uncertainties, and functions of both.
 
     Parameters
     ----------
     problem : Problem
-        The fitted objective over all rows, at the estimates. `infer` makes these arguments.
+        The fitted objective over all samples, at the estimates. `infer` creates these arguments.
     information : Information
-        Its curvature.
+        Curvature of the objective.
     kind : str
-        Of the covariance.
+        Kind of covariance.
     scale : float
-        What the covariance of the model is multiplied with.
+        Factor of the model-based covariance.
     df : float
         Degrees of freedom.
     model : estimator
-        A copy as if fitted at the estimates.
+        Copy of the estimator, fitted at the estimates.
 
     Attributes
     ----------
     params : structure
-        The estimates, in the structure of ``params_``: these, or where ``polish=True`` has brought them.
+        Estimates, in the structure of ``params_``; with ``polish=True``, the optimum.
     standard_errors : structure
-        Of the same structure. 0 for what is held (``fixed``, or without a gradient), as in lmfit and statsmodels: the
-        others' errors are those for known values of it. NaN for what the rows do not identify, and on a bound.
+        Standard errors in the same structure. 0 for parameters held fixed (``fixed``, or without a gradient), as in
+        lmfit and statsmodels: the other errors are conditional on their values. NaN for entries that the samples do
+        not identify, or that are on a bound.
     covariance, correlation : ndarray of shape (n_entries, n_entries)
-        Over all entries of all blocks, in the order of ``names``.
+        Covariance and correlation of all entries of all parameters, in the order of ``names``.
     names : list of str
-        Of the entries: ``"w[3]"``, ``"layer.W[1, 2]"``, and ``"tau"`` for a number.
+        Names of the entries: ``"w[3]"``, ``"layer.W[1, 2]"``, and ``"tau"`` for a number.
     kind : str
-        Of the covariance: ``"hessian"``, ``"gauss_newton"``, ``"opg"``, ``"HC0"`` to ``"HC3"`` or ``"cluster"``.
+        Kind of covariance: ``"hessian"``, ``"gauss_newton"``, ``"opg"``, ``"HC0"`` to ``"HC3"`` or ``"cluster"``.
     scale : float
-        What the covariance of the model is multiplied with: the variance of the residuals for the squared error, the
-        dispersion for gamma and tweedie, 1 for likelihoods, or what was given. Robust covariances need none.
+        Factor of the model-based covariance: the variance of the residuals for the squared error, the
+        dispersion for gamma and tweedie, 1 for likelihoods, or the value passed to `infer`. Robust covariances do not
+        use it.
     df : float
-        Degrees of freedom of the t distribution of intervals and tests; infinite for the normal one.
+        Degrees of freedom of the t distribution for intervals and tests; infinite for the normal distribution.
     n_obs : float
-        Number of rows, or the sum of frequency weights.
+        Number of samples, or the sum of frequency weights.
     distance : float
-        From the optimum, in standard errors: :math:`\\sqrt{n\\, g^T H^{-1} g}` for the gradient g and the Hessian H of
-        the mean loss in units of ``scale``. For robust kinds, the largest step of an entry to the optimum, in its
-        standard errors.
+        Distance from the optimum in standard errors: :math:`\\sqrt{n\\, g^T H^{-1} g}` for the gradient g and the
+        Hessian H of the mean loss in units of ``scale``. For robust kinds, the largest step of an entry to the optimum,
+        in its standard errors.
     warnings : list of str
-        All that was warned of.
+        Messages of all warnings.
 
     See Also
     --------
-    infer : Where it comes from.
+    infer : Compute the result from a fitted estimator.
     """
 
     params: Any
@@ -138,7 +140,7 @@ class Inference:
 
     @property
     def correlation(self) -> Array:
-        """Of all pairs of entries; NaN for those without an error."""
+        """Correlation of all pairs of entries; NaN for entries without a standard error."""
         errors = np.where(self._errors > 0, self._errors, math.nan)
         correlation: Array = self.covariance / errors / errors[:, None]
         return correlation
@@ -155,37 +157,37 @@ class Inference:
         n_jobs: int | None = None,
         random_state: RandomState = None,
     ) -> Array:
-        """Return intervals that contain the parameters with some probability.
+        """Return confidence intervals of the parameters.
 
         Parameters
         ----------
         level : float, default=0.95
-            That probability.
+            Confidence level.
         method : {"wald", "profile", "bootstrap"}, default="wald"
-            "wald": estimate and standard error, by quantiles of the t or normal distribution, no further than bounds
-            allow; under a map of each entry they are symmetric in what is trained, so that those of a positive
-            parameter are positive. "profile": where the
-            loss, minimised over all other entries, has risen by as much as the quantile says; such intervals need not
-            be symmetric, and may be open. "bootstrap": percentiles of the optima over resampled rows, or over
-            resampled clusters if there are groups; every one is found by trf or lbfgs, whatever trained the estimator.
+            "wald": estimate and standard error times a quantile of the t or normal distribution, clipped to the bounds.
+            If `reparametrize` maps each entry by itself, the interval is symmetric in the unconstrained parameter, so
+            that of a positive parameter is positive. "profile": the values for which the loss, minimised over all other
+            entries, rises by no more than the quantile allows; the interval need not be symmetric, and may be open.
+            "bootstrap": percentiles of the optima over resampled samples, or over resampled clusters if there are
+            groups. Each refit uses trf or lbfgs, whichever optimizer trained the estimator.
         parameters : str or iterable of str, default=None
-            Names of entries or blocks; all by default.
+            Names of parameters or of entries; all by default.
         n_resamples : int, default=999
-            Of the bootstrap.
+            Number of bootstrap resamples.
         n_jobs : int, default=None
-            Processes for profiles and resamples, as in scikit-learn; the results are the same for any.
+            Number of processes for profiles and resamples, as in scikit-learn. The result does not depend on it.
         random_state : int, RandomState instance or None, default=None
             Seed of the bootstrap.
 
         Returns
         -------
         intervals : ndarray of shape (n_parameters, 2)
-            Their ends, in the order of ``names``, or of ``parameters``; infinite where a profile is open.
+            Lower and upper ends, in the order of ``names`` or of ``parameters``; infinite if a profile is open.
 
         Raises
         ------
         ValueError
-            For an unknown name, and for a method that this fit cannot have.
+            If a name is unknown, or the method is not available for this fit.
 
         Warns
         -----
@@ -217,7 +219,7 @@ class Inference:
             else:
                 known = [*self.names, *layout.names]
                 raise ValueError(
-                    f"There is no parameter {name!r}.{nearest(name, known)} There are: {', '.join(layout.names)}."
+                    f"There is no parameter {name!r}.{nearest(name, known)} Available: {', '.join(layout.names)}."
                 )
         return found
 
@@ -246,32 +248,32 @@ class Inference:
         return found
 
     def profile(self, parameter: str, level: float = 0.99, *, n_points: int = 21) -> Bunch:
-        """Return points of the profile of a parameter: the loss minimised over all others, at values of this one.
+        """Return the profile of a parameter: the loss minimised over all others, at several values of this one.
 
         Parameters
         ----------
         parameter : str
             Name of an entry, such as ``"tau"`` or ``"w[3]"``.
         level : float, default=0.99
-            The points span the profile interval of this probability. On a side on which it is open, they go as far as
-            the Wald interval.
+            Confidence level of the profile interval that the points span. If the interval is open on a side, the points
+            extend to the Wald interval.
         n_points : int, default=21
-            Number of points, at least 3: half of them on each side of the estimate, which is one of them. Points at
+            Number of points, at least 3: the estimate, and half of the others on each side. Points at
             which the loss is not finite are left out.
 
         Returns
         -------
         profile : Bunch
-            Arrays of shape (n_points,): ``value`` of the parameter, increasing; ``rise``, twice the rise of the
-            negative log-likelihood over that at the estimate, for the squared error the rise of the sum of squares in
-            units of ``scale``; and ``root``, its square root, negative below the estimate. The profile interval of a
-            level ends where ``root`` is plus or minus the quantile; if ``root`` is a straight line, the Wald interval
+            Arrays of shape (n_points,): ``value`` of the parameter, increasing; ``rise``, twice the increase of the
+            negative log-likelihood relative to the estimate (for the squared error, the increase of the sum of squares
+            in units of ``scale``); and ``root``, its square root, negative below the estimate. The profile interval of
+            a level ends where ``root`` is plus or minus the quantile; if ``root`` is a straight line, the Wald interval
             is the same. ``params`` of shape (n_points, n_entries) has all parameters, in the order of ``names``.
 
         Raises
         ------
         ValueError
-            For a name that is no single entry, a parameter without a standard error, and a fit without profiles.
+            If the name is not that of a single entry, the parameter has no standard error, or the fit has no profiles.
 
         Warns
         -----
@@ -280,7 +282,7 @@ class Inference:
 
         See Also
         --------
-        sk_analytic.plotting.ProfileDisplay : A picture of it.
+        sk_analytic.plotting.ProfileDisplay : Plot profiles.
 
         Examples
         --------
@@ -312,13 +314,14 @@ class Inference:
         Parameters
         ----------
         function : callable
-            ``function(params) -> number or array``, of the user's structure. Its derivative is taken by differences.
+            ``function(params) -> number or array``; it receives the parameters in the user's structure. Its derivative
+            is computed by finite differences.
 
         Returns
         -------
         result : Bunch
-            ``value``, ``standard_error`` of the same shape, and ``covariance`` of its entries: a number for a number.
-            NaN where the function moves along a direction that is not identified.
+            ``value``, ``standard_error`` of the same shape, and ``covariance`` of its entries (a number for a number).
+            Errors are NaN if the value depends on a direction that is not identified.
 
         Examples
         --------
@@ -364,42 +367,43 @@ class Inference:
         lost = self._information.moves(derivative)
         if lost.any():
             warnings.warn(
-                f"{np.count_nonzero(lost)} of {len(lost)} values move along directions that are not identified, "
-                "see result.warnings: their errors are NaN.",
+                f"{np.count_nonzero(lost)} of {len(lost)} values depend on directions that are not identified (see "
+                "result.warnings), so their errors are NaN.",
                 InferenceWarning,
                 stacklevel=3,
             )
         return lost
 
     def predict(self, X: MatrixLike, interval: str | None = None, level: float = 0.95, **metadata: Any) -> Bunch:
-        """Predict with standard errors, and with intervals if they are asked for.
+        """Predict with standard errors and, optionally, intervals.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows.
+            Samples.
         interval : {None, "mean", "observation"}, default=None
-            "mean": of the prediction, within the limits of the link: between 0 and 1 for a probability. "observation":
-            of a new y, for the squared error, whose residuals are taken to be normal with the variance ``scale``.
+            "mean": confidence interval of the prediction, within the range of the link (between 0 and 1 for a
+            probability). "observation": prediction interval of a new y, for the squared error only; residuals are
+            assumed to be normal with variance ``scale``.
         level : float, default=0.95
-            The probability of an interval.
+            Level of the interval.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the rows, where `forward` names it.
+            Sample metadata, passed to `forward` if it names it.
 
         Returns
         -------
         prediction : Bunch
-            ``value`` as the regressor's ``predict``, the classifier's ``predict_proba``, or what `forward` says for
-            the other estimators; ``standard_error``, ``low`` and ``high`` of its shape, the last two None without an
-            interval.
+            ``value``, the output of ``predict`` for a regressor, of ``predict_proba`` for a classifier, and of
+            `forward` for the other estimators; ``standard_error``, ``low`` and ``high`` of the same shape. ``low``
+            and ``high`` are None without an interval.
         """
         check_range("predict", "interval", interval, (None, "mean", "observation"))
         check_range("predict", "level", level, LEVEL)
         problem = self._problem
         if interval == "observation" and not problem.is_squared:
             raise ValueError(
-                "predict: interval='observation' is for the squared error, whose scale is the variance of y; "
-                "interval='mean' is for any loss."
+                "predict: interval='observation' requires the squared error, whose scale is the variance of y. Use "
+                "interval='mean' for other losses."
             )
         predicted = self._model._prepare_prediction(X, metadata)
         value, derivative = self._derivative(lambda vector: predicted(problem.theta(vector).structure))
@@ -416,17 +420,17 @@ class Inference:
     # Tables.
 
     def to_frame(self, level: float = 0.95) -> Any:
-        """Return a table with a row for each entry, as a pandas DataFrame.
+        """Return a pandas DataFrame with one row per entry.
 
         Parameters
         ----------
         level : float, default=0.95
-            The probability of the intervals, which are Wald's.
+            Level of the intervals, which are Wald intervals.
 
         Returns
         -------
         frame : pandas.DataFrame
-            With columns ``estimate``, ``standard_error``, ``statistic`` (their ratio), ``p_value`` (two-sided, for a
+            Columns ``estimate``, ``standard_error``, ``statistic`` (their ratio), ``p_value`` (two-sided, for a
             true value of 0), ``low`` and ``high``, indexed by ``names``.
 
         Raises
@@ -459,7 +463,7 @@ class Inference:
     def _title(self) -> str:
         distribution = "normal" if math.isinf(self.df) else f"t with {self.df:g} degrees of freedom"
         return (
-            f"covariance: {self.kind}, {self.n_obs:g} rows, scale {self.scale:.4g}, {distribution}, "
+            f"covariance: {self.kind}, {self.n_obs:g} samples, scale {self.scale:.4g}, {distribution}, "
             f"{self.distance:.2g} standard errors from the optimum"
         )
 
@@ -505,18 +509,18 @@ class Inference:
         problem = self._problem
         if self.kind not in CURVATURE:
             raise ValueError(
-                f"method='profile' compares losses, which covariance={self.kind!r} does not take for a likelihood. Use "
+                f"method='profile' treats the loss as a likelihood, but covariance={self.kind!r} does not. Use "
                 "method='wald' or 'bootstrap', or covariance='auto'."
             )
         if not problem.objective.has_value:
-            raise ValueError("method='profile' compares losses, and there is none: name a loss, or pass your own.")
+            raise ValueError("method='profile' needs a loss, but there is none. Pass a loss by name or as a function.")
         places = self._places()
         coupled = [self.names[entry] for entry in profiled if entry not in places]
         if coupled:
             raise ValueError(
-                f"method='profile' moves one entry and minimises over the others, but {', '.join(coupled)} cannot move "
-                "alone: reparametrize maps it together with others. Use method='wald' or 'bootstrap', or choose other "
-                "entries by parameters=."
+                f"method='profile' varies one entry and minimises over the others, but {', '.join(coupled)} cannot "
+                "vary alone, because reparametrize maps it together with others. Use method='wald' or 'bootstrap', or "
+                "choose other entries with parameters=."
             )
         settings = problem, self._information, problem.total / self.scale, self._quantile(level)
         errors = np.sqrt(np.diag(self._free_covariance))
@@ -528,8 +532,8 @@ class Inference:
         without = [self.names[entry] for entry in entries if not self._errors[entry] > 0]
         if without:
             raise ValueError(
-                f"There is no profile of {', '.join(without)}: held, on a bound, or not identified, without a standard "
-                "error. Name other parameters."
+                f"There is no profile of {', '.join(without)}, which is fixed, on a bound, or not identified, and so "
+                "has no standard error. Choose other parameters."
             )
         _, settings = self._to_profile(entries, level)
         found = Parallel(n_jobs=n_jobs)(delayed(profile_curve)(*setting, n_points) for setting in settings)
@@ -563,14 +567,15 @@ class Inference:
         is_open = [name for name, interval in by_name.items() if math.isinf(interval.high - interval.low)]
         if is_open:
             _warn(
-                f"The profile is open for {', '.join(is_open)}: as far as {FARTHEST:g} standard errors away, or where "
-                f"the loss is defined, it does not rise by as much as {level:g} asks for. The rows do not bound it."
+                f"The profile interval is open for {', '.join(is_open)}: up to {FARTHEST:g} standard errors away, or "
+                f"as far as the loss is defined, the loss does not rise enough for level {level:g}. The samples do not "
+                "bound the parameter."
             )
         rough = [name for name, interval in by_name.items() if not interval.has_converged]
         if rough:
             _warn(
-                f"The profile of {', '.join(rough)} is rough: with it held at an end of its interval, lbfgs did not "
-                "reach the minimum over the others, so that the interval may be too short."
+                f"The profile of {', '.join(rough)} is approximate: lbfgs did not reach the minimum over the other "
+                "entries at an end of the interval, which may therefore be too short."
             )
         lower = [name for name, interval in by_name.items() if interval.lowest < -LOWER]
         if lower:
@@ -596,9 +601,11 @@ class Inference:
     def _bootstrap(self, level: float, n_resamples: int, n_jobs: int | None, random_state: RandomState) -> Array:
         problem = self._problem
         if not hasattr(problem.data, "take"):
-            raise ValueError("method='bootstrap' draws rows of arrays; chunks have none at hand. Use method='wald'.")
+            raise ValueError("method='bootstrap' resamples arrays and does not support chunks. Use method='wald'.")
         if not problem.objective.has_value:
-            raise ValueError("method='bootstrap' minimises the loss, and there is none: name a loss, or pass your own.")
+            raise ValueError(
+                "method='bootstrap' needs a loss, but there is none. Pass a loss by name or as a function."
+            )
         seeds = np.random.SeedSequence(check_random_state(random_state).randint(2**31 - 1)).spawn(n_resamples)
         units = units_for_refits(problem)
         refits = Parallel(n_jobs=n_jobs)(delayed(refit)(problem, seed, units) for seed in seeds)
@@ -619,7 +626,7 @@ class Inference:
 
 def _about_lower(names: Sequence[str]) -> str:
     return (
-        f"A smaller loss was found on the profile of {', '.join(names)}: the parameters are not at the optimum. Use "
+        f"A smaller loss was found on the profile of {', '.join(names)}, so the parameters are not at the optimum. Use "
         "polish=True, or another start."
     )
 

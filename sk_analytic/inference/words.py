@@ -1,4 +1,4 @@
-"""What is to be said of a curvature and of an estimate, with directions by the names of the entries that they move."""
+"""Messages about a curvature and an estimate, which describe directions by the names of their entries."""
 
 from __future__ import annotations
 
@@ -66,42 +66,42 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
     if len(problem.bounded):
         listed = ", ".join(names[entry] for entry in problem.bounded.tolist())
         found.append(
-            f"On a bound: {listed}. There is no standard error on a bound; those of the other parameters hold "
-            "for these values."
+            f"On a bound: {listed}. Parameters on a bound have no standard error; the other standard errors are "
+            "conditional on their values."
         )
     if problem.objective.penalties:
         found.append(
-            "alpha shrinks the estimates, so intervals are not centred on the true values, and the curvature of the "
-            "penalty is part of the covariance, as in a posterior. For unbiased estimates fit with alpha=0."
+            "alpha shrinks the estimates, so intervals are not centred on the true values, and the covariance includes "
+            "the curvature of the penalty, as in a posterior. For unbiased estimates, fit with alpha=0."
         )
     if information.flat.any():
         found.append(
             f"Not identified: the loss does not change along {named(information, information.flat, free)}. These "
-            "entries have NaN; delta and predict still give errors for what does not depend on them. Fix or drop an "
-            "entry."
+            "entries have NaN as standard errors; delta and predict still give errors for quantities that do not "
+            "depend on them. Fix or drop an entry."
         )
     if information.negative.any():
         found.append(
             "The Hessian is not positive definite: the loss curves downward along "
-            f"{named(information, information.negative, free)}, whose entries have NaN. Training has not "
+            f"{named(information, information.negative, free)}, whose standard errors are NaN. Training has not "
             "reached a minimum: "
             + ("train longer, or from another start." if problem.is_polished else "use polish=True, or train longer.")
         )
     weak = hardly(problem, information)
     if weak.any():
         found.append(
-            f"Hardly identified: along {named(information, weak, free)}, the loss curves no more than the remaining "
-            "gradient explains, so it may not change at all. "
+            f"Weakly identified: along {named(information, weak, free)}, the curvature of the loss is no larger than "
+            "the remaining gradient explains, so the loss may not change at all. "
             + (
-                "Fix or drop an entry; or, if estimates grow without end, as with classes that X separates, set alpha."
+                "Fix or drop an entry. If estimates grow without bound, as with separable classes, set alpha."
                 if problem.is_polished
                 else "Use polish=True to find out."
             )
         )
     if not information.is_root and information.noise > UNSYMMETRIC:
         found.append(
-            f"The Hessian is not symmetric, by {information.noise:.1g} of its diagonal: the gradient is noisy, or is "
-            "not the derivative of a loss. Run check_gradient."
+            f"The Hessian is not symmetric, by {information.noise:.1g} of its diagonal: the gradient is noisy, or not "
+            "the derivative of a loss. Run check_gradient."
         )
     n_groups = 0 if problem.codes is None else int(problem.codes.max()) + 1
     if 0 < n_groups < FEW_GROUPS:

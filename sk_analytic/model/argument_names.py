@@ -1,4 +1,4 @@
-"""What a name may stand for: what each callable receives by name, and which names are free for metadata."""
+"""Names of arguments: those that each callable receives, and those that are free for metadata."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RECEIVABLE: dict[str, tuple[str, ...]] = {
     "sample": ("n_samples", "rng"),
     "inverse": (),
 }
-"""What each callable may receive by name, beside metadata and model parameters."""
+"""Arguments that each callable may receive by name, besides metadata and model parameters."""
 
 ROLES = ("init", "forward", *GRADIENT_FORMS, "loss", "sample", "inverse")
-"""What the functions of an estimator are for: the names of its parameters, and of the methods of a model object."""
+"""Roles of an estimator's functions: the names of its parameters, and of the methods of a model object."""
 
 PARAMETERS = {"sample": "sampler"}
 """Parameters of an estimator that are not named by their role: it has a method of that name."""
@@ -50,7 +50,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("k", "n_classes", "n_targets", "num_outputs"), "n_outputs"),
     **dict.fromkeys(("n", "num_samples", "size"), "n_samples"),
 }
-"""Arguments as they are called elsewhere, in lower case, to ours; for messages."""
+"""Names of arguments in other libraries, in lower case, to ours; for messages."""
 
 OF_VALIDATION = "_val"  # ends the name of what belongs to the rows of X_val
 
@@ -75,23 +75,23 @@ def meant(name: str, names: Iterable[str], suffix: str = "") -> str:
 def meaning_of(name: str) -> str:
     """Say what a name stands for that is not free for metadata; nothing for one that is."""
     if name in RESERVED:
-        return "it is one of those that the estimator gives to callables itself"
+        return "the estimator itself passes it to callables"
     if name == "classes":
         return "it is an argument of a classifier's partial_fit and fit_chunks"
     if name.endswith(OF_VALIDATION):
-        return f"what ends in {OF_VALIDATION!r} belongs to X_val, rows to stop early by, which fit and fit_chunks take"
+        return f"names that end in {OF_VALIDATION!r} belong to X_val, the validation set of fit and fit_chunks"
     return ""
 
 
 def remedy(role: str, name: str) -> str:
     """Say how an argument without a default may come to its value."""
-    elsewhere = "Give it a default, or name it in model_params."
+    settings = "give it a default, or add it to model_params."
     if name in RESERVED:
-        return f"The name is taken: {meaning_of(name)}, and {role} gets none here. Leave it out, or rename it."
+        return f"The name is taken: {meaning_of(name)}, but not to {role} here. Remove the argument, or rename it."
     if meaning_of(name):
-        return f"As metadata the name is taken: {meaning_of(name)}. Rename it. {elsewhere}"
+        return f"The name is not available for metadata: {meaning_of(name)}. Rename it, {settings}"
     if role == "sample":
-        return elsewhere
+        return settings.capitalize()
     methods, requests = "fit", f"set_fit_request({name}=True)"
     if role == "inverse":
         methods, requests = "fit and inverse_transform", f"{requests} and set_inverse_transform_request({name}=True)"
@@ -99,8 +99,9 @@ def remedy(role: str, name: str) -> str:
         methods = "fit, predict and score"
         requests += f" and set_score_request({name}=True). Leave scoring out, since scorers call predict(X) alone"
     return (
-        f"Where it has a value for each row, pass it to {methods}: {name}=values. In a search, a pipeline or "
-        f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. {elsewhere}"
+        f"If it has one value per sample, pass it to {methods}: {name}=values. In a search, a pipeline or "
+        f"cross-validation, request it: sklearn.set_config(enable_metadata_routing=True), then {requests}. Otherwise, "
+        f"{settings}"
     )
 
 
@@ -110,6 +111,6 @@ def require_free(names: Iterable[object], columns: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or name in reserved:
             raise ReceivedArgumentError(
-                f"model_params has {name!r}, which is no free argument name. The estimator provides "
-                f"{', '.join(sorted(reserved))} itself."
+                f"model_params has {name!r}, which is not available as a name. The estimator itself provides "
+                f"{', '.join(sorted(reserved))}."
             )

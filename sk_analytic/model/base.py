@@ -1,4 +1,4 @@
-"""`Model`: the methods that a model object may have, in one place for readers and editors."""
+"""`Model`: optional base class of model objects, which documents their methods for readers and editors."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from ..typing import Forward, Gradient, Jacobian, LossAndGradient, LossFunction,
 
 @shows_what_was_set
 class Model(BaseEstimator):
-    """Base of model objects: hyperparameters and the functions of a model, as one class.
+    """Base class of model objects, which keep the functions and hyperparameters of a model in one class.
 
-    Its hyperparameters are the arguments of ``__init__``, as in every scikit-learn object, so that an estimator with
-    ``model=NADE(n_hidden=50)`` has a parameter ``model__n_hidden``. The parameters that are trained are not kept in it:
-    methods receive them, in the structure that ``init`` returned. After ``(params, X)`` a method receives what it
-    names of y, sample_weight, rng and the metadata of `fit`.
+    The hyperparameters are the arguments of ``__init__``, as in every scikit-learn estimator: an estimator with
+    ``model=NADE(n_hidden=50)`` has a parameter ``model__n_hidden``. A model object does not store the trained
+    parameters; its methods receive them, in the structure that ``init`` returned. After ``(params, X)`` a method
+    receives the arguments that it names, of y, sample_weight, rng and the metadata passed to `fit`.
 
-    No estimator asks for this base. Any object with these methods will do; a scikit-learn
-    :class:`~sklearn.base.BaseEstimator` can also be cloned and searched.
+    Deriving from this class is optional. Any object with these methods works; if it is a scikit-learn
+    :class:`~sklearn.base.BaseEstimator`, it can also be cloned and searched.
 
     Attributes
     ----------
     init : callable or structure
-        ``init(...) -> params``, which receives those of ``n_features, n_outputs, rng, X, y, sample_weight`` that it
-        names; or the starting parameters themselves.
+        ``init(...) -> params``, which receives the arguments that it names, of ``n_features, n_outputs, rng, X, y,
+        sample_weight``; or the starting parameters themselves.
     forward : callable
-        ``forward(params, X) -> prediction``. A `vjp` may stand in for it.
+        ``forward(params, X) -> prediction``. A `vjp` can replace it.
     gradient, loss_and_gradient, vjp, jacobian : callable
         The analytic gradient, in exactly one of the four forms.
     loss : callable, str or Loss
-        ``loss(params, X, y) -> float``, or what else the parameter `loss` of an estimator may be, which it replaces.
+        ``loss(params, X, y) -> float``, or any other value of the estimator's parameter `loss`, which it replaces.
     sample : callable
         ``sample(params, n_samples, rng) -> X``, for :meth:`AnalyticDensity.sample`.
     inverse : callable
         ``inverse(params, Z) -> X``, for :meth:`AnalyticTransformer.inverse_transform`.
     accept_sparse : bool
-        Whether the methods can take a sparse X, which is a CSR matrix then.
+        Whether the methods support sparse X, passed as a CSR matrix.
 
     Examples
     --------
-    Ridge regression around a centre, whose place is a hyperparameter:
+    A linear model whose offset is a hyperparameter:
 
     >>> import numpy as np
     >>> from sklearn.datasets import load_diabetes

@@ -1,8 +1,7 @@
-"""The user's callables, bound once: who receives what.
+"""The user's callables and the arguments that each receives.
 
-After ``(params, X)`` a callable receives by name what it names, nothing else. A `Receiver` is one
-callable with the names it asked for; `Callables` are all of them, with what is absent derived from what is
-there.
+After ``(params, X)`` a callable receives only the arguments that it names. A `Receiver` is one callable with
+these names; `Callables` are all of an estimator, with the missing ones derived from the others.
 """
 
 from __future__ import annotations
@@ -159,15 +158,15 @@ class Receiver:
                 owner = getattr(self.function, "__self__", None)
                 if owner is not None and hasattr(owner, name):
                     raise ReceivedArgumentError(
-                        f"{self.role} asks for an argument {name!r}, which is an attribute of its object: read "
-                        f"self.{name} in {self.role}, and leave the argument out."
+                        f"{self.role} has an argument {name!r}, which is an attribute of its object. Remove the "
+                        f"argument and read self.{name} in {self.role}."
                     )
                 hint = meant(name, [*first, *there])
                 if any(repr(each) in hint for each in first):
-                    hint += f" {' and '.join(first)} come first, by position: {self.role}({', '.join(first)}, ...)."
+                    hint += f" Its first arguments are {' and '.join(first)}: {self.role}({', '.join(first)}, ...)."
                 raise ReceivedArgumentError(
-                    f"{self.role} asks for an argument {name!r} that nothing provides.{hint} "
-                    f"There is, by name: {', '.join([*first, *there]) or 'nothing'}. "
+                    f"{self.role} has an argument {name!r} that is not provided.{hint} "
+                    f"Provided are: {', '.join([*first, *there]) or 'none'}. "
                     f"{remedy(self.role, name)}{self._of_first()}"
                 )
 
@@ -179,8 +178,8 @@ class Receiver:
         ):
             if name in self.accepts:
                 raise ReceivedArgumentError(
-                    f"{self.role} names the argument {OUT!r}, so it is called for one sample at a time, but it also "
-                    f"names {name!r}: {instead}. Leave {name!r} out, or write a gradient of whole batches, without "
+                    f"{self.role} has the argument {OUT!r}, so it is called for one sample at a time, but it also has "
+                    f"{name!r}: {instead}. Remove {name!r}, or compute the gradient of whole batches, without "
                     f"{OUT!r}."
                 )
 
@@ -323,7 +322,7 @@ class Receiver:
             returned = self.function(params, batch.X[row], **received, out=out)
         except Exception as error:
             self._explain(error, params, batch)
-            error.add_note(f"It was called for row {row} of the batch (counted from 0).")
+            error.add_note(f"It was called for sample {row} of the batch (counted from 0).")
             raise
         self.require_unchanged()
         return returned
@@ -345,18 +344,17 @@ class Receiver:
         given = dict(zip(by_position(self.role), (params, batch.X), strict=False))
         given |= {name: value for name, value in self.received(batch).items() if name not in self._fixed}
         shapes = ", ".join(f"{name} {shape_of(value)}" for name, value in given.items())
-        error.add_note(f"It was given {shapes}.{self._of_first()}")
+        error.add_note(f"It received {shapes}.{self._of_first()}")
         if self.takes_any_name and isinstance(error, TypeError):
             error.add_note(
-                f"{self.role} has the signature {inspect.signature(self.function)}: by name it received "
-                f"{', '.join([*self._fixed, *self.wanted]) or 'nothing'}. Its **kwargs receive the entries of "
-                "model_params that no callable names, and nothing else. If a decorator hides names, make it with "
-                "functools.wraps."
+                f"{self.role} has the signature {inspect.signature(self.function)} and received by name: "
+                f"{', '.join([*self._fixed, *self.wanted]) or 'nothing'}. Its **kwargs receive only the entries of "
+                "model_params that no callable names. If it is decorated, use functools.wraps in the decorator."
             )
         if issparse(batch.X) and isinstance(error, TypeError | ValueError | AttributeError):
             error.add_note(
-                f"X is sparse here, a {type(batch.X).__name__}, as it was given: callables for it use X.shape[0], "
-                "X @ W and X.T @ d. For those that need an array, pass X.toarray() and set accept_sparse=False."
+                f"X is a sparse {type(batch.X).__name__} here. Use X.shape[0], X @ W and X.T @ d, which support it. "
+                "If a callable needs a dense array, pass X.toarray() to the estimator and set accept_sparse=False."
             )
 
     def received(self, batch: Batch) -> dict[str, Any]:
@@ -460,7 +458,7 @@ class Callables:
         if unnamed and not any(r.takes_any_name for r in receivers):
             raise ReceivedArgumentError(
                 f"model_params has {unnamed[0]!r}, which no callable accepts.{nearest(unnamed[0], names)} "
-                f"They accept: {', '.join(sorted(names)) or 'nothing by name'}."
+                f"Accepted names: {', '.join(sorted(names)) or 'none'}."
             )
 
     @property
@@ -519,12 +517,12 @@ class Callables:
             return model
         if init is None:
             raise TypeError(
-                "init is needed where callables are given: the starting parameters, or a function of those of "
-                "n_features, n_outputs, rng, X, y that it names."
+                "init is required if callables are given. Pass the starting parameters, or a function that returns "
+                "them and names any of n_features, n_outputs, rng, X, y."
             )
         model = cls(forward=forward, forms=forms, init=init, **rest)
         if forward is None and not model.gradient_form.predicts:
-            raise TypeError(f"forward is needed beside {model.form}: it makes the predictions.")
+            raise TypeError(f"forward is required with {model.form}, to make predictions.")
         return model
 
     def placed(self, place: Place | None) -> Callables:
@@ -579,8 +577,8 @@ def _only_form(forms: Mapping[str, object], by_differences: bool) -> str:
     if not given and by_differences:
         return DIFFERENCES.name
     came = f"got {' and '.join(given)}" if given else "got none"
-    hint = "" if given else " To begin without one, name all blocks in numerical: differences of the loss replace it."
-    raise TypeError(f"Exactly one analytic gradient is needed, as one of {', '.join(GRADIENT_FORMS)}; {came}.{hint}")
+    hint = "" if given else " To start without one, name all parameters in numerical, to use finite differences."
+    raise TypeError(f"Pass exactly one analytic gradient, as one of {', '.join(GRADIENT_FORMS)}; {came}.{hint}")
 
 
 def _checked_model_params(model_params: object, columns: Iterable[str]) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class Watch:
         )
         kind = type(container).__name__
         return (
-            f"the {kind} {name}: {_difference(container, before)}. Other functions receive the same {kind}, so only "
-            f"read it: change a copy, {kind}({name}), or use variables of your own, w = params['w'] / scale."
+            f"the {kind} {name}: {_difference(container, before)}. Other functions receive the same {kind}, so do not "
+            f"modify it. Change a copy, {kind}({name}), or use a local variable, w = params['w'] / scale."
         )
 
 

@@ -1,4 +1,4 @@
-"""The default models: what an estimator is where no callables are given."""
+"""The default models, which estimators use if no callables are given."""
 
 from __future__ import annotations
 

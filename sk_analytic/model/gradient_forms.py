@@ -1,4 +1,4 @@
-"""The forms in which an analytic gradient can be given: what each receives, gives and needs.
+"""The forms in which an analytic gradient can be given: the arguments, results and requirements of each.
 
 Everything that depends on the form is an attribute or a method of its class; nothing else tests its name.
 """

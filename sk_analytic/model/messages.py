@@ -1,4 +1,4 @@
-"""What a user's callable returned, and words on a callable, for messages."""
+"""Descriptions of the user's callables and of their return values, for messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Row-wise data beside X, y and the weights, passed by name: exposure, groups, times of censoring."""
+"""Sample metadata: arrays besides X, y and the weights, passed by name, such as exposure or censoring times."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -48,19 +48,19 @@ def _objection(name: str, names: Collection[str], model_params: Collection[str])
     """Say why a name is none of metadata here."""
     base = name.removesuffix(OF_VALIDATION)
     if base in model_params:
-        return f"but model_params gives {base!r} already: give it in one of the two places."
+        return f"but model_params already has {base!r}. Pass it in one place only."
     if name == base or meaning_of(base):
         taken = meaning_of(name)
         if taken:
             return f"but the name is taken: {taken}."
-        which = "which no callable that runs here names"
+        which = "but no callable used here names it"
     else:
-        which = f"by its ending for the rows of X_val, but no callable that runs here names {base!r}"
+        which = f"whose suffix refers to X_val, but no callable used here names {base!r}"
     suffix = name.removeprefix(base)
     hint = meant(name, [*names, *OF_FIT], suffix)
     if any(repr(argument + suffix) in hint for argument in OF_FIT):
         hint += " It is an argument of fit and score, not metadata."
-    return f"{which}.{hint} They name: {', '.join(sorted(names)) or 'none'}."
+    return f"{which}.{hint} Names that the callables accept: {', '.join(sorted(names)) or 'none'}."
 
 
 def _read_column(name: str, values: Any, n_samples: int) -> Array:
@@ -71,11 +71,11 @@ def _read_column(name: str, values: Any, n_samples: int) -> Array:
     array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
     if array.ndim == 0:
         raise ValueError(
-            f"{name} must have a value for each row; got {values!r}. What is the same for all rows goes into "
+            f"{name} must have one value per sample; got {values!r}. Pass a value that all samples share as "
             f"model_params={{{name!r}: ...}}."
         )
     if len(array) != n_samples:
-        raise ValueError(f"{name} has {len(array)} rows, and X has {n_samples}: metadata has a row for each row of X.")
+        raise ValueError(f"{name} has {len(array)} rows, but X has {n_samples}. Metadata must have one row per sample.")
     return array
 
 

@@ -1,4 +1,4 @@
-"""What an estimator runs: a function for each role, among its own parameters or in its model object."""
+"""The functions of an estimator, one for each role, from its own parameters or from its model object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("initialize", "init_params", "start", "reset_parameters"), "init"),
     **dict.fromkeys(("inverse_transform", "decode"), "inverse"),
 }
-"""Methods as other libraries call them, to ours; for messages."""
+"""Names of methods in other libraries, to ours; for messages."""
 
 
 def functions_of(settings: Any, trained: Any = None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def functions_of(settings: Any, trained: Any = None) -> dict[str, Any]:
 def _require_no_model(forward: Any) -> None:
     """Raise if a model object was given by position, where an estimator takes `forward`."""
     if forward is not None and not callable(forward) and any(hasattr(forward, role) for role in ROLES):
-        raise TypeError(f"forward={shown(forward)} is no function but a model object: pass it as model=.")
+        raise TypeError(f"forward={shown(forward)} is a model object, not a function. Pass it as model=.")
 
 
 def methods_of(model: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _method_of(model: Any, role: str) -> Any:
         return getattr(model, role)
     except AttributeError as error:
         if isinstance(inspect.getattr_static(model, role, None), property):
-            error.add_note(f"In the property {role} of model={shown(model)}.")
+            error.add_note(f"Raised in the property {role} of model={shown(model)}.")
             raise
         return None
 
@@ -91,8 +91,8 @@ def _require_one(settings: Any, role: str, own: Any, method: str = "") -> None:
         return
     name, method = PARAMETERS.get(role, role), method or role
     raise TypeError(
-        f"{name}={shown(own)} is given beside model={shown(settings.model)}, which has the method {method}: give one "
-        "of the two."
+        f"{name}={shown(own)} and model={shown(settings.model)} are both given, but the model has the method {method}. "
+        "Pass only one of the two."
     )
 
 
@@ -109,9 +109,7 @@ def require_complete(settings: Any, functions: Mapping[str, Any], by_differences
     if missing:
         raise TypeError(f"{has}. {type(settings).__name__} also needs {'; '.join(missing)}.{_meant(model)}")
     if len(forms) > 1:
-        raise TypeError(
-            f"{has}: of {', '.join(forms)} there must be exactly one, else it is not said which one trains."
-        )
+        raise TypeError(f"{has}. Keep exactly one of {', '.join(forms)}, so that it is clear which gradient to use.")
 
 
 def _meant(model: Any) -> str:

@@ -51,21 +51,21 @@ def arguments(role: str, function: Any) -> dict[str, Argument]:
     is_variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
     if is_variadic and takes_any_name(role, function) and len(positional) < max(len(expected), 1):
         raise ReceivedArgumentError(
-            f"{role} has the signature {inspect.signature(function)}, which does not say what it receives: "
-            f"{describe(function)}. A decorator hides the names of what it decorates unless it is made with "
-            f"functools.wraps: add that, or name the arguments, {role}({', '.join(expected) or 'n_features'}, ...)."
+            f"{role} has the signature {inspect.signature(function)}, which does not name its arguments: "
+            f"{describe(function)}. If it is decorated, use functools.wraps in the decorator; otherwise name the "
+            f"arguments, {role}({', '.join(expected) or 'n_features'}, ...)."
         )
     if len(positional) < len(expected) and not is_variadic:
         raise ReceivedArgumentError(
-            f"{role} is called as {role}({', '.join(expected)}, ...); {describe(function)} takes {len(positional)} "
-            "arguments by position."
+            f"{role} is called as {role}({', '.join(expected)}, ...), but {describe(function)} takes {len(positional)} "
+            "positional arguments."
         )
     after = f" after ({', '.join(expected)})" if expected else ""
     for p in positional[len(expected) :]:
         if p.kind is inspect.Parameter.POSITIONAL_ONLY and not p.has_default:
             raise ReceivedArgumentError(
-                f"{role} takes {p.name!r} by position only, but arguments{after} "
-                f"are given by name: {describe(function)}."
+                f"{role} takes {p.name!r} as a positional-only argument, but arguments{after} "
+                f"are passed by name: {describe(function)}."
             )
     taken = positional[: len(expected)]
     return {p.name: p for p in parameters if p.is_nameable and p not in taken}
@@ -85,7 +85,8 @@ def _require_order(role: str, expected: tuple[str, ...], parameters: tuple[Argum
         cure = f"Write {role}({', '.join(ordered if 'params' in map(means, named) else [*expected, named[0]])})."
     raise ReceivedArgumentError(
         f"{role} has the arguments ({', '.join(named)}), but it is called as {role}({', '.join(expected)}, ...): "
-        f"{' and '.join(expected)} come first, by position, and the rest by name. {cure} It is {describe(function)}."
+        f"{' and '.join(expected)} are passed first, by position, and the rest by name. {cure} It is "
+        f"{describe(function)}."
     )
 
 

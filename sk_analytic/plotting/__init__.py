@@ -1,4 +1,4 @@
-"""Pictures, as Display classes in scikit-learn's manner. matplotlib is imported when one is drawn."""
+"""Plots, as Display classes like scikit-learn's. matplotlib is imported only when something is drawn."""
 
 from .fitted_curve import FittedCurveDisplay
 from .gradient_check import GradientCheckDisplay

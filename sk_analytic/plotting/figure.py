@@ -28,7 +28,7 @@ def require_inference(owner: str, result: Any) -> None:
     """Raise if a value is not what `infer` returns."""
     if not isinstance(result, Inference):
         hint = " Pass infer(model, X, y)." if hasattr(result, "fit") else ""
-        raise TypeError(f"{owner} takes the Inference that infer returns; got {result!r}.{hint}")
+        raise TypeError(f"{owner} requires an Inference, the result of infer; got {result!r}.{hint}")
 
 
 def axes_for(ax: Any) -> Any:

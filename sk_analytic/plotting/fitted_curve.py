@@ -26,14 +26,15 @@ MARGIN = 0.03  # of the range of the feature, to each side of it
 
 @readable
 class FittedCurveDisplay:
-    """Plot what a fitted model predicts along one feature, with confidence and prediction bands, and the data.
+    """Plot the prediction of a fitted model along one feature, with confidence and prediction bands, and the data.
 
-    At each value of the feature, the inner band contains the mean of y with a given probability; the outer one contains
-    a new observation. All other features are held at one value. Points are the data as they are, so with several
-    features they scatter around the curve for other reasons too.
+    At each value of the feature, the inner band contains the mean of y with a given probability; the outer band
+    contains a new observation. All other features are held at one value. Points show the data themselves, so with
+    several features they also scatter around the curve because the other features vary.
 
-    A classifier has the probability of a class as its curve: of two classes that of the second, of several a curve for
-    each. Its points are 1 for samples of the class and 0 for others; those of several classes stand in rows above 1.
+    For a classifier, the curve is the probability of a class: of the second class if there are two, otherwise one curve
+    per class. Points are 1 for samples of the class and 0 for others; with several classes, points are drawn in rows
+    above 1.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ class FittedCurveDisplay:
     target_name : str, default="y"
         Label of the axis of the curve.
     level : float, default=0.95
-        The probability of the bands, for the legend.
+        Level of the bands, for the legend.
 
     Attributes
     ----------
@@ -141,27 +142,27 @@ class FittedCurveDisplay:
         Parameters
         ----------
         result : Inference
-            What `infer` returned.
+            Result of `infer`.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, which give the range of the feature and the medians of the others.
+            Samples, which determine the range of the feature and the medians of the others.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Their targets, drawn as points; no points if None.
+            Targets of the samples, drawn as points; no points if None.
         feature : int or str, default=0
-            The feature, by its index or the name of its column.
+            Index or column name of the feature.
         at : dict of int or str to float, default=None
-            Values at which other features are held; their medians in ``X`` by default.
+            Values at which other features are held, by index or name; their medians in ``X`` by default.
         grid : array-like of shape (n_grid,), default=None
             Values of the feature; by default an even grid over its range in ``X`` and a little beyond.
         n_grid : int, default=200
             Size of this even grid.
         band : {"auto", "mean", "observation", "both"} or None, default="auto"
-            Bands to draw: of the mean, of a new observation, or both. "auto" is both for the squared error, and the
-            mean for other losses, for which there is no band of observations.
+            Bands to draw: of the mean, of a new observation, or both. "auto" draws both for the squared error, and the
+            mean for other losses, which have no band of observations.
         level : float, default=0.95
-            The probability of the bands.
+            Level of the bands.
         target : int or label, default=None
-            The output of a regressor with several, or the class of a classifier. By default all outputs, the second of
-            two classes, and all of several.
+            Output of a regressor with several outputs, or class of a classifier. By default all outputs, the second of
+            two classes, or all of more classes.
         ax : matplotlib Axes, default=None
             Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
         name : str, default=None
@@ -173,19 +174,19 @@ class FittedCurveDisplay:
         points_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for the data.
         **metadata : float, or array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the samples, if `forward` names it. It is held at its median, or at the number given.
+            Sample metadata, passed to `forward` if it names it. It is held at its median, or at the number given.
 
         Returns
         -------
         display : FittedCurveDisplay
-            The display, drawn.
+            The plotted display.
 
         Raises
         ------
         TypeError
             If ``result`` is not an `Inference`.
         ValueError
-            For a feature or a target that does not exist, and for a band that the loss cannot have.
+            If the feature or the target does not exist, or the band is not available for the loss.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
@@ -350,9 +351,9 @@ class _Columns:
                 )
             hint = nearest(feature, self.names)
             listed = ", ".join(self.names[:20]) + ", ..." * (self.n > 20)
-            raise ValueError(f"{self.owner}: there is no feature {feature!r}.{hint} In X there are: {listed}.")
+            raise ValueError(f"{self.owner}: there is no feature {feature!r}.{hint} X has: {listed}.")
         if not isinstance(feature, Integral) or not -self.n <= feature < self.n:
-            raise ValueError(f"{self.owner}: there is no feature {feature!r}: X has {self.n}.")
+            raise ValueError(f"{self.owner}: there is no feature {feature!r}: X has {self.n} features.")
         return int(feature) % self.n
 
     def values(self, number: int) -> Array:
@@ -368,7 +369,9 @@ class _Columns:
         rows = np.empty((len(grid), self.n))
         fixed = {self.number(feature): value for feature, value in at.items()}
         if number in fixed:
-            raise ValueError(f"{self.owner}: at holds {self.names[number]!r}, the feature of the curve. Leave it out.")
+            raise ValueError(
+                f"{self.owner}: at contains {self.names[number]!r}, the feature of the curve. Leave it out."
+            )
         for column in range(self.n):
             if column != number:
                 rows[:, column] = fixed[column] if column in fixed else np.median(self.values(column))
@@ -386,8 +389,8 @@ def _held(owner: str, name: str, given: Any, n_samples: int, n_grid: int) -> Arr
     if values.ndim:
         if len(values) != n_samples:
             raise ValueError(
-                f"{owner}: {name} must be a number, or have a row for each of the {n_samples} samples; it has "
-                f"{len(values)}."
+                f"{owner}: {name} must be a number, or have one row for each of the {n_samples} samples; got "
+                f"{len(values)} rows."
             )
         values = np.median(values, axis=0)
     return np.broadcast_to(values, (n_grid, *values.shape)).copy()
@@ -412,12 +415,12 @@ class _Outputs:
         self.classes = getattr(result._model, "classes_", None)
         self.is_multilabel = self.classes is not None and result._model._class_targets.multilabel
         if value.ndim > 2:
-            raise ValueError(f"{owner} draws predictions of shape (n,) or (n, k); these are of shape {value.shape}.")
+            raise ValueError(f"{owner} requires predictions of shape (n,) or (n, k); got shape {value.shape}.")
         known: list[Any] = list(range(value.shape[1])) if value.ndim == 2 else [0]
         if self.classes is not None:
             known = self.classes.tolist()
         if target is not None and target not in known:
-            raise ValueError(f"{owner}: target={target!r} is none of {', '.join(map(repr, known))}.")
+            raise ValueError(f"{owner}: target={target!r} is not one of {', '.join(map(repr, known))}.")
         chosen = known if target is None else [target]
         if target is None and self.classes is not None and not self.is_multilabel and len(known) == 2:
             chosen = known[1:]

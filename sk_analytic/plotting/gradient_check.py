@@ -30,10 +30,10 @@ WRONG = {"marker": "x", "s": 34, "c": "#d55e00", "linewidths": 1.8, "zorder": 3}
 class GradientCheckDisplay:
     """Plot analytic against numerical derivatives, entry by entry.
 
-    For each block of θ, the left panel plots the analytic derivative of every entry against the numerical one. Right
-    entries are dots on the identity line. Entries whose relative error is larger than 1e-4 are crosses. The right panel
-    shows the relative error of every entry in the shape of the block, with a cross on each wrong entry, so that a wrong
-    row, column or triangle stands out. Large blocks are compared on an even grid of entries.
+    For each block (parameter array), the left panel plots the analytic derivative of every entry against the numerical
+    one. Correct entries are dots on the identity line. Entries whose relative error is larger than 1e-4 are crosses.
+    The right panel shows the relative error of every entry in the shape of the block, with a cross on each wrong entry,
+    so that a wrong row, column or triangle is easy to see. Large blocks are compared on an even grid of entries.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class GradientCheckDisplay:
 
     See Also
     --------
-    sk_analytic.check_gradient : The verdicts and the diagnosis.
+    sk_analytic.check_gradient : Verdicts and diagnosis.
 
     Examples
     --------
@@ -86,14 +86,14 @@ class GradientCheckDisplay:
         plot: bool = True,
         **metadata: Any,
     ) -> GradientCheckDisplay:
-        """Compare the gradient of an estimator and draw it.
+        """Compare the gradient of an estimator and plot the result.
 
         Parameters
         ----------
         estimator : estimator of this package
-            Need not be fitted.
+            Estimator to check. It need not be fitted.
         X : array-like of shape (n_samples, n_features)
-            A few dozen samples are enough.
+            Samples. A few dozen are enough.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets, if the estimator takes them.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -107,12 +107,12 @@ class GradientCheckDisplay:
         plot : bool, default=True
             Whether to draw if matplotlib is installed. The method `plot` draws in any case.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the samples, for the callables that name it.
+            Sample metadata, passed to the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
-            The display, drawn if ``plot`` is True and matplotlib is installed.
+            The display, plotted if ``plot`` is True and matplotlib is installed.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class GradientCheckDisplay:
         plot: bool = True,
         **metadata: Any,
     ) -> GradientCheckDisplay:
-        """Compare the gradient of plain functions and draw it.
+        """Compare the gradient of plain functions and plot the result.
 
         Parameters
         ----------
@@ -165,12 +165,12 @@ class GradientCheckDisplay:
         plot : bool, default=True
             Whether to draw if matplotlib is installed. The method `plot` draws in any case.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
-            Further data of the samples, for the callables that name it.
+            Sample metadata, passed to the callables that name it.
 
         Returns
         -------
         display : GradientCheckDisplay
-            The display, drawn if ``plot`` is True and matplotlib is installed.
+            The display, plotted if ``plot`` is True and matplotlib is installed.
         """
         objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)
         entries = compare_entries(objective, theta, batch, seed=random_state, blocks=blocks, max_entries=max_entries)
@@ -192,7 +192,7 @@ class GradientCheckDisplay:
         Parameters
         ----------
         axes : ndarray of matplotlib Axes of shape (n_blocks, 2), default=None
-            Where to draw; a new figure by default.
+            Axes to draw on; those of a new figure by default.
 
         Returns
         -------

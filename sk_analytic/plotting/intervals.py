@@ -28,7 +28,7 @@ class IntervalsDisplay:
     Several results share one axes: pass the ``ax_`` of the first display to the next. Parameters are matched by name,
     and intervals of the same parameter are drawn below each other.
 
-    A hollow dot is a parameter without an interval: it is held, lies on a bound, or is not identified. An arrow is the
+    A hollow dot marks a parameter without an interval: it is fixed, on a bound, or not identified. An arrow marks the
     open end of an interval.
 
     Parameters
@@ -36,9 +36,9 @@ class IntervalsDisplay:
     names : sequence of str
         Names of the parameters.
     estimates : array-like of shape (n_parameters,)
-        Their estimates.
+        Estimates of the parameters.
     intervals : array-like of shape (n_parameters, 2)
-        The ends of the intervals: NaN for none, infinite for an open end.
+        Lower and upper ends of the intervals: NaN for none, infinite for an open end.
     name : str, default=None
         Label of the result in the legend.
     xlabel : str, default="parameter"
@@ -117,15 +117,15 @@ class IntervalsDisplay:
         Parameters
         ----------
         result : Inference
-            What `infer` returned.
+            Result of `infer`.
         parameters : str or iterable of str, default=None
-            Names of entries or blocks; all by default.
+            Names of parameters or of entries; all by default.
         level : float, default=0.95
-            The probability of the intervals.
+            Level of the intervals.
         method : {"wald", "profile", "bootstrap"}, default="wald"
-            How they are computed; see `Inference.confidence_intervals`.
+            Method of the intervals; see `Inference.confidence_intervals`.
         relative : bool, default=False
-            Whether to plot the distance from the estimate in standard errors. Use it for parameters of very different
+            Whether to plot the distance from the estimate in standard errors, useful for parameters of very different
             size.
         n_resamples : int, default=999
             Number of resamples of the bootstrap.
@@ -136,21 +136,22 @@ class IntervalsDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on, such as the ``ax_`` of another display; those of a new figure by default.
         name : str, default=None
-            Label in the legend; level and method by default, with what differs if another result has the same ones.
+            Label in the legend; level and method by default, with the differing settings if another result has the same
+            label.
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for dots and intervals.
 
         Returns
         -------
         display : IntervalsDisplay
-            The display, drawn.
+            The plotted display.
 
         Raises
         ------
         TypeError
             If ``result`` is not an `Inference`.
         ValueError
-            For an unknown name, and for a method that this result cannot have.
+            If a name is unknown, or the method is not available for this result.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """

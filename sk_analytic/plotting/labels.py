@@ -1,4 +1,4 @@
-"""What tells several curves on one axes apart: a label by what differs, a marker, and a legend that hides no curve."""
+"""Telling several curves on one axes apart: labels by differing settings, markers, a legend that hides no curve."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class LossCurveDisplay:
     validation_scores : array-like of shape (n_epochs,), default=None
         Validation score of each epoch.
     learning_rates : dict of str to array-like of shape (n_epochs,), default=None
-        Learning rate of each epoch, by the names of its blocks; NaN if an epoch has none.
+        Learning rate of each epoch, by the name of the parameter array; NaN if an epoch has none.
     phases : list of tuple (int, str), default=None
         For each optimizer, the number of epochs before it, and its name.
     estimator_name : str, default=None
@@ -128,10 +128,10 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : fitted estimator
-            An estimator of this package, or another one with a ``loss_curve_``. Of a pipeline, pass the last step.
+            An estimator of this package, or another one with a ``loss_curve_``. For a pipeline, pass the last step.
         ax : matplotlib Axes or array-like of Axes, default=None
-            Where to draw: the ``axes_`` of another display, one axes, which is divided into as many panels as are
-            needed, or an axes for each panel. A new figure by default.
+            Axes to draw on: the ``axes_`` of another display, a single axes, which is divided into as many panels as
+            needed, or one axes per panel. A new figure by default.
         name : str, default=None
             Label of the curve in the legend; the optimizer by default, with hyperparameters if another curve has the
             same one.
@@ -145,7 +145,7 @@ class LossCurveDisplay:
         Returns
         -------
         display : LossCurveDisplay
-            The display, drawn. If training had no loss, the curve is the norm of the gradient.
+            The plotted display. If training had no loss, the curve is the norm of the gradient.
 
         Raises
         ------
@@ -162,8 +162,8 @@ class LossCurveDisplay:
         check_is_fitted(estimator)
         if not hasattr(estimator, "loss_curve_"):
             raise TypeError(
-                f"{type(estimator).__name__} has no loss_curve_. For a pipeline or a search give the estimator inside: "
-                "pipeline[-1], search.best_estimator_."
+                f"{type(estimator).__name__} has no loss_curve_. For a pipeline or a search, pass the estimator inside "
+                "it: pipeline[-1], search.best_estimator_."
             )
         history = getattr(getattr(estimator, "_training", None), "history", None)
         curve, ylabel = estimator.loss_curve_, "loss"
@@ -194,7 +194,7 @@ class LossCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
-            Where to draw, as in `from_estimator`; a new figure by default.
+            Axes to draw on, as in `from_estimator`; a new figure by default.
         name : str, default=None
             Label of the curve in the legend; ``estimator_name`` by default.
         validation : bool, default=True

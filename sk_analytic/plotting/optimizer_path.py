@@ -127,14 +127,14 @@ class OptimizerPathDisplay:
         Parameters
         ----------
         estimator : estimator of this package
-            Need not be fitted, and is not changed: a clone without callbacks is trained from its starting parameters.
+            Estimator to train. It is not changed: a clone without callbacks is trained from its starting parameters.
         X : array-like of shape (n_samples, n_features)
             Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets, if the estimator takes them.
         params : tuple of two str, default=None
-            Entries of the parameters: a block that is one number, ``"rate"``, or an entry of a larger one,
-            ``"coef[0]"`` or ``"W[1, 2]"``. Not needed if the model has only two.
+            The two entries to plot: ``"rate"`` for a parameter that is a number, and ``"coef[0]"`` or ``"W[1, 2]"`` for
+            an entry of an array. Not needed if the model has only two entries.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         ax : matplotlib Axes, default=None
@@ -151,19 +151,19 @@ class OptimizerPathDisplay:
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for the path.
         **fit_params : array-like
-            Further arguments of `fit`: data of the samples for the callables that name it, and validation data.
+            Further arguments of `fit`: sample metadata and validation data.
 
         Returns
         -------
         display : OptimizerPathDisplay
-            The display, drawn.
+            The plotted display.
 
         Raises
         ------
         TypeError
             If ``estimator`` is not one of this package.
         ValueError
-            If ``params`` are not two entries of the parameters, or if there is no loss to draw a surface of. Raised
+            If ``params`` are not two entries of the parameters, or if there is no loss for the surface. Raised
             before training.
         ImportError
             If matplotlib is not installed; the message names the extra.
@@ -313,8 +313,8 @@ def _require_value(objective: Any) -> None:
     """Raise if training has no loss."""
     if not objective.has_value:
         raise ValueError(
-            "The surface needs the value of the loss, but there is none: the gradient form was given with loss=None. "
-            "surface=False draws the path alone; or name a loss, pass your own, or use loss_and_gradient."
+            "The surface needs a loss, but gradient was given with loss=None. Use surface=False to draw only the path, "
+            "pass a loss by name or as a function, or use loss_and_gradient."
         )
 
 
@@ -331,7 +331,7 @@ def _places(layout: Layout, params: Sequence[str] | None) -> list[int]:
         raise ValueError(f"params must be two names of entries; got {params!r}.")
     places = [_place(layout, entry) for entry in params]
     if places[0] == places[1]:
-        raise ValueError(f"params must be two different entries; {tuple(params)} is one.")
+        raise ValueError(f"params must be two different entries; got {tuple(params)}.")
     return places
 
 
@@ -339,7 +339,9 @@ def _place(layout: Layout, entry: str) -> int:
     found = re.fullmatch(r"(.*?)(?:\[([-\d, ]*)\])?", str(entry), flags=re.DOTALL)
     block, written = found.groups() if found else (entry, None)
     if block not in layout.names:
-        raise ValueError(f"There is no block {block!r}.{nearest(block, layout.names)} There are: {_listed(layout)}.")
+        raise ValueError(
+            f"There is no parameter {block!r}.{nearest(block, layout.names)} Available: {_listed(layout)}."
+        )
     at = layout.names.index(block)
     shape, where = layout.shapes[at], layout.slices[at]
     try:
@@ -350,7 +352,7 @@ def _place(layout: Layout, entry: str) -> int:
     if entries.size != 1:
         example = f"{block}[{', '.join('0' * len(shape))}]" if shape else block
         raise ValueError(
-            f"{entry!r} is no single entry of block {block!r}, which has shape {shape}: {example!r} is one."
+            f"{entry!r} is not a single entry of {block!r}, which has shape {shape}. Use an entry such as {example!r}."
         )
     return int(entries.reshape(()))
 

@@ -27,15 +27,16 @@ DIAGONALS = ("wald", "profile")
 class PairsDisplay:
     """Plot the joint confidence region of each pair of parameters, and the profile of each one.
 
-    The panels below the diagonal show ellipses by the covariance. An ellipse of level 0.95 contains both true values
-    with this probability, so it is longer than the two intervals: it reaches to the root of twice the F quantile of 2
-    and ``df`` degrees of freedom, in standard errors, and an interval to the t quantile. If `reparametrize` maps a
-    parameter by itself, the ellipse is drawn in what is trained and mapped, as Wald intervals are, and bounds cut it.
+    The panels below the diagonal show confidence ellipses from the covariance. An ellipse of level 0.95 contains both
+    true values with this probability, so it is wider than the two intervals: in standard errors, it extends to the
+    square root of twice the F quantile with 2 and ``df`` degrees of freedom, an interval to the t quantile. If
+    `reparametrize` maps a parameter by itself, the ellipse is computed for the unconstrained parameter and then mapped,
+    as Wald intervals are. Bounds clip it.
 
-    The panels on the diagonal show twice the rise of the loss, as `ProfileDisplay` does with ``scale="rise"``: Wald's
-    parabola, and on request the profile. With profiles, the other panels show their traces: where the second parameter
-    goes if the first is moved. Traces are straight lines through the points at which the ellipse is vertical or
-    horizontal if the loss is quadratic.
+    The panels on the diagonal show twice the rise of the loss, as `ProfileDisplay` does with ``scale="rise"``: the Wald
+    parabola and, on request, the profile. With profiles, the other panels show profile traces: the value of the second
+    parameter that minimises the loss as the first one varies. If the loss is quadratic, traces are straight lines
+    through the points at which the ellipse is vertical or horizontal.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class PairsDisplay:
     ellipses : dict of tuple (int, int) to dict of float to ndarray of shape (n_points, 2)
         For each pair of parameters (column, row) the ellipse of each level.
     wald : sequence of tuple (values, roots) of ndarray
-        The curve of each parameter that gives its Wald interval.
+        For each parameter, the curve of its Wald interval.
     quantiles : dict of float to float
         For each level, the root at which intervals end.
     curves : sequence of Bunch, default=None
@@ -69,8 +70,8 @@ class PairsDisplay:
 
     See Also
     --------
-    sk_analytic.Inference : Its ``covariance`` is what the ellipses are made of.
-    ProfileDisplay : The profiles alone.
+    sk_analytic.Inference : Its ``covariance`` gives the ellipses.
+    ProfileDisplay : Plot only the profiles.
 
     Examples
     --------
@@ -133,9 +134,9 @@ class PairsDisplay:
         Parameters
         ----------
         result : Inference
-            What `infer` returned.
+            Result of `infer`.
         parameters : str or iterable of str, default=None
-            Names of entries or blocks; all that have a standard error by default.
+            Names of parameters or of entries; by default all that have a standard error.
         levels : sequence of float, default=(0.68, 0.95)
             Levels of the ellipses, and of the intervals on the diagonal.
         diagonal : {"wald", "profile"}, default="wald"
@@ -145,7 +146,7 @@ class PairsDisplay:
         n_jobs : int, default=None
             Number of processes over the profiles.
         axes : array-like of matplotlib Axes of shape (n_parameters, n_parameters), default=None
-            Where to draw, such as the ``axes_`` of another display; a new figure by default.
+            Axes to draw on, such as the ``axes_`` of another display; those of a new figure by default.
         name : str, default=None
             Label in the legend.
         line_kw : dict, default=None
@@ -154,14 +155,14 @@ class PairsDisplay:
         Returns
         -------
         display : PairsDisplay
-            The display, drawn.
+            The plotted display.
 
         Raises
         ------
         TypeError
             If ``result`` is not an `Inference`.
         ValueError
-            For an unknown name, a parameter without a standard error, and profiles of a result that has none.
+            If a name is unknown, a parameter has no standard error, or the result has no profiles.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
@@ -172,7 +173,7 @@ class PairsDisplay:
         quantiles = quantiles_of(cls.__name__, result, levels)
         entries = entries_with_errors(cls.__name__, result, parameters)
         if len(set(entries)) < len(entries):
-            raise ValueError(f"{cls.__name__}: parameters names an entry twice.")
+            raise ValueError(f"{cls.__name__}: parameters contains an entry twice.")
         if axes is not None:
             _panels(axes, len(entries))
         curves = None
@@ -196,7 +197,7 @@ class PairsDisplay:
         Parameters
         ----------
         axes : array-like of matplotlib Axes of shape (n_parameters, n_parameters), default=None
-            Where to draw; a new figure by default. Those above the diagonal are not used.
+            Axes to draw on; those of a new figure by default. Axes above the diagonal are not used.
         name : str, default=None
             Label in the legend; that of the display by default.
         line_kw : dict, default=None
@@ -307,7 +308,7 @@ def _panels(axes: Any, n: int) -> Any:
     if given.shape != (n, n):
         if given.size != n * n:
             raise ValueError(
-                f"PairsDisplay: axes must be of shape ({n}, {n}), that of the parameters; got {given.shape}."
+                f"PairsDisplay: axes must have shape ({n}, {n}), one row and column per parameter; got {given.shape}."
             )
         given = given.reshape(n, n)
     given[np.triu_indices(n, 1)] = None

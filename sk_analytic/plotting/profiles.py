@@ -26,11 +26,11 @@ N_BETWEEN = 201  # points of a smooth line through those of a profile
 
 @readable
 class ProfileDisplay:
-    """Plot the profile of each parameter: how far the loss rises, minimised over all others, if this one is moved.
+    """Plot the profile of each parameter: the rise of the loss, minimised over all others, as this one varies.
 
-    The rise is that of the negative log-likelihood. Its signed root, of twice the rise, is a straight line if the Wald
-    interval is right, and a curve if it is not; the dashed line is Wald's. Horizontal lines mark the levels of
-    intervals: the interval of a level lies between the points at which the curve crosses its lines.
+    The rise is that of the negative log-likelihood. The signed root of twice the rise is a straight line if the Wald
+    interval is accurate, and a curve if it is not; the dashed line belongs to the Wald interval. Horizontal lines mark
+    the levels of intervals: the interval of a level lies between the points at which the curve crosses its lines.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class ProfileDisplay:
     estimates : array-like of shape (n_parameters,)
         The estimates.
     wald : sequence of tuple (values, roots) of ndarray
-        The curve of each parameter that gives its Wald interval.
+        For each parameter, the curve of its Wald interval.
     quantiles : dict of float to float
-        For each level that is marked, the root at which its intervals end.
+        For each level to mark, the root at which its intervals end.
     name : str, default=None
         Label of the profiles in the legend.
 
@@ -52,7 +52,7 @@ class ProfileDisplay:
     lines_ : list of matplotlib Line2D
         The profiles.
     wald_lines_ : list of matplotlib Line2D
-        Those of the Wald intervals.
+        The curves of the Wald intervals.
     marks_ : list of matplotlib Line2D
         The ends of the intervals on each profile.
     axes_ : ndarray of matplotlib Axes of shape (n_parameters,)
@@ -125,9 +125,9 @@ class ProfileDisplay:
         Parameters
         ----------
         result : Inference
-            What `infer` returned.
+            Result of `infer`.
         parameters : str or iterable of str, default=None
-            Names of entries or blocks; all that have a standard error by default.
+            Names of parameters or of entries; by default all that have a standard error.
         levels : sequence of float, default=(0.8, 0.95, 0.99)
             Levels to mark. The curves span the intervals of the largest.
         scale : {"root", "rise"}, default="root"
@@ -137,24 +137,25 @@ class ProfileDisplay:
         n_jobs : int, default=None
             Number of processes over the parameters.
         axes : array-like of matplotlib Axes, default=None
-            An axes for each parameter, such as the ``axes_`` of another display; a new figure by default.
+            One axes per parameter, such as the ``axes_`` of another display; a new figure by default.
         name : str, default=None
-            Label of the profiles in the legend; "profile" by default, with what differs if that is taken.
+            Label of the profiles in the legend; "profile" by default, with the differing settings if another result has
+            the same label.
         line_kw : dict, default=None
             Keyword arguments of `matplotlib.axes.Axes.plot` for the profiles.
 
         Returns
         -------
         display : ProfileDisplay
-            The display, drawn.
+            The plotted display.
 
         Raises
         ------
         TypeError
             If ``result`` is not an `Inference`.
         ValueError
-            For an unknown name, a parameter without a standard error, and a result that has no profiles: of a robust
-            covariance, or of a model without a loss.
+            If a name is unknown, a parameter has no standard error, or the result has no profiles, because its
+            covariance is robust or the model has no loss.
         ImportError
             If matplotlib is not installed; the message names the extra.
         """
@@ -186,7 +187,7 @@ class ProfileDisplay:
         Parameters
         ----------
         axes : array-like of matplotlib Axes, default=None
-            An axes for each parameter; a new figure by default.
+            One axes per parameter; a new figure by default.
         scale : {"root", "rise"}, default="root"
             Whether to plot the signed root of twice the rise, or twice the rise.
         name : str, default=None
@@ -347,7 +348,7 @@ def entries_of(owner: str, result: Any, parameters: str | Iterable[str] | None) 
     entries: list[int] = result._entries(parameters)
     if not entries:
         raise ValueError(
-            f"{owner}: parameters={parameters!r} names no entry; there are: {', '.join(result.names[:5])}."
+            f"{owner}: parameters={parameters!r} names no entry. Available: {', '.join(result.names[:5])}."
         )
     return entries
 
@@ -360,8 +361,8 @@ def entries_with_errors(owner: str, result: Any, parameters: str | Iterable[str]
     if without and (parameters is not None or not has_error.any()):
         some = ", ".join(without[:5]) + ", ..." * (len(without) > 5)
         raise ValueError(
-            f"{owner}: {some} cannot be drawn without a standard error: held, on a bound, or not identified. Name "
-            "others."
+            f"{owner}: {some} cannot be plotted without a standard error: fixed, on a bound, or not identified. Choose "
+            "other parameters."
         )
     return [entry for entry, has in zip(entries, has_error, strict=True) if has]
 

@@ -55,8 +55,8 @@ class Stack:
         if self.place is None and len(missing) > len(self.free):
             n = len(self.names) + len(self.free)
             raise ValueError(
-                f"{owner} draws {len(wanted)} panels ({', '.join(wanted)}), and ax gives room for {n}. Pass an axes "
-                f"made by plt.subplots, which is divided, or an array of {len(wanted)} axes."
+                f"{owner} draws {len(wanted)} panels ({', '.join(wanted)}), but ax has room for {n}. Pass a single "
+                f"axes from plt.subplots, which is divided, or an array of {len(wanted)} axes."
             )
         while missing and self.free:
             self._add(missing.pop(0), self.free.pop(0))
@@ -100,5 +100,5 @@ def stack_for(owner: str, ax: Any, n: int) -> Stack:
     if known is not None:
         return known
     if len(axes) not in (1, n):
-        raise ValueError(f"{owner} draws {n} panels; ax must be one axes or an array of {n}; got {len(axes)}.")
+        raise ValueError(f"{owner} draws {n} panels, so ax must be one axes or an array of {n}; got {len(axes)}.")
     return Stack(list(axes))

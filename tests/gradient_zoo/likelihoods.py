@@ -536,7 +536,7 @@ def clicks_weighted_twice():
     return _clicks(gradient)
 
 
-@fault("w b", "sample_weight_ignored", says="does not take sample_weight")
+@fault("w b", "sample_weight_ignored", says="does not accept sample_weight")
 def clicks_gradient_without_weights():
     def gradient(params, X, y):
         d = Clicks.by_row(params, X, y) / len(X)

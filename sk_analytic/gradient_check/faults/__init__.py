@@ -1,4 +1,4 @@
-"""What may be wrong with a gradient: a file for each kind of fault, a class for each fault.
+"""Faults of a gradient: a file for each kind, a class for each fault.
 
 Every file of this folder is imported, which enters its classes into the table of causes: a new fault is its class and
 no other line. Hypotheses of equal rank are tested in the order of the files' names.

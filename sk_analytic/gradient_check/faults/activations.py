@@ -156,10 +156,10 @@ def unit_inputs(case: Case, ratios: Ratios) -> Iterator[Any]:
 
 class UnitSign(Hypothesis):
     identifier = "unit_sign"
-    meaning = "Wrong on one side of a unit's input: a mask as of ReLU is missing, superfluous, or has another slope."
+    meaning = "Wrong for one sign of a unit's input: a mask as of ReLU is missing, superfluous, or has another slope."
     template = (
-        "By sample and unit it is either right or {what} ({n_wrong} of {n} compared, along axis {axis}): one sign of "
-        "the unit's input is treated wrongly. Look at the mask that the activation (ReLU) puts on the gradient."
+        "For each sample and unit, the gradient is either right or {what} ({n_wrong} of {n} compared, along axis "
+        "{axis}): one sign of the unit's input is handled wrongly. Check the mask that the activation (ReLU) applies."
     )
     rank = 48
     again = True  # the mask found in the weights serves the bias
@@ -196,8 +196,8 @@ class UnitSign(Hypothesis):
     @staticmethod
     def _words(ratio: float) -> str:
         if ratio == 0:
-            return "not zero where the derivative is"
-        return "zero where the derivative is not" if np.isinf(ratio) else f"{1 / ratio:.4g} times the derivative"
+            return "nonzero although the derivative is zero"
+        return "zero although the derivative is not" if np.isinf(ratio) else f"{1 / ratio:.4g} times the derivative"
 
 
 def _slopes(z: Array) -> dict[str, Array]:
@@ -230,12 +230,10 @@ def _slopes(z: Array) -> dict[str, Array]:
 
 class FeatureScaling(Hypothesis):
     identifier = "feature_scaling"
-    meaning = (
-        "Loss and gradient multiply by features on different scales: shifted or scaled by constants in one of them."
-    )
+    meaning = "Loss and gradient use features on different scales: shifted or scaled by constants in one of them."
     template = (
-        "On each sample it multiplies by other features than the loss does: {who} sees {line} where the other sees x, "
-        "one line for each feature along axis {axis}. Is X centred or scaled in one of them only?"
+        "Loss and gradient use different features: {who} uses {line} instead of x, one expression for each feature "
+        "along axis {axis}. Is X centred or scaled in only one of them?"
     )
     rank = 48
 
@@ -270,9 +268,10 @@ class FeatureScaling(Hypothesis):
 class Activation(Hypothesis):
     identifier = "activation_derivative"
     meaning = (
-        "The gradient that reaches a unit is off by one factor per sample: its activation's derivative, or a later one."
+        "The gradient that reaches a unit is off by one factor per sample: the derivative of its activation, or a "
+        "later one, is wrong."
     )
-    template = "True and analytic gradient have one ratio per sample and unit along axis {axis}{what}.{hint}"
+    template = "The ratio of true to analytic gradient depends only on sample and unit along axis {axis}{what}.{hint}"
     rank = 49
     again = True  # the ratios found in the weights serve the bias
 
@@ -294,8 +293,8 @@ class Activation(Hypothesis):
         low, high = float(ratios.told.min()), float(ratios.told.max())
         what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
         hint = (
-            " The gradient that reaches the unit from the output is off: the derivative of its activation, of "
-            "the loss or link after it, or a path that was left out."
+            " The gradient that reaches the unit from the output is wrong. Check the derivative of its activation, of "
+            "the loss or link after it, and whether a path was left out."
         )
         ratios.show(case)
         evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
@@ -317,7 +316,7 @@ class Activation(Hypothesis):
                 with np.errstate(all="ignore"):
                     predicted = needs / has
                 if ratios.agree(predicted).all():
-                    what = f": it has the factor {used} where {wanted} belongs (z is the unit's input)"
+                    what = f": it has the factor {used} instead of {wanted} (z is the unit's input)"
                     evidence = {"axis": ratios.axis, "used": used, "wanted": wanted}
                     return self.explain(axis=ratios.axis, what=what, hint="", evidence=evidence)
         return None

@@ -1,4 +1,4 @@
-"""Faults that tell samples apart: right on some and wrong on others, or off by a factor of each sample's own."""
+"""Faults that differ between samples: right for some and wrong for others, or off by one factor per sample."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BITS = 10  # by how much the pattern of wrong samples must be more surprising th
 
 class SomeSamples(Hypothesis):
     identifier = "some_samples"
-    meaning = "Right on some samples and wrong on others, and a value of X, y or the prediction tells which."
+    meaning = "Right for some samples and wrong for others, depending on a value of X, y or the prediction."
     template = (
-        "Right where {right}, wrong on the other {n_wrong} of {n} samples{what}. Look for a mask or a branch that "
-        "depends on it."
+        "Right for samples where {right}, wrong for the other {n_wrong} of {n} samples{what}. Look for a mask or a "
+        "branch that depends on it."
     )
     rank = 44
 
@@ -55,7 +55,7 @@ class SomeSamples(Hypothesis):
             if len(levels) < len(values):
                 last = {value: row for row, value in enumerate(values.tolist())}
                 is_last = np.array([last[value] == row for row, value in enumerate(values.tolist())])
-                words = f"it is the last with its value of {name} (an assignment by index overwrites; np.add.at adds)"
+                words = f"{name} does not occur again later (assignment by index overwrites; np.add.at adds)"
                 yield words, is_last, 1
             for level in levels if len(levels) <= MOST_LEVELS else ():
                 yield f"{name} is not {level:g}", values != level, 2
@@ -89,8 +89,8 @@ class SomeSamples(Hypothesis):
         if not np.linalg.norm(claimed - factor * true) <= 1e-4 * np.linalg.norm(true):
             return "", None
         if abs(factor) < 1e-6:
-            return ", where they are left out", 0.0
-        return f", where it is {factor:.4g} times the derivative", factor
+            return ", which are left out", 0.0
+        return f", where the gradient is {factor:.4g} times the derivative", factor
 
 
 def _between(low: float, high: float) -> float | None:
@@ -109,13 +109,13 @@ def _between(low: float, high: float) -> float | None:
 class SampleFactor(Hypothesis):
     identifier = "sample_factor"
     meaning = (
-        "The part of each sample is off by a factor of its own, the same in all entries: the derivative of the loss, "
-        "of the link or of what follows the block."
+        "The contribution of each sample is off by its own factor, the same in all entries: the derivative of the "
+        "loss, of the link or of a step after the block is wrong."
     )
     template = (
-        "On each sample the gradient is a multiple of the derivative, {low:.3g} to {high:.3g} times, the same in all "
-        "entries ({n} parts compared). The derivative of the loss, of the link or of what comes after this block is "
-        "off."
+        "For each sample the gradient is a multiple of the derivative, {low:.3g} to {high:.3g} times, the same in all "
+        "entries ({n} contributions compared). The derivative of the loss, of the link or of a step after this block "
+        "is wrong."
     )
     rank = 46
     again = True

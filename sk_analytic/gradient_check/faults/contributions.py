@@ -1,4 +1,4 @@
-"""What each sample, and each of its outputs, contributes to the derivative along a direction, and to the gradient.
+"""Contributions of each sample, and of each of its outputs, to the derivative along a direction and to the gradient.
 
 If the loss has a name, differences of `forward` along a direction give all samples and outputs at once:
 contribution = (derivative of the loss in the prediction) times (derivative of the prediction). A
@@ -39,9 +39,9 @@ SHARES: dict[str, Callable[[Array, int], Array]] = {
     "are applied twice, and the sum is divided by the weights' sum": lambda w, n: w * w / w.sum(),
     "are applied twice, and the sum is divided by theirs": lambda w, n: w * w / (w @ w),
     "are applied twice, and the sum is divided by the square of the weights' sum": lambda w, n: w * w / w.sum() ** 2,
-    "come in as their square roots": lambda w, n: np.sqrt(w) / n,
-    "come in as their square roots, and the sum is divided by the weights' sum": lambda w, n: np.sqrt(w) / w.sum(),
-    "come in as their square roots, and the sum by theirs": lambda w, n: np.sqrt(w) / np.sqrt(w).sum(),
+    "enter as their square roots": lambda w, n: np.sqrt(w) / n,
+    "enter as their square roots, and the sum is divided by the weights' sum": lambda w, n: np.sqrt(w) / w.sum(),
+    "enter as their square roots, and the sum is divided by theirs": lambda w, n: np.sqrt(w) / np.sqrt(w).sum(),
     "divide instead of multiplying": lambda w, n: 1 / w / n,
 }
 

@@ -251,7 +251,7 @@ class MissingFactor(OfParts):
                         with np.errstate(all="ignore"):
                             return case.analytic(s) * spread(s.block(o, s.vector) / s.block(i, s.vector))
 
-                    what = f"The factor {layout.names[index]} stands where {layout.names[other]} belongs"
+                    what = f"The factor {layout.names[index]} is used instead of {layout.names[other]}"
                     yield Way({"what": what, "where": where, "other": layout.names[other]}, case.repaired(repaired))
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -265,8 +265,8 @@ class MissingFactor(OfParts):
                 yield f"A factor {shown} is superfluous", values**power
         for name, v, number, p in parts.pairs():
             for sign, both in (("+", v + p), ("-", v - p)):
-                yield f"{name} stands where {name} {sign} {number} belongs", v / both
-                yield f"{name} {sign} {number} stands where {name} belongs", both / v
+                yield f"{name} is used instead of {name} {sign} {number}", v / both
+                yield f"{name} {sign} {number} is used instead of {name}", both / v
 
     def constant(self, parts: SampleParts, values: Array) -> float | None:
         """Claimed over true part, over the factor, if that is one number."""

@@ -1,4 +1,4 @@
-"""Faults in some places of a block only: an entry, a row, a column, a triangle; and through what they enter.
+"""Faults in part of a block: an entry, a row, a column, a triangle; and faults that enter through another block.
 
 Directions within a slice tell whether it is right. Slices are searched by halving, so that a few wrong
 ones among a million entries are found in a few dozen evaluations.
@@ -131,7 +131,7 @@ class Places:
         true, error = case.slopes(case.situation, draws)
         claimed = case.project(analytic, draws)
         if np.linalg.norm(true) <= 1e-6 * np.linalg.norm(claimed) + 5 * np.linalg.norm(error):
-            return "not zero there, though the derivative is", np.inf
+            return "nonzero there, although the derivative is zero", np.inf
         factor = float(claimed @ true) / float(true @ true)
         if int(mask.sum()) > 1 and np.linalg.norm(claimed - factor * true) <= 1e-5 * np.linalg.norm(claimed) + 5 * abs(
             factor
@@ -139,7 +139,7 @@ class Places:
             return f"{'minus ' if is_near(factor, -1) else f'{factor:.6g} times '}the derivative there", factor
         if int(mask.sum()) == 1:
             return f"{factor:.6g} times the derivative there", factor
-        return "another number there", None
+        return "different there", None
 
 
 def _triangles(shape: Shape) -> Iterator[Array]:
@@ -183,7 +183,7 @@ def _end(places: Places, shape: Shape) -> tuple[str, str]:
     for axis, (chosen, length) in enumerate(zip(places.indices, shape, strict=True)):
         if len(chosen) == 1 and length > 2 and chosen[0] in (0, length - 1):
             end = "last" if chosen[0] else "first"
-            return end, f" It is the {end} along axis {axis}: look at the bounds of a slice or a loop."
+            return end, f" It is the {end} along axis {axis}: check the bounds of a slice or a loop."
     return "", ""
 
 
@@ -239,7 +239,7 @@ class SomeEntries(OnlySomePlaces):
             full = np.ones(shape, bool)
             for name, mask in (
                 ("the diagonal is", np.eye(shape[0], dtype=bool)),
-                ("what is off the diagonal is", ~np.eye(shape[0], dtype=bool)),
+                ("the off-diagonal entries are", ~np.eye(shape[0], dtype=bool)),
                 ("the upper triangle is", np.triu(full, 1)),
                 ("the upper triangle with the diagonal is", np.triu(full)),
                 ("the lower triangle is", np.tril(full, -1)),
@@ -344,7 +344,7 @@ class FirstStep(Through):
     identifier = "first_step"
     meaning = "The first step of a recursion or loop is missing, or differs between loss and gradient."
     template = (
-        "The gradient is right as soon as {} is zero: the fault enters through the first step. Look at how the "
+        "The gradient is right if {} is zero, so the fault enters through the first step. Check how the "
         "recursion starts, in the loss and in the gradient."
     )
 
@@ -353,7 +353,7 @@ class LastStep(Through):
     identifier = "last_step"
     meaning = "The last step of a recursion or loop is missing, or differs between loss and gradient."
     template = (
-        "The gradient is right as soon as {} is zero: the fault enters through the last step. Look at how the "
+        "The gradient is right if {} is zero, so the fault enters through the last step. Check how the "
         "recursion ends, in the loss and in the gradient."
     )
     first = False
@@ -361,8 +361,8 @@ class LastStep(Through):
 
 class ThroughBlock(Hypothesis):
     identifier = "through_block"
-    meaning = "The fault enters through another block, or a column of X: with it at zero the gradient is right."
-    template = "The gradient is right as soon as {} is zero: the part that comes through it is wrong or missing."
+    meaning = "The fault enters through another block, or a column of X: if that is zero, the gradient is right."
+    template = "The gradient is right if {} is zero, so the part that depends on it is wrong or missing."
     rank = 47
     again = True  # what heals one block may be the block that is wrong itself
 
@@ -449,9 +449,9 @@ def _ratios(case: Case, most: int = 24) -> str:
         if np.isfinite(true) and abs(true) > 10 * error:
             ratios.append(case.analytic().ravel()[entry] * case.scale / true)
     if not ratios:
-        return "The derivative is too small, entry by entry, for ratios."
+        return "The derivatives of single entries are too small to form ratios."
     low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
     of = f"{len(ratios)} of {case.size} entries" if case.size > 1 else "the only entry"
     if len(ratios) == 1:
         return f"Analytic over numerical derivative is {middle:.3g} in {of}."
-    return f"Analytic over numerical derivative is {low:.3g} to {high:.3g}, in the middle {middle:.3g}, in {of}."
+    return f"Analytic over numerical derivative is {low:.3g} to {high:.3g} (median {middle:.3g}) in {of}."

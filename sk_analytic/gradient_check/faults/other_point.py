@@ -19,7 +19,7 @@ INDEPENDENT = 1e-9  # relative change of the gradient that counts as none
 
 class Stale(Hypothesis):
     identifier = "stale_parameters"
-    meaning = "The gradient belongs to another θ: it uses old parameters, in a closure or a cache."
+    meaning = "The gradient belongs to another θ: it uses old parameters, from a closure or a cache."
     template = "{what} (agreement {agreement:.1g}). Are old {names} kept in a closure, a cache or an object?"
     rank = 30
 
@@ -54,7 +54,7 @@ def _with_block(situation: Situation, index: int, values: Any) -> Situation:
 class Constant(Hypothesis):
     identifier = "constant_gradient"
     meaning = "The gradient does not depend on θ, though the derivative does."
-    template = "It does not change with θ at all, though the derivative does. Does it use other parameters?"
+    template = "The gradient does not change with θ, although the derivative does. Does it use other parameters?"
     rank = 31
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -71,10 +71,8 @@ class Constant(Hypothesis):
 
 class BlockIgnored(Hypothesis):
     identifier = "block_ignored"
-    meaning = "The gradient leaves a block (a bias, say) out of account, as if it were zero or one."
-    template = (
-        "It is the derivative for {other} = {value:g} (agreement {agreement:.1g}): {other} is left out of account."
-    )
+    meaning = "The gradient ignores a block (a bias, say), as if it were zero or one."
+    template = "It is the derivative for {other} = {value:g} (agreement {agreement:.1g}): {other} is ignored."
     rank = 32
 
     def ways(self, case: Case) -> Iterator[Way]:
@@ -119,31 +117,31 @@ class OfInputs(Hypothesis):
 
 class OtherInputs(OfInputs):
     identifier = "other_inputs"
-    meaning = "Loss and gradient do not see the same X: shifted, reversed, centred or scaled features."
-    template = "{what} (agreement {agreement:.1g}). Do loss and gradient see the same X?"
+    meaning = "Loss and gradient do not use the same X: shifted, reversed, centred or scaled features."
+    template = "{what} (agreement {agreement:.1g}). Do loss and gradient use the same X?"
 
     def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
         X = dense(case.situation.batch)
         if X.ndim != 2 or not X.size or X.dtype.kind != "f":
             return
-        yield "features one place on", lambda X: np.roll(X, 1, axis=1)
-        yield "features one place back", lambda X: np.roll(X, -1, axis=1)
-        yield "features one place on, the first zero", lambda X: np.pad(X, ((0, 0), (1, 0)))[:, :-1]
-        yield "features one place back, the last zero", lambda X: np.pad(X, ((0, 0), (0, 1)))[:, 1:]
-        yield "features in the opposite order", lambda X: X[:, ::-1]
+        yield "features shifted by +1", lambda X: np.roll(X, 1, axis=1)
+        yield "features shifted by -1", lambda X: np.roll(X, -1, axis=1)
+        yield "features shifted by +1, the first zero", lambda X: np.pad(X, ((0, 0), (1, 0)))[:, :-1]
+        yield "features shifted by -1, the last zero", lambda X: np.pad(X, ((0, 0), (0, 1)))[:, 1:]
+        yield "features in reverse order", lambda X: X[:, ::-1]
         yield "centred X", lambda X: X - X.mean(axis=0)
         yield "standardised X", lambda X: (X - X.mean(axis=0)) / X.std(axis=0)
         yield "X divided by its standard deviations", lambda X: X / X.std(axis=0)
-        yield "rows of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
+        yield "samples of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
         yield "X with its sign flipped", lambda X: -X
         yield "1 - X", lambda X: 1 - X
-        yield "X at its first row only", lambda X: np.broadcast_to(X[:1], X.shape)
+        yield "the first sample of X in place of all", lambda X: np.broadcast_to(X[:1], X.shape)
 
 
 class LabelCoding(OfInputs):
     identifier = "label_coding"
-    meaning = "Loss and gradient read labels in different codes: -1/+1, 0/1, or classes from 1 on."
-    template = "{what} (agreement {agreement:.1g}). Read the labels in the same way in both."
+    meaning = "Loss and gradient encode labels differently: -1/+1, 0/1, or classes starting at 1."
+    template = "{what} (agreement {agreement:.1g}). Use the same label encoding in both."
     name = "y"
     rank = 19
 
@@ -151,20 +149,20 @@ class LabelCoding(OfInputs):
         y = case.situation.batch.y
         levels = None if y is None or y.dtype.kind not in "fiu" else set(np.unique(y).tolist())
         if levels == {0, 1}:
-            yield "labels -1/+1, and y has 0/1", lambda y: 2 * y - 1
+            yield "labels -1/+1, but y has 0/1", lambda y: 2 * y - 1
         if levels == {-1, 1}:
-            yield "labels 0/1, and y has -1/+1", lambda y: (y + 1) // 2
+            yield "labels 0/1, but y has -1/+1", lambda y: (y + 1) // 2
         if levels and levels <= set(range(max(len(levels) + 1, 2))):
-            yield "classes counted from one more", lambda y: y + 1
-            yield "classes counted from one less", lambda y: y - 1
+            yield "class indices larger by 1", lambda y: y + 1
+            yield "class indices smaller by 1", lambda y: y - 1
         if levels in ({0, 1}, {-1, 1}):
-            yield "labels with the other sign", lambda y: -y if (y < 0).any() else 1 - y
+            yield "labels with the sign flipped", lambda y: -y if (y < 0).any() else 1 - y
 
 
 class OtherTargets(OfInputs):
     identifier = "other_targets"
-    meaning = "Loss and gradient do not see the same y: another order of the samples, another shape, its mean."
-    template = "{what} (agreement {agreement:.1g}). Do loss and gradient see the same y?"
+    meaning = "Loss and gradient do not use the same y: another order of the samples, another shape, its mean."
+    template = "{what} (agreement {agreement:.1g}). Do loss and gradient use the same y?"
     name = "y"
 
     def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
@@ -177,9 +175,9 @@ class OtherTargets(OfInputs):
         if y.ndim == 1:
             yield "y of shape (n, 1)", lambda y: y[:, None]
             yield "the mean of y, as if (n, 1) and (n,) had been broadcast", lambda y: np.full(y.shape, y.mean())
-        yield "y one sample on", lambda y: np.roll(y, 1, axis=0)
-        yield "y one sample back", lambda y: np.roll(y, -1, axis=0)
-        yield "y in the opposite order", lambda y: y[::-1]
+        yield "y shifted by +1 sample", lambda y: np.roll(y, 1, axis=0)
+        yield "y shifted by -1 sample", lambda y: np.roll(y, -1, axis=0)
+        yield "y in reverse order", lambda y: y[::-1]
         yield "y with its sign flipped", lambda y: -y
         yield "y of zeros", np.zeros_like
         if y.dtype.kind == "f":
@@ -195,7 +193,7 @@ class ForwardAndVjp(Hypothesis):
     meaning = "`forward` and `vjp` do not return the same prediction; the pullback belongs to that of `vjp`."
     template = (
         "forward and vjp disagree on the prediction (by up to {gap:.3g}). The gradient is right for that of vjp "
-        "(agreement {agreement:.1g}), so look at forward."
+        "(agreement {agreement:.1g}), so check forward."
     )
     rank = -2
 
@@ -229,10 +227,10 @@ class ForwardAndVjp(Hypothesis):
 class LossMismatch(Hypothesis):
     identifier = "loss_disagrees"
     about_loss = True
-    meaning = "`loss_and_gradient` returns another loss than `loss`; the gradient belongs to its own."
+    meaning = "`loss_and_gradient` returns another loss than `loss`; the gradient belongs to the loss that it returns."
     template = (
         "loss and loss_and_gradient disagree: {ours:.8g} and {own:.8g}. The gradient is right for the latter "
-        "(agreement {agreement:.1g}), so look at loss."
+        "(agreement {agreement:.1g}), so check loss."
     )
     rank = -1
 
@@ -273,11 +271,11 @@ def _against(case: Case, value: Callable[..., Any]) -> Fit | None:
 class LogarithmForgotten(Hypothesis):
     identifier = "log_forgotten"
     about_loss = True
-    meaning = "The loss adds up terms (probabilities) where the gradient belongs to the sum of their logarithms."
+    meaning = "The loss is a sum of terms (probabilities), but the gradient is that of the sum of their logarithms."
     template = (
-        "The loss adds up terms where the gradient belongs to the sum of their logarithms ({how}; agreement "
-        "{agreement:.1g}). Look for a logarithm missing in the loss: of a product of probabilities it is the sum of "
-        "their logarithms."
+        "The loss is a sum of terms, but the gradient is that of the sum of their logarithms ({how}; agreement "
+        "{agreement:.1g}). Look for a missing logarithm in the loss: the logarithm of a product of probabilities is "
+        "the sum of their logarithms."
     )
     rank = 23
     again = True  # the terms found in one block serve the others
@@ -303,7 +301,7 @@ class LogarithmForgotten(Hypothesis):
                 return c.combine(derivative / c.prediction.reshape(derivative.shape))
 
         fit = case.compare(Way({}, of_contributions(case, predict)))
-        how = "the logarithm of each sample's prediction is still to be taken"
+        how = "the logarithm of each sample's prediction is missing"
         return None if fit is None else self.found(case, fit, {"how": how})
 
     def _by_entry(self, case: Case) -> Diagnosis | None:

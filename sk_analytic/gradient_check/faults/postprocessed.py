@@ -17,10 +17,10 @@ MOST_SLICES = 64
 class Rescaled(Hypothesis):
     identifier = "rescaled"
     meaning = (
-        "The direction is right and the length is not: clipped by its norm, normalised, or scaled by a varying number."
+        "The direction is right but the length is not: clipped by norm, normalised, or scaled by a varying number."
     )
     template = (
-        "The direction is right, the length is not, and not by a constant factor{norm}. Is it clipped or normalised?"
+        "The direction is right but the length is wrong, by a factor that varies{norm}. Is it clipped or normalised?"
     )
     rank = 35
 
@@ -137,10 +137,12 @@ class Projected(Hypothesis):
 
 class SliceFactors(Hypothesis):
     identifier = "slice_factors"
-    meaning = "Each slice along an axis is off by its own constant factor: features or units scaled on one side only."
+    meaning = (
+        "Each slice along an axis is off by its own constant factor: features or units scaled in only one of the two."
+    )
     template = (
         "Each slice along axis {axis} is off by its own constant factor, {listed} (agreement {agreement:.1g}). Is "
-        "something scaled in the loss and not in the gradient, or the reverse, such as standardised features?"
+        "something scaled in the loss but not in the gradient, or vice versa, such as standardised features?"
     )
     rank = 43
 

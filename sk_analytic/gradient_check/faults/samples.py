@@ -51,12 +51,13 @@ class OfWeights(Hypothesis):
             model.form: model.gradient_form.composes_loss or model.gradient.weighs,
         }
         without = [role for role, does in takes.items() if not does]
-        return f" {' and '.join(without)} does not take sample_weight: add it to the arguments." if without else ""
+        verb = "does" if len(without) == 1 else "do"
+        return f" {' and '.join(without)} {verb} not accept sample_weight: add the argument." if without else ""
 
 
 class WeightsIgnored(OfWeights):
     identifier = "sample_weight_ignored"
-    meaning = "The sample weights are not in the gradient."
+    meaning = "The gradient ignores the sample weights."
     template = (
         "In the gradient the sample weights {how} (agreement {agreement:.1g}); in the loss they {ours}. Weight the "
         "samples as in the loss.{hint}"
@@ -66,7 +67,9 @@ class WeightsIgnored(OfWeights):
 
 class WeightsOtherwise(OfWeights):
     identifier = "sample_weight_misused"
-    meaning = "The sample weights are in the gradient, but not as in the loss: twice, as their root, another divisor."
+    meaning = (
+        "The gradient uses the sample weights differently from the loss: twice, as roots, or with another divisor."
+    )
     template = (
         "In the gradient the sample weights {how} (agreement {agreement:.1g}); in the loss they {ours}. Use one "
         "convention in both.{hint}"
@@ -75,7 +78,7 @@ class WeightsOtherwise(OfWeights):
 
 class OtherLoss(Hypothesis):
     identifier = "other_loss"
-    meaning = "The gradient is right for another loss than the one it is compared with."
+    meaning = "The gradient is that of another loss than the one it is compared with."
     template = "It is the gradient of the loss {name} (agreement {agreement:.1g}), compared here with {ours}.{hint}"
     rank = 22
     settings = {
@@ -118,11 +121,9 @@ def _sigma(s: Array) -> Array:
 class ForwardAppliesLink(Hypothesis):
     identifier = "forward_applies_link"
     about_loss = True
-    meaning = (
-        "`forward` returns probabilities or means where the loss expects scores; the gradient is right for scores."
-    )
+    meaning = "`forward` returns probabilities or means, but the loss expects scores; the gradient is right for scores."
     template = (
-        "forward returns {what}, and the loss {loss} expects {expected}: the gradient is right for those (agreement "
+        "forward returns {what}, but the loss {loss} expects {expected}, for which the gradient is right (agreement "
         "{agreement:.1g}). Return the scores from forward; predict applies the inverse link."
     )
     rank = 21
@@ -160,9 +161,12 @@ class ForwardAppliesLink(Hypothesis):
 class OutputDerivative(Hypothesis):
     identifier = "output_derivative"
     meaning = (
-        "The derivative of the loss in the prediction is wrong: the link's derivative, or y, is missing or superfluous."
+        "The derivative of the loss with respect to the prediction is wrong: the derivative of the link, or y, is "
+        "missing or superfluous."
     )
-    template = "The loss is differentiated wrongly at the prediction s: {what} (agreement {agreement:.1g})."
+    template = (
+        "The derivative of the loss with respect to the prediction s is wrong: {what} (agreement {agreement:.1g})."
+    )
     rank = 24
 
     # By words, the derivative in the prediction, of: the right one d, the prediction s.
@@ -175,21 +179,21 @@ class OutputDerivative(Hypothesis):
         ("a factor exp(s) is missing", lambda d, s: d * np.exp(-s)),
         ("a factor s is superfluous", lambda d, s: d * s),
         ("a factor s is missing", lambda d, s: d / s),
-        ("its sign alone is used", lambda d, s: np.sign(d)),
+        ("only its sign is used", lambda d, s: np.sign(d)),
         ("its square is used", lambda d, s: d * d),
-        ("there is no loss: it is the gradient of the mean prediction", lambda d, s: np.ones_like(s)),
+        ("the loss is left out, so it is the gradient of the mean prediction", lambda d, s: np.ones_like(s)),
     )
     # Of d, s, and y in the shape of s (one-hot for classes).
     of_targets: tuple[tuple[str, Callable[[Array, Array, Array], Array]], ...] = (
-        ("P + Y stands where P - Y belongs: y is added instead of subtracted", lambda d, s, y: d + 2 * y),
+        ("P + Y is used instead of P - Y: y is added instead of subtracted", lambda d, s, y: d + 2 * y),
         ("y is left out", lambda d, s, y: d + y),
-        ("the prediction is left out, only y is there", lambda d, s, y: -y),
-        ("the scores s stand where their inverse link P belongs, s - Y", lambda d, s, y: s - y),
+        ("the prediction is left out, only y is used", lambda d, s, y: -y),
+        ("the scores s are used instead of their inverse link P, s - Y", lambda d, s, y: s - y),
         ("each output is treated by itself, σ(s) - Y instead of softmax", lambda d, s, y: _sigma(s) - y),
         ("the outputs are treated as one softmax", lambda d, s, y: _softmax(s) - y),
         ("softmax runs over the samples, along axis 0", lambda d, s, y: _softmax(s.T).T - y),
-        ("tanh(s) stands where its inverse link P belongs, tanh(s) - Y", lambda d, s, y: np.tanh(s) - y),
-        ("exp(s) stands where its inverse link P belongs, exp(s) - Y", lambda d, s, y: np.exp(s) - y),
+        ("tanh(s) is used instead of the inverse link P, tanh(s) - Y", lambda d, s, y: np.tanh(s) - y),
+        ("exp(s) is used instead of the inverse link P, exp(s) - Y", lambda d, s, y: np.exp(s) - y),
     )
     # By words, another y, of: y, the number of outputs.
     other_y: tuple[tuple[str, Callable[[Array, int], Any]], ...] = (
@@ -202,9 +206,9 @@ class OutputDerivative(Hypothesis):
             "every sample has the mean of y, as if shapes (n, 1) and (n,) had been broadcast",
             lambda y, k: None if _is_classes(y, k) else np.broadcast_to(y.mean(axis=0), y.shape),
         ),
-        ("the rows of y are one place off those of X", lambda y, k: np.roll(y, 1, axis=0)),
-        ("the rows of y are one place off those of X", lambda y, k: np.roll(y, -1, axis=0)),
-        ("the rows of y are in the opposite order to those of X", lambda y, k: y[::-1]),
+        ("y is shifted by one sample against X", lambda y, k: np.roll(y, 1, axis=0)),
+        ("y is shifted by one sample against X", lambda y, k: np.roll(y, -1, axis=0)),
+        ("the samples of y are in reverse order", lambda y, k: y[::-1]),
     )
 
     def ways(self, case: Case) -> Iterator[Way]:
@@ -251,9 +255,10 @@ def _softmax(s: Array) -> Array:
 
 class RowsLeftOut(Hypothesis):
     identifier = "rows_left_out"
-    meaning = "Only some of the batch's samples are in the gradient, by their position."
+    meaning = "The gradient includes only some samples of the batch, chosen by position."
     template = (
-        "{what} (agreement {agreement:.1g}). Look for a slice, a loop's bounds, or a size that is not the batch's."
+        "{what} (agreement {agreement:.1g}). Look for a slice, the bounds of a loop, or a size other than that of the "
+        "batch."
     )
     rank = 26
 
@@ -280,13 +285,13 @@ class RowsLeftOut(Hypothesis):
     def _choices(n: int) -> Iterator[tuple[str, Any]]:
         """Words and rows that are kept: all but the first or last m, one alone, one missing, every other."""
         for m in range(1, n):
-            yield f"Only the first {m} of the {n} rows are in it", slice(m)
-            yield f"Only the last {n - m} of the {n} rows are in it", slice(m, n)
+            yield f"It includes only the first {m} of the {n} samples", slice(m)
+            yield f"It includes only the last {n - m} of the {n} samples", slice(m, n)
         for row in range(n):
-            yield f"Only row {row} is in it", [row]
-            yield f"Row {row} is not in it", [i for i in range(n) if i != row]
+            yield f"It includes only sample {row}", [row]
+            yield f"It does not include sample {row}", [i for i in range(n) if i != row]
         for step in (2, 3, 4):
-            yield f"Only every row at a multiple of {step} is in it", slice(None, None, step)
+            yield f"It includes only samples at multiples of {step}", slice(None, None, step)
 
 
 class OfGroups(Hypothesis):
@@ -386,8 +391,8 @@ class ClassLeftOut(OfGroups):
 
 class OutputLeftOut(OfGroups):
     identifier = "output_left_out"
-    meaning = "The part that goes through one output is left out or off by a factor."
-    template = "It counts by {what}: {listed} (agreement {agreement:.1g}). The others are right."
+    meaning = "The contribution of one output is left out or off by a factor."
+    template = "Contributions count by {what}: {listed} (agreement {agreement:.1g}). The others are right."
     rank = 28
 
     def parts(self, c: Contributions) -> Iterator[tuple[str, dict[Any, Array]]]:
@@ -405,7 +410,7 @@ class OutputLeftOut(OfGroups):
 class OutputsSwapped(Hypothesis):
     identifier = "outputs_swapped"
     meaning = "The derivatives of the outputs are in another order than the outputs."
-    template = "The derivatives of the outputs are in another order: that of output {k} is under output {place}."
+    template = "The derivatives of the outputs are in another order: that of output {k} is at output {place}."
     rank = 28
 
     def test(self, case: Case) -> Diagnosis | None:

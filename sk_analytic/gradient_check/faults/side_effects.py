@@ -26,33 +26,31 @@ class ModifiedInPlace(Cause):
     identifier = "modified_in_place"
     meaning = "A callable writes to X, y or θ instead of to a copy."
     template = (
-        "{who} writes to {name} in place ({count} of {size} values changed). Callables get it read-only in training. "
-        "Write to a copy, or make a new array: z = X - mean, not X -= mean."
+        "{who} writes to {name} in place ({count} of {size} values changed). In training, callables receive it "
+        "read-only. Write to a copy, or make a new array: z = X - mean, not X -= mean."
     )
 
 
 class HiddenSideEffect(Cause):
     identifier = "hidden_state"
     meaning = "The result depends on an earlier call: a buffer that is not cleared, activations kept from another θ."
-    template = "The gradient depends on earlier calls: {how} Compute it from its arguments in each call."
+    template = "The gradient depends on earlier calls: {how} In each call, compute it from the arguments only."
 
 
 class GradientNotFinite(Cause):
     identifier = "gradient_not_finite"
-    meaning = "The gradient is NaN or infinite where the loss is finite: log 0, 0/0, an overflow of exp."
-    template = "The gradient is not finite where the loss is ({value:.6g}): {where}.{rows}{warned} {hint}"
+    meaning = "The gradient is NaN or infinite although the loss is finite: log 0, 0/0, an overflow of exp."
+    template = "The gradient is not finite, but the loss is ({value:.6g}): {where}.{rows}{warned} {hint}"
     hint = "Look for log(0), 0/0 or an overflowing exp; work with logarithms and shifted exponentials."
 
 
 class ReusedBuffer(Cause):
     identifier = "reused_buffer"
     verdict = "right"
-    meaning = (
-        "The gradient is right, and its array is written over by the next call. A fit copies it; keep no reference."
-    )
+    meaning = "The gradient is right, but the next call overwrites its array. A fit copies it; keep no reference to it."
     template = (
-        "Right, but the next call writes over the array that this one returned. A fit copies it first; code of your "
-        "own that keeps gradients, in a list say, must copy them too."
+        "Right, but each call overwrites the array that the previous one returned. A fit copies it; your own code "
+        "must copy gradients too if it keeps them, in a list for example."
     )
 
 
@@ -139,7 +137,7 @@ def depends_on_calls(situation: Situation, differing: Array) -> dict[int, Judgem
                 diagnosis = HiddenSideEffect.explain(how=how)
                 judgements[index] = Judgement("wrong", diagnosis.cause, evidence, diagnosis.explanation)
             else:
-                text = "Two evaluations of the gradient at the same parameters differ, whatever was called before."
+                text = "Two evaluations of the gradient at the same parameters differ, independent of earlier calls."
                 judgements[index] = Judgement("cannot tell", "not_deterministic", evidence, text)
     subject.notes["how"] = how
     return judgements

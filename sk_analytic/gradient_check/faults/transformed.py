@@ -16,7 +16,7 @@ NOTHING = 1e-10  # a block this much smaller than the whole gradient, and than i
 
 class LeftAtZero(Hypothesis):
     identifier = "left_at_zero"
-    meaning = "The gradient of the block is zero everywhere; the derivative of the loss is not."
+    meaning = "The gradient of the block is zero everywhere, but the derivative of the loss is not."
     template = "The gradient of this block is zero everywhere{how}"
     rank = 0
 
@@ -35,8 +35,8 @@ class LeftAtZero(Hypothesis):
 class NotInLoss(Hypothesis):
     identifier = "not_in_loss"
     about_loss = True
-    meaning = "The loss does not depend on the block at all, though it has a gradient."
-    template = "The loss does not change with this block at all. Was it forgotten in the loss (in forward)?"
+    meaning = "The loss does not depend on the block, although the block has a gradient."
+    template = "The loss does not depend on this block. Was it forgotten in the loss (in forward)?"
     rank = 0
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -85,21 +85,21 @@ class MeanNotSum(OfRowCount):
     identifier = "mean_not_sum"
     meaning = "It is divided by the number of samples once too often."
     template = (
-        "It is too small by the number of samples, {n} here (agreement {agreement:.1g} after multiplying, on other "
-        "numbers of samples too). It is divided by that number once too often: by the callable and by {who}."
+        "It is too small by a factor of the number of samples, {n} here (agreement {agreement:.1g} after multiplying, "
+        "on other numbers of samples too). It is divided by that number twice: by the callable and by {who}."
     )
 
     def ways(self, case: Case) -> Iterator[Way]:
         objective = case.subject.objective
         who = {"mean": "a mean within", "sum": "reduction='sum'"}[objective.reduction]
         if objective.model.gradient_form.predicts:
-            who = "the derivative of the loss that the pullback receives, which has the 1/n already"
+            who = "the derivative of the loss that the pullback receives, which already includes 1/n"
         yield Way({"n": case.situation.n, "who": who}, case.repaired(lambda s: case.analytic(s) * s.n))
 
 
 class FixedDivisor(OfRowCount):
     identifier = "fixed_divisor"
-    meaning = "It is divided by a constant instead of the number of samples: right for batches of one size at most."
+    meaning = "It is divided by a constant instead of the number of samples, so it is right for one batch size at most."
     template = (
         "It is the sum over the samples divided by {divisor:.6g}, whatever their number (agreement {agreement:.1g}): "
         "with other numbers of samples the factor changes. Divide by len(X)."
@@ -166,8 +166,8 @@ class Transposed(Hypothesis):
 
 class Reversed(Hypothesis):
     identifier = "reversed"
-    meaning = "The entries are in the opposite order along an axis."
-    template = "Its entries are in the opposite order along {where} (agreement {agreement:.1g} after reversing them)."
+    meaning = "The entries are in reverse order along an axis."
+    template = "Its entries are in reverse order along {where} (agreement {agreement:.1g} after reversing them)."
     rank = 6
 
     def ways(self, case: Case) -> Iterator[Way]:
@@ -180,8 +180,8 @@ class Reversed(Hypothesis):
 
 class Shifted(Hypothesis):
     identifier = "shifted"
-    meaning = "The entries are off by one or two places along an axis."
-    template = "Its entries are {by} place(s) off along axis {axis} (agreement {agreement:.1g}). An index off by one?"
+    meaning = "The entries are shifted by one or two places along an axis."
+    template = "Its entries are shifted by {by} along axis {axis} (agreement {agreement:.1g}). Is an index off by one?"
     rank = 7
 
     def ways(self, case: Case) -> Iterator[Way]:
@@ -206,7 +206,7 @@ class Shifted(Hypothesis):
 
 class BlocksSwapped(Hypothesis):
     identifier = "blocks_swapped"
-    meaning = "The gradient of another block is in the place of this one's."
+    meaning = "The gradient of another block is returned for this one."
     template = "{what} (agreement {agreement:.1g}).{hint}"
     rank = 8
 
@@ -233,8 +233,8 @@ class BlocksSwapped(Hypothesis):
         for array in case.subject.rng.standard_normal((2, *shape)):
             true, error = situation.slope(other, array)
             if abs(float((here * array).sum()) - true) > 1e-4 * abs(true) + 5 * error:
-                return f"It is the derivative by another block; this block's own is under {names[other]!r}"
-        return f"The gradients of {case.name!r} and {names[other]!r} are swapped: each is under the other's name"
+                return f"It is the derivative with respect to another block; that of this block is at {names[other]!r}"
+        return f"The gradients of {case.name!r} and {names[other]!r} are swapped"
 
 
 class CumulativeSum(Hypothesis):
@@ -258,7 +258,7 @@ class CumulativeSum(Hypothesis):
                     analytic = turn(case.analytic(s))
                     return turn(np.diff(analytic, axis=axis, prepend=np.zeros_like(analytic.take([0], axis))))
 
-                hint = f" after taking differences). Take out the cumulative sum that runs from the {end} entry."
+                hint = f" after taking differences). Remove the cumulative sum that runs from the {end} entry."
                 yield Way({"what": "summed up", "axis": axis, "hint": hint}, case.repaired(differenced), n_free=1)
                 hint = f"). Sum it up along the axis, from the {end} entry."
                 words = {"what": "before a cumulative sum", "axis": axis, "hint": hint}
@@ -304,7 +304,7 @@ class CumulativeSum(Hypothesis):
         hint = f" after reversing). Look for a cumulative sum that should run the other way, {way}."
         for shift, what, hint, claimed in (
             *(
-                (shift, "summed in the opposite order", hint, -(flat @ steps[1 + shift : length - 2 + shift].ravel()))
+                (shift, "summed in reverse order", hint, -(flat @ steps[1 + shift : length - 2 + shift].ravel()))
                 for shift in (0, -1, 1)
             ),
             (1, "before a cumulative sum", "). Sum it up along the axis.", flat @ analytic[1:-2].ravel()),
@@ -313,7 +313,7 @@ class CumulativeSum(Hypothesis):
             words = {"what": what, "axis": axis, "hint": hint, "shift": shift}
             given = Way(words, lambda s, count, c=claimed: (true[:count], errors[:count], c[:count]), n_free=1)
             fit = case.compare(given, at=[situation])
-            if fit and abs(abs(fit.factor) - 1) < 1e-4 and (fit.factor > 0 or "opposite" not in what):
+            if fit and abs(abs(fit.factor) - 1) < 1e-4 and (fit.factor > 0 or "reverse" not in what):
                 return self.found(case, fit, words)
         return None
 
@@ -330,10 +330,10 @@ def _rows_of_ones(case: Case) -> list[Situation]:
 
 class Parametrisation(Hypothesis):
     identifier = "parametrisation"
-    meaning = "The gradient is by a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
+    meaning = "The gradient is with respect to a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
     template = (
-        "It is the gradient by {of} instead of θ = {name} (agreement {agreement:.1g} after the chain rule: times "
-        "{times}).{hint}"
+        "It is the gradient with respect to {of} instead of θ = {name} (agreement {agreement:.1g} after the chain "
+        "rule: times {times}).{hint}"
     )
     rank = 10
 
@@ -396,9 +396,9 @@ class Penalty(Hypothesis):
         """The factor is the strength."""
         lacks, strength = fit.factor > 0, f"{abs(fit.factor):.6g}"
         words |= {
-            "what": f"lacks {strength} times" if lacks else f"has {strength} times too much of",
+            "what": f"lacks the term {strength} times" if lacks else f"has an extra term, {strength} times",
             "where": words["of"]
-            + (" that is in the loss and not in the gradient" if lacks else " that the loss lacks"),
+            + (" that is in the loss but not in the gradient" if lacks else " that is not in the loss"),
             "hint": "" if lacks else " The estimator adds the derivative of its own alpha.",
             "strength": fit.factor,
         }

@@ -1,4 +1,4 @@
-"""Sums over the wrong axis, or a product that is not transposed, which fit only because two sizes coincide."""
+"""Sums over the wrong axis, or a product without its transpose; the shapes fit only because two sizes coincide."""
 
 import copy
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ MOST_ENTRIES = 256
 
 class WrongAxis(Hypothesis):
     identifier = "wrong_axis"
-    meaning = "A sum over the wrong axis, or a matrix that is not transposed: it fits as sizes coincide."
+    meaning = "A sum over the wrong axis, or a missing transpose; the shapes fit only because two sizes coincide."
     template = (
         "{what} (agreement {agreement:.1g}). The shapes fit only because this batch has {n} samples, as many as the "
         "block has entries along axis 0."
@@ -33,7 +33,7 @@ class WrongAxis(Hypothesis):
             words = {"n": n, "what": "It is summed over the entries of each sample, not over the samples"}
             yield Way(words, self._numbers(case, lambda rows, X: rows.sum(axis=1)), n_free=1)
         elif len(case.shape) == 2 and dense(case.situation.batch).shape == (n, n):
-            words = {"n": n, "what": "It is X @ d where X.T @ d belongs"}
+            words = {"n": n, "what": "It is X @ d instead of X.T @ d"}
             yield Way(words, self._numbers(case, self._not_transposed), n_free=1)
 
     @staticmethod
