@@ -492,6 +492,7 @@ def test_predictions_of_another_shape_are_refused(cls, change, message, role):
     assert not hasattr(estimator, "params_")
 
 
+@pytest.mark.filterwarnings("ignore:The gradient of parameter .* is float32:UserWarning")  # as it then is
 @pytest.mark.parametrize("change", [np.ravel, np.ndarray.tolist, np.float32], ids=["(n,)", "lists", "float32"])
 def test_predictions_that_fit_are_taken(change):
     """(n,) goes with (n, 1), and what is no float64 array becomes one."""

@@ -396,7 +396,7 @@ RIGHT = {
 
 @pytest.mark.filterwarnings("ignore:.*is not the derivative of the loss:UserWarning")
 @pytest.mark.filterwarnings("ignore:The gradient could not be checked:UserWarning")
-@pytest.mark.filterwarnings("ignore:The gradient of block 'w' comes in float32:UserWarning")  # as it does
+@pytest.mark.filterwarnings("ignore:The gradient of parameter 'w' is float32:UserWarning")  # as it does
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_sum_over_rows_is_not_suspected(name, dtype):

@@ -456,10 +456,9 @@ class Training:
         self.is_told = True
         name, dtype = narrow
         return (
-            f"The gradient of block {name!r} comes in {dtype}, and the parameters are {self.objective.layout.dtype}: "
-            f"they are no more precise than {dtype}. If jax computes it, call "
-            'jax.config.update("jax_enable_x64", True) before anything else of jax; else let it compute in '
-            f"{self.objective.layout.dtype}, or pass X in {dtype if dtype == np.float32 else 'float32'}."
+            f"The gradient of parameter {name!r} is {dtype}, but the parameters are {self.objective.layout.dtype}, so "
+            f'they are only as precise as {dtype}. With jax, call jax.config.update("jax_enable_x64", True) first. '
+            f"Otherwise compute the gradient in {self.objective.layout.dtype}, or pass X in float32."
         )
 
     def publish(self) -> Parameters:

@@ -494,7 +494,7 @@ def test_a_module_in_single_precision_under_float64_is_told_once():
 
     model = AnalyticRegressor(lambda params, X: X @ params["w"], gradient, {"w": np.zeros(3)}, optimizer="adam")
     model.set_params(max_iter=2, tol=None, warm_start=True)
-    with pytest.warns(UserWarning, match="comes in float32, and the parameters are float64") as caught:
+    with pytest.warns(UserWarning, match="is float32, but the parameters are float64") as caught:
         model.fit(X, Y)
     assert len(caught) == 1
     assert caught[0].filename == __file__
