@@ -210,7 +210,7 @@ def test_the_warning_is_about_precision_whatever_computes():
         return value, {name: np.float32(leaf) for name, leaf in grads.items()}
 
     with pytest.warns(
-        UserWarning, match=r"The gradient of block 'b' comes in float32, and .* float64.*pass X in float32"
+        UserWarning, match=r"The gradient of parameter 'b' is float32, but .* float64.*pass X in float32"
     ):
         regressor(loss_and_gradient=narrow).fit(X, Y)
     regressor(loss_and_gradient=narrow).fit(X.astype(np.float32), Y)
