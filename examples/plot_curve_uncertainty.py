@@ -1,18 +1,17 @@
 r"""
-=========================
-A curve and its intervals
-=========================
+======================================
+Fit a curve, with confidence intervals
+======================================
 
 The petals of an iris grow wider as they grow longer, but not in proportion. A power
-law says how much faster:
+law describes the relation:
 
 .. math:: f(x) = a \, x^b
 
 If :math:`b = 1`, petals of all sizes have the same shape. If :math:`b > 1`, long petals
-are also relatively wide. So the answer is one number, and it is worth little without
-its uncertainty. This example fits the curve from its Jacobian, computes standard errors,
-compares them with :func:`scipy.optimize.curve_fit`, and ends with intervals that
-follow the likelihood.
+are also relatively wide. The answer depends on one number and its uncertainty. This
+example fits the curve from its Jacobian, computes standard errors, compares them with
+:func:`scipy.optimize.curve_fit`, and ends with intervals that follow the likelihood.
 """
 
 # %%
@@ -93,8 +92,8 @@ display.ax_.set(xlabel="petal length (cm)", ylabel="petal width (cm)")
 plt.show()
 
 # %%
-# Better parameters
-# -----------------
+# Reparametrize the curve
+# -----------------------
 # The estimates of :math:`a` and :math:`b` are almost perfectly correlated: a larger
 # :math:`b` can be compensated for by a smaller :math:`a`.
 

@@ -1,16 +1,15 @@
 r"""
-====================================
-A custom adjoint inside a stock loss
-====================================
+=============================================
+The adjoint of a heat equation, with any loss
+=============================================
 
-Many scientific models are not formulas: their prediction is the solution of an equation.
-Differentiating through the solver would be slow, and the adjoint method makes it
-unnecessary: one more solve, of the transposed equation, returns the gradient with respect
-to all parameters [1]_.
+The prediction of many scientific models is the solution of an equation. Differentiating
+through the solver would be slow. The adjoint method avoids this: one more solve, of the
+transposed equation, returns the gradient with respect to all parameters [1]_.
 
-This example writes the adjoint of a heat equation once, as ``vjp``. The loss is then a
-name. Some of the sensors fail, so the name matters: least squares is misled by the
-glitches, and the Huber loss is not.
+This example writes the adjoint of a heat equation once, as ``vjp``, and combines it with
+two losses by name. Some of the sensors fail, so the choice of the loss matters: the
+outliers bias least squares, but hardly affect the Huber loss.
 
 .. [1] G. Strang (2007). Computational Science and Engineering, section 8.7.
        Wellesley-Cambridge Press.
@@ -77,7 +76,7 @@ def vjp(params, X):
 
 
 # %%
-# Data with glitches
+# Data with outliers
 # ------------------
 # 600 measurements have noise of standard deviation 0.1. One in ten comes from a failing
 # sensor and is too high.
@@ -93,9 +92,9 @@ y[glitch] += rng.exponential(1.0, size=glitch.sum())
 # %%
 # One adjoint, two losses
 # -----------------------
-# The pullback receives the derivative of whichever loss is named, so nothing above
-# changes; :doc:`/guide/vjp` describes the form. Conductivities are positive, which
-# ``reparametrize`` ensures.
+# The pullback receives the derivative of the loss that you name, so the code above does
+# not depend on the loss; :doc:`/guide/vjp` describes this form of the gradient.
+# ``reparametrize`` keeps the conductivities positive.
 
 model = AnalyticRegressor(
     vjp=vjp,
@@ -108,7 +107,7 @@ print(report)
 
 # %%
 # Residuals beyond ``epsilon``, here two standard deviations of the noise, count linearly
-# in the Huber loss, so that a glitch cannot pull without limit.
+# in the Huber loss, which limits the influence of an outlier.
 
 fits = {
     "squared error": clone(model).fit(X, y),
@@ -120,9 +119,9 @@ errors = {
 }
 
 # %%
-# The wall
-# --------
-# Least squares takes the glitches for heat and misjudges several layers.
+# The estimated conductivities
+# ----------------------------
+# The outliers bias the least-squares estimates of several layers.
 
 edges = np.arange(n_layers + 1) + 0.5
 _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")

@@ -1,7 +1,7 @@
 r"""
-==============================================
+=============================================
 A factorization machine with sparse gradients
-==============================================
+=============================================
 
 Recommender data are pairs: a user, an item, and a rating. A factorization machine [1]_
 describes each user and each item by a bias and a short vector, and predicts
@@ -9,9 +9,9 @@ describes each user and each item by a bias and a short vector, and predicts
 .. math:: \hat y = m + b_u + c_i + p_u^\top q_i.
 
 The tables :math:`b, c, p, q` have one row per user or item, but a minibatch touches few
-of these rows. Everywhere else the gradient is zero. This example returns the gradient of
-the touched rows only, and so trains tables of a million rows at the cost of the rows
-that occur.
+of these rows. The gradient of all other rows is zero. This example returns the gradient
+of the touched rows only. The cost of a step then depends on the number of touched rows,
+even for tables of a million rows.
 
 .. [1] S. Rendle (2010). Factorization machines. IEEE International Conference on Data
        Mining, 995-1000.
@@ -63,7 +63,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 #     \frac{\partial L}{\partial p_u} = d \, q_i, \qquad
 #     \frac{\partial L}{\partial q_i} = d \, p_u.
 #
-# In place of an array, the pullback returns a pair ``(rows, values)`` for each table.
+# Instead of an array, the pullback returns a pair ``(rows, values)`` for each table.
 # Rows may repeat: their values are summed, so nothing has to be collected per user or
 # item. A ridge term keeps rows with few ratings small. ``alpha`` would touch every row,
 # so the pull :math:`\lambda p_u` is added to the values of the touched rows, once per
@@ -187,7 +187,7 @@ right.legend()
 plt.show()
 
 # %%
-# Adagrad leaves a row with a zero gradient as it is, so both ways give the same tables.
-# Other optimizers treat missing rows lazily; :doc:`/guide/sparse` says which.
+# Adagrad does not change a row with a zero gradient, so both ways give the same tables.
+# Other optimizers update missing rows lazily; see :doc:`/guide/sparse`.
 
 print(f"held-out root mean squared error {error:.3f}")

@@ -6,9 +6,10 @@ Gaussian process hyperparameters and the log-scale trap
 The hyperparameters of a Gaussian process maximize its marginal likelihood, and the
 gradient of that likelihood is in every textbook [1]_. Implementations add one detail:
 they train :math:`\log\theta` instead of :math:`\theta`, because lengths and variances are
-positive. A derivative with respect to :math:`\log\theta` that is taken for one with
-respect to :math:`\theta` still has the right sign in every entry and is zero at the same
-optima. So training seems to work, but crawls, and line searches fail without a reason.
+positive. If a derivative with respect to :math:`\log\theta` is mistaken for one with
+respect to :math:`\theta`, it still has the right sign in every entry and is zero at the
+same optima. Training then seems to work, but is slow, and line searches fail for no
+apparent reason.
 
 This example derives the gradient for a kernel with one relevance per feature, lets
 :func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood
@@ -124,10 +125,10 @@ process = AnalyticRegressor(
 # remains the one with respect to the parameters themselves; the library applies the chain
 # rule.
 #
-# The trap
-# --------
-# scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. Here is a
-# port that overlooks it: each derivative is multiplied by its parameter.
+# The mistake
+# -----------
+# scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. This is a
+# port that overlooks it, so each derivative is multiplied by its parameter.
 
 
 def wrong_loss_and_gradient(params, X, y):
@@ -160,8 +161,8 @@ print(report)
 # --------------
 # A marginal likelihood can have several optima.
 # :func:`~sk_analytic.fit_from_starts` fits from several starting points and keeps the
-# best; starts that agree are a good sign. Here ``init`` draws the relevances between 0
-# and 1.
+# best. If several starts agree, the optimum is probably global. ``init`` draws the
+# relevances between 0 and 1.
 
 
 def draw_start(rng):

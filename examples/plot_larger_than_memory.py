@@ -1,21 +1,21 @@
 r"""
-=====================================================
-Larger than memory: chunks, and the same on a cluster
-=====================================================
+=======================================================
+Data larger than memory: fit in chunks and on a cluster
+=======================================================
 
-A fit reads its data many times, but never needs all of them at once: the gradient of a
-mean is a mean of gradients. ``fit_chunks`` loads one chunk at a time, adds up, and ends
-with the parameters that ``fit`` would have found. On a cluster, the chunks stay where they
-are and only sums travel; the call is the same.
+The gradient of a mean is a mean of gradients, so a fit never needs all of its data at
+once. ``fit_chunks`` loads one chunk at a time, sums the gradients, and finds the same
+parameters as ``fit``. On a cluster, the same call sends only sums between machines, and
+the chunks stay on the workers.
 
-The model is a zero-inflated Poisson regression, which no loss by name covers. The data are
-simulated and written to 20 files.
+The model is a zero-inflated Poisson regression, which is not available as a loss by name.
+The data are simulated and written to 20 files.
 """
 
 # %%
 # The model and its gradient
 # --------------------------
-# Some counts are zero for a reason of their own, with probability :math:`\pi =
+# Some counts are zero for a separate reason, with probability :math:`\pi =
 # \sigma(a)`: a visitor who never buys, a machine that is switched off. The others
 # follow a Poisson distribution with mean :math:`\lambda = e^s` and :math:`s = x^\top w
 # + b`. A zero can come from either source, so
@@ -73,8 +73,8 @@ def loss_and_gradient(params, X, y):
 # %%
 # Chunks in files
 # ---------------
-# A chunk is what ``fit`` would take, ``(X, y)``, or a function that loads it. A list of
-# functions reads nothing before it is needed.
+# A chunk is a pair ``(X, y)``, the arguments of ``fit``, or a function that loads it. With
+# a list of functions, each chunk is read only when it is needed.
 
 n_chunks, n_rows, n_features = 20, 10_000, 10
 true = {"w": np.linspace(-0.5, 0.5, n_features), "b": 0.5, "a": -1.0}
@@ -138,11 +138,11 @@ chunked, chunked_peak = peak_memory(in_chunks)
 print(f"in memory: {whole_peak:.0f} MiB, in chunks: {chunked_peak:.0f} MiB")
 
 # %%
-# The same on a cluster
-# ---------------------
+# Fit on a cluster
+# ----------------
 # ``dask.delayed`` turns each chunk into a task. The client here keeps its two workers in
-# this process; ``Client("scheduler:8786")`` would connect to a cluster, and nothing else
-# would change. Each worker loads its chunks once and keeps them. See :doc:`/guide/chunks`
+# this process. To use a cluster, only the client changes: ``Client("scheduler:8786")``.
+# Each worker loads its chunks once and keeps them. See :doc:`/guide/chunks`
 # and :doc:`/guide/cluster`; ``examples/density_on_a_cluster.py`` kills a worker during a
 # fit.
 

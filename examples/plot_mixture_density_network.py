@@ -1,15 +1,15 @@
 r"""
-===================================================
+=================================================
 A mixture density network: predict a distribution
-===================================================
+=================================================
 
 Least squares predicts a mean. If a target has several likely values for the same
 :math:`x`, as in most inverse problems, their mean may be the least likely value of all. A
 mixture density network [1]_ predicts a whole distribution instead: for each :math:`x`, the
 weights, means and scales of a Gaussian mixture.
 
-There is no loss by name for it and no automatic differentiation here, only the gradient
-of a mixture's likelihood and the backward pass of one hidden layer.
+This example derives the gradient of the mixture's likelihood and the backward pass of one
+hidden layer.
 
 .. [1] C. Bishop (1994). Mixture density networks. Technical report NCRG/94/004, Aston
        University.
@@ -114,8 +114,8 @@ def loss_and_gradient(params, X, y):
 # %%
 # Fit
 # ---
-# With a loss of its own, a regressor may return anything from ``forward``. ``predict``
-# then returns the parameters of the mixture, and ``score`` the mean log-likelihood.
+# With a custom loss, ``forward`` of a regressor may return anything. ``predict`` then
+# returns the parameters of the mixture, and ``score`` the mean log-likelihood.
 # With ``tol=None``, L-BFGS takes a fixed number of iterations.
 
 network = AnalyticRegressor(
@@ -158,8 +158,8 @@ best = np.log(true_density(y_test, X_test[:, 0])).mean()
 # %%
 # The predicted distributions
 # ---------------------------
-# The mean of the mixture runs between the branches, where there are no data. The mixture
-# follows the branches.
+# The mean of the mixture lies between the branches, far from the data. The components of
+# the mixture follow the branches.
 
 x_grid, y_grid = np.linspace(-0.1, 1.1, 200), np.linspace(-0.1, 1.1, 200)
 outputs = network.predict(x_grid[:, None])

@@ -1,7 +1,7 @@
 r"""
-=====================================================
-A density of digits, and the gradient that was wrong
-=====================================================
+===============================================
+Find the mistakes in a published gradient: NADE
+===============================================
 
 NADE, the neural autoregressive distribution estimator [1]_, writes the probability of a
 binary image as a product over its pixels, each given the pixels before it:
@@ -26,8 +26,9 @@ the wrong gradient costs, and draws digits from the density.
 #    h_d = \sigma\Big(c + \sum_{e<d} x_e W_e\Big), \qquad
 #    p(x_d = 1 \mid x_{<d}) = \sigma(b_d + U_d \cdot h_d).
 #
-# Each next layer adds one row of :math:`W` to the activation, so all of them together
-# cost no more than one ordinary layer. The parameters are the tuple ``(b, c, U, W)``.
+# Each layer adds one row of :math:`W` to the activation of the layer before, so all
+# layers together cost no more than one ordinary layer. The parameters are the tuple
+# ``(b, c, U, W)``.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -121,7 +122,7 @@ print(report)
 #    :math:`\sigma(c)`;
 # 3. the loop for :math:`W` runs from the first pixel to the last.
 #
-# Here they are, each with a switch:
+# The code below reproduces them. Each can be switched off:
 
 
 def published_log_density(params, X, faults):
@@ -148,10 +149,10 @@ def wrong_gradient(params, X, faults):
 
 
 # %%
-# Before a fit, ``check_gradient`` needs only a few small images and no training. It names
-# one cause at a time, since several mistakes in one parameter array mask each other. The
-# loop below repairs what is named and asks again. :doc:`/guide/is_my_gradient_right` has
-# the other mistakes that it knows.
+# ``check_gradient`` needs only a few small images and no training. It names one cause at
+# a time, because several mistakes in one parameter array mask each other. The loop below
+# repairs the mistake that was named and checks again. :doc:`/guide/is_my_gradient_right`
+# lists the other mistakes that the check names.
 
 repairs = {
     "log_forgotten": "no logarithm",
@@ -174,9 +175,9 @@ while faults:
 # %%
 # The same model as a class
 # -------------------------
-# A model that is to be kept is a class. It has hyperparameters of its own and, with
-# ``sample``, draws images: toss the first pixel, show it to the hidden layer, toss the
-# second, and so on, for all images at once.
+# To reuse a model, write it as a class. It can have its own hyperparameters and, with
+# ``sample``, draw images. ``sample`` draws the first pixel, updates the hidden layer, draws
+# the second pixel, and so on, for all images at once.
 
 
 class NADE(Model):
@@ -213,8 +214,8 @@ nade.fit(X_train)
 # %%
 # What the wrong gradient costs
 # -----------------------------
-# With the check switched off, the gradient with the forward loop trains without
-# complaint. It takes the same 60 epochs of Adam, and is evaluated by the correct density.
+# With ``check_gradient=False``, the gradient with the forward loop trains without an error.
+# It takes the same 60 epochs of Adam, and is evaluated by the correct density.
 
 wrong = clone(density).set_params(
     gradient=wrong_gradient,
@@ -258,8 +259,8 @@ plt.show()
 
 # %%
 # The negative log-likelihood of held-out digits, in nats per digit. If the pixels were
-# independent, it would be 25.3. Patience does not rescue the wrong gradient: with
-# ``max_iter=150`` it reaches 20.6.
+# independent, it would be 25.3. Longer training does not help the wrong gradient much:
+# with ``max_iter=150`` it reaches 20.6.
 
 ink = (X_train.sum(axis=0) + 1) / (len(X_train) + 2)
 independent = -(X_test @ np.log(ink) + (1 - X_test) @ np.log(1 - ink)).mean()

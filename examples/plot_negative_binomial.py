@@ -1,7 +1,7 @@
 r"""
-==================================================
-Counts with overdispersion and honest error bars
-==================================================
+====================================================
+Negative binomial regression of overdispersed counts
+====================================================
 
 A Poisson regression assumes that the variance of a count equals its mean. Real counts
 usually vary more, and the standard errors of a Poisson regression are then far too
@@ -12,7 +12,7 @@ small. Negative binomial regression has one more parameter, the dispersion
     \mathrm{E}[y] = \mu, \qquad \mathrm{Var}[y] = \mu + \alpha \mu^2, \qquad
     \log\mu = x^\top w + b.
 
-No loss by name has a parameter of its own to train. This example writes the likelihood
+The losses by name have no trainable parameters. This example writes the likelihood
 and its gradient, trains :math:`w`, :math:`b` and :math:`\alpha` together, and compares the
 standard errors with those of a Poisson regression. The counts are the disease
 progression scores of scikit-learn's diabetes data: whole numbers from 25 to 346.
@@ -72,8 +72,8 @@ def loss_and_gradient(params, X, y):
 # Fit
 # ---
 # The dispersion is positive. ``reparametrize={"alpha": "log"}`` trains its logarithm
-# and applies the chain rule, so the functions above never see it. The features are
-# standardized: a coefficient is then the change of :math:`\log\mu` per standard
+# and applies the chain rule, so the functions above do not change. The features are
+# standardized, so a coefficient is the change of :math:`\log\mu` per standard
 # deviation.
 
 data = load_diabetes()

@@ -133,9 +133,9 @@ ax.legend()
 plt.show()
 
 # %%
-# What the order is worth
-# -----------------------
-# Multinomial logistic regression has 4 x 11 parameters where this model has 13. On
+# Compare with multinomial regression
+# -----------------------------------
+# Multinomial logistic regression has 4 x 11 parameters, and this model has 13. On
 # held-out patients, the smaller model predicts the quartile with a better likelihood.
 # It is an estimator like any other, so :func:`~sklearn.model_selection.cross_val_score`
 # compares them:

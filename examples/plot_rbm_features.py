@@ -4,9 +4,9 @@ A Boltzmann machine, trained by a gradient without a loss
 =========================================================
 
 A restricted Boltzmann machine describes binary images :math:`v` by binary hidden units
-:math:`h` that are either on or off together with groups of pixels. Its likelihood contains
-a sum over all images, which nobody can compute. Its gradient can be estimated by samples,
-though, and that is enough: ``gradient`` may be given alone, with ``loss=None``.
+:math:`h` that switch on or off together with groups of pixels. Its likelihood contains a
+sum over all images, which is intractable. Its gradient can be estimated from samples, and
+that is enough: with ``loss=None``, an estimator needs only ``gradient``.
 
 This example trains the machine by persistent contrastive divergence [1]_, uses the hidden
 units as features for a logistic regression, and searches over optimizers by the accuracy
@@ -32,13 +32,14 @@ of the whole pipeline.
 #     \nabla_W F = -v h^\top, \qquad \nabla_b F = -v, \qquad \nabla_c F = -h.
 #
 # Minus the log-likelihood of an image is :math:`F(v) + \log \sum_{v'} e^{-F(v')}`. The
-# derivative of the second term is minus the mean of :math:`\nabla F` over images that the
-# machine itself would draw:
+# derivative of the second term is minus the mean of :math:`\nabla F` over images drawn
+# from the machine:
 #
 # .. math::
 #     \nabla \ell(v) = \nabla F(v) - \mathrm{E}_{v' \sim p}\left[\nabla F(v')\right].
 #
-# So learning lowers the energy of the data and raises that of the machine's own images.
+# Learning thus lowers the energy of the data and raises that of images drawn from the
+# machine.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,8 +70,8 @@ def free_energy_gradient(params, V, weight):
 
 
 # %%
-# A small machine has few enough images to sum over all of them. There, the exact gradient
-# can be checked, expectation included:
+# For a small machine, the sum over all images is feasible, so the exact gradient,
+# including the expectation, can be checked:
 
 rng = np.random.default_rng(0)
 all_images = np.array(list(np.ndindex(2, 2, 2, 2, 2, 2)), dtype=float)
@@ -141,9 +142,9 @@ class RBM(Model):
 # %%
 # Search over optimizers
 # ----------------------
-# :class:`~sk_analytic.AnalyticTransformer` makes features of it: ``transform`` returns
-# what ``forward`` returns. In a pipeline with a logistic regression, the grid ranges
-# over names of optimizers and their rates. The last 450 digits are held out.
+# :class:`~sk_analytic.AnalyticTransformer` uses the output of ``forward`` as features. In a
+# pipeline with a logistic regression, the grid contains names of optimizers and their
+# learning rates. The last 450 digits are held out.
 
 X, y = load_digits(return_X_y=True)
 X = (X >= 8).astype(float)
@@ -169,10 +170,10 @@ for candidate, score in zip(
     print(f"{score:.3f}  {candidate}")
 
 # %%
-# What the machine has learned
-# ----------------------------
-# The weights of a hidden unit are a filter on the image: blue pixels switch it off, red
-# ones on. The chains show what the machine takes for digits.
+# Learned features
+# ----------------
+# The weights of a hidden unit are a filter on the image: blue pixels switch the unit off,
+# red ones switch it on. The images of the Markov chains are samples from the machine.
 
 fitted = search.best_estimator_["rbm"]
 filters = fitted.params_["W"].T[:40].reshape(-1, 8, 8)
@@ -197,9 +198,9 @@ for ax in (left, right):
 plt.show()
 
 # %%
-# The same classifier on the raw pixels, and on the features of scikit-learn's
-# :class:`~sklearn.neural_network.BernoulliRBM`, with as many hidden units and epochs,
-# for comparison:
+# For comparison, the same classifier on the raw pixels, and on the features of
+# scikit-learn's :class:`~sklearn.neural_network.BernoulliRBM` with the same number of
+# hidden units and epochs:
 
 peer = BernoulliRBM(100, batch_size=50, n_iter=40, random_state=0)
 raw_accuracy = (

@@ -4,14 +4,15 @@ Survival times: Weibull and Cox with censored samples
 =====================================================
 
 In a study of survival times, some subjects have not had the event when the study ends.
-Their times are censored: all that is known is that the event comes later. Neither
-dropping them nor treating them as events is right, but both likelihoods below use them.
-The target has two fields, the time and whether the event was observed, and arrives in
-the loss as it was passed to ``fit``.
+Their times are censored: it is only known that the event comes later. Dropping them or
+treating them as events would bias the result; both likelihoods below use them correctly.
+The target has two fields, the time and whether the event was observed, and reaches the
+loss as it was passed to ``fit``.
 
 - The **Weibull** model is parametric and predicts whole distributions.
-- **Cox**'s partial likelihood compares only the order of events, and leaves the shape of
-  the distribution open. It is not a sum over samples, and ``additive=False`` says so.
+- **Cox**'s partial likelihood uses only the order of events, and makes no assumption on
+  the shape of the distribution. It is not a sum over samples, which ``additive=False``
+  declares.
 
 The data are simulated, so the true coefficients are known. The parameters of both models
 describe the same effects, which makes the two fits checks of each other.
@@ -129,11 +130,11 @@ cox_result = infer(cox.fit(X, y), X, y)
 print(cox_result)
 
 # %%
-# The same effects twice
-# ----------------------
+# Compare the effects
+# -------------------
 # A Weibull model has proportional hazards: its hazard contains the factor
-# :math:`e^{-\rho s}`. So Cox's coefficients estimate :math:`-\rho w`. Cox does not know
-# the shape of the distribution, and still loses almost no precision.
+# :math:`e^{-\rho s}`, so Cox's coefficients estimate :math:`-\rho w`. Although the Cox
+# model does not assume a shape of the distribution, it loses almost no precision.
 
 
 def hazard_coefficients(params):
