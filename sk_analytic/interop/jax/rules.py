@@ -100,8 +100,8 @@ def as_gradient_transformation(optimizer: Any = "adam") -> optax.GradientTransfo
     >>> params = {"slope": jnp.array([1.0, 2.0])}
     >>> state = transformation.init(params)
     >>> updates, state = jax.jit(transformation.update)({"slope": jnp.array([3.0, -1.0])}, state, params)
-    >>> optax.apply_updates(params, updates)
-    {'slope': Array([0.5, 2.5], dtype=float32)}
+    >>> optax.apply_updates(params, updates)["slope"].tolist()
+    [0.5, 2.5]
     """
     steps = _Steps(driven(optimizer, "optax"))
     return optax.GradientTransformation(steps.init, steps.update)
@@ -130,8 +130,8 @@ def eval_params(optimizer: Any, state: RuleState, params: Any) -> Any:
     >>> from sk_analytic.interop.jax import as_gradient_transformation, eval_params
     >>> params = jnp.array([1.0])
     >>> state = as_gradient_transformation("schedule_free_sgd").init(params)
-    >>> eval_params("schedule_free_sgd", state, params)
-    Array([1.], dtype=float32)
+    >>> eval_params("schedule_free_sgd", state, params).tolist()
+    [1.0]
     """
     return _Steps(driven(optimizer, "optax")).eval_params(state, params)
 
