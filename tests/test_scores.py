@@ -335,7 +335,7 @@ def test_a_loss_that_is_no_sum_over_rows_scores_by_itself(loss):
     expected = r2_score(Y, model.predict(X)) if loss.additive else -squares
     assert model.score(X, Y) == pytest.approx(expected)
     if not loss.additive:
-        with pytest.raises(ValueError, match="is no sum over rows"):
+        with pytest.raises(ValueError, match="does not decompose over samples"):
             model.mean_loss(X, Y, WEIGHTS)
 
 
