@@ -572,7 +572,7 @@ def test_sparse_gradients_are_refused(there):
         return (X @ params["w"][:, None])[:, 0], lambda d: {"w": ([0], (X.T @ d[:, None])[:1, :])}
 
     model = AnalyticRegressor(vjp=vjp, init={"w": np.zeros(3)}, optimizer="adam", check_gradient=False)
-    with pytest.raises(ParameterStructureError, match="has a sparse gradient in block 'w', .*return a dense one"):
+    with pytest.raises(ParameterStructureError, match="has a sparse gradient in parameter 'w', .*return a dense one"):
         model.fit(there(X), there(y))
 
 

@@ -294,7 +294,7 @@ def test_schedule_free_predicts_by_its_average():
     assert_allclose(
         optimizer.eval_params(state, theta)["w"], optax.contrib.schedule_free_eval_params(memory, bare)["w"]
     )
-    with pytest.raises(ValueError, match="OptaxOptimizer averages points of its own.*outside the bounds"):
+    with pytest.raises(ValueError, match="OptaxOptimizer averages points that may lie outside the bounds"):
         regressor(optimizer=optax.contrib.schedule_free_sgd(0.1), bounds={"W": (-1, 1)}).fit(X, Y)
 
 

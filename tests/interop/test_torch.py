@@ -240,7 +240,7 @@ def test_links_before_and_after():
     theirs = regressor(optimizer=OPTIMIZERS["chain"]).fit(X, Y)
     ours = regressor(optimizer=Chain([ClipNorm(1.0), Adam(0.05), PolyakAverage()])).fit(X, Y)
     assert_allclose(theirs.params_["W"], ours.params_["W"], rtol=1e-10)
-    with pytest.raises(ValueError, match=r"WeightDecay takes the gradient; after TorchOptimizer\(SGD\) flows θ"):
+    with pytest.raises(ValueError, match=r"WeightDecay takes the gradient, but TorchOptimizer\(SGD\) gives θ"):
         regressor(optimizer=Chain([TorchOptimizer(torch.optim.SGD), WeightDecay(0.1)])).fit(X, Y)
 
 
@@ -270,7 +270,7 @@ def test_an_overflow_is_undone():
 
     model = regressor(optimizer=TorchOptimizer(torch.optim.Adam, lr=0.05), check_gradient=False, random_state=0)
     model.set_params(loss_and_gradient=explodes)
-    with pytest.raises(DivergenceError, match=r"TorchOptimizer\(Adam\).exp_avg_sq is not finite in block 'W'"):
+    with pytest.raises(DivergenceError, match=r"TorchOptimizer\(Adam\).exp_avg_sq is not finite in parameter 'W'"):
         model.fit(X, Y)
     assert np.isfinite(model.params_["W"]).all()
     kept = model.optimizer_state_.links[0].kept["optimizer"]["state"][0]
