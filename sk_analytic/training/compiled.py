@@ -30,7 +30,7 @@ SECONDS_SAVED = 3e-6
 PORTION = 1000  # steps of the interpreter between two looks at whether to compile
 FEWEST_STEPS = 8  # of a call: for fewer, what surrounds it takes longer than the interpreter
 SECONDS_A_CALL = 0.1  # of the compiled function, so that an interrupt is heard
-MOST_STEPS = 4096  # of a call, whose coefficients are in memory
+MOST_STEPS = 1 << 15  # of a call, whose coefficients are in memory
 
 
 class CompiledLoop(Loop):
