@@ -17,8 +17,6 @@ MODULES = (
     "sk_analytic",
     "sk_analytic.callbacks",
     "sk_analytic.inference",
-    "sk_analytic.interop.jax",
-    "sk_analytic.interop.torch",
     "sk_analytic.losses",
     "sk_analytic.maps",
     "sk_analytic.optimizers",

@@ -61,9 +61,11 @@ def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[
     >>> from sk_analytic import AnalyticRegressor
     >>> from sk_analytic.interop.jax import to_jax
     >>> X = np.array([[0.0], [1.0], [2.0]])
-    >>> predict, params = to_jax(AnalyticRegressor(optimizer="lbfgs", alpha=0).fit(X, [1.0, 3.0, 5.0]))
-    >>> jax.jit(jax.grad(lambda params: predict(params, np.array([[4.0]])).sum()))(params)["coef"]
-    Array([4.], dtype=float32)
+    >>> line = AnalyticRegressor(optimizer="lbfgs", alpha=0).fit(X, [1.0, 3.0, 5.0])
+    >>> predict, params = to_jax(line)
+    >>> gradient = jax.jit(jax.grad(lambda p: predict(p, np.array([[4.0]])).sum()))
+    >>> gradient(params)["coef"].tolist()
+    [4.0]
     """
     exported = Exported(estimator, vjp_X)
     value = _function_of(exported)

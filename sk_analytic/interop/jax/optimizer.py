@@ -53,7 +53,8 @@ class OptaxOptimizer(OutsideRule):
     >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
     >>> rate = optax.cosine_decay_schedule(0.3, 200)
     >>> optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    >>> model = AnalyticRegressor(optimizer=optimizer, max_iter=200, tol=None).fit(X, 2 * X[:, 0] + 1)
+    >>> model = AnalyticRegressor(optimizer=optimizer, max_iter=200, tol=None)
+    >>> model = model.fit(X, 2 * X[:, 0] + 1)
     >>> model.predict([[0.5]]).round(2)
     array([2.])
     """

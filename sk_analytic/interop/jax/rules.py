@@ -99,7 +99,8 @@ def as_gradient_transformation(optimizer: Any = "adam") -> optax.GradientTransfo
     >>> transformation = as_gradient_transformation(Lion(learning_rate=0.5))
     >>> params = {"slope": jnp.array([1.0, 2.0])}
     >>> state = transformation.init(params)
-    >>> updates, state = jax.jit(transformation.update)({"slope": jnp.array([3.0, -1.0])}, state, params)
+    >>> grads = {"slope": jnp.array([3.0, -1.0])}
+    >>> updates, state = jax.jit(transformation.update)(grads, state, params)
     >>> optax.apply_updates(params, updates)["slope"].tolist()
     [0.5, 2.5]
     """

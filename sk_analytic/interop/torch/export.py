@@ -58,7 +58,8 @@ def to_torch(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> Fitt
     >>> from sk_analytic import AnalyticRegressor
     >>> from sk_analytic.interop.torch import to_torch
     >>> X = np.array([[0.0], [1.0], [2.0]])
-    >>> module = to_torch(AnalyticRegressor(optimizer="lbfgs", alpha=0).fit(X, [1.0, 3.0, 5.0]))
+    >>> line = AnalyticRegressor(optimizer="lbfgs", alpha=0).fit(X, [1.0, 3.0, 5.0])
+    >>> module = to_torch(line)
     >>> prediction = module(torch.tensor([[4.0]], dtype=torch.float64))
     >>> prediction.sum().backward()
     >>> module.params.coef.grad

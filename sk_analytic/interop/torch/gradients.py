@@ -94,9 +94,12 @@ class TorchModule(Model):
     >>> from sk_analytic import AnalyticRegressor
     >>> from sk_analytic.interop.torch import TorchModule
     >>> _ = torch.manual_seed(0)
-    >>> net = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)
+    ... )
     >>> X = np.linspace(-2, 2, 50).reshape(-1, 1)
-    >>> model = AnalyticRegressor(model=TorchModule(net), optimizer="lbfgs", tol=None).fit(X, np.sin(2 * X[:, 0]))
+    >>> model = AnalyticRegressor(model=TorchModule(net), optimizer="lbfgs", tol=None)
+    >>> model = model.fit(X, np.sin(2 * X[:, 0]))
     >>> bool(model.score(X, np.sin(2 * X[:, 0])) > 0.999)
     True
     >>> list(model.params_)
@@ -280,7 +283,8 @@ def load_params(module: torch.nn.Module, estimator: Any) -> torch.nn.Module:
     >>> import numpy as np
     >>> import torch
     >>> from sk_analytic.interop.torch import load_params
-    >>> layer = load_params(torch.nn.Linear(2, 1), {"weight": np.array([[1.0, 2.0]]), "bias": np.zeros(1)})
+    >>> params = {"weight": np.array([[1.0, 2.0]]), "bias": np.zeros(1)}
+    >>> layer = load_params(torch.nn.Linear(2, 1), params)
     >>> layer(torch.ones(1, 2)).item()
     3.0
     """

@@ -65,7 +65,8 @@ class TorchOptimizer(OutsideRule):
     >>> from sk_analytic.interop.torch import TorchOptimizer
     >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
     >>> optimizer = TorchOptimizer(torch.optim.Adam, lr=0.1)
-    >>> model = AnalyticRegressor(optimizer=optimizer, max_iter=200, tol=None).fit(X, 2 * X[:, 0] + 1)
+    >>> model = AnalyticRegressor(optimizer=optimizer, max_iter=200, tol=None)
+    >>> model = model.fit(X, 2 * X[:, 0] + 1)
     >>> model.predict([[0.5]]).round(2)
     array([2.])
     >>> model.set_params(optimizer__lr=0.05).optimizer
