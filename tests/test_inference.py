@@ -158,6 +158,9 @@ def test_negative_binomial_of_diabetes():
     assert (round(alpha.value, 5), round(alpha.standard_error, 5)) == (0.13668, 0.00956)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Maximum Likelihood optimization failed"
+)  # theirs, by differences, as far as they go
 def test_ordered_logit_of_quartiles():
     """Of diabetes, by `np.digitize`: -470.5448; the thresholds are rises on a logarithmic scale, as in statsmodels."""
     X, y = load_diabetes(return_X_y=True)
