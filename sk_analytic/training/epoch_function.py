@@ -177,6 +177,7 @@ class EpochFunction:
 
     def _show(self, rows: ArrayRows, of_rows: dict[str, Array]) -> None:
         self._rows, self._of_rows, self._is_shuffled = rows, of_rows, rows.shuffle
+        self._at_once = len(of_rows["b0"]) // rows.batch_size if rows.shuffle else 1
 
     def _arrays_of(self, rows: ArrayRows) -> dict[str, Array]:
         """What the function is handed of rows: arrays, and buffers for what is gathered of them."""
@@ -194,14 +195,13 @@ class EpochFunction:
 
     def _counters(self, order: Array | None, first: int, stop: int) -> dict[str, Any]:
         rows = self._rows
-        arrays = [self._of_rows[f"a{number}"] for number in range(len(self._gathered))]
         return {
             "order": NO_ORDER if order is None else order,
             "first": first,
             "last": stop,
             "batch_size": rows.batch_size,
             "n_samples": rows.n_samples,
-            "at_once": _n_at_once(arrays, rows),
+            "at_once": self._at_once,
             "huge": self._huge,
             "sums": np.zeros(4),
             "counts": np.zeros(3, np.int64),
@@ -355,7 +355,7 @@ def _written(
 
 
 def _body(objective: Objective, theta: Parameters, function: EpochFunction, returned: Any) -> Iterator[str]:
-    _layout, gathered = theta.layout, function._gathered
+    gathered = function._gathered
     is_per_sample = objective.model.gradient.is_per_sample
     yield "n_updates = 0"
     yield "for step in range(first, last):"
