@@ -96,8 +96,7 @@ class Cluster:
         while left := [future for future in futures if future.status in ("pending", "lost")]:
             if any(future.status == "error" for future in futures):
                 break
-            with suppress(TimeoutError, CancelledError):
-                wait(left, timeout=POLL)
+            _wait_for_a_moment(left)
             patience.check(len(left), f"{len(left)} of {len(futures)} chunks are not ready")
         for index, future in enumerate(futures):
             if future.status == "error":
@@ -138,8 +137,7 @@ class Cluster:
                 if actor.address not in alive:
                     actor.future.cancel()  # it may be on that worker only
             pending = [actor.future for actor in left if actor.address in alive]
-            with suppress(TimeoutError, CancelledError):
-                wait(pending, timeout=POLL)
+            _wait_for_a_moment(pending)
             patience.check(len(left), "samples have not been placed on their workers")
         for actor in actors:
             if actor.future.status == "error" and actor.address in self.workers():
@@ -164,6 +162,14 @@ class Cluster:
             for call in left:
                 call.cancel()
         return {actor: call.result() if _has_ended(call) else None for call, actor in calls.items()}
+
+
+def _wait_for_a_moment(futures: list[Future]) -> None:
+    """Wait until futures have ended, or for the time after which to look again."""
+    try:
+        wait(futures, timeout=POLL)
+    except (TimeoutError, CancelledError) as error:
+        error.__traceback__ = None  # dask keeps the error in a frame of it, a cycle that holds the futures and chunks
 
 
 def _is_in_a_task() -> bool:

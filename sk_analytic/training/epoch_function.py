@@ -270,7 +270,7 @@ def _type_of(value: Any) -> Any:
     from numba import typeof
 
     try:
-        return typeof(value)  # type: ignore[no-untyped-call]
+        return typeof(value)
     except Exception as error:  # which numba has many of
         raise NotCompiledError(f"numba cannot receive what it is handed ({str(error).strip()})") from None
 
