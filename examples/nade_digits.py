@@ -160,7 +160,7 @@ def independent_pixels(X_train, X_test):
 
 
 def load_images():
-    """Binarised 8 x 8 digits, a quarter of them held out."""
+    """Binarized 8 x 8 digits, a quarter of them held out."""
     X = (load_digits().data >= 8).astype(float)
     return train_test_split(X, test_size=0.25, random_state=0)
 
@@ -183,7 +183,7 @@ def train(X, epochs=60, seed=0):
 
 
 def mosaic(X, columns=10):
-    """Lay 8 x 8 images out as one picture, with a grey line after each row and column."""
+    """Lay 8 x 8 images out as one picture, with a gray line after each row and column."""
     tiles = np.pad(
         X.reshape(-1, columns, 8, 8),
         [(0, 0), (0, 0), (0, 1), (0, 1)],
@@ -215,7 +215,7 @@ def draw(held_out, sampled, path):
 def parse_options(argv=None):
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description="NADE on binarised digits, its gradient by hand."
+        description="NADE on binarized digits, its gradient by hand."
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the start, the batches and the samples"

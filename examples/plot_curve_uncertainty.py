@@ -112,25 +112,25 @@ print(f"correlation of a and b: {result.correlation[0, 1]:.3f}")
 # :math:`b` with its standard error.
 
 
-def centred_power_law(params, X, x0):
+def centered_power_law(params, X, x0):
     return params["w"] * (X[:, 0] / x0) ** params["b"]
 
 
-def centred_jacobian(params, X, x0):
+def centered_jacobian(params, X, x0):
     power = (X[:, 0] / x0) ** params["b"]
     return {"w": power, "b": params["w"] * power * np.log(X[:, 0] / x0)}
 
 
-centred = AnalyticRegressor(
-    centred_power_law,
-    jacobian=centred_jacobian,
+centered = AnalyticRegressor(
+    centered_power_law,
+    jacobian=centered_jacobian,
     init={"w": 1.0, "b": 1.0},
     model_params={"x0": 5.1},
 )
-print(check_gradient(centred, length, width, random_state=0))
-centred_result = infer(centred.fit(length, width), length, width)
-print(centred_result)
-print(f"correlation of w and b: {centred_result.correlation[0, 1]:.3f}")
+print(check_gradient(centered, length, width, random_state=0))
+centered_result = infer(centered.fit(length, width), length, width)
+print(centered_result)
+print(f"correlation of w and b: {centered_result.correlation[0, 1]:.3f}")
 
 # %%
 # Intervals that follow the likelihood

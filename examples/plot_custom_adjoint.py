@@ -24,7 +24,7 @@ outliers bias least squares, but hardly affect the Huber loss.
 #
 # .. math:: A(k) \, u = f, \qquad A(k) = B^\top \mathrm{diag}(k) \, B,
 #
-# where :math:`B` takes differences between neighbouring grid points, :math:`k` holds
+# where :math:`B` takes differences between neighboring grid points, :math:`k` holds
 # the conductivity between them, and :math:`f` is the power of the heater. A sample of
 # ``X`` is the grid point of a heater and that of a sensor, and ``y`` is the measured
 # temperature.
@@ -126,11 +126,11 @@ errors = {
 edges = np.arange(n_layers + 1) + 0.5
 _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
 ax.stairs(true, edges, color="0.8", fill=True, label="true")
-for (name, fit), colour, line in zip(
+for (name, fit), color, line in zip(
     fits.items(), ("C1", "C0"), ("--", "-"), strict=True
 ):
     found = fit.params_["conductivity"]
-    ax.stairs(found, edges, color=colour, linestyle=line, linewidth=2, label=name)
+    ax.stairs(found, edges, color=color, linestyle=line, linewidth=2, label=name)
 ax.set(xlabel="layer", ylabel="conductivity", xticks=np.arange(1, n_layers + 1))
 ax.legend()
 plt.show()

@@ -5,7 +5,7 @@ Ordered classes: the proportional-odds model
 
 Quartiles, school grades and stages of a disease are classes with an order. A classifier
 that ignores the order needs a weight vector for every class. The proportional-odds model
-[1]_ needs one weight vector and a cutpoint between each pair of neighbouring classes:
+[1]_ needs one weight vector and a cutpoint between each pair of neighboring classes:
 
 .. math:: P(y \le k \mid x) = \sigma(c_k - x^\top w), \qquad c_1 < c_2 < \dots < c_{K-1}.
 
@@ -120,12 +120,12 @@ grid = np.linspace(score.min(), score.max(), 200)
 direction = ordinal.params_["w"] / np.sum(ordinal.params_["w"] ** 2)
 probability = ordinal.predict_proba(grid[:, None] * direction)
 
-colours = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, 4))
+colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.9, 4))
 _, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-for k, colour in enumerate(colours):
-    ax.plot(grid, probability[:, k], color=colour, label=f"quartile {k + 1}")
+for k, color in enumerate(colors):
+    ax.plot(grid, probability[:, k], color=color, label=f"quartile {k + 1}")
     own = score[quartile == k]
-    ax.plot(own, np.full(len(own), -0.05 - 0.04 * k), "|", color=colour)
+    ax.plot(own, np.full(len(own), -0.05 - 0.04 * k), "|", color=color)
 for cutpoint in ordinal.params_["cutpoints"]:
     ax.axvline(cutpoint, color="0.5", linestyle="--", linewidth=1)
 ax.set(xlabel="score $x^\\top w$", ylabel="probability")

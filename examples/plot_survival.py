@@ -181,11 +181,11 @@ predicted_scale = np.exp(weibull.predict(X))
 times = np.linspace(0, 25, 200)
 thirds = np.digitize(predicted_scale, np.quantile(predicted_scale, [1 / 3, 2 / 3]))
 groups = (("short", "C0"), ("medium", "C1"), ("long", "k"))
-for third, (name, colour) in enumerate(groups):
+for third, (name, color) in enumerate(groups):
     own = thirds == third
-    right.step(*kaplan_meier(y[own]), where="post", color=colour, label=name)
+    right.step(*kaplan_meier(y[own]), where="post", color=color, label=name)
     model = survival(times[:, None], predicted_scale[own], weibull.params_["rho"])
-    right.plot(times, model.mean(axis=1), "--", color=colour)
+    right.plot(times, model.mean(axis=1), "--", color=color)
 right.set(xlabel="time", ylabel="share that survives", xlim=(0, 25))
 right.legend(title="predicted lifetime")
 plt.show()

@@ -300,7 +300,7 @@ def _edges(block: MappedBlock, dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 
 def _runs(layout: Layout, given: Layout, mapped: set[int]) -> Iterator[tuple[slice, slice]]:
-    """Yield the slices, in z and in x, of neighbouring blocks that are not mapped."""
+    """Yield the slices, in z and in x, of neighboring blocks that are not mapped."""
     unmapped = (index for index in range(len(layout.names)) if index not in mapped)
     for _, run in itertools.groupby(enumerate(unmapped), lambda pair: pair[1] - pair[0]):
         indices = [index for _, index in run]

@@ -1,4 +1,4 @@
-"""Dask collections: recognised without dask being imported, taken apart into chunks, cut as others are."""
+"""Dask collections: recognized without dask being imported, taken apart into chunks, cut as others are."""
 
 from __future__ import annotations
 

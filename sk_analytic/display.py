@@ -76,7 +76,7 @@ def _visual_block() -> Any:
     return _VisualBlock
 
 
-def labelled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
+def labeled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
     """Return parts by name as pairs for `block`: the name that prefixes their parameters, a colon, and the class."""
     return [(f"{name}: {type(part).__name__}", part) for name, part in parts.items()]
 

@@ -248,9 +248,9 @@ def gaussian_gradient(params, X, smallest, sample_weight=None):
     free = np.exp(2 * log_scale)
     variance = free + smallest**2
     share = shares(X, sample_weight)
-    centred = dense(X) - mean
-    by_mean = -share * centred / variance
-    by_log_scale = share * (1 - centred**2 / variance) * free / variance
+    centered = dense(X) - mean
+    by_mean = -share * centered / variance
+    by_log_scale = share * (1 - centered**2 / variance) * free / variance
     return np.stack([by_mean.sum(axis=0), by_log_scale.sum(axis=0)])
 
 
@@ -278,11 +278,11 @@ def autoencoder_gradient(params, X, sample_weight=None):
 def autoencoder_loss_and_gradient(params, X, sample_weight=None):
     """Half the squared error of reconstruction, and its gradient."""
     encoder, decoder, mean = params
-    centred = dense(X) - mean
-    codes = centred @ encoder
-    residual = codes @ decoder.T - centred
+    centered = dense(X) - mean
+    codes = centered @ encoder
+    residual = codes @ decoder.T - centered
     d = shares(X, sample_weight) * residual
-    return 0.5 * float((d * residual).sum()), [centred.T @ (d @ decoder), d.T @ codes, None]
+    return 0.5 * float((d * residual).sum()), [centered.T @ (d @ decoder), d.T @ codes, None]
 
 
 _linear = {"forward": linear_forward, "init": linear_init}

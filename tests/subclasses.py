@@ -52,7 +52,7 @@ class Wide(Network):
 
 
 class Doing(Network):
-    """Adds behaviour, and no parameters."""
+    """Adds behavior, and no parameters."""
 
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)

@@ -511,8 +511,8 @@ def test_self_training_classifier(classifier):
         y[np.flatnonzero(np.equal(BENIGN, label))[:10]] = label
     taught = SelfTrainingClassifier(classifier, threshold=0.8).fit(TUMOURS, y)
     assert (taught.transduction_ >= 0).sum() > 100
-    labelled = taught.transduction_ >= 0
-    by_hand = fitted(classifier, TUMOURS[labelled], taught.transduction_[labelled])
+    labeled = taught.transduction_ >= 0
+    by_hand = fitted(classifier, TUMOURS[labeled], taught.transduction_[labeled])
     assert_array_equal(taught.predict_proba(TUMOURS), by_hand.predict_proba(TUMOURS))
     assert_better_than_a_guess(taught, TUMOURS, BENIGN)
 

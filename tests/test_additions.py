@@ -42,7 +42,7 @@ class Signed(Rule):
         return np.sign(momentum), momentum
 
 
-class Centred(Link):
+class Centered(Link):
     """The gradient less its mean over the entries of the block."""
 
     def __init__(self, share=1.0):
@@ -105,7 +105,7 @@ def test_a_rule_has_a_name_hyperparameters_and_a_place_in_a_grid():
 
 
 @pytest.mark.parametrize("engine", engines())
-@pytest.mark.parametrize("optimizer", [Signed(), Chain([Centred(), Signed()])], ids=["rule", "link"])
+@pytest.mark.parametrize("optimizer", [Signed(), Chain([Centered(), Signed()])], ids=["rule", "link"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_rules_and_links_run_in_both_engines_and_resume(optimizer, engine, dtype, rng):
     """As the formula says, to the bit in either engine, in θ's dtype, also after a copy in the middle."""

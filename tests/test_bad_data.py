@@ -372,7 +372,7 @@ def unweighted(function):
     return lambda params, X, y, unused=None: function(params, X, y)
 
 
-def test_weights_by_another_name_are_recognised():
+def test_weights_by_another_name_are_recognized():
     """An optional argument `weights` would stay at its default: the error says that it receives nothing."""
 
     def gradient(params, X, y, weights=None):

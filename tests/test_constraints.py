@@ -329,7 +329,7 @@ def test_maps_do_not_change_the_optimum(form, optimizer):
 
 
 def test_the_penalty_is_of_x():
-    """alpha counts x: the optimum of log(x) penalised is that of x penalised."""
+    """alpha counts x: the optimum of log(x) penalized is that of x penalized."""
     plain = curve(optimizer="trf", alpha=0.05).fit(X, Y)
     mapped = curve(optimizer="trf", alpha=0.05, reparametrize={"tau": "log"}).fit(X, Y)
     assert mapped.params_["tau"] == pytest.approx(plain.params_["tau"], rel=1e-8)
@@ -608,7 +608,7 @@ def test_bounds_of_a_plain_function(optimizer):
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "tnc", "slsqp", "trust-constr"])
 def test_equal_bounds_of_a_plain_function(optimizer):
-    """The other entries are minimised alone."""
+    """The other entries are minimized alone."""
     method = get_optimizer(optimizer)
     result = method.minimize(lambda x: (0.5 * float((x - 2) @ (x - 2)), x - 2), np.ones(2), bounds=([1, 0], [1, 5]))
     np.testing.assert_allclose(result.x, [1, 2], atol=1e-4)

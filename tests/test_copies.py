@@ -146,7 +146,7 @@ def r2(estimator, X, y):
     return 1 - np.mean((y - estimator.predict(X)) ** 2) / np.var(y)
 
 
-def normalise(estimator, X, y):
+def normalize(estimator, X, y):
     estimator.params_["coef"] /= np.abs(estimator.params_["coef"]).max() + 1.0
     estimator.params_["intercept"] = 0.0
     return r2(estimator, X, y)
@@ -165,7 +165,7 @@ def write(estimator, X, y):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", ScheduleFreeAdamW(0.01), "lbfgs"], ids=str)
-@pytest.mark.parametrize("scorer", [normalise, write, train])
+@pytest.mark.parametrize("scorer", [normalize, write, train])
 def test_a_scorer_changes_its_copy_alone(scorer, optimizer):
     """What it does to the parameters, the curves, or by training further, is not seen by the fit."""
     if scorer is train and optimizer == "lbfgs":

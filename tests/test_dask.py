@@ -582,10 +582,10 @@ def test_a_loss_that_is_no_sum_over_rows(client):
 
     def loss_and_gradient(params, X):
         spread = X @ params
-        centred = X - X.mean(axis=0)
-        value = centred @ params
+        centered = X - X.mean(axis=0)
+        value = centered @ params
         return 0.5 * float(np.mean(value**2)) + 0.5 * float(params @ params) + 0 * spread[0], (
-            centred.T @ value / len(X) + params
+            centered.T @ value / len(X) + params
         )
 
     settings = {"forward": lambda params, X: X @ params, "loss": None, "init": np.ones(3)}

@@ -416,7 +416,7 @@ OFFSETS = {
 
 @pytest.mark.parametrize("forms", [{}, {"vjp": coef_vjp}, {"gradient": "mean"}], ids=["default", "vjp", "gradient"])
 @pytest.mark.parametrize("offset", OFFSETS)
-def test_columns_far_from_zero_are_as_good_as_centred_ones(offset, forms):
+def test_columns_far_from_zero_are_as_good_as_centered_ones(offset, forms):
     """In a model that is linear in its parameters, the user's too."""
     origin, length = OFFSETS[offset]
     rng = np.random.default_rng(0)

@@ -94,17 +94,17 @@ def test_a_score_is_one_number_in_any_array(kind):
     assert type(model.validation_scores_[0]) is float
 
 
-def centre(params, X):
+def center(params, X):
     return X - params
 
 
-def by_centre(params, X):
+def by_center(params, X):
     residual = params - X
     return 0.5 * float((residual**2).sum()) / len(X), residual.mean(axis=0)
 
 
 @pytest.mark.parametrize(
-    "model", [AnalyticDensity(), AnalyticTransformer(centre, init=np.zeros(3), loss_and_gradient=by_centre)]
+    "model", [AnalyticDensity(), AnalyticTransformer(center, init=np.zeros(3), loss_and_gradient=by_center)]
 )
 def test_estimators_without_targets_take_scorers_of_the_users_own(model):
     """They are given None for y, as `fit` ignores it."""
@@ -122,7 +122,7 @@ def test_estimators_without_targets_take_scorers_of_the_users_own(model):
     assert_array_equal(given[0][1], X_VAL)
 
 
-def weighted_by_centre(params, X, sample_weight):
+def weighted_by_center(params, X, sample_weight):
     residual = sample_weight[:, None] * (params - X)
     return 0.5 * float((residual * (params - X)).sum()) / len(X), residual.mean(axis=0)
 
@@ -131,9 +131,9 @@ def weighted_by_centre(params, X, sample_weight):
 def test_the_scale_of_weights_makes_no_difference_to_a_transformer(given):
     """Its score is minus the weighted mean of the loss, as large as that of repeated rows."""
     rows = {"X_val": X_VAL, "sample_weight_val": 1000 * WEIGHTS_VAL} if given else {}
-    settings = {"init": np.zeros(3), "loss_and_gradient": weighted_by_centre} | ONE_EPOCH
+    settings = {"init": np.zeros(3), "loss_and_gradient": weighted_by_center} | ONE_EPOCH
     ours, thousandfold = (
-        AnalyticTransformer(centre, **settings).fit(X, sample_weight=factor * WEIGHTS, **rows) for factor in (1, 1000)
+        AnalyticTransformer(center, **settings).fit(X, sample_weight=factor * WEIGHTS, **rows) for factor in (1, 1000)
     )
     assert ours.validation_scores_ == [pytest.approx(thousandfold.validation_scores_[0], rel=1e-9)]
     if given:

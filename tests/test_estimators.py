@@ -835,7 +835,7 @@ def test_the_seed_decides_everything_random(cls):
 
 @EACH_OPTIMIZER
 def test_a_loss_of_the_users_own_is_what_is_watched(optimizer):
-    """A callable loss beside `gradient` gives the curve, and what a full-batch method minimises."""
+    """A callable loss beside `gradient` gives the curve, and what a full-batch method minimizes."""
     settings = {"optimizer": optimizer} | far(optimizer)
     ours = begun(linear_regressor(loss=linear_loss), X, Y, **settings)
     named = begun(linear_regressor(), X, Y, **settings)
@@ -927,7 +927,7 @@ def test_sums_are_declared_by_reduction(optimizer):
 
 
 def test_alpha_leaves_the_intercept_of_the_default_model_alone():
-    """A number penalises the slopes only; in a model of the user's all blocks."""
+    """A number penalizes the slopes only; in a model of the user's all blocks."""
     settings = {"optimizer": "lbfgs", "tol": 1e-8, "max_iter": 100}
     default = begun(AnalyticRegressor(), X, Y + 5, alpha=2.0, **settings)
     assert_same_fit(default, begun(AnalyticRegressor(), X, Y + 5, alpha={"coef": 2.0}, **settings))

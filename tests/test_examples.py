@@ -100,7 +100,7 @@ def test_nade_reads_what_it_is_given_and_writes_none_of_it(nade):
         assert_array_equal(array, copy)
 
 
-def test_nade_is_a_normalised_density(nade):
+def test_nade_is_a_normalized_density(nade):
     """The probabilities of all 2^6 images of six pixels sum to one."""
     density = np.exp(nade.NADE().forward(draw_params(6, 4), all_images(6)))
     assert density.min() > 0

@@ -45,7 +45,7 @@ def linear(**settings):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_the_optimum(method, weighted, diabetes):
-    """With and without weights, penalised, each method ends at the coefficients of Ridge."""
+    """With and without weights, penalized, each method ends at the coefficients of Ridge."""
     X, y = diabetes
     weight = np.random.default_rng(0).integers(0, 4, len(y)).astype(float) if weighted else None
     total = len(y) if weight is None else weight.sum()

@@ -84,7 +84,7 @@ def check_curve_uncertainty(example, printed):
 
     rise = [squares(end) / squares(values[1]) - 1 for end in (example.low, example.high)]
     assert_allclose(148 * np.array(rise), t.ppf(0.975, 148) ** 2, rtol=1e-3)
-    assert abs(example.centred_result.correlation[0, 1]) < 0.05 < abs(example.result.correlation[0, 1])
+    assert abs(example.centered_result.correlation[0, 1]) < 0.05 < abs(example.result.correlation[0, 1])
 
 
 def check_negative_binomial(example, printed):
@@ -132,7 +132,7 @@ def check_gaussian_process(example, printed):
     """The marginal likelihood is that of scikit-learn, and the trap is called by its name."""
     assert last_numbers(printed)[0] == pytest.approx(-478.4263, abs=2e-4)
     assert example.log_marginal_likelihood == pytest.approx(example.reference.log_marginal_likelihood_value_, abs=1e-3)
-    assert [finding.cause for finding in example.wrong_report.findings] == ["parametrisation"] * 3
+    assert [finding.cause for finding in example.wrong_report.findings] == ["parametrization"] * 3
     theirs = example.reference.predict(example.X[:20])
     assert_allclose(example.best.predict(example.X[:20]), theirs, atol=1e-2)
 

@@ -143,7 +143,7 @@ def test_the_first_of_many_is_not_called_a_recursion():
 # What must not be said.
 
 
-def test_a_factorisation_has_no_activation():
+def test_a_factorization_has_no_activation():
     """On one sample a row of a factor is one number for each unit: it could not have spoken against an activation."""
 
     def vjp(params, X):
@@ -294,7 +294,7 @@ def test_a_cause_found_in_one_block_is_tried_on_the_others():
     assert "the same ratios as in block 'B'" in text
 
 
-@pytest.mark.parametrize(("zeros", "says"), [(0.0, "left as it was initialised"), (1e-17, "along the wrong axis")])
+@pytest.mark.parametrize(("zeros", "says"), [(0.0, "left as it was initialized"), (1e-17, "along the wrong axis")])
 def test_a_bias_gradient_of_zeros_is_named_up_to_rounding(zeros, says):
     """Zero at once, or the sum of residuals over classes, which is zero up to rounding."""
     causes, text = causes_of(classifier(gradient=altered(Softmax.gradient, b=lambda g, p: np.full(3, zeros))))
@@ -501,11 +501,11 @@ def test_a_penalty_and_a_plane_keep_their_names():
     """Wider hypotheses do not take what simpler ones explain."""
     causes, _ = causes_of(regressor(Plane, jacobian=lambda p, X: {**Plane.jacobian(p, X), "w": -X}))
     assert causes == {"w": "sign", "b": None}
-    penalised = altered(
+    penalized = altered(
         lambda params, X, y: Poisson.loss_and_gradient(params, X, y, np.ones(len(X)))[1],
         w=lambda g, p: g + 0.1 * p["w"],
     )
-    causes, _ = causes_of(regressor(Poisson, gradient=penalised, loss="poisson"))
+    causes, _ = causes_of(regressor(Poisson, gradient=penalized, loss="poisson"))
     assert causes["w"] == "penalty"
     causes, _ = causes_of(regressor(Deep, vjp=mutated(Deep.vjp, lambda g, p, X: {**g, "c": 2 * g["c"]})))
     assert causes["c"] == "factor"

@@ -466,8 +466,8 @@ def test_rows_without_weight_teach_nothing():
 def test_the_penalty_is_not_part_of_the_comparison():
     """It is the house's own; the user's gradient is that of the loss alone."""
     objective, theta = objective_of("gradient", form_of("gradient"))
-    penalised = Objective(objective.model, objective.loss, theta.layout, alpha=10.0)
-    report = examine(penalised, theta, Batch(X, {"y": Y}), n_directions=2, seed=0)
+    penalized = Objective(objective.model, objective.loss, theta.layout, alpha=10.0)
+    report = examine(penalized, theta, Batch(X, {"y": Y}), n_directions=2, seed=0)
     assert verdicts(report) == dict.fromkeys(START, "right")
 
 

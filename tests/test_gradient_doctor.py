@@ -131,7 +131,7 @@ def test_a_right_gradient_raises_no_alarm(name, seed):
 
 
 def test_an_approximation_is_no_fault():
-    """One in a thousand that no fault explains is not called wrong: here the loss is discretised, the gradient not."""
+    """One in a thousand that no fault explains is not called wrong: here the loss is discretized, the gradient not."""
     steps = 2000
 
     def loss(x):

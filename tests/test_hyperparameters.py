@@ -23,11 +23,11 @@ ESTIMATORS = [AnalyticRegressor, AnalyticClassifier, AnalyticDensity, AnalyticTr
 
 
 class Ball(Hyperparameters):
-    ranges = {"size": Interval(0, 10), "colour": ("red", "green"), "round": bool}
+    ranges = {"size": Interval(0, 10), "color": ("red", "green"), "round": bool}
 
-    def __init__(self, size=1.0, colour="red", round=True, inside=None):
+    def __init__(self, size=1.0, color="red", round=True, inside=None):
         self.size = size
-        self.colour = colour
+        self.color = color
         self.round = round
         self.inside = inside
 
@@ -107,7 +107,7 @@ def test_get_params_lists_what_is_behind_names_and_dictionaries():
     assert Box(extras={"n": 3}).get_params() == {
         "toy": "ball",
         "toy__size": 1.0,
-        "toy__colour": "red",
+        "toy__color": "red",
         "toy__round": True,
         "toy__inside": None,
         "extras": {"n": 3},
@@ -165,12 +165,12 @@ def test_a_changed_hyperparameter_puts_the_object_in_the_names_place():
     box = Box().set_params(toy__size=5.0)
     assert isinstance(box.toy, Ball)
     assert box.toy.get_params() == Ball(size=5.0).get_params()
-    assert box.set_params(toy__colour="green").toy.get_params() == Ball(5.0, "green").get_params()
+    assert box.set_params(toy__color="green").toy.get_params() == Ball(5.0, "green").get_params()
 
 
 def test_an_unchanged_hyperparameter_leaves_the_name():
     """Setting a hyperparameter to what it is behind the name is no change."""
-    assert Box().set_params(toy__size=1.0, toy__colour="red").toy == "ball"
+    assert Box().set_params(toy__size=1.0, toy__color="red").toy == "ball"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_arrays_in_a_dictionary_are_compared_by_value():
     [
         ({"tou": "cube"}, "Box has no parameter 'tou'. Did you mean 'toy'? It has: extras, label, toy."),
         ({"tou__size": 1.0}, "Box has no parameter 'tou'. Did you mean 'toy'?"),
-        ({"toy__colou": 1}, "toy='ball' has no hyperparameter 'colou'. Did you mean 'colour'? It has: colour, inside,"),
+        ({"toy__colou": 1}, "toy='ball' has no hyperparameter 'colou'. Did you mean 'color'? It has: color, inside,"),
         ({"toy__": 1}, "toy='ball' has no hyperparameter ''. It has:"),
         ({"toy__inside__size": 1}, "toy='ball' has no hyperparameter 'inside__size'."),
         ({"label__size": 1}, "label='box' has no parameters of its own; cannot set label__size."),
@@ -389,8 +389,8 @@ def test_repr_shows_what_differs_from_the_defaults():
         ({"size": "big"}, r"Ball: size must be a number in \[0, 10\]; got 'big'."),
         ({"size": True}, r"Ball: size must be a number in \[0, 10\]; got True."),
         ({"size": None}, r"Ball: size must be a number in \[0, 10\]; got None."),
-        ({"colour": "blue"}, "Ball: colour must be one of 'red', 'green'; got 'blue'."),
-        ({"colour": np.array(["red"])}, r"Ball: colour must be one of 'red', 'green'; got array\("),
+        ({"color": "blue"}, "Ball: color must be one of 'red', 'green'; got 'blue'."),
+        ({"color": np.array(["red"])}, r"Ball: color must be one of 'red', 'green'; got array\("),
         ({"round": 1}, "Ball: round must be True or False; got 1."),
         ({"round": "yes"}, "Ball: round must be True or False; got 'yes'."),
     ],
@@ -411,7 +411,7 @@ def test_check_names_the_hyperparameter_its_range_and_what_came(params, message)
         {"size": np.float32(3)},
         {"size": np.int64(3)},
         {"size": fractions.Fraction(1, 3)},
-        {"colour": np.str_("green")},
+        {"color": np.str_("green")},
         {"round": np.False_},
         {"inside": object()},
     ],

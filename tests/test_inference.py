@@ -649,7 +649,7 @@ def test_an_invariance_is_found_beside_the_optimum(polish, words):
         infer(model, rand(200, 4), polish=polish, scale=1.0)
 
 
-# What is held, penalised, not identified, not converged.
+# What is held, penalized, not identified, not converged.
 
 
 def test_fixed_parameters_have_no_error_and_the_others_hold_them():
@@ -757,7 +757,7 @@ def test_too_few_rows_have_no_variance():
 
 
 def test_weights_that_add_up_to_1_are_no_numbers_of_rows():
-    """They were normalised, and so are no frequencies."""
+    """They were normalized, and so are no frequencies."""
     X, y = rand(50, 3), rand(50, 1)[:, 0]
     weight = np.full(50, 1 / 50)
     model = AnalyticRegressor().fit(X, y, sample_weight=weight)
@@ -1170,7 +1170,7 @@ def test_intervals_hold_as_often_as_they_say(kind):
     assert abs(hits / N_FITS - 0.9) < 4 * (0.9 * 0.1 / N_FITS) ** 0.5
 
 
-# Neighbours: metadata, several outputs, sparse rows.
+# Neighbors: metadata, several outputs, sparse rows.
 
 
 def test_metadata_reach_every_function():

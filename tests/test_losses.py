@@ -652,7 +652,7 @@ def test_many_rows_are_taken_in_parts(loss, shape, rng, monkeypatch):
 def test_a_loss_that_is_no_sum_over_rows_gets_all_of_them_at_once(monkeypatch):
     """However many they are."""
 
-    class Centred(Loss):
+    class Centered(Loss):
         additive = False
 
         def formula(self, y, prediction):
@@ -661,7 +661,7 @@ def test_a_loss_that_is_no_sum_over_rows_gets_all_of_them_at_once(monkeypatch):
 
     monkeypatch.setattr(losses, "MANY_ENTRIES", 2)
     monkeypatch.setattr(losses, "ENTRIES_AT_ONCE", 2)
-    values, derivative = Centred().value_and_derivative(np.zeros(4), np.array([0.0, 0.0, 4.0, 4.0]))
+    values, derivative = Centered().value_and_derivative(np.zeros(4), np.array([0.0, 0.0, 4.0, 4.0]))
     assert_array_equal(derivative, [-2.0, -2.0, 2.0, 2.0])
     assert_array_equal(values, [2.0, 2.0, 2.0, 2.0])
 

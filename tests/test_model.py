@@ -436,7 +436,7 @@ def naming(role, name):
     ("role", "name", "ours"),
     [(role, name, ours) for ours, (names, roles) in SYNONYMS.items() for name in names for role in roles],
 )
-def test_an_argument_by_its_name_elsewhere_is_recognised(role, name, ours):
+def test_an_argument_by_its_name_elsewhere_is_recognized(role, name, ours):
     """The error says which of the arguments that there are is meant; those by position come first."""
     with pytest.raises(
         ReceivedArgumentError, match=f"{role} has an argument .*'{name}' .*Did you mean '{ours}'"
@@ -917,8 +917,8 @@ def test_the_autoencoder_starts_at_an_orthonormal_basis():
 def test_the_autoencoder_is_at_its_minimum_in_the_principal_components():
     """There the gradient is zero, and the loss half the variance that is left out."""
     rows = np.random.default_rng(0).normal(size=(40, 4)) * [3.0, 2.0, 1.0, 0.5]
-    centred = rows - rows.mean(axis=0)
-    _, singular, components = np.linalg.svd(centred, full_matrices=False)
+    centered = rows - rows.mean(axis=0)
+    _, singular, components = np.linalg.svd(centered, full_matrices=False)
     params = {"components": components[:2].T, "mean": rows.mean(axis=0)}
     loss, gradient = AUTOENCODER["loss_and_gradient"](params, rows)
     assert loss == pytest.approx(0.5 * (singular[2:] ** 2).sum() / 40)

@@ -81,7 +81,7 @@ def smooth_loss_and_gradient(params, X, y, G):
     return loss, {"w": X.T @ (f - y + rough - G.T @ rough) / len(X)}
 
 
-def centred_vjp(params, X):
+def centered_vjp(params, X):
     """Predictions depend on the others in the batch, of whatever size."""
     Z = X - X.mean(axis=0)
     return Z @ params["w"], lambda d: {"w": Z.T @ d}
@@ -103,7 +103,7 @@ MODELS = {
         "init": W,
         "G": GRAPH,
     },
-    "centred": {"vjp": centred_vjp, "init": W},
+    "centered": {"vjp": centered_vjp, "init": W},
 }
 
 
@@ -214,7 +214,7 @@ def process(params, X, y):
     return loss / len(X), {"log": np.array(slopes) / len(X)}
 
 
-def penalised_sum(params, X, y):
+def penalized_sum(params, X, y):
     """A penalty beside a sum over rows counts once a batch."""
     residual = X @ params["w"] - y
     return 0.5 * residual @ residual + 20 * params["w"] @ params["w"], {"w": X.T @ residual + 40 * params["w"]}
@@ -229,8 +229,8 @@ COUPLED = {
         {"loss_and_gradient": process, "init": {"log": np.zeros(2)}, "forward": lambda params, X: np.zeros(len(X))},
         {},
     ),
-    "penalised sum": ({"loss_and_gradient": penalised_sum, "reduction": "sum"}, {}),
-    "centred": ({"forward": None, "vjp": centred_vjp}, {}),
+    "penalized sum": ({"loss_and_gradient": penalized_sum, "reduction": "sum"}, {}),
+    "centered": ({"forward": None, "vjp": centered_vjp}, {}),
 }
 EACH_COUPLED = pytest.mark.parametrize("name", COUPLED)
 
@@ -251,7 +251,7 @@ def test_a_loss_that_is_no_sum_over_rows_is_found_out(name, dtype, settings):
     model, metadata = coupled(name, **settings)
     if model.loss is None and "optimizer" in settings:
         return  # which needs a loss
-    if name == "centred" and settings["batch_size"] == 1:
+    if name == "centered" and settings["batch_size"] == 1:
         return  # one row has no gradient at all
     message = (
         rf"does not decompose over samples: its .* on \d+ samples changes by [0-9.]+%.* other batches.*"
@@ -293,7 +293,7 @@ def test_it_can_be_declared(name):
 
 @EACH_COUPLED
 def test_batches_can_be_meant(name):
-    """As with batch normalisation: `additive=True` trains by them, and nothing is compared."""
+    """As with batch normalization: `additive=True` trains by them, and nothing is compared."""
     model, metadata = coupled(name, batch_size=50, additive=True)
     assert len(model.fit(X, TIME, **metadata).loss_curve_) == (0 if model.loss is None else 2)
 
@@ -336,7 +336,7 @@ def weighted_mean(params, X, y, sample_weight):
     return 0.5 * float(share @ residual**2), {"w": X.T @ (share * residual)}
 
 
-def penalised_mean(params, X, y):
+def penalized_mean(params, X, y):
     residual = X @ params["w"] - y
     return 0.5 * np.mean(residual**2) + 2 * params["w"] @ params["w"] + 7.0, {
         "w": X.T @ residual / len(X) + 4 * params["w"]
@@ -375,20 +375,20 @@ def dead(params, X, y):
 def picky(params, X, y):
     """Takes batches of 50 only."""
     assert len(X) in (50, N)
-    return penalised_mean(params, X, y)
+    return penalized_mean(params, X, y)
 
 
 RIGHT = {
     "weighted mean": (weighted_mean, {}, {}),
-    "penalised mean": (penalised_mean, {}, {}),
+    "penalized mean": (penalized_mean, {}, {}),
     "sum": (plain_sum, {"reduction": "sum"}, {}),
     "sum that is not declared": (lambda params, X, y: plain_sum(params, X, y)[1], {"loss": None}, {}),
     "single precision": (single, {}, {}),
     "random": (drops_out, {}, {}),
     "random in secret": (drops_out_in_secret, {"check_gradient": "warn"}, {}),
     "a dead block": (dead, {"init": {**W, "b": 0.5}}, {}),
-    "fixed": (penalised_mean, {"fixed": ["w"]}, {}),
-    "numerical": (penalised_mean, {"numerical": ["w"]}, {}),
+    "fixed": (penalized_mean, {"fixed": ["w"]}, {}),
+    "numerical": (penalized_mean, {"numerical": ["w"]}, {}),
     "batches of one size": (picky, {}, {}),
     "penalty by alpha": (plain_sum, {"reduction": "sum", "alpha": 3.0}, {}),
 }

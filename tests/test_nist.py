@@ -105,7 +105,7 @@ def test_the_shortest_step_is_taken_where_there_are_several():
 
 
 def test_scipy_is_given_as_many_rows_as_there_are_parameters(monkeypatch):
-    """And one: a step costs as much for 30 rows as for 3000, the factorisation at each point aside."""
+    """And one: a step costs as much for 30 rows as for 3000, the factorization at each point aside."""
     shapes = []
     solve = TRF._solve
 

@@ -551,7 +551,7 @@ def test_the_penalty_is_half_alpha_times_the_sum_of_squares(form, alpha, strengt
     assert_array_equal(theta.vector, before)
 
 
-def test_a_number_leaves_out_what_is_not_penalised_and_a_dict_names_it():
+def test_a_number_leaves_out_what_is_not_penalized_and_a_dict_names_it():
     """The intercept of a default model has no penalty, unless it is asked for by name."""
     start = {"coef": np.ones(2), "intercept": 3.0}
     model, layout = Callables(forward=None, forms={"vjp": LINEAR["vjp"]}), Layout.of(start)
@@ -602,9 +602,9 @@ def test_fixed_blocks_have_no_gradient(form, fixed, names):
     for name, block in zip(layout.names, layout.blocks(gradient), strict=True):
         assert block.any() != (name in names)
     assert loss == pytest.approx(free_loss)
-    unpenalised = problem(form, needs_value=True)[0].contribution(theta, batch).gradient
+    unpenalized = problem(form, needs_value=True)[0].contribution(theta, batch).gradient
     for name, where in zip(layout.names, layout.slices, strict=True):
-        expected = 0 if name in names else unpenalised[where] + 0.5 * theta.vector[where]
+        expected = 0 if name in names else unpenalized[where] + 0.5 * theta.vector[where]
         assert_allclose(gradient[where], expected, rtol=1e-12)
 
 

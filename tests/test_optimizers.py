@@ -224,7 +224,7 @@ def sgd(theta, g, kept, t, *, learning_rate, momentum=0.0, dampening=0.0, nester
 
 
 def rmsprop(theta, g, kept, t, *, learning_rate, rho=0.99, epsilon=1e-8, momentum=0.0, centered=False):
-    """Hinton's lecture; momentum and the centred form as PyTorch's documentation has them."""
+    """Hinton's lecture; momentum and the centered form as PyTorch's documentation has them."""
     kept["v"] = rho * kept["v"] + (1 - rho) * g**2
     kept["m"] = rho * kept["m"] + (1 - rho) * g
     variance = kept["v"] - kept["m"] ** 2 if centered else kept["v"]
@@ -895,7 +895,7 @@ def test_the_norm_is_clipped_over_what_passes_the_link(rng):
     np.testing.assert_allclose(theta["a"], [-1.0, 0.0])
 
 
-def test_neighbouring_blocks_run_as_one(monkeypatch):
+def test_neighboring_blocks_run_as_one(monkeypatch):
     """Eight blocks in lockstep are one run of the kernel, a missing one in their midst makes it two."""
     runs = []
     run = numpy_kernel.Kernel.run

@@ -94,7 +94,7 @@ def test_the_loss_is_drawn_over_epochs():
 
 
 def test_validation_scores_and_rates_have_panels_of_their_own():
-    """Below that of the loss and over the same epochs, in the colour of its line."""
+    """Below that of the loss and over the same epochs, in the color of its line."""
     model = fitted(SGD(Cosine(0.1, length=6, unit="epoch")), early_stopping=True)
     display = LossCurveDisplay.from_estimator(model, learning_rate=True)
     assert_array_equal(heights(display.score_line_), model.validation_scores_)
@@ -117,7 +117,7 @@ def test_validation_scores_and_rates_have_panels_of_their_own():
 
 @pytest.mark.parametrize("given", ["axes_", "ax_", "rate_ax_"])
 def test_several_estimators_share_all_panels(given):
-    """A colour and a marker each, in all panels; any of the panels leads to all of them."""
+    """A color and a marker each, in all panels; any of the panels leads to all of them."""
     first = LossCurveDisplay.from_estimator(fitted(early_stopping=True), learning_rate=True, name="one")
     second = LossCurveDisplay.from_estimator(
         fitted("sgd", early_stopping=True), ax=getattr(first, given), learning_rate=True, name="two"
@@ -311,7 +311,7 @@ def test_a_second_loss_that_is_negative_makes_the_axis_linear_again():
     assert first.ax_.get_yscale() == "linear"
 
 
-def test_an_epoch_without_neighbours_is_a_dot():
+def test_an_epoch_without_neighbors_is_a_dot():
     """One epoch alone, and one between others that have no loss; its tick is a whole number."""
     display = LossCurveDisplay([0.5]).plot()
     assert (display.line_.get_marker(), display.line_.get_markevery()) == ("o", [0])
@@ -506,7 +506,7 @@ def test_a_path_that_does_not_move_or_is_not_finite_can_be_drawn():
 
 
 def test_two_optimizers_of_one_class_are_told_apart():
-    """By label, colour and marker."""
+    """By label, color and marker."""
     first = OptimizerPathDisplay.from_estimator(curve(SGD(0.1)), TIMES, DECAY, n_grid=3)
     assert legend(first.ax_) == ["SGD"]
     second = OptimizerPathDisplay.from_estimator(
@@ -676,7 +676,7 @@ def test_wrong_entries_differ_in_shape_and_lightness_from_right_ones():
 
 
 def luminance(rgba):
-    """Relative luminance (WCAG 2.2) of colours."""
+    """Relative luminance (WCAG 2.2) of colors."""
     rgb = np.asarray(rgba)[..., :3]
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return linear @ [0.2126, 0.7152, 0.0722]
@@ -697,7 +697,7 @@ def test_many_blocks_stand_beside_each_other():
     width, height = display.figure_.get_size_inches()
     assert height < 3 * width
     assert len({ax.get_subplotspec().rowspan.start for ax in display.axes_.flat}) == 14
-    assert len(display.figure_.axes) == 81  # and the colour bar
+    assert len(display.figure_.axes) == 81  # and the color bar
 
 
 def test_derivatives_that_are_not_finite_are_wrong():
@@ -711,7 +711,7 @@ def test_derivatives_that_are_not_finite_are_wrong():
     assert left.get_title(loc="left").endswith("1 of 2 entries differ")
 
 
-def test_given_panels_have_one_colour_bar():
+def test_given_panels_have_one_color_bar():
     """Whose space is taken from the heat maps."""
     entries = checked(2).entries
     figure, axes = plt.subplots(2, 2)

@@ -139,7 +139,7 @@ def test_a_profile_under_maps_is_that_without(maps):
 
 
 def test_a_profile_goes_on_where_another_parameter_meets_its_bound():
-    """There the loss is minimised on the bound, as scipy does; the end of the interval was infinite."""
+    """There the loss is minimized on the bound, as scipy does; the end of the interval was infinite."""
     low, high = np.array([0.0, 0.0]), np.array([2.0, 1.35])
     model = curve(optimizer="trf", bounds={"height": (0, high[0]), "tau": (0, high[1])}).fit(TIMES, DECAY)
     result = infer(model, TIMES, DECAY)
@@ -249,7 +249,7 @@ def test_relative_intervals_are_in_standard_errors(linear):
 
 
 def test_results_stand_below_each_other(linear):
-    """Parameters are matched by name, others come below; every result has its colour and its place in the row."""
+    """Parameters are matched by name, others come below; every result has its color and its place in the row."""
     first = IntervalsDisplay.from_inference(linear, parameters=["intercept", "coef[1]"])
     second = IntervalsDisplay.from_inference(
         linear, parameters="coef", ax=first.ax_, name="second", line_kw={"color": "red"}
@@ -411,7 +411,7 @@ def test_the_diagonal_has_profiles_and_the_panels_their_traces(logistic):
 
 
 def test_two_results_stand_in_the_same_pairs(linear):
-    """Each in its colour, by name."""
+    """Each in its color, by name."""
     first = PairsDisplay.from_inference(linear, parameters="coef", name="one")
     robust = infer(with_jacobian(), X, Y, covariance="HC3")
     second = PairsDisplay.from_inference(robust, parameters="coef", name="two", axes=first.axes_)
@@ -547,7 +547,7 @@ def test_results_of_one_name_are_told_apart(display):
     assert lines[0].get_color() != lines[1].get_color()
 
 
-def test_pairs_of_two_results_differ_in_more_than_colour(linear):
+def test_pairs_of_two_results_differ_in_more_than_color(linear):
     """By the marker of estimates and ellipses."""
     first = PairsDisplay.from_inference(linear, parameters="coef", name="one")
     second = PairsDisplay.from_inference(linear, parameters="coef", name="two", axes=first.axes_)
@@ -713,7 +713,7 @@ def test_outputs_have_a_curve_each():
     assert second.ax_.get_ylabel() == "y 1"
 
 
-def test_curves_differ_in_more_than_colour(linear):
+def test_curves_differ_in_more_than_color(linear):
     """In dashes and in the markers of the data."""
     first = FittedCurveDisplay.from_inference(linear, X, Y, name="one")
     second = FittedCurveDisplay.from_inference(linear, X, Y, name="two", ax=first.ax_)
@@ -722,7 +722,7 @@ def test_curves_differ_in_more_than_colour(linear):
 
 
 def test_curves_of_several_models_stand_on_one_axes(linear):
-    """By name, in colours of their own, without what is not asked for."""
+    """By name, in colors of their own, without what is not asked for."""
     first = FittedCurveDisplay.from_inference(linear, X, Y, name="one", band="mean")
     second = FittedCurveDisplay.from_inference(
         linear, X, grid=[0.0, 1.0, 3.0], name="two", band=None, ax=first.ax_, line_kw={"color": "red"}
@@ -750,5 +750,5 @@ def test_a_curve_can_be_drawn_from_numbers(linear):
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["numbers"]
     assert_allclose(display.mean_bands_[0].get_facecolor()[0, :3], [0, 128 / 255, 0])
     for wrong in ("line_kw", "band_kw", "points_kw"):
-        with pytest.raises(AttributeError, match="colour"):
-            FittedCurveDisplay.from_inference(linear, X, **{wrong: {"colour": "red"}})
+        with pytest.raises(AttributeError, match="color"):
+            FittedCurveDisplay.from_inference(linear, X, **{wrong: {"color": "red"}})

@@ -489,7 +489,7 @@ class Problem:
         self.weight = weights[rng.integers(4)]
 
     def draw_blocks(self):
-        """Which blocks are fixed, which have no gradient, and how strongly each is penalised."""
+        """Which blocks are fixed, which have no gradient, and how strongly each is penalized."""
         rng, names = self.rng, list(self.start)
         rng.shuffle(names)
         several = self.structure.kind != "array" and len(names) > 1

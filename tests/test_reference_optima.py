@@ -122,7 +122,7 @@ EACH_FORM = pytest.mark.parametrize("form", ["default", "vjp", "jacobian", "loss
 
 
 def fitted(estimator, form, loss, by_hand, y, weight, *, strength=0.0, outputs=(), level=0.0, **settings):
-    """Our estimator, trained from a level without slopes; only the slopes are penalised."""
+    """Our estimator, trained from a level without slopes; only the slopes are penalized."""
     start = {"coef": np.zeros((N_FEATURES, *outputs)), "intercept": np.full(outputs, level)}
     settings = {"optimizer": "lbfgs", "tol": 1e-7, "max_iter": 1000} | settings
     ours = estimator(**model(form, loss, by_hand), init=start, alpha={"coef": strength}, **settings)
@@ -261,7 +261,7 @@ REGRESSIONS = {
 @EACH_FORM
 @pytest.mark.parametrize("case", REGRESSIONS.values(), ids=REGRESSIONS)
 def test_a_regression_has_the_coefficients_of_scikit_learns(case, form, weight):
-    """The same objective, minimised by lbfgs in any gradient form, ends at the same coefficients and predictions."""
+    """The same objective, minimized by lbfgs in any gradient form, ends at the same coefficients and predictions."""
     y = case.draw(np.random.default_rng(3), X @ COEF + 0.5)
     theirs = clone(case.reference).fit(X, y, sample_weight=weight)
     strength = case.strength(theirs, total(weight))
@@ -300,7 +300,7 @@ def test_ridge_of_several_outputs(form, weight):
     assert_allclose(ours.params_["intercept"], theirs.intercept_, rtol=RTOL)
 
 
-# Classification. scikit-learn minimises C times the sum of w l, plus half of |coef|^2: our objective times C times
+# Classification. scikit-learn minimizes C times the sum of w l, plus half of |coef|^2: our objective times C times
 # the sum of w, so that alpha is the inverse of that.
 
 C = 0.5
@@ -506,19 +506,19 @@ def test_a_linear_autoencoder_spans_the_principal_components(form, repeats):
         learned = ours.params_["components"]
         assert_allclose(learned.T @ learned, np.eye(2), atol=1e-4)
     else:
-        centred = rows - np.average(rows, axis=0, weights=repeats)
+        centered = rows - np.average(rows, axis=0, weights=repeats)
         rng = np.random.default_rng(7)
         start = {"encoder": rng.normal(size=(4, 2)), "decoder": rng.normal(size=(4, 2))}
         if form == "vjp":
             ours = AnalyticRegressor(vjp=autoencoder_vjp, init=start, **settings)
-            ours.fit(centred, centred, sample_weight=repeats)
+            ours.fit(centered, centered, sample_weight=repeats)
         else:
             ours = AnalyticTransformer(
                 lambda params, X: X @ params["encoder"],
                 loss_and_gradient=autoencoder_loss_and_gradient,
                 init=start,
                 **settings | {"tol": 5e-7},  # beyond it one scipy or another stops at rounding
-            ).fit(centred, sample_weight=repeats)
+            ).fit(centered, sample_weight=repeats)
         learned = ours.params_["decoder"]
     assert np.max(subspace_angles(learned, axes)) < RTOL
 

@@ -117,7 +117,7 @@ def test_steps_may_be_taken_in_any_order(monkeypatch):
 
 
 def test_shuffling_mixes():
-    """No row keeps its neighbours: orders are permutations, not rotations or blocks."""
+    """No row keeps its neighbors: orders are permutations, not rotations or blocks."""
     found = order(rows_of(1000, 100))
     assert found != sorted(found)
     assert np.mean(np.abs(np.diff(found)) == 1) < 0.05

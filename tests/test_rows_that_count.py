@@ -173,18 +173,18 @@ def test_bagging_by_weights_holds_out_rows_that_count():
 
 def test_a_row_of_weight_0_reaches_a_model_of_all_rows():
     """Where a step takes all rows, the model may need each: a graph, of which some nodes have labels."""
-    neighbours = np.eye(N) + np.eye(N, k=1) + np.eye(N, k=-1)
+    neighbors = np.eye(N) + np.eye(N, k=1) + np.eye(N, k=-1)
 
     def forward(params, X):
-        return neighbours @ (X @ params)
+        return neighbors @ (X @ params)
 
     def gradient(params, X, y, sample_weight):
-        return X.T @ neighbours.T @ (sample_weight * (forward(params, X) - y)) / len(X)
+        return X.T @ neighbors.T @ (sample_weight * (forward(params, X) - y)) / len(X)
 
     model = AnalyticRegressor(forward, gradient, np.zeros(3), optimizer="lbfgs", tol=1e-10, max_iter=500)
     model.fit(X, Y, sample_weight=WEIGHT)
     root = np.sqrt(WEIGHT)
-    exact = np.linalg.lstsq(root[:, None] * (neighbours @ X), root * Y, rcond=None)[0]
+    exact = np.linalg.lstsq(root[:, None] * (neighbors @ X), root * Y, rcond=None)[0]
     assert_allclose(model.params_, exact, rtol=1e-6)
 
 

@@ -141,8 +141,8 @@ def test_sweep_is_what_the_optimizer_does_at_those_rates():
 def test_penalty_is_part_of_the_losses():
     """What is recorded is the objective."""
     start = {"coef": np.ones(10), "intercept": 0.0}
-    plain, penalised = (find_learning_rate(regressor(init=start, alpha=alpha), *DIABETES) for alpha in (0.0, 2.0))
-    assert penalised.losses[0] == pytest.approx(plain.losses[0] + 10, rel=1e-9)
+    plain, penalized = (find_learning_rate(regressor(init=start, alpha=alpha), *DIABETES) for alpha in (0.0, 2.0))
+    assert penalized.losses[0] == pytest.approx(plain.losses[0] + 10, rel=1e-9)
 
 
 def test_weights_count():

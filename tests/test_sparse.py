@@ -141,7 +141,7 @@ def test_sparse_labels_go_with_sparse_rows():
 
 
 @pytest.mark.parametrize("cls", [AnalyticDensity, AnalyticTransformer])
-def test_default_models_that_centre_refuse_sparse_rows(cls):
+def test_default_models_that_center_refuse_sparse_rows(cls):
     """They would make X dense: the error says so before anything is trained. With callables for it X is taken."""
     for accept_sparse in ("auto", False, True):
         model = cls(accept_sparse=accept_sparse)

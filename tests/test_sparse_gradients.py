@@ -531,7 +531,7 @@ def sum_gradient(params, X, y, sample_weight):
     return pullback(sample_weight * (prediction - y))
 
 
-def factorisation(**settings):
+def factorization(**settings):
     defaults = {"vjp": vjp, "init": init, "batch_size": 10, "max_iter": 5, "random_state": 0}
     settings = {**defaults, **settings}
     if "gradient" in settings:
@@ -550,7 +550,7 @@ VARIANTS = {
     "sgd": {"optimizer": SGD(0.05)},
     "clipped": {"optimizer": Chain([ClipNorm(0.1), Adagrad(0.1)])},
     "averaged": {"optimizer": Chain([SGD(0.05), PolyakAverage()])},
-    "penalised": {"optimizer": Adam(0.05), "alpha": 0.1},
+    "penalized": {"optimizer": Adam(0.05), "alpha": 0.1},
     "fixed": {"optimizer": SGD(0.05), "fixed": ("users",)},
     "in full batches": {"optimizer": "lbfgs", "batch_size": "auto"},
     "in parts": {"optimizer": "lbfgs", "batch_size": 10},
@@ -562,16 +562,16 @@ VARIANTS = {
 def test_a_fit_by_rows_is_the_fit_with_all_rows(settings):
     """Wherever the other rows stay put, or all rows are needed: losses, norms, parameters."""
     X, y = ratings()
-    model = factorisation(**settings).fit(X, y)
-    assert_same_fit(model, factorisation(vjp=dense_vjp, **settings).fit(X, y), rtol=1e-9)
+    model = factorization(**settings).fit(X, y)
+    assert_same_fit(model, factorization(vjp=dense_vjp, **settings).fit(X, y), rtol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:numerical")
 def test_a_block_that_is_differenced_is_so_whatever_its_leaf_is():
     """The differences replace the gradient by rows, as they replace any other."""
     X, y = ratings()
-    model = factorisation(optimizer=SGD(0.05), numerical=("users",), max_iter=2).fit(X, y)
-    expected = factorisation(optimizer=SGD(0.05), vjp=dense_vjp, max_iter=2).fit(X, y)
+    model = factorization(optimizer=SGD(0.05), numerical=("users",), max_iter=2).fit(X, y)
+    expected = factorization(optimizer=SGD(0.05), vjp=dense_vjp, max_iter=2).fit(X, y)
     assert_same_fit(model, expected, rtol=1e-6)
 
 
@@ -580,8 +580,8 @@ def test_sums_over_rows_become_means():
     X, y = ratings()
     weight = np.random.default_rng(0).random(len(y))
     settings = {"optimizer": SGD(0.05)}
-    model = factorisation(gradient=sum_gradient, reduction="sum", **settings).fit(X, y, sample_weight=weight)
-    expected = factorisation(**settings).fit(X, y, sample_weight=weight)
+    model = factorization(gradient=sum_gradient, reduction="sum", **settings).fit(X, y, sample_weight=weight)
+    expected = factorization(**settings).fit(X, y, sample_weight=weight)
     for name, block in expected.params_.items():
         assert_allclose(model.params_[name], block, rtol=1e-9)
 
@@ -589,9 +589,9 @@ def test_sums_over_rows_become_means():
 def test_a_lazy_fit_is_the_loop_written_out():
     """Adam by rows in an estimator: what `update` does on the batches one after the other."""
     X, y = ratings()
-    model = factorisation(optimizer=Adam(0.05), shuffle=False, max_iter=3).fit(X, y)
+    model = factorization(optimizer=Adam(0.05), shuffle=False, max_iter=3).fit(X, y)
     theta = {
-        name: block.copy() for name, block in factorisation(max_iter=1, optimizer=SGD(0.0)).fit(X, y).params_.items()
+        name: block.copy() for name, block in factorization(max_iter=1, optimizer=SGD(0.0)).fit(X, y).params_.items()
     }
     optimizer = Adam(0.05)
     state = optimizer.init(theta)
@@ -602,15 +602,15 @@ def test_a_lazy_fit_is_the_loop_written_out():
             optimizer.update(state, theta, pullback((prediction - y[part]) / len(y[part])))
     for name, block in theta.items():
         assert_allclose(model.params_[name], block, rtol=1e-12)
-    dense_fit = factorisation(optimizer=Adam(0.05), shuffle=False, max_iter=3, vjp=dense_vjp).fit(X, y)
+    dense_fit = factorization(optimizer=Adam(0.05), shuffle=False, max_iter=3, vjp=dense_vjp).fit(X, y)
     assert not np.allclose(dense_fit.params_["users"], model.params_["users"], rtol=1e-3)
 
 
 def test_a_fit_goes_on_after_a_pickle():
     """Bit for bit: the slots of all rows are in the state."""
     X, y = ratings()
-    whole = factorisation(optimizer=Adam(0.05), max_iter=6).fit(X, y)
-    half = factorisation(optimizer=Adam(0.05), max_iter=3, warm_start=True).fit(X, y)
+    whole = factorization(optimizer=Adam(0.05), max_iter=6).fit(X, y)
+    half = factorization(optimizer=Adam(0.05), max_iter=3, warm_start=True).fit(X, y)
     again = pickle.loads(pickle.dumps(half)).fit(X, y)
     for name, block in whole.params_.items():
         assert_array_equal(again.params_[name], block)
@@ -629,9 +629,9 @@ def wrong_vjp(params, X):
 def test_the_gradient_check_sees_all_rows():
     """A right gradient by rows is right; a wrong one is found, and its fault named."""
     X, y = ratings()
-    assert check_gradient(factorisation(), X, y, random_state=0).ok
+    assert check_gradient(factorization(), X, y, random_state=0).ok
     with pytest.raises(GradientCheckError) as raised:
-        factorisation(vjp=wrong_vjp).fit(X, y)
+        factorization(vjp=wrong_vjp).fit(X, y)
     assert [(f.block, f.cause) for f in raised.value.report.findings if f.verdict == "wrong"] == [("items", "sign")]
 
 
@@ -649,8 +649,8 @@ def test_values_that_are_not_finite_are_never_applied():
 
         return prediction, broken
 
-    model = factorisation(vjp=breaking, check_gradient=False, optimizer=SGD(0.05))
+    model = factorization(vjp=breaking, check_gradient=False, optimizer=SGD(0.05))
     with pytest.raises(DivergenceError, match=r"gradient is not finite in epoch 0, batch 0 .*'users' \(1 entries\)"):
         model.fit(X, y)
-    start = factorisation(optimizer=SGD(0.0), max_iter=1).fit(X, y)
+    start = factorization(optimizer=SGD(0.0), max_iter=1).fit(X, y)
     assert_array_equal(model.params_["users"], start.params_["users"])

@@ -14,7 +14,7 @@ from sk_analytic import AnalyticRegressor, get_optimizer, get_optimizer_names
 from sk_analytic.objective import Objective
 from sk_analytic.optimizers import BFGS, LBFGS, TNC, NewtonCG, TrustConstr
 from sk_analytic.optimizers.scipy_methods import FullBatch
-from sk_analytic.training.units import CentredUnits, MatrixUnits, Units, measured
+from sk_analytic.training.units import CenteredUnits, MatrixUnits, Units, measured
 
 METHODS = [name for name in get_optimizer_names() if isinstance(get_optimizer(name), FullBatch)]
 GRADIENT_METHODS = [name for name in METHODS if not get_optimizer(name).residuals]
@@ -260,7 +260,7 @@ def units_of(X, y, **settings):
 def test_diagonal_units_have_one_for_each_entry():
     """In few parameters and in many, where the units are else those of a matrix, or without a common part."""
     many = np.random.default_rng(2).normal(size=(300, 60)) + 100.0
-    for X, y, kind in ((ROWS + 100.0, COUNTS, MatrixUnits), (many, many[:, 0], CentredUnits)):
+    for X, y, kind in ((ROWS + 100.0, COUNTS, MatrixUnits), (many, many[:, 0], CenteredUnits)):
         assert type(units_of(X, y)) is kind
         units = units_of(X, y, diagonal=True)
         assert type(units) is Units

@@ -63,7 +63,7 @@ class Holder:
         self._stored[token] = value
 
     def totals(self, objective: Any, theta: Parameters) -> list[Sum]:
-        """Return the contributions of all rows, added as far as the chunks here are neighbours."""
+        """Return the contributions of all rows, added as far as the chunks here are neighbors."""
         return self._added(self._of(number, lambda rows: rows.total(objective, theta)) for number in self._rows)
 
     def shares(

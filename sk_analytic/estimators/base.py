@@ -31,7 +31,7 @@ from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
 from ..data.rows import Rows
 from ..data.weights import Weights
-from ..display import block, labelled, single_block
+from ..display import block, labeled, single_block
 from ..elsewhere import Place, bare, place_of, structure_on_host
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
@@ -936,7 +936,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
     def mean_loss(self, X: MatrixLike, y: Any = None, sample_weight: ArrayLike | None = None, **metadata: Any) -> float:
         """Return the mean training loss of the samples, without the penalty of ``alpha``.
 
-        The loss is the one that `fit` minimised, whether named or your own. Smaller is better; use
+        The loss is the one that `fit` minimized, whether named or your own. Smaller is better; use
         :data:`~sk_analytic.neg_mean_loss` as a scorer.
 
         Parameters
@@ -1011,7 +1011,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         parts = {} if self.model is None or "model" in self._hidden_names() else {"model": self.model}
         if "optimizer" not in self._hidden_names() and not is_auto(self.optimizer):
             parts["optimizer"] = get_optimizer(self.optimizer)
-        return block("parallel", labelled(parts)) if parts else single_block(self)
+        return block("parallel", labeled(parts)) if parts else single_block(self)
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -91,7 +91,7 @@ def rebound(function: Any, old: object, new: object) -> Any:
 
 
 def make_objective(settings: Any, model: Callables, layout: Layout) -> Objective:
-    """Return what an estimator minimises."""
+    """Return what an estimator minimizes."""
     if model.named_loss is None and model.gradient_form.composes_loss:
         composed = "the default model" if model.uses_defaults else model.form
         raise ValueError(
@@ -346,7 +346,7 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
         f"{found.disagreement:.1%}{where} if they are in other batches{of_loss}. Batches of "
         f"{several[0].batch_size} samples therefore "
         f"train another loss. Use batch_size >= {several[0].n_samples} or a full-batch optimizer such as 'lbfgs', and "
-        "declare additive=False. If you intend to train the loss of a batch, as with batch normalisation, pass "
+        "declare additive=False. If you intend to train the loss of a batch, as with batch normalization, pass "
         "additive=True to skip this comparison."
     )
     warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)

@@ -248,7 +248,7 @@ SHARED_DOC = """
     gradient_norm_curve_ : list of float
         Norm of the gradient in each epoch, averaged over its steps; for a full-batch optimizer, at each iterate.
     n_iter_ : int
-        Number of epochs since the parameters were initialised, or of iterations of a full-batch optimizer.
+        Number of epochs since the parameters were initialized, or of iterations of a full-batch optimizer.
     n_steps_ : int
         Number of parameter updates.
     optimizer_ : Optimizer

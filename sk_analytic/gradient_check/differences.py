@@ -82,7 +82,7 @@ class Differences:
         return self.best()
 
     def _next(self, step: float) -> float | None:
-        """The neighbouring step that should be better, or None."""
+        """The neighboring step that should be better, or None."""
         error, _, rounding = self.estimates.get(step, (np.inf, 0, 0))
         place = STEPS.index(step) + (1 if error > 2 * rounding or not np.isfinite(error) else -1)
         better = STEPS[place] if 0 <= place < len(STEPS) else None
@@ -240,12 +240,12 @@ class Ladder:
         return rung.error <= largest_error and abs(self.claim - rung.derivative) <= tolerance + times * rung.error
 
     def agrees(self, tolerance: float, largest_error: float) -> Rung | None:
-        """Return the better of two neighbouring rungs that meet the claim, the best such two; or None."""
+        """Return the better of two neighboring rungs that meet the claim, the best such two; or None."""
         pairs = [p for p in pairwise(self.rungs) if all(self.meets(rung, tolerance, largest_error) for rung in p)]
         return min((rung for pair in pairs for rung in pair), key=lambda rung: rung.error, default=None)
 
     def plateau(self) -> tuple[Rung, ...]:
-        """Return the narrowest three neighbouring rungs that agree in contradicting the claim; empty if none do.
+        """Return the narrowest three neighboring rungs that agree in contradicting the claim; empty if none do.
 
         No narrower rung may contradict them by more than its noise: they would not have converged.
         """

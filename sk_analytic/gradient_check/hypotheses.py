@@ -175,7 +175,7 @@ class Slight(Doubt):
     template = (
         "Gradient and differences of the loss differ by a relative {share:.1g}, which no known fault explains and "
         "which is too little to call the gradient wrong. Is one of them an approximation (an inner iteration, a "
-        "discretisation, a small constant)?"
+        "discretization, a small constant)?"
     )
 
 

@@ -189,7 +189,7 @@ class _Comparison:
         return Ladder(self.differences, self.analytic, unit, shift, subject.unrepeatable, _quantum(subject.seen))
 
     def _without_plateau(self, ladder: Ladder, best: Rung) -> Judgement:
-        """The judgement if no neighbouring steps contradict the gradient: right if one of them shows it."""
+        """The judgement if no neighboring steps contradict the gradient: right if one of them shows it."""
         agreeing = ladder.agrees(RIGHT * self.terms, ROUGHLY * self.terms if self.terms else np.inf)
         if agreeing is not None:
             return self.right(agreeing.derivative, agreeing.error)

@@ -154,7 +154,7 @@ def _leverages(problem: Problem, information: Information) -> Callable[[Batch, A
     """Return a function that says how much each row draws its own prediction to its y, from 0 to 1."""
 
     def of_batch(batch: Batch, weight: Array) -> Array:
-        prediction, jacobian = problem.linearised(problem.vector, batch)
+        prediction, jacobian = problem.linearized(problem.vector, batch)
         if jacobian.shape[1] > 1:
             raise ValueError(
                 f"HC2 and HC3 need one prediction per sample; got {jacobian.shape[1]}. Use 'HC0' or 'HC1'."

@@ -82,7 +82,7 @@ def infer(
 
         ================== =========================================================================================
         "hessian"          Inverse of the Hessian, computed from differences of the gradient.
-        "gauss_newton"     Inverse of :math:`J^T \kappa J`, the Hessian of the model linearised at the estimate. J is
+        "gauss_newton"     Inverse of :math:`J^T \kappa J`, the Hessian of the model linearized at the estimate. J is
                            the derivative of the predictions and :math:`\kappa` the second derivative of the loss with
                            respect to them, 1 for the squared error. For the vjp and jacobian forms.
         "opg"              Inverse of the sum of outer products of the per-sample gradients.

@@ -20,13 +20,13 @@ from .information import FLAT, Information, nonzero
 from .optimum import finished
 from .problem import InDoubles, Problem
 
-PROFILE_STEPS, PROFILE_TOL = 500, 1e-5  # of what is minimised on a profile, in units of the likelihood
+PROFILE_STEPS, PROFILE_TOL = 500, 1e-5  # of what is minimized on a profile, in units of the likelihood
 BEYOND = 1e6  # in place of infinity, for a search of roots
 FARTHEST = 1e4  # standard errors up to which an end of a profile interval is looked for
 
 
 class ProfileInterval(NamedTuple):
-    """The ends of an interval, the least rise of the loss on the way, and whether its ends were minimised over."""
+    """The ends of an interval, the least rise of the loss on the way, and whether its ends were minimized over."""
 
     low: float
     high: float
@@ -47,7 +47,7 @@ def profile_interval(
 class _Profile:
     """How much the loss of all rows rises, at least, if an entry is moved: by the likelihood ratio.
 
-    The others are minimised over in coordinates in which the curvature at the estimate is the identity.
+    The others are minimized over in coordinates in which the curvature at the estimate is the identity.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class _Profile:
     def confined(self, others: Array) -> tuple[Array, Array]:
         """Return the other entries inside of their bounds, and how far they were beyond these, in their spreads.
 
-        Half the square of this is added to what is minimised: it brings them back, and is 0 where they may be.
+        Half the square of this is added to what is minimized: it brings them back, and is 0 where they may be.
         """
         inside = np.clip(others, self.low[self.others], self.high[self.others])
         return inside, (others - inside) / self.spread

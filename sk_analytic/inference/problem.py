@@ -266,7 +266,7 @@ class Problem:
         kernel = np.where(np.abs(u) <= 1, 0.75 * (1 - u * u), 0.0)
         return jump * float(weight @ kernel) / float(weight.sum() * width)
 
-    def linearised(self, vector: Array, batch: Batch) -> tuple[Array, Array]:
+    def linearized(self, vector: Array, batch: Batch) -> tuple[Array, Array]:
         """Return the predictions of rows, and their derivative by the free entries, of shape (n, k, p)."""
         objective, theta = self.objective, self.theta(vector)
         prediction = objective.predictions(theta.structure, batch)
@@ -286,7 +286,7 @@ class Problem:
         """Return the gradient of the objective of each row by the free entries, penalty included: (n, p)."""
         penalty = self.objective.gradient_of_penalty(self.theta(vector))[self.free]
         if self.has_jacobian and self.objective.model.gradient_form.is_matrix:
-            prediction, jacobian = self.linearised(vector, batch)
+            prediction, jacobian = self.linearized(vector, batch)
             of_loss: Array = np.einsum("nk,nkp->np", self.derivative(batch, prediction), jacobian)
         else:
             of_loss = self._of_rows(self.objective, self.theta(vector), batch)
@@ -352,7 +352,7 @@ class Problem:
         """Return R with R'R the Gauss-Newton matrix."""
 
         def of_batch(batch: Batch, weight: Array, numbers: Array) -> Array:
-            prediction, jacobian = self.linearised(self.vector, batch)
+            prediction, jacobian = self.linearized(self.vector, batch)
             roots = np.sqrt(weight / self.total)[:, None, None] * roots_of(self.curvature(batch, prediction))
             rooted: Array = np.einsum("nij,njp->nip", roots, jacobian)
             return rooted.reshape(-1, len(self.free))

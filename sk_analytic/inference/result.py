@@ -166,7 +166,7 @@ class Inference:
         method : {"wald", "profile", "bootstrap"}, default="wald"
             "wald": estimate and standard error times a quantile of the t or normal distribution, clipped to the bounds.
             If `reparametrize` maps each entry by itself, the interval is symmetric in the unconstrained parameter, so
-            that of a positive parameter is positive. "profile": the values for which the loss, minimised over all other
+            that of a positive parameter is positive. "profile": the values for which the loss, minimized over all other
             entries, rises by no more than the quantile allows; the interval need not be symmetric, and may be open.
             "bootstrap": percentiles of the optima over resampled samples, or over resampled clusters if there are
             groups. Each refit uses trf or lbfgs, whichever optimizer trained the estimator.
@@ -248,7 +248,7 @@ class Inference:
         return found
 
     def profile(self, parameter: str, level: float = 0.99, *, n_points: int = 21) -> Bunch:
-        """Return the profile of a parameter: the loss minimised over all others, at several values of this one.
+        """Return the profile of a parameter: the loss minimized over all others, at several values of this one.
 
         Parameters
         ----------
@@ -518,7 +518,7 @@ class Inference:
         coupled = [self.names[entry] for entry in profiled if entry not in places]
         if coupled:
             raise ValueError(
-                f"method='profile' varies one entry and minimises over the others, but {', '.join(coupled)} cannot "
+                f"method='profile' varies one entry and minimizes over the others, but {', '.join(coupled)} cannot "
                 "vary alone, because reparametrize maps it together with others. Use method='wald' or 'bootstrap', or "
                 "choose other entries with parameters=."
             )

@@ -71,8 +71,8 @@ def messages_of(problem: Problem, kind: str, information: Information, names: Se
         )
     if problem.objective.penalties:
         found.append(
-            "alpha shrinks the estimates, so intervals are not centred on the true values, and the covariance includes "
-            "the curvature of the penalty, as in a posterior. For unbiased estimates, fit with alpha=0."
+            "alpha shrinks the estimates, so intervals are not centered on the true values, and the covariance "
+            "includes the curvature of the penalty, as in a posterior. For unbiased estimates, fit with alpha=0."
         )
     if information.flat.any():
         found.append(

@@ -108,13 +108,13 @@ def autoencoder_inverse(params: Blocks, Z: Array) -> Array:
 
 def autoencoder_loss_and_gradient(params: Blocks, X: Array, sample_weight: Array | None = None) -> tuple[float, Grads]:
     """Return half the squared error of reconstruction, ``(X - mean) @ components @ components.T``."""
-    centred = X - params["mean"]
+    centered = X - params["mean"]
     components = params["components"]
-    codes = centred @ components
-    residual = codes @ components.T - centred
+    codes = centered @ components
+    residual = codes @ components.T - centered
     weighted = residual if sample_weight is None else residual * sample_weight[:, None]
     n = X.shape[0]
-    by_components = (centred.T @ (weighted @ components) + weighted.T @ codes) / n
+    by_components = (centered.T @ (weighted @ components) + weighted.T @ codes) / n
     return 0.5 * float((weighted * residual).sum()) / n, {"components": by_components, "mean": None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..display import block, labelled
+from ..display import block, labeled
 from ..validation import nearest
 from .base import Optimizer
 from .composite import Composite, named, names_of, unnamed
@@ -127,7 +127,7 @@ class PerBlock(_Composite):
 
     def _sk_visual_block_(self) -> Any:
         parts = self._items() | ({"default": self.default} if _is_part(self.default) else {})
-        return block("parallel", labelled(parts))
+        return block("parallel", labeled(parts))
 
     def _items(self) -> dict[str, Any]:
         if not isinstance(self.blocks, dict):

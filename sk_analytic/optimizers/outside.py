@@ -1,4 +1,4 @@
-"""Optimizers of other libraries: how one is recognised, and what it is as a link.
+"""Optimizers of other libraries: how one is recognized, and what it is as a link.
 
 An `OutsideRule` names a maker of such an optimizer and its settings. It is a rule that takes the gradient and gives θ,
 so that links which clip may stand before it, and links which average or project after it. Nothing is imported until

@@ -414,7 +414,7 @@ class Cosine(Schedule):
         def begin(fall: float) -> float:
             return as_float(length * (growth**fall - 1) / (growth - 1))
 
-        # The logarithm may round to a neighbour.
+        # The logarithm may round to a neighbor.
         fall = math.floor(log1p(count / length * (growth - 1)) / math.log(growth))
         fall += (count >= begin(fall + 1)) - (count < begin(fall))
         return count - begin(fall), length * growth**fall

@@ -229,12 +229,12 @@ class DivideByRMS(Link):
 
     @property
     def slots(self) -> dict[str, Any]:
-        """The averages; only the centred form needs the second."""
+        """The averages; only the centered form needs the second."""
         return {"square": 0.0, "mean": 0.0} if self.centered else {"square": 0.0}
 
     @property
     def formula(self) -> Callable[..., Array | Arrays]:
-        """The plain or the centred form."""
+        """The plain or the centered form."""
         return self._centered if self.centered else self._plain
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:

@@ -273,7 +273,7 @@ class FittedCurveDisplay:
             (drawn,) = ax.plot(self.grid, curve.value, **(look | line))
             setattr(drawn, CURVE, True)
             self.lines_.append(drawn)
-            colour = {"color": drawn.get_color()}
+            color = {"color": drawn.get_color()}
             for kind, opacity, bands in (
                 ("observation", 0.12, self.observation_bands_),
                 ("mean", 0.3, self.mean_bands_),
@@ -281,10 +281,10 @@ class FittedCurveDisplay:
                 ends = curve.get(kind)
                 shown = len(self.curves) == 1 and label is None
                 text = f"{percent(self.level)} of {'the mean' if kind == 'mean' else 'observations'}" if shown else None
-                own = colour | {"alpha": opacity, "linewidth": 0, "zorder": 1, "label": text}
+                own = color | {"alpha": opacity, "linewidth": 0, "zorder": 1, "label": text}
                 bands.append(None if ends is None else ax.fill_between(self.grid, *ends, **(own | fill)))
             if len(self.points):
-                look = colour | {"label": "_data", "marker": MARKERS[number % len(MARKERS)] or "o", "zorder": 2}
+                look = color | {"label": "_data", "marker": MARKERS[number % len(MARKERS)] or "o", "zorder": 2}
                 (points,) = ax.plot(*self.points[at], **(look | dots))
                 self.points_.append(points)
             else:

@@ -16,7 +16,7 @@ from ..typing import MatrixLike, Params, RandomState
 from .figure import POINTS_PER_LETTER, font_size, pyplot
 from .profiles import few_ticks
 
-SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colours' range
+SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colors' range
 TICKS = [1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e0]
 TOLERANCE = 1e-4  # relative error from which an entry is shown as wrong
 TICK_SIZE = 8.0  # points

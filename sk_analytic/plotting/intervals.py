@@ -228,16 +228,16 @@ class IntervalsDisplay:
         dots = style | {"linestyle": ""}
         (self.points_,) = ax.plot(estimates[~has_none], rows[~has_none], transform=moved, zorder=3, **dots)
         setattr(self.points_, SHIFT, shift)
-        colour = self.points_.get_color()
-        hollow = dots | {"label": None, "color": colour, "markerfacecolor": "white"}
+        color = self.points_.get_color()
+        hollow = dots | {"label": None, "color": color, "markerfacecolor": "white"}
         (self.hollow_,) = ax.plot(estimates[has_none], rows[has_none], transform=moved, zorder=3, **hollow)
         finite = np.where(np.isfinite(intervals), intervals, estimates[:, None])[~has_none]
         width = self.points_.get_linewidth()
         self.lines_ = ax.hlines(
-            rows[~has_none], *finite.T, transform=moved, colors=colour, linewidth=width, alpha=style.get("alpha")
+            rows[~has_none], *finite.T, transform=moved, colors=color, linewidth=width, alpha=style.get("alpha")
         )
         to_edge = blended_transform_factory(ax.transAxes, moved)
-        arrow = {"arrowstyle": "->", "color": colour, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
+        arrow = {"arrowstyle": "->", "color": color, "linewidth": width, "shrinkA": 0, "shrinkB": 0}
         self.arrows_ = [
             ax.annotate("", (side, row), (estimate, row), xycoords=to_edge, textcoords=moved, arrowprops=arrow)
             for row, estimate, ends in zip(rows, estimates, intervals, strict=True)

@@ -12,7 +12,7 @@ from ..display import shown
 from ..equality import is_same
 from .figure import POINTS_PER_LETTER
 
-MARKERS = ("", "s", "^", "D", "v", "P", "X", "o")  # for those who see no difference between two colours
+MARKERS = ("", "s", "^", "D", "v", "P", "X", "o")  # for those who see no difference between two colors
 DASHES = ("-", "--", ":", "-.")
 SMALL = 8.3  # points of a legend's letters
 HANDLE = 5.0  # letters that a legend's line and the space around it take

@@ -19,7 +19,7 @@ from .stack import Stack, stack_for
 BELOW = SCORE, RATE = "validation score", "learning rate"  # panels below those of the loss
 DECADES = 100.0  # ratio of the largest to the smallest loss from which an axis is logarithmic
 N_MARKERS = 8  # of a curve, about
-DARKER = 0.7  # than its line is what is written in its colour
+DARKER = 0.7  # than its line is what is written in its color
 NAME = 11.0  # points of a row with names of phases
 
 
@@ -28,8 +28,8 @@ class LossCurveDisplay:
     """Plot the training loss over epochs, with the validation score and the learning rate in panels below.
 
     All panels share the axis of epochs. To compare several estimators, pass the ``axes_`` of one display to the next:
-    each estimator has one colour and one marker in all panels, and panels are added as they are needed. Estimators of
-    the same optimizer are labelled by the hyperparameters in which they differ.
+    each estimator has one color and one marker in all panels, and panels are added as they are needed. Estimators of
+    the same optimizer are labeled by the hyperparameters in which they differ.
 
     With several optimizers (`Phases`), a vertical line marks where each one took over. Every second phase is shaded,
     and the names of the optimizers are above the first panel.
@@ -240,7 +240,7 @@ class LossCurveDisplay:
         _finish(stack)
         return self
 
-    def _draw_phases(self, stack: Stack, colour: Any) -> None:
+    def _draw_phases(self, stack: Stack, color: Any) -> None:
         """Shade every second phase in all panels, draw a line where an optimizer took over, and name them above."""
         from matplotlib.colors import to_rgb
 
@@ -254,15 +254,15 @@ class LossCurveDisplay:
         for ax in stack:
             is_main = ax is self.ax_
             for number, (begin, end) in enumerate(zip(ends, [*ends[1:], n_epochs], strict=True)):
-                line = ax.axvline(begin + 0.5, linewidth=0.8, color=colour, label="_phase", zorder=1)
+                line = ax.axvline(begin + 0.5, linewidth=0.8, color=color, label="_phase", zorder=1)
                 span = None
                 if number % 2 == 0:
-                    span = ax.axvspan(begin + 0.5, end + 0.5, color=colour, alpha=0.1, linewidth=0, zorder=0)
+                    span = ax.axvspan(begin + 0.5, end + 0.5, color=color, alpha=0.1, linewidth=0, zorder=0)
                 if is_main:
                     self.phase_lines_.append(line)
                     self.phase_spans_ += [] if span is None else [span]
         place = {"xycoords": stack.top.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
-        place |= {"fontsize": SMALL, "color": tuple(DARKER * np.array(to_rgb(colour)))}
+        place |= {"fontsize": SMALL, "color": tuple(DARKER * np.array(to_rgb(color)))}
         stack.rows.append(
             [stack.top.annotate(optimizer, (begin + 0.5, 1), (2, 2), **place) for begin, optimizer in phases]
         )

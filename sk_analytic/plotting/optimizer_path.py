@@ -37,7 +37,7 @@ class OptimizerPathDisplay:
 
     A path begins at a circle and ends at a star; its dots are epochs. To compare optimizers, pass the ``ax_`` of one
     display to the next. The frame contains all paths. Draw the surface with the last one: its contours cover all paths.
-    Optimizers of one class are labelled by the hyperparameters in which they differ.
+    Optimizers of one class are labeled by the hyperparameters in which they differ.
 
     Parameters
     ----------
@@ -227,9 +227,9 @@ class OptimizerPathDisplay:
         number = sum(line.get_label() == END for line in self.ax_.lines)
         marker = {"marker": MARKERS[number % len(MARKERS)] or "o"}
         (self.line_,) = self.ax_.plot(*self.path.T, **({"label": name or "_"} | marker | _style(line_kw)))
-        colour = self.line_.get_color()
-        start = {"marker": "o", "markersize": 8, "color": colour, "markerfacecolor": "white", "zorder": 1.9}
-        end = {"marker": "*", "markersize": 12, "color": colour, "markeredgecolor": "black", "markeredgewidth": 0.5}
+        color = self.line_.get_color()
+        start = {"marker": "o", "markersize": 8, "color": color, "markerfacecolor": "white", "zorder": 1.9}
+        end = {"marker": "*", "markersize": 12, "color": color, "markeredgecolor": "black", "markeredgewidth": 0.5}
         self.ax_.plot(*self.path[:1].T, linestyle="", label="_start", **start)
         self.ax_.plot(*self.path[-1:].T, linestyle="", label=END, zorder=3, **end)
         self.ax_.set(xlabel=self.names[0], ylabel=self.names[1])

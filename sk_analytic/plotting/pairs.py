@@ -19,7 +19,7 @@ from .profiles import draw_profile, entries_with_errors, few_ticks, label_levels
 
 PANEL, SMALLEST, FIGURE = 2.3, 1.05, 11.0  # inches of a panel, of the smallest, and of a figure before panels shrink
 N_ANGLES = 181
-CENTRE = "_centre"  # label of the mark of the estimates
+CENTRE = "_center"  # label of the mark of the estimates
 DIAGONALS = ("wald", "profile")
 
 
@@ -35,7 +35,7 @@ class PairsDisplay:
 
     The panels on the diagonal show twice the rise of the loss, as `ProfileDisplay` does with ``scale="rise"``: the Wald
     parabola and, on request, the profile. With profiles, the other panels show profile traces: the value of the second
-    parameter that minimises the loss as the first one varies. If the loss is quadratic, traces are straight lines
+    parameter that minimizes the loss as the first one varies. If the loss is quadratic, traces are straight lines
     through the points at which the ellipse is vertical or horizontal.
 
     Parameters
@@ -238,8 +238,8 @@ class PairsDisplay:
         marker = MARKERS[number % len(MARKERS)]
         look = {"marker": marker, "markersize": 4, "markevery": N_ANGLES // 4} | style
         self.lines_[row, column] = [ax.plot(*points.T, **look)[0] for points in ellipses.values()]
-        centre = {"color": style["color"], "marker": marker or "+", "markersize": 6, "label": CENTRE}
-        ax.plot(self.estimates[column], self.estimates[row], **centre)
+        center = {"color": style["color"], "marker": marker or "+", "markersize": 6, "label": CENTRE}
+        ax.plot(self.estimates[column], self.estimates[row], **center)
         self.trace_lines_[row, column] = []
         if self.curves is not None:
             for mover, linestyle in ((column, "--"), (row, ":")):

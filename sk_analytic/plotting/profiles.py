@@ -1,4 +1,4 @@
-"""Plots of the loss around the estimates, minimised over all parameters but one."""
+"""Plots of the loss around the estimates, minimized over all parameters but one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ N_BETWEEN = 201  # points of a smooth line through those of a profile
 
 @readable
 class ProfileDisplay:
-    """Plot the profile of each parameter: the rise of the loss, minimised over all others, as this one varies.
+    """Plot the profile of each parameter: the rise of the loss, minimized over all others, as this one varies.
 
     The rise is that of the negative log-likelihood. The signed root of twice the rise is a straight line if the Wald
     interval is accurate, and a curve if it is not; the dashed line belongs to the Wald interval. Horizontal lines mark

@@ -404,7 +404,7 @@ class Training:
         return ""
 
     def _zero(self, monitor: Monitor) -> float:
-        """What a loss is too small for to differ from zero, beside the largest since θ was initialised."""
+        """What a loss is too small for to differ from zero, beside the largest since θ was initialized."""
         return monitor.rounding * max(map(abs, self.history.loss_curve), default=0.0)
 
     def _at_start(self) -> tuple[float | Any, float]:

@@ -145,7 +145,7 @@ class MatrixUnits(Units):
         return super().gradient_left(self._along(self.roots, gradient))
 
 
-class CentredUnits(Units):
+class CenteredUnits(Units):
     """Units without a common part: most gradients nearly share that of one entry, as of the intercept if X has offsets.
 
     Parameters
@@ -331,7 +331,7 @@ def _without_common_part(gradients: Array, spread: Array, size: float, precision
     shares[pivot] = 0.0
     left = np.sqrt(((gradients - np.outer(gradients[:, pivot], shares)) ** 2).mean(axis=0))
     left = np.where(gradients.any(axis=0), np.maximum(left, precision**0.375 * spread), spread)
-    return CentredUnits(Units.of_spread(left, size), pivot, shares)
+    return CenteredUnits(Units.of_spread(left, size), pivot, shares)
 
 
 class _Groups:

@@ -42,12 +42,12 @@ class Peak:
     """A weighted Gaussian peak on a base line."""
 
     X = np.linspace(-2, 3, 40)[:, None]
-    params = {"height": 1.8, "centre": 0.4, "width": 0.8, "base": 0.3}
+    params = {"height": 1.8, "center": 0.4, "width": 0.8, "base": 0.3}
     sample_weight = draw.uniform(0.3, 2, 40)
 
     @staticmethod
     def bell(params, X):
-        z = (X[:, 0] - params["centre"]) / params["width"]
+        z = (X[:, 0] - params["center"]) / params["width"]
         return z, np.exp(-0.5 * z * z)
 
     @classmethod
@@ -57,7 +57,7 @@ class Peak:
     @classmethod
     def jacobian(cls, params, X):
         (z, bell), h, s = cls.bell(params, X), params["height"], params["width"]
-        return {"height": bell, "centre": h * bell * z / s, "width": h * bell * z * z / s, "base": np.ones(len(X))}
+        return {"height": bell, "center": h * bell * z / s, "width": h * bell * z * z / s, "base": np.ones(len(X))}
 
 
 class Power:
@@ -254,7 +254,7 @@ def decay_without_its_amplitude():
     return with_column(Decay, k=lambda p, X: -X[:, 0] * np.exp(-p["k"] * X[:, 0]))
 
 
-@fault("a", "parametrisation missing_factor", says="a")
+@fault("a", "parametrization missing_factor", says="a")
 def decay_amplitude_left_in():
     return with_column(Decay, a=lambda p, X: p["a"] * np.exp(-p["k"] * X[:, 0]))
 
@@ -293,19 +293,19 @@ def enzyme_columns_swapped():
     return regressor(Enzyme, jacobian=jacobian)
 
 
-@fault("width", "parametrisation missing_factor", says="width")
+@fault("width", "parametrization missing_factor", says="width")
 def peak_width_not_cubed():
     return with_column(Peak, width=lambda p, X: Peak.jacobian(p, X)["width"] * p["width"])
 
 
-@fault("centre", "missing_factor", says="width")
-def peak_centre_divided_twice():
-    return with_column(Peak, centre=lambda p, X: Peak.jacobian(p, X)["centre"] / p["width"])
+@fault("center", "missing_factor", says="width")
+def peak_center_divided_twice():
+    return with_column(Peak, center=lambda p, X: Peak.jacobian(p, X)["center"] / p["width"])
 
 
-@fault("centre", "sign")
-def peak_sign_of_the_centre():
-    return with_column(Peak, centre=lambda p, X: -Peak.jacobian(p, X)["centre"])
+@fault("center", "sign")
+def peak_sign_of_the_center():
+    return with_column(Peak, center=lambda p, X: -Peak.jacobian(p, X)["center"])
 
 
 @fault("width", "factor")
@@ -318,7 +318,7 @@ def peak_base_forgotten():
     return with_column(Peak, base=lambda p, X: np.zeros(len(X)))
 
 
-@fault("height", "parametrisation missing_factor", says="height")
+@fault("height", "parametrization missing_factor", says="height")
 def peak_height_left_in():
     return with_column(Peak, height=lambda p, X: p["height"] * Peak.bell(p, X)[1])
 
@@ -387,7 +387,7 @@ def kinetics_sign_in_one_output():
     return with_column(Kinetics, k1=lambda p, X: Kinetics.jacobian(p, X)["k1"] * [1, -1])
 
 
-@fault("dose", "parametrisation missing_factor", says="dose")
+@fault("dose", "parametrization missing_factor", says="dose")
 def kinetics_dose_left_in():
     return with_column(Kinetics, dose=Kinetics.forward)
 
@@ -412,7 +412,7 @@ def arrhenius_times_temperature():
     return with_column(Arrhenius, E=lambda p, X: -Arrhenius.forward(p, X) * X[:, 0])
 
 
-@fault("E", "parametrisation missing_factor", says="E")
+@fault("E", "parametrization missing_factor", says="E")
 def arrhenius_by_the_logarithm_of_E():
     return with_column(Arrhenius, E=lambda p, X: -Arrhenius.forward(p, X) * p["E"] / X[:, 0])
 
@@ -432,7 +432,7 @@ def exponentials_without_time():
     return with_column(Exponentials, rates=lambda p, X: -np.exp(-X * p["rates"]) * p["amplitudes"])
 
 
-@fault("rates", "parametrisation")
+@fault("rates", "parametrization")
 def exponentials_rates_by_their_logarithms():
     return with_column(Exponentials, rates=lambda p, X: -X * np.exp(-X * p["rates"]) * p["amplitudes"] * p["rates"])
 
@@ -499,7 +499,7 @@ def plane_features_one_place_on():
 
 
 @fault("w", "other_inputs")
-def plane_centred_in_the_jacobian():
+def plane_centered_in_the_jacobian():
     return with_column(Plane, w=lambda p, X: X - X.mean(axis=0))
 
 

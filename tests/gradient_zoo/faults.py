@@ -45,7 +45,7 @@ def softmax_rows_of_a_class_skipped():
 
 
 @fault("W b", "one_column one_entry some_entries output_left_out")
-def softmax_last_class_not_normalised():
+def softmax_last_class_not_normalized():
     def gradient(params, X, y):
         delta = Softmax.delta(params, X, y)
         delta[:, -1] = 0
@@ -324,7 +324,7 @@ def hidden_loss_disagrees_with_loss_and_gradient():
 
 
 @fault("X", "modified_in_place")
-def hidden_centres_the_data_in_place():
+def hidden_centers_the_data_in_place():
     def gradient(params, X, y):
         X -= 0.1
         return Hidden.gradient(params, X + 0.1, y)
@@ -505,7 +505,7 @@ def _survival(change):
     return plain(gradient=gradient)
 
 
-@fault("1", "parametrisation")
+@fault("1", "parametrization")
 def survival_shape_instead_of_its_logarithm():
     return _survival(lambda w, s, params: (w, s / np.exp(params[1])))
 
@@ -541,7 +541,7 @@ def survival_divided_twice():
 # Curves by Jacobian.
 
 
-@fault("log_rate", "parametrisation")
+@fault("log_rate", "parametrization")
 def curve_rate_instead_of_its_logarithm():
     def jacobian(params, X):
         J = Curve.jacobian(params, X)
@@ -555,7 +555,7 @@ def curve_jacobian_of_the_residual():
     return regressor(Curve, jacobian=lambda params, X: {k: -J for k, J in Curve.jacobian(params, X).items()})
 
 
-@fault("amplitude", "parametrisation")
+@fault("amplitude", "parametrization")
 def curve_amplitude_in_logarithms():
     def jacobian(params, X):
         J = Curve.jacobian(params, X)
@@ -586,7 +586,7 @@ def outputs_one_missing_in_the_jacobian():
 # A density, a recurrent net, scipy's functions.
 
 
-@fault("log_scale", "parametrisation")
+@fault("log_scale", "parametrization")
 def gaussian_scale_instead_of_its_logarithm():
     def gradient(params, X):
         g = Gaussian.gradient(params, X)
@@ -703,7 +703,7 @@ def keys_permuted():
     return {"loss": loss, "gradient": gradient, "params": {k: np.full(4, 0.3) for k in "abc"}}
 
 
-@fault("params", "parametrisation")
+@fault("params", "parametrization")
 def precision_instead_of_variance():
     samples = np.random.default_rng(51).normal(size=(30, 3))
 
@@ -717,7 +717,7 @@ def precision_instead_of_variance():
     return {"loss": loss, "gradient": gradient, "params": np.array([0.5, 1.5, 2.0])}
 
 
-@fault("params", "parametrisation")
+@fault("params", "parametrization")
 def variance_instead_of_standard_deviation():
     samples = np.random.default_rng(52).normal(size=(30, 3))
 

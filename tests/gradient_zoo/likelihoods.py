@@ -303,7 +303,7 @@ def counts_digamma_forgotten():
     return plain(Counts, gradient=lambda params, X, y: Counts.gradient(params, X, y, with_digamma=False))
 
 
-@fault("log_alpha", "parametrisation")
+@fault("log_alpha", "parametrization")
 def counts_dispersion_instead_of_its_logarithm():
     return plain(Counts, gradient=altered(Counts.gradient, log_alpha=lambda g, p: g / np.exp(p["log_alpha"])))
 
@@ -432,7 +432,7 @@ def mixture_components_in_another_order():
 
 
 @fault("means", "projected")
-def mixture_means_centred():
+def mixture_means_centered():
     def gradient(params, X):
         g = Mixture.gradient(params, X)
         return {**g, "means": g["means"] - g["means"].mean(axis=0)}
@@ -488,7 +488,7 @@ def process_variance_instead_of_deviation():
     return plain(Process, gradient=altered(Process.gradient, log_noise=lambda g, p: g / 2))
 
 
-@fault("log_length", "parametrisation")
+@fault("log_length", "parametrization")
 def process_length_instead_of_its_logarithm():
     return plain(Process, gradient=altered(Process.gradient, log_length=lambda g, p: g / np.exp(p["log_length"])))
 

@@ -1,4 +1,4 @@
-"""Nets of several outputs, factorisations and embeddings, and the slips of back-propagation in them."""
+"""Nets of several outputs, factorizations and embeddings, and the slips of back-propagation in them."""
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -126,7 +126,7 @@ class Switch:
 
 
 class Ratings:
-    """A matrix factorisation of ratings: X = (user, item), U (6, 3), V (5, 3), mean ()."""
+    """A matrix factorization of ratings: X = (user, item), U (6, 3), V (5, 3), mean ()."""
 
     X = np.column_stack([draw.integers(0, 6, 60), draw.integers(0, 5, 60)]).astype(float)
     y = draw.normal(size=60)
@@ -151,15 +151,15 @@ class Ratings:
 
 
 class Radial:
-    """Radial units: centres (4, 2), log_width (), w (4,)."""
+    """Radial units: centers (4, 2), log_width (), w (4,)."""
 
     X = draw.normal(size=(30, 2))
     y = draw.normal(size=30)
-    params = {"centres": draw.normal(size=(4, 2)), "log_width": 0.2, "w": draw.normal(size=4)}
+    params = {"centers": draw.normal(size=(4, 2)), "log_width": 0.2, "w": draw.normal(size=4)}
 
     @staticmethod
     def parts(params, X):
-        gap = X[:, None] - params["centres"]
+        gap = X[:, None] - params["centers"]
         square = np.exp(2 * params["log_width"])
         return gap, square, np.exp(-0.5 * np.sum(gap**2, axis=2) / square)
 
@@ -174,7 +174,7 @@ class Radial:
         def pullback(d):
             back = np.outer(d, params["w"]) * unit
             return {
-                "centres": np.einsum("nj,njp->jp", back, gap) / square,
+                "centers": np.einsum("nj,njp->jp", back, gap) / square,
                 "log_width": float(np.sum(back * np.sum(gap**2, axis=2)) / square),
                 "w": unit.T @ d,
             }
@@ -493,7 +493,7 @@ def switch_wrong_for_negative_features():
     return classifier(Switch, vjp=vjp)
 
 
-# A factorisation.
+# A factorization.
 
 
 @fault("U", "left_at_zero")
@@ -546,36 +546,36 @@ def radial_square_of_the_width_halved():
     return regressor(Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "log_width": g["log_width"] / 2}))
 
 
-@fault("log_width", "parametrisation missing_factor")
+@fault("log_width", "parametrization missing_factor")
 def radial_width_instead_of_its_logarithm():
     return regressor(
         Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "log_width": g["log_width"] / np.exp(p["log_width"])})
     )
 
 
-@fault("centres", "sign")
-def radial_sign_of_the_centres():
-    return regressor(Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centres": -g["centres"]}))
+@fault("centers", "sign")
+def radial_sign_of_the_centers():
+    return regressor(Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centers": -g["centers"]}))
 
 
-@fault("centres", "missing_factor")
-def radial_centres_without_weights():
+@fault("centers", "missing_factor")
+def radial_centers_without_weights():
     def vjp(params, X):
         gap, square, unit = Radial.parts(params, X)
 
         def pullback(d):
             back = d[:, None] * unit
-            return {**Radial.vjp(params, X)[1](d), "centres": np.einsum("nj,njp->jp", back, gap) / square}
+            return {**Radial.vjp(params, X)[1](d), "centers": np.einsum("nj,njp->jp", back, gap) / square}
 
         return Radial.forward(params, X), pullback
 
     return regressor(Radial, vjp=vjp)
 
 
-@fault("centres", "shifted permuted")
-def radial_centres_one_on():
+@fault("centers", "shifted permuted")
+def radial_centers_one_on():
     return regressor(
-        Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centres": np.roll(g["centres"], 1, axis=0)})
+        Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centers": np.roll(g["centers"], 1, axis=0)})
     )
 
 
@@ -655,7 +655,7 @@ def codes_rounded_for_printing():
 
 
 @fault("E D", "rescaled")
-def codes_normalised():
+def codes_normalized():
     def gradient(params, X):
         return {k: g / np.linalg.norm(g) for k, g in Codes.gradient(params, X).items()}
 

@@ -97,7 +97,7 @@ def labels_rounded_to_one_decimal():
 
 
 @fault("W", "projected")
-def softmax_centred_over_classes_and_features():
+def softmax_centered_over_classes_and_features():
     return classifier(gradient=altered(Softmax.gradient, W=lambda g, p: g - g.mean(axis=0)))
 
 
@@ -174,8 +174,8 @@ def couplings_fields_left_out():
     return plain(Couplings, gradient=lambda params, X: Couplings.gradient({**params, "h": np.zeros(4)}, X))
 
 
-@fault("A a B b C c", "other_inputs", says="centred")
-def deep_centred_in_the_gradient():
+@fault("A a B b C c", "other_inputs", says="centered")
+def deep_centered_in_the_gradient():
     def vjp(params, X):
         return Deep.forward(params, X), Deep.vjp(params, X - X.mean(axis=0))[1]
 
@@ -186,8 +186,8 @@ def deep_centred_in_the_gradient():
     return regressor(Deep, gradient=gradient)
 
 
-@fault("w log_scale", "other_inputs", says="standardised")
-def tail_standardised_in_the_loss_alone():
+@fault("w log_scale", "other_inputs", says="standardized")
+def tail_standardized_in_the_loss_alone():
     def loss(params, X, y):
         z = (y - (X - X.mean(axis=0)) / X.std(axis=0) @ params["w"]) / np.exp(params["log_scale"])
         return float(np.mean(0.5 * z * z) + params["log_scale"])
@@ -337,9 +337,9 @@ def ratings_one_factor_doubled():
     return regressor(Ratings, vjp=mutated(Ratings.vjp, lambda g, p, X: {**g, "U": g["U"] * [1, 1, 2]}))
 
 
-@fault("centres", "one_column")
+@fault("centers", "one_column")
 def radial_second_coordinate_forgotten():
-    return regressor(Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centres": g["centres"] * [1, 0]}))
+    return regressor(Radial, vjp=mutated(Radial.vjp, lambda g, p, X: {**g, "centers": g["centers"] * [1, 0]}))
 
 
 @fault("w cuts", "sample_factor unexplained")

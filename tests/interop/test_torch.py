@@ -382,7 +382,7 @@ def test_functions_can_be_passed_one_by_one():
     assert model.fit(X, Y).loss_curve_[-1] < model.loss_curve_[0]
 
 
-def test_dropout_and_batch_normalisation():
+def test_dropout_and_batch_normalization():
     """They act in training and not in prediction; random numbers are the estimator's, so that a fit repeats."""
     module = network(torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.2))
     before = torch.get_rng_state()

@@ -30,7 +30,7 @@ class Quadratic:
 
 
 class Rosenbrock:
-    """The sum of 100 (y - x²)² + (1 - x)² over neighbouring entries, over 500."""
+    """The sum of 100 (y - x²)² + (1 - x)² over neighboring entries, over 500."""
 
     start = np.tile([-1.2, 1.0], 4)
 

@@ -233,7 +233,7 @@ class FeatureScaling(Hypothesis):
     meaning = "Loss and gradient use features on different scales: shifted or scaled by constants in one of them."
     template = (
         "Loss and gradient use different features: {who} uses {line} instead of x, one expression for each feature "
-        "along axis {axis}. Is X centred or scaled in only one of them?"
+        "along axis {axis}. Is X centered or scaled in only one of them?"
     )
     rank = 48
 

@@ -117,7 +117,7 @@ class OfInputs(Hypothesis):
 
 class OtherInputs(OfInputs):
     identifier = "other_inputs"
-    meaning = "Loss and gradient do not use the same X: shifted, reversed, centred or scaled features."
+    meaning = "Loss and gradient do not use the same X: shifted, reversed, centered or scaled features."
     template = "{what} (agreement {agreement:.1g}). Do loss and gradient use the same X?"
 
     def changes(self, case: Case) -> Iterator[tuple[str, Callable[[Array], Array]]]:
@@ -129,8 +129,8 @@ class OtherInputs(OfInputs):
         yield "features shifted by +1, the first zero", lambda X: np.pad(X, ((0, 0), (1, 0)))[:, :-1]
         yield "features shifted by -1, the last zero", lambda X: np.pad(X, ((0, 0), (0, 1)))[:, 1:]
         yield "features in reverse order", lambda X: X[:, ::-1]
-        yield "centred X", lambda X: X - X.mean(axis=0)
-        yield "standardised X", lambda X: (X - X.mean(axis=0)) / X.std(axis=0)
+        yield "centered X", lambda X: X - X.mean(axis=0)
+        yield "standardized X", lambda X: (X - X.mean(axis=0)) / X.std(axis=0)
         yield "X divided by its standard deviations", lambda X: X / X.std(axis=0)
         yield "samples of X divided by their norm", lambda X: X / np.linalg.norm(X, axis=1, keepdims=True)
         yield "X with its sign flipped", lambda X: -X
@@ -181,8 +181,8 @@ class OtherTargets(OfInputs):
         yield "y with its sign flipped", lambda y: -y
         yield "y of zeros", np.zeros_like
         if y.dtype.kind == "f":
-            yield "centred y", lambda y: y - y.mean(axis=0)
-            yield "standardised y", lambda y: (y - y.mean(axis=0)) / y.std(axis=0)
+            yield "centered y", lambda y: y - y.mean(axis=0)
+            yield "standardized y", lambda y: (y - y.mean(axis=0)) / y.std(axis=0)
             yield "the logarithm of y", np.log
             yield "exp(y)", np.exp
 

@@ -1,4 +1,4 @@
-"""Faults of a right gradient that was treated afterwards: clipped, normalised, projected, scaled slice by slice."""
+"""Faults of a right gradient that was treated afterwards: clipped, normalized, projected, scaled slice by slice."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,10 +17,10 @@ MOST_SLICES = 64
 class Rescaled(Hypothesis):
     identifier = "rescaled"
     meaning = (
-        "The direction is right but the length is not: clipped by norm, normalised, or scaled by a varying number."
+        "The direction is right but the length is not: clipped by norm, normalized, or scaled by a varying number."
     )
     template = (
-        "The direction is right but the length is wrong, by a factor that varies{norm}. Is it clipped or normalised?"
+        "The direction is right but the length is wrong, by a factor that varies{norm}. Is it clipped or normalized?"
     )
     rank = 35
 
@@ -98,7 +98,7 @@ class Rounded(Hypothesis):
 
 class Projected(Hypothesis):
     identifier = "projected"
-    meaning = "The gradient is the derivative made symmetric, centred, or averaged along an axis."
+    meaning = "The gradient is the derivative made symmetric, centered, or averaged along an axis."
     template = "It is the derivative {how} (agreement {agreement:.1g})."
     rank = 13
 
@@ -142,7 +142,7 @@ class SliceFactors(Hypothesis):
     )
     template = (
         "Each slice along axis {axis} is off by its own constant factor, {listed} (agreement {agreement:.1g}). Is "
-        "something scaled in the loss but not in the gradient, or vice versa, such as standardised features?"
+        "something scaled in the loss but not in the gradient, or vice versa, such as standardized features?"
     )
     rank = 43
 

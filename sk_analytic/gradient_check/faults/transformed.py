@@ -24,7 +24,7 @@ class LeftAtZero(Hypothesis):
         size = float(np.abs(case.analytic()).max())
         if size > NOTHING * np.abs(case.situation.gradient).max():
             return None
-        how = ". Was it left as it was initialised, or is it detached?"
+        how = ". Was it left as it was initialized, or is it detached?"
         if size:
             if np.linalg.norm(case.project(case.analytic())) > NOTHING * np.linalg.norm(case.sketch()[0]):
                 return None
@@ -328,8 +328,8 @@ def _rows_of_ones(case: Case) -> list[Situation]:
     return [case.situation.of(replaced(one, X=np.ones_like(X)))]
 
 
-class Parametrisation(Hypothesis):
-    identifier = "parametrisation"
+class Parametrization(Hypothesis):
+    identifier = "parametrization"
     meaning = "The gradient is with respect to a function of θ (log θ, 1/θ, θ², exp θ, ...) instead of θ."
     template = (
         "It is the gradient with respect to {of} instead of θ = {name} (agreement {agreement:.1g} after the chain "

@@ -65,7 +65,7 @@ class TorchModule(Model):
     Attributes
     ----------
     buffers_ : dict of str to tensor
-        What layers keep beside the parameters, such as the running averages of batch normalisation.
+        What layers keep beside the parameters, such as the running averages of batch normalization.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class TorchModule(Model):
     numbers from the estimator's ``rng``: a fit repeats, resumes exactly and can be checked, and torch's own generator
     goes on as if nothing had been drawn.
 
-    Batch normalisation couples the samples of a batch, so declare ``additive=True``. Its running averages also take in
+    Batch normalization couples the samples of a batch, so declare ``additive=True``. Its running averages also take in
     the evaluations of the gradient check, and with early stopping they are those of the last epoch, not of the best.
 
     Examples

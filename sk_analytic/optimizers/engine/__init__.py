@@ -1,7 +1,7 @@
 """How the links of an optimizer become a step: trace, program, run.
 
 - `trace` calls the formulas with symbols and records their operations.
-- `program` fuses the links that neighbouring blocks pass into kernels, and writes one function of them.
+- `program` fuses the links that neighboring blocks pass into kernels, and writes one function of them.
 - `many_steps` has what a compiled epoch needs in place of a step.
 - `run` is what an optimizer's ``update`` calls.
 

@@ -1,7 +1,7 @@
 """Steps on a θ whose blocks lie each in memory of their own: tensors of another library, say.
 
 Nothing is copied into one vector. θ, the gradient, what flows and the slots are lists with one array for each block,
-and a job is a run of neighbouring blocks. `BlockState` is the state of such a θ. Its engine is either `ViewEngine`,
+and a job is a run of neighboring blocks. `BlockState` is the state of such a θ. Its engine is either `ViewEngine`,
 whose kernels are those of every other step, or `ReplayEngine`, which makes the recorded calls by the functions of
 another library.
 """

@@ -189,7 +189,7 @@ def bind(optimizer: Any, state: State, theta: Any) -> tuple[list[BoundLink], lis
     """
     placements = placements_of(optimizer, state)
     chains = _chains(placements, len(state.names))
-    checked: dict[Any, Any] = {}  # by chain: neighbours mostly have the same
+    checked: dict[Any, Any] = {}  # by chain: neighbors mostly have the same
     for chain, name in zip(chains, state.names, strict=True):
         if chain not in checked:
             checked[chain] = check_chain([placements[index].link for index in chain], name)

@@ -1,7 +1,7 @@
 """Program: what the links do in one step, for a set of blocks.
 
 A link that measures something needs all of what flows before it goes on. So a chain is cut there into passes over
-θ. Within a pass the links of a block are fused into one kernel, and neighbouring blocks that do the same run as one
+θ. Within a pass the links of a block are fused into one kernel, and neighboring blocks that do the same run as one
 `Job`. When all kernels are there, `Program.write` writes the step down as one Python function.
 """
 
@@ -34,7 +34,7 @@ class Term:
 
 
 class Job:
-    """Neighbouring blocks on which a pass does the same, with the same coefficients: one run of a kernel.
+    """Neighboring blocks on which a pass does the same, with the same coefficients: one run of a kernel.
 
     Parameters
     ----------
