@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import LbfgsInvHessProduct, curve_fit
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 
-from sk_analytic import AnalyticRegressor, get_optimizer, get_optimizer_names
+from sk_analytic import AnalyticClassifier, AnalyticRegressor, get_optimizer, get_optimizer_names
 from sk_analytic.objective import Objective
 from sk_analytic.optimizers import BFGS, LBFGS, TNC, NewtonCG, TrustConstr
 from sk_analytic.optimizers.scipy_methods import FullBatch
@@ -243,7 +244,7 @@ def test_the_start_is_kept_to_the_bit():
 # The measure itself.
 
 
-def units_of(X, y, **settings):
+def units_of(X, y, weight=None, **settings):
     """Those of the default model, at its start."""
     found = []
 
@@ -253,7 +254,7 @@ def units_of(X, y, **settings):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sk_analytic.training.full_batch.measured", spy)
-        AnalyticRegressor(optimizer="lbfgs", check_gradient=False).fit(X, y)
+        AnalyticRegressor(optimizer="lbfgs", check_gradient=False).fit(X, y, sample_weight=weight)
     return found[0]
 
 
@@ -270,6 +271,27 @@ def test_diagonal_units_have_one_for_each_entry():
         assert_allclose(units.leave(z), units.unit * z)
         assert_allclose(units.enter(units.leave(z)), z)
         assert units.hold_everywhere
+
+
+@pytest.mark.parametrize("n_features", [3, 60])
+def test_equal_weights_do_not_matter(n_features):
+    """The units of a matrix, and those without a common part."""
+    X = np.random.default_rng(2).normal(size=(300, n_features)) + 100.0
+    none, two = units_of(X, X[:, 0]), units_of(X, X[:, 0], weight=np.full(300, 2.0))
+    z = np.arange(n_features + 1.0)
+    assert_allclose(two.leave(z), none.leave(z), rtol=1e-10)
+    assert_allclose(two.scale, none.scale)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-2, 1e-1])
+def test_a_penalty_decides_where_gradients_are_rare(alpha):
+    """Pixels that are dark in nearly all digits are held by the penalty alone, and steps in them are as short."""
+    X, y = load_digits(return_X_y=True)
+    reference = LogisticRegression(C=1 / (alpha * len(y)), max_iter=1000, tol=1e-6).fit(X / 16, y)
+    ours = AnalyticClassifier(optimizer="lbfgs", alpha=alpha).fit(X / 16, y)  # a warning would be an error
+    assert ours.n_iter_ <= 200
+    assert_allclose(ours.params_["coef"].T, reference.coef_, atol=0.02)
+    assert_allclose(ours.predict_proba(X / 16), reference.predict_proba(X / 16), atol=0.01)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -289,11 +289,12 @@ def _measured(
     units = Units.of_spread(spread, size)
     if is_linear:
         precision = float(np.finfo(layout.dtype).eps)
+        rows_found = np.array(found) / math.sqrt(total)  # whose products add up to their mean
         if is_small and not diagonal and (n_rows >= 2 * n_entries or sample.is_all):
-            parts = np.concatenate([np.array(found) / math.sqrt(total), np.diag(np.sqrt(of_penalty))])
+            parts = np.concatenate([rows_found, np.diag(np.sqrt(of_penalty))])
             units = _of_matrix(parts, spread, size, precision, sample.is_all)
         elif is_kept and not diagonal:
-            units = _without_common_part(np.array(found), spread, size, precision)
+            units = _without_common_part(rows_found, of_penalty, spread, size, precision)
         units.hold_everywhere = sample.is_sized
     elif not all(_is_parallel(first[:, block], second[:, block]) for block in matrices):  # a network
         blocks = [block for block in blocks if not _is_parallel(first[:, block], second[:, block])]
@@ -318,7 +319,7 @@ def _by_block(spread: Array, blocks: list[Array]) -> Array:
     return common
 
 
-def _without_common_part(gradients: Array, spread: Array, size: float, precision: float) -> Units:
+def _without_common_part(gradients: Array, of_penalty: Array, spread: Array, size: float, precision: float) -> Units:
     """Return units by what is left of the gradients of entries beside what they share with one of them."""
     directions = gradients / np.linalg.norm(gradients, axis=0).clip(np.finfo(float).tiny)
     is_common = np.count_nonzero(gradients, axis=0) > len(gradients) / 2  # of rare ones a sample knows little
@@ -329,7 +330,8 @@ def _without_common_part(gradients: Array, spread: Array, size: float, precision
     common = directions[:, pivot]
     shares = gradients.T @ common / np.linalg.norm(gradients[:, pivot])
     shares[pivot] = 0.0
-    left = np.sqrt(((gradients - np.outer(gradients[:, pivot], shares)) ** 2).mean(axis=0))
+    square = ((gradients - np.outer(gradients[:, pivot], shares)) ** 2).sum(axis=0)
+    left = np.sqrt(square + of_penalty + of_penalty[pivot] * shares**2)
     left = np.where(gradients.any(axis=0), np.maximum(left, precision**0.375 * spread), spread)
     return CenteredUnits(Units.of_spread(left, size), pivot, shares)
 

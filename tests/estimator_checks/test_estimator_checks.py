@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from dispatch import run_generated, why_not_dispatched
 from models import MODEL_OBJECTS, USER_MODELS, needing_arrays
 from sklearn import config_context
 from sklearn.datasets import make_blobs
@@ -109,15 +110,6 @@ def run(check, estimator, *args):
     getattr(estimator_checks, check)(type(estimator).__name__, estimator, *args)
 
 
-def why_not_dispatched():
-    """Why dispatch cannot be turned on, if it cannot: for want of array_api_compat, or of scipy 1.14."""
-    try:
-        with config_context(array_api_dispatch=True):
-            return None
-    except ImportError as error:
-        return str(error)
-
-
 def test_array_api_dispatch_can_be_turned_on():
     """scipy was imported with SCIPY_ARRAY_API=1: scikit-learn refuses dispatch otherwise, and skips checks."""
     if why := why_not_dispatched():
@@ -127,9 +119,7 @@ def test_array_api_dispatch_can_be_turned_on():
 @pytest.mark.parametrize(("estimator", "check"), GENERATED)
 def test_check_of_the_generator(estimator, check):
     """Every check that scikit-learn generates for the estimator passes."""
-    if check.func.__name__ == "check_array_api_input" and (why := why_not_dispatched()):
-        pytest.skip(why)
-    check(estimator)
+    run_generated(check, estimator)
 
 
 @pytest.mark.parametrize("check", FOR_ALL)
