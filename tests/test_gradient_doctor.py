@@ -398,6 +398,25 @@ def test_the_picture_shows_every_block():
     plt.close(display.figure_)
 
 
+def test_the_picture_of_an_estimator_at_other_parameters():
+    """It compares where it is told, as `check_gradient` does."""
+    from sk_analytic.plotting import GradientCheckDisplay
+
+    X = np.linspace(-1, 1, 20)[:, None]
+    parabola = AnalyticRegressor(
+        lambda params, X: params["w"] ** 2 * X[:, 0],
+        vjp=lambda params, X: (params["w"] ** 2 * X[:, 0], lambda d: {"w": 2 * params["w"] * (X[:, 0] @ d)}),
+        init={"w": 1.0},
+    )
+    for w in (3.0, -5.0):  # the loss 0.5 w^4 mean(x^2) has the derivative 2 w^3 mean(x^2)
+        display = GradientCheckDisplay.from_estimator(
+            parabola, X, np.zeros(20), params={"w": w}, random_state=0, plot=False
+        )
+        np.testing.assert_allclose(display.entries[0].analytic, 2 * w**3 * np.mean(X**2), rtol=0.3)
+    with pytest.raises(ValueError, match=r"params has shape \(2,\) in parameter 'w'"):
+        GradientCheckDisplay.from_estimator(parabola, X, np.zeros(20), params={"w": np.ones(2)}, plot=False)
+
+
 def test_the_picture_of_any_shape_of_block():
     """Numbers, rows, three axes and blocks too large to look at everywhere are drawn."""
     pytest.importorskip("matplotlib").use("Agg")

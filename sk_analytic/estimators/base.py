@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import callers
 from ..callback_support import OF_A_FIT, CallbackSupport, FitTasks, checkpoints, member_of, with_callbacks
+from ..constraints import require_inside
 from ..dask_collections import any_collection, is_remote_list
 from ..data.batch import CALLABLE, Batch, read_only
 from ..data.chunks import Source
@@ -504,12 +505,22 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return training, rows
 
     def _prepare_check(
-        self, X: Any, y: Any, sample_weight: Any, random_state: RandomState, metadata: Mapping[str, Any]
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        random_state: RandomState,
+        metadata: Mapping[str, Any],
+        params: Any = None,
     ) -> tuple[Any, ...]:
-        """What `check_gradient` looks at: objective, θ, batch and seed."""
+        """What `check_gradient` looks at: objective, θ (its own, or parameters that are given), batch and seed."""
         seed = problem.draw_seed(random_state)
         training, rows = self._prepare_start(X, y, sample_weight, metadata, goes_on=True, seed=seed)
         objective, theta = training.objective, training.theta
+        if params is not None:
+            vector = objective.layout.flatten(params)
+            require_inside(theta, vector)
+            theta = theta.entered(vector)
         return objective, theta, problem.batch_to_check(objective, theta, rows[0].first), seed
 
     def _prepare_sweep(

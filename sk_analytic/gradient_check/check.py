@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 
-from ..constraints import require_inside
 from ..data.arrays import ArrayRows
 from ..data.batch import CHECK, Batch, generator
 from ..hyperparameters import require_estimator
@@ -123,11 +122,7 @@ def check_gradient(
             raise TypeError("check_gradient takes either an estimator, or loss and gradient, not both.")
         by_name = "check_gradient(loss=..., gradient=..., params=..., X=..., y=...)"
         require_estimator("check_gradient", estimator, f" Pass functions of your own by name: {by_name}.")
-        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
-        if params is not None:
-            vector = objective.layout.flatten(params)
-            require_inside(theta, vector)
-            theta = theta.entered(vector)
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata, params)
     else:
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         objective, theta, batch = of_callables(loss, gradient, params, X, y, sample_weight, metadata)

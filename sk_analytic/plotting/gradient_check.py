@@ -79,6 +79,7 @@ class GradientCheckDisplay:
         X: MatrixLike,
         y: ArrayLike | None = None,
         *,
+        params: Params | None = None,
         sample_weight: ArrayLike | None = None,
         blocks: str | Iterable[str] | None = None,
         max_entries: int = 400,
@@ -91,11 +92,13 @@ class GradientCheckDisplay:
         Parameters
         ----------
         estimator : estimator of this package
-            Estimator to check. It need not be fitted.
+            Estimator to check, at its ``params_`` if it is fitted, otherwise at its starting parameters.
         X : array-like of shape (n_samples, n_features)
             Samples. A few dozen are enough.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets, if the estimator takes them.
+        params : structure, default=None
+            Parameters near which to compare, instead of those of the estimator.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         blocks : str or iterable of str, default=None
@@ -120,7 +123,7 @@ class GradientCheckDisplay:
             If ``estimator`` is not one of this package.
         """
         require_estimator(cls.__name__, estimator)
-        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata)
+        objective, theta, batch, seed = estimator._prepare_check(X, y, sample_weight, random_state, metadata, params)
         display = cls(compare_entries(objective, theta, batch, seed=seed, blocks=blocks, max_entries=max_entries))
         return display._drawn(plot)
 
