@@ -31,7 +31,7 @@ def with_defaults(cls):
 
 def table_of_optimizers():
     """The optimizers that have a name, from their classes."""
-    rows = [("name", "class", "hyperparameters, with defaults")]
+    rows = [("name", "class", "hyperparameters and their defaults")]
     for name in get_optimizer_names():
         cls = type(get_optimizer(name))
         rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", with_defaults(cls)))
@@ -39,8 +39,8 @@ def table_of_optimizers():
 
 
 def table_of_losses():
-    """The losses that have a name, from their classes: the body of the docstring is the value of a row."""
-    rows = [("name and class", "value of a row, domain of y, the same in scikit-learn", "parameters", "link")]
+    """The losses that have a name, from their classes: the body of the docstring is the loss of a sample."""
+    rows = [("name and class", "loss of a sample, domain of y, equivalent in scikit-learn", "parameters", "link")]
     for name in get_loss_names():
         loss = get_loss(name)
         cls = type(loss)
@@ -104,6 +104,14 @@ BY_NAME = {
         "Results": ["LearningRateSweep", "MultistartFit"],
     },
     "sk_analytic.callbacks": {"Callbacks": ["Checkpoint", "GradientMonitor", "LearningRateLog"]},
+    "sk_analytic.interop.torch": {
+        "torch in sk_analytic": ["TorchModule", "TorchOptimizer"],
+        "sk_analytic in torch": ["RuleOptimizer", "to_torch", "load_params"],
+    },
+    "sk_analytic.interop.jax": {
+        "optax in sk_analytic": ["OptaxOptimizer"],
+        "sk_analytic in jax and optax": ["as_gradient_transformation", "eval_params", "to_jax"],
+    },
     "sk_analytic.plotting": {
         "Training": ["LossCurveDisplay", "OptimizerPathDisplay"],
         "Gradient check": ["GradientCheckDisplay"],
@@ -113,18 +121,18 @@ BY_NAME = {
 BY_FILE = {
     "sk_analytic.optimizers": {
         "Gradient descent and momentum": "rules.momentum",
-        "Adam and its relatives": "rules.adam",
-        "Adam with another measure of spread": "rules.adam_variants",
+        "Adam and variants": "rules.adam",
+        "Adam with another second moment": "rules.adam_variants",
         "Adam with Nesterov momentum": "rules.nesterov_adam",
-        "Steps scaled by past gradients": "rules.adagrad",
-        "Steps by the sign of the gradient": "rules.sign_based",
+        "Adagrad and variants": "rules.adagrad",
+        "Steps along the sign of the gradient": "rules.sign_based",
         "Without a learning rate to tune": "rules.parameter_free",
-        "With averaged parameters": "rules.averaged",
+        "With parameter averaging": "rules.averaged",
         "Full-batch methods of scipy": "scipy_methods",
-        "One after another": "phases",
-        "Chains, and optimizers by block": "chains",
-        "Links: clipping, decay, scaling": "transforms",
-        "Links: averages of the parameters": "averages",
+        "Optimizers in sequence": "phases",
+        "Chains and optimizers per parameter array": "chains",
+        "Links: clipping, weight decay, scaling": "transforms",
+        "Links: parameter averaging": "averages",
         "Schedules": "schedules",
         "Base classes": "base",
     },
