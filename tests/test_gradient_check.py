@@ -1029,3 +1029,24 @@ def test_a_first_chunk_that_tells_nothing_is_not_the_one_to_check_on(nothing):
         model = clone(wrong).partial_fit(*rows[0])
         with pytest.raises(GradientCheckError, match="in block 'w'"):
             model.partial_fit(*rows[1])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("batch_size", [10, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256])
+def test_a_batch_size_in_the_gradient_is_found(batch_size, optimizer):
+    """Whatever usual one it is: what is checked has another number of rows."""
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+
+    def loss_and_gradient(params, X, y):
+        error = X @ params["w"] - y
+        return 0.5 * np.mean(error**2), {"w": X.T @ error / batch_size}
+
+    model = AnalyticRegressor(
+        lambda params, X: X @ params["w"],
+        loss_and_gradient=loss_and_gradient,
+        init={"w": np.zeros(3)},
+        optimizer=optimizer,
+        batch_size=40,
+    )
+    with pytest.raises(GradientCheckError, match=rf"sum over the samples divided by {batch_size}, whatever"):
+        model.fit(X, X @ [1.0, 2.0, 3.0])

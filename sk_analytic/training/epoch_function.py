@@ -1,16 +1,15 @@
 """The compiled function of an epoch: gather, gradient, checks, update, batch after batch, without the interpreter.
 
-It is written for what the user's function of numba receives and returns, and for the kernels of the optimizer, as a
-module of its own, which the engine's cache keeps. The user's function is handed over as a pointer, so that what is
-cached does not depend on it. Whatever is not as it should be ends the function before the step, and `Loop` takes that
-step: so that all messages are its own.
+Its text (`EpochSource`) is a module of its own, which the engine's cache keeps. The user's function is handed over as a
+pointer, so that what is cached does not depend on it. Whatever is not as it should be ends the function before the
+step, and `Loop` takes that step, so that all messages are its own.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +18,13 @@ from ..data.arrays import ArrayRows
 from ..data.batch import read_only
 from ..model.callables import Receiver
 from ..model.containers import shown
-from ..model.gradient_forms import LossAndGradient
 from ..model.per_sample import OUT
 from ..objective import Objective
 from ..optimizers.engine.many_steps import ManySteps, NotCompiledError
-from ..optimizers.engine.numba_kernel import COMPILED, is_cached, load, loop_lines, preamble
+from ..optimizers.engine.numba_kernel import is_cached, load
 from ..parameters import Parameters
 from ..typing import Array
+from .epoch_source import Constant, EpochSource
 
 GATHERED_BYTES = 1 << 15
 """Rows of several batches are gathered at once, so that their way from memory takes the time of one."""
@@ -37,12 +36,6 @@ def is_compiled(function: Any) -> bool:
     """Whether a function is one of numba's; numba is not imported for that."""
     numba = sys.modules.get("numba")
     return numba is not None and isinstance(function, numba.core.dispatcher.Dispatcher)
-
-
-class Constant(NamedTuple):
-    """What the user's function receives in every step."""
-
-    value: Any
 
 
 class Taken(NamedTuple):
@@ -127,7 +120,17 @@ class EpochFunction:
         self._kinds = _kinds_of(self._of_rows)
         self._signature = (pointer, *map(_type_of, (*given.values(), *steps.tables(1))))
         names = ["gradient", *given, *(f"t{number}" for number in range(len(steps.kernels)))]
-        self.source = "\n".join(_written(objective, theta, self, names, pointer.signature.return_type))
+        self.source = EpochSource(
+            objective,
+            layout,
+            steps.kernels,
+            self._received,
+            {name: self._of_rows[f"a{number}"].ndim - 1 for number, name in enumerate(self._gathered)},
+            is_shuffled=self._is_shuffled,
+            is_weighted=self.is_weighted,
+            is_totalled=total is not None,
+            returned=pointer.signature.return_type,
+        ).written(self._signature, names)
 
     # What the user's function is handed.
 
@@ -329,202 +332,3 @@ def _gathered(received: Sequence[str | Constant], rows: ArrayRows) -> list[str]:
         if not isinstance(batch.argument(name), np.ndarray):
             raise NotCompiledError(f"{name} is sparse: pass {name}.toarray() if it fits into memory")
     return names
-
-
-# The text.
-
-
-def _written(
-    objective: Objective, theta: Parameters, function: EpochFunction, names: list[str], returned: Any
-) -> list[str]:
-    """Return the lines of the module."""
-    layout, kernels = theta.layout, function.steps.kernels
-    lines = [*preamble(layout.dtype), f"real = numpy.{layout.dtype.name}"]
-    lines += [f"# {kind}" for kind in function._signature]
-    lines += ["", "@njit(error_model='numpy', nogil=True, fastmath={'reassoc', 'contract'})", "def square_of(g):"]
-    lines += ["    square = 0.0", "    for i in range(g.size):", "        square += numpy.float64(g[i]) * g[i]"]
-    lines += ["    return square", ""]
-    for number, kernel in enumerate(kernels):
-        loop = loop_lines(kernel.operations, f"kernel_{number}")
-        if loop is None:
-            raise NotCompiledError("a formula of its optimizer has a function that the engine cannot compile")
-        lines += ["@njit(error_model='numpy', nogil=True)", *loop, ""]
-    lines += [COMPILED, f"def kernel({', '.join(names)}):"]
-    lines += [f"    {line}" for line in _body(objective, theta, function, returned)]
-    return [*lines, ""]
-
-
-def _body(objective: Objective, theta: Parameters, function: EpochFunction, returned: Any) -> Iterator[str]:
-    gathered = function._gathered
-    is_per_sample = objective.model.gradient.is_per_sample
-    yield "n_updates = 0"
-    yield "for step in range(first, last):"
-    lines = [
-        "counts[0] = step",
-        "begin = step * batch_size",
-        "n = min(batch_size, n_samples - begin)",
-        *(_gathering(function) if function._is_shuffled else ()),
-    ]
-    for number, _ in enumerate(gathered):
-        source = f"r{number}[place:place + n]" if function._is_shuffled else f"a{number}[begin:begin + n]"
-        lines.append(f"x{number} = {source}")
-    if function.is_weighted:
-        weights = f"x{gathered.index('sample_weight')}"
-        lines += ["weighs = False", "for i in range(n):", f"    if {weights}[i] != 0:", "        weighs = True"]
-        lines += ["        break", "if not weighs:", "    counts[0] = step + 1", "    continue"]
-    lines += _of_samples(objective, function, returned) if is_per_sample else _of_batch(objective, function, returned)
-    lines += _adjusted(objective, theta)
-    has_loss = isinstance(objective.model.gradient_form, LossAndGradient)
-    lines.append("square = square_of(g)")
-    lines += [f"if not -huge < square{' + loss' if has_loss else ''} < huge:", "    break"]
-    if "total" in function._arguments:
-        lines += ["for i in range(g.size):", "    total[i] += g[i] * real(n)"]
-    for number, kernel in enumerate(function.steps.kernels):
-        slots = "".join(f", s{number}_{i}" for i in range(len(kernel.slots)))
-        lines.append(f"kernel_{number}(g, theta{slots}, t{number}[n_updates], {kernel.start}, {kernel.stop})")
-    lines += ["norm = numpy.sqrt(square)"]
-    if has_loss:
-        lines.append("sums[0] += loss * n")
-    lines += ["sums[1] += norm * n", "if n_updates == 0:", "    sums[3] = norm"]
-    if has_loss:
-        lines.append("    sums[2] = loss")
-    lines += ["n_updates += 1", "counts[0] = step + 1", "counts[1] = n_updates", "counts[2] += n"]
-    yield from (f"    {line}" for line in lines)
-
-
-def _gathering(function: EpochFunction) -> Iterator[str]:
-    """Lines that gather the rows of some batches at once."""
-    yield "place = (step - first) % at_once * batch_size"
-    yield "if place == 0:"
-    yield "    for i in range(min(at_once * batch_size, n_samples - begin)):"
-    yield "        row = order[begin + i]"
-    for number, _ in enumerate(function._gathered):
-        n_axes = function._of_rows[f"a{number}"].ndim - 1
-        for axis in range(n_axes):
-            yield f"        {'    ' * axis}for j{axis} in range(a{number}.shape[{axis + 1}]):"
-        where = "".join(f", j{axis}" for axis in range(n_axes))
-        yield f"        {'    ' * n_axes}b{number}[i{where}] = a{number}[row{where}]"
-
-
-def _handed(function: EpochFunction, row: str = "") -> str:
-    """The arguments of a call of the user's function."""
-    handed = []
-    for position, given in enumerate(function._received):
-        if isinstance(given, Constant):
-            handed.append(f"k{position}")
-        elif given in ("params", OUT):
-            handed.append(given)
-        else:
-            handed.append(f"x{function._gathered.index(given)}{row}")
-    return ", ".join(handed)
-
-
-def _of_batch(objective: Objective, function: EpochFunction, returned: Any) -> Iterator[str]:
-    """Lines that call the user's function and copy what it returns into g."""
-    yield f"returned = gradient({_handed(function)})"
-    if isinstance(objective.model.gradient_form, LossAndGradient):
-        if len(_items(returned, tuple) or ()) != 2:
-            raise NotCompiledError("it does not return a tuple (loss, grads)")
-        loss, returned = _items(returned, tuple)
-        yield f"loss = numpy.float64({_number(loss, 'returned[0]', 'the loss')})"
-        if objective.reduction == "sum":
-            yield "loss = loss / n"
-        yield "grads = returned[1]"
-    else:
-        yield "grads = returned"
-    yield from _copied(objective.layout.tree, returned, "grads", objective.layout)
-    if objective.reduction == "sum":
-        yield "for i in range(g.size):"
-        yield "    g[i] *= real(1.0 / n)"
-
-
-def _of_samples(objective: Objective, function: EpochFunction, returned: Any) -> Iterator[str]:
-    """Lines that call the user's function for one sample after the other, and sum what it writes."""
-    has_loss = isinstance(objective.model.gradient_form, LossAndGradient)
-    weight = f"x{function._gathered.index('sample_weight')}[row]" if function.is_weighted else ""
-    yield "g[:] = zero"
-    yield "loss = 0.0"
-    yield "for row in range(n):"
-    yield "    own[:] = zero"
-    yield f"    returned = gradient({_handed(function, '[row]')})"
-    yield "    for i in range(g.size):"
-    yield f"        g[i] += {f'real({weight}) * ' if weight else ''}own[i]"
-    if has_loss:
-        value = _number(returned, "returned", "the loss")
-        yield f"    loss += {f'numpy.float64({weight}) * ' if weight else ''}{value}"
-    elif returned.name != "none":
-        raise NotCompiledError("it returns something beside writing to out")
-    yield "for i in range(g.size):"
-    yield "    g[i] /= real(n)"
-    yield "loss /= n"
-
-
-def _adjusted(objective: Objective, theta: Parameters) -> Iterator[str]:
-    """Lines that clear the blocks that are fixed, and add the penalty."""
-    for index in objective.fixed:
-        where = theta.layout.slices[index]
-        yield f"g[{where.start}:{where.stop}] = zero"
-    if objective.penalties:
-        yield "penalty = 0.0"
-    for number, (index, _) in enumerate(objective.penalties):
-        where = theta.layout.slices[index]
-        yield f"for i in range({where.start}, {where.stop}):"
-        yield f"    slope = alphas[{number}] * theta[i]"
-        yield "    penalty += slope * theta[i]"
-        if index not in objective.fixed:
-            yield "    g[i] += slope"
-    if objective.penalties and isinstance(objective.model.gradient_form, LossAndGradient):
-        yield "loss += 0.5 * penalty"
-
-
-def _copied(tree: Any, kind: Any, expression: str, layout: Any) -> Iterator[str]:
-    """Lines that copy the leaves of a gradient, of a type of numba's, each after a look at its shape."""
-    from numba import types
-
-    if not isinstance(tree, int):
-        if isinstance(tree, dict | list):
-            raise NotCompiledError(f"its parameters are in a {type(tree).__name__}: take a tuple or named tuple")
-        items = _items(kind, type(tree))
-        if items is None or len(items) != len(tree):
-            raise NotCompiledError(
-                f"it returns {kind}: let it return a tuple or named tuple with the structure of params"
-            )
-        for number, (branch, item) in enumerate(zip(tree, items, strict=True)):
-            yield from _copied(branch, item, f"{expression}[{number}]", layout)
-        return
-    shape, start, name = layout.shapes[tree], layout.slices[tree].start, layout.names[tree]
-    if not shape:
-        yield f"g[{start}] = {_number(kind, expression, f'the gradient of {name!r}')}"
-        return
-    if not (isinstance(kind, types.Array) and kind.ndim == len(shape) and isinstance(kind.dtype, types.Float)):
-        raise NotCompiledError(f"it returns {kind} for {name!r}: let it return a float array of shape {shape}")
-    leaf = f"leaf_{tree}"
-    yield f"{leaf} = {expression}"
-    yield f"if {' or '.join(f'{leaf}.shape[{axis}] != {length}' for axis, length in enumerate(shape))}:"
-    yield "    break"
-    indices = [f"i{axis}" for axis in range(len(shape))]
-    flat = "0"
-    for axis, length in enumerate(shape):
-        yield f"{'    ' * axis}for i{axis} in range({length}):"
-        flat = f"i{axis}" if axis == 0 else f"({flat}) * {length} + i{axis}"
-    yield f"{'    ' * len(shape)}g[{start} + {flat}] = {leaf}[{', '.join(indices)}]"
-
-
-def _items(kind: Any, like: type) -> Any:
-    """The types of the items of a tuple, of a class; None if it is none of that class."""
-    from numba import types
-
-    if not isinstance(kind, types.Tuple | types.UniTuple | types.NamedTuple | types.NamedUniTuple):
-        return None
-    own = getattr(kind, "instance_class", tuple)
-    return tuple(kind) if own is like else None
-
-
-def _number(kind: Any, expression: str, what: str) -> str:
-    from numba import types
-
-    if isinstance(kind, types.Float):
-        return expression
-    if isinstance(kind, types.Array) and kind.ndim == 0 and isinstance(kind.dtype, types.Float):
-        return f"{expression}[()]"
-    raise NotCompiledError(f"it returns {kind} as {what}: let it return a float")
