@@ -846,7 +846,7 @@ def test_data_that_cannot_be_computed_again(workers, monkeypatch):
     """What was scattered is lost with its worker, and the error says so."""
     workers.refill(2)
     addresses = list(workers.client.nthreads())
-    parts = [workers.client.scatter(load(number), workers=[addresses[number % 2]]) for number in range(4)]
+    parts = [workers.client.scatter(load(number), workers=[addresses[number % len(addresses)]]) for number in range(4)]
     messages, ask = [], Cluster.ask
 
     def killing(self, requests):

@@ -18,6 +18,7 @@ from sk_analytic import (
     check_gradient,
 )
 from sk_analytic.data.arrays import ArrayRows
+from sk_analytic.estimators.problem import CHECKED_SAMPLES
 from sk_analytic.gradient_check import coupling
 from sk_analytic.losses import SquaredError
 from sk_analytic.search import find_learning_rate
@@ -158,7 +159,7 @@ def test_whatever_looks_at_a_model_hands_it_all_rows(name):
 
 
 def test_rows_that_stand_alone_are_looked_at_in_few():
-    """Of a thousand rows fifty are checked, and some measured alone: one evaluation has all of them."""
+    """Of a thousand rows some are checked, and some measured alone: one evaluation has all of them."""
     rows, y = np.tile(X, (7, 1)), np.tile(Y, 7)
     sizes = []
 
@@ -168,7 +169,7 @@ def test_rows_that_stand_alone_are_looked_at_in_few():
 
     AnalyticRegressor(linear_forward, gradient, W, optimizer="lbfgs", max_iter=1, tol=1e9).fit(rows, y)
     assert sizes.count(len(rows)) == 1  # of the optimizer's own
-    assert set(sizes) == {1, 50, len(rows)}  # division by a constant, the number of all rows, shows on few
+    assert set(sizes) == {1, CHECKED_SAMPLES, len(rows)}  # division by a constant, the number of all rows, shows on few
 
 
 def test_held_out_rows_of_a_model_of_all_rows_are_told_of():

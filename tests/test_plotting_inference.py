@@ -750,5 +750,5 @@ def test_a_curve_can_be_drawn_from_numbers(linear):
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["numbers"]
     assert_allclose(display.mean_bands_[0].get_facecolor()[0, :3], [0, 128 / 255, 0])
     for wrong in ("line_kw", "band_kw", "points_kw"):
-        with pytest.raises(AttributeError, match="color"):
-            FittedCurveDisplay.from_inference(linear, X, **{wrong: {"color": "red"}})
+        with pytest.raises(AttributeError, match="colour"):
+            FittedCurveDisplay.from_inference(linear, X, **{wrong: {"colour": "red"}})
