@@ -1,5 +1,7 @@
 """What the doctor says: conventions of weights, Jacobians, mistakes of first-time users, and what it must not say."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -509,3 +511,37 @@ def test_a_penalty_and_a_plane_keep_their_names():
     assert causes["w"] == "penalty"
     causes, _ = causes_of(regressor(Deep, vjp=mutated(Deep.vjp, lambda g, p, X: {**g, "c": 2 * g["c"]})))
     assert causes["c"] == "factor"
+
+
+@pytest.mark.parametrize("form", ["jacobian", "vjp"])
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (lambda x: x, r"A factor X\[:, 0\] is missing"),
+        (lambda x: np.log1p(x - 1), r"A factor log X\[:, 0\] is missing"),
+        (lambda x: x**2, r"A factor X\[:, 0\]² is missing"),
+    ],
+)
+def test_a_missing_factor_is_named_though_it_vanishes_in_some_samples(factor, words, form):
+    """The time 0 of a decay, the length 1 of a power law: there the derivative is 0, and the wrong one is not."""
+    x = np.array([0.0, 0.0, *np.linspace(0.2, 3, 20), 1.0, 1.0])[:, None]
+    if "log" in words:
+        x = x[2:]
+
+    def forward(params, X):
+        return params["a"] * np.exp(-params["k"] * factor(X[:, 0]))
+
+    def jacobian(params, X):
+        power = np.exp(-params["k"] * factor(X[:, 0]))
+        return {"a": power, "k": -params["a"] * power}
+
+    def vjp(params, X):
+        leaves = jacobian(params, X)
+        return forward(params, X), lambda d: {name: d @ leaf for name, leaf in leaves.items()}
+
+    functions = {"jacobian": jacobian} if form == "jacobian" else {"vjp": vjp}
+    model = AnalyticRegressor(forward, init={"a": 2.0, "k": 0.7}, **functions)
+    report = check_gradient(model, x, np.cos(x[:, 0]), random_state=0)
+    right, wrong = report.findings
+    assert right.verdict == "right"
+    assert re.match(words, wrong.explanation)

@@ -48,9 +48,9 @@ class NADE(Model):
 def digits(axes):
     """Digits that a density has learned to draw."""
     nade = AnalyticDensity(model=NADE(), optimizer=Adam(0.02), batch_size=100, max_iter=60, tol=None, random_state=0)
-    drawn = nade.fit(load_digits().data >= 8).sample(64, random_state=1).reshape(8, 8, 8, 8)
+    drawn = nade.fit(load_digits().data >= 8).sample(25, random_state=1).reshape(5, 5, 8, 8)
     axes.imshow(
-        np.pad(drawn, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3).reshape(80, 80),
+        np.pad(drawn, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 1, 3).reshape(50, 50),
         cmap="gray_r",
         interpolation="nearest",
     )
@@ -59,15 +59,15 @@ def digits(axes):
     axes.set_xlabel("digits drawn from the fitted density")
 
 
-def decay(params, X):
-    return params["a"] * np.exp(-params["k"] * X[:, 0])
-
-
 SOURCE = """\
+def forward(params, X):
+    a, k = params["a"], params["k"]
+    return a * np.exp(-k * X[:, 0])
+
 def jacobian(params, X):
-    e = np.exp(-params["k"] * X[:, 0])
-    return {"a": e,
-            "k": -params["a"] * e}
+    a, k = params["a"], params["k"]
+    e = np.exp(-k * X[:, 0])
+    return {"a": e, "k": -a * e}
 """
 
 
@@ -76,15 +76,15 @@ def diagnosis(axes):
     shown = {"np": np}
     exec(SOURCE, shown)  # its derivative in k lacks a factor X[:, 0]
     x = np.linspace(0.1, 4, 30)[:, None]
-    curve = AnalyticRegressor(decay, jacobian=shown["jacobian"], init={"a": 2.0, "k": 0.7})
+    curve = AnalyticRegressor(shown["forward"], jacobian=shown["jacobian"], init={"a": 2.0, "k": 0.7})
     report = check_gradient(curve, x, np.exp(-x[:, 0]), random_state=0)
-    axes.text(0.03, 0.95, SOURCE, family="monospace", fontsize=9, va="top", linespacing=1.5)
-    for height, finding in zip((0.47, 0.33), report.findings, strict=True):
+    axes.text(0.03, 0.95, SOURCE, family="monospace", fontsize=9, va="top", linespacing=1.35)
+    for height, finding in zip((0.37, 0.25), report.findings, strict=True):
         right = finding.verdict == "right"
         axes.text(0.03, height, finding.block, family="monospace", fontsize=11, weight="bold")
         axes.text(0.13, height, finding.verdict.upper(), color=BLUE if right else ORANGE, fontsize=11, weight="bold")
         text = textwrap.fill(finding.explanation, 42)
-        axes.text(0.03, height - 0.06, text, va="top", fontsize=10, linespacing=1.4)
+        axes.text(0.03, height - 0.05, text, va="top", fontsize=9.5, linespacing=1.4)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
     axes.set_xlabel("the report of the gradient check")
 

@@ -123,7 +123,7 @@ class SampleFactor(Hypothesis):
     def test(self, case: Case) -> Diagnosis | None:
         """Each factor explains all directions of its sample; for a single number, another block must have shown it."""
         tables = SampleParts.of(case)
-        if not tables or any(parts.ratio is None for parts in tables):
+        if not tables or any(parts.ratio is None or parts.is_zero.any() for parts in tables):
             return None
         parts, ratio = tables[0], np.asarray(tables[0].ratio)
         shown = case.subject.notes.get("sample factors")

@@ -47,8 +47,10 @@ class SampleParts:
     true, claimed : ndarray of shape (m, n_directions)
         The parts that tell something, one a sample and output.
     errors : ndarray of shape (m,)
+    is_zero : ndarray of bool of shape (m,)
+        Where the true part alone is zero.
     ratio : ndarray of shape (m,) or None
-        Claimed over true part; None if a part has no single one, or where the true part alone is zero.
+        Claimed over true part, infinite where that is zero; None if a part has no single one.
     """
 
     def __init__(self, case: Case, situation: Situation, parts: Any) -> None:
@@ -61,6 +63,8 @@ class SampleParts:
         self.rows = np.repeat(np.arange(n), k)[self.tells]
         self.true, self.claimed, self.errors = true[self.tells], claimed[self.tells], errors[self.tells]
         self.prediction = Contributions.of(case, situation).prediction
+        self._square = np.einsum("md,md->m", self.true, self.true)
+        self.is_zero = self._square <= self.errors**2
         self.ratio = self._ratio()
 
     @classmethod
@@ -78,15 +82,17 @@ class SampleParts:
         return made
 
     def _ratio(self) -> Array | None:
-        square = np.einsum("md,md->m", self.true, self.true)
-        if not len(square) or not (square > self.errors**2).all():
+        if self.is_zero.all():
             return None
-        ratio: Array = np.einsum("md,md->m", self.claimed, self.true) / square
+        with np.errstate(all="ignore"):
+            along: Array = np.einsum("md,md->m", self.claimed, self.true) / self._square
+        ratio = np.where(self.is_zero, np.inf, along)
         return ratio if self.agrees(ratio) else None
 
     def agrees(self, factor: Any) -> bool:
-        """Whether each claimed part is the true one times its factor."""
-        return bool(self.right(factor).all())
+        """Whether each claimed part is the true one times its factor, which is infinite where the true one is zero."""
+        right = self.right(np.where(np.isfinite(factor), factor, 0.0))
+        return bool((right | (self.is_zero & ~np.isfinite(factor))).all())
 
     def right(self, factor: Any = 1.0) -> Array:
         """Return a mask of the claimed parts that are the true ones times their factors."""
@@ -270,10 +276,11 @@ class MissingFactor(OfParts):
 
     def constant(self, parts: SampleParts, values: Array) -> float | None:
         """Claimed over true part, over the factor, if that is one number."""
-        if parts.ratio is None or not np.isfinite(values).all() or not values.all():
+        is_known = ~parts.is_zero  # elsewhere a missing factor is zero, and what it is divided by is infinite
+        if parts.ratio is None or (np.isfinite(values) != is_known).any() or not values.all():
             return None
-        constant = float(np.median(parts.ratio / values))
-        varies = np.ptp(values) > 1e-3 * np.abs(values).max()
+        constant = float(np.median((parts.ratio / values)[is_known]))
+        varies = np.ptp(values[is_known]) > 1e-3 * np.abs(values[is_known]).max()
         return constant if varies and constant and parts.agrees(constant * values) else None
 
     def named(self, words: str, constant: float, power: str, n: int) -> Diagnosis:
