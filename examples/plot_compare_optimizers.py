@@ -154,14 +154,14 @@ models = {
     "dog": clone(network).set_params(optimizer="dog"),
     "prodigy": clone(network).set_params(optimizer="prodigy"),
 }
-_, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+_, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 styles = ("C0-", "C1-", "C4-.", "k-", "k:")
 for (name, model), style in zip(models.items(), styles, strict=True):
     model.fit(X_train, y_train)
     label = f"{name}: {model.score(X_test, y_test):.3f}"
     ax.semilogy(np.arange(1, 31), model.loss_curve_, style, label=label)
 ax.set(xlabel="epoch", ylabel="training loss")
-ax.legend(title="held-out accuracy")
+ax.legend(title="held-out accuracy", loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %%
