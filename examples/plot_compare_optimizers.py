@@ -129,7 +129,7 @@ plt.show()
 # %%
 # Learning rate sweep
 # -------------------
-# The sweep takes at most 100 steps, which is less than eight epochs, and suggests a
+# The sweep takes at most 100 steps, fewer than eight epochs, and suggests a
 # learning rate for the optimizer of the estimator.
 
 sweep = find_learning_rate(

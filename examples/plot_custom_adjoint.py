@@ -19,7 +19,7 @@ outliers bias least squares, but hardly affect the fit with the Huber loss.
 # The model: heat through a layered wall
 # --------------------------------------
 # A wall consists of 12 layers with unknown conductivities. One heater at a time is switched
-# on inside it, and sensors measure the temperature. Both faces of the wall have
+# on inside the wall, and sensors measure the temperature. Both faces of the wall have
 # temperature 0. The temperatures :math:`u` at the points of a grid solve the equation
 #
 # .. math:: A(k) \, u = f, \qquad A(k) = B^\top \mathrm{diag}(k) \, B,
@@ -96,8 +96,7 @@ y[outlier] += rng.exponential(1.0, size=outlier.sum())
 # -----------------------
 # The pullback receives the derivative of the loss with respect to the predictions, so the
 # code above does not depend on the loss. :doc:`/guide/vjp` describes this form of the
-# gradient.
-# ``reparametrize`` keeps the conductivities positive.
+# gradient. ``reparametrize`` keeps the conductivities positive.
 
 model = AnalyticRegressor(
     vjp=vjp,
@@ -140,8 +139,8 @@ ax.legend()
 plt.show()
 
 # %%
-# The last two lines are root mean squares, over the layers, of the relative error of the
-# conductivity:
+# The numbers below are root mean squares, over the layers, of the relative error of the
+# conductivity.
 
 print(f"squared error: relative error {errors['squared error']:.3f}")
 print(f"Huber: relative error {errors['Huber']:.3f}")

@@ -135,7 +135,7 @@ print(report)
 # What the vectors add
 # --------------------
 # With ``rank=0``, there are no vectors, and the model consists of the biases. Their error
-# is twice the standard deviation of the noise. With vectors, it is close to the noise:
+# is about twice the standard deviation of the noise. With vectors, it is close to the noise:
 
 
 def held_out_error(model):

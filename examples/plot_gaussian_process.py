@@ -120,16 +120,16 @@ process = AnalyticRegressor(
 # %%
 # ``reduction="sum"`` declares that the loss is a total, not a mean. ``additive=False``
 # declares that it does not decompose over samples, so every evaluation receives all
-# samples. A relevance may be 0, so ``bounds`` limits it. The two variances must be
-# positive, so ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The
+# samples. A relevance may be 0 but not negative, which ``bounds`` ensures. The two
+# variances must be positive, so ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The
 # gradient above is with respect to the parameters themselves; the library applies the
 # chain rule.
 #
 # The mistake
 # -----------
 # scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. The
-# gradient below is copied from such code, so each derivative is multiplied by its
-# parameter.
+# function below returns such derivatives as if they were with respect to :math:`\theta`:
+# each one is the correct derivative multiplied by its parameter.
 
 
 def wrong_loss_and_gradient(params, X, y):

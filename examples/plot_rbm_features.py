@@ -34,7 +34,7 @@ of the whole pipeline.
 #     \nabla_W F = -v \hat h^\top, \qquad \nabla_b F = -v, \qquad
 #     \nabla_c F = -\hat h.
 #
-# Minus the log-likelihood of an image is :math:`F(v) + \log \sum_{v'} e^{-F(v')}`. The
+# The negative log-likelihood of an image is :math:`F(v) + \log \sum_{v'} e^{-F(v')}`. The
 # derivative of the second term is minus the mean of :math:`\nabla F` over images drawn
 # from the machine:
 #
@@ -105,7 +105,7 @@ print(report)
 # %%
 # Persistent contrastive divergence
 # ---------------------------------
-# For 64 pixels the expectation is estimated from Markov chains. One step of Gibbs
+# For 64 pixels, the expectation is estimated from Markov chains. One step of Gibbs
 # sampling draws the hidden units given the image, then the image given the hidden units.
 # The chains persist: each batch continues them where the last batch left them. They
 # are stored in the model object (:doc:`/guide/model_class`), not in its parameters.

@@ -45,9 +45,9 @@ print(f"{y['event'].mean():.0%} of the subjects had the event")
 # -------
 # The model predicts the logarithm of the time scale, :math:`s = x^\top w + b`. Let
 # :math:`\rho` be the shape and :math:`z = \rho (\log t - s)`. The probability of surviving
-# time :math:`t` is :math:`e^{-e^z}`. Every sample contributes its logarithm to the
-# log-likelihood. A sample with an event (:math:`\delta = 1`) also contributes the logarithm
-# of the hazard :math:`\rho e^z / t`. The negative log-likelihood of a sample is
+# time :math:`t` is :math:`e^{-e^z}`. The log-likelihood of a censored sample is the
+# logarithm of this probability. For a sample with an event (:math:`\delta = 1`), the
+# logarithm of the hazard :math:`\rho e^z / t` is added. The negative log-likelihood is
 #
 # .. math:: \ell = e^z - \delta (\log\rho + z - \log t).
 #
@@ -87,8 +87,9 @@ print(weibull_result)
 # Cox
 # ---
 # The hazard of a subject is a common function of time, multiplied by :math:`e^s` with
-# :math:`s = x^\top w`. Given that one of the subjects at risk has an event at time
-# :math:`t_i`, it is subject :math:`i` with probability :math:`e^{s_i} / R_i`. The loss is
+# :math:`s = x^\top w`. If one of the subjects at risk has an event at time
+# :math:`t_i`, this is subject :math:`i` with probability :math:`e^{s_i} / R_i`, where
+# :math:`R_i` is the sum over all subjects at risk. The loss is
 #
 # .. math::
 #     L = -\frac1n \sum_{i:\,\delta_i = 1} \Big(s_i - \log R_i\Big), \qquad
