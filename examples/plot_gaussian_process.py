@@ -121,9 +121,9 @@ process = AnalyticRegressor(
 # ``reduction="sum"`` declares that the loss is a total, not a mean. ``additive=False``
 # declares that it does not decompose over samples, so every evaluation receives all
 # samples. A relevance may be 0 but not negative, which ``bounds`` ensures. The two
-# variances must be positive, so ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The
-# gradient above is with respect to the parameters themselves; the library applies the
-# chain rule.
+# variances must be positive, so ``reparametrize`` trains their logarithms
+# (:doc:`/guide/constraints`). The gradient above is with respect to the parameters
+# themselves; the library applies the chain rule.
 #
 # The mistake
 # -----------
