@@ -323,7 +323,7 @@ def _draw_identity(ax: Any, entries: Any, side: float) -> None:
     ]
     if wrong.size > 1:
         title[1] = f"{n_wrong} of {wrong.size} entries differ" if n_wrong else f"all {wrong.size} entries agree"
-    ax.set_title("\n".join(title), loc="left", fontsize=font_size(title, (1 + _has_map(entries)) * (side + 0.2)))
+    ax.set_title("\n".join(title), loc="left", fontsize=font_size(title, (1 + _has_map(entries)) * (side + 0.35)))
     ax.set(xlim=ends, ylim=ends, xlabel="numerical", ylabel="analytic")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(_numbers())
