@@ -459,6 +459,21 @@ def test_ellipses_are_labeled_by_their_levels(correlation, levels):
         assert {text.arrow_patch is not None for text in ax.texts} == {correlation != 0}
 
 
+def test_ellipses_that_are_not_finite_have_no_labels():
+    """Nor are they an error; the levels of more than seven parameters are only on the diagonal."""
+    ellipses = {(0, 1): {0.5: np.full((4, 2), np.nan), 0.9: np.full((4, 2), np.inf)}}
+    curves = [(np.arange(5.0), np.arange(-2, 3.0))] * 2
+    display = PairsDisplay(["a", "b"], [2.0, 2.0], ellipses, curves, {0.5: 1.0, 0.9: 2.0}).plot()
+    assert not display.axes_[1, 0].texts
+    many = np.random.default_rng(0).normal(size=(30, 8))
+    y = many.sum(axis=1) + np.random.default_rng(1).normal(size=30)
+    model = AnalyticRegressor(optimizer="lbfgs", tol=1e-9).fit(many, y)
+    for parameters, has_labels in (["coef"], False), ([f"coef[{k}]" for k in range(7)], True):
+        display = PairsDisplay.from_inference(infer(model, many, y), parameters=parameters)
+        assert bool(display.axes_[1, 0].texts) == has_labels
+        assert display.axes_[1, 1].texts
+
+
 def test_two_results_stand_in_the_same_pairs(linear):
     """Each in its color, by name."""
     first = PairsDisplay.from_inference(linear, parameters="coef", name="one")

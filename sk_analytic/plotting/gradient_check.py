@@ -352,14 +352,11 @@ def _draw_errors(ax: Any, entries: Any, side: float) -> Any:
     size = min(6.0, 40 * side / max(table.shape))  # points, within a cell
     rows, columns = np.nonzero(_is_wrong(entries).reshape(shape))
     ax.plot(columns, rows, linestyle="", marker="x", markersize=size, color="black", label=DIFFERS)
-    ax.set(xlabel=f"axis {max(errors.ndim - 1, 0)}", ylabel="axis 0" if errors.ndim > 1 else "")
+    ax.set(xlabel=f"axis {errors.ndim - 1}", ylabel="axis 0" if errors.ndim > 1 else "")
     ax.tick_params(labelsize="small")
     if errors.ndim < 2:
         ax.set_yticks([])
         ax.set_box_aspect(STRIP)
-    if errors.ndim == 0:  # one entry was compared of many
-        ax.set(xticks=[], xlabel="")
-        return image
     if max(table.shape) <= FEW_CELLS:
         ax.set_xticks(np.arange(0.5, table.shape[1] - 1), minor=True)
         ax.set_yticks(np.arange(0.5, table.shape[0] - 1), minor=True)

@@ -39,7 +39,7 @@ class PairsDisplay:
     true values with this probability, so it is wider than the two intervals: in standard errors, it extends to the
     square root of twice the F quantile with 2 and ``df`` degrees of freedom, an interval to the t quantile. If
     `reparametrize` maps a parameter by itself, the ellipse is computed for the unconstrained parameter and then mapped,
-    as Wald intervals are. Bounds clip it.
+    as Wald intervals are. Bounds clip it. Ellipses are labeled with their levels if there are at most seven parameters.
 
     The panels on the diagonal show the increase in deviance, as `ProfileDisplay` does with ``scale="rise"``: the Wald
     parabola and, on request, the profile. With profiles, the other panels show profile traces: the value of the second
