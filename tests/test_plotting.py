@@ -742,7 +742,7 @@ def test_many_blocks_stand_beside_each_other():
 
 
 def test_letters_are_not_smaller_than_small():
-    """As matplotlib has it, in a gradient check, beside a path and a loss."""
+    """Matplotlib's size "small" is the smallest, in gradient checks, paths and losses."""
     path = OptimizerPathDisplay(np.eye(2), ("a", "b"), estimator_name="one").plot()
     loss = LossCurveDisplay([3.0, 2.0, 1.0], phases=[(0, "a"), (1, "b")], estimator_name="one").plot()
     for display in (path, loss, checked(2, wrong=[0]), checked(13, wrong=[0])):
@@ -752,7 +752,7 @@ def test_letters_are_not_smaller_than_small():
 
 
 def test_a_single_entry_has_no_heat_map():
-    """Nor the shape of a number behind its name; two of them stand beside each other, and none needs a color bar."""
+    """A number is titled by its name only. Two numbers share a row, and numbers alone have no color bar."""
     display = checked(3, wrong=[1], shapes=((), (1, 1), (2,)))
     assert [right is None for right in display.axes_[:, 1]] == [True, True, False]
     titles = [left.get_title(loc="left") for left in display.axes_[:, 0]]
@@ -771,7 +771,7 @@ def test_a_single_entry_has_no_heat_map():
 
 @pytest.mark.parametrize("size", [1e-9, 0.02, 1.0, 1e3, 1e7])
 def test_numbers_of_a_gradient_check_are_written_in_full(size):
-    """No factor stands elsewhere, and different ticks have different numbers."""
+    """There is no common factor beside the axis, and different ticks have different numbers."""
     rng = np.random.default_rng(0)
     params = {"a": size * rng.uniform(1, 1.3, size=5), "b": size * np.array(1.234)}
     display = GradientCheckDisplay.from_callables(

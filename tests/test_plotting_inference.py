@@ -589,7 +589,7 @@ def test_no_text_overlaps_another(display, n):
 
 @pytest.mark.parametrize("display", [*DISPLAYS, FittedCurveDisplay])
 def test_letters_are_not_smaller_than_small(linear, display):
-    """As matplotlib has it: ticks, labels, levels and legends."""
+    """Matplotlib's size "small" is the smallest, in ticks, labels, levels and legends."""
     settings = {"diagonal": "profile", "n_points": 5} if display is PairsDisplay else {}
     data = [X, Y] if display is FittedCurveDisplay else []
     figure = display.from_inference(linear, *data, **settings).figure_

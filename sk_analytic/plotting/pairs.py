@@ -292,7 +292,7 @@ class PairsDisplay:
                 _label_ellipses(self.axes_[pair], list(self.quantiles), lines, traces, side)
 
     def _draw_legend(self) -> None:
-        """The legend stands in the upper right corner of the figure, where nothing else is drawn."""
+        """Draw the legend in the upper right corner of the figure, where nothing else is drawn."""
         n = len(self.names)
         place: dict[str, Any] = {"loc": "upper center"}
         handles, labels = self.axes_[0, 0].get_legend_handles_labels()
