@@ -47,14 +47,16 @@ def values(schedule):
 
 def draw():
     """Draw the picture."""
-    figure, panels = plt.subplots(3, 4, figsize=(7.2, 4.8), sharex=True, sharey=True, layout="constrained")
+    _, panels = plt.subplots(4, 3, figsize=(7.2, 6.6), sharex=True, sharey=True, layout="constrained")
     for axes, (name, schedule) in zip(panels.flat, SHAPES.items(), strict=True):
         if name == "ReduceOnPlateau":
             axes.plot(LOSSES, color="0.6", linewidth=1)
-            axes.text(99, LOSSES[-1] + 0.05, "loss", color="0.4", fontsize=7, ha="right")
+            axes.text(97, LOSSES[-1] + 0.06, "loss", color="0.4", fontsize=10, ha="right")
         axes.step(range(LENGTH), list(values(schedule)), where="post", linewidth=1.8)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name, fontsize=11)
         axes.set(xlim=(0, LENGTH - 1), ylim=(0, 1.3), xticks=[0, 50], yticks=[0, 0.5, 1])
-        axes.tick_params(labelsize=8)
-    figure.supxlabel("steps or epochs", fontsize=9)
-    figure.supylabel("value", fontsize=9)
+        axes.tick_params(labelsize=10)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("value", fontsize=10.5)
+    for axes in panels[-1]:
+        axes.set_xlabel("steps or epochs", fontsize=10.5)
