@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import threading
+from contextlib import contextmanager
 from functools import cached_property, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,15 +119,22 @@ class Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
-def address():
+@contextmanager
+def served(handler):
     """The site on a port of this machine."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=SITE)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The site on a port of this machine."""
+    with served(Quiet) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +277,153 @@ def links_of_sidebar(file):
     """How many links the sidebar of a page has; None if there is no sidebar."""
     _, found, navigation = file.read_text(encoding="utf-8").partition('<nav class="bd-docs-nav')
     return navigation.partition("</nav>")[0].count("<a ") if found else None
+
+
+ENTRY = """
+const entry = document.querySelector("nav.bd-docs-nav [aria-current=page]").getBoundingClientRect();
+return document.elementFromPoint(entry.left + 5, (entry.top + entry.bottom) / 2)?.closest("a, li")?.textContent;
+"""
+LAST_IN_SIDEBAR = """
+return [...document.querySelectorAll(".bd-sidebar-primary nav.bd-docs-nav a.reference")].at(-1).href
+"""
+
+
+@pytest.mark.parametrize("start", ["guide/index.html", "generated/sk_analytic.optimizers.Adam.html"])
+def test_the_sidebar_shows_the_current_page(browser, address, start):
+    """Although its entry is far down: after a link from another page, and in the drawer of a phone."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    wait = WebDriverWait(browser, 10)
+    show(browser, address + start)
+    last = browser.execute_script(LAST_IN_SIDEBAR)
+    browser.execute_script("location.href = arguments[0]", last)
+    wait.until(
+        lambda _: browser.current_url == last and browser.execute_script("return document.readyState") != "loading"
+    )
+    title = browser.execute_script("return document.querySelector('nav.bd-docs-nav [aria-current=page]').textContent")
+    wait.until(lambda _: browser.execute_script(ENTRY) == title)
+    show(browser, last, width=PHONE)
+    browser.find_element("css selector", ".pst-navbar-icon.primary-toggle").click()
+    wait.until(lambda _: browser.execute_script(ENTRY) == title)
+
+
+def test_pages_that_are_read_in_an_order_link_to_their_neighbors(pages):
+    """All of a section in one chain, which no other page is in."""
+    chains = {}
+    for path in pages:
+        _, found, footer = (SITE / path).read_text(encoding="utf-8").partition('<footer class="prev-next-footer')
+        links = re.findall(r'class="(left-prev|right-next)"\s+href="([^"]*)"', footer) if found else []
+        chains[path] = {side: urljoin(f"/{path}", link).lstrip("/") for side, link in links}
+    for start, least in {"guide/index.html": 30, "coming_from/index.html": 8, "auto_examples/index.html": 12}.items():
+        path, passed = start, set()
+        while path:
+            passed.add(path)
+            after = chains.pop(path).get("right-next")
+            assert after not in passed
+            path = after
+        assert len(passed) >= least
+    assert [path for path, links in chains.items() if links] == []
+
+
+def test_the_gallery_describes_its_examples(pages):
+    """Each has a sentence in a section, and none a tooltip with the source of its first paragraph."""
+    index = (SITE / "auto_examples/index.html").read_text(encoding="utf-8")
+    assert index.count('class="gallery-sentence"') == index.count('class="sphx-glr-thumbcontainer"') == len(gallery())
+    assert index.count('class="gallery-section"') == 4
+    assert [path for path in pages if " tooltip=" in (SITE / path).read_text(encoding="utf-8")] == []
+
+
+def test_formulas_have_the_font_of_the_site(browser, address):
+    """It is loaded from the site, and brackets grow around fractions."""
+    show(browser, f"{address}generated/sk_analytic.optimizers.AdamW.html")
+    assert browser.execute_async_script(
+        "document.fonts.load('16px \"STIX Two Math\"').then(faces => arguments[0](faces.length))"
+    )
+    heights = browser.execute_script(
+        "return [...document.querySelectorAll('div.math mo')].filter(mo => mo.textContent === '(')"
+        ".map(mo => [mo.getBoundingClientRect().height, mo.closest('math').getBoundingClientRect().height])"
+    )
+    assert heights
+    assert all(bracket > 0.75 * formula for bracket, formula in heights)
+
+
+class Host(Quiet):
+    """Serves the site below the path of its address, and 404.html for what is missing, as its host does."""
+
+    def translate_path(self, path):
+        """The file of a path."""
+        inside = urlsplit(path).path.removeprefix(urlsplit(f"{DOCUMENTATION}/").path)
+        return super().translate_path(f"/{inside.lstrip('/')}")
+
+    def send_error(self, code, message=None, explain=None):
+        """Answer with the page for it."""
+        page = (SITE / "404.html").read_bytes()
+        self.send_response(code)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+
+def test_a_missing_page_leads_back(browser):
+    """The host shows 404.html at the address that was asked for, and its styles and links work there."""
+    with served(Host) as host:
+        show(browser, f"{host}{urlsplit(DOCUMENTATION).path.lstrip('/')}/guide/old/page.html")
+        assert browser.find_element("tag name", "h1").text.startswith("Page not found")
+        assert browser.execute_script("return document.styleSheets.length") > 2
+        assert browser.execute_script(WITHOUT_PICTURE) == []
+        browser.find_element("css selector", "article li a").click()
+        assert browser.find_element("tag name", "h1").text.startswith("Getting started")
+        browser.get_log("browser")  # the answer 404 itself
+
+
+TEXT_EDGE = "return Math.round(document.querySelector('article h1').getBoundingClientRect().left)"
+SIZES = "return ['h1', 'article h2'].map(name => parseFloat(getComputedStyle(document.querySelector(name)).fontSize))"
+
+
+def test_text_begins_at_one_edge(browser, address):
+    """With a sidebar or without, but for the landing page."""
+    edges = set()
+    for path in ("install.html", "faq.html", "benchmarks.html", "guide/index.html", "guide/vjp.html", "api.html"):
+        show(browser, address + path)
+        edges.add(browser.execute_script(TEXT_EDGE))
+    assert len(edges) == 1
+
+
+@pytest.mark.parametrize("width", [WIDTH, PHONE])
+def test_a_title_is_larger_than_the_headings(browser, address, width):
+    """On a phone, too."""
+    show(browser, f"{address}guide/vjp.html", width=width)
+    title, heading = browser.execute_script(SIZES)
+    assert title > 1.2 * heading
+
+
+TOO_WIDE_TABLES = """
+return [...document.querySelectorAll(".pst-scrollable-table-container")]
+    .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.textContent.trim().slice(0, 60));
+"""
+
+
+def test_no_table_is_wider_than_its_column(browser, address, pages):
+    """On any page, in a window of 1300 pixels."""
+    wide = {}
+    for path in sorted(pages):
+        if "<table" in (SITE / path).read_text(encoding="utf-8"):
+            show(browser, address + path)
+            if tables := browser.execute_script(TOO_WIDE_TABLES):
+                wide[path] = tables
+    assert wide == {}
+
+
+def test_what_continues_beyond_the_edge_fades(browser, address):
+    """A wide table on a phone, until its end is scrolled to."""
+    show(browser, f"{address}guide/where_the_time_goes.html", width=PHONE)
+    faded = "return document.querySelector('.pst-scrollable-table-container').classList.contains('continues')"
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 10).until(lambda _: browser.execute_script(faded))
+    browser.execute_script("document.querySelector('.pst-scrollable-table-container').scrollLeft = 10000")
+    WebDriverWait(browser, 10).until(lambda _: not browser.execute_script(faded))
 
 
 def test_copied_code_has_no_prompts(browser, address):

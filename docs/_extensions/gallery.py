@@ -6,21 +6,23 @@ from html import escape
 from sphinx_gallery.sorting import ExplicitOrder
 
 SECTIONS = {
-    "Classical models, with standard errors": {
+    "Regression and classification": {
         "plot_curve_uncertainty": "A power law with standard errors, profile intervals and a confidence band.",
         "plot_negative_binomial": "Counts that vary more than a Poisson regression allows.",
         "plot_ordinal_classifier": "One weight vector and a cutpoint between each pair of neighboring classes.",
-        "plot_survival": "Weibull and Cox likelihoods for times that are partly censored.",
     },
-    "Models from science and machine learning": {
+    "Likelihoods and physical models": {
+        "plot_survival": "Weibull and Cox likelihoods for times that are partly censored.",
         "plot_custom_adjoint": "One more solve returns the gradient with respect to all parameters, for any loss.",
         "plot_gaussian_process": "A derivative with respect to θ that is mistaken for one with respect to log θ.",
-        "plot_mixture_density_network": "Several likely values for the same x, with their weights and widths.",
+    },
+    "Densities and generative models": {
+        "plot_mixture_density_network": "Several likely values for the same x, with their weights and scales.",
         "plot_nade_digits": "Three mistakes in a published gradient, found one by one; then new digits are drawn.",
         "plot_rbm_features": "A gradient estimated from samples trains a model whose loss cannot be computed.",
-        "plot_factorization_machine": "Ratings from a vector for each user and item, with sparse gradients.",
     },
     "Optimizers and large data": {
+        "plot_factorization_machine": "Ratings from a vector for each user and item, with sparse gradients.",
         "plot_compare_optimizers": "Three ways to choose an optimizer and its learning rate, for one network.",
         "plot_larger_than_memory": "One chunk in memory at a time, and the same parameters as from a single fit.",
     },

@@ -1,5 +1,7 @@
 """Sphinx extension: formulas as MathML, which browsers draw by themselves, without a script or a network."""
 
+import re
+
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx.util import logging
@@ -13,7 +15,7 @@ def mathml(node, *, display):
     text = node.astext()
     if display:
         rows = [row.strip() for row in text.split("\n\n") if row.strip()]
-        text = r" \\ ".join(rows)
+        text = re.sub(r"\\Big(?!g)", r"\\bigg", r" \\ ".join(rows))  # around a fraction, which is taller than \Big
         if r"\\" in text or "&" in text:
             text = rf"\begin{{aligned}}{text}\end{{aligned}}"
     try:

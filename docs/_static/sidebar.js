@@ -1,8 +1,8 @@
 // Shows the entry of this page in the sidebar: after loading, and when the drawer of a narrow window opens.
 (() => {
   const reveal = () => {
-    const entry = document.querySelector("#pst-primary-sidebar .bd-docs-nav [aria-current=page]")
-      ?? [...document.querySelectorAll("#pst-primary-sidebar .bd-docs-nav li.current > a")].pop();
+    const entry = document.querySelector("nav.bd-docs-nav [aria-current=page]")
+      ?? [...document.querySelectorAll("nav.bd-docs-nav li.current > a")].pop();
     if (!entry) return;
     let box = entry.parentElement;
     while (box && (box.scrollHeight <= box.clientHeight || !/auto|scroll/.test(getComputedStyle(box).overflowY))) {
