@@ -390,6 +390,19 @@ def test_text_begins_at_one_edge(browser, address):
     assert len(edges) == 1
 
 
+@pytest.mark.parametrize("width", [WIDTH, 1000, 700, PHONE])
+def test_the_top_bar_is_one_line(browser, address, width):
+    """In windows of any width."""
+    show(browser, f"{address}guide/vjp.html", width=width)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('.bd-header .navbar-nav > li, .bd-header button')]"
+        ".map(e => e.getBoundingClientRect()).filter(e => e.height && e.top >= 0 && e.top < 200)"
+        ".map(e => (e.top + e.bottom) / 2)"
+    )
+    assert boxes
+    assert max(boxes) - min(boxes) < 15
+
+
 @pytest.mark.parametrize("width", [WIDTH, PHONE])
 def test_a_title_is_larger_than_the_headings(browser, address, width):
     """On a phone, too."""

@@ -2,7 +2,8 @@
 window.addEventListener("load", () => {
   const update = box => box.classList.toggle("continues", box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
   const sizes = new ResizeObserver(entries => entries.forEach(entry => update(entry.target)));
-  document.querySelectorAll(".pst-scrollable-table-container, div.highlight pre, div.math, article figure").forEach(box => {
+  const wide = ".pst-scrollable-table-container, div.highlight pre, div.math, article figure:not(:has(figcaption))";
+  document.querySelectorAll(wide).forEach(box => {
     box.addEventListener("scroll", () => update(box), { passive: true });
     sizes.observe(box);
   });
