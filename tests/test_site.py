@@ -88,6 +88,11 @@ def test_internal_links_lead_somewhere(pages):
     assert broken == set()
 
 
+def test_tables_have_no_words_of_python_for_nothing(pages):
+    """A class without hyperparameters has "none" in the table of the losses."""
+    assert [path for path, page in pages.items() if "inspect._empty" in page.text] == []
+
+
 def test_nothing_is_fetched_from_elsewhere(pages):
     """Scripts, styles, fonts and images come with the site."""
     sources = {(path, source) for path, page in pages.items() for source in page.sources}

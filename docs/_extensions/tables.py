@@ -25,7 +25,7 @@ def table(rows, *options, head=True):
 
 def with_defaults(cls):
     """The hyperparameters of a class, with defaults."""
-    settings = inspect.signature(cls).parameters.values()
+    settings = [p for p in inspect.signature(cls).parameters.values() if p.default is not p.empty]
     return ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings) or "none"
 
 
