@@ -395,6 +395,23 @@ def test_text_begins_at_one_edge(browser, address):
     assert len(edges) == 1
 
 
+SIDEWAYS = """
+const column = document.querySelector(".bd-article-container");
+return column ? column.scrollWidth - column.clientWidth : 0;
+"""
+
+
+def test_no_column_scrolls_sideways_on_a_phone(browser, address, pages):
+    """On any page: long signatures, types and names in a line break."""
+    wide = {}
+    for path in sorted(pages):
+        if not path.startswith("_modules/"):
+            show(browser, address + path, width=PHONE)
+            if (beyond := browser.execute_script(SIDEWAYS)) > 1:
+                wide[path] = beyond
+    assert wide == {}
+
+
 @pytest.mark.parametrize("width", [WIDTH, 1000, 700, PHONE])
 def test_the_top_bar_is_one_line(browser, address, width):
     """In windows of any width."""
