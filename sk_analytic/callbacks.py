@@ -336,7 +336,13 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
         else:
             same = name in WITHOUT_EFFECT or is_same(value, before)
         if not same:
-            raise ValueError(f"{path} contains a fit with {name}={before!r}, but now {name}={value!r}. {cure}")
+            longer = (
+                " To train that fit for more epochs, load the estimator from the file, and call its fit with "
+                "warm_start=True."
+                if name == "max_iter"
+                else ""
+            )
+            raise ValueError(f"{path} contains a fit with {name}={before!r}, but now {name}={value!r}. {cure}{longer}")
     for name in sorted({*fingerprint, *training.fingerprint}):
         before, now = (data.get(name, "absent") for data in (training.fingerprint, fingerprint))
         if before != now:

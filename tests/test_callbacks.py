@@ -1175,6 +1175,11 @@ OTHER = {
         r"contains a fit with optimizer='adam', but now optimizer=SGD\(.*\. Use another",
     ),
     "alpha": ({"alpha": 0.1}, {}, "contains a fit with alpha=0.0, but now alpha=0.1"),
+    "more epochs": (
+        {"max_iter": 700},
+        {},
+        r"but now max_iter=700\..*To train that fit for more epochs, .*warm_start=True",
+    ),
     "seed": ({"random_state": 1}, {}, "contains a fit with random_state=0, but now random_state=1"),
     "X": ({}, {"X": X + 1}, r"other data: X was shape \(60, 3\), float64, checksum"),
     "y": ({}, {"y": Y[::-1]}, r"other data: y was shape \(60,\)"),

@@ -36,7 +36,7 @@ from ..display import block, labeled, single_block
 from ..elsewhere import Place, bare, place_of, structure_on_host
 from ..exceptions import DivergenceError, ParameterStructureError, noted
 from ..gradient_check.report import GradientReport
-from ..hyperparameters import NamedParametersMixin, advice_on_hidden, is_auto
+from ..hyperparameters import NamedParametersMixin, SignatureOfInit, advice_on_hidden, is_auto
 from ..importable import require_importable
 from ..losses import Loss, get_loss
 from ..maps import Map
@@ -73,7 +73,7 @@ from .inputs import ArrayData, ChunkData, PartitionData, read_arrays, read_chunk
 from .lazy import lazily
 from .samples import read_weight, read_X, require_place_of_fit
 from .scoring import HeldOut, check_domain, default_score, mean_loss, require_loss, score_by
-from .settings import ELSEWHERE, SignatureOfInit, check_settings, in_batches, refuse_unknown
+from .settings import ELSEWHERE, check_settings, in_batches, refuse_unknown
 from .targets import Targets, require_loss_fits
 
 

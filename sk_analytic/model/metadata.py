@@ -12,6 +12,16 @@ from ..typing import Array
 from .argument_names import OF_VALIDATION, meaning_of, meant
 
 OF_FIT = ("X", "y", "sample_weight")  # arguments that may be taken for metadata
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("sigma", "yerr", "y_err"), "For known standard deviations of y, pass sample_weight={name}**-2."),
+    **dict.fromkeys(("eval_set", "validation_data"), "Pass validation samples as X_val and y_val."),
+    "callbacks": "Set callbacks on the estimator: set_callbacks(...).",
+    **dict.fromkeys(("epochs", "n_epochs"), "Set the number of epochs on the estimator: set_params(max_iter=...)."),
+    **dict.fromkeys(
+        ("batch_size", "max_iter", "verbose"), "It is a parameter of the estimator: set_params({name}=...)."
+    ),
+}
+"""Arguments of `fit` in other libraries, and what to do here; for messages."""
 
 
 def read_metadata(
@@ -60,6 +70,8 @@ def _objection(name: str, names: Collection[str], model_params: Collection[str])
     hint = meant(name, [*names, *OF_FIT], suffix)
     if any(repr(argument + suffix) in hint for argument in OF_FIT):
         hint += " It is an argument of fit and score, not metadata."
+    if not hint and name in ELSEWHERE:
+        hint = " " + ELSEWHERE[name].format(name=name)
     return f"{which}.{hint} Names that the callables accept: {', '.join(sorted(names)) or 'none'}."
 
 
