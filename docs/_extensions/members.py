@@ -44,7 +44,7 @@ OF_SUBCLASSES = {
     optimizers.Link: [],
     optimizers.Phases: ["get_params", "set_params"],
     optimizers.Schedule: ["at"],
-    losses.Loss: VALUES,
+    losses.Loss: [*VALUES, "probabilities"],
     maps.Map: ["constrain", "unconstrain", "pullback"],
 }
 OF_MODULES = {"sk_analytic.callbacks": ["get_logs"]}

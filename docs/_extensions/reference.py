@@ -70,8 +70,9 @@ def complete(app, what, name, thing, options, lines):
     methods = [member for member in shown if callable(getattr(thing, member))]
     if methods:
         text += "\n".join(["", "Methods", "-------", *methods, ""])
-    options_of_plot = f".. plot::\n   :include-source:\n   :alt: Example of {name.rpartition('.')[2]}.\n"
-    text = re.sub(r"^\.\. plot::\n(?! +:)", options_of_plot, text, flags=re.MULTILINE)
+    summary = " ".join(text.partition("\n\n")[0].split())
+    plot = f".. plot::\n   :include-source:\n   :alt: {name.rpartition('.')[2]}: {summary}\n"
+    text = re.sub(r"^\.\. plot::\n(?! +:)", lambda _: plot, text, flags=re.MULTILINE)
     lines[:] = text.split("\n")
 
 
