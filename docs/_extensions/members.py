@@ -22,7 +22,6 @@ VALUES = [
     "derivative",
     "value_and_derivative",
     "inverse_link",
-    "probabilities",
     "best_constant",
     "check_domain",
 ]
