@@ -99,6 +99,16 @@ def add_aliases(app, env):
             objects.setdefault(alias, objects[name]._replace(aliased=True))
 
 
+def resolve_public_name(app, env, node, contents):
+    """Link a class in backquotes from another module, or a function that the package itself offers."""
+    name = node["reftarget"]
+    full_name = tables.public_names().get(name, "")
+    if node["refdomain"] == "py" and (name[:1].isupper() or full_name == f"sk_analytic.{name}"):
+        domain = env.get_domain("py")
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full_name, node, contents)
+    return None
+
+
 def repair_backlinks(app, pagename, templatename, context, doctree):
     """Anchors from source code to the reference; viewcode takes them all for members of one module."""
     if not pagename.startswith("_modules/"):
@@ -125,5 +135,6 @@ def setup(app):
     app.connect("autodoc-process-docstring", number_citations, priority=100)
     app.connect("autodoc-process-docstring", complete, priority=101)
     app.connect("env-updated", add_aliases)
+    app.connect("missing-reference", resolve_public_name)
     app.connect("html-page-context", repair_backlinks)
     return {"parallel_read_safe": True}

@@ -1,5 +1,6 @@
 """Tables of the documentation, drawn from the classes: optimizers, losses, faults, and the names of the reference."""
 
+import functools
 import inspect
 import re
 from importlib import import_module
@@ -192,6 +193,16 @@ def aliases():
     """The full names that are documented under another, with that other."""
     names = [(module, name) for module in public_modules() for name in import_module(module).__all__]
     return {f"{module}.{name}": canonical(module, name) for module, name in names if canonical(module, name)}
+
+
+@functools.cache
+def public_names():
+    """The full names of what the reference documents, by the names that no other module has for something else."""
+    found = {}
+    for module in public_modules():
+        for name in import_module(module).__all__:
+            found.setdefault(name, set()).add(canonical(module, name) or f"{module}.{name}")
+    return {name: next(iter(full_names)) for name, full_names in found.items() if len(full_names) == 1}
 
 
 def pages_of(module):
