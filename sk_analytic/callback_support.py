@@ -56,8 +56,8 @@ class WithoutCallbacks:
             Always.
         """
         raise NotImplementedError(
-            f"Callbacks need scikit-learn 1.9 or newer; this is {sklearn.__version__}. Use verbose=1 to print progress "
-            "after each epoch with any version."
+            f"Callbacks require scikit-learn 1.9 or newer; this is {sklearn.__version__}. Use verbose=1 to print "
+            "progress after each epoch with any version."
         )
 
 

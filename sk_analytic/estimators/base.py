@@ -78,7 +78,7 @@ from .targets import Targets, require_loss_fits
 
 
 class Before(NamedTuple):
-    """What a fit goes on from: a training, with the parameters that are published for it, also by the user."""
+    """The training that a fit continues, with its public parameters, which the user may have set."""
 
     training: Training
     params: Any
@@ -86,7 +86,7 @@ class Before(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A training that can begin: its rows phase by phase, and the samples to be scored."""
+    """A training that is ready to start: its samples for each phase, and the samples to score."""
 
     training: Training
     rows: list[Any]
@@ -94,7 +94,7 @@ class Prepared(NamedTuple):
     given: Any
 
     def release(self) -> None:
-        """Let go of what the rows hold elsewhere."""
+        """Release what the samples hold outside this process."""
         for rows in [*self.rows, *([] if self.held_out is None else [self.held_out.rows])]:
             rows.release()
 
@@ -618,7 +618,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return first, problem.make_objective(self, model, layout), problem.constrained_by(self, theta)
 
     def _optimizer_for(self, data: ArrayData | ChunkData, objective: Objective, incremental: bool) -> Any:
-        """The optimizer that was given, or the one that "auto" stands for."""
+        """The optimizer that was passed, or the one that "auto" chooses."""
         if not is_auto(self.optimizer):
             return problem.own(get_optimizer, self.optimizer)
         if incremental or type(data) is ChunkData or data.place is not None:

@@ -66,8 +66,8 @@ class Exported:
         self.is_loss = not form.composes_loss and not (form.is_matrix and self._objective.loss is not None)
         if self.is_loss and not self._objective.has_value:
             raise ValueError(
-                f"The value of a model that has a {form.name} is its mean loss; this one was fitted with loss=None. "
-                "Name the loss, or pass your own, loss=function(params, X, ...), and fit again."
+                f"A model with the {form.name} form is exported as its mean loss, but this one was fitted with "
+                "loss=None. Pass a loss by name or as a function, loss(params, X, ...), and fit again."
             )
         self.vjp_X = vjp_X
         self.params = self._theta.to_structure()
@@ -134,7 +134,7 @@ class Exported:
         return value, pullback
 
     def gradient_in_X(self, blocks: Sequence[Array], X: Any, columns: Mapping[str, Any], cotangent: Any) -> Array:
-        """Return the product of a cotangent with the derivative in X."""
+        """Return the product of a cotangent with the derivative with respect to X."""
         self.require_vjp_X()
         with _ONE_AT_A_TIME:
             _, theta, batch = self._at(blocks, X, columns)
@@ -149,11 +149,11 @@ class Exported:
         return product.astype(theta.vector.dtype)
 
     def require_vjp_X(self) -> None:
-        """Raise if there is no derivative in X."""
+        """Raise if there is no derivative with respect to X."""
         if self.vjp_X is None:
             raise ValueError(
-                "The gradient in X is asked for, and the model has only one in its parameters. Give it to the export, "
-                "vjp_X=function(params, X, cotangent) -> array like X; or stop the gradient before X: X.detach() in "
+                "The derivative with respect to X is not available. Pass it to the export, "
+                "vjp_X=function(params, X, cotangent) -> array like X, or stop the gradient before X: X.detach() in "
                 "torch, jax.lax.stop_gradient(X) in jax."
             )
 
@@ -163,7 +163,7 @@ class Exported:
         layout = self._layout.astype(dtype)
         for name, block, shape in zip(layout.names, blocks, layout.shapes, strict=True):
             if block.shape != shape:
-                raise ValueError(f"Block {name!r} has shape {block.shape}; the fit had {shape}.")
+                raise ValueError(f"Parameter {name!r} has shape {block.shape}; in the fit it had {shape}.")
         theta = Parameters(layout, np.concatenate([np.ravel(block) for block in blocks]).astype(dtype))
         batch = self._samples(X, dict(columns)).astype(dtype).read_only()
         model = self._objective.model.bound_to(batch.columns, ("predictor", "forward", "gradient", "loss"))
@@ -174,7 +174,9 @@ class Exported:
             model = self._objective.model
             names = model.predictor.nameable | (set() if model.gradient is None else model.gradient.nameable)
             for name in {"y", "sample_weight"} & columns.keys() - names:
-                raise TypeError(f"The prediction of this model takes no {name}: apply a loss to what it returns.")
+                raise TypeError(
+                    f"This model returns a prediction, which does not depend on {name}. Apply a loss to the prediction."
+                )
             batch: Batch = self._estimator._with_metadata(read_X(self._estimator, X, reset=False), columns, names)
             return batch
         y, weight = columns.pop("y", None), columns.pop("sample_weight", None)

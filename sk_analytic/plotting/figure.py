@@ -18,7 +18,7 @@ def pyplot() -> Any:
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise ImportError(
-            "Drawing needs matplotlib, which is not installed: pip install matplotlib, or in a clone "
+            "Plotting requires matplotlib, which is not installed: pip install matplotlib, or in a clone "
             'pip install -e ".[plot]"'
         ) from error
     return plt
