@@ -503,7 +503,7 @@ def test_what_does_not_fit_is_said_once(calls, monkeypatch):
     assert "reparametrized" in refused(reparametrize={"b": "log"}, init=Line(START.w, 0.5))
     assert "numerical" in refused(numerical=["b"])
     monkeypatch.setattr(compiled, "MOST_LEAVES", 1)
-    assert "have 2 arrays" in refused()
+    assert "there are 2 parameter arrays" in refused()
     assert not calls
 
 

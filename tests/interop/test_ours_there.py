@@ -567,7 +567,7 @@ def test_a_transformation_needs_the_parameters_and_gradients_like_them():
         transformation.update(params, state)
     with pytest.raises(ValueError, match="gradients have the structure .*'b'.* parameters have .*'a'"):
         transformation.update({"b": jax.numpy.ones(2)}, state, params)
-    with pytest.raises(TypeError, match="Parameter 'a' has the dtype int32"):
+    with pytest.raises(TypeError, match="Parameter 'a' has dtype int32"):
         transformation.init({"a": jax.numpy.ones(2, int)})
     with pytest.raises(ValueError, match="no leaves"):
         transformation.init({})
