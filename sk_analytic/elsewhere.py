@@ -213,7 +213,7 @@ def structure_on_host(structure: Any) -> Any:
 
 
 def chosen(values: np.ndarray, index: Any) -> Any:
-    """Return values by their indices, there where these are; what is no number stays with NumPy."""
+    """Return values by their indices, on the device of the indices; values that are not numbers stay in NumPy."""
     if not isinstance(index, Elsewhere):
         return values[index]
     return index.place.taken_in(values)[index] if values.dtype.kind in "fiub" else values[on_host(index)]
@@ -400,7 +400,7 @@ class Elsewhere(NDArrayOperatorsMixin):
     # NumPy's functions.
 
     def _operand(self, value: Any, dtype: DType, may_be_number: bool = False) -> Any:
-        """What stands beside this array in a call, in a dtype."""
+        """Return another operand of a call, converted to this array's place and a dtype."""
         if isinstance(value, Elsewhere):
             return value.array if value.dtype == dtype else value.astype(dtype).array
         if np.ndim(value):
@@ -506,7 +506,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def expit(values: Elsewhere) -> Elsewhere:
-    """Return the logistic function, which is no function of the standard."""
+    """Return the logistic function, which the array API standard lacks."""
     return 1 / (1 + np.exp(-values))  # type: ignore[no-any-return]
 
 

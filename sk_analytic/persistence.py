@@ -319,7 +319,7 @@ def require_place(path: Path) -> None:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to, which replaces ``path`` in one step, and only if writing succeeds.
+    """Yield a temporary path to write to, which replaces ``path`` in one step if writing succeeds.
 
     The permissions of what is replaced are kept. A link stays, and the file behind it is replaced. Temporary files that
     a killed write to the same path has left are removed.
@@ -337,7 +337,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: PathLike) -> Iterator[Path]:
-    """Give the path of a new file beside the one that a path leads to; whatever happens, it is gone in the end."""
+    """Yield the path of a temporary file next to the target of a path, which is always removed at the end."""
     path = Path(os.path.realpath(path))
     require_place(path)
     _remove_left_over(path)

@@ -619,7 +619,7 @@ def _read_validation(
 
 
 def require_scorable(settings: Any, targets: Targets, extent: Extent, given: bool = False) -> None:
-    """Raise if the samples to be scored, of which those count that have a weight, are too few."""
+    """Raise if there are too few samples to score; samples with weight 0 do not count."""
     n, needed = extent.n_weighted, targets.smallest_held_out if settings.scoring is None else 1
     if not n:
         weights = "sample_weight_val" if given else "sample_weight"

@@ -40,7 +40,7 @@ CHECKED_SAMPLES = 53  # for the gradient check if a batch is everything, and the
 
 
 def own(find: Callable[[Any], Any], given: Any) -> Any:
-    """Return the object that a name stands for, or a copy of the one that was given."""
+    """Return the object with a name, or a copy of the object that was passed."""
     found = find(given)
     return clone(found) if found is given else found
 
@@ -325,7 +325,7 @@ def _of_another_size(first: BatchedRows, batch: Batch) -> int | None:
 
 
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
-    """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
+    """Warn if the loss does not decompose over samples but there are several batches, unless ``additive`` is given."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
         return

@@ -300,7 +300,7 @@ class ClassTargets(Targets):
         return cls(found, multilabel), encoded
 
     def require_same(self, classes: Array) -> None:
-        """Raise unless the classes of a fit that goes on are those that training began with."""
+        """Raise unless a continued fit has the classes with which training began."""
         if not np.array_equal(classes, self.classes):
             raise ValueError(
                 f"y has the classes {classes}, but warm_start=True continues training on the classes {self.classes}. "

@@ -1,8 +1,8 @@
-"""A fitted model as a function of its parameters and X, in NumPy: what is handed to another library.
+"""A fitted model as a NumPy function of its parameters and X, for export to another library.
 
-Its value is the prediction if the gradient is a ``vjp`` or a ``jacobian``, and the mean loss of the samples if it is a
-``gradient`` or a ``loss_and_gradient``. Products with its derivatives are had by the objective of the fit, so that
-blocks that are fixed, differenced or given by rows are what they are in `fit`.
+Its value is the prediction for the ``vjp`` and ``jacobian`` forms, and the mean loss of the samples for the
+``gradient`` and ``loss_and_gradient`` forms. Its derivatives are computed by the objective of the fit, so that fixed
+parameters, `numerical` ones and sparse gradients are treated as in `fit`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Exported:
     Parameters
     ----------
     estimator : AnalyticEstimator
-        Fitted. What is fitted later is not seen.
+        Fitted estimator. Fitting it again has no effect.
     vjp_X : callable, default=None
         ``vjp_X(params, X, cotangent, ...) -> array like X``: the product of a cotangent of the value with the
-        derivative in X. It also receives ``y`` and metadata if it names them.
+        derivative with respect to X. It also receives ``y`` and metadata if it names them.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class Exported:
     params : object
         ``params_``, in the user's structure.
     names : tuple of str
-        Of its blocks.
+        Names of its blocks.
     trained : list of bool
-        Which blocks are not fixed.
+        Whether each block is trained (not fixed).
     """
 
     def __init__(self, estimator: Any, vjp_X: Callable[..., Any] | None = None) -> None:

@@ -378,7 +378,7 @@ class State:
         self.notes.clear()
 
     def restart(self) -> None:
-        """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""
+        """Reset the counts of steps and epochs that schedules use; keep the state of the links."""
         self.step = self.epoch = 0
         self.loss_curve = []
 

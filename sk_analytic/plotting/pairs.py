@@ -275,7 +275,7 @@ class PairsDisplay:
         self.figure_.align_labels()
 
     def _draw_legend(self) -> None:
-        """The legend stands in the upper right corner of the figure, where nothing else is drawn."""
+        """Draw the legend in the upper right corner of the figure, where nothing else is drawn."""
         place: dict[str, Any] = {"loc": "upper center"}
         if len(self.names) > 1:
             place = {"loc": "upper right", "bbox_to_anchor": (1, 1), "bbox_transform": self.figure_.transFigure}

@@ -208,7 +208,7 @@ class OptaxStepper:
                 theta[self._structure.slices[block]] += np.asarray(update).reshape(-1)
 
     def _rate(self) -> float:
-        """The learning rate of the last step, as far as it is told."""
+        """The learning rate of the last step, if it is known."""
         found = [part.hyperparams["learning_rate"] for part in _parts(self._remembered) if _has_rate(part)]
         if found:
             return float(found[0])
@@ -243,7 +243,7 @@ class OptaxStepper:
 
 
 def adopted(optimizer: Any) -> Any:
-    """Return what stands for a transformation of optax; anything else as it is."""
+    """Return an `OptaxOptimizer` for a transformation of optax; return anything else unchanged."""
     if type(optimizer).__name__ == "MultiSteps":  # which is no tuple of functions itself
         optimizer = optimizer.gradient_transformation()
     return OptaxOptimizer(optimizer) if _is_transformation(optimizer) else optimizer
