@@ -354,7 +354,7 @@ def _how_to_set(cls: Any, settings: Mapping[str, Any], name: str) -> str:
 
 
 class SignatureOfInit:
-    """The signature of a class: that of its ``__init__``, even if it has a ``__new__`` that accepts anything."""
+    """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
 
     def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
         signature = inspect.signature(owner.__init__)
