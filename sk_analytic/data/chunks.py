@@ -95,8 +95,7 @@ class Source:
                 return None
             if is_remote(item):
                 raise TypeError(
-                    "A delayed chunk is trained on a cluster. Pass a list of delayed chunks, not a function or "
-                    "iterator."
+                    "Delayed chunks are processed on a cluster. Pass them in a list, not by a function or an iterator."
                 )
             return as_chunk(item() if callable(item) else item)
 

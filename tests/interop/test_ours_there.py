@@ -584,7 +584,9 @@ def test_gates_that_are_too_many_are_refused():
     params = {name: jax.numpy.ones(1) for name in names}
     transformation = as_gradient_transformation(PerBlock(blocks))
     state = transformation.init(params)
-    with pytest.raises(ValueError, match="7 links hold steps back independently of each other; at most 6"):
+    with pytest.raises(
+        ValueError, match="7 links, such as Accumulate, skip steps independently of each other; at most 6"
+    ):
         transformation.update(params, state, params)
 
 

@@ -174,7 +174,8 @@ class _Steps:
         gates = _Bound(self._optimizer, names, theta, Scalars(), state).gates()
         if len(gates) > MOST_GATES:
             raise ValueError(
-                f"{len(gates)} links hold steps back independently of each other; at most {MOST_GATES} can be compiled."
+                f"{len(gates)} links, such as Accumulate, skip steps independently of each other; at most {MOST_GATES} "
+                "can be compiled."
             )
         structure = jax.tree.structure(state.links)
 
