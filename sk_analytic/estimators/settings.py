@@ -167,8 +167,8 @@ SHARED_DOC = """
         A name (see :func:`~sk_analytic.get_optimizer_names`) or an object. Set its hyperparameters as
         ``optimizer__learning_rate``. With "auto", `fit` chooses the first that applies, and ``optimizer_`` shows it:
 
-        1. "adam" in `partial_fit`, in `fit_chunks` without a dask cluster, and for torch tensors and other array API
-           arrays, on any device, because the full-batch methods run in NumPy;
+        1. "adam" in `partial_fit`, in `fit_chunks` without a dask cluster, and, with ``array_api_dispatch``, for torch
+           tensors and other array API arrays on any device, because the full-batch methods run in NumPy;
         2. "adam" if a callable draws random numbers (``rng``), if there is a gradient but no loss, or if `batch_size`
            is a number smaller than n_samples;
         3. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;

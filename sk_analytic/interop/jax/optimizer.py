@@ -30,8 +30,8 @@ class OptaxOptimizer(OutsideRule):
     ----------
     transformation : GradientTransformation or callable
         A transformation such as ``optax.adam(1e-3)`` or ``optax.chain(...)``, which may use schedules of optax; or a
-        function that returns one, such as ``optax.adam``. Its update may depend on the gradient and the parameters, but
-        not on the loss.
+        function that returns one, such as ``optax.adam``. Its update may depend on the gradient and the parameters. It
+        must not require the loss, or further evaluations within a step.
     **settings : dict
         Arguments of the function by name, such as ``learning_rate``. They are hyperparameters of this optimizer.
 
