@@ -40,7 +40,7 @@ CHECKED_SAMPLES = 53  # for the gradient check if a batch is everything, and the
 
 
 def own(find: Callable[[Any], Any], given: Any) -> Any:
-    """Return the object that a name stands for, or a copy of the one that was given."""
+    """Return the object with a name, or a copy of the object that was passed."""
     found = find(given)
     return clone(found) if found is given else found
 
@@ -183,23 +183,24 @@ def require_suitable(
 
 
 def refuse_elsewhere(settings: Any, objective: Objective, theta: Parameters, optimizer: Any) -> None:
-    """Raise if a fit has what runs with NumPy arrays alone, where X is an array of another namespace."""
+    """Raise if a fit uses something that only works with NumPy arrays, but X is an array of another namespace."""
     scipy_methods = [m for m, _ in phases_of(optimizer, 1) if isinstance(m, FullBatch)]
     if scipy_methods:
-        what = (
-            f"optimizer={scipy_methods[0]!r} runs in scipy, on the host only: use a minibatch rule (optimizer='adam')"
-        )
+        what = f"optimizer={scipy_methods[0]!r} only works with NumPy arrays. Use a minibatch rule such as 'adam'."
     elif theta.is_mapped or theta.limits is not None:
-        what = "bounds, reparametrize and masks in fixed need NumPy arrays: leave them out"
+        what = "bounds, reparametrize and masks in fixed only work with NumPy arrays. Leave them out."
     elif objective.model.gradient is not None and objective.model.gradient.is_per_sample:
-        what = f"{objective.model.form} of one sample writes to NumPy arrays: write one of whole batches, without out"
+        what = (
+            f"{objective.model.form} of a single sample (with an argument 'out') only works with NumPy arrays. Compute "
+            "the gradient of whole batches, without 'out'."
+        )
     elif objective.numerical:
-        what = "numerical needs NumPy arrays: give the gradient of every block"
+        what = "numerical only works with NumPy arrays. Return the gradient of every parameter."
     elif settings.early_stopping and settings.scoring is not None:
-        what = "scoring hands held-out rows to scikit-learn as NumPy arrays: set scoring=None"
+        what = "scoring only works with NumPy arrays. Set scoring=None."
     else:
         return
-    raise TypeError(f"X is an array of another namespace, and {what}, or {TO_HOST}.")
+    raise TypeError(f"X is an array of {theta.layout.place}, but {what} Alternatively: {TO_HOST}")
 
 
 def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
@@ -324,7 +325,7 @@ def _of_another_size(first: BatchedRows, batch: Batch) -> int | None:
 
 
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
-    """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
+    """Warn if the loss does not decompose over samples but there are several batches, unless ``additive`` is given."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
         return
@@ -438,7 +439,7 @@ def _warn_of_differencing(objective: Objective) -> None:
         names = ", ".join(repr(layout.names[i]) for i in differenced)
         n_entries = sum(math.prod(layout.shapes[i]) for i in differenced)
         warnings.warn(
-            f"numerical: the gradient of {names} is computed by finite differences, with {2 * n_entries} evaluations "
+            f"numerical: the gradient of {names} is computed from finite differences, with {2 * n_entries} evaluations "
             "of the loss per step. Replace it by an analytic gradient once the rest of the model works.",
             UserWarning,
             stacklevel=7,

@@ -329,7 +329,10 @@ def test_rates_are_known_if_they_are_told():
 WRONG = {
     "a search within the step": (optax.lbfgs(), "missing 3 required keyword-only arguments"),
     "setting": (OptaxOptimizer(optax.adam, learning_rat=1), "no hyperparameter 'learning_rat'. Did you mean 'learning"),
-    "made already": (OptaxOptimizer(optax.adam(0.1), b1=0.5), "b1 is a setting of a function such as optax.adam"),
+    "made already": (
+        OptaxOptimizer(optax.adam(0.1), b1=0.5),
+        "b1 cannot be set, because the transformation is already created",
+    ),
     "no transformation": (OptaxOptimizer(3), "transformation must be callable; got 3"),
     "returns": (OptaxOptimizer(dict), "must return a GradientTransformation; got {}"),
 }
