@@ -79,7 +79,7 @@ def complete(app, what, name, thing, options, lines):
 def attribute_entry(documented, param, description, is_attribute):
     """Term and description of a parameter or an attribute, as numpydoc asks for; an attribute has an anchor."""
     names = re.findall(r"\w+", param)
-    anchors = ", ".join(f":anchored-attribute:`{name}`" for name in names)
+    anchors = ",\N{NO-BREAK SPACE}".join(f":anchored-attribute:`{name}`" for name in names)
     return anchors if is_attribute else f"**{documented._escape_args_and_kwargs(param.strip())}**", description
 
 
@@ -100,11 +100,11 @@ def add_aliases(app, env):
 
 
 def resolve_public_name(app, env, node, contents):
-    """Link a class in backquotes from another module, or a function that the package itself offers."""
-    name = node["reftarget"]
+    """Link a class in backquotes from another module, its members, or a function that the package itself offers."""
+    name, dot, member = node["reftarget"].partition(".")
     full_name = tables.public_names().get(name, "")
     if node["refdomain"] == "py" and (name[:1].isupper() or full_name == f"sk_analytic.{name}"):
-        domain = env.get_domain("py")
+        domain, full_name = env.get_domain("py"), f"{full_name}{dot}{member}"
         return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full_name, node, contents)
     return None
 
