@@ -55,6 +55,7 @@ GUIDE = {
     "get_loss": "losses",
     "get_loss_names": "losses",
     "use_engine": "guide/beside_torch_jax_numba",
+    "Link": "guide/chains",
     "Estimators": "guide/index",
     "Models as classes": "guide/model_class",
     "Gradient check": "guide/is_my_gradient_right",
