@@ -1,4 +1,4 @@
-"""Telling several curves on one axes apart: labels by differing settings, markers, a legend that hides no curve."""
+"""Distinguish several curves on one axes: labels by differing settings, markers, a legend that hides no curve."""
 
 from __future__ import annotations
 
