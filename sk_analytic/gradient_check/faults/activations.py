@@ -271,9 +271,13 @@ class Activation(Hypothesis):
         "The gradient that reaches a unit is off by one factor per sample: the derivative of its activation, or a "
         "later one, is wrong."
     )
-    template = "The ratio of true to analytic gradient depends only on sample and unit along axis {axis}{what}.{hint}"
+    template = (
+        "The ratio of true to analytic gradient depends only on the sample and on the index along axis "
+        "{axis}{what}.{hint}"
+    )
     rank = 49
     again = True  # the ratios found in the weights serve the bias
+    is_open = True
 
     def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
@@ -291,10 +295,10 @@ class Activation(Hypothesis):
         if 2 * ratios.spare <= len(ratios.told) or not ratios.varies_with_units:
             return None
         low, high = float(ratios.told.min()), float(ratios.told.max())
-        what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
+        what = f", between {low + 0.0:.3g} and {high + 0.0:.3g}"  # which makes 0 of -0
         hint = (
-            " The gradient that reaches the unit from the output is wrong. Check the derivative of its activation, of "
-            "the loss or link after it, and whether a path was left out."
+            " A factor that depends on both is missing or wrong: the responsibility of a component in a mixture, the "
+            "derivative of a unit's activation, or that of the loss or link after it. Or was a path left out?"
         )
         ratios.show(case)
         evidence = {"axis": ratios.axis, "smallest": low, "largest": high}
@@ -305,7 +309,7 @@ class Activation(Hypothesis):
         name = ratios.shown_by(case)
         if not name:
             return None
-        what = f", the same ratios as in block {name!r}"
+        what = f", the same ratios as in parameter {name!r}"
         return self.explain(axis=ratios.axis, what=what, hint="", evidence={"axis": ratios.axis, "as": name})
 
     def _named(self, case: Case, ratios: Ratios) -> Diagnosis | None:
