@@ -294,15 +294,14 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
         from ..gradient_check import require_right
 
         batch = batch_to_check(objective, theta, first, step, prediction)
-        preface, only_warn = _preface(settings, objective), check_gradient == "warn"
         training.report = require_right(
             objective,
             theta,
             batch,
             n_elsewhere=_of_another_size(first, batch),
             seed=training.seed,
-            preface=preface,
-            only_warn=only_warn,
+            advice=_about_the_default_loss(settings, objective),
+            only_warn=check_gradient == "warn",
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
         _warn_of_coupling(settings, training, rows)
@@ -353,14 +352,14 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
     warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)
 
 
-def _preface(settings: Any, objective: Objective) -> str:
-    """What to say before the report on a wrong gradient: it may belong to another loss than the default."""
+def _about_the_default_loss(settings: Any, objective: Objective) -> str:
+    """What to say if a report leaves the cause open: the gradient may belong to another loss than the default."""
     loss = settings._trained_loss
     if objective.model.gradient_form.gives_value or objective.loss is None or loss != settings._default_loss():
         return ""
     return (
         f"The gradient was checked against the default loss={loss!r}. If it is the gradient of another loss, pass that "
-        "loss by name or as a function, loss(params, X, ...), or pass loss=None to skip the comparison. "
+        "loss by name or as a function, loss(params, X, ...), or pass loss=None to skip the comparison."
     )
 
 

@@ -21,7 +21,7 @@ class ConstantTerm(Hypothesis):
     )
     template = (
         "Analytic minus numerical derivative is the constant {constant:.6g}{where}, whatever θ and the samples are "
-        "(agreement {agreement:.1g}). Is a term missing or superfluous, such as the derivative of a normalizing constant?"
+        "(agreement {agreement:.1g}). Is a term missing or superfluous, as the derivative of a normalizing constant?"
     )
     rank = 12
 
@@ -47,7 +47,7 @@ class DataIndependentTerm(Hypothesis):
     )
     template = (
         "Analytic minus numerical derivative{where} does not depend on the samples (agreement {agreement:.1g}). Is a "
-        "term missing or superfluous that is the same for every sample, such as the derivative of a normalizing constant?"
+        "term missing or superfluous that is the same for every sample, as the derivative of a normalizing constant is?"
     )
     rank = 90
 
