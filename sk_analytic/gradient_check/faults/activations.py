@@ -19,6 +19,7 @@ from ..hypotheses import Diagnosis, Hypothesis
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4
+ROUNDING = 1e-8  # share of the largest ratio below which one is 0
 TOLD = 0.4  # share of samples and units that a mask must leave something of
 
 
@@ -277,7 +278,6 @@ class Activation(Hypothesis):
     )
     rank = 49
     again = True  # the ratios found in the weights serve the bias
-    is_open = True
 
     def test(self, case: Case) -> Diagnosis | None:
         for ratios in Ratios.of(case):
@@ -295,7 +295,9 @@ class Activation(Hypothesis):
         if 2 * ratios.spare <= len(ratios.told) or not ratios.varies_with_units:
             return None
         low, high = float(ratios.told.min()), float(ratios.told.max())
-        what = f", between {low + 0.0:.3g} and {high + 0.0:.3g}"  # which makes 0 of -0
+        least = ROUNDING * max(abs(low), abs(high))
+        low, high = (0.0 if abs(ratio) <= least else ratio for ratio in (low, high))
+        what = f", between {low:.3g} and {high:.3g}"
         hint = (
             " A factor that depends on both is missing or wrong: the responsibility of a component in a mixture, the "
             "derivative of a unit's activation, or that of the loss or link after it. Or was a path left out?"
