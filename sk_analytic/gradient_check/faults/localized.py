@@ -434,8 +434,7 @@ def pattern(case: Case) -> tuple[str, dict[str, Any]]:
         words.append("The whole parameter array is wrong.")
     if case.size > 1:  # of a single number, they are proportional
         words.append(f"Analytic and numerical derivatives along random directions correlate to {cosine:.3f}.")
-    with contextlib.suppress(SpentError):
-        words.extend(_in_samples(case))
+    words.extend(_in_samples(case))
     zeros = float(np.mean(case.analytic() == 0))
     if zeros:
         words.append(f"{zeros:.0%} of the analytic entries are zero.")
@@ -444,7 +443,7 @@ def pattern(case: Case) -> tuple[str, dict[str, Any]]:
 
 def _in_samples(case: Case) -> Iterator[str]:
     """In how many samples the gradient is wrong, if they have derivatives of their own."""
-    for parts in SampleParts.of(case)[:1]:
+    for parts in SampleParts.made(case)[:1]:
         wrong = np.unique(parts.rows[~parts.right()])
         yield f"The gradient is wrong in {wrong.size} of {case.situation.n} compared samples."
 
