@@ -698,7 +698,9 @@ def _shape_hint(came: Shape, expected: Shape, role: str) -> str:
     if role not in GRADIENT_FORMS:
         return ""
     if len(came) > len(expected):
-        return " Was the sum over the samples of the batch left out?"
+        is_alone = role == "gradient" and len(came) == len(expected) + 1
+        other = ", or is it a Jacobian? Then pass it as jacobian=." if is_alone else "?"
+        return f" Was the sum over the samples of the batch left out{other}"
     if len(came) < len(expected):
         return " Was one axis too many summed over?"
     return " A gradient must have the shape of its parameter."

@@ -899,7 +899,7 @@ def test_a_fit_says_if_nothing_could_be_checked():
         return linear_gradient(params, X[rows], y[rows])
 
     model = linear_model().set_params(gradient=estimate)
-    with pytest.warns(UserWarning, match=r"could not be checked in any block\. The gradient is random"):
+    with pytest.warns(UserWarning, match=r"could not be checked in any parameter\. The gradient is random"):
         model.fit(X, Y)
     assert [finding.cause for finding in model.gradient_report_.findings] == ["not_deterministic"]
     model.set_params(gradient=linear_gradient).fit(X, Y)

@@ -1,5 +1,6 @@
 """The diagnosis: hypotheses tested on each block that failed, then the fewest causes that explain them all."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from .evaluation import Situation, SpentError, take
 from .evidence import Case
 from .faults.localized import FirstStep, LastStep, pattern
 from .faults.side_effects import not_finite
-from .hypotheses import Diagnosis, Hypothesis, Slight, Unexplained
+from .hypotheses import Cause, Diagnosis, Hypothesis, Slight, Unexplained
 from .report import Finding
 from .verdict import Checker, Judgement
 
@@ -114,7 +115,7 @@ class Diagnoses:
         for index, diagnosis in found.items():
             if diagnosis is not None and diagnosis.cause in about_loss:
                 name = self.subject.layout.names[index]
-                return f" Block {name!r} shows a fault in the loss itself: fix that first."
+                return f" Parameter {name!r} shows a fault in the loss itself: fix that first."
         return ""
 
     def _finding(self, case: Case, diagnosis: Diagnosis | None, found: dict[int, Diagnosis | None]) -> Finding:
@@ -132,8 +133,38 @@ class Diagnoses:
             if self.failed_hypotheses:
                 evidence["failed_hypotheses"] = self.failed_hypotheses
             diagnosis = Unexplained.explain(words + self._first_repair(found), evidence=evidence)
-        numbers = {**judgement.evidence, **diagnosis.evidence}
-        return Finding(case.name, case.shape, "wrong", diagnosis.cause, numbers, diagnosis.explanation)
+        error = self._relative_error(case, judgement)
+        numbers = {**judgement.evidence, "relative_error": error, **diagnosis.evidence}
+        explanation = diagnosis.explanation
+        if Cause.table[diagnosis.cause].is_open:
+            explanation += self._unreceived()
+        return Finding(case.name, case.shape, "wrong", diagnosis.cause, numbers, explanation)
+
+    def _relative_error(self, case: Case, judgement: Judgement) -> float:
+        """The difference of the derivatives relative to the numerical ones, over all directions of a case.
+
+        That of the judgement is relative to the terms of a sum, which may cancel.
+        """
+        self.subject.allow(2000, 5.0)
+        analytic, numerical = (np.array([judgement.evidence[name]]) for name in ("analytic", "numerical"))
+        errors = np.zeros(1)
+        with contextlib.suppress(SpentError):
+            true, their_errors = case.sketch()
+            if np.isfinite(true).all():
+                analytic, numerical, errors = case.project(case.analytic()), true, their_errors
+        if not np.isfinite(analytic).all() or not np.linalg.norm(numerical) > np.linalg.norm(errors):
+            return float("inf")
+        return float(np.linalg.norm(analytic - numerical) / np.linalg.norm(numerical))
+
+    def _unreceived(self) -> str:
+        """Name the data that loss or `forward` receive by name and the gradient does not."""
+        model = self.subject.objective.model
+        names = set(model.gradient.wanted)
+        for role, receiver in (("forward", model.forward), ("loss", model.loss)):
+            lacking = [name for name in getattr(receiver, "wanted", ()) if name not in names and name != "rng"]
+            if lacking:
+                return f" {role} receives {', '.join(map(repr, lacking))}; {model.form} does not."
+        return ""
 
 
 def _alike(evidence: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -143,12 +174,13 @@ def _alike(evidence: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _same_end(found: dict[int, Diagnosis | None]) -> dict[int, Diagnosis | None]:
     """If one block fails through the first (last) step, name that for others that fail at that end of an axis."""
+    shows = "Another parameter shows that a recursion's {} step is wrong."
     for step, end in ((FirstStep, "first"), (LastStep, "last")):
         through = any(d is not None and d.cause == step.identifier for d in found.values())
         for index, diagnosis in found.items():
             if through and diagnosis is not None and diagnosis.evidence.get("end") == end:
                 found[index] = diagnosis._replace(
                     cause=step.identifier,
-                    explanation=f"{diagnosis.explanation} Another block shows that a recursion's {end} step is wrong.",
+                    explanation=f"{diagnosis.explanation} {shows.format(end)}",
                 )
     return found

@@ -8,10 +8,8 @@ from ..exceptions import GradientCheckError
 from ..objective import Objective
 from ..parameters import Parameters
 from .check import examine
-from .hypotheses import NotDeterministic, Unexplained
-from .report import GradientReport
-
-UNCLEAR = (Unexplained.identifier, "sample_factor")  # causes that another loss may have
+from .hypotheses import Cause, NotDeterministic
+from .report import Finding, GradientReport
 
 
 def require_right(
@@ -51,22 +49,26 @@ def require_right(
     report = examine(objective, theta, batch, n_directions=None, n_elsewhere=n_elsewhere, seed=seed)
     if report.ok:
         if report.findings and all(finding.cause == NotDeterministic.identifier for finding in report.findings):
-            message = f"The gradient could not be checked in any block. {report.findings[0].explanation}"
+            message = f"The gradient could not be checked in any parameter. {report.findings[0].explanation}"
             warnings.warn(message, UserWarning, stacklevel=7)
         return report
     wrong = ", ".join(map(repr, report.wrong))
-    form = objective.model.gradient_form
-    of = "the predictions" if form.composes_loss or form.is_matrix else "the loss"
     message = (
-        f"The analytic gradient ({objective.model.form}) is not the derivative of {of} in "
+        f"The analytic gradient ({objective.model.form}) is not the derivative of "
+        f"{objective.model.gradient_form.differentiates} in "
         f"parameter{'s' if len(report.wrong) > 1 else ''} {wrong}.\n{report}"
     )
-    if advice and any(finding.cause in UNCLEAR for finding in report.findings if finding.verdict == "wrong"):
+    if advice and any(_is_open(finding) for finding in report.findings if finding.verdict == "wrong"):
         message += f"\n{advice}"
     if not only_warn:
         raise GradientCheckError(f"{message}\nTo train anyway, set check_gradient='warn' or False.", report)
     warnings.warn(message, UserWarning, stacklevel=7)
     return report
+
+
+def _is_open(finding: Finding) -> bool:
+    """Whether a finding leaves open what the slip is, which may be another loss."""
+    return finding.cause is not None and Cause.table[finding.cause].is_open
 
 
 def second_opinion(objective: Objective, thetas: Iterable[Parameters], batch: Batch, *, seed: int) -> str:

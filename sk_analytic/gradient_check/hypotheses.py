@@ -55,6 +55,8 @@ class Cause:
     rank : int
         Lower ones come first in the table. Faults of the callables themselves, which are looked for before any
         hypothesis, keep the default.
+    is_open : bool
+        Whether it leaves open what the slip is, so that the reader is told of other possible reasons.
     """
 
     identifier: ClassVar[str] = ""
@@ -62,6 +64,7 @@ class Cause:
     template: ClassVar[str] = "{}"
     verdict: ClassVar[str] = "wrong"
     rank: ClassVar[int] = -10
+    is_open: ClassVar[bool] = False
     table: ClassVar[dict[str, type[Cause]]] = {}
 
     def __init_subclass__(cls, **rest: Any) -> None:
@@ -191,5 +194,6 @@ class LowPrecision(Doubt):
 class Unexplained(Cause):
     identifier = "unexplained"
     rank = 100
+    is_open = True
     meaning = "The gradient is wrong and no hypothesis explains how; the explanation describes the pattern."
     template = "No known fault explains it. {}"

@@ -37,8 +37,11 @@ class Finding:
         remark.
     evidence : dict
         The ``analytic`` and ``numerical`` derivatives along the direction that disagreed most, the
-        estimated ``error`` of the numerical one, their ``relative_error``, and values that depend on the cause, such
-        as ``factor`` or ``agreement``.
+        estimated ``error`` of the numerical one, the ``relative_error``, and values that depend on the cause, such as
+        ``factor`` or ``agreement``. The relative error of a wrong gradient is the norm of analytic minus numerical
+        derivatives over the norm of the numerical ones, along several directions: 2 for a flipped sign, 1 for a
+        gradient that is twice the derivative. That of a right gradient is relative to the terms of the derivative,
+        whose sum may cancel.
     explanation : str
         Diagnosis in words.
     """
@@ -130,7 +133,7 @@ class GradientReport:
     def _repr_html_(self) -> str:
         rows = "".join(_html_line(finding) for finding in self.findings)
         heads = "".join(
-            f'<th style="text-align:left">{h}</th>' for h in ("block", "shape", "verdict", "error", "cause")
+            f'<th style="text-align:left">{h}</th>' for h in ("parameter", "shape", "verdict", "error", "cause")
         )
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 

@@ -56,6 +56,8 @@ class GradientForm:
         Whether it gives derivatives of each prediction, which are summed afterwards.
     predicts : bool
         Whether it gives the prediction too, and can stand in for `forward`.
+    differentiates : str
+        What it is the derivative of, for messages.
     """
 
     name: str
@@ -65,6 +67,7 @@ class GradientForm:
     has_own_loss = False
     is_matrix = False
     predicts = False
+    differentiates = "the loss"
 
     def evaluate(self, problem: Any, params: Any, batch: Batch) -> tuple[float | Any, Any]:
         """Return the mean loss of a batch, or None, and its gradient as the user gave it."""
@@ -109,6 +112,7 @@ class Vjp(GradientForm):
     receives = ("y", "rng")
     composes_loss = True
     predicts = True
+    differentiates = "the predictions"
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float, Any]:
         """Return the loss by name of the prediction, and the pullback of its derivative."""
@@ -134,6 +138,7 @@ class Jacobian(GradientForm):
     receives = ("y", "rng")
     composes_loss = True
     is_matrix = True
+    differentiates = "forward"
 
     def evaluate(self, problem: Problem, params: Any, batch: Batch) -> tuple[float, Any]:
         """Return the loss by name of the prediction, and its derivative times the Jacobian."""

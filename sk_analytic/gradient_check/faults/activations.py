@@ -19,6 +19,7 @@ from ..hypotheses import Diagnosis, Hypothesis
 
 MOST_ROWS, MOST_UNITS = 8, 24
 SAME = 1e-4
+ROUNDING = 1e-8  # share of the largest ratio below which one is 0
 TOLD = 0.4  # share of samples and units that a mask must leave something of
 
 
@@ -271,7 +272,10 @@ class Activation(Hypothesis):
         "The gradient that reaches a unit is off by one factor per sample: the derivative of its activation, or a "
         "later one, is wrong."
     )
-    template = "The ratio of true to analytic gradient depends only on sample and unit along axis {axis}{what}.{hint}"
+    template = (
+        "The ratio of true to analytic gradient depends only on the sample and on the index along axis "
+        "{axis}{what}.{hint}"
+    )
     rank = 49
     again = True  # the ratios found in the weights serve the bias
 
@@ -291,10 +295,12 @@ class Activation(Hypothesis):
         if 2 * ratios.spare <= len(ratios.told) or not ratios.varies_with_units:
             return None
         low, high = float(ratios.told.min()), float(ratios.told.max())
-        what = f", between {low:.3g} and {high:.3g}, the same for all of the unit's inputs"
+        least = ROUNDING * max(abs(low), abs(high))
+        low, high = (0.0 if abs(ratio) <= least else ratio for ratio in (low, high))
+        what = f", between {low:.3g} and {high:.3g}"
         hint = (
-            " The gradient that reaches the unit from the output is wrong. Check the derivative of its activation, of "
-            "the loss or link after it, and whether a path was left out."
+            " A factor that depends on both is missing or wrong: the responsibility of a component in a mixture, the "
+            "derivative of a unit's activation, or that of the loss or link after it. Or was a path left out?"
         )
         ratios.show(case)
         evidence = {"axis": ratios.axis, "smallest": low, "largest": high}

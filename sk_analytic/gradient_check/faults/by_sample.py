@@ -110,15 +110,16 @@ class SampleFactor(Hypothesis):
     identifier = "sample_factor"
     meaning = (
         "The contribution of each sample is off by its own factor, the same in all entries: the derivative of the "
-        "loss, of the link or of a step after the block is wrong."
+        "loss, of the link or of a step after the parameter is wrong."
     )
     template = (
         "For each sample the gradient is a multiple of the derivative, {low:.3g} to {high:.3g} times, the same in all "
-        "entries ({n} contributions compared). The derivative of the loss, of the link or of a step after this block "
-        "is wrong."
+        "entries ({n} contributions compared). The derivative of the loss, of the link or of a step after this "
+        "parameter is wrong."
     )
     rank = 46
     again = True
+    is_open = True
 
     def test(self, case: Case) -> Diagnosis | None:
         """Each factor explains all directions of its sample; for a single number, another block must have shown it."""

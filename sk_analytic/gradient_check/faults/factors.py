@@ -78,7 +78,12 @@ class SampleParts:
             case.__dict__["_sample_parts"] = (
                 [cls(case, s, p) for s, p in zip(case.situations, parts, strict=True)] if whole else []
             )
-        made: list[SampleParts] = case.__dict__["_sample_parts"]
+        return cls.made(case)
+
+    @staticmethod
+    def made(case: Case) -> list[SampleParts]:
+        """Return those that a hypothesis has made already; empty if none has."""
+        made: list[SampleParts] = case.__dict__.get("_sample_parts", [])
         return made
 
     def _ratio(self) -> Array | None:

@@ -16,6 +16,7 @@ from ...typing import Array, Shape
 from ..evaluation import Situation, SpentError, dense, replaced
 from ..evidence import Case, Way
 from ..hypotheses import Diagnosis, Hypothesis, is_near
+from .factors import SampleParts
 
 SMALL = 48  # entries that are compared one by one
 SAMPLE = 6  # slices that are tried first: if all are wrong, the search ends
@@ -189,7 +190,7 @@ def _end(places: Places, shape: Shape) -> tuple[str, str]:
 
 class OneEntry(OnlySomePlaces):
     identifier = "one_entry"
-    meaning = "A single entry of the block is wrong."
+    meaning = "A single entry of the parameter is wrong."
     template = "Only {words} is wrong: the gradient is {what}.{hint}"
 
     def fits(self, places: Places, shape: Shape) -> str | None:
@@ -230,7 +231,7 @@ def _slices_along(places: Places, shape: Shape, axis: int, word: str) -> str | N
 
 class SomeEntries(OnlySomePlaces):
     identifier = "some_entries"
-    meaning = "Some entries of the block are wrong: a triangle, a diagonal, a rectangle, or scattered ones."
+    meaning = "Some entries of the parameter are wrong: a triangle, a diagonal, a rectangle, or scattered ones."
     template = "Only {words} wrong: the gradient is {what}.{hint}"
     rank = 41
 
@@ -361,7 +362,7 @@ class LastStep(Through):
 
 class ThroughBlock(Hypothesis):
     identifier = "through_block"
-    meaning = "The fault enters through another block, or a column of X: if that is zero, the gradient is right."
+    meaning = "The fault enters through another parameter, or a column of X: if that is zero, the gradient is right."
     template = "The gradient is right if {} is zero, so the part that depends on it is wrong or missing."
     rank = 47
     again = True  # what heals one block may be the block that is wrong itself
@@ -385,7 +386,7 @@ class ThroughBlock(Hypothesis):
 
 class Permuted(Hypothesis):
     identifier = "permuted"
-    meaning = "The slices of the block along an axis are in another order."
+    meaning = "The slices of the parameter along an axis are in another order."
     template = (
         "Its slices along axis {axis} are in another order (agreement {agreement:.1g} after sorting them): {listed}."
     )
@@ -430,12 +431,21 @@ def pattern(case: Case) -> tuple[str, dict[str, Any]]:
         where = " and ".join(f"{_listed(i)} along axis {a}" for a, i in enumerate(places.indices))
         words.append(f"{int(places.mask.sum())} of {case.size} entries are wrong, {where}.")
     elif case.size > 1:
-        words.append("The whole block is wrong.")
-    words.append(f"Analytic and numerical derivatives along random directions correlate to {cosine:.3f}.")
+        words.append("The whole parameter array is wrong.")
+    if case.size > 1:  # of a single number, they are proportional
+        words.append(f"Analytic and numerical derivatives along random directions correlate to {cosine:.3f}.")
+    words.extend(_in_samples(case))
     zeros = float(np.mean(case.analytic() == 0))
     if zeros:
         words.append(f"{zeros:.0%} of the analytic entries are zero.")
     return " ".join(words), {"cosine": cosine}
+
+
+def _in_samples(case: Case) -> Iterator[str]:
+    """In how many samples the gradient is wrong, if they have derivatives of their own."""
+    for parts in SampleParts.made(case)[:1]:
+        wrong = np.unique(parts.rows[~parts.right()])
+        yield f"The gradient is wrong in {wrong.size} of {case.situation.n} compared samples."
 
 
 def _ratios(case: Case, most: int = 24) -> str:

@@ -71,7 +71,7 @@ class Constant(Hypothesis):
 
 class BlockIgnored(Hypothesis):
     identifier = "block_ignored"
-    meaning = "The gradient ignores a block, such as a bias, as if it were zero or one."
+    meaning = "The gradient ignores a parameter, such as a bias, as if it were zero or one."
     template = "It is the derivative for {other} = {value:g} (agreement {agreement:.1g}): {other} is ignored."
     rank = 32
 
@@ -377,7 +377,7 @@ class LogarithmForgotten(Hypothesis):
         if not max(errors) < 1e-3:
             return None
         name = case.subject.layout.names[owner]
-        how = f"the terms that block {name!r} shows, their logarithms added, have this gradient"
+        how = f"the terms that parameter {name!r} shows, their logarithms added, have this gradient"
         return self.explain(how=how, agreement=max(errors), evidence={"agreement": max(errors)})
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ...losses import NegativeLogLikelihood
+from ...objective import Objective
 from ...typing import Array
 from ..evaluation import Situation, dense, replaced, take
 from ..evidence import Case, Fit, Way
@@ -16,8 +18,8 @@ NOTHING = 1e-10  # a block this much smaller than the whole gradient, and than i
 
 class LeftAtZero(Hypothesis):
     identifier = "left_at_zero"
-    meaning = "The gradient of the block is zero everywhere, but the derivative of the loss is not."
-    template = "The gradient of this block is zero everywhere{how}"
+    meaning = "The gradient of the parameter is zero everywhere, but the derivative of the loss is not."
+    template = "The gradient of this parameter is zero everywhere{how}"
     rank = 0
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -35,8 +37,8 @@ class LeftAtZero(Hypothesis):
 class NotInLoss(Hypothesis):
     identifier = "not_in_loss"
     about_loss = True
-    meaning = "The loss does not depend on the block, although the block has a gradient."
-    template = "The loss does not depend on this block. Was it forgotten in the loss (in forward)?"
+    meaning = "The loss does not depend on the parameter, although the parameter has a gradient."
+    template = "The loss does not depend on this parameter. Was it forgotten in the loss (in forward)?"
     rank = 0
 
     def test(self, case: Case) -> Diagnosis | None:
@@ -51,13 +53,22 @@ class NotInLoss(Hypothesis):
 class Sign(Hypothesis):
     identifier = "sign"
     meaning = "The sign is flipped."
-    template = (
-        "The sign is flipped (agreement {agreement:.1g} after flipping it). Is it the gradient of minus the loss?"
-    )
+    template = "The sign is flipped (agreement {agreement:.1g} after flipping it). {question}"
     rank = 1
 
     def ways(self, case: Case) -> Iterator[Way]:
-        yield Way({}, case.repaired(lambda s: -case.analytic(s)))
+        yield Way({"question": self._question(case.subject.objective)}, case.repaired(lambda s: -case.analytic(s)))
+
+    @staticmethod
+    def _question(objective: Objective) -> str:
+        """Ask for the likely slip: what the gradient may be the derivative of instead."""
+        form, of_log_density = objective.model.gradient_form, isinstance(objective.loss, NegativeLogLikelihood)
+        if form.composes_loss:
+            what = "Jacobian" if form.is_matrix else "pullback"
+            other = "minus the log-density" if of_log_density else "the residual y - forward"
+            return f"Is it the {what} of {other}? It must be that of {form.differentiates}."
+        also = ", or does forward return minus the log-density" if of_log_density else ""
+        return f"Is it the gradient of minus the loss{also}?"
 
 
 class OfRowCount(Hypothesis):
@@ -128,7 +139,8 @@ class Factor(Hypothesis):
 
     @staticmethod
     def _hint(case: Case, ratio: float) -> str:
-        if is_near(abs(ratio), 2) or is_near(abs(ratio), 0.5):
+        is_of_loss = not case.subject.objective.model.gradient_form.composes_loss
+        if is_of_loss and (is_near(abs(ratio), 2) or is_near(abs(ratio), 0.5)):
             return " A square or its half, differentiated as the other?"
         sizes = {"features": case.situation.batch.X.shape[-1] if case.situation.batch.X.ndim > 1 else 1}
         y = case.situation.batch.y
@@ -142,7 +154,7 @@ class Factor(Hypothesis):
 
 class Transposed(Hypothesis):
     identifier = "transposed"
-    meaning = "The axes of the block are swapped, or it was reshaped in another order."
+    meaning = "The axes of the parameter are swapped, or it was reshaped in another order."
     template = "It is the derivative with axes in the order {order} (agreement {agreement:.1g}).{hint}"
     rank = 5
 
@@ -206,7 +218,7 @@ class Shifted(Hypothesis):
 
 class BlocksSwapped(Hypothesis):
     identifier = "blocks_swapped"
-    meaning = "The gradient of another block is returned for this one."
+    meaning = "The gradient of another parameter is returned for this one."
     template = "{what} (agreement {agreement:.1g}).{hint}"
     rank = 8
 
@@ -233,7 +245,10 @@ class BlocksSwapped(Hypothesis):
         for array in case.subject.rng.standard_normal((2, *shape)):
             true, error = situation.slope(other, array)
             if abs(float((here * array).sum()) - true) > 1e-4 * abs(true) + 5 * error:
-                return f"It is the derivative with respect to another block; that of this block is at {names[other]!r}"
+                return (
+                    "It is the derivative with respect to another parameter; that of this parameter is at "
+                    f"{names[other]!r}"
+                )
         return f"The gradients of {case.name!r} and {names[other]!r} are swapped"
 
 

@@ -20,7 +20,7 @@ class WrongAxis(Hypothesis):
     meaning = "A sum over the wrong axis, or a missing transpose; the shapes fit only because two sizes coincide."
     template = (
         "{what} (agreement {agreement:.1g}). The shapes fit only because this batch has {n} samples, as many as the "
-        "block has entries along axis 0."
+        "parameter has entries along axis 0."
     )
     rank = 18
 
