@@ -3,22 +3,24 @@ r"""
 A density on a cluster
 ======================
 
-A mixture of two Gaussians along a line is fitted to rows that lie on the workers of a cluster, two processes of this
-machine, by L-BFGS over all of them. Then the same fit is begun again, and one of the workers is killed in its midst, as
-by a machine that fails. Its chunks are loaded by the other, and the curve of the loss is the same to the last bit.
+This script fits a mixture of two Gaussians to data that are spread over the workers of a dask cluster. The cluster
+consists of two processes on this machine. The script fits the density twice by L-BFGS. During the second fit, it kills
+one of the workers. The other worker loads the lost chunks again, and the loss curves of the two fits are identical to
+the last bit.
 
-The log-density of a row is :math:`\log(\pi \, \varphi_1(x) + (1 - \pi) \, \varphi_2(x))`. With
-:math:`\pi = 1 / (1 + e^{-a})`, means :math:`m_k` and scales :math:`e^{s_k}`, and with the share
-:math:`r_k(x)` of component :math:`k` in the density at :math:`x`, its gradient is
+The log-density of a sample is :math:`\log(\pi \, \varphi_1(x) + (1 - \pi) \, \varphi_2(x))`, where
+:math:`\pi = 1 / (1 + e^{-a})` and :math:`\varphi_k` is a Gaussian density with mean :math:`m_k` and scale
+:math:`e^{s_k}`. Let :math:`r_k` be the share of component :math:`k` in the density at :math:`x`, and
+:math:`z_k = (x - m_k) \, e^{-s_k}`. The gradient of the log-density is
 
 .. math::
 
     \partial_a = r_1 - \pi, \qquad
     \partial_{m_k} = r_k \, z_k \, e^{-s_k}, \qquad
-    \partial_{s_k} = r_k \, (z_k^2 - 1), \qquad z_k = (x - m_k) \, e^{-s_k}.
+    \partial_{s_k} = r_k \, (z_k^2 - 1).
 
-Run it with ``python density_on_a_cluster.py``; ``--help`` lists its options. It needs ``pip install -e
-".[dask]"``.
+Run it with ``python density_on_a_cluster.py``; ``--help`` lists the options. It requires the extra ``dask``:
+``pip install -e ".[dask]"``.
 """
 
 import argparse
@@ -35,19 +37,19 @@ from sk_analytic import AnalyticDensity
 # %%
 # The model
 # ---------
-# The adjoint takes the derivative of the loss by each log-density back to the parameters: functions of this file,
-# which are sent to the workers once.
+# ``vjp`` returns the log-densities and the pullback, which turns the derivative of the loss with respect to each
+# log-density into the gradient. The functions are sent to each worker once.
 
 HALF_LOG_TWO_PI = 0.5 * np.log(2 * np.pi)
 
 
 def init():
-    """Start with components apart from each other."""
+    """Return the starting parameters, with the two means apart."""
     return {"a": 0.0, "m": np.array([-1.0, 1.0]), "s": np.zeros(2)}
 
 
 def vjp(params, X):
-    """Log-densities of rows, and the way back."""
+    """Return the log-density of each sample, and the pullback."""
     scale = np.exp(-params["s"])
     z = (X - params["m"]) * scale
     log_shares = np.array([log_expit(params["a"]), log_expit(-params["a"])])
@@ -67,14 +69,14 @@ def vjp(params, X):
 
 
 # %%
-# The rows
+# The data
 # --------
-# A chunk is loaded where it is needed. Here that means drawing it, from the seed that is its number; elsewhere it would
-# be read from a file that all workers can see.
+# Each worker loads its own chunks. Here, it draws them at random, with the number of the chunk as the seed. In
+# practice, it would read them from files that all workers can access.
 
 
 def load(number, n_rows):
-    """Draw a chunk: 3 of 10 rows around -2, the others around 1."""
+    """Draw a chunk: 3 of 10 samples around -2, the others around 1."""
     rng = np.random.default_rng(number)
     is_first = rng.random(n_rows) < 0.3
     return np.where(
@@ -88,7 +90,7 @@ def load(number, n_rows):
 
 
 def fit(chunks):
-    """Fit the density."""
+    """Return the fitted density, and the duration of the fit in seconds."""
     model = AnalyticDensity(
         vjp=vjp, init=init, optimizer="lbfgs", tol=1e-8, worker_timeout=60.0
     )
@@ -98,7 +100,7 @@ def fit(chunks):
 
 
 def kill_after(seconds, client):
-    """Kill a worker after some seconds."""
+    """Start a timer that kills a worker."""
     victim = next(iter(client.run(os.getpid).values()))
     killer = threading.Timer(seconds, os.kill, (victim, signal.SIGKILL))
     killer.start()
@@ -106,17 +108,17 @@ def kill_after(seconds, client):
 
 
 def main(arguments=None):
-    """Fit twice, once undisturbed, and compare."""
+    """Fit twice, the second time with a worker killed, and compare."""
     parser = argparse.ArgumentParser(
-        description="Fit a density on a cluster, and kill a worker in its midst."
+        description="Fit a density on a cluster, and kill a worker during the fit."
     )
     parser.add_argument(
-        "--rows", type=int, default=400_000, help="rows of each of four chunks"
+        "--rows", type=int, default=400_000, help="samples in each of the four chunks"
     )
     parser.add_argument(
         "--output",
         default="density_on_a_cluster.png",
-        help="picture of both curves; empty for none",
+        help="file for the figure of both loss curves; empty for none",
     )
     options = parser.parse_args(arguments)
 
@@ -127,27 +129,31 @@ def main(arguments=None):
         n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     ) as client:
         chunks = [dask.delayed(load)(number, options.rows) for number in range(4)]
-        fit(chunks)  # so that the workers have imported what they need
+        fit(chunks)  # warm up, so that imports on the workers are not timed
         undisturbed, seconds = fit(chunks)
         killer = kill_after(seconds / 2, client)
         disturbed, longer = fit(chunks)
         killer.join()
 
-    print(f"undisturbed             {seconds:6.2f} s  {undisturbed.n_iter_} iterations")
-    print(f"with a worker killed    {longer:6.2f} s  {disturbed.n_iter_} iterations")
+    print(f"all workers alive  {seconds:6.2f} s  {undisturbed.n_iter_} iterations")
+    print(f"one worker killed  {longer:6.2f} s  {disturbed.n_iter_} iterations")
     same = undisturbed.loss_curve_ == disturbed.loss_curve_
-    print(f"the curves are the same to the last bit: {same}")
+    print(f"loss curves identical to the last bit: {same}")
     params = disturbed.params_
+    scales = np.exp(params["s"]).round(3)
     print(
-        f"share {expit(params['a']):.3f}, means {params['m'].round(3)}, scales {np.exp(params['s']).round(3)}"
+        f"share {expit(params['a']):.3f}, means {params['m'].round(3)}, scales {scales}"
     )
     if options.output:
-        draw({"undisturbed": undisturbed, "a worker killed": disturbed}, options.output)
+        draw(
+            {"all workers alive": undisturbed, "one worker killed": disturbed},
+            options.output,
+        )
     return undisturbed, disturbed
 
 
 def draw(models, path):
-    """Draw the curves of the loss, one in the other."""
+    """Save a figure of the two loss curves, one on top of the other."""
     import matplotlib.pyplot as plt
 
     _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -160,7 +166,7 @@ def draw(models, path):
             label=label,
             **style,
         )
-    ax.set(xlabel="iteration", ylabel="negative log-likelihood of a row [nats]")
+    ax.set(xlabel="iteration", ylabel="negative log-likelihood per sample (nats)")
     ax.legend()
     plt.savefig(path)
     plt.close()

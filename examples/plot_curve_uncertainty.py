@@ -9,15 +9,16 @@ law describes the relation:
 .. math:: f(x) = a \, x^b
 
 If :math:`b = 1`, petals of all sizes have the same shape. If :math:`b > 1`, long petals
-are also relatively wide. The answer depends on one number and its uncertainty. This
-example fits the curve from its Jacobian, computes standard errors, compares them with
-:func:`scipy.optimize.curve_fit`, and ends with intervals that follow the likelihood.
+are also relatively wide. The question is therefore whether a confidence interval of
+:math:`b` excludes 1. This example fits the curve with its Jacobian, computes standard
+errors, compares them with :func:`scipy.optimize.curve_fit`, and ends with profile
+likelihood intervals.
 """
 
 # %%
 # The curve and its Jacobian
 # --------------------------
-# Least squares needs the derivative of each prediction with respect to each parameter:
+# Least squares requires the derivative of each prediction with respect to each parameter:
 #
 # .. math::
 #     \frac{\partial f}{\partial a} = x^b, \qquad
@@ -84,8 +85,8 @@ difference = np.abs(result.covariance / covariance - 1).max()
 print(f"largest relative difference from curve_fit: {difference:.1e}")
 
 # %%
-# The inner band contains the mean width at each length, with a probability of 95 %. The
-# outer band contains the width of a new petal.
+# The inner band is the 95 % confidence interval of the mean width at each length. The
+# outer band is the 95 % prediction interval of the width of a new petal.
 
 display = FittedCurveDisplay.from_inference(result, length, width)
 display.ax_.set(xlabel="petal length (cm)", ylabel="petal width (cm)")
@@ -101,15 +102,16 @@ print(f"correlation of a and b: {result.correlation[0, 1]:.3f}")
 
 # %%
 # The reason is that :math:`a` is the width at a length of 1 cm, at the left end of the
-# data. Let :math:`w` be the width at a typical length :math:`x_0` instead:
+# data. Replace it by the width :math:`w` at a length :math:`x_0`:
 #
 # .. math::
 #     f(x) = w \left(\frac{x}{x_0}\right)^b, \qquad
 #     \frac{\partial f}{\partial w} = \left(\frac{x}{x_0}\right)^b, \qquad
 #     \frac{\partial f}{\partial b} = w \left(\frac{x}{x_0}\right)^b \log\frac{x}{x_0}.
 #
-# ``model_params`` passes :math:`x_0` to both functions. The curve is the same, and so is
-# :math:`b` with its standard error.
+# ``model_params`` passes :math:`x_0` to both functions. The curve does not change, and
+# neither does :math:`b` or its standard error. The correlation depends on :math:`x_0`, and
+# almost vanishes at 5.1 cm.
 
 
 def centered_power_law(params, X, x0):
@@ -133,11 +135,11 @@ print(centered_result)
 print(f"correlation of w and b: {centered_result.correlation[0, 1]:.3f}")
 
 # %%
-# Intervals that follow the likelihood
-# ------------------------------------
+# Profile likelihood intervals
+# ----------------------------
 # A Wald interval is symmetric: the estimate plus and minus about two standard errors.
-# That is exact for linear parameters only. A profile interval moves one parameter,
-# optimizes the others, and stops where the likelihood has dropped by the critical
+# It is exact only if the curve is linear in its parameters. A profile interval moves one
+# parameter, optimizes the others, and ends where the likelihood has dropped by a critical
 # amount. :class:`~sk_analytic.plotting.ProfileDisplay` shows the difference: the closer
 # the curve follows the dashed line, the better the Wald interval.
 
@@ -145,8 +147,8 @@ ProfileDisplay.from_inference(result)
 plt.show()
 
 # %%
-# Here, both kinds agree to within about a fifth of a standard error. In units of the
-# standard error, the intervals of both parameters look like this:
+# Here, the two kinds of intervals agree to within about a fifth of a standard error. The
+# next figure shows them for both parameters, in units of the standard error:
 
 intervals = IntervalsDisplay.from_inference(result, relative=True)
 IntervalsDisplay.from_inference(

@@ -8,8 +8,8 @@ through the solver would be slow. The adjoint method avoids this: one more solve
 transposed equation, returns the gradient with respect to all parameters [1]_.
 
 This example writes the adjoint of a heat equation once, as ``vjp``, and combines it with
-two losses by name. Some of the sensors fail, so the choice of the loss matters: the
-outliers bias least squares, but hardly affect the Huber loss.
+two losses by name. Some measurements are outliers, so the choice of the loss matters: the
+outliers bias least squares, but hardly affect the fit with the Huber loss.
 
 .. [1] G. Strang (2007). Computational Science and Engineering, section 8.7.
        Wellesley-Cambridge Press.
@@ -18,16 +18,16 @@ outliers bias least squares, but hardly affect the Huber loss.
 # %%
 # The model: heat through a layered wall
 # --------------------------------------
-# A wall consists of 12 layers with unknown conductivities. Heaters are placed inside it,
-# one after the other, and sensors measure the temperature. Both faces of the wall have
-# temperature 0. On a grid with the values :math:`u`, the equation is
+# A wall consists of 12 layers with unknown conductivities. One heater at a time is switched
+# on inside the wall, and sensors measure the temperature. Both faces of the wall have
+# temperature 0. The temperatures :math:`u` at the points of a grid solve the equation
 #
 # .. math:: A(k) \, u = f, \qquad A(k) = B^\top \mathrm{diag}(k) \, B,
 #
-# where :math:`B` takes differences between neighboring grid points, :math:`k` holds
-# the conductivity between them, and :math:`f` is the power of the heater. A sample of
-# ``X`` is the grid point of a heater and that of a sensor, and ``y`` is the measured
-# temperature.
+# where :math:`B` takes the difference along each edge :math:`e` between neighboring grid
+# points, :math:`k_e` is the conductivity of the layer that contains the edge, and
+# :math:`f` is 1 at the heater and 0 elsewhere. Each sample of ``X`` consists of two grid
+# points, that of the heater and that of the sensor. ``y`` is the measured temperature.
 #
 # The adjoint
 # -----------
@@ -41,8 +41,10 @@ outliers bias least squares, but hardly affect the Huber loss.
 #     \frac{\partial L}{\partial k_e} = -(B \lambda)_e \, (B u)_e.
 #
 # (:math:`A` is symmetric; otherwise :math:`\lambda` would solve the transposed equation.)
-# The derivatives of all layers together cost one more solve with a matrix that is already
-# factorized. Finite differences would need one solve per layer.
+# The derivative with respect to the conductivity of a layer is the sum over the edges of
+# the layer and over the heaters. The derivatives of all layers together cost one more
+# solve with a matrix that is already factorized. Finite differences would have to
+# factorize a new matrix for each layer.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,7 +64,7 @@ def vjp(params, X):
     heater, sensor = X.T.astype(int)
     A = B.T @ (params["conductivity"][layer_of_edge, None] * B)
     factor = cho_factor(A)
-    u = cho_solve(factor, np.eye(n_points))  # a column for each place of the heater
+    u = cho_solve(factor, np.eye(n_points))  # one column per heater
 
     def pullback(d):
         by_u = np.zeros_like(u)
@@ -78,23 +80,23 @@ def vjp(params, X):
 # %%
 # Data with outliers
 # ------------------
-# 600 measurements have noise of standard deviation 0.1. One in ten comes from a failing
-# sensor and is too high.
+# The 600 simulated measurements have noise of standard deviation 0.1. In addition, one
+# measurement in ten is too high by a random amount.
 
 rng = np.random.default_rng(0)
 true = np.exp(rng.uniform(np.log(0.5), np.log(5), size=n_layers))
 X = rng.integers(n_points, size=(600, 2))
 temperature, _ = vjp({"conductivity": true}, X)
 y = temperature + 0.1 * rng.normal(size=600)
-glitch = rng.random(600) < 0.1
-y[glitch] += rng.exponential(1.0, size=glitch.sum())
+outlier = rng.random(600) < 0.1
+y[outlier] += rng.exponential(1.0, size=outlier.sum())
 
 # %%
 # One adjoint, two losses
 # -----------------------
-# The pullback receives the derivative of the loss that you name, so the code above does
-# not depend on the loss; :doc:`/guide/vjp` describes this form of the gradient.
-# ``reparametrize`` keeps the conductivities positive.
+# The pullback receives the derivative of the loss with respect to the predictions, so the
+# code above does not depend on the loss. :doc:`/guide/vjp` describes this form of the
+# gradient. ``reparametrize`` keeps the conductivities positive.
 
 model = AnalyticRegressor(
     vjp=vjp,
@@ -106,8 +108,8 @@ report = check_gradient(model, X, y, random_state=0)
 print(report)
 
 # %%
-# Residuals beyond ``epsilon``, here two standard deviations of the noise, count linearly
-# in the Huber loss, which limits the influence of an outlier.
+# The Huber loss is linear in residuals larger than ``epsilon``, here two standard
+# deviations of the noise. This limits the influence of an outlier.
 
 fits = {
     "squared error": clone(model).fit(X, y),
@@ -121,7 +123,8 @@ errors = {
 # %%
 # The estimated conductivities
 # ----------------------------
-# The outliers bias the least-squares estimates of several layers.
+# The outliers bias the least-squares estimates of several layers. The estimates with the
+# Huber loss are close to the true conductivities.
 
 edges = np.arange(n_layers + 1) + 0.5
 _, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
@@ -136,7 +139,8 @@ ax.legend()
 plt.show()
 
 # %%
-# The error is the root mean square of the relative error of a conductivity.
+# The numbers below are root mean squares, over the layers, of the relative error of the
+# conductivity.
 
 print(f"squared error: relative error {errors['squared error']:.3f}")
 print(f"Huber: relative error {errors['Huber']:.3f}")

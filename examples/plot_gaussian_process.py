@@ -12,8 +12,8 @@ same optima. Training then seems to work, but is slow, and line searches fail fo
 apparent reason.
 
 This example derives the gradient for a kernel with one relevance per feature, lets
-:func:`~sk_analytic.check_gradient` find the trap, and reaches the marginal likelihood
-that :class:`~sklearn.gaussian_process.GaussianProcessRegressor` finds on the diabetes
+:func:`~sk_analytic.check_gradient` find the mistake, and reaches the same marginal
+likelihood as :class:`~sklearn.gaussian_process.GaussianProcessRegressor` on the diabetes
 data.
 
 .. [1] C. Rasmussen and C. Williams (2006). Gaussian Processes for Machine Learning,
@@ -31,31 +31,33 @@ data.
 #
 # with a variance :math:`v`, a noise variance :math:`\sigma` and a relevance
 # :math:`r_d \ge 0` for each feature. (Most texts write :math:`r_d = 1 / \ell_d^2` with a
-# length :math:`\ell_d`. A feature without influence has an infinite length, but simply a
-# relevance of 0.) Minus the log of the marginal likelihood is
+# length :math:`\ell_d`. A feature without influence has an infinite length, but a
+# relevance of 0.) The negative log marginal likelihood is
 #
 # .. math::
-#     L = \frac12 y^\top K^{-1} y + \frac12 \log\det K + \frac{n}{2} \log 2\pi,
+#     L = \frac12 y^\top K^{-1} y + \frac12 \log\det K + \frac{n}{2} \log 2\pi.
 #
-# and with :math:`a = K^{-1} y` and :math:`G = \frac12 (K^{-1} - a a^\top)`, any
-# parameter has the derivative :math:`\sum_{ij} G_{ij} \, \partial K_{ij} /
-# \partial\theta`. The three kinds of parameters have
+# With :math:`a = K^{-1} y` and :math:`G = \frac12 (K^{-1} - a a^\top)`, its derivative
+# with respect to any parameter :math:`\theta` is
+# :math:`\sum_{ij} G_{ij} \, \partial K_{ij} / \partial\theta`. The derivatives of the
+# covariance are
 #
 # .. math::
 #     \frac{\partial K}{\partial v} = E, \qquad
 #     \frac{\partial K}{\partial \sigma} = I, \qquad
 #     \frac{\partial K_{ij}}{\partial r_d} = -\frac{v}{2} E_{ij} (x_{id} - x_{jd})^2.
 #
-# The last one does not need an :math:`n \times n` matrix per feature: with
-# :math:`M = v \, G \odot E`,
+# The last one does not require an :math:`n \times n` matrix per feature. Let
+# :math:`M = v \, G \odot E`. This matrix is symmetric, so
 #
 # .. math::
-#     \sum_{ij} M_{ij} (x_{id} - x_{jd})^2 =
-#     2 \sum_i x_{id}^2 \sum_j M_{ij} - 2 \sum_{ij} x_{id} M_{ij} x_{jd}.
+#     \frac{\partial L}{\partial r_d} =
+#     -\frac12 \sum_{ij} M_{ij} (x_{id} - x_{jd})^2 =
+#     \sum_{ij} x_{id} M_{ij} x_{jd} - \sum_i x_{id}^2 \sum_j M_{ij}.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import inv
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
@@ -75,17 +77,15 @@ def correlation(params, X, Z):
 def loss_and_gradient(params, X, y):
     E = correlation(params, X, X)
     K = params["variance"] * E + params["noise"] * np.eye(len(X))
-    factor = cho_factor(K, lower=True)
-    inverse = cho_solve(factor, np.eye(len(X)))
+    inverse = inv(K)
     a = inverse @ y
-    log_det = 2 * np.log(np.diag(factor[0])).sum()
+    log_det = np.linalg.slogdet(K).logabsdet
     loss = 0.5 * (y @ a + log_det + len(X) * np.log(2 * np.pi))
 
     G = 0.5 * (inverse - np.outer(a, a))
     M = params["variance"] * G * E
-    squares = 2 * M.sum(axis=1) @ X**2 - 2 * np.einsum("id,id->d", X, M @ X)
     gradient = {
-        "relevance": -0.5 * squares,
+        "relevance": np.sum(X * (M @ X), axis=0) - M.sum(axis=1) @ X**2,
         "variance": np.sum(G * E),
         "noise": np.trace(G),
     }
@@ -93,8 +93,8 @@ def loss_and_gradient(params, X, y):
 
 
 # %%
-# Predictions need the data that the process is conditioned on. They are the same for
-# every prediction, so they go to ``forward`` through ``model_params``:
+# A prediction is the mean of the process given the training data. ``model_params`` passes
+# the training data to ``posterior_mean``:
 
 
 def posterior_mean(params, X, X_train, y_train):
@@ -118,17 +118,18 @@ process = AnalyticRegressor(
 )
 
 # %%
-# ``reduction="sum"`` says that the loss is a total and not a mean, and
-# ``additive=False`` that it is not a sum over samples, so every evaluation receives all
-# of them. A relevance may be 0, which is a bound. The variances may not, so
-# ``reparametrize`` trains their logarithms (:doc:`/guide/constraints`). The gradient
-# remains the one with respect to the parameters themselves; the library applies the chain
-# rule.
+# ``reduction="sum"`` declares that the loss is a total, not a mean. ``additive=False``
+# declares that it does not decompose over samples, so every evaluation receives all
+# samples. A relevance may be 0 but not negative, which ``bounds`` ensures. The two
+# variances must be positive, so ``reparametrize`` trains their logarithms
+# (:doc:`/guide/constraints`). The gradient above is with respect to the parameters
+# themselves; the library applies the chain rule.
 #
 # The mistake
 # -----------
-# scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. This is a
-# port that overlooks it, so each derivative is multiplied by its parameter.
+# scikit-learn's kernels return derivatives with respect to :math:`\log\theta`. The
+# function below returns such derivatives as if they were with respect to :math:`\theta`:
+# each one is the correct derivative multiplied by its parameter.
 
 
 def wrong_loss_and_gradient(params, X, y):
@@ -162,15 +163,16 @@ print(report)
 # A marginal likelihood can have several optima.
 # :func:`~sk_analytic.fit_from_starts` fits from several starting points and keeps the
 # best. If several starts agree, the optimum is probably global. ``init`` draws the
-# relevances between 0 and 1.
+# relevances between 0 and 0.2, so that the correlations of the targets at the start are
+# neither close to 0 nor close to 1.
 
 
 def draw_start(rng):
-    return {"relevance": rng.uniform(size=10), "variance": 1.0, "noise": 0.5}
+    return {"relevance": rng.uniform(0, 0.2, size=10), "variance": 1.0, "noise": 0.5}
 
 
 process.set_params(init=draw_start, random_state=0)
-found = fit_from_starts(process, X, y, 4)
+found = fit_from_starts(process, X, y, 3)
 best = found.best
 log_marginal_likelihood = -best.loss_ * len(X)
 print(f"log marginal likelihoods {np.round(-found.losses * len(X), 4)}")
@@ -178,9 +180,9 @@ print(f"log marginal likelihoods {np.round(-found.losses * len(X), 4)}")
 # %%
 # Which features matter
 # ---------------------
-# Along a relevant feature, the prediction changes quickly. The serum measurement s5 is
-# the most relevant one. The relevances of s2 and s4 are exactly 0: given the others, they
-# have no influence.
+# The prediction changes quickly along a relevant feature. The serum measurement s5 is the
+# most relevant feature. The relevances of s2 and s4 are exactly 0: given the other
+# features, they have no influence.
 
 _, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 ax.bar(data.feature_names, best.params_["relevance"], color="C0")

@@ -5,8 +5,8 @@ Data larger than memory: fit in chunks and on a cluster
 
 The gradient of a mean is a mean of gradients, so a fit never needs all of its data at
 once. ``fit_chunks`` loads one chunk at a time, sums the gradients, and finds the same
-parameters as ``fit``. On a cluster, the same call sends only sums between machines, and
-the chunks stay on the workers.
+parameters as ``fit``, up to rounding. On a cluster, the chunks stay on the workers, and
+only parameters and sums are sent between machines.
 
 The model is a zero-inflated Poisson regression, which is not available as a loss by name.
 The data are simulated and written to 20 files.
@@ -15,25 +15,25 @@ The data are simulated and written to 20 files.
 # %%
 # The model and its gradient
 # --------------------------
-# Some counts are zero for a separate reason, with probability :math:`\pi =
-# \sigma(a)`: a visitor who never buys, a machine that is switched off. The others
-# follow a Poisson distribution with mean :math:`\lambda = e^s` and :math:`s = x^\top w
-# + b`. A zero can come from either source, so
+# Some counts are zero for a separate reason: a visitor who never buys, a machine that is
+# switched off. This happens with probability :math:`\pi = \sigma(a)`. The other counts
+# follow a Poisson distribution with mean :math:`\lambda = e^s`, where
+# :math:`s = x^\top w + b`. A zero can have either reason, so
 #
 # .. math::
 #     P(0) = \pi + (1 - \pi) e^{-\lambda}, \qquad
 #     P(y) = (1 - \pi) \frac{\lambda^y e^{-\lambda}}{y!} \quad (y > 0).
 #
-# Let :math:`r` be the probability that a sample belongs to the first source, given its
-# count: :math:`r = \pi / P(0)` for a zero, and 0 for any other count. Then minus the
-# log-likelihood :math:`\ell` has the derivatives
+# Let :math:`r` be the probability of the separate reason, given the count:
+# :math:`r = \pi / P(0)` for a zero, and 0 for any other count. The derivatives of the
+# negative log-likelihood :math:`\ell = -\log P(y)` are
 #
 # .. math::
 #     \frac{\partial\ell}{\partial a} = \pi - r, \qquad
 #     \frac{\partial\ell}{\partial s} = (1 - r)(\lambda - y).
 #
-# The second one is that of a Poisson regression, weighted by the probability that the
-# sample is a Poisson count at all.
+# The second one is that of a Poisson regression, multiplied by the probability that the
+# count is from the Poisson distribution.
 
 import tempfile
 import tracemalloc
@@ -73,8 +73,8 @@ def loss_and_gradient(params, X, y):
 # %%
 # Chunks in files
 # ---------------
-# A chunk is a pair ``(X, y)``, the arguments of ``fit``, or a function that loads it. With
-# a list of functions, each chunk is read only when it is needed.
+# A chunk is the pair ``(X, y)`` of arguments of ``fit``, or a function that returns it.
+# With a list of functions, each chunk is loaded only when it is needed.
 
 n_chunks, n_rows, n_features = 20, 10_000, 10
 true = {"w": np.linspace(-0.5, 0.5, n_features), "b": 0.5, "a": -1.0}
@@ -101,7 +101,6 @@ model = AnalyticRegressor(
     forward,
     loss_and_gradient=loss_and_gradient,
     init={"w": np.zeros(n_features), "b": 0.0, "a": 0.0},
-    loss="poisson",
     optimizer="lbfgs",
     tol=1e-6,
 )
@@ -140,11 +139,11 @@ print(f"in memory: {whole_peak:.0f} MiB, in chunks: {chunked_peak:.0f} MiB")
 # %%
 # Fit on a cluster
 # ----------------
-# ``dask.delayed`` turns each chunk into a task. The client here keeps its two workers in
-# this process. To use a cluster, only the client changes: ``Client("scheduler:8786")``.
-# Each worker loads its chunks once and keeps them. See :doc:`/guide/chunks`
-# and :doc:`/guide/cluster`; ``examples/density_on_a_cluster.py`` kills a worker during a
-# fit.
+# ``dask.delayed`` turns each chunk into a task. The client here runs two workers in
+# this process. To use a cluster, change only the client: ``Client("scheduler:8786")``.
+# Each worker loads its chunks once and keeps them. See :doc:`/guide/chunks` and
+# :doc:`/guide/cluster`. In ``examples/density_on_a_cluster.py``, a fit continues although
+# a worker is killed.
 
 with Client(
     processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0"
@@ -157,7 +156,8 @@ folder.cleanup()
 # %%
 # Three fits, one result
 # ----------------------
-# The sums are the same up to rounding, so the loss curves coincide.
+# The sums are the same up to rounding, so the loss curves coincide. In chunks, the fit
+# takes a fraction of the memory.
 
 _, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 fits = {"in memory": whole, "in chunks": chunked, "on a cluster": distributed}
@@ -176,13 +176,13 @@ right.set(ylabel="peak memory during the fit (MiB)")
 plt.show()
 
 # %%
-# Chunks on one machine and on a cluster are summed in the same order, so they agree to
-# the last bit:
+# Chunks on one machine and on a cluster are summed in the same order, so the two fits are
+# identical to the last bit:
 
 same = chunked.loss_curve_ == distributed.loss_curve_
 difference = max(
     np.abs(chunked.params_[name] - whole.params_[name]).max()
     for name in ("w", "b", "a")
 )
-print(f"chunks and cluster agree to the last bit: {same}")
-print(f"largest difference from the fit in memory {difference:.1e}")
+print(f"in chunks and on a cluster, identical to the last bit: {same}")
+print(f"largest difference from the parameters of the fit in memory: {difference:.1e}")

@@ -18,8 +18,9 @@ hidden layer.
 # %%
 # Data: an inverse problem
 # ------------------------
-# Bishop's example: :math:`x = y + 0.3 \sin(2 \pi y)` plus noise is a function of
-# :math:`y`, but going back from :math:`x` to :math:`y` has up to three answers.
+# In Bishop's example, :math:`x` is a function of :math:`y` plus noise,
+# :math:`x = y + 0.3 \sin(2 \pi y) + \text{noise}`. The inverse problem, to predict
+# :math:`y` from :math:`x`, has up to three solutions.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,23 +48,25 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
 # ------------
 # The network has hidden units :math:`h = \tanh(x V + c)` and three outputs per
 # component :math:`k`: a logit :math:`a_k`, a mean :math:`m_k`, and the logarithm
-# :math:`s_k` of a scale. With :math:`\pi = \mathrm{softmax}(a)` and :math:`z_k = (y -
-# m_k) e^{-s_k}`, minus the log-likelihood of a sample is
+# :math:`s_k` of a scale. With :math:`\pi = \mathrm{softmax}(a)` and
+# :math:`z_k = (y - m_k) e^{-s_k}`, the negative log-likelihood of a sample is
 #
 # .. math::
 #     \ell = -\log \sum_k \pi_k \,
 #            \frac{e^{-z_k^2 / 2}}{\sqrt{2\pi} \, e^{s_k}}.
 #
 # Let :math:`r_k` be the share of component :math:`k` in that sum, its responsibility for
-# the sample. Then
+# the sample. The derivatives with respect to the outputs are
 #
 # .. math::
 #     \frac{\partial\ell}{\partial a_k} = \pi_k - r_k, \qquad
 #     \frac{\partial\ell}{\partial m_k} = -r_k z_k e^{-s_k}, \qquad
 #     \frac{\partial\ell}{\partial s_k} = r_k (1 - z_k^2).
 #
-# Backpropagation does the rest. With :math:`D` the derivatives with respect to all
-# outputs, one row per sample, and :math:`\Delta = (D W^\top) \odot (1 - h^2)`,
+# Backpropagation gives the derivatives with respect to the parameters. Let :math:`W` and
+# :math:`b` be the weights and biases of the outputs, and :math:`D` the derivatives with
+# respect to all outputs, with one row per sample. With
+# :math:`\Delta = (D W^\top) \odot (1 - h^2)`,
 #
 # .. math::
 #     \nabla W = h^\top D, \qquad \nabla b = \textstyle\sum_i D_i, \qquad
@@ -114,9 +117,9 @@ def loss_and_gradient(params, X, y):
 # %%
 # Fit
 # ---
-# With a custom loss, ``forward`` of a regressor may return anything. ``predict`` then
-# returns the parameters of the mixture, and ``score`` the mean log-likelihood.
-# With ``tol=None``, L-BFGS takes a fixed number of iterations.
+# With a custom loss, ``forward`` of a regressor may return any array with one row per
+# sample. Here, ``predict`` returns the parameters of the mixture, and ``score`` the mean
+# log-likelihood. With ``tol=None``, L-BFGS takes a fixed number of iterations.
 
 network = AnalyticRegressor(
     forward,
@@ -134,16 +137,16 @@ network.fit(X_train, y_train)
 log_likelihood = network.score(X_test, y_test)
 
 # %%
-# One component is an ordinary regression with a noise level that depends on
-# :math:`x`. It needs no other code:
+# With one component, the same code is a nonlinear regression with a noise level that
+# depends on :math:`x`:
 
 gaussian = clone(network).set_params(model_params__n_components=1)
 gaussian.fit(X_train, y_train)
 
 # %%
-# The data are simulated, so the best possible prediction is known: by Bayes' rule, the
-# density of :math:`y` given :math:`x` is proportional to the density of :math:`x` given
-# :math:`y`. Its log-likelihood is an upper bound that no model beats in the long run.
+# The data are simulated, so the best possible prediction is known. Since :math:`y` is
+# uniform, the density of :math:`y` given :math:`x` is proportional to the density of
+# :math:`x` given :math:`y`, by Bayes' rule. No model has a larger expected log-likelihood.
 
 
 def true_density(y, x):
@@ -158,8 +161,8 @@ best = np.log(true_density(y_test, X_test[:, 0])).mean()
 # %%
 # The predicted distributions
 # ---------------------------
-# The mean of the mixture lies between the branches, far from the data. The components of
-# the mixture follow the branches.
+# Where there are three branches, the mean of the mixture lies between them, far from most
+# of the data. The components of the mixture follow the branches.
 
 x_grid, y_grid = np.linspace(-0.1, 1.1, 200), np.linspace(-0.1, 1.1, 200)
 outputs = network.predict(x_grid[:, None])
@@ -183,7 +186,7 @@ right.set(xlabel="x")
 plt.show()
 
 # %%
-# In nats per sample, on held-out data:
+# The mean log-likelihood of the held-out samples, in nats:
 
 print(f"one Gaussian {gaussian.score(X_test, y_test):.3f}")
 print(f"true density {best:.3f}")

@@ -12,16 +12,16 @@ small. Negative binomial regression has one more parameter, the dispersion
     \mathrm{E}[y] = \mu, \qquad \mathrm{Var}[y] = \mu + \alpha \mu^2, \qquad
     \log\mu = x^\top w + b.
 
-The losses by name have no trainable parameters. This example writes the likelihood
-and its gradient, trains :math:`w`, :math:`b` and :math:`\alpha` together, and compares the
-standard errors with those of a Poisson regression. The counts are the disease
-progression scores of scikit-learn's diabetes data: whole numbers from 25 to 346.
+The losses by name have no trainable parameters. Therefore, this example defines the
+likelihood and its gradient, trains :math:`w`, :math:`b` and :math:`\alpha` together, and
+compares the standard errors with those of a Poisson regression. The counts are the
+disease progression scores of scikit-learn's diabetes data: whole numbers from 25 to 346.
 """
 
 # %%
 # The gradient
 # ------------
-# With :math:`k = 1/\alpha`, minus the log-likelihood of a sample is
+# With :math:`k = 1/\alpha`, the negative log-likelihood of a sample is
 #
 # .. math::
 #     \ell = \log\Gamma(k) + \log y! - \log\Gamma(y + k)
@@ -32,12 +32,14 @@ progression scores of scikit-learn's diabetes data: whole numbers from 25 to 346
 #
 # .. math:: \frac{\partial\ell}{\partial s} = \frac{\mu - y}{1 + \alpha\mu}.
 #
-# For :math:`\alpha`, differentiate with respect to :math:`k` first, where :math:`\psi` is
-# the digamma function, and multiply by :math:`dk/d\alpha = -k^2`:
+# For :math:`\alpha`, differentiate with respect to :math:`k` first,
 #
 # .. math::
 #     \frac{\partial\ell}{\partial k} = \psi(k) - \psi(y + k)
-#         + \log\frac{\mu + k}{k} + \frac{y - \mu}{\mu + k}.
+#         + \log\frac{\mu + k}{k} + \frac{y - \mu}{\mu + k},
+#
+# where :math:`\psi` is the digamma function, and multiply by
+# :math:`dk / d\alpha = -k^2`.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -89,7 +91,8 @@ report = check_gradient(regression, X, y, random_state=0)
 print(report)
 
 # %%
-# The check passes, so ``fit`` finds the maximum of this likelihood.
+# The gradient is correct. ``fit`` maximizes the likelihood, and
+# :func:`~sk_analytic.infer` computes standard errors from its second derivatives:
 
 regression.fit(X, y)
 result = infer(regression, X, y)
@@ -98,8 +101,8 @@ print(result)
 # %%
 # Compare with a Poisson regression
 # ---------------------------------
-# The Poisson regression is a loss by name. Its default standard errors assume
-# :math:`\mathrm{Var}[y] = \mu`, which is wrong here by a factor of about 20:
+# ``loss="poisson"`` selects a Poisson regression. Its default standard errors assume
+# :math:`\mathrm{Var}[y] = \mu`, but here the variance is about 20 times the mean:
 
 poisson = AnalyticRegressor(loss="poisson").fit(X, y)
 naive = infer(poisson, X, y)
@@ -108,8 +111,8 @@ print(f"variance over mean: {np.mean((y - mean) ** 2 / mean):.1f}")
 
 # %%
 # A sandwich covariance (:doc:`/guide/inference`) estimates the variance from the
-# residuals. It widens the intervals of the same Poisson fit to about those of the
-# negative binomial.
+# residuals. With it, the intervals of the same Poisson fit are almost as wide as those
+# of the negative binomial regression.
 
 robust = infer(poisson, X, y, covariance="sandwich")
 
@@ -130,7 +133,8 @@ ax.legend()
 plt.show()
 
 # %%
-# The Poisson regression declares too many coefficients significant:
+# The default standard errors of the Poisson regression make too many coefficients
+# significant:
 
 z_poisson = naive.params["coef"] / naive.standard_errors["coef"]
 z_negative_binomial = result.params["w"] / result.standard_errors["w"]
@@ -138,8 +142,8 @@ for name, z in (("Poisson", z_poisson), ("negative binomial", z_negative_binomia
     print(f"{name}: {np.sum(np.abs(z) > 1.96)} of {len(z)} coefficients with p < 0.05")
 
 # %%
-# The dispersion itself has an interval. It is computed for :math:`\log\alpha`, so it
-# stays positive.
+# The confidence interval of the dispersion is computed for :math:`\log\alpha`, so its
+# limits are positive.
 
 alpha, error = result.params["alpha"], result.standard_errors["alpha"]
 low, high = result.confidence_intervals(parameters="alpha")[0]

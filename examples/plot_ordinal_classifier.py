@@ -9,8 +9,8 @@ that ignores the order needs a weight vector for every class. The proportional-o
 
 .. math:: P(y \le k \mid x) = \sigma(c_k - x^\top w), \qquad c_1 < c_2 < \dots < c_{K-1}.
 
-This example trains it as an :class:`~sk_analytic.AnalyticClassifier`, with cutpoints
-that stay in order, on the quartiles of disease progression in the diabetes data.
+This example fits the model to the quartiles of disease progression in the diabetes data,
+as an :class:`~sk_analytic.AnalyticClassifier` with ordered cutpoints.
 
 .. [1] P. McCullagh (1980). Regression models for ordinal data. Journal of the Royal
        Statistical Society B, 42, 109-142.
@@ -19,31 +19,33 @@ that stay in order, on the quartiles of disease progression in the diabetes data
 # %%
 # The model as scores of classes
 # ------------------------------
-# A classifier returns one score per class, and ``loss="log_loss"`` turns scores into
-# probabilities by a softmax. Log-probabilities are such scores, because the softmax of
-# :math:`\log p` is :math:`p`. So ``forward`` returns the logarithms of
+# The model of a classifier returns one score per class, and the default loss,
+# ``"log_loss"``, turns scores into probabilities by a softmax. Log-probabilities are such
+# scores, because the softmax of :math:`\log p` is :math:`p`. So the function below returns
+# the logarithms of
 #
 # .. math:: p_k = \sigma(u_k) - \sigma(l_k), \qquad
 #           u_k = c_k - x^\top w, \quad l_k = c_{k-1} - x^\top w,
 #
-# with :math:`l_1 = -\infty` and :math:`u_K = \infty`. A difference of two sigmoids loses
-# its digits where both are close to 1. This form keeps them:
+# with :math:`l_1 = -\infty` and :math:`u_K = \infty`. A difference of two sigmoids is
+# inaccurate if both are close to 1. This form is accurate:
 #
 # .. math:: \log p_k = \log\sigma(u_k) + \log\sigma(-l_k)
 #                      + \log\big(1 - e^{-(u_k - l_k)}\big).
 #
 # The gradient
 # ------------
-# The three terms have simple derivatives. With :math:`r_k = 1 / (e^{u_k - l_k} - 1)`,
-# which is 0 for the first and the last class,
+# Let :math:`r_k = 1 / (e^{u_k - l_k} - 1)`, which is 0 for the first and the last class.
+# The derivatives of the three terms are
 #
 # .. math::
 #     \frac{\partial \log p_k}{\partial u_k} = \sigma(-u_k) + r_k, \qquad
 #     \frac{\partial \log p_k}{\partial l_k} = -\sigma(l_k) - r_k.
 #
 # Each cutpoint :math:`c_k` is the upper end of class :math:`k` and the lower end of class
-# :math:`k + 1`, so its derivative is the sum of both. The score :math:`x^\top w` enters
-# with a minus sign everywhere, and :math:`r_k` cancels:
+# :math:`k + 1`, so its gradient is the sum of the derivatives with respect to
+# :math:`u_k` and :math:`l_{k+1}`. Both ends contain :math:`-x^\top w`, and in the sum of
+# their derivatives :math:`r_k` cancels:
 #
 # .. math:: \frac{\partial \log p_k}{\partial (x^\top w)} = \sigma(u_k) + \sigma(l_k) - 1.
 
@@ -88,8 +90,9 @@ def vjp(params, X):
 # Fit
 # ---
 # ``reparametrize={"cutpoints": "ordered"}`` trains the first cutpoint and the
-# logarithms of the gaps (:doc:`/guide/constraints`), so the cutpoints cannot cross. The
-# gradient above stays as it is.
+# logarithms of the gaps (:doc:`/guide/constraints`), so the cutpoints remain in order. The
+# gradient above is still with respect to the cutpoints; the library applies the chain
+# rule.
 
 data = load_diabetes()
 X = data.data / data.data.std(axis=0)
@@ -112,8 +115,9 @@ print(result)
 # %%
 # Four classes along one score
 # ----------------------------
-# The score :math:`x^\top w` orders the patients, and the cutpoints divide it. Dashed
-# lines mark them. Points below the axis are the patients, one line per quartile.
+# The score :math:`x^\top w` orders the patients, and the cutpoints, the dashed lines,
+# divide it into four intervals. The marks below the curves are the patients, in one line
+# per quartile.
 
 score = X @ ordinal.params_["w"]
 grid = np.linspace(score.min(), score.max(), 200)
@@ -128,17 +132,16 @@ for k, color in enumerate(colors):
     ax.plot(own, np.full(len(own), -0.05 - 0.04 * k), "|", color=color)
 for cutpoint in ordinal.params_["cutpoints"]:
     ax.axvline(cutpoint, color="0.5", linestyle="--", linewidth=1)
-ax.set(xlabel="score $x^\\top w$", ylabel="probability")
+ax.set(xlabel="score $x^\\top w$", ylabel="probability", yticks=np.linspace(0, 1, 6))
 ax.legend()
 plt.show()
 
 # %%
 # Compare with multinomial regression
 # -----------------------------------
-# Multinomial logistic regression has 4 x 11 parameters, and this model has 13. On
-# held-out patients, the smaller model predicts the quartile with a better likelihood.
-# It is an estimator like any other, so :func:`~sklearn.model_selection.cross_val_score`
-# compares them:
+# Multinomial logistic regression has 4 x 11 parameters, this model 13.
+# :func:`~sklearn.model_selection.cross_val_score` compares the two estimators. The smaller
+# model has the lower log loss on held-out patients:
 
 multinomial = LogisticRegression(C=np.inf, max_iter=5000)
 losses = {

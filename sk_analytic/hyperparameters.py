@@ -33,6 +33,40 @@ def is_auto(value: object) -> bool:
     return isinstance(value, str) and value == AUTO
 
 
+class SignatureOfInit:
+    """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
+
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        signature = inspect.signature(owner.__init__)
+        _, *parameters = signature.parameters.values()
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
+
+
+def takes_any(cls: Any) -> bool:
+    """Whether the constructor of a class takes keywords that it does not name."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lr", "eta", "eta0", "step_size", "learning_rate_init"), ("learning_rate", "initial", "every")),
+    **dict.fromkeys(("init_value", "base_lr"), ("initial",)),
+    **dict.fromkeys(("max_lr", "peak_value"), ("peak",)),
+    **dict.fromkeys(("betas", "b1", "beta1"), ("beta_1",)),
+    **dict.fromkeys(("b2", "beta2"), ("beta_2",)),
+    **dict.fromkeys(("eps", "delta"), ("epsilon",)),
+    **dict.fromkeys(("gamma", "decay_rate"), ("factor", "decay", "rho")),
+    **dict.fromkeys(("alpha", "decay", "rho"), ("rho", "weight_decay")),
+    **dict.fromkeys(("wd", "l2"), ("weight_decay",)),
+    **dict.fromkeys(("t_max", "total_steps", "decay_steps", "transition_steps", "max_iter"), ("length", "every")),
+    **dict.fromkeys(("eta_min", "min_lr", "end_value"), ("final", "minimum")),
+    **dict.fromkeys(("max_grad_norm", "clip_norm", "clipnorm"), ("max_norm",)),
+    **dict.fromkeys(("clip_value", "clipvalue", "max_delta"), ("max_value",)),
+    **dict.fromkeys(("history_size", "memory_size", "m"), ("maxcor",)),
+}
+"""Names of hyperparameters in other libraries, to ours, of which an object has one at most; for messages."""
+
+
 @readable
 @shows_what_was_set
 class Hyperparameters(BaseEstimator):
@@ -44,11 +78,22 @@ class Hyperparameters(BaseEstimator):
     """
 
     ranges: Mapping[str, Range] = {}
+    __signature__ = SignatureOfInit()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         enter_subclass(cls)
         readable(cls)
+
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        """Refuse names that other libraries have, with ours."""
+        if settings and not takes_any(cls):
+            known = cls._get_param_names()
+            for name in settings:
+                if name not in known:
+                    raise TypeError(unknown_hyperparameter(cls.__name__, name, known))
+        made: Self = super().__new__(cls)
+        return made
 
     @classmethod
     @functools.cache
@@ -100,7 +145,14 @@ def require_estimator(owner: str, value: Any, otherwise: str = "") -> None:
 def unknown_hyperparameter(owner: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown hyperparameter of an object."""
     listed = ", ".join(sorted(known)) or "none at all"
-    return f"{owner} has no hyperparameter {name!r}.{nearest(name, known)} It has: {listed}."
+    return f"{owner} has no hyperparameter {name!r}.{_meant(name, known)} It has: {listed}."
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The hint at the hyperparameter that is meant by a name, of another library or misspelled; empty if unknown."""
+    known = list(known)
+    ours = [own for own in ELSEWHERE.get(name.lower(), ()) if own in known]
+    return nearest(name, known, {name.lower(): ours[0]} if ours else None)
 
 
 def unknown_parameter(cls: Any, name: str, known: Iterable[str]) -> str:
@@ -358,12 +410,13 @@ class NamedParametersMixin(BaseEstimator):
         for key in changes:
             is_of_a_new_object = "__" in key and key.partition("__")[0] in changes
             if key not in current and not is_of_a_new_object:
-                owner = f"{name}={value!r}"
-                raise ValueError(
-                    unknown_hyperparameter(owner, key, current)
-                    + f" To search over several, give each its own dict: [{{'{name}': [...], "
-                    f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
-                )
+                message = unknown_hyperparameter(f"{name}={value!r}", key, current)
+                if not _meant(key, current):  # one that another object has
+                    message += (
+                        f" To search over several, give each its own dict: [{{'{name}': [...], "
+                        f"'{name}__{key}': [...]}}, {{'{name}': [{value!r}]}}]."
+                    )
+                raise ValueError(message)
 
 
 _ABSENT = object()

@@ -3,6 +3,7 @@
 import copy
 import fractions
 import html
+import inspect
 import re
 
 import numpy as np
@@ -16,7 +17,21 @@ from sklearn.utils import estimator_html_repr
 from sk_analytic import AnalyticClassifier, AnalyticDensity, AnalyticRegressor, AnalyticTransformer
 from sk_analytic.hyperparameters import Hyperparameters, NamedParametersMixin, lookup
 from sk_analytic.losses import Huber, Quantile, SquaredError, get_loss, get_loss_names
-from sk_analytic.optimizers import SGD, Adam, Chain, ClipNorm, PerBlock, get_optimizer, get_optimizer_names
+from sk_analytic.optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Chain,
+    ClipNorm,
+    Cosine,
+    Optimizer,
+    PerBlock,
+    ReduceOnPlateau,
+    RMSprop,
+    Step,
+    get_optimizer,
+    get_optimizer_names,
+)
 from sk_analytic.validation import Interval
 
 ESTIMATORS = [AnalyticRegressor, AnalyticClassifier, AnalyticDensity, AnalyticTransformer]
@@ -538,3 +553,44 @@ def test_the_order_of_optax_is_refused():
     state = optimizer.init(theta)
     with pytest.raises(TypeError, match=r"update takes \(state, theta, grads\).*got a ndarray as state"):
         optimizer.update(np.ones(2), state, theta)
+
+
+OF_OTHERS = [
+    (Adam, "lr", "learning_rate"),
+    (Adam, "betas", "beta_1"),
+    (Adam, "eps", "epsilon"),
+    (SGD, "step_size", "learning_rate"),
+    (RMSprop, "alpha", "rho"),
+    (Step, "gamma", "factor"),
+    (Step, "step_size", "initial"),
+    (Cosine, "T_max", "length"),
+    (Cosine, "eta_min", "final"),
+    (ReduceOnPlateau, "min_lr", "minimum"),
+    (ClipNorm, "max_grad_norm", "max_norm"),
+    (LBFGS, "history_size", "maxcor"),
+    (Huber, "delta", "epsilon"),
+]
+
+
+@pytest.mark.parametrize(("cls", "theirs", "ours"), OF_OTHERS)
+def test_names_of_other_libraries_are_told_ours(cls, theirs, ours):
+    """On construction and by `set_params`, without the advice for a search over several."""
+    message = f"has no hyperparameter {theirs!r}. Did you mean {ours!r}? It has: "
+    with pytest.raises(TypeError, match=re.escape(message)):
+        cls(**{theirs: 0.5})
+    if issubclass(cls, Optimizer):
+        estimator = AnalyticRegressor(optimizer=cls())
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            estimator.set_params(**{f"optimizer__{theirs}": 0.5})
+        assert "To search over several" not in str(caught.value)
+
+
+def test_a_hyperparameter_of_another_optimizer_is_searched_in_dicts_of_their_own():
+    """`momentum` is no misspelling for Adam."""
+    with pytest.raises(ValueError, match="'momentum'. It has: .* To search over several, give each its own dict"):
+        AnalyticRegressor(optimizer="adam").set_params(optimizer__momentum=0.9)
+
+
+def test_the_signature_is_that_of_init():
+    """Though unknown names are refused before."""
+    assert list(inspect.signature(Adam).parameters) == list(inspect.signature(Adam.__init__).parameters)[1:]

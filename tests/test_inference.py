@@ -470,7 +470,7 @@ def test_frequency_weights_count_rows():
     repeated = np.repeat(np.arange(len(y)), times)
     model = AnalyticRegressor().fit(X, y, sample_weight=times)
     for covariance in ("gauss_newton", "hessian", "opg", "HC0", "HC1", "HC2", "HC3"):
-        weighted = infer(model, X, y, sample_weight=times, covariance=covariance, polish=True)
+        weighted = infer(model, X, y, sample_weight=times, weights="frequency", covariance=covariance, polish=True)
         expected = infer(model, X[repeated], y[repeated], covariance=covariance, polish=True)
         assert_allclose(weighted.covariance, expected.covariance, rtol=1e-6, atol=1e-9 * expected.covariance.max())
         assert weighted.df == expected.df
@@ -518,6 +518,7 @@ def test_chunks_have_the_result_of_arrays(covariance, weighted):
     weight = np.arange(len(y)) % 3 if weighted else None
     model = AnalyticRegressor().fit(X, y, sample_weight=weight)
     given = {"covariance": covariance, "groups": np.arange(len(y)) // 5 if covariance == "cluster" else None}
+    given |= {"weights": "frequency"} if weighted else {}
     expected = silently(model, X, y, sample_weight=weight, **given)
     result = silently(model, chunks=parts(X, y, weight), **given)
     assert_allclose(result.covariance, expected.covariance, rtol=1e-7, atol=1e-12 * expected.covariance.max())
@@ -761,7 +762,7 @@ def test_weights_that_add_up_to_1_are_no_numbers_of_rows():
     X, y = rand(50, 3), rand(50, 1)[:, 0]
     weight = np.full(50, 1 / 50)
     model = AnalyticRegressor().fit(X, y, sample_weight=weight)
-    said = " ".join(silently(model, X, y, sample_weight=weight).warnings)
+    said = " ".join(silently(model, X, y, sample_weight=weight, weights="frequency").warnings)
     assert re.search(r"Frequency weights add up to 1, .* too few for 4 .* Pass weights=", said)
     with pytest.raises(TypeError, match="themselves as sample_weight"):
         infer(model, X, y, weights=weight)
@@ -776,7 +777,39 @@ def test_frequencies_that_are_no_whole_numbers_are_said(weights, said):
     result = silently(model, X, y, sample_weight=weight, weights=weights)
     assert any("non-integer values" in text for text in result.warnings) == said
     whole = np.rint(weight)
-    assert infer(AnalyticRegressor().fit(X, y, sample_weight=whole), X, y, sample_weight=whole).warnings == []
+    assert (
+        infer(AnalyticRegressor().fit(X, y, sample_weight=whole), X, y, sample_weight=whole, weights=weights).warnings
+        == []
+    )
+
+
+def test_the_meaning_of_weights_is_required():
+    """1/sigma² may be whole numbers, and would count as thousands of samples."""
+    X, y = rand(40, 2), rand(40, 1)[:, 0]
+    model = AnalyticRegressor().fit(X, y, sample_weight=np.full(40, 400.0))
+    for given in ({"sample_weight": np.full(40, 400.0)}, {"sample_weight": np.tile([0.5, 1.5], 20)}):
+        with pytest.raises(ValueError, match="depend on the meaning of the weights.*weights='frequency'.*'precision'"):
+            infer(model, X, y, **given)
+    with pytest.raises(ValueError, match="depend on the meaning of the weights"):
+        infer(model, chunks=[(X, y, np.full(40, 2.0))])
+    by_precision = infer(model, X, y, sample_weight=np.full(40, 400.0), weights="precision")
+    plain = infer(AnalyticRegressor().fit(X, y), X, y)
+    assert_allclose(list(by_precision.standard_errors["coef"]), list(plain.standard_errors["coef"]), rtol=1e-6)
+    counted = infer(model, X, y, sample_weight=np.full(40, 400.0), weights="frequency")
+    assert "16000 observations (frequency weights of 40 samples)" in str(counted)
+    some = np.tile([0, 1], 20)
+    assert infer(AnalyticRegressor().fit(X, y, sample_weight=some), X, y, sample_weight=some).n_obs == 20
+
+
+@pytest.mark.parametrize("wrong", ["y", "weights", "rows"])
+def test_of_a_fit_that_had_converged_the_data_are_doubted_first(wrong):
+    """Polishing would end the warning, and hide the mistake."""
+    X, y = rand(60, 2), rand(60, 1)[:, 0]
+    weight = np.arange(1.0, 61.0)
+    model = AnalyticRegressor(optimizer="lbfgs").fit(X, y, sample_weight=weight)
+    given = {"y": (X, y[::-1], weight), "weights": (X, y, np.ones(60)), "rows": (X[:30], y[:30], weight[:30])}[wrong]
+    result = silently(model, *given[:2], sample_weight=given[2], weights="precision")
+    assert re.search("unreliable. The fit had converged, so X, y, sample_weight or the metadata", result.warnings[0])
 
 
 def normal_log_density(params, X):
@@ -1125,7 +1158,7 @@ def test_the_bootstrap_draws_clusters_and_counts_weights():
     single = np.diff(infer(model, X, y).confidence_intervals(**settings)).ravel()
     assert (clustered / single > 1.6).all()  # the root of 6, but for chance
     times = np.full(360, 4)
-    weighted = infer(model, X, y, sample_weight=times).confidence_intervals(**settings)
+    weighted = infer(model, X, y, sample_weight=times, weights="frequency").confidence_intervals(**settings)
     assert_allclose(np.diff(weighted).ravel() / single, 0.5, atol=0.2)
 
 
@@ -1224,7 +1257,9 @@ def test_sparse_rows_have_the_result_of_dense_ones(covariance):
     fits = []
     for rows in (X, csr_array(X)):
         model = AnalyticClassifier(optimizer="lbfgs").fit(rows, y, sample_weight=weight)
-        fits.append(infer(model, rows, y, sample_weight=weight, covariance=covariance, polish=True))
+        fits.append(
+            infer(model, rows, y, sample_weight=weight, weights="frequency", covariance=covariance, polish=True)
+        )
     dense, sparse = fits
     assert_allclose(sparse.covariance, dense.covariance, rtol=1e-7, atol=1e-10)
     assert_allclose(sparse.predict(csr_array(X[:5])).standard_error, dense.predict(X[:5]).standard_error, rtol=1e-6)

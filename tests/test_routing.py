@@ -284,6 +284,14 @@ REFUSED = {
         lambda model: model.fit(X, COUNTS, exposur=EXPOSURE),
         "Metadata 'exposur' was passed, but no callable used here names it. Did you mean 'exposure'.*: exposure",
     ),
+    "standard deviations": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, sigma=EXPOSURE),
+        r"'sigma' was passed, .* For known standard deviations of y, pass sample_weight=sigma\*\*-2",
+    ),
+    "a validation set": (
+        lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, eval_set=[(X, COUNTS)]),
+        "'eval_set' was passed, .* Pass validation samples as X_val and y_val",
+    ),
     "weights by their name elsewhere": (
         lambda model: model.fit(X, COUNTS, exposure=EXPOSURE, weights=EXPOSURE),
         "'weights' was passed, .* Did you mean 'sample_weight'. It is an argument of fit and score, not metadata",

@@ -58,7 +58,10 @@ FAULTS = {
     ("Order and axes", "order"): (
         "transposed wrong_axis reversed shifted permuted blocks_swapped cumulative_sum projected"
     ),
-    ("Factors and terms of the derivative", "factors"): "missing_factor missing_term parametrization",
+    (
+        "Factors and terms of the derivative",
+        "factors",
+    ): "missing_factor missing_term constant_term data_independent_term parametrization",
     ("Single entries and parameter arrays", "entries"): (
         "one_entry one_row one_column some_entries left_at_zero not_in_loss block_ignored through_block"
     ),

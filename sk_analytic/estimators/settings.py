@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils.metaestimators import available_if
 
-from ..hyperparameters import advice_on_hidden, is_auto, unknown_parameter
+from ..hyperparameters import advice_on_hidden, is_auto, takes_any, unknown_parameter
 from ..model.argument_names import PARAMETERS
 from ..model.callables import runs_default
 from ..model.roles import functions_of
@@ -167,13 +167,15 @@ SHARED_DOC = """
         A name (see :func:`~sk_analytic.get_optimizer_names`) or an object. Set its hyperparameters as
         ``optimizer__learning_rate``. With "auto", `fit` chooses the first that applies, and ``optimizer_`` shows it:
 
-        1. "adam" in `partial_fit`, for chunks in this process, if a callable draws random numbers (``rng``), if there
-           is a gradient but no loss, or if `batch_size` is a number smaller than n_samples;
-        2. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;
-        3. L-BFGS, ``LBFGS(maxcor=30)``, if n_samples times the number of parameters is at most five million, if the
-           loss does not decompose over samples (``additive=False``), or for dask collections, where each step costs a
-           message;
-        4. "adam" otherwise.
+        1. "adam" in `partial_fit`, in `fit_chunks` without a dask cluster, and, with ``array_api_dispatch``, for torch
+           tensors and other array API arrays on any device, because the full-batch methods run in NumPy;
+        2. "adam" if a callable draws random numbers (``rng``), if there is a gradient but no loss, or if `batch_size`
+           is a number smaller than n_samples;
+        3. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;
+        4. L-BFGS, ``LBFGS(maxcor=30)``, if n_samples times the number of parameters is at most five million, if the
+           loss does not decompose over samples (``additive=False``), or if the data are on a dask cluster, where every
+           step takes a round trip to the workers;
+        5. "adam" otherwise.
 
         The default learning rate of "adam" is 0.01. Other libraries default to 0.001, which undertrains small data sets
         in the default 200 epochs.
@@ -325,7 +327,7 @@ def refuse_unknown(cls: Any, settings: Mapping[str, Any]) -> None:
             raise TypeError(
                 f"{cls.__name__} does not accept {name!r} on construction. {_how_to_set(cls, settings, name)}"
             )
-        if _takes_any(cls):
+        if takes_any(cls):
             raise TypeError(
                 f"{cls.__name__} receives {name!r} through **kwargs of its __init__, where get_params does not see it, "
                 f"so clone and searches would lose it. Name it in the signature: __init__(self, ..., {name}=...)."
@@ -351,25 +353,10 @@ def _how_to_set(cls: Any, settings: Mapping[str, Any], name: str) -> str:
     return f"Set it by {made}.set_params({name}={settings[name]!r}), or pass an object as {owner!r}."
 
 
-class SignatureOfInit:
-    """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
-
-    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
-        signature = inspect.signature(owner.__init__)
-        _, *parameters = signature.parameters.values()
-        return signature.replace(parameters=parameters, return_annotation=signature.empty)
-
-
 @functools.cache
 def _parameters_of(cls: Any) -> frozenset[str]:
     """Names of the parameters of a class."""
     return frozenset(cls._get_param_names())
-
-
-def _takes_any(cls: Any) -> bool:
-    """Whether the constructor of a class takes keywords that it does not name."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def check_settings(estimator: Any) -> None:

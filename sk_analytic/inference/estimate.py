@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..data.batch import MONITOR
+from ..data.weights import Extent
 from ..exceptions import InferenceWarning
 from ..hyperparameters import require_estimator
 from ..losses import Tweedie
@@ -35,6 +36,10 @@ EARLY = (
     "Use polish=True to finish the optimization, or train longer, with a smaller tol or optimizer='lbfgs'. If training "
     "had converged, check that X, y and sample_weight are those of the fit."
 )
+CONVERGED = (
+    "The fit had converged, so X, y, sample_weight or the metadata are probably not those of the fit. If they are, use "
+    "polish=True to finish the optimization."
+)
 SUMMED = (
     "Your gradient is that of the sum over samples, not of the mean. The curvature is therefore too large by a factor "
     "of n_samples, and standard errors are wrong. Divide loss and gradient by the number of samples, or set "
@@ -57,7 +62,7 @@ def infer(
     covariance: str = "auto",
     groups: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    weights: str = "frequency",
+    weights: str | None = None,
     scale: float | str = "auto",
     polish: bool = False,
     **metadata: Any,
@@ -103,14 +108,15 @@ def infer(
         Cluster label of each sample, of any type. For chunks, in the order of their samples.
     sample_weight : array-like of shape (n_samples,), default=None
         Sample weights, the same as in `fit`. They are not scaled to mean 1.
-    weights : {"frequency", "precision", "sampling"}, default="frequency"
-        Meaning of the weights. "frequency": a sample of weight 2 counts as two samples. "precision": variances are
-        inversely proportional to the weights, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``.
-        "sampling": weights are inverse sampling probabilities; the covariance is a sandwich.
+    weights : {"frequency", "precision", "sampling"}, default=None
+        Meaning of the weights, required if there are weights other than 0 and 1, because standard errors depend on it.
+        "frequency": a sample of weight 2 counts as two samples. "precision": variances are inversely proportional to
+        the weights, as in weighted least squares, ``curve_fit(sigma=weight**-0.5)``. "sampling": weights are inverse
+        sampling probabilities; the covariance is a sandwich.
     scale : float or "auto", default="auto"
         "auto" estimates the variance of the residuals for the squared error, with n - p degrees of freedom, and
-        Pearson's dispersion for gamma and tweedie; it is 1 for every other loss. A number is assumed to be known, as
-        1 is with ``curve_fit(absolute_sigma=True)``.
+        Pearson's dispersion for gamma and tweedie; it is 1 for every other loss. A number is taken as known;
+        1 corresponds to ``curve_fit(absolute_sigma=True)``.
     polish : bool, default=False
         Whether to finish the optimization, by trf or lbfgs and then Newton steps. ``result.params`` is the optimum;
         the estimator keeps its own parameters.
@@ -127,7 +133,8 @@ def infer(
     NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the covariance is not available for the gradient form or the loss, or if groups has another length.
+        If the covariance is not available for the gradient form or the loss, if groups has another length, or if there
+        are weights without their meaning.
     DivergenceError
         If the gradient is not finite next to the estimate.
 
@@ -175,13 +182,8 @@ def infer(
     b           1.37873         0.05552      24.83  ...
     """
     require_estimator("infer", model)
-    if not isinstance(weights, str):
-        raise TypeError(
-            "infer: weights must be 'frequency', 'precision' or 'sampling', the meaning of the weights. Pass the "
-            "weights themselves as sample_weight."
-        )
+    _require_meaning(weights)
     check_range("infer", "covariance", covariance, KINDS)
-    check_range("infer", "weights", weights, WEIGHTS)
     if scale != "auto":
         check_range("infer", "scale", scale, POSITIVE)
     if (X is None) == (chunks is None):
@@ -189,6 +191,7 @@ def infer(
     if chunks is not None and (y is not None or sample_weight is not None):
         raise TypeError("infer: pass y and sample_weight in the chunks, as (X, y, sample_weight).")
     objective, theta, rows, data = model._prepare_inference(X, y, sample_weight, chunks, metadata)
+    weights = weights or _meaning_of_weights(model, sample_weight, data.extent)
     problem = Problem(objective, theta, rows, data, weights, codes_of(groups, data))
     if len(problem.free) > MOST_ENTRIES:
         n = len(problem.free)
@@ -262,6 +265,30 @@ def _is_sum(problem: Problem) -> bool:
         return False
 
 
+def _require_meaning(weights: Any) -> None:
+    """Raise if something is not the meaning of weights, or None."""
+    if not (weights is None or isinstance(weights, str)):
+        raise TypeError(
+            "infer: weights must be 'frequency', 'precision' or 'sampling', the meaning of the weights. Pass the "
+            "weights themselves as sample_weight."
+        )
+    if weights is not None:
+        check_range("infer", "weights", weights, WEIGHTS)
+
+
+def _meaning_of_weights(model: Any, sample_weight: Any, extent: Extent) -> str:
+    """Return what weights mean where all meanings agree, or where a warning follows; raise elsewhere."""
+    values = np.asarray(1.0 if sample_weight is None else sample_weight)
+    agree = math.ldexp(extent.total, extent.exponent) == extent.n_weighted and np.isin(values, (0, 1)).all()
+    if not agree and getattr(model, "class_weight", None) is None:
+        raise ValueError(
+            "infer: standard errors depend on the meaning of the weights, which sample_weight does not tell. Pass "
+            "weights='frequency' if a sample of weight 2 stands for two samples, 'precision' if it has half the "
+            "variance (sample_weight=sigma**-2), or 'sampling' if it was half as likely to be drawn."
+        )
+    return "frequency"
+
+
 def _about_weights(model: Any, sample_weight: Any, weights: str) -> list[str]:
     """Return what is to be said of weights that are no numbers of rows."""
     if getattr(model, "class_weight", None) is not None and weights != "sampling":
@@ -324,8 +351,9 @@ def _about_the_estimate(result: Inference, model: Any, scale: float | str) -> li
             "meaningless."
         )
     elif result.distance > FAR:
+        has_converged = getattr(getattr(model, "optimizer_result_", None), "success", False)
         found.append(
             f"The parameters are {result.distance:.2g} standard errors from the optimum, so standard errors and "
-            "intervals are unreliable. " + (STUCK if problem.is_polished else EARLY)
+            "intervals are unreliable. " + (STUCK if problem.is_polished else CONVERGED if has_converged else EARLY)
         )
     return found

@@ -441,7 +441,7 @@ class Inference:
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError("Inference.to_frame needs pandas: pip install pandas") from error
+            raise ImportError("Inference.to_frame requires pandas: pip install pandas") from error
         return pd.DataFrame(self._columns(level), index=pd.Index(self.names, name="parameter"))
 
     def _columns(self, level: float = 0.95) -> dict[str, Array]:
@@ -462,8 +462,12 @@ class Inference:
     @property
     def _title(self) -> str:
         distribution = "normal" if math.isinf(self.df) else f"t with {self.df:g} degrees of freedom"
+        n_samples = self._problem.data.extent.n_weighted
+        counted = f"{self.n_obs:g} samples"
+        if self.n_obs != n_samples:
+            counted = f"{self.n_obs:g} observations (frequency weights of {n_samples} samples)"
         return (
-            f"covariance: {self.kind}, {self.n_obs:g} samples, scale {self.scale:.4g}, {distribution}, "
+            f"covariance: {self.kind}, {counted}, scale {self.scale:.4g}, {distribution}, "
             f"{self.distance:.2g} standard errors from the optimum"
         )
 

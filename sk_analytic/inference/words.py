@@ -14,7 +14,7 @@ from .problem import Problem
 FEW_GROUPS = 30  # clusters
 UNSYMMETRIC = 1e-4  # of a Hessian, worth a warning
 HARDLY = 10.0  # as many times the curvature that a gradient explains is clearly more
-LISTED = 5  # directions that a message names
+LISTED, TERMS = 3, 5  # directions that a message names, and terms of each
 NEGLIGIBLE = 1e-4  # coefficients of a direction that are not shown
 
 
@@ -32,17 +32,19 @@ def named(information: Information, which: Array, names: Sequence[str]) -> str:
 
 
 def _terms(direction: Array, names: Sequence[str]) -> str:
-    """Write a direction as a sum."""
+    """Write a direction as a sum, of its largest terms if it has many."""
     entries = np.flatnonzero(direction)
     direction = direction * np.sign(direction[entries[0]])
+    largest = np.sort(entries[np.argsort(-np.abs(direction[entries]), kind="stable")[:TERMS]])
     words: list[str] = []
-    for entry in entries[: 2 * LISTED].tolist():
+    for entry in largest.tolist():
         size = abs(direction[entry])
         factor = "" if f"{size:.3g}" == "1" else f"{size:.3g} "
         sign = "-" if direction[entry] < 0 else "+"
-        words.append(f"{sign} {factor}{names[entry]}" if words else f"{factor}{names[entry]}")
-    more = len(entries) - 2 * LISTED
-    return " ".join(words) + (f" + {more} more" if more > 0 else "")
+        first = "-" if direction[entry] < 0 else ""
+        words.append(f"{sign} {factor}{names[entry]}" if words else f"{first}{factor}{names[entry]}")
+    more = len(entries) - TERMS
+    return " ".join(words) + (f" + {more} smaller terms" if more > 0 else "")
 
 
 def hardly(problem: Problem, information: Information) -> Array:

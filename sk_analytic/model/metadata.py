@@ -12,6 +12,16 @@ from ..typing import Array
 from .argument_names import OF_VALIDATION, meaning_of, meant
 
 OF_FIT = ("X", "y", "sample_weight")  # arguments that may be taken for metadata
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("sigma", "yerr", "y_err"), "For known standard deviations of y, pass sample_weight={name}**-2."),
+    **dict.fromkeys(("eval_set", "validation_data"), "Pass validation samples as X_val and y_val."),
+    "callbacks": "Set callbacks on the estimator: set_callbacks(...).",
+    **dict.fromkeys(("epochs", "n_epochs"), "Set the number of epochs on the estimator: set_params(max_iter=...)."),
+    **dict.fromkeys(
+        ("batch_size", "max_iter", "verbose"), "It is a parameter of the estimator: set_params({name}=...)."
+    ),
+}
+"""Arguments of `fit` in other libraries, and what to do here; for messages."""
 
 
 def read_metadata(
@@ -21,7 +31,7 @@ def read_metadata(
     suffix: str = "",
     model_params: Collection[str] = (),
 ) -> dict[str, Array]:
-    """Return what was passed by name as arrays, a row for each row of X; what is None was not passed.
+    """Return metadata as arrays with one row for each row of X, without those that are None.
 
     The suffix ends the names in messages; those of ``model_params`` are given already.
 
@@ -38,7 +48,7 @@ def read_metadata(
 
 
 def require_named(metadata: Mapping[str, Any], names: Collection[str], model_params: Collection[str] = ()) -> None:
-    """Raise if something was passed by a name that no callable has, or that stands for something else."""
+    """Raise if an argument was passed that no callable names, or whose name has another meaning."""
     for name, values in metadata.items():
         if name not in names and values is not None:
             raise ReceivedArgumentError(f"Metadata {name!r} was passed, {_objection(name, names, model_params)}")
@@ -60,6 +70,8 @@ def _objection(name: str, names: Collection[str], model_params: Collection[str])
     hint = meant(name, [*names, *OF_FIT], suffix)
     if any(repr(argument + suffix) in hint for argument in OF_FIT):
         hint += " It is an argument of fit and score, not metadata."
+    if not hint and name in ELSEWHERE:
+        hint = " " + ELSEWHERE[name].format(name=name)
     return f"{which}.{hint} Names that the callables accept: {', '.join(sorted(names)) or 'none'}."
 
 

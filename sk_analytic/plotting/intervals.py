@@ -49,11 +49,11 @@ class IntervalsDisplay:
     points_ : matplotlib Line2D
         The dots of parameters with an interval.
     hollow_ : matplotlib Line2D
-        Those of parameters without one.
+        The dots of parameters without an interval.
     lines_ : matplotlib LineCollection
-        The intervals, as far as they are finite.
+        The intervals, up to their finite ends.
     arrows_ : list of matplotlib Annotation
-        The open ends.
+        Arrows at the open ends.
     ax_ : matplotlib Axes
         The axes.
     figure_ : matplotlib Figure

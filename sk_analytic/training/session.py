@@ -345,7 +345,7 @@ class Training:
         risen = self._risen(monitor, sample)
         if risen:
             return NotConverged(
-                f"{risen}. The learning rate is probably too large, or the gradient is wrong.", is_suspicious=True
+                f"{risen}. The learning rate is probably too large, unless the gradient is wrong.", is_suspicious=True
             )
         if stopped and monitor.judges_nan:
             return NotConverged(
