@@ -82,8 +82,9 @@ class FittedCurveDisplay:
         from sk_analytic import AnalyticRegressor, infer
         from sk_analytic.plotting import FittedCurveDisplay
 
-        # Puromycin: the rate of a reaction at concentrations of a substrate (Bates and Watts, 1988)
-        X = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.1, 1.1])[:, None]
+        # Puromycin: the rate of a reaction at concentrations of a substrate
+        # (Bates and Watts, 1988)
+        X = np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.1], 2)[:, None]
         y = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
 
         def forward(params, X):
@@ -93,7 +94,8 @@ class FittedCurveDisplay:
             share = X[:, 0] / (params["K"] + X[:, 0])
             return {"Vm": share, "K": -params["Vm"] * share / (params["K"] + X[:, 0])}
 
-        model = AnalyticRegressor(forward, jacobian=jacobian, init={"Vm": 200.0, "K": 0.1}).fit(X, y)
+        start = {"Vm": 200.0, "K": 0.1}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start).fit(X, y)
         display = FittedCurveDisplay.from_inference(infer(model, X, y), X, y)
         display.ax_.set(xlabel="concentration (ppm)", ylabel="rate (counts/min²)")
     """

@@ -77,7 +77,9 @@ class IntervalsDisplay:
         result = infer(AnalyticRegressor().fit(scale(X), y), scale(X), y)
         display = IntervalsDisplay.from_inference(result, parameters="coef")
         robust = infer(AnalyticRegressor().fit(scale(X), y), scale(X), y, covariance="HC3")
-        IntervalsDisplay.from_inference(robust, parameters="coef", ax=display.ax_, name="95 % HC3")
+        IntervalsDisplay.from_inference(
+            robust, parameters="coef", ax=display.ax_, name="95 % HC3"
+        )
     """
 
     def __init__(

@@ -93,7 +93,9 @@ class LossCurveDisplay:
         display = None
         for optimizer in ("adam", falling):
             model = AnalyticRegressor(optimizer=optimizer, **common).fit(scale(X), scale(y))
-            display = LossCurveDisplay.from_estimator(model, ax=display and display.axes_, learning_rate=True)
+            display = LossCurveDisplay.from_estimator(
+                model, ax=display and display.axes_, learning_rate=True
+            )
     """
 
     def __init__(

@@ -81,7 +81,8 @@ class OptimizerPathDisplay:
         def vjp(params, X):
             decay = np.exp(-params["rate"] * X[:, 0])
             def pullback(d):
-                return {"height": d @ decay, "rate": -params["height"] * (d @ (X[:, 0] * decay))}
+                slope = -params["height"] * X[:, 0] * decay
+                return {"height": d @ decay, "rate": d @ slope}
             return params["height"] * decay, pullback
 
         X = np.linspace(0, 3, 40)[:, None]
@@ -89,7 +90,9 @@ class OptimizerPathDisplay:
         display = None
         for optimizer in (SGD(0.3), SGD(0.3, momentum=0.9), "lbfgs"):
             start = {"height": 1.0, "rate": 0.2}
-            model = AnalyticRegressor(vjp=vjp, init=start, optimizer=optimizer, n_iter_no_change=50)
+            model = AnalyticRegressor(
+                vjp=vjp, init=start, optimizer=optimizer, n_iter_no_change=50
+            )
             display = OptimizerPathDisplay.from_estimator(
                 model, X, y, ax=display and display.ax_, surface=optimizer == "lbfgs"
             )
