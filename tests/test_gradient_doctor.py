@@ -326,13 +326,13 @@ def test_every_kind_of_finding_survives_json():
 
 
 def test_every_cause_is_in_the_docs_and_no_other():
-    """The tables that the documentation includes have every identifier once, with its verdict."""
+    """The tables that the documentation includes have every identifier once, in the table of its verdict."""
     page = (ROOT / "docs" / "gradient_causes.rst").read_text("utf-8")
     assert re.findall(r"^\.\. include:: generated/(\w+)\.inc$", page, re.MULTILINE) == ["faults", "doubts", "remarks"]
     tables = module_of(ROOT / "docs" / "_extensions" / "tables.py")
-    text = "".join(tables.table_of_causes(verdict) for verdict in ("wrong", "cannot tell", "right"))
-    documented = re.findall(r"^   \* - ``(\w+)``\n     - ([a-z ]+)$", text, re.MULTILINE)
-    assert sorted(documented) == sorted((name, cause.verdict) for name, cause in Cause.table.items())
+    for verdict in ("wrong", "cannot tell", "right"):
+        documented = re.findall(r"^   \* - ``(\w+)``$", tables.table_of_causes(verdict), re.MULTILINE)
+        assert sorted(documented) == sorted(name for name, cause in Cause.table.items() if cause.verdict == verdict)
 
 
 def test_every_cause_says_what_it_means():

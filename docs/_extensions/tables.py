@@ -51,11 +51,57 @@ def table_of_losses():
     return table(rows, "   :widths: 20 56 16 8")
 
 
+# The faults by what they concern, with the anchor of each group. A fault that no group has is among the last.
+FAULTS = {
+    ("Sign and scale", "scale"): (
+        "sign factor sum_not_mean mean_not_sum fixed_divisor slice_factors rescaled clipped rounded penalty"
+    ),
+    ("Order and axes", "order"): (
+        "transposed wrong_axis reversed shifted permuted blocks_swapped cumulative_sum projected"
+    ),
+    (
+        "Factors and terms of the derivative",
+        "factors",
+    ): "missing_factor missing_term constant_term data_independent_term parametrization",
+    ("Single entries and parameter arrays", "entries"): (
+        "one_entry one_row one_column some_entries left_at_zero not_in_loss block_ignored through_block"
+    ),
+    ("Samples, classes and outputs", "samples"): (
+        "rows_left_out class_left_out some_samples sample_factor sample_weight_ignored sample_weight_misused"
+        " label_coding output_left_out outputs_swapped"
+    ),
+    ("Loss and link", "loss"): (
+        "other_loss forward_applies_link output_derivative log_forgotten loss_disagrees forward_vjp_disagree"
+    ),
+    ("Activations", "activations"): "activation_derivative unit_sign",
+    ("Recursions", "recursions"): "first_step last_step",
+    ("Other data or parameters in loss and gradient", "data"): (
+        "other_inputs other_targets feature_scaling stale_parameters constant_gradient"
+    ),
+    ("Side effects and values that are not finite", "effects"): "hidden_state modified_in_place gradient_not_finite",
+    ("Other faults", "other"): "unexplained",
+}
+
+
 def table_of_causes(verdict):
-    """The causes of findings with a verdict, from their classes: by rank."""
+    """The causes of findings with a verdict, from their classes: faults in groups, others by rank."""
     causes = sorted(Cause.table.values(), key=lambda cause: cause.rank)
-    rows = [(f"``{cause.identifier}``", cause.verdict, cause.meaning) for cause in causes if cause.verdict == verdict]
-    return table([("cause", "verdict", "meaning"), *rows], "   :widths: 22 12 66")
+    rows = {
+        cause.identifier: (f"``{cause.identifier}``", cause.meaning) for cause in causes if cause.verdict == verdict
+    }
+
+    def drawn(names):
+        return table([("cause", "meaning"), *(rows.pop(name) for name in names)], "   :widths: 26 74")
+
+    if verdict != "wrong":
+        return drawn(list(rows))
+    groups = {heading: names.split() for heading, names in FAULTS.items()}
+    listed = {name for names in groups.values() for name in names}
+    groups["Other faults", "other"] += [name for name in rows if name not in listed]
+    return "\n".join(
+        f".. _causes-{anchor}:\n\n{title}\n{'~' * len(title)}\n\n{drawn(names)}"
+        for (title, anchor), names in groups.items()
+    )
 
 
 # The groups of a module, by the names in them or by the file that their classes are in.
