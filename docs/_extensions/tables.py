@@ -95,11 +95,11 @@ def table_of_losses():
     rows = [("name", "formula", "domain of y", "link", "equal in scikit-learn")]
     for name in sorted(get_loss_names(), key=[*LOSSES, *get_loss_names()].index):
         loss = get_loss(name)
-        settings = [f"``{setting}={default!r}``" for setting, default in loss.get_params().items()]
-        heading = [f':class:`"{name}" <sk_analytic.losses.{type(loss).__name__}>`', *settings]
+        settings = ", ".join(f"``{setting}={default!r}``" for setting, default in loss.get_params().items())
+        heading = f':class:`"{name}" <sk_analytic.losses.{type(loss).__name__}>` {settings}'.strip()
         formula, domain, equal = LOSSES.get(name, ("", "", ""))
-        rows.append(("\n\n".join(heading), formula, domain, loss.link, equal))
-    return table(rows, "   :widths: 24 28 15 9 24")
+        rows.append((heading, formula, domain, loss.link, equal))
+    return table(rows, "   :widths: 28 26 14 9 23")
 
 
 def table_of_causes(verdict):
