@@ -41,10 +41,10 @@ autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_mock_imports = [name for name in ("jax", "optax", "torch") if importlib.util.find_spec(name) is None]
-autodoc_typehints = "none"  # it would write out what their names stand for; see `with_written_types`
-maximum_signature_line_length = 80  # of a longer one each parameter has a line
+autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"
-numpydoc_show_class_members = False  # the class template lists them
+numpydoc_show_class_members = False  # the extension lists those of a table, see docs/_extensions/members.py
+numpydoc_class_members_toctree = False
 
 plot_formats = ["svg"]
 plot_html_show_formats = False

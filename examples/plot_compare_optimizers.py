@@ -14,11 +14,14 @@ network for handwritten digits:
   their step sizes accordingly. Schedule-free AdamW [4]_ has a learning rate, but requires
   no schedule for it.
 
-.. [1] L. Smith (2017). Cyclical learning rates for training neural networks. WACV.
-.. [2] M. Ivgi, O. Hinder and Y. Carmon (2023). DoG is SGD's best friend. ICML.
+.. [1] L. Smith (2017). Cyclical learning rates for training neural
+       networks. WACV.
+.. [2] M. Ivgi, O. Hinder and Y. Carmon (2023). DoG is SGD's best
+       friend. ICML.
 .. [3] K. Mishchenko and A. Defazio (2024). Prodigy: an expeditiously adaptive
        parameter-free learner. ICML.
-.. [4] A. Defazio et al. (2024). The road less scheduled. NeurIPS.
+.. [4] A. Defazio et al. (2024). The road less scheduled.
+       NeurIPS.
 """
 
 # %%

@@ -56,8 +56,8 @@ class WithoutCallbacks:
             Always.
         """
         raise NotImplementedError(
-            f"Callbacks need scikit-learn 1.9 or newer; this is {sklearn.__version__}. Use verbose=1 to print progress "
-            "after each epoch with any version."
+            f"Callbacks require scikit-learn 1.9 or newer; this is {sklearn.__version__}. Use verbose=1 to print "
+            "progress after each epoch with any version."
         )
 
 
@@ -101,14 +101,14 @@ The first is set and removed by the search or pipeline around the fit.
 
 
 class GivenRows:
-    """The rows of a fit in the containers in which the user gave them, as far as they are trained on.
+    """The training samples of a fit, in the containers that the user passed.
 
     Parameters
     ----------
     X, y : array-like or None
-        As given; None where callbacks see none.
+        As passed to `fit`; None if callbacks do not receive them.
     beside : dict, default=None
-        What goes with them by name, ``sample_weight`` and such; what is None was not given.
+        Weights and metadata of the samples, by name; None for those that were not passed.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class GivenRows:
 
     @property
     def metadata(self) -> dict[str, Any] | None:
-        """What goes with them, None where nothing does."""
+        """Weights and metadata of the samples; None if there are none."""
         return {name: self._part(values) for name, values in self._beside.items() if values is not None} or None
 
     def _part(self, values: Any) -> Any:

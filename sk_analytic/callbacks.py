@@ -1,8 +1,8 @@
 """Callbacks: checkpoints, norms of gradients and updates, learning rates.
 
-They follow the protocol of `sklearn.callback`, so they need scikit-learn 1.9 or newer, and read the public attributes
-that an estimator has during its fit. One instance may serve many clones, as in a search: its records are kept by the
-path of the fit's tasks.
+They follow the protocol of `sklearn.callback`, so they require scikit-learn 1.9 or newer, and read the public
+attributes that an estimator has during its fit. One instance can serve many clones, as in a search: its records are
+stored by the path of the fit's tasks.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Checkpoint(_Callback):
     Parameters
     ----------
     path : str or path
-        File to write. If the file exists, its permissions are kept; if it is a link, its target is replaced. The fits
-        of a search or a pipeline add the ids of their task to the file's name: ``model.pkl`` becomes
+        File to write. If the file exists, its permissions are kept; if it is a symbolic link, its target is replaced.
+        The fits of a search or a pipeline add the ids of their task to the file's name: ``model.pkl`` becomes
         ``model-0-3.pkl`` in the fourth fit of a grid search. Fits that scikit-learn does not number, in an ensemble
         or in `cross_val_score`, add a checksum of their parameters, seed and data: ``model-1f0c93e2.pkl``.
     every : int, default=1
@@ -313,7 +313,7 @@ def _extended(path: Path, *parts: str) -> Path:
 
 
 def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], seed: int | None, path: Path) -> None:
-    """Raise if what a file holds is no fit of an estimator's parameters and data."""
+    """Raise unless a file contains a fit with an estimator's parameters and data."""
     cure = "Use another path, or remove the file to train from the start."
     training = getattr(earlier, "_training", None)
     if _path_of_class(earlier) != _path_of_class(estimator) or training is None:
@@ -321,7 +321,7 @@ def require_same_fit(earlier: Any, estimator: Any, fingerprint: dict[str, Any], 
             f"{path} does not contain a fit of {type(estimator).__name__}; got {type(earlier).__name__}. {cure}"
         )
     if training.fingerprint is None:
-        raise ValueError(f"{path} was written in partial_fit, which fit cannot resume. {cure}")
+        raise ValueError(f"{path} was written during partial_fit, which fit cannot resume. {cure}")
     ours, theirs = estimator._all_params(), earlier._all_params()
     found = estimator._named  # a name means the same as its object
     for name, value in ours.items():

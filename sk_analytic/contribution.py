@@ -1,4 +1,4 @@
-"""What some rows contribute to the objective and its gradient; contributions add."""
+"""Contributions of samples to the objective and its gradient, which can be added."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .typing import Array
 
 
 class Contribution(NamedTuple):
-    """What some rows contribute, as means over them; those of several batches are merged.
+    """Mean loss and gradient of some samples; contributions of several batches can be merged.
 
-    ``gradient`` is None where nothing is to be learned (no rows, or weights all zero), and ``loss``
-    where the gradient form gives none. ``missing`` are the indices of blocks without a gradient. Blocks of which
-    some rows have one are in ``sparse_grads``, in the order of blocks; what ``gradient`` holds there means nothing.
+    ``gradient`` is None if there are no samples, or all weights are zero. ``loss`` is None if the gradient form does
+    not return it. ``missing`` are the indices of blocks without a gradient. Blocks with a gradient of some rows only
+    are in ``sparse_grads``, in the order of blocks; the values of ``gradient`` for them have no meaning.
     """
 
     loss: float | Any
@@ -34,11 +34,12 @@ class Contribution(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """What some parts contribute in sum, a node of the tree in which parts are added.
+    """Sum of the contributions of some parts: a node of the binary tree in which parts are added.
 
-    It is that of the parts from ``place * 2**level`` to ``(place + 1) * 2**level``. As the tree is fixed by the number
-    of parts, the sum of all is the same to the last bit, whoever adds what, and when. A single part is not multiplied
-    by its rows before it is added to another, for division would not undo it to the last bit.
+    It covers the parts from ``place * 2**level`` to ``(place + 1) * 2**level``. Because the tree depends only on the
+    number of parts, the total is identical to the last bit wherever and whenever its nodes are added. A single part is
+    multiplied by its number of rows only when it is added to another one, because a division does not undo the product
+    to the last bit.
     """
 
     level: int
@@ -48,7 +49,7 @@ class Sum(NamedTuple):
 
     @classmethod
     def of(cls, part: Contribution, place: int) -> Sum:
-        """Return that of a single part, whose memory is not used."""
+        """Return the sum for a single part, as a copy."""
         if part.gradient is None:
             return cls(0, place, part)
         gradient = np.zeros_like(part.gradient)

@@ -64,7 +64,7 @@ def refuse_collections(**arguments: Any) -> None:
 
 
 def require_rows(X: Any, beside: Mapping[str, Any]) -> None:
-    """Raise unless X is a collection of rows, as something beside it is a collection."""
+    """Raise if y, weights or metadata are dask collections but X is not a collection with rows."""
     if not is_collection(X):
         name = next(name for name, value in beside.items() if is_collection(value))
         raise TypeError(

@@ -82,7 +82,7 @@ def labeled(parts: dict[str, Any]) -> list[tuple[str | None, Any]]:
 
 
 def _set_params(item: Any) -> dict[str, Any]:
-    """The parameters that are not what they are by default, in their order; all where scikit-learn is asked for all."""
+    """The parameters that differ from their defaults, in order; all of them if scikit-learn is set to show all."""
     params: dict[str, Any] = item.get_params(deep=False)
     if not get_config()["print_changed_only"]:
         return params

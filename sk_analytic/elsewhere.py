@@ -26,7 +26,7 @@ from sklearn import get_config
 from .trust import trusted
 from .typing import DType
 
-TO_HOST = "pass NumPy arrays: X = np.asarray(X), or X = X.cpu().numpy() for a tensor on a GPU"  # the cure in messages
+TO_HOST = "Pass NumPy arrays: X = np.asarray(X), or X = X.cpu().numpy() for a tensor on a GPU."  # the cure in messages
 
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -73,7 +73,7 @@ def _namespace(library: str) -> ModuleType:
 def _numpy_dtype(dtype: Any) -> DType:
     found = np.dtype(str(dtype).rpartition(".")[2])
     if found.kind == "V":  # of ml_dtypes, which jax brings along
-        raise TypeError(f"NumPy itself does not have {found}.")
+        raise TypeError(f"NumPy does not support dtype {found}.")
     return found
 
 
@@ -129,7 +129,7 @@ class Place:
             own = _RENAMED.get(name, name)
             found = getattr(self.xp, own, None) or getattr(getattr(self.xp, "special", None), own, None)
             if not callable(found):
-                raise TypeError(f"{name} does not exist in {self.library}, where X is an array: {TO_HOST}.")
+                raise TypeError(f"X is an array of {self.library}, which has no function {name}. {TO_HOST}")
             self._functions[name] = found
         return self._functions[name]
 
@@ -146,12 +146,12 @@ class Place:
             return Elsewhere(values, self)
         array = np.array(values, order="C")
         if array.dtype.kind not in "fiub":
-            raise TypeError(f"{name} has dtype {array.dtype}, which {self.library} does not have: {TO_HOST}.")
+            raise TypeError(f"{name} has dtype {array.dtype}, which {self.library} does not support. {TO_HOST}")
         return Elsewhere(self.xp.asarray(array, dtype=self.dtype(array.dtype), device=self.device), self)
 
     def _require_here(self, array: Any, name: str) -> None:
         if Place.of(array) != self:
-            raise TypeError(f"{name} is an array of {Place.of(array)}, but X is one of {self}.")
+            raise TypeError(f"{name} is an array of {Place.of(array)}, but X is an array of {self}. Move {name} there.")
 
 
 def is_foreign(value: object) -> bool:
@@ -175,14 +175,18 @@ def entered(X: Any) -> Any:
         return X
     place = Place.of(X)
     if str(getattr(X, "layout", "strided")).rpartition(".")[2] != "strided":
-        raise TypeError(f"X is a sparse tensor of {place.library}: pass X.to_dense(), or a sparse matrix of scipy.")
+        raise TypeError(f"X is a sparse tensor of {place.library}. Pass X.to_dense(), or a scipy sparse matrix.")
     if not _compat().is_writeable_array(X):
-        raise TypeError(f"X is an array of {place.library}, which cannot be written to, as training does: {TO_HOST}.")
+        raise TypeError(
+            f"X is an array of {place.library}, whose arrays are read-only, but training writes in place. {TO_HOST}"
+        )
     face = Elsewhere(detached(X), place)
     try:
         face.dtype  # noqa: B018
     except TypeError as error:
-        raise TypeError(f"X has dtype {X.dtype}, which NumPy does not have: pass it in float32 or float64.") from error
+        raise TypeError(
+            f"X has dtype {X.dtype}, which NumPy does not support. Convert it to float32 or float64."
+        ) from error
     return face
 
 
@@ -209,7 +213,7 @@ def structure_on_host(structure: Any) -> Any:
 
 
 def chosen(values: np.ndarray, index: Any) -> Any:
-    """Return values by their indices, there where these are; what is no number stays with NumPy."""
+    """Return values by their indices, on the device of the indices; values that are not numbers stay in NumPy."""
     if not isinstance(index, Elsewhere):
         return values[index]
     return index.place.taken_in(values)[index] if values.dtype.kind in "fiub" else values[on_host(index)]
@@ -312,7 +316,7 @@ class Elsewhere(NDArrayOperatorsMixin):
 
     def __array__(self, *args: Any, **settings: Any) -> NoReturn:
         # What catches a TypeError, as scipy does, would say less.
-        raise RuntimeError(f"This runs with NumPy arrays only, and X is an array of {self.place}: {TO_HOST}.")
+        raise RuntimeError(f"X is an array of {self.place}, but this only works with NumPy arrays. {TO_HOST}")
 
     # Parts and copies.
 
@@ -396,11 +400,11 @@ class Elsewhere(NDArrayOperatorsMixin):
     # NumPy's functions.
 
     def _operand(self, value: Any, dtype: DType, may_be_number: bool = False) -> Any:
-        """What stands beside this array in a call, in a dtype."""
+        """Return another operand of a call, converted to this array's place and a dtype."""
         if isinstance(value, Elsewhere):
             return value.array if value.dtype == dtype else value.astype(dtype).array
         if np.ndim(value):
-            raise TypeError(f"A NumPy array came where X is an array of {self.place}: {TO_HOST}.")
+            raise TypeError(f"X is an array of {self.place}, but it was combined with a NumPy array. {TO_HOST}")
         value = value.item() if isinstance(value, np.ndarray | np.generic) else value
         if may_be_number:
             return _NUMBERS[dtype.kind](value)
@@ -412,7 +416,7 @@ class Elsewhere(NDArrayOperatorsMixin):
             return inputs[0].sum(settings.get("axis", 0), settings.get("dtype"))
         if method != "__call__" or settings or ufunc.nout != 1:
             raise TypeError(
-                f"np.{ufunc.__name__} may only be called entry by entry where X is an array of {self.place}."
+                f"X is an array of {self.place}, for which np.{ufunc.__name__} may only be called elementwise."
             )
         result = first._called(first.place.function(ufunc.__name__), inputs)
         if out is None:
@@ -436,7 +440,7 @@ class Elsewhere(NDArrayOperatorsMixin):
         if args and isinstance(args[0], Elsewhere) and hasattr(type(args[0]), name):
             found = getattr(args[0], name)
             return found(*args[1:], **settings) if callable(found) else found
-        raise TypeError(f"np.{name} does not run where X is an array of {self.place}: {TO_HOST}.")
+        raise TypeError(f"X is an array of {self.place}, which np.{name} does not support. {TO_HOST}")
 
 
 def _where(condition: Elsewhere, a: Any, b: Any) -> Any:
@@ -475,7 +479,7 @@ def _vdot(a: Elsewhere, b: Elsewhere) -> float:
 
 def _einsum(subscripts: str, values: Elsewhere) -> Any:
     if subscripts != "ij->i":
-        raise TypeError(f"np.einsum({subscripts!r}) does not run where X is an array of {values.place}: {TO_HOST}.")
+        raise TypeError(f"X is an array of {values.place}, which np.einsum({subscripts!r}) does not support. {TO_HOST}")
     return values.sum(axis=1)
 
 
@@ -502,7 +506,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def expit(values: Elsewhere) -> Elsewhere:
-    """Return the logistic function, which is no function of the standard."""
+    """Return the logistic function, which the array API standard lacks."""
     return 1 / (1 + np.exp(-values))  # type: ignore[no-any-return]
 
 

@@ -37,6 +37,8 @@ class SignatureOfInit:
     """The signature of a class: that of its ``__init__``, though it has a ``__new__`` too, which takes anything."""
 
     def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        if owner.__init__ is object.__init__:
+            return inspect.Signature()
         signature = inspect.signature(owner.__init__)
         _, *parameters = signature.parameters.values()
         return signature.replace(parameters=parameters, return_annotation=signature.empty)

@@ -979,7 +979,7 @@ EXTREME = 700.0  # on the log and logit link: about the logarithms of the smalle
 
 
 def linked(link: str, y: Array) -> Array:
-    """Return numbers of y's own scale on that of a link; infinite ones become finite, where a loss has its limit."""
+    """Transform numbers from the scale of y to that of a link, and make infinite values finite."""
     with np.errstate(all="ignore"):
         transformed: Array = np.clip(_LINKS[link](y), np.finfo(np.float64).min, np.finfo(np.float64).max)
     return transformed
@@ -988,7 +988,7 @@ def linked(link: str, y: Array) -> Array:
 def linked_mean(link: str, mean: Array, n_samples: int) -> Array:
     """Return the mean of y on the scale of a link, at which scikit-learn's generalized linear models start.
 
-    A mean on the edge of the link's domain, as of a class that is absent, counts as half a row.
+    A mean on the edge of the link's domain, as for an absent class, counts as half a sample.
     """
     half = 0.5 / n_samples
     if link != "identity":

@@ -1,8 +1,8 @@
 """Maps that keep a parameter within a constraint, for ``reparametrize``.
 
-Model functions, ``params_``, penalties and files see the parameter x. The optimizer moves z, with
-``x = constrain(z)``. A map consists of this function, its inverse, and the pullback of a gradient, which is the chain
-rule.
+Your functions, ``params_``, penalties and files use the constrained parameter x. The optimizer trains an unconstrained
+array z, with ``x = constrain(z)``. A map consists of this function, its inverse, and the pullback of a gradient, which
+applies the chain rule.
 """
 
 from __future__ import annotations
@@ -462,10 +462,10 @@ def get_map(name: object) -> Map:
 
     Raises
     ------
-    If the name is unknown. The message suggests the nearest one.
-        For an unknown name. The message suggests the nearest.
-    For any other object.
-        For anything that is neither a name nor a map.
+    ValueError
+        If the name is unknown. The message suggests the nearest one.
+    TypeError
+        For any other object.
 
     Examples
     --------

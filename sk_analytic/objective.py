@@ -366,7 +366,7 @@ class Objective:
         return self.loss_of(theta.structure, batch)
 
     def evaluated(self, theta: Parameters, batch: Batch) -> float | Any:
-        """Return the same for samples that do not train, of which a model may have another loss."""
+        """Return the objective for samples that are not used in training, for which a model may have another loss."""
         evaluation = self.model.evaluation
         if evaluation is None or self.model.loss is not None or batch.is_empty:
             return self.value(theta, batch)

@@ -249,8 +249,8 @@ class Layout:
             elif is_sparse_gradient(leaf):
                 if self.place is not None:
                     raise ParameterStructureError(
-                        f"{role} has a sparse gradient{_in_block(self.names[index])}, which only NumPy arrays can be: "
-                        f"return a dense one, or {TO_HOST}."
+                        f"{role} has a sparse gradient{_in_block(self.names[index])}, which is only supported for "
+                        f"NumPy arrays. Return a dense gradient. Alternatively: {TO_HOST}"
                     )
                 sparse_grads.append(self.read_sparse(leaf, index, role))
                 continue

@@ -1,4 +1,4 @@
-"""Parameters in files, and the names that a file of a whole estimator may hold.
+"""Parameters in files, and the type names in the file of a whole estimator.
 
 `save_params` and `load_params` keep the blocks of θ by name, in files that any language reads. Whole estimators are
 saved by pickle, joblib, cloudpickle or `skops.io`. The last stores a function as its import path and builds only types
@@ -49,8 +49,8 @@ def save_params(path: PathLike, params: Params | Any) -> None:
     ----------
     path : str or path-like
         A path that ends in ``.npz`` (NumPy's format, without pickles) or ``.safetensors``. The file is created, or
-        replaces an older one, only when it is complete. The permissions of an older file are kept; of a link, the file
-        that it leads to is replaced.
+        replaces an older one, only when it is complete. The permissions of an older file are kept. If the path is a
+        symbolic link, its target is replaced.
     params : structure or fitted estimator
         Parameters in any structure that an estimator accepts, or an estimator with ``params_``. Arrays are stored under
         their usual names, such as ``"W"`` or ``"layers.0.W"``, and keep their dtype.
@@ -273,8 +273,8 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError as error:
         raise ImportError(
-            "A .safetensors file needs safetensors, which is not installed: pip install safetensors, or in a clone "
-            'pip install -e ".[io]". A path that ends in .npz needs nothing more.'
+            "A .safetensors file requires safetensors, which is not installed: pip install safetensors, or in a clone "
+            'pip install -e ".[io]". A path that ends in .npz has no extra requirement.'
         ) from error
     return safetensors
 
@@ -319,7 +319,7 @@ def require_place(path: Path) -> None:
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path to write to, which replaces ``path`` in one step, and only if writing succeeds.
+    """Yield a temporary path to write to, which replaces ``path`` in one step if writing succeeds.
 
     The permissions of what is replaced are kept. A link stays, and the file behind it is replaced. Temporary files that
     a killed write to the same path has left are removed.
@@ -337,7 +337,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: PathLike) -> Iterator[Path]:
-    """Give the path of a new file beside the one that a path leads to; whatever happens, it is gone in the end."""
+    """Yield the path of a temporary file next to the target of a path, which is always removed at the end."""
     path = Path(os.path.realpath(path))
     require_place(path)
     _remove_left_over(path)
@@ -400,7 +400,7 @@ def _is_abandoned(descriptor: int) -> bool | None:
 def trusted_types(*functions: Callable[..., Any] | type) -> list[str]:
     """List the type names that `skops.io.load` must trust to load an estimator of this package.
 
-    These are the classes of this package, and the few of NumPy and scipy that a fitted estimator holds. All of them
+    These are the classes of this package, and the few of NumPy and scipy that a fitted estimator contains. All of them
     hold data and settings: building them runs no code from the file. Your own functions run when the loaded model is
     used. Pass those that you trust, and their names are added.
 

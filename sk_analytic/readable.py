@@ -16,7 +16,7 @@ WIDTH = 80  # of a signature in one line
 
 
 class Written(str):
-    """An annotation as it stands in the source, shown without quotes."""
+    """An annotation as it is written in the source, shown without quotes."""
 
     __slots__ = ()
 

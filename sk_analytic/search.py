@@ -127,7 +127,7 @@ class LearningRateSweep:
             from matplotlib import pyplot as plt
         except ImportError as error:
             raise ImportError(
-                "LearningRateSweep.plot needs matplotlib: pip install matplotlib, or in a clone "
+                "LearningRateSweep.plot requires matplotlib: pip install matplotlib, or in a clone "
                 'pip install -e ".[plot]"'
             ) from error
         if ax is None:
@@ -231,7 +231,7 @@ def find_learning_rate(
     models with 9 optimizers, it missed 5 % on training samples; steepest descent and the tenth missed 10 %.
 
     The suggestion is too large for rules whose step is proportional to the norm of the parameters (LAMB, LARS) or to
-    the distance travelled (DoG, Prodigy): from a start near zero, they hardly move during the sweep.
+    the distance traveled (DoG, Prodigy): from a start near zero, they hardly move during the sweep.
 
     The rising learning rate replaces a schedule. The plain `gradient` form does not return a loss, so each step calls
     `forward` once more.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-_REBUILD = "Build it anew from (data, (rows, columns)) with the right shape."
+_REBUILD = "Rebuild it from (data, (rows, columns)) with the right shape."
 
 
 def require_inside(matrix: Any, name: str) -> None:

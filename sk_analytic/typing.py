@@ -1,7 +1,7 @@
-"""Names of the types that signatures speak of: what users write and receive, and arrays inside.
+"""Types for annotations: of users' functions and their arguments, and of arrays inside the package.
 
-`Params` and what belongs to it are for annotations of your own functions, and of variables. In a function that
-indexes its parameters, the type of your own structure says more: ``dict[str, NDArray[np.float64]]``, a named tuple.
+Use `Params` and the types below it to annotate your own functions and variables. In a function that indexes its
+parameters, annotate your own structure instead, such as ``dict[str, NDArray[np.float64]]`` or a named tuple.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["Forward", "Gradient", "Grads", "Jacobian", "LossAndGradient", "LossFunction", "Params", "Pullback", "Vjp"]
 
 Params: TypeAlias = NDArray[Any] | float | Mapping[str, "Params"] | Sequence["Params"]
-"""Parameters as a user writes them: arrays and numbers in dicts, tuples, lists, named tuples, nested, or one array."""
+"""Type of parameters: arrays and numbers in a (possibly nested) dict, tuple, list or named tuple, or a single array."""
 
 Grads: TypeAlias = ArrayLike | None | Mapping[str, "Grads"] | Sequence["Grads"]
-"""A gradient in the structure of its parameters; a leaf None is not trained. Leaves may come from elsewhere."""
+"""Type of a gradient, in the structure of its parameters. A leaf None is not trained."""
 
-# What follows ``(params, X)`` in a user's functions is received by name, so that no two of them have one signature.
+# The arguments after ``(params, X)`` are passed by name, so users' functions have different signatures.
 Forward: TypeAlias = Callable[..., ArrayLike]
 """``forward(params, X) -> prediction``."""
 Gradient: TypeAlias = Callable[..., Grads]
@@ -35,17 +35,17 @@ LossFunction: TypeAlias = Callable[..., float]
 """``loss(params, X, y) -> float``."""
 
 Array: TypeAlias = NDArray[Any]
-"""An array inside the package. Its dtype is that of X, float32 or float64, unless words say otherwise."""
+"""An array inside the package. Its dtype is that of X, float32 or float64, unless stated otherwise."""
 
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
-"""Several of them."""
+"""Several arrays."""
 
 Number: TypeAlias = float | Any
-"""A number, or a schedule in its place. The Any stands for the latter: where hyperparameters are used in a step,
-schedules are numbers already, and a union with `Schedule` would deny that."""
+"""A number, or a schedule in place of a number. The schedule is typed as Any, because schedules are already replaced by
+numbers where a step uses hyperparameters."""
 
 MatrixLike: TypeAlias = ArrayLike | Any
-"""X as users give it: an array, or what no types are known of, a sparse matrix or a frame."""
+"""X as users pass it: an array, a sparse matrix or a dataframe; the last two have no known type."""
 
 RandomState: TypeAlias = int | np.random.RandomState | None
 

@@ -234,7 +234,7 @@ def test_wrong_targets_are_refused(cls, numbers, labels, message, method, optimi
         (np.zeros(40, int), "needs at least 2 classes; y has only one class, 0"),
         (np.full(40, "a"), "needs at least 2 classes; y has only one class, 'a'"),
         (Y, "Unknown label type: continuous"),
-        (np.stack([2 * LABELS - 1] * 2, axis=1), r"An indicator matrix has 0 and 1, .* has the values \[-1  1\]"),
+        (np.stack([2 * LABELS - 1] * 2, axis=1), r"An indicator matrix contains 0 and 1, .* has the values \[-1  1\]"),
         (np.stack([LABELS, 2 * LABELS], axis=1), r"y should be a 1d array, got an array of shape \(40, 2\)"),
     ],
 )

@@ -137,7 +137,7 @@ class Looking(Minimal):
 
 def test_below_their_version_setting_one_is_an_error_that_names_it():
     """The stand-in for scikit-learn's mixin refuses, and points at what works everywhere."""
-    with pytest.raises(NotImplementedError, match=r"Callbacks need scikit-learn 1\.9 or newer; this is .*verbose=1"):
+    with pytest.raises(NotImplementedError, match=r"Callbacks require scikit-learn 1\.9 or newer; this is .*verbose=1"):
         WithoutCallbacks().set_callbacks(object())
 
 
@@ -145,9 +145,9 @@ def test_below_their_version_setting_one_is_an_error_that_names_it():
 @pytest.mark.parametrize("kind", [LearningRateLog, GradientMonitor, lambda: Checkpoint("model.pkl")])
 def test_ours_are_refused_likewise(kind):
     """Making one says which version it needs; so does setting any."""
-    with pytest.raises(NotImplementedError, match=r"need scikit-learn 1\.9 or newer"):
+    with pytest.raises(NotImplementedError, match=r"require scikit-learn 1\.9 or newer"):
         kind()
-    with pytest.raises(NotImplementedError, match=r"need scikit-learn 1\.9 or newer"):
+    with pytest.raises(NotImplementedError, match=r"require scikit-learn 1\.9 or newer"):
         AnalyticRegressor().set_callbacks(object())
 
 
@@ -1225,7 +1225,7 @@ def test_only_files_that_can_say_what_they_hold_are_resumed(tmp_path):
     """A file of another estimator, and one of a training that no fit began."""
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(resuming(path).set_callbacks().partial_fit(X, Y)))
-    with pytest.raises(ValueError, match="was written in partial_fit, which fit cannot resume"):
+    with pytest.raises(ValueError, match="was written during partial_fit, which fit cannot resume"):
         resuming(path).fit(X, Y)
     path.write_bytes(pickle.dumps(make(AnalyticDensity).fit(X)))
     with pytest.raises(ValueError, match="does not contain a fit of AnalyticRegressor; got AnalyticDensity"):

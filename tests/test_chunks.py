@@ -715,7 +715,7 @@ def test_targets_outside_the_domain_of_the_loss_are_refused():
     ("chunks", "classes", "message"),
     [
         ([(X, Y_CLASSES), (X, Y_CLASSES + 1)], [0, 1, 2], r"(?s)labels \[3\] that are not among.*chunk 1 "),
-        ([(X, Y_CLASSES), (X, Y_LABELS)], None, "(?s)not of the kind.*chunk 1 "),
+        ([(X, Y_CLASSES), (X, Y_LABELS)], None, "(?s)differs in kind.*chunk 1 "),
         ([(X, Y_CLASSES), X], None, "(?s)no y.*chunk 1 "),
         ([(X, 0 * Y_CLASSES)] * 2, None, "at least 2 classes"),
         ([(X, Y_CLASSES), (X, Y)], None, "(?s)Unknown label type.*chunk 1 "),

@@ -268,7 +268,7 @@ def damage(pattern, content):
 
 FAULTS = {
     "numba cannot be imported": (break_import, "1"),
-    "its compiler is switched off": (switch_off, "1"),
+    "its compiler is disabled": (switch_off, "1"),
     "garbage in its index": (damage("*.nbi", b"garbage"), "01"),
     "garbage in its code": (damage("*.nbc", b"garbage"), "01"),
     "its code is empty": (damage("*.nbc", b""), "01"),

@@ -497,13 +497,13 @@ def test_what_does_not_fit_is_said_once(calls, monkeypatch):
     assert "rng" in refused(function=with_rng)
     assert "none as the gradient of 'b'" in refused(function=with_none)
     assert "model_params['extra'] has a list" in refused(function=with_extra, model_params={"extra": ((1, [2]), 3)})
-    assert "Own has an update of its own" in refused(Own())
-    assert "all blocks are fixed" in refused(fixed=["w", "b"])
+    assert "Own overrides update" in refused(Own())
+    assert "all parameters are fixed" in refused(fixed=["w", "b"])
     assert "in C order" in refused(data=(np.asfortranarray(X), Y), shuffle=False)
     assert "reparametrized" in refused(reparametrize={"b": "log"}, init=Line(START.w, 0.5))
     assert "numerical" in refused(numerical=["b"])
     monkeypatch.setattr(compiled, "MOST_LEAVES", 1)
-    assert "have 2 arrays" in refused()
+    assert "there are 2 parameter arrays" in refused()
     assert not calls
 
 

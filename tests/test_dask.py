@@ -1013,7 +1013,7 @@ def test_collections_without_rows(client, wrong):
 def test_delayed_chunks_that_do_not_come_in_a_list(client):
     """An iteration is gone through here, and its chunks cannot be delayed; what to_delayed returns is a list."""
     chunks = delayed(cut(X, into=ENDS))
-    with pytest.raises(TypeError, match="A delayed chunk is trained on a cluster. Pass a list of delayed chunks"):
+    with pytest.raises(TypeError, match="Delayed chunks are processed on a cluster. Pass them in a list"):
         AnalyticDensity().fit_chunks(lambda: iter(chunks))
     of_array = AnalyticDensity(max_iter=2).fit_chunks(collection(X).to_delayed())
     assert_same_fit(of_array, AnalyticDensity(max_iter=2).fit(collection(X)))

@@ -514,12 +514,12 @@ PARTIAL_FIT_REFUSALS = {
     "fewer labels": (
         {},
         [(Y_LABELS, {"classes": [0, 1, 2]}), (Y_LABELS[:, :2], {})],
-        r"y has 2 labels, whose classes are their columns \[0 1\]; there are \[0 1 2\]",
+        r"y has 2 columns, one for each label, but the labels are \[0 1 2\]",
     ),
     "names for labels": (
         {},
         [(Y_LABELS, {"classes": ["a", "b", "c"]})],
-        r"y has 3 labels, whose classes are their columns \[0 1 2\]; there are \['a' 'b' 'c'\]",
+        r"y has 3 columns, one for each label, but the labels are \['a' 'b' 'c'\]",
     ),
 }
 

@@ -240,7 +240,7 @@ def test_options_that_scipy_does_not_have_yet_stay_at_its_defaults(method, diabe
     """The oldest scipy does not know c1 and c2: it is not passed them, and other values name the version."""
     monkeypatch.setattr("sk_analytic.optimizers.scipy_methods.SCIPY", (1, 11))
     assert linear(optimizer=method, tol=1.0).fit(*diabetes).optimizer_.options().keys().isdisjoint({"c1", "c2"})
-    with pytest.raises(ValueError, match=r"c2=0.5 needs scipy 1.12 or later; this is .* where c2 is 0.[49]"):
+    with pytest.raises(ValueError, match=r"c2=0.5 requires scipy 1.12 or later; this is .* where c2 is 0.[49]"):
         linear(optimizer=method).set_params(optimizer__c2=0.5).fit(*diabetes)
     monkeypatch.setattr("sk_analytic.optimizers.scipy_methods.SCIPY", (1, 12))
     assert get_optimizer(method).set_params(c2=0.5).options()["c2"] == 0.5

@@ -293,7 +293,7 @@ def test_a_cause_found_in_one_block_is_tried_on_the_others():
 
     causes, text = causes_of(regressor(Deep, vjp=Faulty.vjp))
     assert {causes[block] for block in "AaBb"} == {"activation_derivative"}
-    assert "the same ratios as in block 'B'" in text
+    assert "the same ratios as in parameter 'B'" in text
 
 
 @pytest.mark.parametrize(("zeros", "says"), [(0.0, "left as it was initialized"), (1e-17, "along the wrong axis")])

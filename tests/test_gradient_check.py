@@ -562,16 +562,14 @@ def test_require_right_raises_with_the_report():
     """The error names the form and the block, holds the report, and says how to train all the same."""
     (objective, theta), right = wrong_and_right()
     batch = Batch(X, {"y": Y})
-    with pytest.raises(
-        GradientCheckError, match=r"^Note. The analytic gradient \(gradient\) .* in block 'w'"
-    ) as caught:
-        require_right(objective, theta, batch, seed=0, preface="Note. ")
+    with pytest.raises(GradientCheckError, match=r"^The analytic gradient \(gradient\) .* in parameter 'w'") as caught:
+        require_right(objective, theta, batch, seed=0, advice="Note.")
     assert not caught.value.report.ok
     assert "To train anyway, set check_gradient='warn' or False." in str(caught.value)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), GradientCheckError)
     assert isinstance(caught.value, ValueError)
     assert require_right(*right, batch, seed=0).ok
-    with pytest.warns(UserWarning, match="is not the derivative of the loss in block 'w'"):
+    with pytest.warns(UserWarning, match="is not the derivative of the loss in parameter 'w'"):
         assert not require_right(objective, theta, batch, seed=0, only_warn=True).ok
 
 
@@ -579,9 +577,9 @@ def test_a_fit_refuses_a_wrong_gradient():
     """Before the first step; "warn" warns, and False trains without a look."""
     wrong = form_of("gradient", lambda leaves: leaves | {"w": flip(leaves["w"])})
     given = {"forward": forward, "gradient": wrong, "init": START, "max_iter": 5, "tol": 10, "n_iter_no_change": 1}
-    with pytest.raises(GradientCheckError, match="in block 'w'"):
+    with pytest.raises(GradientCheckError, match="in parameter 'w'"):
         AnalyticRegressor(**given).fit(X, Y)
-    with pytest.warns(UserWarning, match="in block 'w'"):
+    with pytest.warns(UserWarning, match="in parameter 'w'"):
         assert not AnalyticRegressor(**given, check_gradient="warn").fit(X, Y).gradient_report_.ok
     AnalyticRegressor(**given, check_gradient=False).fit(X, Y)
     right = AnalyticRegressor(**(given | {"gradient": form_of("gradient")})).fit(X, Y)
@@ -939,7 +937,7 @@ def test_a_fault_in_a_rare_class_is_found(batch_size, seed):
     optimizer = "lbfgs" if batch_size == "auto" else "adam"
     settings = {"optimizer": optimizer, "batch_size": batch_size, "max_iter": 1, "random_state": seed}
     for fault in (wrong_for(lambda X, y: y == 7), wrong_for(lambda X, y: X[:, 1] >= many[:, 1].max())):
-        with pytest.raises(GradientCheckError, match="in block 'w'"):
+        with pytest.raises(GradientCheckError, match="in parameter 'w'"):
             AnalyticRegressor(linear, fault, {"w": np.ones(3)}, **settings).fit(many, y)
 
 
@@ -972,7 +970,7 @@ def test_a_redefined_helper_is_noticed():
     )
     clone(model).fit(X, Y)
     helpers["sign"] = -1
-    with pytest.raises(GradientCheckError, match="in block 'w'"):
+    with pytest.raises(GradientCheckError, match="in parameter 'w'"):
         clone(model).fit(X, Y)
 
 
@@ -1000,16 +998,16 @@ def test_a_gradient_that_is_set_later_is_checked_like_a_first_one(way):
 
     model = go_on(linear_model(warm_start=True))
     kept = model.params_["w"].copy()
-    with pytest.raises(GradientCheckError, match="in block 'w'"):
+    with pytest.raises(GradientCheckError, match="in parameter 'w'"):
         go_on(model.set_params(gradient=flipped_gradient))
     assert_array_equal(model.params_["w"], kept)
-    with pytest.warns(UserWarning, match="in block 'w'"):
+    with pytest.warns(UserWarning, match="in parameter 'w'"):
         assert not go_on(model.set_params(check_gradient="warn")).gradient_report_.ok
     go_on(model.set_params(gradient=counting, check_gradient=True))
     first = len(calls)
     go_on(model)
     assert len(calls) - first < first
-    with pytest.raises(GradientCheckError, match="in block 'w'"):
+    with pytest.raises(GradientCheckError, match="in parameter 'w'"):
         go_on(model.set_params(loss="absolute_error"))
 
 
@@ -1023,11 +1021,11 @@ def test_a_first_chunk_that_tells_nothing_is_not_the_one_to_check_on(nothing):
     rows = [(0 * X, Y, np.ones(N)) if nothing == "zeros" else (X, Y, np.zeros(N)), (X, Y, np.ones(N))]
     wrong = linear_model().set_params(gradient=weighted)
     for chunks in (rows, [lambda part=part: part for part in rows], lambda: iter(rows)):
-        with pytest.raises(GradientCheckError, match="in block 'w'"):
+        with pytest.raises(GradientCheckError, match="in parameter 'w'"):
             clone(wrong).fit_chunks(chunks)
     if nothing == "zeros":  # weights of zero are refused in a first call
         model = clone(wrong).partial_fit(*rows[0])
-        with pytest.raises(GradientCheckError, match="in block 'w'"):
+        with pytest.raises(GradientCheckError, match="in parameter 'w'"):
             model.partial_fit(*rows[1])
 
 

@@ -490,15 +490,33 @@ def test_a_wrong_gradient_stops_a_fit_with_the_diagnosis():
     assert {f.cause for f in caught.value.report.findings} == {"unit_sign", None}
 
 
-def test_the_default_loss_is_named_first():
-    """Where the loss was nobody's choice, the error begins with it and says how to name another, or none."""
+def test_the_default_loss_is_named_where_the_cause_is_open():
+    """Where the loss was nobody's choice, the error ends with how to name another, or none, if no fault explains it."""
     plant = FAULTS["poisson_meant_but_the_default_compared_with"].plant()
-    with pytest.raises(
-        GradientCheckError, match=r"^The gradient was checked against the default loss='squared_error'.*None"
-    ) as caught:
+    with pytest.raises(GradientCheckError, match="'poisson'") as caught:
         plant["estimator"].fit(plant["X"], plant["y"])
     assert {f.cause for f in caught.value.report.findings} == {"other_loss"}
-    assert "'poisson'" in str(caught.value)
+    assert "default loss" not in str(caught.value)
+    X = np.random.default_rng(0).normal(size=(40, 2))
+
+    def gradient(params, X, y):  # of a loss that no name stands for
+        return X.T @ np.arctan(3 * (X @ params - y)) / len(y)
+
+    with pytest.raises(
+        GradientCheckError,
+        match=r"\nThe gradient was checked against the default loss='squared_error'.*loss=None to skip the comparison",
+    ):
+        AnalyticRegressor(lambda params, X: X @ params, gradient, np.ones(2)).fit(X, np.sin(X[:, 0]))
+
+
+def test_a_cause_that_several_blocks_share_is_told_once():
+    """The others refer to the first."""
+    plant = FAULTS["gaussian_gradient_of_the_log_likelihood"].plant()
+    report = check_gradient(plant["estimator"], plant["X"], random_state=0)
+    text = " ".join(str(report).split())
+    assert text.count("The sign is flipped") == 1
+    assert "The same as in 'mean'. [sign]" in text
+    assert all("The sign is flipped" in finding.explanation for finding in report.findings)
 
 
 def test_warn_trains_all_the_same():
@@ -549,7 +567,7 @@ def test_a_block_without_a_gradient_is_differenced(leaf):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         full.fit(Hidden.X, Hidden.y)
-        with pytest.warns(UserWarning, match=r"'W1' is computed by finite differences, with 60 evaluations"):
+        with pytest.warns(UserWarning, match=r"'W1' is computed from finite differences, with 60 evaluations"):
             model.fit(Hidden.X, Hidden.y)
     np.testing.assert_allclose(model.params_["W1"], full.params_["W1"], rtol=1e-5)
     assert [f.block for f in model.gradient_report_.findings] == ["b1", "W2", "b2"]
@@ -595,7 +613,7 @@ def test_differenced_blocks_in_every_form(form):
         X, y = Gaussian.X, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.warns(UserWarning, match="is computed by finite differences"):
+        with pytest.warns(UserWarning, match="is computed from finite differences"):
             model.fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
@@ -608,8 +626,8 @@ def test_a_fault_beside_a_differenced_block_is_found():
 
     model = AnalyticRegressor(Hidden.forward, gradient, Hidden.params, numerical=("b1",))
     with (
-        pytest.warns(UserWarning, match="is computed by finite differences"),
-        pytest.raises(GradientCheckError, match="in block 'W2'"),
+        pytest.warns(UserWarning, match="is computed from finite differences"),
+        pytest.raises(GradientCheckError, match="in parameter 'W2'"),
     ):
         model.fit(Hidden.X, Hidden.y)
 

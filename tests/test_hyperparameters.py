@@ -28,6 +28,7 @@ from sk_analytic.optimizers import (
     PerBlock,
     ReduceOnPlateau,
     RMSprop,
+    Sign,
     Step,
     get_optimizer,
     get_optimizer_names,
@@ -594,3 +595,4 @@ def test_a_hyperparameter_of_another_optimizer_is_searched_in_dicts_of_their_own
 def test_the_signature_is_that_of_init():
     """Though unknown names are refused before."""
     assert list(inspect.signature(Adam).parameters) == list(inspect.signature(Adam.__init__).parameters)[1:]
+    assert list(inspect.signature(Sign).parameters) == []

@@ -323,7 +323,7 @@ def test_callables_complete_a_model_object():
 def test_without_a_gradient_differences_train_a_model_object():
     """As with callables, where all blocks are in numerical."""
     model = gives(init=linear_init, forward=linear_forward)
-    with pytest.warns(UserWarning, match="is computed by finite differences"):
+    with pytest.warns(UserWarning, match="is computed from finite differences"):
         fitted = regressor(model, numerical=("W", "b"), optimizer="lbfgs", max_iter=50).fit(X, Y)
     assert fitted.score(X, Y) > 0.99
 

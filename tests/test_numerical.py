@@ -159,10 +159,10 @@ def test_the_cost_is_told():
     """Once, before the first step; blocks that are fixed cost nothing."""
     model = without_gradient(AnalyticRegressor)
     with pytest.warns(
-        UserWarning, match="the gradient of 'W', 'b' is computed by finite differences, with 10 evaluations"
+        UserWarning, match="the gradient of 'W', 'b' is computed from finite differences, with 10 evaluations"
     ):
         model.fit(X, Y)
-    with pytest.warns(UserWarning, match="the gradient of 'W' is computed by finite differences, with 8 evaluations"):
+    with pytest.warns(UserWarning, match="the gradient of 'W' is computed from finite differences, with 8 evaluations"):
         model.set_params(fixed="b").fit(X, Y)
 
 

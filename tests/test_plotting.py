@@ -199,17 +199,44 @@ def test_phases_are_shaded_and_named():
     assert_array_equal(heights(line), [0.1] * 4 + [np.nan] * n_full_batch + [0.01] * 3)
 
 
-def test_names_of_short_phases_do_not_overlap():
-    """Of two estimators, above the frame and below the legend."""
+@pytest.mark.parametrize("is_log", [False, True])
+def test_names_of_short_phases_do_not_overlap(is_log):
+    """Of two estimators, within the frame and above the curves, linear and logarithmic; the legend is elsewhere."""
     phases = [(0, "Adam"), (1, "RMSprop"), (2, "Adafactor"), (40, "LBFGS"), (41, "SGD")]
-    first = LossCurveDisplay(np.arange(50, 0, -1.0), phases=phases, estimator_name="one").plot()
-    second = LossCurveDisplay(np.arange(60, 0, -1.0), phases=phases, estimator_name="two").plot(first.axes_)
+    curves = [np.arange(50, 0, -1.0), np.arange(60, 0, -1.0)]
+    if is_log:
+        curves = [np.exp(curve / 4) for curve in curves]
+    first = LossCurveDisplay(curves[0], phases=phases, estimator_name="one").plot()
+    second = LossCurveDisplay(curves[1], phases=phases, estimator_name="two").plot(first.axes_)
+    assert first.ax_.get_yscale() == ("log" if is_log else "linear")
     second.figure_.canvas.draw()
     texts = [*second.ax_.texts, second.ax_.get_legend()]
     assert len(texts) == 11
     assert overlaps(texts) == []
     frame = second.ax_.get_window_extent()
-    assert all(text.get_window_extent().y0 >= frame.y1 - 1 for text in texts)
+    names = [text.get_window_extent() for text in second.ax_.texts]
+    assert all(box.y1 < frame.y1 for box in names)
+    assert texts[-1].get_window_extent().y0 > frame.y1
+    highest = second.ax_.transData.transform([0, max(curve.max() for curve in curves)])[1]
+    assert all(box.y0 > highest for box in names)
+
+
+def test_room_for_names_leaves_limits_of_the_user():
+    """Those that were set before, or between two displays."""
+    phases = [(0, "Adam"), (2, "LBFGS")]
+    ax = plt.subplots()[1]
+    ax.set_ylim(0, 7)
+    first = LossCurveDisplay([3.0, 2, 1], phases=phases).plot(ax)
+    assert ax.get_ylim() == (0, 7)
+    first = LossCurveDisplay([3.0, 2, 1], phases=phases).plot()
+    low, high = first.ax_.get_ylim()
+    assert high - 3 > 1 - low
+    first.ax_.set_ylim(0, 8)
+    LossCurveDisplay([9.0, 2, 1]).plot(first.axes_)
+    assert first.ax_.get_ylim() == (0, 8)
+    second = LossCurveDisplay([3.0, 2, 1], phases=phases).plot()
+    LossCurveDisplay([90.0, 2, 1], phases=phases).plot(second.axes_)
+    assert second.ax_.get_ylim()[1] > 90
 
 
 def test_rates_of_different_blocks_have_lines_of_their_own():
@@ -453,7 +480,7 @@ def test_two_paths_stand_over_one_surface():
     )
     assert second.surface is second.contour_ is None
     assert second.line_.get_color() == "red"
-    assert [text.get_text() for text in first.ax_.get_legend().get_texts()] == ["Adam", "second"]
+    assert legend(first.ax_) == ["Adam", "second", "start", "end"]
 
 
 @pytest.mark.parametrize("surface_at", [0, 1, 2, None])
@@ -508,15 +535,29 @@ def test_a_path_that_does_not_move_or_is_not_finite_can_be_drawn():
 def test_two_optimizers_of_one_class_are_told_apart():
     """By label, color and marker."""
     first = OptimizerPathDisplay.from_estimator(curve(SGD(0.1)), TIMES, DECAY, n_grid=3)
-    assert legend(first.ax_) == ["SGD"]
+    assert legend(first.ax_) == ["SGD", "start", "end"]
     second = OptimizerPathDisplay.from_estimator(
         curve(SGD(0.1, momentum=0.5)), TIMES, DECAY, ax=first.ax_, surface=False
     )
-    assert legend(first.ax_) == ["SGD (momentum=0.0)", "SGD (momentum=0.5)"]
+    assert legend(first.ax_) == ["SGD (momentum=0.0)", "SGD (momentum=0.5)", "start", "end"]
     assert first.line_.get_color() != second.line_.get_color()
     assert first.line_.get_marker() != second.line_.get_marker()
     ends = [line.get_color() for line in first.ax_.lines if line.get_label() == "_end"]
     assert ends == [first.line_.get_color(), second.line_.get_color()]
+    sizes = [line.get_markersize() for line in first.ax_.lines if line.get_label() == "_end"]
+    assert sizes[0] > sizes[1]  # so that both are seen if they are at the same place
+
+
+def test_dots_of_a_slow_path_do_not_merge():
+    """However many epochs there are, and also if none of them moves."""
+    path = np.linspace(0, 1, 5000)[:, None] ** [1, 2]
+    display = OptimizerPathDisplay(path, ("a", "b"), estimator_name="slow").plot()
+    assert display.line_.get_markevery() > 0.01
+    assert len(display.line_.get_xydata()) == 5000
+    for still in (np.ones((9, 2)), np.ones((1, 2))):
+        OptimizerPathDisplay(still, ("a", "b")).plot(display.ax_)
+    display.ax_.set_xscale("log")
+    display.figure_.canvas.draw()
 
 
 @pytest.mark.parametrize("values", [np.full((3, 3), np.nan), np.full((3, 3), 1e9), 1e9 + np.eye(3) * 1e-7])
@@ -672,7 +713,7 @@ def test_wrong_entries_differ_in_shape_and_lightness_from_right_ones():
     assert (np.diff(shades) > 0).all()
     assert abs(luminance(image.cmap(image.norm(1.0))) - luminance(image.cmap(image.norm(1e-8)))) > 0.25
     legends = [text.get_text() for text in display.figure_.legends[0].get_texts()]
-    assert legends == ["agrees", "differs: relative error above 1e-4"]
+    assert legends == ["agrees", "differs: relative error above 1e\N{MINUS SIGN}4"]
 
 
 def luminance(rgba):
@@ -698,6 +739,56 @@ def test_many_blocks_stand_beside_each_other():
     assert height < 3 * width
     assert len({ax.get_subplotspec().rowspan.start for ax in display.axes_.flat}) == 14
     assert len(display.figure_.axes) == 81  # and the color bar
+
+
+def test_letters_are_not_smaller_than_small():
+    """Matplotlib's size "small" is the smallest, in gradient checks, paths and losses."""
+    path = OptimizerPathDisplay(np.eye(2), ("a", "b"), estimator_name="one").plot()
+    loss = LossCurveDisplay([3.0, 2.0, 1.0], phases=[(0, "a"), (1, "b")], estimator_name="one").plot()
+    for display in (path, loss, checked(2, wrong=[0]), checked(13, wrong=[0])):
+        display.figure_.canvas.draw()
+        texts = [text for text in display.figure_.findobj(mpl.text.Text) if text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts if text.get_visible()) >= 8.3
+
+
+def test_a_single_entry_has_no_heat_map():
+    """A number is titled by its name only. Two numbers share a row, and numbers alone have no color bar."""
+    display = checked(3, wrong=[1], shapes=((), (1, 1), (2,)))
+    assert [right is None for right in display.axes_[:, 1]] == [True, True, False]
+    titles = [left.get_title(loc="left") for left in display.axes_[:, 0]]
+    assert titles[0].endswith("weight\nthe entry agrees")
+    assert titles[1].endswith("weight (1, 1)\nthe entry differs")
+    assert [ax.get_subplotspec().rowspan.start for ax in display.axes_[:, 0]] == [0, 0, 1]
+    assert len(display.figure_.axes) == 5
+    numbers = checked(3, shapes=((),))
+    assert len(numbers.figure_.axes) == 3
+    figure, axes = plt.subplots(3, 2)
+    given = GradientCheckDisplay(display.entries).plot(axes=axes)
+    assert [ax.axison for ax in axes[:, 1]] == [False, False, True]
+    assert given.axes_[0, 1] is None
+    given.plot(axes=given.axes_)
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.02, 1.0, 1e3, 1e7])
+def test_numbers_of_a_gradient_check_are_written_in_full(size):
+    """There is no common factor beside the axis, and different ticks have different numbers."""
+    rng = np.random.default_rng(0)
+    params = {"a": size * rng.uniform(1, 1.3, size=5), "b": size * np.array(1.234)}
+    display = GradientCheckDisplay.from_callables(
+        lambda p: float(sum(np.sum(np.square(v)) for v in p.values())),
+        lambda p: {name: 2.0 * value for name, value in p.items()},
+        params,
+    )
+    display.figure_.canvas.draw()
+    for ax in display.axes_[:, 0]:
+        for axis in (ax.xaxis, ax.yaxis):
+            assert not axis.offsetText.get_text()
+            low, high = axis.get_view_interval()
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts = [tick.label1.get_text() for tick in ticks]
+            assert len(texts) == len(set(texts)) > 1
+            values = [float(text.replace("\N{MINUS SIGN}", "-")) for text in texts]
+            assert_allclose(values, [tick.get_loc() for tick in ticks], rtol=1e-9, atol=1e-9 * size)
 
 
 def test_derivatives_that_are_not_finite_are_wrong():

@@ -325,7 +325,12 @@ def test_profiles_are_drawn_through_their_points(logistic, scale):
         distance = (wald.get_xdata() - in_order(logistic)[entry]) / logistic._errors[entry]
         assert_allclose(wald.get_ydata(), distance**power, atol=1e-9)
     written = [text.get_text() for text in display.axes_[0].texts]
-    assert written == ["80 %", "95 %"]
+    assert written == {"root": ["80 %", "80 %", "95 %", "95 %"], "rise": ["80 %", "95 %"]}[scale]
+    quantiles = norm.ppf([0.9, 0.975])
+    expected = {"root": [quantiles[0], -quantiles[0], quantiles[1], -quantiles[1]], "rise": quantiles**2}[scale]
+    assert_allclose([text.xy[1] for text in display.axes_[0].texts], expected)
+    name = {"root": "signed root deviance", "rise": "increase in deviance"}[scale]
+    assert display.axes_[0].get_ylabel() == name
     assert display.figure_ is display.axes_[0].figure
 
 
@@ -338,7 +343,7 @@ def test_a_second_profile_stands_in_the_same_panels(linear):
     assert second.axes_.tolist() == first.axes_.tolist()
     texts = [text.get_text() for text in first.axes_[0].get_legend().get_texts()]
     assert texts == ["profile", "Wald", "again"]
-    assert len(first.axes_[0].texts) == 3
+    assert len(first.axes_[0].texts) == 6
     assert second.lines_[0].get_color() == second.marks_[0].get_color() == "red"
     with pytest.raises(ValueError, match="ProfileDisplay: axes must be 4 axes, one for each parameter; got 3"):
         ProfileDisplay.from_inference(linear, axes=first.axes_)
@@ -395,7 +400,7 @@ def test_ellipses_under_a_map_are_those_of_what_is_trained():
 
 
 def test_the_diagonal_has_profiles_and_the_panels_their_traces(logistic):
-    """As `profile` gives them; without, Wald's parabolas."""
+    """As `profile` gives them, and named; without, Wald's parabolas."""
     names = ["coef[2]", "coef[0]"]
     display = PairsDisplay.from_inference(logistic, parameters=names, diagonal="profile", n_points=7)
     across, up = display.trace_lines_[1, 0]
@@ -404,10 +409,69 @@ def test_the_diagonal_has_profiles_and_the_panels_their_traces(logistic):
     drawn = dict(display.profile_lines_[1].get_xydata().tolist())
     points = logistic.profile("coef[0]", 0.95, n_points=7)
     assert_allclose([drawn[value] for value in points.value], points.rise, atol=1e-9)
+    given = ["best coef[0] given coef[2]", "best coef[2] given coef[0]"]
+    assert labels(display.axes_[0, 0]) == ["profile", "Wald", *given]
+    looks = {(line.get_color(), line.get_linestyle()) for line in (across, up)}
+    assert len(looks) == 2
+    assert not looks & {(line.get_color(), line.get_linestyle()) for line in display.axes_[0, 0].lines}
+    assert display.axes_[0, 0].get_ylabel() == "increase in deviance"
+    three = PairsDisplay.from_inference(logistic, parameters="coef", diagonal="profile", n_points=5)
+    assert labels(three.axes_[0, 0])[2:] == ["best y-value given x-value", "best x-value given y-value"]
     wald = PairsDisplay.from_inference(logistic, parameters=names)
     assert wald.trace_lines_[1, 0] == []
     values, rises = wald.profile_lines_[0].get_data()
     assert_allclose(rises, ((values - in_order(logistic)[2]) / logistic._errors[2]) ** 2, atol=1e-9)
+
+
+@pytest.mark.parametrize("levels", [(0.68, 0.95), (0.5, 0.8, 0.99)], ids=str)
+@pytest.mark.parametrize("correlation", [0.0, 0.7, -0.7, 0.995, -0.995])
+def test_ellipses_are_labeled_by_their_levels(correlation, levels):
+    """Within the frame: on the ellipse if no other line is there, otherwise beside all of them with a line to it."""
+    rows = RNG.normal(size=(N, 2))
+    rows[:, 1] = -correlation * rows[:, 0] + np.sqrt(1 - correlation**2) * rows[:, 1]
+    y = rows @ [1.0, 2.0] + RNG.normal(size=N)
+
+    def forward(params, X):
+        return X @ params["coef"]
+
+    model = AnalyticRegressor(forward, jacobian=lambda params, X: {"coef": X}, init={"coef": np.zeros(2)}).fit(rows, y)
+    display = PairsDisplay.from_inference(infer(model, rows, y), levels=levels, diagonal="profile", n_points=5)
+    ax = display.axes_[1, 0]
+    display.figure_.canvas.draw()
+    renderer, frame = display.figure_.canvas.get_renderer(), ax.get_window_extent()
+    assert [text.get_text() for text in ax.texts] == [f"{100 * level:.4g} %" for level in levels]
+    boxes = []
+    for number, text in enumerate(ax.texts):
+        own = display.lines_[1, 0][number].get_xydata()
+        assert np.isclose(own, text.xy, rtol=1e-12).all(axis=1).any()
+        box = mpl.text.Text.get_window_extent(text, renderer)
+        boxes.append(box)
+        assert frame.x0 < box.x0 < box.x1 < frame.x1
+        assert frame.y0 < box.y0 < box.y1 < frame.y1
+        for line in ax.lines:
+            drawn = np.asarray(line.get_xydata(), dtype=float)
+            points = ax.transData.transform(drawn)
+            within = (box.min < points).all(axis=1) & (points < box.max).all(axis=1)
+            is_own = len(drawn) == len(own) and (drawn == own).all()
+            assert not within.any() or is_own
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+    if abs(correlation) != 0.7:
+        assert {text.arrow_patch is not None for text in ax.texts} == {correlation != 0}
+
+
+def test_ellipses_that_are_not_finite_have_no_labels():
+    """Nor are they an error; the levels of more than seven parameters are only on the diagonal."""
+    ellipses = {(0, 1): {0.5: np.full((4, 2), np.nan), 0.9: np.full((4, 2), np.inf)}}
+    curves = [(np.arange(5.0), np.arange(-2, 3.0))] * 2
+    display = PairsDisplay(["a", "b"], [2.0, 2.0], ellipses, curves, {0.5: 1.0, 0.9: 2.0}).plot()
+    assert not display.axes_[1, 0].texts
+    many = np.random.default_rng(0).normal(size=(30, 8))
+    y = many.sum(axis=1) + np.random.default_rng(1).normal(size=30)
+    model = AnalyticRegressor(optimizer="lbfgs", tol=1e-9).fit(many, y)
+    for parameters, has_labels in (["coef"], False), ([f"coef[{k}]" for k in range(7)], True):
+        display = PairsDisplay.from_inference(infer(model, many, y), parameters=parameters)
+        assert bool(display.axes_[1, 0].texts) == has_labels
+        assert display.axes_[1, 1].texts
 
 
 def test_two_results_stand_in_the_same_pairs(linear):
@@ -523,6 +587,17 @@ def test_no_text_overlaps_another(display, n):
     assert overlaps(texts, renderer) == []
 
 
+@pytest.mark.parametrize("display", [*DISPLAYS, FittedCurveDisplay])
+def test_letters_are_not_smaller_than_small(linear, display):
+    """Matplotlib's size "small" is the smallest, in ticks, labels, levels and legends."""
+    settings = {"diagonal": "profile", "n_points": 5} if display is PairsDisplay else {}
+    data = [X, Y] if display is FittedCurveDisplay else []
+    figure = display.from_inference(linear, *data, **settings).figure_
+    figure.canvas.draw()
+    texts = [text for text in figure.findobj(mpl.text.Text) if text.get_text().strip() and text.get_visible()]
+    assert min(text.get_fontsize() for text in texts) >= 8.3
+
+
 def labels(ax):
     return [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
 
@@ -589,7 +664,7 @@ def test_bands_are_those_of_statsmodels(linear):
     assert display.grid[0] < X[:, 1].min() < X[:, 1].max() < display.grid[-1]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("x1", "y")
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert sorted(texts) == ["90 % of observations", "90 % of the mean"]
+    assert texts == ["fitted curve", "90 % confidence band", "90 % prediction band", "data"]
 
 
 def test_a_probability_is_drawn_for_a_classifier(logistic):

@@ -111,6 +111,40 @@ def test_links_of_the_diagram_lead_to_the_page(pages, name):
             assert found, f"{path} lacks {wanted}"
 
 
+def test_no_reference_is_read_as_a_list(pages):
+    """`.. [1] D. Kingma ...` in one line would be item D of an enumeration."""
+    entries = {path: re.findall(r'(?s)role="doc-(?:biblioentry|footnote)".*?</', source(path)) for path in pages}
+    assert any(entries.values())
+    assert [path for path in pages if 'class="upperalpha' in source(path)] == []
+
+
+def source(path):
+    """The HTML of a page."""
+    return (SITE / path).read_text(encoding="utf-8")
+
+
+def test_pages_of_classes_are_complete(pages):
+    """With a table of methods, a link to the guide, examples of the gallery, and the code of a plot."""
+    page = source("generated/sk_analytic.AnalyticRegressor.html")
+    assert '<p class="rubric">Methods</p>' in page
+    assert re.search(r"Read more in the <a [^>]*guide/index", page)
+    assert "Examples using" in page
+    assert page.count('id="sk_analytic.AnalyticRegressor.best_loss_"') == 1
+    for name in ("LossCurveDisplay", "PairsDisplay"):
+        display = source(f"generated/sk_analytic.plotting.{name}.html")
+        assert re.search(rf'alt="{name}: [^"]+"', display)
+        assert "highlight-python" in display or "highlight-default" in display
+
+
+@pytest.mark.parametrize("name", ["optimizers.AdamW", "AnalyticRegressor", "Finding", "infer"])
+def test_signatures_have_no_types(name):
+    """Types are with the descriptions of the parameters; the class of a result has no constructor."""
+    signature = source(f"generated/sk_analytic.{name}.html").partition('<dt class="sig')[2].partition("</dt>")[0]
+    assert "sig-return" not in signature
+    assert '<span class="p"><span class="pre">:</span></span>' not in signature
+    assert ("sig-paren" in signature) == (name != "Finding")
+
+
 class Quiet(SimpleHTTPRequestHandler):
     """A handler that reports no requests."""
 

@@ -4,7 +4,8 @@ from docutils import nodes
 from math_core import LatexError, LatexToMathML
 from sphinx.util import logging
 
-CONVERTER = LatexToMathML(annotation=True, fancy_error=False)
+# Annotations would repeat each formula as LaTeX in the excerpts of the search.
+CONVERTER = LatexToMathML(annotation=False, fancy_error=False)
 logger = logging.getLogger(__name__)
 
 

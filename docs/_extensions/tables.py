@@ -1,5 +1,6 @@
 """Tables of the documentation, drawn from the classes: optimizers, losses, faults, and the names of the reference."""
 
+import functools
 import inspect
 import re
 from importlib import import_module
@@ -157,12 +158,12 @@ BY_NAME = {
     },
     "sk_analytic.callbacks": {"Callbacks": ["Checkpoint", "GradientMonitor", "LearningRateLog"]},
     "sk_analytic.interop.torch": {
-        "torch in sk_analytic": ["TorchModule", "TorchOptimizer"],
-        "sk_analytic in torch": ["RuleOptimizer", "to_torch", "load_params"],
+        "Train with torch objects": ["TorchModule", "TorchOptimizer"],
+        "Use sk_analytic in torch": ["RuleOptimizer", "to_torch", "load_params"],
     },
     "sk_analytic.interop.jax": {
-        "optax in sk_analytic": ["OptaxOptimizer"],
-        "sk_analytic in jax and optax": ["as_gradient_transformation", "eval_params", "to_jax"],
+        "Train with optax transformations": ["OptaxOptimizer"],
+        "Use sk_analytic in jax and optax": ["as_gradient_transformation", "eval_params", "to_jax"],
     },
     "sk_analytic.plotting": {
         "Training": ["LossCurveDisplay", "OptimizerPathDisplay"],
@@ -189,8 +190,26 @@ BY_FILE = {
         "Base classes": "base",
     },
 }
-DATA = {"Params", "Grads", "LOSSES", "MAPS"}  # which nothing documents
-WITHOUT_PAGE = DATA | {"neg_mean_loss"}
+# Data, which docs/api.rst documents, with the sentences of the tables.
+DATA = {
+    "sk_analytic.neg_mean_loss": "Scorer: minus the mean loss of an estimator.",
+    "sk_analytic.Params": "Type of model parameters, for annotations.",
+    "sk_analytic.Grads": "Type of gradients, for annotations.",
+    "sk_analytic.losses.LOSSES": "Classes of the losses, by name.",
+    "sk_analytic.maps.MAPS": "Classes of the maps, by name.",
+}
+# What a reader looks for in each module.
+TITLES = {
+    "sk_analytic": "Estimators and tools",
+    "sk_analytic.losses": "Losses",
+    "sk_analytic.maps": "Constraint maps",
+    "sk_analytic.optimizers": "Optimizers and schedules",
+    "sk_analytic.search": "Search",
+    "sk_analytic.callbacks": "Callbacks",
+    "sk_analytic.interop.torch": "PyTorch",
+    "sk_analytic.interop.jax": "JAX and optax",
+    "sk_analytic.plotting": "Plots",
+}
 OTHERS = "Other names"
 
 
@@ -214,22 +233,54 @@ def groups_of(module):
     return [(title, names) for title, names in groups.items() if names]
 
 
+def canonical(module, name):
+    """The full name under which something is documented, if that is not the one in this module."""
+    package = import_module("sk_analytic")
+    if module != package.__name__ and name in package.__all__:
+        return f"sk_analytic.{name}" if getattr(package, name) is getattr(import_module(module), name) else None
+    return None
+
+
+def aliases():
+    """The full names that are documented under another, with that other."""
+    names = [(module, name) for module in public_modules() for name in import_module(module).__all__]
+    return {f"{module}.{name}": canonical(module, name) for module, name in names if canonical(module, name)}
+
+
+@functools.cache
+def public_names():
+    """The full names of what the reference documents, by the names that no other module has for something else."""
+    found = {}
+    for module in public_modules():
+        for name in import_module(module).__all__:
+            found.setdefault(name, set()).add(canonical(module, name) or f"{module}.{name}")
+    return {name: next(iter(full_names)) for name, full_names in found.items() if len(full_names) == 1}
+
+
 def pages_of(module):
-    """The same, of the names that have a page."""
-    groups = [(title, [name for name in names if name not in WITHOUT_PAGE]) for title, names in groups_of(module)]
-    return [(title, names) for title, names in groups if names]
+    """The groups of a module with the names that have a page in it, and the full names documented elsewhere."""
+    groups = []
+    for title, names in groups_of(module):
+        own = [name for name in names if f"{module}.{name}" not in DATA and not canonical(module, name)]
+        others = [canonical(module, name) for name in names if canonical(module, name)]
+        others += [f"{module}.{name}" for name in names if f"{module}.{name}" in DATA]
+        groups.append((title, own, others))
+    return groups
 
 
 def overview():
-    """The names of every module in their groups, with links."""
+    """The names of every module in their groups, with links and summaries; a module without own names is left out."""
     parts = []
     for module in public_modules():
-        rows = [
-            (title, ", ".join(f"``{name}``" if name in DATA else f":obj:`~{module}.{name}`" for name in names))
-            for title, names in groups_of(module)
-        ]
-        parts.append(f"{module}\n{'-' * len(module)}\n")
-        parts.append(table(rows, "   :widths: 30 70", "   :class: groups", head=False))
+        groups = pages_of(module)
+        if any(own for _, own, _ in groups):
+            title = TITLES[module]
+            parts.append(f"{title}\n{'-' * len(title)}\n\nModule :mod:`{module}`.\n")
+            for group, own, others in groups:
+                if len(groups) > 1:
+                    parts.append(f"{group}\n{'~' * len(group)}\n")
+                names = [*(f"{module}.{name}" for name in own), *others]
+                parts.append("\n".join([".. autosummary::", "", *(f"   ~{name}" for name in names), ""]))
     return "\n".join(parts)
 
 

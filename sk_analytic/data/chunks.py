@@ -1,7 +1,7 @@
-"""Chunks of data larger than memory, of which one is held at a time.
+"""Chunks of data larger than memory, of which one is held in memory at a time.
 
-`Source` is what the user passed, read again in every pass. `Chunks` holds the one chunk that was read last,
-validated. `ChunkRows` are the samples of some of them, as training takes them.
+`Source` reads what the user passed, again in every pass. `Chunks` holds the validated chunk that was read last.
+`ChunkRows` gives training the samples of some of the chunks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMS = (
 
 
 class Chunk(NamedTuple):
-    """What `fit` would take."""
+    """A chunk, as the arguments of `fit`."""
 
     X: Any
     y: Any = None
@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
 
     @property
     def n(self) -> int | None:
-        """Rows of X; None where X is no array-like, which its validation will tell."""
+        """Number of rows of X; None if X is not array-like, for which validation raises an error later."""
         try:
             n: int = _num_samples(self.X)
             return n
@@ -56,7 +56,7 @@ class Chunk(NamedTuple):
 
 
 class Source:
-    """The user's chunks, by number from 0: an item of a sequence, or what comes out of an iteration begun anew.
+    """The user's chunks, numbered from 0: items of a sequence, or of a new iteration in each pass.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Source:
     Raises
     ------
     TypeError
-        For what is no such thing, or can be gone through only once.
+        If ``chunks`` is of another kind, or can be iterated over only once.
     """
 
     def __init__(self, chunks: Any) -> None:
@@ -88,15 +88,14 @@ class Source:
         self._n: Any = len(chunks) if self.is_sequence else None  # of chunks; of an iteration, when it has ended once
 
     def chunk(self, number: int) -> Chunk | None:
-        """Return a chunk, or None where there are no more."""
+        """Return a chunk, or None if there are no more."""
         with noted(where_in(number)):
             item = self._indexed(number) if self.is_sequence else self._iterated(number)
             if item is _NONE_LEFT:
                 return None
             if is_remote(item):
                 raise TypeError(
-                    "A delayed chunk is trained on a cluster. Pass a list of delayed chunks, not a function or "
-                    "iterator."
+                    "Delayed chunks are processed on a cluster. Pass them in a list, not by a function or an iterator."
                 )
             return as_chunk(item() if callable(item) else item)
 
@@ -118,7 +117,7 @@ class Source:
         return Chunks(self, read)
 
     def numbers(self) -> Iterator[int]:
-        """Count through the chunks; of a first iteration, one too many: that it has ended is known when it has."""
+        """Yield the numbers of the chunks; in a first iteration one too many, because its end is not known before."""
         for number in itertools.count():
             if self._n is not None and number >= self._n:
                 return
@@ -186,7 +185,7 @@ _WHAT_A_CHUNK_IS = "A chunk is X, (X, y), (X, y, sample_weight) or a dict"
 
 
 class Chunks(Surveyed):
-    """The chunks of a fit, of which the one read last is held; each is validated whenever it is read.
+    """The chunks of a fit. The one read last is held in memory; each is validated whenever it is read.
 
     Parameters
     ----------
@@ -238,7 +237,7 @@ class Chunks(Surveyed):
         return self._arrays
 
     def _load(self, number: int) -> Any:
-        """Read a chunk again, and the chunks without rows beside it, which have to stay so."""
+        """Read a chunk again, and the empty chunks read together with it, which must still be empty."""
         chunks = {other: self._again(other) for other in sorted(self._read_together[number])}
         with noted(where_read(number, chunks[number])):
             arrays = self._read(*chunks[number], reset=False)

@@ -77,7 +77,7 @@ def _kept(values: Array, before: Array) -> Array:
 
 
 def mean_of(totals: Iterable[Array], extents: Sequence[Extent]) -> Array:
-    """Return the mean over the samples of several extents, of which there are sums in units of their weights."""
+    """Return the mean over the samples of several extents, given the sum of each in units of its weights."""
     whole = Extent.joined(extents)
     pairs = zip(totals, extents, strict=True)
     total: Any = sum(np.ldexp(total, extent.exponent - whole.exponent) for total, extent in pairs)

@@ -16,18 +16,18 @@ MOST_WORK = 5_000_000
 
 
 def chosen(settings: Any, objective: Objective, n_samples: int, n_outputs: int, *, is_remote: bool = False) -> Any:
-    """Return the optimizer of a fit, all of whose rows can be taken at once.
+    """Return the optimizer of a fit whose samples can all be evaluated in one step.
 
     Parameters
     ----------
     settings : AnalyticEstimator
     objective : Objective
     n_samples : int
-        Rows that train.
+        Number of training samples.
     n_outputs : int
-        Predictions of a row.
+        Number of predictions per sample.
     is_remote : bool, default=False
-        Whether the rows lie on a cluster, where each step costs a message.
+        Whether the samples are on a cluster, where every step takes a round trip to the workers.
     """
     if objective.draws_random_numbers or not objective.has_value:
         return Adam()

@@ -78,7 +78,7 @@ from .targets import Targets, require_loss_fits
 
 
 class Before(NamedTuple):
-    """What a fit goes on from: a training, with the parameters that are published for it, also by the user."""
+    """The training that a fit continues, with its public parameters, which the user may have set."""
 
     training: Training
     params: Any
@@ -86,7 +86,7 @@ class Before(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A training that can begin: its rows phase by phase, and the samples to be scored."""
+    """A training that is ready to start: its samples for each phase, and the samples to score."""
 
     training: Training
     rows: list[Any]
@@ -94,7 +94,7 @@ class Prepared(NamedTuple):
     given: Any
 
     def release(self) -> None:
-        """Let go of what the rows hold elsewhere."""
+        """Release what the samples hold outside this process."""
         for rows in [*self.rows, *([] if self.held_out is None else [self.held_out.rows])]:
             rows.release()
 
@@ -382,7 +382,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
             return self._fit(data, before)
 
     def _before(self, goes_on: bool) -> Before | None:
-        """What a fit goes on from, if it does and there is something."""
+        """The training that a fit continues; None if it starts from the beginning."""
         return Before(self._training, self.params_) if goes_on and hasattr(self, "params_") else None
 
     def _fit(
@@ -618,7 +618,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return first, problem.make_objective(self, model, layout), problem.constrained_by(self, theta)
 
     def _optimizer_for(self, data: ArrayData | ChunkData, objective: Objective, incremental: bool) -> Any:
-        """The optimizer that was given, or the one that "auto" stands for."""
+        """The optimizer that was passed, or the one that "auto" chooses."""
         if not is_auto(self.optimizer):
             return problem.own(get_optimizer, self.optimizer)
         if incremental or type(data) is ChunkData or data.place is not None:
@@ -735,9 +735,9 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         self.n_iter_ = max(1, training.history.n_iter)  # an epoch that was interrupted is one too
 
     def _as_fitted(self, training: Training, theta: Parameters) -> Self:
-        """Return a copy as if it were fitted as far as training has come, whose own parameters are these from now on.
+        """Return a copy that is fitted with the current parameters of the training, which it owns from now on.
 
-        It has no state of the optimizer: trained further, it begins anew at these parameters.
+        It has no optimizer state: further training starts from these parameters with a new state.
         """
         twin = self._twin()
         params = theta.to_structure()
@@ -869,7 +869,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         return self.model is not None or not runs_default(vars(self))
 
     def _hands_X_on(self) -> bool:
-        """Whether a loss or an `init` of the user's receives X beside the default model."""
+        """Whether a loss or an `init` of the user receives X together with the default model."""
         return is_function(self.loss) or (callable(self.init) and "X" in names_of({"init": self.init}, lenient=True))
 
     def _why_dense(self) -> str:
@@ -1002,7 +1002,7 @@ class AnalyticEstimator(CallbackSupport, NamedParametersMixin, BaseEstimator):
         routing.request_by_instance(cls)
 
     def _metadata_names(self, method: str) -> set[str]:
-        """Names of the metadata that a method takes, beside the arguments in its signature."""
+        """Names of the metadata that a method accepts, in addition to the arguments in its signature."""
         return routing.metadata_names_of(self, method)
 
     def _get_metadata_request(self) -> Any:

@@ -476,8 +476,8 @@ def _on_cluster(estimator: Any) -> Any:
         from ..data.dask_source import DaskSource
     except ImportError as error:
         raise ImportError(
-            "Training on dask collections needs dask.distributed: pip install 'dask[array,dataframe,distributed]', or "
-            f'in a clone pip install -e ".[dask]". ({error})'
+            "Training on dask collections requires dask.distributed: pip install 'dask[array,dataframe,distributed]', "
+            f'or in a clone pip install -e ".[dask]". ({error})'
         ) from error
     for name, value in estimator._all_params().items():
         if name != "scoring" and not isinstance(value, bool | int | float | str | None):
@@ -530,7 +530,7 @@ class _ChunkReader:
     ) -> tuple[Any, dict[str, Array], Weights | None]:
         if is_dispatched(X):
             raise TypeError(
-                f"fit_chunks reads NumPy arrays; a chunk has a {type(X).__name__}: {TO_HOST}. Or use partial_fit."
+                f"fit_chunks requires NumPy arrays, but a chunk has a {type(X).__name__}. {TO_HOST} Or use partial_fit."
             )
         require_named(metadata, self.names, _model_params(self.reader))  # what is missing may be there by another name
         reset = reset and self.targets is None
@@ -602,7 +602,8 @@ def _read_validation(
         X_val, y_val, weight = entered(X_val), on_host(y_val), on_host(weight)
         if place_of(X_val) != place_of(X):
             raise ValueError(
-                f"X_val is {place_of(X_val) or 'a NumPy array'}, and X is {place_of(X) or 'a NumPy array'}."
+                f"X_val is {place_of(X_val) or 'a NumPy array'}, but X is {place_of(X) or 'a NumPy array'}. Pass "
+                "both as arrays of the same namespace and on the same device."
             )
         X_val, columns_val, weight, _ = reader._read(X_val, y_val, weight, reset=False, known=targets)
         columns_val |= _read_metadata(reader, metadata, metadata, X_val.shape[0], OF_VALIDATION)
@@ -618,7 +619,7 @@ def _read_validation(
 
 
 def require_scorable(settings: Any, targets: Targets, extent: Extent, given: bool = False) -> None:
-    """Raise if the samples to be scored, of which those count that have a weight, are too few."""
+    """Raise if there are too few samples to score; samples with weight 0 do not count."""
     n, needed = extent.n_weighted, targets.smallest_held_out if settings.scoring is None else 1
     if not n:
         weights = "sample_weight_val" if given else "sample_weight"

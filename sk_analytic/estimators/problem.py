@@ -40,7 +40,7 @@ CHECKED_SAMPLES = 53  # for the gradient check if a batch is everything, and the
 
 
 def own(find: Callable[[Any], Any], given: Any) -> Any:
-    """Return the object that a name stands for, or a copy of the one that was given."""
+    """Return the object with a name, or a copy of the object that was passed."""
     found = find(given)
     return clone(found) if found is given else found
 
@@ -183,23 +183,24 @@ def require_suitable(
 
 
 def refuse_elsewhere(settings: Any, objective: Objective, theta: Parameters, optimizer: Any) -> None:
-    """Raise if a fit has what runs with NumPy arrays alone, where X is an array of another namespace."""
+    """Raise if a fit uses something that only works with NumPy arrays, but X is an array of another namespace."""
     scipy_methods = [m for m, _ in phases_of(optimizer, 1) if isinstance(m, FullBatch)]
     if scipy_methods:
-        what = (
-            f"optimizer={scipy_methods[0]!r} runs in scipy, on the host only: use a minibatch rule (optimizer='adam')"
-        )
+        what = f"optimizer={scipy_methods[0]!r} only works with NumPy arrays. Use a minibatch rule such as 'adam'."
     elif theta.is_mapped or theta.limits is not None:
-        what = "bounds, reparametrize and masks in fixed need NumPy arrays: leave them out"
+        what = "bounds, reparametrize and masks in fixed only work with NumPy arrays. Leave them out."
     elif objective.model.gradient is not None and objective.model.gradient.is_per_sample:
-        what = f"{objective.model.form} of one sample writes to NumPy arrays: write one of whole batches, without out"
+        what = (
+            f"{objective.model.form} of a single sample (with an argument 'out') only works with NumPy arrays. Compute "
+            "the gradient of whole batches, without 'out'."
+        )
     elif objective.numerical:
-        what = "numerical needs NumPy arrays: give the gradient of every block"
+        what = "numerical only works with NumPy arrays. Return the gradient of every parameter."
     elif settings.early_stopping and settings.scoring is not None:
-        what = "scoring hands held-out rows to scikit-learn as NumPy arrays: set scoring=None"
+        what = "scoring only works with NumPy arrays. Set scoring=None."
     else:
         return
-    raise TypeError(f"X is an array of another namespace, and {what}, or {TO_HOST}.")
+    raise TypeError(f"X is an array of {theta.layout.place}, but {what} Alternatively: {TO_HOST}")
 
 
 def starting_theta(model: Callables, data: Any, seed: int) -> Parameters:
@@ -293,15 +294,14 @@ def look_at(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
         from ..gradient_check import require_right
 
         batch = batch_to_check(objective, theta, first, step, prediction)
-        preface, only_warn = _preface(settings, objective), check_gradient == "warn"
         training.report = require_right(
             objective,
             theta,
             batch,
             n_elsewhere=_of_another_size(first, batch),
             seed=training.seed,
-            preface=preface,
-            only_warn=only_warn,
+            advice=_about_the_default_loss(settings, objective),
+            only_warn=check_gradient == "warn",
         )
         training.is_checked = not objective.has_value or (bool(training.report.findings) and is_telling(batch.X))
         _warn_of_coupling(settings, training, rows)
@@ -324,7 +324,7 @@ def _of_another_size(first: BatchedRows, batch: Batch) -> int | None:
 
 
 def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -> None:
-    """Warn if the loss is no sum over rows, but the rows come in several batches, unless the user has said which."""
+    """Warn if the loss does not decompose over samples but there are several batches, unless ``additive`` is given."""
     several = [each for each in rows if each.batch_size < each.n_samples]
     if training.objective.additive != "auto" or not several:
         return
@@ -352,14 +352,14 @@ def _warn_of_coupling(settings: Any, training: Training, rows: Sequence[Rows]) -
     warnings.warn(f"{message}{advice_on_hidden(type(settings), message)}", UserWarning, stacklevel=7)
 
 
-def _preface(settings: Any, objective: Objective) -> str:
-    """What to say before the report on a wrong gradient: it may belong to another loss than the default."""
+def _about_the_default_loss(settings: Any, objective: Objective) -> str:
+    """What to say if a report leaves the cause open: the gradient may belong to another loss than the default."""
     loss = settings._trained_loss
     if objective.model.gradient_form.gives_value or objective.loss is None or loss != settings._default_loss():
         return ""
     return (
         f"The gradient was checked against the default loss={loss!r}. If it is the gradient of another loss, pass that "
-        "loss by name or as a function, loss(params, X, ...), or pass loss=None to skip the comparison. "
+        "loss by name or as a function, loss(params, X, ...), or pass loss=None to skip the comparison."
     )
 
 
@@ -438,7 +438,7 @@ def _warn_of_differencing(objective: Objective) -> None:
         names = ", ".join(repr(layout.names[i]) for i in differenced)
         n_entries = sum(math.prod(layout.shapes[i]) for i in differenced)
         warnings.warn(
-            f"numerical: the gradient of {names} is computed by finite differences, with {2 * n_entries} evaluations "
+            f"numerical: the gradient of {names} is computed from finite differences, with {2 * n_entries} evaluations "
             "of the loss per step. Replace it by an analytic gradient once the rest of the model works.",
             UserWarning,
             stacklevel=7,

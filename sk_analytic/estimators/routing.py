@@ -50,7 +50,7 @@ def request_by_instance(cls: Any) -> None:
 
 
 def metadata_names_of(estimator: Any, method: str, lenient: bool = False) -> set[str]:
-    """Names of the metadata that a method takes, beside the arguments in its signature; see `metadata_names`."""
+    """Names of the metadata that a method accepts, besides the arguments in its signature; see `metadata_names`."""
     functions: dict[str, Any] = {}
     with suppress(TypeError) if lenient else nullcontext():
         functions = functions_of(estimator)

@@ -85,7 +85,7 @@ def require_place_of_fit(estimator: Any, training: Any, here: Place | None, meth
         raise ValueError(
             f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
             f"as those passed to fit(): X is {here or 'read as a NumPy array'}, and was {there or 'a NumPy array'}. "
-            "Move X there, or fit anew. Arrays of other namespaces are read as NumPy arrays unless scikit-learn's "
+            "Move X there, or fit again. Arrays of other namespaces are read as NumPy arrays unless scikit-learn's "
             "array_api_dispatch is on."
         )
 

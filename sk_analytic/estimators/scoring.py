@@ -1,4 +1,4 @@
-"""A scorer of scikit-learn's on held-out rows, while the estimator is still being trained."""
+"""Scoring held-out samples during training, also with scikit-learn's scorers."""
 
 import inspect
 import numbers
@@ -24,9 +24,9 @@ from ..typing import Array
 
 
 class HeldOut(NamedTuple):
-    """Samples to be scored, of which those count that have a weight.
+    """Samples to score. Samples with weight 0 do not count.
 
-    ``2**exponent`` times the weights of the rows are those that the user gave.
+    The user's weights are ``2**exponent`` times the weights of the rows.
     """
 
     rows: Rows
@@ -34,7 +34,7 @@ class HeldOut(NamedTuple):
 
 
 def default_score(targets: Any, objective: Objective, held_out: HeldOut) -> Callable[[Parameters], float]:
-    """Return ``score(theta)`` of held-out rows: what the estimator's `score` would say, larger is better."""
+    """Return ``score(theta)`` for held-out samples, which equals the estimator's `score`; larger is better."""
     rows = held_out.rows
     of_predictions: Any = None  # once it is needed, so that an error in it is noted too
 
@@ -94,22 +94,22 @@ def _counted(array: Any, batch: Batch) -> Any:
 
 
 def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> Callable[[Parameters], float]:
-    """Return ``score(theta)``: what a scorer says of an estimator with those parameters.
+    """Return ``score(theta)``: the score that a scorer gives an estimator with these parameters.
 
-    In each call the scorer gets a copy of the estimator of its own, with a copy of θ as its ``params_``. For the rows
-    that it is given, which are validated already, the copy predicts with all that belongs to them: a scorer calls
-    ``predict(X)``, without metadata.
+    In each call, the scorer receives a new copy of the estimator, with a copy of θ as its ``params_``. A scorer calls
+    ``predict(X)`` without metadata, so the copy adds the metadata of the held-out samples, which are already
+    validated.
 
     Parameters
     ----------
     scoring : str or callable
         Name of a scorer, or ``scorer(estimator, X, y)``.
     estimator : AnalyticEstimator
-        That is being trained. Not changed.
+        Estimator that is being trained. It is not changed.
     training : Training
-        Its run, of which the copy knows as far as it has come.
+        Its training so far.
     held_out : HeldOut
-        The rows of chunks never come together: there X is a `HeldOutChunks`.
+        Samples to score. Held-out chunks are never joined: for them, X is a `HeldOutChunks`.
 
     Returns
     -------
@@ -176,9 +176,9 @@ def score_by(scoring: Any, estimator: Any, training: Any, held_out: HeldOut) -> 
 
 
 class HeldOutChunks:
-    """Stands for the rows of chunks that are held out: the estimator that is scored predicts for it.
+    """Placeholder for the X of held-out chunks, which the estimator's methods accept.
 
-    So it evaluates its loss, with the y and the weights that the scorer is given.
+    They predict for, or evaluate the loss of, each chunk in turn.
     """
 
     def __init__(self, rows: Rows) -> None:

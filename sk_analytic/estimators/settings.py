@@ -167,13 +167,15 @@ SHARED_DOC = """
         A name (see :func:`~sk_analytic.get_optimizer_names`) or an object. Set its hyperparameters as
         ``optimizer__learning_rate``. With "auto", `fit` chooses the first that applies, and ``optimizer_`` shows it:
 
-        1. "adam" in `partial_fit`, for chunks in this process, if a callable draws random numbers (``rng``), if there
-           is a gradient but no loss, or if `batch_size` is a number smaller than n_samples;
-        2. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;
-        3. L-BFGS, ``LBFGS(maxcor=30)``, if n_samples times the number of parameters is at most five million, if the
-           loss does not decompose over samples (``additive=False``), or for dask collections, where each step costs a
-           message;
-        4. "adam" otherwise.
+        1. "adam" in `partial_fit`, in `fit_chunks` without a dask cluster, and, with ``array_api_dispatch``, for torch
+           tensors and other array API arrays on any device, because the full-batch methods run in NumPy;
+        2. "adam" if a callable draws random numbers (``rng``), if there is a gradient but no loss, or if `batch_size`
+           is a number smaller than n_samples;
+        3. "trf" for the `jacobian` form with the squared error, if the Jacobian has at most ten million entries;
+        4. L-BFGS, ``LBFGS(maxcor=30)``, if n_samples times the number of parameters is at most five million, if the
+           loss does not decompose over samples (``additive=False``), or if the data are on a dask cluster, where every
+           step takes a round trip to the workers;
+        5. "adam" otherwise.
 
         The default learning rate of "adam" is 0.01. Other libraries default to 0.001, which undertrains small data sets
         in the default 200 epochs.

@@ -300,7 +300,7 @@ class ClassTargets(Targets):
         return cls(found, multilabel), encoded
 
     def require_same(self, classes: Array) -> None:
-        """Raise unless the classes of a fit that goes on are those that training began with."""
+        """Raise unless a continued fit has the classes with which training began."""
         if not np.array_equal(classes, self.classes):
             raise ValueError(
                 f"y has the classes {classes}, but warm_start=True continues training on the classes {self.classes}. "
@@ -448,14 +448,12 @@ def _read_labels(y: Any, known: Any, dtype: DTypeLike) -> tuple[Array, Array]:
     y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
     if not ((y == 0) | (y == 1)).all():
         raise ValueError(
-            f"An indicator matrix has 0 and 1, one column a label; y has the values {np.unique(y)}. Where the larger "
-            "one marks a label, pass (y == y.max()).astype(int)."
+            f"An indicator matrix contains 0 and 1, with one column per label; y has the values {np.unique(y)}. If the "
+            "larger one marks a label, pass (y == y.max()).astype(int)."
         )
     columns = np.arange(y.shape[1])
     if known is not None and not np.array_equal(known, columns):
-        raise ValueError(
-            f"y has {len(columns)} labels, whose classes are their columns {columns}; there are {known}. {ANEW}"
-        )
+        raise ValueError(f"y has {len(columns)} columns, one for each label, but the labels are {known}. {ANEW}")
     return columns, y.astype(dtype)
 
 
@@ -503,7 +501,10 @@ class Labels(NamedTuple):
         """Return those of a chunk; X is not read."""
         y = chunk.y
         if y is None:
-            raise ValueError("There is no y: a chunk of a classifier is a tuple (X, y) or (X, y, sample_weight).")
+            raise ValueError(
+                "The chunk has no y. A chunk of a classifier must be a tuple (X, y) or (X, y, sample_weight), or a "
+                "dict with y."
+            )
         require_inside(y, "y")
         weights = read_weight(chunk.sample_weight, chunk.X) if weighted else None
         multilabel = type_of_target(y, input_name="y").startswith("multilabel")
@@ -526,7 +527,8 @@ class Labels(NamedTuple):
             n_labels = (len(each.classes) if each.multilabel else None for each in (labels, first))
             if len(set(n_labels)) > 1:
                 error = ValueError(
-                    "y is not of the kind that it was in the chunks before: one class a row, or the same labels."
+                    "y differs in kind from the y of the first chunk. Each chunk must have one class per sample, or "
+                    "each must have a column for each of the same labels."
                 )
                 error.add_note(where_in(number))
                 raise error

@@ -27,7 +27,7 @@ NOTICED = 1e-5  # relative to the whole gradient: a block may be rounding alone
 
 
 class Coupling(NamedTuple):
-    """What shows that a loss is no sum over rows.
+    """Evidence that a loss does not decompose over samples.
 
     Attributes
     ----------

@@ -124,6 +124,12 @@ class Case:
         _, slopes, errors = self._sketches[id(situation)]
         return slopes, errors
 
+    def difference(self, situation: Situation, count: int) -> tuple[Array, Array]:
+        """Return true minus analytic derivative along some of a situation's directions, and the errors."""
+        true, errors = (part[:count] for part in self.sketch(situation))
+        claimed = self.project(self.analytic(situation), self.directions_at(situation)[:count])
+        return true - claimed, errors + 1e-9 * np.abs(true)
+
     def slopes(self, situation: Situation, directions: Array) -> tuple[Array, Array]:
         """Return the derivatives of the loss along directions of the block, and their errors."""
         if self.size > 1:

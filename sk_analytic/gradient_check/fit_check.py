@@ -8,8 +8,10 @@ from ..exceptions import GradientCheckError
 from ..objective import Objective
 from ..parameters import Parameters
 from .check import examine
-from .hypotheses import NotDeterministic
+from .hypotheses import NotDeterministic, Unexplained
 from .report import GradientReport
+
+UNCLEAR = (Unexplained.identifier, "sample_factor")  # causes that another loss may have
 
 
 def require_right(
@@ -19,7 +21,7 @@ def require_right(
     *,
     n_elsewhere: int | None = None,
     seed: int,
-    preface: str = "",
+    advice: str = "",
     only_warn: bool = False,
 ) -> GradientReport:
     """Raise `GradientCheckError` if a block is plainly wrong; return the report otherwise.
@@ -37,8 +39,8 @@ def require_right(
         See `examine`.
     seed : int
         Seed of the fit.
-    preface : str, default=""
-        Text before the report.
+    advice : str, default=""
+        Text after a report that leaves the cause open.
     only_warn : bool, default=False
         Whether to warn of a wrong block instead of raising.
 
@@ -53,10 +55,14 @@ def require_right(
             warnings.warn(message, UserWarning, stacklevel=7)
         return report
     wrong = ", ".join(map(repr, report.wrong))
+    form = objective.model.gradient_form
+    of = "the predictions" if form.composes_loss or form.is_matrix else "the loss"
     message = (
-        f"{preface}The analytic gradient ({objective.model.form}) is not the derivative of the loss in block "
-        f"{wrong}.\n{report}"
+        f"The analytic gradient ({objective.model.form}) is not the derivative of {of} in "
+        f"parameter{'s' if len(report.wrong) > 1 else ''} {wrong}.\n{report}"
     )
+    if advice and any(finding.cause in UNCLEAR for finding in report.findings if finding.verdict == "wrong"):
+        message += f"\n{advice}"
     if not only_warn:
         raise GradientCheckError(f"{message}\nTo train anyway, set check_gradient='warn' or False.", report)
     warnings.warn(message, UserWarning, stacklevel=7)

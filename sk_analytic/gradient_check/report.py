@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 from ..readable import readable
 from ..trust import trusted
 
-COLOURS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
+AGREEMENT = re.compile(r"agreement [\d.e+-]+")  # what differs between blocks with one cause
+COLORS = {"right": "#1a7f37", "wrong": "#cf222e", "cannot tell": "#9a6700"}
 
 
 @readable
@@ -113,7 +115,17 @@ class GradientReport:
         if not self.findings:
             return "Nothing was checked: there is no loss to compare with, or no parameter with a gradient."
         widths = [max(len(str(getattr(f, name))) for f in self.findings) for name in ("block", "shape")]
-        return "\n".join("\n".join([f._head(widths), *f._body()]) for f in self.findings)
+        lines: list[str] = []
+        said: dict[str, str] = {}  # what was said of a block
+        for finding in self.findings:
+            text = AGREEMENT.sub("", finding.explanation)
+            lines.append(finding._head(widths))
+            if finding.cause and text in said:
+                lines.append(f"    The same as in {said[text]!r}. [{finding.cause}]")
+            else:
+                lines += finding._body()
+            said.setdefault(text, finding.block)
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         rows = "".join(_html_line(finding) for finding in self.findings)
@@ -125,7 +137,7 @@ class GradientReport:
 
 def _html_line(finding: Finding) -> str:
     error = finding.evidence.get("relative_error")
-    verdict = f'<b style="color:{COLOURS[finding.verdict]}">{finding.verdict}</b>'
+    verdict = f'<b style="color:{COLORS[finding.verdict]}">{finding.verdict}</b>'
     what = html.escape(finding.explanation)
     if finding.cause:
         what = f"<code>{html.escape(finding.cause)}</code> {what}"

@@ -96,7 +96,7 @@ def judge(situation: Situation, direction: Array, most: int = 4) -> Judgement:
 
 
 class _Comparison:
-    """An analytic derivative along a direction beside differences of the loss."""
+    """An analytic derivative along a direction, compared with differences of the loss."""
 
     def __init__(
         self, situation: Situation, direction: Array, differences: Differences, analytic: float, scale: float

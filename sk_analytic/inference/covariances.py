@@ -21,7 +21,7 @@ KINDS = ("auto", *CURVATURE, "sandwich", *ROBUST, "cluster")
 
 
 def resolved(problem: Problem, covariance: str, weights: str) -> str:
-    """Return the kind of covariance that "auto" stands for, or the one that was asked for."""
+    """Return the kind of covariance that "auto" chooses, or the requested one."""
     if covariance == "sandwich":
         return "HC0"
     if covariance != "auto":

@@ -115,8 +115,8 @@ def infer(
         sampling probabilities; the covariance is a sandwich.
     scale : float or "auto", default="auto"
         "auto" estimates the variance of the residuals for the squared error, with n - p degrees of freedom, and
-        Pearson's dispersion for gamma and tweedie; it is 1 for every other loss. A number is assumed to be known, as
-        1 is with ``curve_fit(absolute_sigma=True)``.
+        Pearson's dispersion for gamma and tweedie; it is 1 for every other loss. A number is taken as known;
+        1 corresponds to ``curve_fit(absolute_sigma=True)``.
     polish : bool, default=False
         Whether to finish the optimization, by trf or lbfgs and then Newton steps. ``result.params`` is the optimum;
         the estimator keeps its own parameters.

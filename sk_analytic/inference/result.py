@@ -441,7 +441,7 @@ class Inference:
         try:
             import pandas as pd
         except ImportError as error:
-            raise ImportError("Inference.to_frame needs pandas: pip install pandas") from error
+            raise ImportError("Inference.to_frame requires pandas: pip install pandas") from error
         return pd.DataFrame(self._columns(level), index=pd.Index(self.names, name="parameter"))
 
     def _columns(self, level: float = 0.95) -> dict[str, Array]:

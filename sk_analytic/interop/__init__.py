@@ -1,1 +1,1 @@
-"""Beside other libraries: what torch and jax users bring along, and take away. Nothing here is imported by itself."""
+"""Use torch and jax together with this package. The modules must be imported explicitly."""

@@ -1,8 +1,8 @@
-"""A fitted model as a function of its parameters and X, in NumPy: what is handed to another library.
+"""A fitted model as a NumPy function of its parameters and X, for export to another library.
 
-Its value is the prediction if the gradient is a ``vjp`` or a ``jacobian``, and the mean loss of the samples if it is a
-``gradient`` or a ``loss_and_gradient``. Products with its derivatives are had by the objective of the fit, so that
-blocks that are fixed, differenced or given by rows are what they are in `fit`.
+Its value is the prediction for the ``vjp`` and ``jacobian`` forms, and the mean loss of the samples for the
+``gradient`` and ``loss_and_gradient`` forms. Its derivatives are computed by the objective of the fit, so that fixed
+parameters, `numerical` ones and sparse gradients are treated as in `fit`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Exported:
     Parameters
     ----------
     estimator : AnalyticEstimator
-        Fitted. What is fitted later is not seen.
+        Fitted estimator. Fitting it again has no effect.
     vjp_X : callable, default=None
         ``vjp_X(params, X, cotangent, ...) -> array like X``: the product of a cotangent of the value with the
-        derivative in X. It also receives ``y`` and metadata if it names them.
+        derivative with respect to X. It also receives ``y`` and metadata if it names them.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class Exported:
     params : object
         ``params_``, in the user's structure.
     names : tuple of str
-        Of its blocks.
+        Names of its blocks.
     trained : list of bool
-        Which blocks are not fixed.
+        Whether each block is trained (not fixed).
     """
 
     def __init__(self, estimator: Any, vjp_X: Callable[..., Any] | None = None) -> None:
@@ -66,8 +66,8 @@ class Exported:
         self.is_loss = not form.composes_loss and not (form.is_matrix and self._objective.loss is not None)
         if self.is_loss and not self._objective.has_value:
             raise ValueError(
-                f"The value of a model that has a {form.name} is its mean loss; this one was fitted with loss=None. "
-                "Name the loss, or pass your own, loss=function(params, X, ...), and fit again."
+                f"A model with the {form.name} form is exported as its mean loss, but this one was fitted with "
+                "loss=None. Pass a loss by name or as a function, loss(params, X, ...), and fit again."
             )
         self.vjp_X = vjp_X
         self.params = self._theta.to_structure()
@@ -134,7 +134,7 @@ class Exported:
         return value, pullback
 
     def gradient_in_X(self, blocks: Sequence[Array], X: Any, columns: Mapping[str, Any], cotangent: Any) -> Array:
-        """Return the product of a cotangent with the derivative in X."""
+        """Return the product of a cotangent with the derivative with respect to X."""
         self.require_vjp_X()
         with _ONE_AT_A_TIME:
             _, theta, batch = self._at(blocks, X, columns)
@@ -149,11 +149,11 @@ class Exported:
         return product.astype(theta.vector.dtype)
 
     def require_vjp_X(self) -> None:
-        """Raise if there is no derivative in X."""
+        """Raise if there is no derivative with respect to X."""
         if self.vjp_X is None:
             raise ValueError(
-                "The gradient in X is asked for, and the model has only one in its parameters. Give it to the export, "
-                "vjp_X=function(params, X, cotangent) -> array like X; or stop the gradient before X: X.detach() in "
+                "The derivative with respect to X is not available. Pass it to the export, "
+                "vjp_X=function(params, X, cotangent) -> array like X, or stop the gradient before X: X.detach() in "
                 "torch, jax.lax.stop_gradient(X) in jax."
             )
 
@@ -163,7 +163,7 @@ class Exported:
         layout = self._layout.astype(dtype)
         for name, block, shape in zip(layout.names, blocks, layout.shapes, strict=True):
             if block.shape != shape:
-                raise ValueError(f"Block {name!r} has shape {block.shape}; the fit had {shape}.")
+                raise ValueError(f"Parameter {name!r} has shape {block.shape}; in the fit it had {shape}.")
         theta = Parameters(layout, np.concatenate([np.ravel(block) for block in blocks]).astype(dtype))
         batch = self._samples(X, dict(columns)).astype(dtype).read_only()
         model = self._objective.model.bound_to(batch.columns, ("predictor", "forward", "gradient", "loss"))
@@ -174,7 +174,9 @@ class Exported:
             model = self._objective.model
             names = model.predictor.nameable | (set() if model.gradient is None else model.gradient.nameable)
             for name in {"y", "sample_weight"} & columns.keys() - names:
-                raise TypeError(f"The prediction of this model takes no {name}: apply a loss to what it returns.")
+                raise TypeError(
+                    f"This model returns a prediction, which does not depend on {name}. Apply a loss to the prediction."
+                )
             batch: Batch = self._estimator._with_metadata(read_X(self._estimator, X, reset=False), columns, names)
             return batch
         y, weight = columns.pop("y", None), columns.pop("sample_weight", None)

@@ -61,7 +61,7 @@ def by_position(role: str) -> tuple[str, ...]:
 
 
 def means(name: str) -> str:
-    """Return the argument that a name unmistakably stands for, or the name itself."""
+    """Return the argument that a name unmistakably means, or the name itself."""
     return ELSEWHERE.get(name.lower(), name)
 
 
@@ -73,7 +73,7 @@ def meant(name: str, names: Iterable[str], suffix: str = "") -> str:
 
 
 def meaning_of(name: str) -> str:
-    """Say what a name stands for that is not free for metadata; nothing for one that is."""
+    """Return the meaning of a name that is not available for metadata; empty if the name is available."""
     if name in RESERVED:
         return "the estimator itself passes it to callables"
     if name == "classes":

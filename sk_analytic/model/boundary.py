@@ -53,7 +53,7 @@ class Boundary:
         if isinstance(value, np.ndarray | np.generic) and self.role not in _ON_HOST:
             self._refuse_numpy()
         if is_foreign(value):
-            return self.place.taken_in(detached(value), f"What {self.role} returned")
+            return self.place.taken_in(detached(value), f"The result of {self.role}")
         return Boundary(value, self.place, f"the pullback of {self.role}") if callable(value) else value
 
     def _taken_to_host(self, value: Any) -> Any:
@@ -62,6 +62,6 @@ class Boundary:
 
     def _refuse_numpy(self) -> NoReturn:
         raise TypeError(
-            f"{self.role} returned a NumPy array, but X is an array of {self.place}: write {self.role} with the "
-            f"functions of {self.place.library}, or {TO_HOST}."
+            f"{self.role} returned a NumPy array, but X is an array of {self.place}. Write {self.role} with functions "
+            f"of {self.place.library}. Alternatively: {TO_HOST}"
         )

@@ -463,7 +463,7 @@ class Callables:
 
     @property
     def has_value(self) -> bool:
-        """Whether the loss can be had beside the gradient without one that is named."""
+        """Whether the loss can be evaluated without a named loss."""
         return self.gradient_form.gives_value or self.loss is not None
 
     @property

@@ -31,7 +31,7 @@ def read_metadata(
     suffix: str = "",
     model_params: Collection[str] = (),
 ) -> dict[str, Array]:
-    """Return what was passed by name as arrays, a row for each row of X; what is None was not passed.
+    """Return metadata as arrays with one row for each row of X, without those that are None.
 
     The suffix ends the names in messages; those of ``model_params`` are given already.
 
@@ -48,7 +48,7 @@ def read_metadata(
 
 
 def require_named(metadata: Mapping[str, Any], names: Collection[str], model_params: Collection[str] = ()) -> None:
-    """Raise if something was passed by a name that no callable has, or that stands for something else."""
+    """Raise if an argument was passed that no callable names, or whose name has another meaning."""
     for name, values in metadata.items():
         if name not in names and values is not None:
             raise ReceivedArgumentError(f"Metadata {name!r} was passed, {_objection(name, names, model_params)}")

@@ -73,7 +73,7 @@ def methods_of(model: Any) -> dict[str, Any]:
 
 
 def _method_of(model: Any, role: str) -> Any:
-    """What a model object has in a role, None if nothing; an error inside of a property goes on."""
+    """The model object's attribute for a role, or None; an error raised in a property is passed on."""
     try:
         return getattr(model, role)
     except AttributeError as error:
@@ -84,7 +84,7 @@ def _method_of(model: Any, role: str) -> Any:
 
 
 def _require_one(settings: Any, role: str, own: Any, method: str = "") -> None:
-    """Raise if a parameter of an estimator stands beside a method of its model that has the same role."""
+    """Raise if a parameter of the estimator and a method of its model have the same role."""
     if own is None or (role == "init" and not callable(own)):  # parameters to start from, in place of the model's
         return
     if role == "loss" and is_same(own, settings._default_loss()):

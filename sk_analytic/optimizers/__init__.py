@@ -1,7 +1,6 @@
-"""Optimizers: update rules, links to combine with them, schedules, full-batch methods, phases.
+"""Optimizers: update rules, links to combine with them, schedules, full-batch methods, phases."""
 
-The names here are collected from the modules: to add an optimizer, add its class.
-"""
+# The names are collected from the modules: to add an optimizer, add its class.
 
 from . import averages, base, chains, phases, rules, schedules, scipy_methods, transforms
 from .averages import *  # noqa: F403

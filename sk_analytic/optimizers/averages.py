@@ -70,7 +70,7 @@ class Lookahead(Link):
 
     @staticmethod
     def formula(flow: Array, theta: Array, slow: Array, share: float, goes_on: float, goes_back: float) -> Arrays:
-        """Move the slow weights, and θ to them."""
+        """Update the slow weights, and reset θ to them when they change."""
         slow = slow + share * (flow - slow)
         return goes_on * flow + goes_back * slow, slow
 
@@ -213,7 +213,7 @@ class ScheduleFree(Link):
         self.weight_power = weight_power
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the rate, the weights of the average, and those of the place between."""
+        """Return the learning rate, the weights of the average, and those of the interpolation."""
         now.memory["largest"] = max(now.memory["largest"], now.rate)
         weight = now.memory["largest"] ** self.weight_power
         now.memory["total"] += weight
@@ -232,7 +232,7 @@ class ScheduleFree(Link):
         beside: float,
         beta: float,
     ) -> Arrays:
-        """Step, average, and go between."""
+        """Move z, update the average x, and interpolate between them."""
         fast = fast - rate * g
         average = keep * average + weight * fast
         return beside * fast + beta * average, fast, average

@@ -58,10 +58,10 @@ class Link(Scheduled):
         epochs without improvement.
     formula : callable
         Static ``formula(flow, theta, *slots, *coefficients) -> (flow, *slots)``, or ``flow`` alone if the link has
-        no slots. ``flow`` is the input, ``theta`` is θ before the update. Allowed are arithmetic, comparisons and
-        ``np.sqrt, abs, sign, minimum, maximum, where``. Not allowed are in-place operations, branches on a value,
-        numeric literals, operations between two coefficients, and globals other than ``np``. Make it a property if
-        hyperparameters choose among several formulas, so that none pays for a slot that it does not need.
+        no slots. ``flow`` is the input, ``theta`` is θ before the update. A formula may use arithmetic, comparisons
+        and ``np.sqrt, abs, sign, minimum, maximum, where``. It must not use in-place operations, branches on a value,
+        numeric literals, operations between two coefficients, or globals other than ``np``. Make it a property if
+        hyperparameters choose among several formulas, so that each keeps only the slots that it uses.
     measures : callable or None
         Static ``measures(flow, theta, *slots, *scales)``: one array, or a tuple of arrays, whose sums the link
         receives as ``now.sums``. It costs one more pass over θ.
@@ -344,7 +344,7 @@ class Optimizer:
         return theta if answer is vector else state.layout.views(answer)
 
     def is_growing(self, state: State, theta: Any) -> bool:
-        """Whether a link that begins with tiny steps was still finding its scale since the last call.
+        """Whether a link that starts with tiny steps, such as `Prodigy`, has increased its scale since the last call.
 
         Parameters
         ----------
@@ -402,7 +402,7 @@ class Optimizer:
 
 
 class Rule(Link, Optimizer):
-    """Link with a learning rate, and by itself an optimizer. Each parameter array passes through exactly one."""
+    """Link with a learning rate. A rule is also an optimizer. Each parameter array passes through exactly one rule."""
 
     ranges = {"learning_rate": AMOUNT}
     learning_rate: Any

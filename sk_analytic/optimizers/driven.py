@@ -39,13 +39,13 @@ def driven(optimizer: object, by: str) -> Any:
     found = get_optimizer(optimizer)
     if getattr(type(found), "update", None) is not Optimizer.update:
         raise TypeError(
-            f"{by} takes rules such as 'adam', alone or in a Chain; {found!r} is not made of links, so it "
-            "can only be used in fit."
+            f"{by} supports update rules such as 'adam', alone or in a Chain; {found!r} can only be used in the "
+            "estimators."
         )
     found.check()
     for part in parts_of(found):
         if isinstance(part, OutsideRule):
-            raise TypeError(f"{by} drives our rules, and {part!r} belongs to another library: use it there as it is.")
+            raise TypeError(f"{part!r} already belongs to another library. Use the original in {by}.")
         if isinstance(part, Schedule) and part.unit == "epoch":
             raise ValueError(
                 f"The schedule {part!r} counts epochs, but {by} does not report when one ends. Use a schedule with "

@@ -1,8 +1,8 @@
-"""Optimizers of other libraries: how one is recognized, and what it is as a link.
+"""Optimizers of other libraries: how they are recognized, and how they become a link.
 
-An `OutsideRule` names a maker of such an optimizer and its settings. It is a rule that takes the gradient and gives θ,
-so that links which clip may stand before it, and links which average or project after it. Nothing is imported until
-one is given.
+An `OutsideRule` holds a callable that creates such an optimizer (the maker), and its settings. It is a rule that takes
+the gradient and gives θ, so links that clip can come before it, and links that average or project after it. The other
+library is only imported if one of its optimizers is passed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ADOPTED = {"optax": "sk_analytic.interop.jax", "torch": "sk_analytic.interop.tor
 
 
 def adopted(optimizer: Any) -> Any:
-    """Return what stands for an optimizer of another library; anything else as it is.
+    """Return the link for an optimizer of another library; return anything else unchanged.
 
     Raises
     ------
     TypeError
-        For an optimizer that must be given in another way, with the way.
+        If the optimizer must be passed in another way. The message says how.
     """
     kind = optimizer if isinstance(optimizer, type) else type(optimizer)
     module = ADOPTED.get(kind.__module__.partition(".")[0])
@@ -35,14 +35,14 @@ def adopted(optimizer: Any) -> Any:
 
 
 class OutsideRule(Link, Optimizer):
-    """A rule whose step another library takes: a maker, and the settings that it is called with.
+    """Rule whose step is taken by another library, given by a callable and the settings to call it with.
 
     Attributes
     ----------
     maker : str
-        Name of the hyperparameter that is the maker.
+        Name of the hyperparameter that holds the callable.
     n_given : int
-        Arguments of the maker that are no settings; they come first.
+        Number of leading arguments of the callable that are not settings.
     """
 
     gives = "theta"
@@ -53,23 +53,24 @@ class OutsideRule(Link, Optimizer):
 
     @property
     def kind(self) -> str:
-        """What its state is called."""
+        """Name of the optimizer in its state and in messages."""
         name = getattr(getattr(self, self.maker), "__name__", "")
         return f"{type(self).__name__}({name})" if name else type(self).__name__
 
     def continues(self, state: Any, kept: Any) -> bool:
-        """Whether it can go on with what a state of its kind and blocks remembers.
+        """Whether it can continue from an earlier state of the same kind and blocks.
 
         Parameters
         ----------
         state : State
-            Of θ.
+            State of the optimizer.
         kept : OutsideState
-            Of this link.
+            Earlier state of this link.
 
         Returns
         -------
         continues : bool
+            True unless a subclass finds that the states differ.
         """
         return True
 
@@ -94,16 +95,16 @@ class OutsideRule(Link, Optimizer):
 
     @property
     def all_settings(self) -> dict[str, Any]:
-        """The settings, with the maker's defaults for the others."""
+        """The settings, with defaults for those that are not given."""
         return self._default_settings | self.settings
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get parameters: the maker, and its settings by their names.
+        """Get the callable that creates the optimizer, and its settings by name.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to list the maker's defaults too, which may be set.
+            Whether to include settings that have their defaults.
 
         Returns
         -------
@@ -114,12 +115,12 @@ class OutsideRule(Link, Optimizer):
         return own | (self.all_settings if deep else self.settings)
 
     def set_params(self, **params: Any) -> Any:
-        """Set the maker, or its settings.
+        """Set the callable that creates the optimizer, or its settings.
 
         Parameters
         ----------
         **params : dict
-            As `get_params` names them.
+            Names as in `get_params`.
 
         Returns
         -------
@@ -138,7 +139,7 @@ class OutsideRule(Link, Optimizer):
         return self
 
     def check(self) -> None:
-        """Raise a TypeError for a maker that cannot be called, and for settings that it does not take."""
+        """Raise a TypeError if the callable cannot be called, or does not accept a setting."""
         maker = getattr(self, self.maker)
         if not callable(maker):
             raise TypeError(f"{type(self).__name__}: {self.maker} must be callable; got {maker!r}.")

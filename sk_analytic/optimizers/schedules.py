@@ -2,8 +2,8 @@
 
 A schedule is a pure function of the step (calls of ``update`` so far) and the epoch, both from 0; `ReduceOnPlateau`
 also depends on the losses of the epochs so far. A resumed run therefore continues exactly. ``unit`` says which of
-the two is counted. The length of a schedule is set by its own arguments; no schedule knows how long training will
-take.
+the two is counted. The length of a schedule is set by its own arguments and does not depend on how long training
+takes.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class FullBatch(Hyperparameters):
             value, default = getattr(self, name), self._defaults()[name].default
             if value != default:
                 raise ValueError(
-                    f"{type(self).__name__}: {name}={value!r} needs scipy {'.'.join(map(str, self.since[name]))} or "
+                    f"{type(self).__name__}: {name}={value!r} requires scipy {'.'.join(map(str, self.since[name]))} or "
                     f"later; this is {scipy.__version__}, where {name} is {default!r}."
                 )
 
@@ -291,9 +291,9 @@ class BFGS(FullBatch):
     xrtol : float, default=0.0
         Stop if the relative step is not larger than this.
     c1 : float, default=1e-4
-        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values require scipy 1.12.
     c2 : float, default=0.9
-        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
+        Parameter of the curvature condition in the line search. Other values require scipy 1.12.
 
     References
     ----------
@@ -316,9 +316,9 @@ class CG(FullBatch):
     Parameters
     ----------
     c1 : float, default=1e-4
-        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values require scipy 1.12.
     c2 : float, default=0.4
-        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
+        Parameter of the curvature condition in the line search. Other values require scipy 1.12.
 
     References
     ----------
@@ -344,9 +344,9 @@ class NewtonCG(FullBatch):
     xtol : float, default=1e-10
         Stop if the average step is not larger than this. scipy's 1e-5 would stop before a small ``tol`` is reached.
     c1 : float, default=1e-4
-        Parameter of the Armijo condition in the line search. Other values need scipy 1.12.
+        Parameter of the Armijo condition in the line search. Other values require scipy 1.12.
     c2 : float, default=0.9
-        Parameter of the curvature condition in the line search. Other values need scipy 1.12.
+        Parameter of the curvature condition in the line search. Other values require scipy 1.12.
 
     References
     ----------

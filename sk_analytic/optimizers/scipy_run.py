@@ -451,7 +451,7 @@ class Run:
         if why == "bottomless":
             return f"the loss decreases without bound: it is {self.iterate.fun:.3g} {when}."
         if why == "no curvature":
-            return f"the gradient near the iterate, of which the method needs differences, is not finite {when}."
+            return f"the gradient near the iterate, which the method differentiates numerically, is not finite {when}."
         if why == "not finite" and self._trial is not None:
             return f"{_not_finite(self._trial)} at an iterate, {when}."
         if self._error is not None:

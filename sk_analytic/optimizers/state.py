@@ -52,7 +52,7 @@ class StepInfo:
         self.rate = 0.0
 
     def copy(self) -> StepInfo:
-        """Return a twin for blocks that fall out of lockstep."""
+        """Return a copy, for blocks whose step counts begin to differ."""
         twin = StepInfo(dict(self.memory))
         twin.t, twin.sums, twin.rate = self.t, self.sums, self.rate
         return twin
@@ -236,15 +236,15 @@ class State:
     size : int
         Number of entries of θ.
     dtype : dtype
-        Of θ and the slots.
+        Dtype of θ and the slots.
     layout : Layout or None
         Structure of θ; None if θ is a vector.
     blocks : Layout or None
-        Structure of θ also if it is given as a vector, if that is known.
+        Structure of θ if it is known, also if θ is a vector.
     links : list of LinkState
         States of the links, in order.
     grown : list of float or None
-        Scales of links that begin with tiny steps, when the training loop last asked.
+        Scales of links that start with tiny steps, at the last call of `Optimizer.is_growing`.
     notes : dict
         Cache of values that schedules computed from the loss curve; not pickled.
     """
@@ -378,7 +378,7 @@ class State:
         self.notes.clear()
 
     def restart(self) -> None:
-        """Begin to count steps and epochs anew, as schedules see them; what the links remember stays."""
+        """Reset the counts of steps and epochs that schedules use; keep the state of the links."""
         self.step = self.epoch = 0
         self.loss_curve = []
 

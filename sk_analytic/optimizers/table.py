@@ -31,7 +31,7 @@ def _table_of(*names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def optimizer_of(name: object) -> Any:
-    """Return the optimizer that a name or an instance stands for; see `get_optimizer`."""
+    """Return the optimizer for a name or an instance; see `get_optimizer`."""
     if isinstance(name, scipy_methods.FullBatch):
         return name
     return lookup("optimizer", optimizers_by_name(), adopted(name), base.Optimizer)

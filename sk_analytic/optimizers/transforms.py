@@ -53,7 +53,7 @@ class ClipValue(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, low: float, high: float) -> Array:
-        """Clip."""
+        """Clip each entry."""
         return np.minimum(np.maximum(g, low), high)
 
 
@@ -97,7 +97,7 @@ class ClipBlockNorm(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
-        """Shorten."""
+        """Scale the gradient to the largest norm, if its norm is larger."""
         return rest * (factor * g)
 
 
@@ -307,7 +307,7 @@ class DivideByNorm(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
-        """Divide."""
+        """Divide by the root of the average squared norm."""
         return rest * (factor * g)
 
 
@@ -355,7 +355,7 @@ class TrustRatio(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, factor: float, rest: float) -> Array:
-        """Scale."""
+        """Scale by the trust ratio."""
         return rest * (factor * g)
 
 
@@ -414,7 +414,7 @@ class Optimism(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array, previous: Array, ahead: float, back: float) -> Arrays:
-        """Extrapolate."""
+        """Extrapolate the last change."""
         return ahead * g - back * previous, g
 
 
@@ -478,7 +478,7 @@ class Maximize(Link):
 
     @staticmethod
     def formula(g: Array, theta: Array) -> Array:
-        """Negate."""
+        """Negate the gradient."""
         return -g
 
 

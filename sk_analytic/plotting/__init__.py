@@ -1,4 +1,4 @@
-"""Plots, as Display classes like scikit-learn's. matplotlib is imported only when something is drawn."""
+"""Plots as Display classes, as in scikit-learn. They require matplotlib, which is imported when something is drawn."""
 
 from .fitted_curve import FittedCurveDisplay
 from .gradient_check import GradientCheckDisplay

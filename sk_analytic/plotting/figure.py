@@ -1,4 +1,4 @@
-"""The import of matplotlib, when something is drawn and not before; axes to draw on, and styles."""
+"""Import of matplotlib when something is drawn, axes to draw on, and styles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pyplot() -> Any:
         from matplotlib import pyplot as plt
     except ImportError as error:
         raise ImportError(
-            "Drawing needs matplotlib, which is not installed: pip install matplotlib, or in a clone "
+            "Plotting requires matplotlib, which is not installed: pip install matplotlib, or in a clone "
             'pip install -e ".[plot]"'
         ) from error
     return plt
@@ -42,7 +42,7 @@ def panels_for(owner: str, axes: Any, n: int, n_columns: int, panel: tuple[float
     Parameters
     ----------
     owner : str
-        Who asks, for the message if too few were given.
+        Name of the display, for the message if there are too few axes.
     axes : array of matplotlib Axes or None
     n, n_columns : int
         Number of panels, and the largest number beside each other.

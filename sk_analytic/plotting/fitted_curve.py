@@ -17,6 +17,7 @@ from ..validation import Interval, check_range, nearest
 from .figure import axes_for, fill_style, line_style, percent, pyplot, require_inference
 from .labels import DASHES, MARKERS, legend_above
 
+BAND_NAMES = {"mean": "confidence band", "observation": "prediction band"}  # in the legend
 BANDS = ("auto", "mean", "observation", "both", None)
 COUNT = Interval(2, np.inf, integral=True)
 RUG = 0.035  # between the rows of points of classes, of the height from 0 to 1
@@ -81,8 +82,9 @@ class FittedCurveDisplay:
         from sk_analytic import AnalyticRegressor, infer
         from sk_analytic.plotting import FittedCurveDisplay
 
-        # Puromycin: the rate of a reaction at concentrations of a substrate (Bates and Watts, 1988)
-        X = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.1, 1.1])[:, None]
+        # Puromycin: the rate of a reaction at concentrations of a substrate
+        # (Bates and Watts, 1988)
+        X = np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.1], 2)[:, None]
         y = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
 
         def forward(params, X):
@@ -92,7 +94,8 @@ class FittedCurveDisplay:
             share = X[:, 0] / (params["K"] + X[:, 0])
             return {"Vm": share, "K": -params["Vm"] * share / (params["K"] + X[:, 0])}
 
-        model = AnalyticRegressor(forward, jacobian=jacobian, init={"Vm": 200.0, "K": 0.1}).fit(X, y)
+        start = {"Vm": 200.0, "K": 0.1}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start).fit(X, y)
         display = FittedCurveDisplay.from_inference(infer(model, X, y), X, y)
         display.ax_.set(xlabel="concentration (ppm)", ylabel="rate (counts/min²)")
     """
@@ -269,22 +272,23 @@ class FittedCurveDisplay:
         self.observation_bands_: list[Any] = []
         for at, (curve, label) in enumerate(zip(self.curves, labels, strict=True)):
             number = sum(hasattr(other, CURVE) for other in ax.lines)
-            look = {"label": label or "_curve", "linestyle": DASHES[number % len(DASHES)], "zorder": 3}
+            is_only = len(self.curves) == 1 and label is None
+            names = ("fitted curve", "data") if is_only else (label or "_curve", "_data")
+            look = {"label": names[0], "linestyle": DASHES[number % len(DASHES)], "zorder": 3}
             (drawn,) = ax.plot(self.grid, curve.value, **(look | line))
             setattr(drawn, CURVE, True)
             self.lines_.append(drawn)
             color = {"color": drawn.get_color()}
             for kind, opacity, bands in (
-                ("observation", 0.12, self.observation_bands_),
                 ("mean", 0.3, self.mean_bands_),
+                ("observation", 0.12, self.observation_bands_),
             ):
                 ends = curve.get(kind)
-                shown = len(self.curves) == 1 and label is None
-                text = f"{percent(self.level)} of {'the mean' if kind == 'mean' else 'observations'}" if shown else None
+                text = f"{percent(self.level)} {BAND_NAMES[kind]}" if is_only else None
                 own = color | {"alpha": opacity, "linewidth": 0, "zorder": 1, "label": text}
                 bands.append(None if ends is None else ax.fill_between(self.grid, *ends, **(own | fill)))
             if len(self.points):
-                look = color | {"label": "_data", "marker": MARKERS[number % len(MARKERS)] or "o", "zorder": 2}
+                look = color | {"label": names[1], "marker": MARKERS[number % len(MARKERS)] or "o", "zorder": 2}
                 (points,) = ax.plot(*self.points[at], **(look | dots))
                 self.points_.append(points)
             else:

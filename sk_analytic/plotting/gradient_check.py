@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from ..hyperparameters import require_estimator
 from ..readable import readable
 from ..typing import MatrixLike, Params, RandomState
 from .figure import POINTS_PER_LETTER, font_size, pyplot
-from .profiles import few_ticks
+from .labels import SMALL
 
 SMALLEST_ERROR, LARGEST_ERROR = 1e-10, 1e1  # the colors' range
 TICKS = [1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e0]
 TOLERANCE = 1e-4  # relative error from which an entry is shown as wrong
-TICK_SIZE = 8.0  # points
-AGREES, DIFFERS = "agrees", "differs: relative error above 1e-4"
+AGREES, DIFFERS = "agrees", "differs: relative error above 1e\N{MINUS SIGN}4"  # as numbers on axes
+STRIP = 0.2  # height of the heat map of a vector, of its width
+FEW_CELLS = 30  # along an axis of a heat map, up to which cells are separated
 # Told apart by shape and by lightness as well, and blue from orange by everybody.
 RIGHT = {"marker": "o", "s": 16, "c": "#0072b2", "linewidths": 0, "zorder": 2}
 WRONG = {"marker": "x", "s": 34, "c": "#d55e00", "linewidths": 1.8, "zorder": 3}
@@ -33,7 +34,8 @@ class GradientCheckDisplay:
     For each block (parameter array), the left panel plots the analytic derivative of every entry against the numerical
     one. Correct entries are dots on the identity line. Entries whose relative error is larger than 1e-4 are crosses.
     The right panel shows the relative error of every entry in the shape of the block, with a cross on each wrong entry,
-    so that a wrong row, column or triangle is easy to see. Large blocks are compared on an even grid of entries.
+    so that a wrong row, column or triangle is easy to see. A block of a single entry has no heat map. Large blocks are
+    compared on an even grid of entries.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ class GradientCheckDisplay:
     figure_ : matplotlib.figure.Figure
         The figure.
     axes_ : ndarray of shape (n_blocks, 2)
-        The panels.
+        The panels; None for the heat map of a single entry.
 
     See Also
     --------
@@ -210,21 +212,45 @@ class GradientCheckDisplay:
         pyplot()
         n = len(self.entries)
         is_new = axes is None
-        self.axes_ = _new_panels(self, n) if is_new else np.asarray(axes, dtype=object).reshape(n, 2)
+        has_map = [_has_map(entries) for entries in self.entries]
+        if is_new:
+            self.figure_, self.axes_ = _new_panels(has_map)
+        else:
+            self.axes_ = np.array(axes, dtype=object).reshape(n, 2)
         if not n:
             return self
         self.figure_ = self.axes_[0, 0].figure
         side = _arrangement(n)[1]
-        for entries, (left, right) in zip(self.entries, self.axes_, strict=True):
-            _draw_identity(left, entries, side)
-            image = _draw_errors(right, entries, side)
-        place = {"location": "top", "shrink": 0.7, "aspect": 40, "pad": 0.1 / n} if is_new else {"location": "right"}
-        panels = list(self.axes_.flat) if is_new else list(self.axes_[:, 1])
-        self.figure_.colorbar(image, ax=panels, label="relative error of an entry", ticks=TICKS, **place)
+        image = None
+        for entries, panels in zip(self.entries, self.axes_, strict=True):
+            _draw_identity(panels[0], entries, side)
+            if _has_map(entries):
+                image = _draw_errors(panels[1], entries, side)
+            elif panels[1] is not None:
+                panels[1].set_axis_off()
+                panels[1] = None
+        if image is not None:
+            self._draw_bar(image, is_new)
         if is_new:
             handles = [drawn for drawn in self.axes_[0, 0].collections if drawn.get_label() in (AGREES, DIFFERS)]
-            self.figure_.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+            self.figure_.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False, fontsize="small")
         return self
+
+    def _draw_bar(self, image: Any, is_new: bool) -> None:
+        """Draw the color bar to the right of the heat maps."""
+        panels = [ax for ax in (self.axes_ if is_new else self.axes_[:, 1]).flat if ax is not None]
+        n_rows = len({ax.get_subplotspec().rowspan.start for ax in panels}) if is_new else 1
+        height = 1 if n_rows <= 3 else 2  # rows
+        place = {"shrink": height / n_rows, "anchor": (0.0, 1.0), "panchor": False} if n_rows > height else {}
+        bar = self.figure_.colorbar(image, ax=panels, ticks=TICKS, location="right", **place)
+        bar.set_label("relative error of an entry", fontsize="small")
+        bar.ax.yaxis.set_major_formatter(lambda value, _: _with_minus(f"1e{round(np.log10(value))}"))
+        bar.ax.tick_params(labelsize="small")
+
+
+def _has_map(entries: Any) -> bool:
+    """Return whether a block has more entries than one, so that there is something to see in a heat map."""
+    return int(np.prod(entries.shape)) != 1
 
 
 def _arrangement(n: int) -> tuple[int, float]:
@@ -232,22 +258,53 @@ def _arrangement(n: int) -> tuple[int, float]:
     return (1, 3.0) if n <= 3 else (2, 2.3) if n <= 12 else (3, 1.9)
 
 
-def _new_panels(display: Any, n: int) -> Any:
-    """Return the axes of a new figure, two for each block."""
-    across, side = _arrangement(n)
-    n_rows = -(-n // across)
-    size = (2 * across * (side + 0.4), n_rows * (side + 0.25) + 1.0)
-    display.figure_, axes = pyplot().subplots(
-        max(n_rows, 1), 2 * across, figsize=size, layout="constrained", squeeze=False
-    )
-    for unused in axes.flat[2 * n :]:
-        unused.remove()
-    return axes.ravel()[: 2 * n].reshape(n, 2)
+def _new_panels(has_map: Sequence[bool]) -> tuple[Any, Any]:
+    """Return a new figure and its axes: two beside each other for a block with a heat map, one for another."""
+    across, side = _arrangement(len(has_map))
+    n_columns = min(2 * across, max(1, sum(1 + two for two in has_map)))
+    places, place = [], 0
+    for two in has_map:
+        place += two and place % n_columns == n_columns - 1  # both in one row
+        places.append(place)
+        place += 1 + two
+    n_rows = max(1, -(-place // n_columns))
+    size = (n_columns * (side + 0.4) + 0.5, n_rows * (side + 0.25) + 0.4)
+    figure, axes = pyplot().subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
+    used = np.full((len(has_map), 2), None, dtype=object)
+    for number, (place, two) in enumerate(zip(places, has_map, strict=True)):
+        used[number, : 1 + two] = axes.flat[place : place + 1 + two]
+    for ax in axes.flat:
+        if ax not in used.flat:
+            ax.remove()
+    return figure, used
+
+
+def _numbers() -> Any:
+    """Return how numbers on all axes are written: each in full, so that none has a factor elsewhere."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: _written(value))
+
+
+def _written(value: float) -> str:
+    """Return a number with three digits: 0.015, 1200, 1e-8."""
+    text = f"{value:.3g}"
+    if "e" in text:
+        digits, exponent = text.split("e")
+        text = str(int(float(text))) if 0 < int(exponent) < 4 else f"{digits}e{int(exponent)}"
+    return _with_minus(text)
+
+
+def _with_minus(text: str) -> str:
+    """Return a number with the minus signs of all other numbers on axes."""
+    from matplotlib.ticker import ScalarFormatter
+
+    return str(ScalarFormatter.fix_minus(text))
 
 
 def _draw_identity(ax: Any, entries: Any, side: float) -> None:
     """Plot analytic against numerical derivatives, and the identity line."""
-    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+    from matplotlib.ticker import MaxNLocator
 
     numerical, analytic = entries.numerical.ravel(), entries.analytic.ravel()
     finite = np.isfinite(numerical) & np.isfinite(analytic)
@@ -260,17 +317,20 @@ def _draw_identity(ax: Any, entries: Any, side: float) -> None:
     for chosen, label, look in ((finite & ~wrong, AGREES, RIGHT), (finite & wrong, DIFFERS, WRONG)):
         ax.scatter(numerical[chosen], analytic[chosen], label=label, **look)
     n_wrong = np.count_nonzero(wrong)
-    title = [f"{entries.block} {entries.shape}", "the entry " + ("differs" if n_wrong else "agrees")]
+    title = [
+        f"{entries.block} {entries.shape}" if entries.shape else entries.block,
+        "the entry " + ("differs" if n_wrong else "agrees"),
+    ]
     if wrong.size > 1:
         title[1] = f"{n_wrong} of {wrong.size} entries differ" if n_wrong else f"all {wrong.size} entries agree"
-    ax.set_title("\n".join(title), loc="left", fontsize=font_size(title, 2 * side))
+    ax.set_title("\n".join(title), loc="left", fontsize=font_size(title, (1 + _has_map(entries)) * (side + 0.35)))
     ax.set(xlim=ends, ylim=ends, xlabel="numerical", ylabel="analytic")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(ScalarFormatter())
-        axis.get_major_formatter().set_powerlimits((-2, 3))  # so that numbers are short
-        axis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
-    few_ticks(ax, 4 if side > 2 else 3, TICK_SIZE)
-    ax.yaxis.offsetText.set_fontsize(TICK_SIZE)
+        axis.set_major_formatter(_numbers())
+        axis.set_major_locator(
+            MaxNLocator(5 if side > 2.5 else 4 if side > 2 else 3, min_n_ticks=2, steps=[1, 2, 5, 10])
+        )
+    ax.tick_params(labelsize="small")
     ax.set_aspect("equal")
 
 
@@ -292,13 +352,16 @@ def _draw_errors(ax: Any, entries: Any, side: float) -> Any:
     size = min(6.0, 40 * side / max(table.shape))  # points, within a cell
     rows, columns = np.nonzero(_is_wrong(entries).reshape(shape))
     ax.plot(columns, rows, linestyle="", marker="x", markersize=size, color="black", label=DIFFERS)
-    ax.set(xlabel=f"axis {max(errors.ndim - 1, 0)}", ylabel="axis 0" if errors.ndim > 1 else "")
-    ax.tick_params(labelsize=TICK_SIZE)
+    ax.set(xlabel=f"axis {errors.ndim - 1}", ylabel="axis 0" if errors.ndim > 1 else "")
+    ax.tick_params(labelsize="small")
     if errors.ndim < 2:
         ax.set_yticks([])
-    if errors.ndim == 0:
-        ax.set(xticks=[], xlabel="")
-        return image
+        ax.set_box_aspect(STRIP)
+    if max(table.shape) <= FEW_CELLS:
+        ax.set_xticks(np.arange(0.5, table.shape[1] - 1), minor=True)
+        ax.set_yticks(np.arange(0.5, table.shape[0] - 1), minor=True)
+        ax.grid(which="minor", color="white", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
     _label_ticks(ax.xaxis, entries.indices[-1], table.shape[1], side)
     if errors.ndim > 1:
         _label_ticks(ax.yaxis, entries.indices[0], table.shape[0], side)
@@ -311,6 +374,6 @@ def _label_ticks(axis: Any, indices: Any, length: int, side: float) -> None:
         axis.set_ticks([])  # several axes of the block lie side by side
         return
     letters = len(str(indices[-1])) + 1 if axis.axis_name == "x" else 2
-    most = max(2, min(6, int(72 * side / (2 * letters * POINTS_PER_LETTER * TICK_SIZE))))
-    places = np.unique(np.linspace(0, length - 1, min(most, length)).astype(int))
+    most = max(2, min(6, int(72 * side / (2 * letters * POINTS_PER_LETTER * SMALL))))
+    places = np.arange(0, length, -(-length // most))
     axis.set_ticks(places, [str(indices[place]) for place in places])

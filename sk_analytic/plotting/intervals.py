@@ -49,11 +49,11 @@ class IntervalsDisplay:
     points_ : matplotlib Line2D
         The dots of parameters with an interval.
     hollow_ : matplotlib Line2D
-        Those of parameters without one.
+        The dots of parameters without an interval.
     lines_ : matplotlib LineCollection
-        The intervals, as far as they are finite.
+        The intervals, up to their finite ends.
     arrows_ : list of matplotlib Annotation
-        The open ends.
+        Arrows at the open ends.
     ax_ : matplotlib Axes
         The axes.
     figure_ : matplotlib Figure
@@ -77,7 +77,9 @@ class IntervalsDisplay:
         result = infer(AnalyticRegressor().fit(scale(X), y), scale(X), y)
         display = IntervalsDisplay.from_inference(result, parameters="coef")
         robust = infer(AnalyticRegressor().fit(scale(X), y), scale(X), y, covariance="HC3")
-        IntervalsDisplay.from_inference(robust, parameters="coef", ax=display.ax_, name="95 % HC3")
+        IntervalsDisplay.from_inference(
+            robust, parameters="coef", ax=display.ax_, name="95 % HC3"
+        )
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Telling several curves on one axes apart: labels by differing settings, markers, a legend that hides no curve."""
+"""Distinguish several curves on one axes: labels by differing settings, markers, a legend that hides no curve."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from itertools import combinations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from ..display import shown
 from ..equality import is_same
 from .figure import POINTS_PER_LETTER
@@ -15,7 +17,7 @@ from .figure import POINTS_PER_LETTER
 MARKERS = ("", "s", "^", "D", "v", "P", "X", "o")  # for those who see no difference between two colors
 DASHES = ("-", "--", ":", "-.")
 SMALL = 8.3  # points of a legend's letters
-HANDLE = 5.0  # letters that a legend's line and the space around it take
+HANDLE, BETWEEN = 3.0, 2.0  # ems of a legend's line and the space beside it, and of the space between columns
 LONGEST = 30  # letters of a value in a label
 # For each line the label that it would have alone, and its parameters. They are not kept in the line, so that a figure
 # can be pickled whatever the parameters are.
@@ -101,28 +103,27 @@ def shortened(names: Iterable[str], most: int = 2) -> str:
     return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
-def legend_above(ax: Any, *, points: float = 0.0) -> None:
-    """Draw the legend of axes above its frame, in as many columns as fit.
+def legend_above(ax: Any, *, symbols: Sequence[Any] = ()) -> None:
+    """Draw the legend of axes above its frame, in as few rows as fit.
 
     Parameters
     ----------
     ax : matplotlib Axes
-    points : float, default=0.0
-        Height to leave free between the frame and the legend.
+    symbols : sequence of matplotlib Line2D
+        What the legend explains after the labeled lines of the axes.
     """
-    from matplotlib.transforms import ScaledTranslation
-
-    labels = ax.get_legend_handles_labels()[1]
-    if not labels:
+    handles, labels = ax.get_legend_handles_labels()
+    if not labels and not symbols:
         return
+    handles, labels = [*handles, *symbols], [*labels, *(symbol.get_label() for symbol in symbols)]
     width = 72 * ax.get_window_extent().width / ax.figure.dpi
-    columns = int(width / (SMALL * (HANDLE + POINTS_PER_LETTER * max(map(len, labels)))))
-    above = ax.transAxes + ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
     legend = ax.legend(
+        handles,
+        labels,
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        bbox_transform=above,
-        ncols=max(1, min(columns, len(labels))),
+        ncols=columns_of(labels, width),
+        columnspacing=BETWEEN,
         frameon=False,
         borderaxespad=0.2,
         borderpad=0.2,
@@ -130,4 +131,19 @@ def legend_above(ax: Any, *, points: float = 0.0) -> None:
     )
     letters = max(20, int(width / (SMALL * POINTS_PER_LETTER) - HANDLE))
     for text in legend.get_texts():
-        text.set_text(textwrap.fill(text.get_text(), letters, break_long_words=False, break_on_hyphens=False))
+        text.set_text(wrapped(text.get_text(), letters))
+
+
+def columns_of(labels: Sequence[str], width: float) -> int:
+    """Return the least number of columns with which a legend within a width in points has the fewest rows."""
+    for columns in range(len(labels), 1, -1):
+        ems = [HANDLE + POINTS_PER_LETTER * max(map(len, some)) for some in np.array_split(labels, columns)]
+        if SMALL * (sum(ems) + BETWEEN * (columns - 1)) <= width:
+            n_rows = -(-len(labels) // columns)
+            return -(-len(labels) // n_rows)
+    return 1
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Return a label in lines of at most so many letters, if its words allow it."""
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)

@@ -21,6 +21,8 @@ DECADES = 100.0  # ratio of the largest to the smallest loss from which an axis 
 N_MARKERS = 8  # of a curve, about
 DARKER = 0.7  # than its line is what is written in its color
 NAME = 11.0  # points of a row with names of phases
+GAP = 4.0  # points between the frame and the first row
+MOST_NAMES = 0.6  # of the height of a panel
 
 
 @readable
@@ -32,7 +34,7 @@ class LossCurveDisplay:
     the same optimizer are labeled by the hyperparameters in which they differ.
 
     With several optimizers (`Phases`), a vertical line marks where each one took over. Every second phase is shaded,
-    and the names of the optimizers are above the first panel.
+    and the names of the optimizers are at the top of the first panel.
 
     An axis of losses is logarithmic if all losses are positive and the largest is more than 100 times the smallest. To
     change that, call ``display.ax_.set_yscale("linear")``.
@@ -91,7 +93,9 @@ class LossCurveDisplay:
         display = None
         for optimizer in ("adam", falling):
             model = AnalyticRegressor(optimizer=optimizer, **common).fit(scale(X), scale(y))
-            display = LossCurveDisplay.from_estimator(model, ax=display and display.axes_, learning_rate=True)
+            display = LossCurveDisplay.from_estimator(
+                model, ax=display and display.axes_, learning_rate=True
+            )
     """
 
     def __init__(
@@ -241,7 +245,7 @@ class LossCurveDisplay:
         return self
 
     def _draw_phases(self, stack: Stack, color: Any) -> None:
-        """Shade every second phase in all panels, draw a line where an optimizer took over, and name them above."""
+        """Shade every second phase in all panels, draw a line where an optimizer took over, and name them."""
         from matplotlib.colors import to_rgb
 
         phases = list(self.phases or [])
@@ -261,10 +265,10 @@ class LossCurveDisplay:
                 if is_main:
                     self.phase_lines_.append(line)
                     self.phase_spans_ += [] if span is None else [span]
-        place = {"xycoords": stack.top.get_xaxis_transform(), "textcoords": "offset points", "va": "bottom"}
+        place = {"xycoords": stack.top.get_xaxis_transform(), "textcoords": "offset points", "va": "top"}
         place |= {"fontsize": SMALL, "color": tuple(DARKER * np.array(to_rgb(color)))}
         stack.rows.append(
-            [stack.top.annotate(optimizer, (begin + 0.5, 1), (2, 2), **place) for begin, optimizer in phases]
+            [stack.top.annotate(optimizer, (begin + 0.5, 1), (2, -GAP), **place) for begin, optimizer in phases]
         )
 
 
@@ -300,8 +304,8 @@ def _finish(stack: Stack) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if ax.xaxis.get_tick_params().get("labelbottom", True):
             ax.set_xlabel("epoch")
-    legend_above(stack.top, points=_arrange(stack))
-    for ax in list(stack)[1:]:
+    _make_room(stack, _arrange(stack))
+    for ax in stack:
         legend_above(ax)
     if len(stack.names) > 1:
         stack.top.figure.align_ylabels(list(stack))
@@ -328,11 +332,29 @@ def _arrange(stack: Stack) -> float:
         ends: list[float] = []  # of the last name in each row, in pixels
         for text in texts:
             begin = (text.xy[0] - left) / (right - left) * frame.width
+            begin = max(0.0, begin)
             row = next((row for row, end in enumerate(ends) if end < begin), len(ends))
             ends[row : row + 1] = [begin + text.get_window_extent().width + dpi / 15]
-            text.set_position((2, 2 + (n_rows + row) * NAME))
+            text.set_position((2, -GAP - (n_rows + row) * NAME))
         n_rows += len(ends)
-    return n_rows * NAME
+    return n_rows * NAME + GAP if n_rows else 0.0
+
+
+def _make_room(stack: Stack, points: float) -> None:
+    """Scale the top panel so that all curves are below the names of phases, unless its limits are the user's."""
+    ax = stack.top
+    if stack.limits is not None and ax.get_ylim() == stack.limits:
+        ax.set_autoscaley_on(True)
+        ax.autoscale_view(scalex=False)
+    if not points or not ax.get_autoscaley_on():
+        return
+    height = 72 * ax.get_window_extent().height / ax.figure.dpi
+    share = min(points / height, MOST_NAMES)
+    to_axis = ax.yaxis.get_transform()
+    low, high = to_axis.transform(np.array(ax.get_ylim()))
+    top = to_axis.inverted().transform(np.array([low + (high - low) / (1 - share)]))[0]
+    if np.isfinite(top):
+        stack.limits = ax.set_ylim(top=top)
 
 
 def _epochs(values: Sequence[float] | Array) -> Array:

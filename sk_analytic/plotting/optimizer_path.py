@@ -24,6 +24,11 @@ from .labels import MARKERS, legend_above, name_of, params_of, tell_apart
 MARGIN = 0.25  # of the extent of the paths, by which the surface reaches beyond them to each side
 EDGE = 0.05  # of the extent of the paths, between them and the frame
 END = "_end"  # label of the last point of a path
+START_MARK: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 8, "markerfacecolor": "white"}
+END_MARK: dict[str, Any] = {"linestyle": "", "marker": "*", "markersize": 10}
+END_MARK |= {"markeredgecolor": "black", "markeredgewidth": 0.5}
+NEXT_END, LARGEST_END = 5, 24  # points by which the star of an earlier path is larger, and of the largest star
+APART = 0.025  # least distance of the dots of a path, of the diagonal of the axes
 SMALLEST_LEVEL = 1e-4  # of the surface's height above its lowest point
 
 
@@ -35,9 +40,10 @@ class OptimizerPathDisplay:
     final values. For a model with two parameters, that is the surface on which the optimizer moved. For a larger model
     it is a cut through it, and a path that seems to climb may descend in another direction.
 
-    A path begins at a circle and ends at a star; its dots are epochs. To compare optimizers, pass the ``ax_`` of one
-    display to the next. The frame contains all paths. Draw the surface with the last one: its contours cover all paths.
-    Optimizers of one class are labeled by the hyperparameters in which they differ.
+    A path begins at a circle and ends at a star. Its dots are epochs; dots that would overlap are left out. To compare
+    optimizers, pass the ``ax_`` of one display to the next. The frame contains all paths. Draw the surface with the
+    last one: its contours cover all paths. Optimizers of one class are labeled by the hyperparameters in which they
+    differ.
 
     Parameters
     ----------
@@ -75,7 +81,8 @@ class OptimizerPathDisplay:
         def vjp(params, X):
             decay = np.exp(-params["rate"] * X[:, 0])
             def pullback(d):
-                return {"height": d @ decay, "rate": -params["height"] * (d @ (X[:, 0] * decay))}
+                slope = -params["height"] * X[:, 0] * decay
+                return {"height": d @ decay, "rate": d @ slope}
             return params["height"] * decay, pullback
 
         X = np.linspace(0, 3, 40)[:, None]
@@ -83,7 +90,9 @@ class OptimizerPathDisplay:
         display = None
         for optimizer in (SGD(0.3), SGD(0.3, momentum=0.9), "lbfgs"):
             start = {"height": 1.0, "rate": 0.2}
-            model = AnalyticRegressor(vjp=vjp, init=start, optimizer=optimizer, n_iter_no_change=50)
+            model = AnalyticRegressor(
+                vjp=vjp, init=start, optimizer=optimizer, n_iter_no_change=50
+            )
             display = OptimizerPathDisplay.from_estimator(
                 model, X, y, ax=display and display.ax_, surface=optimizer == "lbfgs"
             )
@@ -225,18 +234,21 @@ class OptimizerPathDisplay:
         self.contour_ = None if self.surface is None else self._draw_surface(np.ma.masked_invalid(self.surface))
         name = self.estimator_name if name is None else name
         number = sum(line.get_label() == END for line in self.ax_.lines)
-        marker = {"marker": MARKERS[number % len(MARKERS)] or "o"}
+        marker: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)] or "o"}
+        if len(self.path) > 1 and np.isfinite(self.path).all():
+            marker["markevery"] = APART
         (self.line_,) = self.ax_.plot(*self.path.T, **({"label": name or "_"} | marker | _style(line_kw)))
         color = self.line_.get_color()
-        start = {"marker": "o", "markersize": 8, "color": color, "markerfacecolor": "white", "zorder": 1.9}
-        end = {"marker": "*", "markersize": 12, "color": color, "markeredgecolor": "black", "markeredgewidth": 0.5}
-        self.ax_.plot(*self.path[:1].T, linestyle="", label="_start", **start)
-        self.ax_.plot(*self.path[-1:].T, linestyle="", label=END, zorder=3, **end)
+        self.ax_.plot(*self.path[:1].T, label="_start", color=color, zorder=1.9, **START_MARK)
+        self.ax_.plot(*self.path[-1:].T, label=END, color=color, zorder=3, **END_MARK)
+        ends = [line for line in self.ax_.lines if line.get_label() == END]
+        for later, line in enumerate(reversed(ends)):  # of ends at one place, each is seen around the next
+            line.set_markersize(min(END_MARK["markersize"] + NEXT_END * later, LARGEST_END))
         self.ax_.set(xlabel=self.names[0], ylabel=self.names[1])
         _frame(self.ax_)
         is_chosen = name != self.estimator_name or "label" in (line_kw or {})
         tell_apart(self.ax_, self.line_, name, None if is_chosen else self._params)
-        legend_above(self.ax_)
+        legend_above(self.ax_, symbols=_symbols())
         return self
 
     def _draw_surface(self, values: Any) -> Any:
@@ -291,6 +303,16 @@ class _WatchedFit:
 def _style(line_kw: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return how to draw the path."""
     return line_style(line_kw, markersize=3, linewidth=1.2)
+
+
+def _symbols() -> list[Any]:
+    """Return what the marks of the first and of the last point of a path look like, for the legend."""
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], label="start", color="0.4", **START_MARK),
+        Line2D([], [], label="end", color="0.4", **END_MARK),
+    ]
 
 
 def _frame(ax: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,14 +14,21 @@ from sklearn.utils import Bunch
 from ..readable import readable
 from ..typing import Array
 from ..validation import check_range
-from .figure import font_size, line_style, pyplot, require_inference
-from .labels import MARKERS
-from .profiles import draw_profile, entries_with_errors, few_ticks, label_levels, quantiles_of, wald_curves
+from .figure import POINTS_PER_LETTER, font_size, line_style, percent, pyplot, require_inference
+from .labels import HANDLE, MARKERS, SMALL, wrapped
+from .profiles import SCALES, draw_profile, entries_with_errors, few_ticks, label_levels, quantiles_of, wald_curves
 
 PANEL, SMALLEST, FIGURE = 2.3, 1.05, 11.0  # inches of a panel, of the smallest, and of a figure before panels shrink
 N_ANGLES = 181
 CENTRE = "_center"  # label of the mark of the estimates
 DIAGONALS = ("wald", "profile")
+# Of the second parameter given the first, and of the first given the second.
+TRACES: tuple[dict[str, Any], ...] = (
+    {"color": "#d55e00", "linestyle": "-."},
+    {"color": "#cc79a7", "linestyle": ":"},
+)
+TRACE = "sk_analytic_trace"  # what tells traces from other lines
+LEAST = 1.5  # inches of a panel from which the ellipses have room for their levels
 
 
 @readable
@@ -31,9 +39,9 @@ class PairsDisplay:
     true values with this probability, so it is wider than the two intervals: in standard errors, it extends to the
     square root of twice the F quantile with 2 and ``df`` degrees of freedom, an interval to the t quantile. If
     `reparametrize` maps a parameter by itself, the ellipse is computed for the unconstrained parameter and then mapped,
-    as Wald intervals are. Bounds clip it.
+    as Wald intervals are. Bounds clip it. Ellipses are labeled with their levels if there are at most seven parameters.
 
-    The panels on the diagonal show twice the rise of the loss, as `ProfileDisplay` does with ``scale="rise"``: the Wald
+    The panels on the diagonal show the increase in deviance, as `ProfileDisplay` does with ``scale="rise"``: the Wald
     parabola and, on request, the profile. With profiles, the other panels show profile traces: the value of the second
     parameter that minimizes the loss as the first one varies. If the loss is quadratic, traces are straight lines
     through the points at which the ellipse is vertical or horizontal.
@@ -81,8 +89,9 @@ class PairsDisplay:
         from sk_analytic import AnalyticRegressor, infer
         from sk_analytic.plotting import PairsDisplay
 
-        # Puromycin: the rate of a reaction at concentrations of a substrate (Bates and Watts, 1988)
-        X = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.1, 1.1])[:, None]
+        # Puromycin: the rate of a reaction at concentrations of a substrate
+        # (Bates and Watts, 1988)
+        X = np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.1], 2)[:, None]
         y = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
 
         def forward(params, X):
@@ -92,7 +101,8 @@ class PairsDisplay:
             share = X[:, 0] / (params["K"] + X[:, 0])
             return {"Vm": share, "K": -params["Vm"] * share / (params["K"] + X[:, 0])}
 
-        model = AnalyticRegressor(forward, jacobian=jacobian, init={"Vm": 200.0, "K": 0.1}).fit(X, y)
+        start = {"Vm": 200.0, "K": 0.1}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start).fit(X, y)
         PairsDisplay.from_inference(infer(model, X, y), diagonal="profile")
     """
 
@@ -242,9 +252,14 @@ class PairsDisplay:
         ax.plot(self.estimates[column], self.estimates[row], **center)
         self.trace_lines_[row, column] = []
         if self.curves is not None:
-            for mover, linestyle in ((column, "--"), (row, ":")):
+            for mover, moved, look in ((column, row, TRACES[0]), (row, column, TRACES[1])):
+                names = (self.names[moved], self.names[mover])
+                if len(self.names) > 2:
+                    names = ("y-value", "x-value") if moved == row else ("x-value", "y-value")
                 params = self.curves[mover].params
-                (line,) = ax.plot(params[:, column], params[:, row], color="0.45", linewidth=1, linestyle=linestyle)
+                (line,) = ax.plot(params[:, column], params[:, row], linewidth=1.3, marker=marker, markersize=3, **look)
+                line.set(label="best {} given {}".format(*names), markevery=max(1, len(params) // 4), zorder=1.9)
+                setattr(line, TRACE, True)
                 self.trace_lines_[row, column].append(line)
 
     def _label(self) -> None:
@@ -252,35 +267,113 @@ class PairsDisplay:
         n = len(self.names)
         side = _side(n)
         size = font_size(self.names, side) if n > 1 else 10.0
-        ticks = 7.0 if side < 1.5 else 8.0
+        ticks = SMALL if side >= LEAST else 7.0
         for row in range(n):
             for column in range(row + 1):
                 ax = self.axes_[row, column]
                 few_ticks(ax, 3, ticks)
-                is_diagonal = row == column
-                if not is_diagonal:
+                has_numbers = column == 0 or n == 1
+                if row != column or has_numbers:
                     _few_rows(ax)
                 ax.tick_params(axis="x", labelrotation=45 if side < 1.6 else 0, labelbottom=row == n - 1)
                 ax.xaxis.offsetText.set_visible(row == n - 1)
-                ax.tick_params(axis="y", labelleft=column == 0 and not is_diagonal or n == 1)
-                ax.yaxis.offsetText.set_visible(column == 0 and not is_diagonal or n == 1)
-                ax.tick_params(axis="y", left=not is_diagonal or n == 1)
+                ax.tick_params(axis="y", labelleft=has_numbers, left=row != column or has_numbers)
+                ax.yaxis.offsetText.set_visible(has_numbers)
                 ax.xaxis.offsetText.set_fontsize(ticks)
                 ax.yaxis.offsetText.set_fontsize(ticks)
             self.axes_[n - 1, row].set_xlabel(self.names[row], fontsize=size)
             if row:
                 self.axes_[row, 0].set_ylabel(self.names[row], fontsize=size)
             label_levels(self.axes_[row, row], self.quantiles, "rise", with_room=row == n - 1)
-        self.axes_[0, 0].set_ylabel("twice the rise", fontsize=font_size(["twice the rise"], side))
+        lines = [SCALES["rise"]] if side >= LEAST else textwrap.wrap(SCALES["rise"], 11)
+        self.axes_[0, 0].set_ylabel("\n".join(lines), fontsize=font_size(lines, side))
         self.figure_.align_labels()
+        if side >= LEAST:
+            for pair, lines in self.lines_.items():
+                traces = [_between(line) for line in self.trace_lines_[pair]]
+                _label_ellipses(self.axes_[pair], list(self.quantiles), lines, traces, side)
 
     def _draw_legend(self) -> None:
-        """The legend stands in the upper right corner of the figure, where nothing else is drawn."""
+        """Draw the legend in the upper right corner of the figure, where nothing else is drawn."""
+        n = len(self.names)
         place: dict[str, Any] = {"loc": "upper center"}
-        if len(self.names) > 1:
+        handles, labels = self.axes_[0, 0].get_legend_handles_labels()
+        letters = int(72 * 3 / (SMALL * POINTS_PER_LETTER))
+        if n > 1:
             place = {"loc": "upper right", "bbox_to_anchor": (1, 1), "bbox_transform": self.figure_.transFigure}
-        legend = self.axes_[0, 0].legend(fontsize="small", frameon=False, **place)
+            traces = [line for line in self.axes_[1, 0].lines if hasattr(line, TRACE)][: len(TRACES)]
+            handles, labels = [*handles, *traces], [*labels, *(line.get_label() for line in traces)]
+            letters = int((72 * (n - 1) * _side(n) / SMALL - HANDLE) / POINTS_PER_LETTER)
+        labels = [wrapped(label, letters) for label in labels]
+        legend = self.axes_[0, 0].legend(handles, labels, fontsize="small", frameon=False, **place)
         legend.set_in_layout(False)
+
+
+def _between(line: Any) -> Array:
+    """Return points along a line, closer to each other than those that it was drawn through."""
+    points = np.asarray(line.get_xydata(), dtype=np.float64)
+    at = np.linspace(0, len(points) - 1, N_ANGLES)
+    return np.stack([np.interp(at, np.arange(len(points)), along) for along in points.T], axis=1)
+
+
+def _label_ellipses(
+    ax: Any, levels: Sequence[float], lines: Sequence[Any], traces: Sequence[Array], side: float
+) -> None:
+    """Write the level of each ellipse on it, or beside all of them if they are too close to each other."""
+    low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
+    to_points = 72 * side / (high - low)
+    ellipses, others = (
+        [(points[np.isfinite(points).all(axis=1)] - low) * to_points for points in drawn]
+        for drawn in ([np.asarray(line.get_xydata(), dtype=np.float64) for line in lines], traces)
+    )
+    if not all(map(len, ellipses)):
+        return
+    texts = [percent(level) for level in levels]
+    spots = _spots_on(ellipses, others, texts, 72 * side)
+    look = {"fontsize": SMALL, "color": lines[0].get_color(), "va": "center"}
+    if spots is not None:
+        behind = {"boxstyle": "square,pad=0.1", "facecolor": ax.get_facecolor(), "edgecolor": "none"}
+        for text, spot in zip(texts, spots, strict=True):
+            ax.annotate(text, spot / to_points + low, ha="center", bbox=behind, **look)
+        return
+    is_right = bool(np.cov(ellipses[-1].T)[0, 1] < 0)  # the side of their upper ends that is empty
+    arrow = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+    for text, (end, spot) in zip(texts, _spots_beside(ellipses, is_right), strict=True):
+        place = {"xytext": spot / to_points + low, "textcoords": "data", "ha": "left" if is_right else "right"}
+        ax.annotate(text, end / to_points + low, arrowprops=arrow, **place, **look)
+
+
+def _spots_on(ellipses: Sequence[Array], others: Sequence[Array], texts: Sequence[str], side: float) -> Any:
+    """Return where on ellipses there is most room for a text, in points; None if one would cover another line."""
+    spots: list[Array] = []
+    for number, (ellipse, text) in enumerate(zip(ellipses, texts, strict=True)):
+        size = SMALL * np.array([POINTS_PER_LETTER * (len(text) + 1.5), 1.5])
+        written = [spot + size * [[-0.5, 0], [0, 0], [0.5, 0]] for spot in spots]
+        drawn = [*ellipses[:number], *ellipses[number + 1 :], *others, *written]
+        distances = [
+            np.abs((ellipse[:, None] - points) / size).max(axis=2).min(axis=1, initial=np.inf) for points in drawn
+        ]
+        room = np.min([*distances, np.full(len(ellipse), np.inf)], axis=0)
+        inside = np.all((ellipse > size / 2) & (ellipse < side - size / 2), axis=1)
+        best = int(np.argmax(np.where(inside, room, -1.0)))
+        if not inside[best] or room[best] < 0.5:
+            return None
+        spots.append(ellipse[best])
+    return spots
+
+
+def _spots_beside(ellipses: Sequence[Array], is_right: bool) -> Iterator[tuple[Array, Array]]:
+    """Yield the upper end of each ellipse, and a place at its height for a text beside all of them, in points."""
+    spots = {}
+    height = np.inf
+    outer = ellipses[-1]
+    for number in reversed(range(len(ellipses))):
+        end = ellipses[number][np.argmax(ellipses[number][:, 1])]
+        height = min(end[1] - SMALL / 2, height - 1.4 * SMALL)
+        near = outer[np.abs(outer[:, 1] - height) < SMALL, 0]
+        edge = (near.max(initial=end[0]) + SMALL) if is_right else (near.min(initial=end[0]) - SMALL)
+        spots[number] = end, np.array([edge, height])
+    yield from (spots[number] for number in range(len(ellipses)))
 
 
 def _side(n: int) -> float:

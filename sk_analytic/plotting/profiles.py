@@ -16,7 +16,7 @@ from .labels import MARKERS, legend_above, params_of_inference, tell_apart
 
 PANEL = (2.7, 2.3)  # inches
 LEVEL = Interval(0, 1, closed="neither")
-SCALES = {"root": "signed root of twice the rise", "rise": "twice the rise of the loss"}
+SCALES = {"root": "signed root deviance", "rise": "increase in deviance"}
 ENDS = "_ends"  # label of the marks on a profile
 N_WALD = 61  # points of a Wald curve
 OWN_LINE = 15  # points by which a label moves down
@@ -28,9 +28,10 @@ N_BETWEEN = 201  # points of a smooth line through those of a profile
 class ProfileDisplay:
     """Plot the profile of each parameter: the rise of the loss, minimized over all others, as this one varies.
 
-    The rise is that of the negative log-likelihood. The signed root of twice the rise is a straight line if the Wald
-    interval is accurate, and a curve if it is not; the dashed line belongs to the Wald interval. Horizontal lines mark
-    the levels of intervals: the interval of a level lies between the points at which the curve crosses its lines.
+    The rise is that of the negative log-likelihood, and twice the rise is the increase in deviance. The signed root of
+    this increase (signed root deviance) is a straight line if the Wald interval is accurate, and a curve if it is not;
+    the dashed line belongs to the Wald interval. Horizontal lines mark the levels of intervals: the interval of a level
+    lies between the points at which the curve crosses its lines.
 
     Parameters
     ----------
@@ -73,8 +74,9 @@ class ProfileDisplay:
         from sk_analytic import AnalyticRegressor, infer
         from sk_analytic.plotting import ProfileDisplay
 
-        # Puromycin: the rate of a reaction at concentrations of a substrate (Bates and Watts, 1988)
-        X = np.array([0.02, 0.02, 0.06, 0.06, 0.11, 0.11, 0.22, 0.22, 0.56, 0.56, 1.1, 1.1])[:, None]
+        # Puromycin: the rate of a reaction at concentrations of a substrate
+        # (Bates and Watts, 1988)
+        X = np.repeat([0.02, 0.06, 0.11, 0.22, 0.56, 1.1], 2)[:, None]
         y = np.array([76.0, 47, 97, 107, 123, 139, 159, 152, 191, 201, 207, 200])
 
         def forward(params, X):
@@ -84,7 +86,8 @@ class ProfileDisplay:
             share = X[:, 0] / (params["K"] + X[:, 0])
             return {"Vm": share, "K": -params["Vm"] * share / (params["K"] + X[:, 0])}
 
-        model = AnalyticRegressor(forward, jacobian=jacobian, init={"Vm": 200.0, "K": 0.1}).fit(X, y)
+        start = {"Vm": 200.0, "K": 0.1}
+        model = AnalyticRegressor(forward, jacobian=jacobian, init=start).fit(X, y)
         ProfileDisplay.from_inference(infer(model, X, y))
     """
 
@@ -131,7 +134,7 @@ class ProfileDisplay:
         levels : sequence of float, default=(0.8, 0.95, 0.99)
             Levels to mark. The curves span the intervals of the largest.
         scale : {"root", "rise"}, default="root"
-            Whether to plot the signed root of twice the rise, or twice the rise.
+            Whether to plot the signed root deviance, or the increase in deviance, which is its square.
         n_points : int, default=21
             Number of points of each profile.
         n_jobs : int, default=None
@@ -189,7 +192,7 @@ class ProfileDisplay:
         axes : array-like of matplotlib Axes, default=None
             One axes per parameter; a new figure by default.
         scale : {"root", "rise"}, default="root"
-            Whether to plot the signed root of twice the rise, or twice the rise.
+            Whether to plot the signed root deviance, or the increase in deviance, which is its square.
         name : str, default=None
             Label of the profiles in the legend; that of the display by default.
         line_kw : dict, default=None
@@ -269,8 +272,9 @@ def draw_profile(
     ]
     at, height = np.array(ends).reshape(-1, 2).T
     (marks,) = ax.plot(at, _on(scale, height), linestyle="", color=line.get_color(), label=ENDS, **marker)
-    signs = (-1, 1) if scale == "root" else (1,)
-    heights = {float(_on(scale, np.array(sign * quantile))) for quantile in quantiles.values() for sign in signs}
+    heights = {
+        float(_on(scale, np.array(sign * quantile))) for quantile in quantiles.values() for sign in signs_of(scale)
+    }
     drawn = {float(np.atleast_1d(other.get_ydata())[0]) for other in ax.lines if other.get_label() == "_level"}
     for level in heights - drawn:
         ax.axhline(level, color="0.8", linewidth=0.8, zorder=0, label="_level")
@@ -282,13 +286,14 @@ def draw_profile(
 
 def label_levels(ax: Any, quantiles: Mapping[float, float], scale: str, *, with_room: bool = True) -> None:
     """Write the levels beside their lines, to the right of the axes; if ``with_room``, these make room for them."""
+    place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center", "ha": "left"}
+    written = {text.get_text() for text in ax.texts}
     for level, quantile in quantiles.items():
-        place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center", "ha": "left"}
-        height = float(_on(scale, np.array(quantile)))
-        written = [text for text in ax.texts if text.get_text() == percent(level)]
-        if not written:
-            text = ax.annotate(percent(level), (1, height), (3, 0), fontsize="x-small", color="0.4", **place)
-            text.set_in_layout(with_room)
+        for sign in signs_of(scale):
+            if percent(level) not in written:
+                height = float(_on(scale, np.array(sign * quantile)))
+                text = ax.annotate(percent(level), (1, height), (3, 0), fontsize="small", color="0.4", **place)
+                text.set_in_layout(with_room)
 
 
 def few_ticks(ax: Any, n: int = 4, size: str | float = "small") -> None:
@@ -327,6 +332,11 @@ def crossing(values: Array, roots: Array, root: float) -> float:
         return float(along[-1])
     interpolated = PchipInterpolator(heights[rising], along[rising])
     return float(interpolated(min(abs(root), heights[-1])))
+
+
+def signs_of(scale: str) -> tuple[int, ...]:
+    """Return the signs of the roots at which the line of a level is drawn."""
+    return (1, -1) if scale == "root" else (1,)
 
 
 def _on(scale: str, roots: Array) -> Array:

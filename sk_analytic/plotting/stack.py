@@ -33,7 +33,9 @@ class Stack:
     n_drawn : int
         Number of displays that were drawn.
     rows : list
-        The names of phases above the top panel: for each display a list of annotations.
+        The names of phases in the top panel: for each display a list of annotations.
+    limits : tuple of float or None
+        Limits of the top panel, if they were set so that no curve is behind the names of phases.
     """
 
     def __init__(self, axes: Sequence[Any], *, is_own: bool = False) -> None:
@@ -44,6 +46,7 @@ class Stack:
         self.names: dict[str, Any] = {}
         self.n_drawn = 0
         self.rows: list[list[Any]] = []
+        self.limits: tuple[float, float] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.names.values())

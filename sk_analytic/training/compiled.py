@@ -90,8 +90,8 @@ class CompiledLoop(Loop):
             self._is_refused = True
             role = self.objective.model.form
             warnings.warn(
-                f"{role} is a function of numba, but epochs are not compiled: {refused}. They are trained by the "
-                "interpreter, with the same numbers, more slowly. To do without this warning, train within "
+                f"{role} is a numba function, but epochs are not compiled: {refused}. Training gives the same results "
+                "without compiled epochs, but is slower. To silence this warning, train within "
                 "optimizers.use_engine('numpy').",
                 UserWarning,
                 stacklevel=6,
@@ -110,7 +110,7 @@ class CompiledLoop(Loop):
     def _made(self, epoch: int, step: int) -> EpochFunction | None:
         if type(self.optimizer).update is not Optimizer.update:
             raise NotCompiledError(
-                f"{type(self.optimizer).__name__} has an update of its own: derive it from Rule or Link, with a formula"
+                f"{type(self.optimizer).__name__} overrides update; derive it from Rule or Link, with a formula"
             )
         run = self.optimizer._run(self.state, self.theta.vector)
         rows = self._rows_of(epoch, step)
@@ -132,15 +132,17 @@ class CompiledLoop(Loop):
     def _new(self, run: Any, rows: ArrayRows) -> EpochFunction:
         """Write the function for a kind of rows down."""
         if self.objective.model.gradient_form.composes_loss:
-            raise NotCompiledError("it is composed with the loss by the interpreter: give loss_and_gradient")
+            raise NotCompiledError("it is composed with the loss in Python; pass loss_and_gradient instead")
         if self.theta.is_mapped:
-            raise NotCompiledError("some parameters are reparametrized: leave reparametrize out")
+            raise NotCompiledError("some parameters are reparametrized; leave out reparametrize")
         if self.objective.numerical:
-            raise NotCompiledError("numerical names parameters whose gradient is made of differences")
+            raise NotCompiledError(
+                "the gradient of the parameters in numerical is computed in Python; return their gradient"
+            )
         if len(self.theta.layout.names) > MOST_LEAVES:
             raise NotCompiledError(
-                f"its parameters have {len(self.theta.layout.names)} arrays, for which numba would compile some "
-                f"minutes: join them in {MOST_LEAVES} or fewer"
+                f"there are {len(self.theta.layout.names)} parameter arrays, which would take numba minutes to "
+                f"compile; join them into {MOST_LEAVES} or fewer"
             )
         steps = run.many_steps(self.objective.fixed)
         function = EpochFunction(self.objective, self.theta, steps, rows, self.total, self.huge)
@@ -151,7 +153,9 @@ class CompiledLoop(Loop):
     def _rows_of(self, epoch: int, step: int) -> ArrayRows:
         find = getattr(self.rows, "in_memory", None)
         if find is None:
-            raise NotCompiledError(f"batches are made by {type(self.rows).__name__}: pass arrays, or chunks of them")
+            raise NotCompiledError(
+                f"batches are created by {type(self.rows).__name__}; pass arrays, or chunks of arrays"
+            )
         rows, self._own_step = find(epoch, step)
         return rows  # type: ignore[no-any-return]
 

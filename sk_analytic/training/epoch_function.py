@@ -93,7 +93,7 @@ class EpochFunction:
         from numba.experimental import function_type
 
         if not hasattr(function_type, "_get_jit_address"):
-            raise NotCompiledError(f"numba {numba.__version__} loses exceptions: upgrade it to 0.61 or later")
+            raise NotCompiledError(f"numba {numba.__version__} loses exceptions; upgrade it to 0.61 or later")
         self._huge, self.steps = huge, steps
         self.failed: Exception | None = None  # what the last call raised
         layout, gradient = theta.layout, objective.model.gradient
@@ -151,7 +151,7 @@ class EpochFunction:
         except Exception:
             signature = ()  # the loop calls it next, and says what is wrong
         if signature not in self._function.overloads:
-            raise NotCompiledError("numba did not compile it for what it is handed: decorate it without a signature")
+            raise NotCompiledError("it is not compiled for the types of its arguments; decorate it without a signature")
         return self._function.overloads[signature].signature
 
     def _batch_of(self, name: str) -> Array:
@@ -193,7 +193,7 @@ class EpochFunction:
             of_rows |= {f"b{number}": buffer for number, buffer in enumerate(buffers)}
             of_rows |= {f"r{number}": read_only(buffer) for number, buffer in enumerate(buffers)}
         elif not all(array.flags.c_contiguous for array in arrays):
-            raise NotCompiledError("X, or what goes with its rows, is not in C order: np.ascontiguousarray(X)")
+            raise NotCompiledError("X, y, the weights or metadata are not in C order; pass np.ascontiguousarray(X)")
         return of_rows
 
     def _counters(self, order: Array | None, first: int, stop: int) -> dict[str, Any]:
@@ -230,14 +230,14 @@ class EpochFunction:
             return
         function: Any = load(self.source)
         if not hasattr(function, "compile"):
-            raise RuntimeError("its compiler is switched off, by NUMBA_DISABLE_JIT")
+            raise RuntimeError("its compiler is disabled by NUMBA_DISABLE_JIT")
         from numba.core.errors import NumbaError
 
         try:
             function.compile(self._signature)
         except NumbaError as error:
             said = str(error).splitlines()[-1]
-            raise NotCompiledError(f"numba cannot call it in a function of its own ({said})") from None
+            raise NotCompiledError(f"numba cannot call it from another compiled function ({said})") from None
         self._entry = function.overloads[self._signature].entry_point
 
     def take(self, epoch: int, first: int, stop: int, loss: float, norm: float, had_first: bool) -> Taken:
@@ -275,7 +275,7 @@ def _type_of(value: Any) -> Any:
     try:
         return typeof(value)
     except Exception as error:  # which numba has many of
-        raise NotCompiledError(f"numba cannot receive what it is handed ({str(error).strip()})") from None
+        raise NotCompiledError(f"numba does not support the type of an argument ({str(error).strip()})") from None
 
 
 def _kinds_of(of_rows: dict[str, Array]) -> list[Any]:
@@ -296,16 +296,14 @@ def _received(gradient: Receiver, rows: ArrayRows) -> list[str | Constant]:
     for parameter in parameters:
         name = parameter.name
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
-            raise NotCompiledError(f"its argument {name!r} cannot be given by position: name it without a star")
+            raise NotCompiledError(f"its argument {name!r} cannot be passed by position; name it without a star")
         if name == "rng":
-            raise NotCompiledError(
-                "it receives rng, which is made anew for each batch: draw the numbers before the fit"
-            )
+            raise NotCompiledError("it receives rng, which is created for each batch; draw the numbers before the fit")
         if name in gradient.fixed:
             value = gradient.fixed[name]
             if not _is_constant(value):
                 raise NotCompiledError(
-                    f"model_params[{name!r}] has a list, a dict or a set, which it could write to: pass a tuple or an "
+                    f"model_params[{name!r}] has a list, a dict or a set, which it could modify; pass a tuple or an "
                     "array"
                 )
             received.append(Constant(value))
@@ -330,5 +328,5 @@ def _gathered(received: Sequence[str | Constant], rows: ArrayRows) -> list[str]:
         names.append("sample_weight")
     for name in names:
         if not isinstance(batch.argument(name), np.ndarray):
-            raise NotCompiledError(f"{name} is sparse: pass {name}.toarray() if it fits into memory")
+            raise NotCompiledError(f"{name} is sparse; pass {name}.toarray() if it fits into memory")
     return names

@@ -80,7 +80,7 @@ class EpochSource:
         for number, kernel in enumerate(kernels):
             loop = loop_lines(kernel.operations, f"kernel_{number}")
             if loop is None:
-                raise NotCompiledError("a formula of its optimizer has a function that the engine cannot compile")
+                raise NotCompiledError("a formula of the optimizer uses a function that cannot be compiled")
             lines += ["@njit(error_model='numpy', nogil=True)", *loop, ""]
         lines += [COMPILED, f"def kernel({', '.join(names)}):"]
         lines += [f"    {line}" for line in self._body()]
@@ -178,7 +178,7 @@ class EpochSource:
             value = _number(self._returned, "returned", "the loss")
             yield f"    loss += {f'numpy.float64({weight}) * ' if weight else ''}{value}"
         elif self._returned.name != "none":
-            raise NotCompiledError("it returns something beside writing to out")
+            raise NotCompiledError("it returns a value in addition to writing to out")
         yield "for i in range(g.size):"
         yield "    g[i] /= real(n)"
         yield "loss /= n"
@@ -206,12 +206,10 @@ class EpochSource:
 
         if not isinstance(tree, int):
             if isinstance(tree, dict | list):
-                raise NotCompiledError(f"its parameters are in a {type(tree).__name__}: take a tuple or named tuple")
+                raise NotCompiledError(f"the parameters are in a {type(tree).__name__}; use a tuple or named tuple")
             items = _items(kind, type(tree))
             if items is None or len(items) != len(tree):
-                raise NotCompiledError(
-                    f"it returns {kind}: let it return a tuple or named tuple with the structure of params"
-                )
+                raise NotCompiledError(f"it returns {kind}; return a tuple or named tuple with the structure of params")
             for number, (branch, item) in enumerate(zip(tree, items, strict=True)):
                 yield from self._copied(branch, item, f"{expression}[{number}]")
             return
@@ -220,7 +218,7 @@ class EpochSource:
             yield f"g[{start}] = {_number(kind, expression, f'the gradient of {name!r}')}"
             return
         if not (isinstance(kind, types.Array) and kind.ndim == len(shape) and isinstance(kind.dtype, types.Float)):
-            raise NotCompiledError(f"it returns {kind} for {name!r}: let it return a float array of shape {shape}")
+            raise NotCompiledError(f"it returns {kind} for {name!r}; return a float array of shape {shape}")
         leaf = f"leaf_{tree}"
         yield f"{leaf} = {expression}"
         yield f"if {' or '.join(f'{leaf}.shape[{axis}] != {length}' for axis, length in enumerate(shape))}:"
@@ -250,4 +248,4 @@ def _number(kind: Any, expression: str, what: str) -> str:
         return expression
     if isinstance(kind, types.Array) and kind.ndim == 0 and isinstance(kind.dtype, types.Float):
         return f"{expression}[()]"
-    raise NotCompiledError(f"it returns {kind} as {what}: let it return a float")
+    raise NotCompiledError(f"it returns {kind} as {what}; return a float")

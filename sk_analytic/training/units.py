@@ -409,7 +409,10 @@ class _Rows(_Groups):
         if not self.is_sized:
             together = np.abs(self._gradient(self.objective, self.whole)).max(initial=0.0)
             if spread.max(initial=0.0) <= ROUNDED * np.finfo(self.theta.layout.dtype).eps * together:
-                raise ValueError("No row says anything alone, as of a partial likelihood: groups of them may.")
+                raise ValueError(
+                    "The gradients of single samples are zero, as for a partial likelihood; those of groups of samples "
+                    "may not be."
+                )
 
     def gradients(self, begin: int, end: int | None) -> Iterator[Array]:
         if not self.is_sized:

@@ -595,8 +595,8 @@ def gaussian_scale_instead_of_its_logarithm():
     return density(Gaussian, gradient=gradient)
 
 
-@fault("log_scale", "penalty")
-def gaussian_normaliser_left_out():
+@fault("log_scale", "constant_term")
+def gaussian_normalizer_left_out():
     def gradient(params, X):
         g = Gaussian.gradient(params, X)
         return {**g, "log_scale": g["log_scale"] - 1}

@@ -378,7 +378,7 @@ def grades_first_half_of_the_rows():
 # A mixture.
 
 
-@fault("logits", "penalty missing_term constant_gradient unexplained projected")
+@fault("logits", "data_independent_term")
 def mixture_softmax_of_the_logits_forgotten():
     def gradient(params, X):
         g = Mixture.gradient(params, X)
@@ -413,8 +413,8 @@ def mixture_sign_of_the_means():
     return density(Mixture, gradient=gradient)
 
 
-@fault("log_scales", "penalty")
-def mixture_normaliser_forgotten():
+@fault("log_scales", "constant_term")
+def mixture_normalizer_forgotten():
     def gradient(params, X):
         g = Mixture.gradient(params, X)
         return {**g, "log_scales": g["log_scales"] - 2 / 3}
@@ -453,7 +453,7 @@ def boltzmann_phases_swapped():
     return density(Boltzmann, gradient=lambda params, X: {k: -g for k, g in Boltzmann.gradient(params, X).items()})
 
 
-@fault("a b W", "constant_gradient unexplained")
+@fault("a b W", "data_independent_term")
 def boltzmann_negative_phase_forgotten():
     return density(Boltzmann, gradient=lambda params, X: Boltzmann.gradient(params, X, negative=0.0))
 
@@ -570,7 +570,7 @@ def student_weights_ignored():
     return plain(Student, gradient=gradient, sample_weight=Student.sample_weight)
 
 
-@fault("log_nu", "missing_term unexplained factor")
+@fault("log_nu", "data_independent_term")
 def student_halves_of_the_digamma_forgotten():
     def gradient(params, X, y, sample_weight):
         return Student.gradient(params, X, y, sample_weight, halves=1.0)

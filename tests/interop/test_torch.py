@@ -297,11 +297,14 @@ def test_settings_are_hyperparameters():
 
 
 WRONG = {
-    "a class": (torch.optim.Adam, r"Adam of torch is a class.*TorchOptimizer\(torch.optim.Adam, lr=...\)"),
-    "bound": (torch.optim.SGD([torch.zeros(2)]), "SGD of torch is bound to tensors of its own"),
-    "in a chain": (Chain([ClipNorm(1.0), torch.optim.Adam]), "Adam of torch is a class"),
-    "bound, as factory": (TorchOptimizer(torch.optim.SGD([torch.zeros(2)])), "SGD of torch is bound"),
-    "closure": (TorchOptimizer(torch.optim.LBFGS), "by a closure.*full-batch method of this package, such as 'lbfgs'"),
+    "a class": (torch.optim.Adam, r"optimizer is torch's Adam, a class,.*TorchOptimizer\(torch.optim.Adam, lr=...\)"),
+    "bound": (torch.optim.SGD([torch.zeros(2)]), "optimizer is torch's SGD, bound to tensors, but fit creates"),
+    "in a chain": (Chain([ClipNorm(1.0), torch.optim.Adam]), "optimizer is torch's Adam, a class"),
+    "bound, as factory": (TorchOptimizer(torch.optim.SGD([torch.zeros(2)])), "optimizer is torch's SGD, bound"),
+    "closure": (
+        TorchOptimizer(torch.optim.LBFGS),
+        "requires a closure.*full-batch method of this package, such as 'lbfgs'",
+    ),
     "setting": (TorchOptimizer(torch.optim.Adam, learning_rate=1), "no hyperparameter 'learning_rate'.*It has: .*lr"),
     "factory": (TorchOptimizer(3), "factory must be callable; got 3"),
     "returns": (TorchOptimizer(lambda tensors: 3), "must return a torch.optim.Optimizer; got 3"),
@@ -320,7 +323,7 @@ def test_what_is_no_optimizer_is_refused(name):
 def test_what_torch_refuses_names_the_blocks():
     with pytest.raises(ValueError, match="Muon only supports 2D") as caught:
         regressor(optimizer=TorchOptimizer(torch.optim.Muon)).fit(X, Y)
-    assert any("was given the blocks 'W' (3, 1), 'b' ()" in note for note in caught.value.__notes__)
+    assert any("received the parameters 'W' (3, 1), 'b' ()" in note for note in caught.value.__notes__)
 
 
 # Modules.
@@ -409,7 +412,7 @@ def test_dropout_and_batch_normalization():
     loaded = load_params(copy.deepcopy(module), one).eval().double()
     with torch.no_grad():
         assert_allclose(loaded(torch.tensor(X))[:, 0].numpy(), one.predict(X), rtol=1e-4)
-    with pytest.raises(TypeError, match=r"BatchNorm1d \('1'\) acts in training and not in prediction.*criterion"):
+    with pytest.raises(TypeError, match=r"BatchNorm1d \('1'\) acts only in training mode.*criterion"):
         AnalyticRegressor(model=TorchModule(module), **settings).fit(X, Y)
 
 

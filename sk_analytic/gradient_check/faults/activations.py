@@ -305,7 +305,7 @@ class Activation(Hypothesis):
         name = ratios.shown_by(case)
         if not name:
             return None
-        what = f", the same ratios as in block {name!r}"
+        what = f", the same ratios as in parameter {name!r}"
         return self.explain(axis=ratios.axis, what=what, hint="", evidence={"axis": ratios.axis, "as": name})
 
     def _named(self, case: Case, ratios: Ratios) -> Diagnosis | None:

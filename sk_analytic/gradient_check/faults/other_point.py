@@ -71,7 +71,7 @@ class Constant(Hypothesis):
 
 class BlockIgnored(Hypothesis):
     identifier = "block_ignored"
-    meaning = "The gradient ignores a block (a bias, say), as if it were zero or one."
+    meaning = "The gradient ignores a block, such as a bias, as if it were zero or one."
     template = "It is the derivative for {other} = {value:g} (agreement {agreement:.1g}): {other} is ignored."
     rank = 32
 
@@ -321,7 +321,7 @@ class LogarithmForgotten(Hypothesis):
             return None
         case.subject.notes.setdefault("terms", []).append(case.index)
         evidence = {"agreement": max(good), "entries": [int(e) for e in chosen]}
-        how = f"the derivative over the gradient is such a term in {len(good)} of {len(told)} compared entries"
+        how = f"the ratio of derivative to gradient is such a term in {len(good)} of {len(told)} compared entries"
         return self.explain(how=how, agreement=max(good), evidence=evidence)
 
     def _error(self, case: Case, one: Situation, entry: int) -> float | None:

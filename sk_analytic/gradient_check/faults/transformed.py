@@ -1,7 +1,7 @@
 """Faults that are a transformation of the whole block: the true derivative is T(analytic gradient)."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -373,24 +373,25 @@ class Penalty(Hypothesis):
     meaning = "The derivative of a penalty on θ is missing from the gradient, or the penalty from the loss."
     template = "It {what} {term} (agreement {agreement:.1g}): the derivative of a penalty {where}.{hint}"
     rank = 11
-    terms = (
-        ("θ", "strength/2 * sum of squares", lambda t: t),
-        ("sign(θ)", "strength * sum of absolute values", np.sign),
-        ("1 in every entry", "strength * sum", np.ones_like),
-    )
 
     def ways(self, case: Case) -> Iterator[Way]:
-        """True derivative minus analytic one = strength times a function of θ, with one strength everywhere."""
-        for term, of, feature in self.terms:
+        """True derivative minus analytic one = strength times a function of θ, with one strength everywhere.
 
-            def numbers(situation: Situation, count: int, feature: Any = feature) -> Any:
-                true, errors = (part[:count] for part in case.sketch(situation))
-                directions = case.directions_at(situation)[:count]
-                missing = true - case.project(case.analytic(situation), directions)
-                features = case.project(feature(case.theta(situation)), directions)
-                return features, errors + 1e-9 * np.abs(true), missing
+        Where all θ have one sign, it says no more than that the difference is constant.
+        """
+        yield self._way("θ", "strength/2 * sum of squares", case, lambda t: t)
+        signs = np.concatenate([np.sign(case.theta(situation)).ravel() for situation in case.situations])
+        if {-1.0, 1.0} <= set(signs.tolist()):
+            yield self._way("sign(θ)", "strength * sum of absolute values", case, np.sign)
 
-            yield Way({"term": term, "of": of}, numbers, n_free=1)
+    @staticmethod
+    def _way(term: str, of: str, case: Case, feature: Callable[[Array], Array]) -> Way:
+        def numbers(situation: Situation, count: int) -> Any:
+            missing, errors = case.difference(situation, count)
+            directions = case.directions_at(situation)[:count]
+            return case.project(feature(case.theta(situation)), directions), errors, missing
+
+        return Way({"term": term, "of": of}, numbers, n_free=1)
 
     def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
         """The factor is the strength."""

@@ -1,4 +1,7 @@
-"""Beside jax: optax's transformations here, our rules and fitted models there. Importing this imports jax and optax."""
+"""Use optax in the estimators, and the update rules and fitted models of this package in jax.
+
+Requires jax and optax.
+"""
 
 from .export import to_jax
 from .optimizer import OptaxOptimizer

@@ -1,4 +1,4 @@
-"""A fitted model as a function of jax with a ``custom_vjp``, whose gradient is the user's."""
+"""A fitted model as a jax function with a ``custom_vjp`` that returns the user's gradient."""
 
 from __future__ import annotations
 
@@ -15,44 +15,43 @@ from ..exported import Exported
 
 
 def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[Callable[..., Any], Any]:
-    """Return the model of a fitted estimator as a function of jax, and its parameters.
+    """Return the model of a fitted estimator as a jax function, and its parameters.
 
-    The user's functions compute the value and the gradient, on the host, in NumPy: ``jax.pure_callback`` calls them.
-    The function can be jitted, and be differentiated in reverse mode, once.
+    The value and the gradient are computed by your functions in NumPy, on the host, which ``jax.pure_callback`` calls.
+    The function can be jitted. It supports first derivatives in reverse mode.
 
     Parameters
     ----------
     estimator : AnalyticRegressor, AnalyticClassifier, AnalyticDensity or AnalyticTransformer
-        Fitted. A later fit does not change the function.
+        Fitted estimator. Fitting it again does not change the function.
     vjp_X : callable, default=None
-        ``vjp_X(params, X, cotangent) -> array like X``: the product of a cotangent, an array like the value of the
-        function, with the derivative in X. It also receives ``y`` and metadata if it names them. Without it, a
-        derivative in X is an error.
+        ``vjp_X(params, X, cotangent) -> array like X``: the product of the cotangent, an array of the shape of the
+        function's value, with the derivative with respect to X. It also receives ``y`` and metadata if it names them.
+        If None, differentiating with respect to X raises an error.
 
     Returns
     -------
     function : callable
-        ``function(params, X)`` returns the raw prediction, what ``forward`` returns: scores of a classifier,
-        log-densities, codes, predictions before the inverse of a loss's link. If the estimator has a ``gradient`` or a
-        ``loss_and_gradient``, the gradient of a prediction is not known; ``function(params, X, y)`` returns the mean
-        loss then, without the penalty. Metadata, and the loss's ``sample_weight``, are passed by name.
+        For the `vjp` and `jacobian` forms, ``function(params, X)`` returns the output of ``forward``: raw scores of a
+        classifier, log-densities, codes, or a regressor's predictions before the inverse link. For the `gradient` and
+        `loss_and_gradient` forms, which do not differentiate the prediction, ``function(params, X, y)`` returns the
+        mean loss without the penalty. Pass metadata, and ``sample_weight`` for the loss, by name.
     params : object
-        ``params_``, in the user's structure, as arrays of jax.
+        ``params_``, in the user's structure, as jax arrays.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the gradient was given with ``loss=None``, so that there is no value.
+        If there is neither a prediction nor a loss to return, because `gradient` was given with ``loss=None``.
 
     Notes
     -----
-    The value has the dtype of the parameters: float32, unless ``jax_enable_x64`` is set. Fixed blocks have a gradient
-    of zero. Under ``jax.vmap`` the functions are called once for each entry of the mapped axis, one after another.
+    The value has the dtype of the parameters: float32, unless ``jax_enable_x64`` is set. Fixed parameters have a zero
+    gradient. Under ``jax.vmap``, your functions are called once for each entry of the mapped axis, one after another.
 
-    When jax traces the function, the user's ``forward`` runs once on rows of zeros, so that the shape of the prediction
-    is known.
+    When jax traces the function, ``forward`` is called once on zeros, to determine the shape of the prediction.
 
     Examples
     --------
@@ -77,8 +76,8 @@ def to_jax(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> tuple[
             dtype = getattr(column, "dtype", None) or np.asarray(column).dtype
             if dtype.kind not in "biuf":
                 raise TypeError(
-                    f"{name} has the dtype {dtype}, which jax has no arrays of. Pass numbers: fit a classifier on the "
-                    "indices of its classes, say."
+                    f"{name} has dtype {dtype}, which jax does not support. Pass numbers; for a classifier, fit on "
+                    "class indices."
                 )
         return value([jnp.asarray(leaf) for leaf in exported.leaves(params)], jnp.asarray(X), given)
 
@@ -113,7 +112,7 @@ def _function_of(exported: Exported) -> Callable[..., Any]:
         for name, column in columns.items():
             if column.perturbed:
                 raise ValueError(
-                    f"The gradient in {name} is asked for, and is not known: use jax.lax.stop_gradient({name})."
+                    f"The derivative with respect to {name} is not available. Use jax.lax.stop_gradient({name})."
                 )
         if X.perturbed:
             exported.require_vjp_X()

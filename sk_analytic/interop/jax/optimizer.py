@@ -1,4 +1,4 @@
-"""Transformations of optax as our optimizers: jax computes the update of all blocks in one compiled call."""
+"""Gradient transformations of optax as optimizers: jax computes the update of all blocks in one compiled call."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from ...typing import Array
 
 
 class OptaxOptimizer(OutsideRule):
-    """A gradient transformation of optax.
+    """Optimizer that uses a gradient transformation of optax.
 
-    The estimators, `Chain` and `PerBlock` take a ``GradientTransformation`` as it is, and make this of it. Written out
-    with a function of optax and its settings, it can be pickled, and a search reaches the settings.
+    The estimators, `Chain` and `PerBlock` convert a ``GradientTransformation`` to this class, so you can pass it
+    directly. Pass a function such as ``optax.adam`` and its arguments instead if the optimizer is to be pickled, or if
+    a search is to set the arguments.
 
     Parameters
     ----------
     transformation : GradientTransformation or callable
-        ``optax.adam(1e-3)``, ``optax.chain(...)``, with schedules of optax; or a function that returns one,
-        ``optax.adam``. It may need the parameters, but neither the loss nor further evaluations within a step.
+        A transformation such as ``optax.adam(1e-3)`` or ``optax.chain(...)``, which may use schedules of optax; or a
+        function that returns one, such as ``optax.adam``. Its update may depend on the gradient and the parameters. It
+        must not require the loss, or further evaluations within a step.
     **settings : dict
-        Arguments of the function by name, such as ``learning_rate``: hyperparameters of this optimizer.
+        Arguments of the function by name, such as ``learning_rate``. They are hyperparameters of this optimizer.
 
     Notes
     -----
-    The transformation sees the parameters in the structure that the user gave them. If a `PerBlock` gives it some
-    of the blocks only, it sees a dict of these by name. A block that has no gradient in a batch has one of zeros, and
-    stays as it is.
-    Gradients of some rows of a block are written out. Its rate is known, for ``optimizer_state_.learning_rates``, if it
-    was made by a function with the setting ``learning_rate``, or by ``optax.inject_hyperparams``.
+    The transformation receives the parameters in the user's structure or, in a `PerBlock`, as a dict of its parameter
+    arrays by name. A parameter array without a gradient in a batch is passed a gradient of zeros and is not updated.
+    Sparse gradients are converted to dense ones.
+
+    ``optimizer_state_.learning_rates`` has the learning rate if it is passed as ``learning_rate`` in ``settings``, or
+    set by ``optax.inject_hyperparams``.
 
     jax computes in float32 unless ``jax.config.update("jax_enable_x64", True)`` was called before.
 
@@ -67,7 +70,7 @@ class OptaxOptimizer(OutsideRule):
 
     @property
     def eval_slot(self) -> str | None:  # type: ignore[override]
-        """The average of ``optax.contrib.schedule_free``, of points of its own that no bounds hold."""
+        """``"average"``, the slot to predict with, if ``optax.contrib.schedule_free`` is used; otherwise None."""
         try:
             state = self.made(State((), (), 0, np.float64)).init(jnp.zeros(1))
         except Exception:  # it is for some structure of parameters, which is not this
@@ -76,18 +79,18 @@ class OptaxOptimizer(OutsideRule):
 
     @property
     def kind(self) -> str:
-        """What its state is called."""
+        """Name of the optimizer in its state and in messages."""
         return "OptaxOptimizer" if _is_transformation(self.transformation) else super().kind
 
     def check(self) -> None:
-        """Raise a TypeError for what is no transformation, and for settings that it does not take."""
+        """Raise a TypeError if this is not a transformation, or for settings that the function does not accept."""
         if not _is_transformation(self.transformation):
             super().check()
         elif self.settings:
             name = next(iter(self.settings))
             raise TypeError(
-                f"OptaxOptimizer: {name} is a setting of a function such as optax.adam, which makes a transformation; "
-                "this one is made already."
+                f"OptaxOptimizer: {name} cannot be set, because the transformation is already created. Pass the "
+                "function that creates it and its arguments: OptaxOptimizer(optax.adam, learning_rate=...)."
             )
 
     def made(self, state: Any) -> Any:
@@ -96,7 +99,7 @@ class OptaxOptimizer(OutsideRule):
         Parameters
         ----------
         state : State
-            Which tells the numbers of schedules.
+            State of the optimizer, from which schedules take their values.
 
         Returns
         -------
@@ -110,11 +113,11 @@ class OptaxOptimizer(OutsideRule):
         return made
 
     def stepper(self, state: Any, theta: Array, blocks: tuple[int, ...], kept: Any) -> OptaxStepper:
-        """Return the transformation on some blocks of θ, which goes on with what was kept."""
+        """Return the transformation for some blocks of θ, starting from its earlier state if there is one."""
         return OptaxStepper(self, state, theta, blocks, kept)
 
     def continues(self, state: Any, kept: Any) -> bool:
-        """Whether its state has the structure and the shapes of what was kept."""
+        """Whether its state has the structure and the shapes of an earlier state."""
         remembered = kept.remembered()
         if remembered is None:
             return True
@@ -181,8 +184,8 @@ class OptaxStepper:
         self.is_narrow = jax.dtypes.canonicalize_dtype(theta.dtype) != theta.dtype
         if self.is_narrow:
             warnings.warn(
-                f"{declared.kind}: jax computes in float32, and the parameters are {theta.dtype}: the steps have "
-                'single precision. Call jax.config.update("jax_enable_x64", True) before anything else of jax, or '
+                f"{declared.kind}: jax computes in float32, but the parameters are {theta.dtype}, so the steps have "
+                'only single precision. Call jax.config.update("jax_enable_x64", True) before any other use of jax, or '
                 "pass X in float32.",
                 UserWarning,
                 stacklevel=7,
@@ -195,8 +198,8 @@ class OptaxStepper:
             updates, self._remembered = self._update(of(g, blocks), self._remembered, of(theta))
         except TypeError as error:
             error.add_note(
-                f"{self._declared.kind} was called with gradient, state and parameters. What optax calls extra "
-                "arguments (value, grad, value_fn) is not there in a step."
+                f"{self._declared.kind} was called with gradient, state and parameters. Transformations that require "
+                "extra arguments (value, grad, value_fn) are not supported."
             )
             raise
         self.learning_rate = self._rate()
@@ -205,7 +208,7 @@ class OptaxStepper:
                 theta[self._structure.slices[block]] += np.asarray(update).reshape(-1)
 
     def _rate(self) -> float:
-        """The learning rate of the last step, as far as it is told."""
+        """The learning rate of the last step, if it is known."""
         found = [part.hyperparams["learning_rate"] for part in _parts(self._remembered) if _has_rate(part)]
         if found:
             return float(found[0])
@@ -240,7 +243,7 @@ class OptaxStepper:
 
 
 def adopted(optimizer: Any) -> Any:
-    """Return what stands for a transformation of optax; anything else as it is."""
+    """Return an `OptaxOptimizer` for a transformation of optax; return anything else unchanged."""
     if type(optimizer).__name__ == "MultiSteps":  # which is no tuple of functions itself
         optimizer = optimizer.gradient_transformation()
     return OptaxOptimizer(optimizer) if _is_transformation(optimizer) else optimizer

@@ -1,4 +1,4 @@
-"""Our rules as an ``optax.GradientTransformation``.
+"""Update rules of this package as an ``optax.GradientTransformation``.
 
 A step is built while jax traces it: the passes of the program, and in them the recorded operations of the formulas,
 repeated by functions of ``jax.numpy``. There is one formula for each rule, here as in NumPy and in numba.
@@ -57,37 +57,38 @@ class RuleState(NamedTuple):
 
 
 def as_gradient_transformation(optimizer: Any = "adam") -> optax.GradientTransformation:
-    """Return a rule of ours, or a chain of links, as a ``GradientTransformation`` of optax.
+    """Return an update rule or chain of this package as a ``GradientTransformation`` of optax.
 
-    Its ``update(grads, state, params)`` needs the parameters, and returns the new ones minus the present ones, as
-    ``optax.apply_updates`` expects. It runs under ``jax.jit``, in ``lax.scan``, and inside ``optax.chain``.
+    Its ``update(grads, state, params)`` requires the parameters, and returns the change of the parameters, which
+    ``optax.apply_updates`` adds. It works under ``jax.jit``, in ``lax.scan`` and in ``optax.chain``.
 
     Parameters
     ----------
     optimizer : str or Optimizer, default="adam"
-        A name of `get_optimizer_names` or an instance, which is copied.
+        A name from `get_optimizer_names`, or an instance, which is copied.
 
     Returns
     -------
     transformation : optax.GradientTransformation
+        Its ``init`` returns the state, and its ``update`` the change of the parameters and the new state.
 
     Raises
     ------
     TypeError
-        For an optimizer that does not step by formulas of one gradient each, L-BFGS say.
+        If the optimizer is not an update rule or a chain, such as L-BFGS.
     ValueError
-        For a schedule that counts epochs, or that looks at losses: optax does not tell them.
+        If a schedule counts epochs or depends on the loss, which optax does not report to the transformation.
 
     Notes
     -----
-    The formulas are those of every step here. Slots have the dtypes of the parameters. Coefficients are computed in
-    float64 where jax has it, as here; without ``jax_enable_x64`` in float32, in which Adam's corrections for the first
-    steps lose up to four digits, as optax's do.
+    The formulas are the same as in the estimators. The arrays of the state have the dtypes of the parameters.
+    Coefficients are computed in float64 if ``jax_enable_x64`` is set, and otherwise in float32, in which Adam's
+    corrections of the first steps lose up to four digits, as they do in optax.
 
-    Coefficients and schedules of your own may branch on the number of the step. If they need it as a float, for
-    ``math.sin`` say, jax asks the host for their value in each step (``jax.pure_callback``); ``np.sin`` is compiled.
+    Coefficients and schedules of your own may branch on the step number. If they require it as a Python float, as
+    ``math.sin`` does, jax calls them on the host in each step (``jax.pure_callback``); ``np.sin`` is compiled.
 
-    The blocks of `PerBlock` are named by the path of a leaf, ``"params.Dense_0"`` say.
+    `PerBlock` refers to parameters by the path of a leaf, such as ``"params.Dense_0"``.
 
     Examples
     --------
@@ -109,21 +110,21 @@ def as_gradient_transformation(optimizer: Any = "adam") -> optax.GradientTransfo
 
 
 def eval_params(optimizer: Any, state: RuleState, params: Any) -> Any:
-    """Return the parameters that predict: averages, if a link of the optimizer keeps some, else ``params``.
+    """Return the parameters to predict with: averages if a link keeps them, otherwise ``params``.
 
     Parameters
     ----------
     optimizer : str or Optimizer
-        What the transformation was made of.
+        The optimizer that was passed to `as_gradient_transformation`.
     state : RuleState
-        Of the transformation.
+        State of the transformation.
     params : object
-        The present parameters.
+        Current parameters.
 
     Returns
     -------
     params : object
-        Of the same structure.
+        Parameters in the same structure.
 
     Examples
     --------
@@ -152,7 +153,7 @@ class _Steps:
         """Return the new parameters minus the present ones, and the new state."""
         if params is None:
             raise ValueError(
-                "The rules of sk_analytic step from the present parameters: call update(grads, state, params)."
+                "The update rules of sk_analytic require the parameters: call update(grads, state, params)."
             )
         names, theta = _named(params)
         structure = jax.tree.structure(params)
@@ -173,7 +174,8 @@ class _Steps:
         gates = _Bound(self._optimizer, names, theta, Scalars(), state).gates()
         if len(gates) > MOST_GATES:
             raise ValueError(
-                f"{len(gates)} links hold steps back independently of each other; at most {MOST_GATES} can be compiled."
+                f"{len(gates)} links, such as Accumulate, skip steps independently of each other; at most {MOST_GATES} "
+                "can be compiled."
             )
         structure = jax.tree.structure(state.links)
 
@@ -208,7 +210,7 @@ def _named(params: Any) -> tuple[list[str], list[Any]]:
         raise ValueError(f"The parameters have no leaves; got {params!r}.")
     for name, array in zip(names, arrays, strict=True):
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise TypeError(f"Parameter {name!r} has the dtype {array.dtype}; real floating point is needed.")
+            raise TypeError(f"Parameter {name!r} has dtype {array.dtype}; expected real floats.")
     return names, arrays
 
 

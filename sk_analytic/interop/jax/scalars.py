@@ -1,9 +1,9 @@
-"""Numbers under jit: what coefficients and schedules compute with when the number of the step is a symbol.
+"""Numbers for coefficients and schedules under jit, where the step number is a symbol.
 
-A coefficient is a plain function of numbers, which may branch on them: ``1.0 if now.t == 1 else ...``. Under jit there
-is no number to branch on. So `Scalars.run` runs the function once for each way that it can go, and chooses among the
-results by the conditions. What has to be a float on the way, an argument of ``math.sin`` say, cannot be had like this;
-`NeedsFloat` says so, and the caller asks the host instead.
+A coefficient is a plain function of numbers, which may branch on them: ``1.0 if now.t == 1 else ...``. Under jit, there
+is no number to branch on. `Scalars.run` therefore runs the function once for each combination of branches, and selects
+among the results by the conditions. If the function requires a Python float, as an argument of ``math.sin``, this
+raises `NeedsFloat`, and the caller evaluates the function on the host instead.
 """
 
 from __future__ import annotations

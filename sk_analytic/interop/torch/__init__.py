@@ -1,4 +1,7 @@
-"""Beside torch: its modules and optimizers here, our rules and fitted models there. Importing this imports torch."""
+"""Use torch modules and optimizers in the estimators, and the update rules and fitted models of this package in torch.
+
+Requires torch.
+"""
 
 from .export import to_torch
 from .gradients import TorchModule, load_params

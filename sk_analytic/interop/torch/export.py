@@ -1,4 +1,4 @@
-"""A fitted model as a module of torch, whose gradient is the user's."""
+"""A fitted model as a torch module that uses the user's gradient."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from ..exported import Exported
 
 
 def to_torch(estimator: Any, *, vjp_X: Callable[..., Any] | None = None) -> FittedModule:
-    """Return the model of a fitted estimator as a module of torch.
+    """Return the model of a fitted estimator as a torch module.
 
-    The user's functions compute the value and the gradient, on the host, in NumPy. The module can stand anywhere in a
-    program of torch and be trained further there.
+    The value and the gradient are computed by your functions in NumPy, on the host. The module can be part of other
+    torch modules and can be trained further in torch.
 
     Parameters
     ----------
     estimator : AnalyticRegressor, AnalyticClassifier, AnalyticDensity or AnalyticTransformer
-        Fitted. A later fit does not change the module.
+        Fitted estimator. Fitting it again does not change the module.
     vjp_X : callable, default=None
-        ``vjp_X(params, X, cotangent) -> array like X``: the product of a cotangent, an array like the value of the
-        module, with the derivative in X. It also receives ``y`` and metadata if it names them. Without it, an X that
-        requires a gradient is an error.
+        ``vjp_X(params, X, cotangent) -> array like X``: the product of the cotangent, an array of the shape of the
+        module's value, with the derivative with respect to X. It also receives ``y`` and metadata if it names them. If
+        None, an X that requires a gradient raises an error.
 
     Returns
     -------
     module : torch.nn.Module
-        ``module(X)`` returns the raw prediction, what ``forward`` returns: scores of a classifier, log-densities,
-        codes, predictions before the inverse of a loss's link. If the estimator has a ``gradient`` or a
-        ``loss_and_gradient``, the gradient of a prediction is not known; ``module(X, y)`` returns the mean loss then,
-        without the penalty. Metadata, and the loss's ``sample_weight``, are passed by name.
+        For the `vjp` and `jacobian` forms, ``module(X)`` returns the output of ``forward``: raw scores of a classifier,
+        log-densities, codes, or a regressor's predictions before the inverse link. For the `gradient` and
+        `loss_and_gradient` forms, which do not differentiate the prediction, ``module(X, y)`` returns the mean loss
+        without the penalty. Pass metadata, and ``sample_weight`` for the loss, by name.
 
     Raises
     ------
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If the gradient was given with ``loss=None``, so that there is no value.
+        If there is neither a prediction nor a loss to return, because `gradient` was given with ``loss=None``.
 
     Notes
     -----
-    The parameters are those of ``params_``: ``module.params.W`` for a block ``"W"``; of a nested structure
-    ``module.params.layer.W``. Fixed blocks do not require a gradient. Bounds and maps of the fit do not hold here.
+    The module's parameters are those of ``params_``: ``module.params.W`` for ``params_["W"]``, and
+    ``module.params.layer.W`` for ``params_["layer"]["W"]``. Fixed parameters do not require a gradient. `bounds` and
+    `reparametrize` of the estimator do not apply in torch.
 
-    The gradient cannot be differentiated again. In each backward pass a ``vjp`` and a ``loss_and_gradient`` reuse what
-    they returned in the forward pass.
+    Second derivatives are not supported. The backward pass reuses what `vjp` and `loss_and_gradient` returned in the
+    forward pass.
 
     Examples
     --------
@@ -96,9 +97,9 @@ class FittedModule(torch.nn.Module):
         ----------
         X : Tensor of shape (n_samples, n_features)
         y : Tensor or array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            For the mean loss: what `fit` takes as y.
+            Targets as for `fit`, if the module returns the mean loss.
         **columns : Tensor or array-like of shape (n_samples,) or (n_samples, k)
-            Metadata that the model receives; ``sample_weight`` for the mean loss.
+            Metadata of the model; also ``sample_weight`` if the module returns the mean loss.
 
         Returns
         -------
@@ -110,7 +111,7 @@ class FittedModule(torch.nn.Module):
         if torch.is_grad_enabled():
             for name, column in given.items():
                 if isinstance(column, torch.Tensor) and column.requires_grad:
-                    raise ValueError(f"The gradient in {name} is asked for, and is not known: pass {name}.detach().")
+                    raise ValueError(f"The derivative with respect to {name} is not available. Pass {name}.detach().")
             if X.requires_grad:
                 self._exported.require_vjp_X()
         arrays = {name: _array(column) for name, column in given.items()}
@@ -118,7 +119,7 @@ class FittedModule(torch.nn.Module):
         return value
 
     def extra_repr(self) -> str:
-        """Say what the value is."""
+        """Return whether the value is a prediction or a loss, for the representation."""
         return "mean loss" if self._exported.is_loss else "raw prediction"
 
 

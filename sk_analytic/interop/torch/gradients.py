@@ -1,7 +1,6 @@
-"""Modules of torch as models: autograd makes their gradients, parameters have their names.
+"""Torch modules as models, with gradients from autograd.
 
-The module is called as a function of its parameters, so that it is never written to; what its layers keep beside
-(buffers) are copies that belong to the model.
+The module is called as a function of its parameters, so it is never modified. Its buffers are copied into the model.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Form:
     Parameters
     ----------
     with_criterion : bool
-        Whether it is there with a criterion, or without.
+        Whether the form is available with a criterion, or without one.
     """
 
     def __init__(self, with_criterion: bool) -> None:
@@ -40,52 +39,53 @@ class Form:
         if model is None:
             return self
         if (model.criterion is not None) != self.with_criterion:
-            needs = "needs a criterion" if self.with_criterion else "goes with a loss by name, and there is a criterion"
+            needs = "requires a criterion" if self.with_criterion else "is not available with a criterion"
             raise AttributeError(f"TorchModule: {self.name} {needs}.")
         return Function(model, self.name)
 
 
 class TorchModule(Model):
-    """A module of torch as the model of an estimator, with the gradient that autograd makes.
+    """A torch module as the model of an estimator, with its gradient from autograd.
 
-    Without a criterion it has a ``vjp``, which the estimator composes with its loss by name; with one, a
-    ``loss_and_gradient``. Both, ``forward`` and ``init`` can also be passed to an estimator one by one.
+    Pass it as `model`. Without a criterion, it provides a ``vjp``, which the estimator composes with its named loss.
+    With a criterion, it provides a ``loss_and_gradient``. These methods, ``forward`` and ``init`` can also be passed to
+    an estimator as separate functions.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Called as ``module(X)``. It is not modified: training starts from the values of its parameters. Those with
-        ``requires_grad=False`` keep their values.
+        Module that is called as ``module(X)``. Training starts from the values of its parameters and does not modify
+        it. Parameters with ``requires_grad=False`` are not trained.
     criterion : callable, default=None
-        ``criterion(prediction, y)`` returns the mean loss of the batch, a tensor of one number: a function of
-        ``torch.nn.functional``, a module such as ``torch.nn.HuberLoss()``, or a function of your own. y comes in the
-        shape of the prediction if they differ by an axis of length 1 only. It receives by name what else it names of
-        ``sample_weight`` and the metadata of ``fit``, as tensors.
+        ``criterion(prediction, y)`` returns the mean loss of the batch, as a tensor of one number: a function from
+        ``torch.nn.functional``, a module such as ``torch.nn.HuberLoss()``, or a function of your own. If y and the
+        prediction differ only by an axis of length 1, y is reshaped like the prediction. If the criterion names
+        ``sample_weight`` or metadata of ``fit``, it receives them as tensors.
 
     Attributes
     ----------
     buffers_ : dict of str to tensor
-        What layers keep beside the parameters, such as the running averages of batch normalization.
+        Buffers of the layers, such as the running averages of batch normalization.
 
     Raises
     ------
     TypeError
-        In ``vjp``, if layers do in training what they do not in evaluation: a loss by name is one of the predictions,
-        which are made in evaluation mode. Give a criterion then.
+        In ``vjp``, if a layer, such as dropout, computes something else in training than in evaluation: a named loss is
+        computed from predictions, which are made in evaluation mode. Pass a criterion instead.
 
     See Also
     --------
-    load_params : Put fitted parameters into a module.
+    load_params : Copy fitted parameters into a module.
 
     Notes
     -----
-    Parameters are a dict by the module's own names, such as ``"0.weight"``, in the dtype of X; so are the other tensors
-    of the module. The gradient is taken in training mode, predictions are made in evaluation mode. Dropout draws its
-    numbers from the estimator's ``rng``: a fit repeats, resumes exactly and can be checked, and torch's own generator
-    goes on as if nothing had been drawn.
+    The parameters are a dict with the module's own names, such as ``"0.weight"``. Parameters, buffers and the other
+    tensors of the module have the dtype of X. Gradients are computed in training mode, predictions in evaluation mode.
+    Dropout draws from the estimator's ``rng``, so fits are reproducible, resume exactly and can be checked; the state
+    of torch's own generator does not change.
 
-    Batch normalization couples the samples of a batch, so declare ``additive=True``. Its running averages also take in
-    the evaluations of the gradient check, and with early stopping they are those of the last epoch, not of the best.
+    Batch normalization couples the samples of a batch, so pass ``additive=True``. Its running averages include the
+    evaluations of the gradient check. With early stopping, they are those of the last epoch, not of the best one.
 
     Examples
     --------
@@ -115,11 +115,12 @@ class TorchModule(Model):
         self.criterion = criterion
 
     def init(self) -> dict[str, Array]:
-        """Return the values of the module's parameters by name, and begin with its buffers anew.
+        """Return the values of the module's trained parameters by name, and reset ``buffers_`` to the module's buffers.
 
         Returns
         -------
         params : dict of str to ndarray
+            Copies of the parameters.
         """
         self._require_module()
         self.buffers_ = {name: buffer.detach().clone() for name, buffer in self.module.named_buffers()}
@@ -131,9 +132,9 @@ class TorchModule(Model):
         Parameters
         ----------
         params : dict of str to ndarray
-            By the names of the module.
+            Parameters by the module's names.
         X : ndarray of shape (n_samples, n_features)
-            Handed to the module as a tensor of its own.
+            Samples, passed to the module as a tensor with its own memory.
 
         Returns
         -------
@@ -209,7 +210,9 @@ class TorchModule(Model):
         if not isinstance(self.module, torch.nn.Module):
             raise TypeError(f"TorchModule takes a torch.nn.Module; got {self.module!r}.")
         if not _trained(self.module):
-            raise ValueError("TorchModule: the module has no parameter with requires_grad=True, so nothing to train.")
+            raise ValueError(
+                "TorchModule: the module has no parameter with requires_grad=True, so there is nothing to train."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
@@ -234,14 +237,15 @@ class Function:
         layer = _differing(self.model.module)
         if layer:
             raise TypeError(
-                f"TorchModule: {layer} acts in training and not in prediction, so that the loss of a prediction is not "
-                "the one that trains. Give TorchModule a criterion, such as torch.nn.functional.mse_loss."
+                f"TorchModule: {layer} acts only in training mode, so a named loss, which is computed from predictions "
+                "in evaluation mode, is not the loss that is trained. Pass a criterion to TorchModule, such as "
+                "torch.nn.functional.mse_loss."
             )
         return self.model._vjp(params, X)
 
     @property
     def evaluated(self) -> Any:
-        """The loss of samples that do not train, in evaluation mode."""
+        """The loss in evaluation mode, for samples that are not used in training."""
         if self.name != "loss_and_gradient":
             raise AttributeError(self.name)
         return Function(self.model, "evaluated")
@@ -258,25 +262,25 @@ class Function:
 
 
 def load_params(module: torch.nn.Module, estimator: Any) -> torch.nn.Module:
-    """Write fitted parameters into a module, in its own dtype.
+    """Copy fitted parameters into a torch module, in the module's dtype.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Is written to.
+        Module to write to.
     estimator : fitted estimator or dict of str to array
-        With a `TorchModule` as its model, the buffers are written too; or parameters by name.
+        Estimator, or parameters by name. If the estimator's model is a `TorchModule`, its buffers are copied too.
 
     Returns
     -------
     module : torch.nn.Module
-        The same.
+        The same module.
 
     Raises
     ------
     ParameterStructureError
-        For a name that the module does not have, a trained one that is missing, and another shape. Then nothing is
-        written.
+        If the module has no parameter of a name, a trained parameter is missing, or a shape differs. In that case,
+        nothing is written.
 
     Examples
     --------
@@ -328,7 +332,7 @@ def _shown(block: Any) -> torch.Tensor:
     """A tensor on the memory of a block."""
     block = np.asarray(block)
     if block.dtype.kind != "f":
-        raise TypeError(f"TorchModule: parameters are of dtype {block.dtype}; real floats are needed.")
+        raise TypeError(f"TorchModule: parameters have dtype {block.dtype}; expected real floats.")
     return torch.from_numpy(block if block.flags.writeable else np.asarray(_Alias(block)))
 
 

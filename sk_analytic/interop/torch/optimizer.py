@@ -1,4 +1,4 @@
-"""Optimizers of torch as ours: they step on θ's own memory.
+"""Optimizers of torch for the estimators: they update θ in its own memory.
 
 Each block of θ is a tensor on the memory of the block, and its ``grad`` one on that of the gradient. Nothing is copied.
 """
@@ -25,37 +25,38 @@ UNITS = ("step", "epoch")
 
 
 class TorchOptimizer(OutsideRule):
-    """An optimizer of torch, made by a factory.
+    """Optimizer that uses a ``torch.optim.Optimizer``.
 
-    The estimators, `Chain` and `PerBlock` take it as any rule. It steps on the memory of the parameters and of the
-    gradient, without a copy.
+    It can be used like any update rule, also in `Chain` and `PerBlock`. torch updates the parameters in place, without
+    copies.
 
     Parameters
     ----------
     factory : type or callable
-        ``factory(tensors, **settings)`` returns a ``torch.optim.Optimizer``: its class, or a function that makes one of
-        a list of tensors, one for each block of parameters, in their order and shapes. It must not need a closure
-        (``torch.optim.LBFGS`` does; ours is ``"lbfgs"``), and should read the gradients, not write to them.
+        Class of the optimizer, such as ``torch.optim.Adam``, or a function ``factory(tensors, **settings)`` that
+        returns a ``torch.optim.Optimizer`` for a list of tensors, one for each parameter array. An optimizer that
+        requires a closure is not supported; use ``"lbfgs"`` instead of ``torch.optim.LBFGS``. The optimizer should not
+        write to the gradients.
     schedule : callable, default=None
         ``schedule(optimizer)`` returns a scheduler of ``torch.optim.lr_scheduler``, such as
         ``functools.partial(StepLR, step_size=10)``.
     schedule_unit : {"epoch", "step"}, default="epoch"
-        When the scheduler steps. After an epoch, ``ReduceLROnPlateau`` receives the loss of the epoch, or with early
-        stopping minus the validation score.
+        Whether the scheduler steps after each epoch or after each step. After an epoch, ``ReduceLROnPlateau`` receives
+        the loss of the epoch or, with early stopping, minus the validation score.
     **settings : dict
-        Settings of the factory by name, such as ``lr``. They are hyperparameters: a search reaches them as
-        ``optimizer__lr``, and a changed one holds from the next step. A `Schedule` of this package may stand for a
-        number.
+        Arguments of the factory by name, such as ``lr``. They are hyperparameters, which a search can set as
+        ``optimizer__lr``; a change applies from the next step. Each may be a `Schedule` of this package.
 
     See Also
     --------
-    sk_analytic.optimizers.PerBlock : Optimizers for some blocks; ``torch.optim.Muon`` takes matrices only.
+    sk_analytic.optimizers.PerBlock : Use an optimizer for some parameter arrays only, such as ``torch.optim.Muon``,
+        which only supports matrices.
 
     Notes
     -----
-    A block that has no gradient in a batch has ``grad=None``, and torch leaves it out. Gradients of some rows of a
-    block are written out. The state is that of the optimizer's and the scheduler's ``state_dict``, in NumPy arrays:
-    what an optimizer keeps elsewhere is neither saved nor resumed.
+    A parameter array without a gradient in a batch has ``grad=None``, so torch does not update it. Sparse gradients are
+    converted to dense ones. The state consists of the ``state_dict`` of the optimizer and of the scheduler, as NumPy
+    arrays. Anything that an optimizer stores outside its ``state_dict`` is neither saved nor resumed.
 
     Examples
     --------
@@ -91,7 +92,7 @@ class TorchOptimizer(OutsideRule):
         self.settings = settings
 
     def check(self) -> None:
-        """Raise for a factory or schedule that cannot be called, and for settings that the factory does not take."""
+        """Raise an error if the factory or the schedule is not callable, or the factory does not accept a setting."""
         if isinstance(self.factory, torch.optim.Optimizer):
             raise TypeError(_advice(self.factory))
         super().check()
@@ -103,7 +104,7 @@ class TorchOptimizer(OutsideRule):
             )
 
     def stepper(self, state: Any, theta: Array, blocks: tuple[int, ...], kept: Any) -> TorchStepper:
-        """Return the optimizer of torch on some blocks of θ, which goes on with what was kept."""
+        """Return the torch optimizer for some blocks of θ, starting from its earlier state if there is one."""
         return TorchStepper(self, state, theta, blocks, kept)
 
 
@@ -146,8 +147,8 @@ class TorchStepper:
         except Exception as error:
             shapes = ((self._state.names[block], tuple(tensor.shape)) for block, tensor in self._tensors.items())
             error.add_note(
-                f"{declared.kind} was given the blocks {', '.join(f'{name!r} {shape}' for name, shape in shapes)}. "
-                "PerBlock gives an optimizer some of the blocks."
+                f"{declared.kind} received the parameters {', '.join(f'{name!r} {shape}' for name, shape in shapes)}. "
+                "To train only some of them with it, use PerBlock."
             )
             raise
         if not isinstance(self._optimizer, torch.optim.Optimizer):
@@ -157,7 +158,7 @@ class TorchStepper:
         closure = inspect.signature(self._optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is closure.empty:
             raise ValueError(
-                f"{declared.kind} evaluates the loss within a step, by a closure, which a minibatch rule has none of. "
+                f"{declared.kind} requires a closure that evaluates the loss within a step, which is not supported. "
                 "Use a full-batch method of this package, such as 'lbfgs'."
             )
         self._schedule = None if declared.schedule is None else declared.schedule(self._optimizer)
@@ -288,10 +289,10 @@ def adopted(optimizer: Any) -> Any:
 
 def _advice(optimizer: Any) -> str:
     kind = optimizer if isinstance(optimizer, type) else type(optimizer)
-    came = "a class" if isinstance(optimizer, type) else "bound to tensors of its own"
+    came = "a class" if isinstance(optimizer, type) else "bound to tensors"
     return (
-        f"{kind.__name__} of torch is {came}, and the parameters to train are made by fit. Pass "
-        f"sk_analytic.interop.torch.TorchOptimizer(torch.optim.{kind.__name__}, lr=...), which makes one of them."
+        f"optimizer is torch's {kind.__name__}, {came}, but fit creates the tensors to train. Pass "
+        f"sk_analytic.interop.torch.TorchOptimizer(torch.optim.{kind.__name__}, lr=...), which fit calls with them."
     )
 
 

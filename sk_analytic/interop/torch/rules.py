@@ -1,4 +1,4 @@
-"""Our rules as a ``torch.optim.Optimizer``.
+"""Update rules of this package as a ``torch.optim.Optimizer``.
 
 On the host a step is taken on the memory of the tensors, by the kernels of every other step: the blocks are NumPy's
 views of them. What NumPy cannot see, on another device or in half precision, is stepped by torch's own functions,
@@ -26,34 +26,35 @@ NAMES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class RuleOptimizer(torch.optim.Optimizer):
-    """A rule of ours, or a chain of links, as an optimizer of torch.
+    """Update rule or chain of this package as a torch optimizer.
 
-    It has parameter groups, takes closures, and works with learning rate schedulers and ``state_dict``, as those of
-    ``torch.optim`` do. Float32 and float64 parameters on the host are stepped in place by our engine, numba's where it
-    is installed; all others by torch's functions.
+    Like the optimizers of ``torch.optim``, it supports parameter groups, closures, learning rate schedulers and
+    ``state_dict``. float32 and float64 parameters on the CPU are updated in place by NumPy, or by numba if it is
+    installed; all others are updated by torch.
 
     Parameters
     ----------
     params : iterable
-        Tensors, pairs of a name and a tensor, or dicts that define parameter groups. A group may have ``lr`` and the
-        hyperparameters of the optimizer by their names here, ``beta_1`` say; of a `Chain` by those of ``get_params``.
+        Tensors, pairs of a name and a tensor, or dicts that define parameter groups. A group may set ``lr`` and the
+        other hyperparameters of the optimizer by the names of its ``get_params``, such as ``beta_1``.
     optimizer : str or Optimizer, default="adam"
-        A name of `get_optimizer_names` or an instance, which is copied.
+        A name from `get_optimizer_names`, or an instance, which is copied.
 
     Raises
     ------
     TypeError
-        For an optimizer that does not step by formulas of one gradient each, L-BFGS say.
+        If the optimizer is not an update rule or a chain, such as L-BFGS.
     ValueError
-        For a schedule that counts epochs, or that looks at losses: torch does not tell them.
+        If a schedule counts epochs or depends on the loss, which torch does not report to the optimizer.
 
     Notes
     -----
-    Each group has a state of its own. So a link that measures all parameters, `ClipNorm` say, measures those of the
-    group. The names for `PerBlock` are those of ``named_parameters()``; without them, the positions in the group.
+    Each group has its own state. A link that measures all parameters, such as `ClipNorm`, therefore measures those of
+    one group. `PerBlock` refers to parameters by the names of ``named_parameters()``, if these are passed, and
+    otherwise by their positions in the group.
 
-    ``lr`` is the learning rate, for schedulers to write. If the optimizer has a `Schedule` for it, ``lr`` only shows
-    the rate of the last step.
+    ``lr`` is the learning rate, which torch's schedulers set. If the learning rate of the optimizer is a `Schedule`,
+    ``lr`` shows the value of the last step and must not be set.
 
     Examples
     --------
@@ -88,13 +89,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         Parameters
         ----------
         param_group : dict
-            ``params``, and what differs from the other groups.
+            ``params``, and the hyperparameters in which the group differs from the defaults.
         """
         super().add_param_group(param_group)
         try:
             for tensor in param_group["params"]:
                 if not tensor.is_floating_point():
-                    raise TypeError(f"Parameters must be real floating point tensors; got one of {tensor.dtype}.")
+                    raise TypeError(f"Parameters must be tensors of real floats; got dtype {tensor.dtype}.")
             self._optimizer_of(param_group).check()
         except Exception:
             self.param_groups.pop()
@@ -108,17 +109,17 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; parameters without a gradient stay as they are.
+        """Take one step. Parameters without a gradient are not changed.
 
         Parameters
         ----------
         closure : callable, default=None
-            Computes the loss and the gradients anew.
+            Function that computes the loss and the gradients again, and returns the loss.
 
         Returns
         -------
         loss : object
-            What the closure returned; None without one.
+            Return value of the closure; None without a closure.
         """
         loss = None
         if closure is not None:
@@ -142,12 +143,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         return stepper
 
     def eval_params(self) -> list[torch.Tensor]:
-        """Return the parameters that predict: averages, if a link keeps some, else the parameters themselves.
+        """Return the parameters to predict with: averages if a link keeps them, otherwise the parameters themselves.
 
         Returns
         -------
         params : list of Tensor
-            In the order of the groups; copies.
+            Copies, in the order of the groups.
 
         Examples
         --------
@@ -162,12 +163,13 @@ class RuleOptimizer(torch.optim.Optimizer):
         return [tensor for index, group in pairs for tensor in self._stepper(index, group).eval_params()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as a dict, which ``load_state_dict`` takes.
+        """Return the state as a dict for ``load_state_dict``.
 
         Returns
         -------
         state_dict : dict
-            For each parameter, under the position of each link: its number of steps, its numbers and its arrays.
+            The parameter groups and, for each parameter and link, the number of steps and the numbers and arrays of
+            the link.
         """
         self._save()
         kept: dict[str, Any] = super().state_dict()
@@ -262,8 +264,8 @@ class _Stepper:
         self._rate.value = float(self.group["lr"])
         if self._shown is not None and self._rate.value != self._shown:
             raise ValueError(
-                f"lr of a parameter group was set to {self._rate.value}, but the rate of {self.optimizer!r} is a "
-                "schedule. Give the optimizer a number as its learning_rate, or leave lr alone."
+                f"lr of a parameter group was set to {self._rate.value}, but the learning rate of {self.optimizer!r} "
+                "is a schedule. Do not set lr, or pass a number as the optimizer's learning_rate."
             )
         grads, missing = [], []
         for position, tensor in enumerate(self.tensors):
@@ -272,8 +274,8 @@ class _Stepper:
                 missing.append(position)
             elif grad.layout is not torch.strided:
                 raise RuntimeError(
-                    f"Parameter {self.state.names[position]!r} has a gradient of layout {grad.layout}; a dense one is "
-                    "needed. Pass sparse=False to the layer, or densify: p.grad = p.grad.to_dense()."
+                    f"Parameter {self.state.names[position]!r} has a gradient of layout {grad.layout}; expected a "
+                    "dense one. Pass sparse=False to the layer, or convert it: p.grad = p.grad.to_dense()."
                 )
             grads.append(None if grad is None else self.blocks.gradient(position, grad.detach()))
         theta = self.blocks.theta()

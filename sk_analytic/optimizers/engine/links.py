@@ -303,7 +303,8 @@ def check_chain(links: Sequence[Any], name: str) -> tuple[int, int | None]:
             step, flow = position, "theta"
         if link.takes != flow or (link.takes, link.gives) == ("theta", "gradient"):
             raise ValueError(
-                f"{kinds[position]} takes the gradient, but {kinds[position - 1]} gives θ: {shown}. Put it before."
+                f"{kinds[position]} takes the gradient, but {kinds[position - 1]} gives θ: {shown}. Put "
+                f"{kinds[position]} before {kinds[position - 1]}."
             )
         flow = link.gives
     return rules[0], len(links) if flow == "gradient" else step

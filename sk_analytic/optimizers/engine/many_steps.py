@@ -118,7 +118,7 @@ class ManySteps:
         self._nows = list({id(term.now): term.now for term in self._terms}.values())
         columns = self._columns(1)
         if not self.n:
-            raise NotCompiledError("the coefficients of its first step cannot be had: see the error that follows")
+            raise NotCompiledError("the coefficients of its first step raise an error, which follows")
         self.kernels = []
         for job in self._jobs:
             counts = tuple(len(columns[term]) for term in job.terms)

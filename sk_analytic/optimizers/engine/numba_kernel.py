@@ -129,7 +129,7 @@ def _require(name: str, where: str = "") -> None:
         raise ValueError(f"Unknown engine {name!r}{where}. There are: {', '.join(map(repr, ENGINES))}.")
     if name == "numba" and not is_installed():
         raise ImportError(
-            "The engine 'numba' needs numba, which is not installed: pip install numba, or in a clone "
+            "The engine 'numba' requires numba, which is not installed: pip install numba, or in a clone "
             'pip install -e ".[numba]".'
         )
 
@@ -383,7 +383,7 @@ def _entry(function: Any, arguments: list[Any]) -> Callable[..., Any]:
     It checks dtypes and dimensions of what it gets, but takes every array for contiguous, aligned and writable.
     """
     if not hasattr(function, "compile"):
-        raise RuntimeError("its compiler is switched off, by NUMBA_DISABLE_JIT")
+        raise RuntimeError("its compiler is disabled by NUMBA_DISABLE_JIT")
     arrays = [value for value in arguments if isinstance(value, np.ndarray)]
     if not all(array.flags.carray for array in arrays):
         return function  # type: ignore[no-any-return]

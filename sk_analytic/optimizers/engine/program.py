@@ -54,7 +54,7 @@ class Job:
         self.kernel: Any = None
 
     def extends_to(self, fused: Fused, terms: Sequence[Term], where: slice) -> bool:
-        """Whether a block goes on where this job ends, with the same terms from and to the same place."""
+        """Whether a block starts where this job ends, with the same terms from and to the same place."""
         return self.stop == where.start and self.terms == terms and self.fused == fused
 
     def run(self, theta: Array, g: Array) -> None:

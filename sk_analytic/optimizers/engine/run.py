@@ -138,15 +138,15 @@ class Run:
         for link in self._links:
             name = type(link.declared).__name__
             if link.is_outside:
-                raise NotCompiledError(f"{link.declared!r} is an optimizer of another library: take one of ours")
+                raise NotCompiledError(f"{link.declared!r} is an optimizer of another library; use one of sk_analytic")
             if link.measures:
-                raise NotCompiledError(f"{name} measures the gradient before each step: leave it out of the optimizer")
+                raise NotCompiledError(f"{name} measures the gradient before each step; leave it out of the optimizer")
             if link.declared.passes is not None:
-                raise NotCompiledError(f"{name} does not let every gradient pass: leave it out of the optimizer")
+                raise NotCompiledError(f"{name} does not pass on every gradient; leave it out of the optimizer")
         key = missing, frozenset[tuple[int, int]](), ()
         program = self._programs.get(key) or self._program(*key)
         if not program.passes:
-            raise NotCompiledError("all blocks are fixed: there is nothing to train")
+            raise NotCompiledError("all parameters are fixed, so there is nothing to train")
         return ManySteps(self.state, self._scheduled, program)
 
     def _changes(self, writer: Writer) -> list[str]:

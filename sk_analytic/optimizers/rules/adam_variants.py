@@ -62,7 +62,7 @@ class Adamax(Rule):
         self.epsilon = epsilon
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the weight of a new gradient, the fading, epsilon, and the correction."""
+        """Return the weight of a new gradient, the decay of the maximum, epsilon, and the bias correction."""
         return 1.0 - self.beta_1, self.beta_2, self.epsilon, 1.0 - self.beta_1**now.t
 
     @staticmethod
@@ -76,7 +76,7 @@ class Adamax(Rule):
         epsilon: float,
         correction: float,
     ) -> Arrays:
-        """Divide the average by the largest."""
+        """Divide the average by the decaying maximum."""
         mean = mean + weight * (g - mean)
         largest = np.maximum(fading * largest, np.abs(g) + epsilon)
         return mean / (correction * largest), mean, largest
@@ -196,7 +196,7 @@ class AdaBelief(Rule):
         self.epsilon_root = epsilon_root
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the weights of averages, what is added, the factor of the root, and epsilon corrected."""
+        """Return the weights of both averages, the constant ε', the factor of the root, and the corrected epsilon."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5
         weights = 1.0 - self.beta_1, self.beta_2, 1.0 - self.beta_2
@@ -281,7 +281,7 @@ class Yogi(Rule):
         self.initial_accumulator_value = initial_accumulator_value
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the weights of new values, the factor of the root, and epsilon corrected."""
+        """Return the weights of new values, the factor of the root, and the corrected epsilon."""
         correction = 1.0 - self.beta_1**now.t
         root = correction / (1.0 - self.beta_2**now.t) ** 0.5
         return 1.0 - self.beta_1, 1.0 - self.beta_2, root, correction * self.epsilon

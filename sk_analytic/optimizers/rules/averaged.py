@@ -76,7 +76,7 @@ class ASGD(Rule):
     def formula(
         g: Array, theta: Array, average: Array, rate: float, shrink: float, keep: float, weight: float
     ) -> Arrays:
-        """Step, and average."""
+        """Take the step, and update the average."""
         theta = shrink * theta - rate * g
         return theta, keep * average + weight * theta
 

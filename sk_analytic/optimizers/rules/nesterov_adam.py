@@ -71,7 +71,7 @@ class NAdam(Rule):
         self.momentum_decay = momentum_decay
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return the weights of averages, of average and gradient in the step, and what is in the denominator."""
+        """Return the weights of averages, of average and gradient in the step, and the terms of the denominator."""
         momentum, following = (
             self.beta_1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (now.t, now.t + 1)
         )
@@ -227,7 +227,7 @@ class Adan(Rule):
         self.epsilon_root = epsilon_root
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
-        """Return whether there is a change, the weights of new values, the factors of averages, what is added."""
+        """Return whether there is a change, the weights of new values, the factors of averages, and both epsilons."""
         weights = 1.0 - self.beta_1, 1.0 - self.beta_2, 1.0 - self.beta_3
         factor_1, factor_2, factor_3 = (1.0 / (1.0 - beta**now.t) for beta in (self.beta_1, self.beta_2, self.beta_3))
         factors = factor_1, weights[1] * factor_2, factor_3
@@ -252,7 +252,7 @@ class Adan(Rule):
         inside: float,
         epsilon: float,
     ) -> Arrays:
-        """Average all three, and divide."""
+        """Update the three averages, and divide."""
         latest = any_change * (g - previous)
         mean = mean + w_1 * (g - mean)
         change = change + w_2 * (latest - change)

@@ -90,7 +90,7 @@ class DoG(Rule):
 
     @staticmethod
     def formula(g: Array, theta: Array, start: Array, factor: float, rest: float) -> Arrays:
-        """Scale."""
+        """Multiply the gradient by the ratio of distance and accumulated norms."""
         return rest * (factor * g), start
 
 
@@ -185,7 +185,7 @@ class Prodigy(Rule):
     def measures(
         g: Array, theta: Array, mean: Array, square: Array, total: Array, start: Array, keep: float, weight: float
     ) -> Arrays:
-        """Measure the gradient's product with the way back, and the new sum."""
+        """Measure the product of the gradient with the distance from the start, and the new sum."""
         return g * (start - theta), np.abs(keep * total + weight * g)
 
     def coefficients(self, now: StepInfo) -> tuple[float, ...]:
@@ -219,7 +219,7 @@ class Prodigy(Rule):
         epsilon: float,
         decay: float,
     ) -> Arrays:
-        """Average, sum, and divide."""
+        """Update both averages and the sum, and divide."""
         mean = k_1 * mean + w_1 * g
         square = k_2 * square + w_2 * (g * g)
         flow = step * mean / (np.sqrt(square) + epsilon) + decay * theta

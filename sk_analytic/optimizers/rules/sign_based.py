@@ -104,7 +104,7 @@ class Lion(Rule):
 
     @staticmethod
     def formula(g: Array, theta: Array, momentum: Array, share_1: float, share_2: float) -> Arrays:
-        """Take the sign of the mixture, and average."""
+        """Take the sign of the mixture, and update the average."""
         change = g - momentum
         return np.sign(momentum + share_1 * change), momentum + share_2 * change
 
