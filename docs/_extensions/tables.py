@@ -100,7 +100,7 @@ def table_of_losses():
         heading = f':class:`"{name}" <sk_analytic.losses.{type(loss).__name__}>` {settings}'.strip()
         formula, domain, equal = LOSSES.get(name, ("", "", ""))
         rows.append((heading, formula, domain, loss.link, equal))
-    return table(rows, "   :widths: 28 26 14 9 23")
+    return table(rows, "   :widths: 31 25 13 9 22")
 
 
 def table_of_causes(verdict):
