@@ -618,16 +618,17 @@ def test_a_loss_without_a_formula_says_so():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_documentation_has_every_loss(name):
-    """The table of the guide, drawn from the classes, has its class, its value and the defaults of its parameters."""
+    """The table of the guide has its class, its formula, its domain, its link and the defaults of its parameters."""
     docs = Path(__file__).parents[1] / "docs"
     assert ".. include:: generated/losses.inc" in (docs / "losses.rst").read_text("utf-8")
     spec = spec_from_file_location("tables", docs / "_extensions" / "tables.py")
     tables = module_from_spec(spec)
     spec.loader.exec_module(tables)
-    row = tables.table_of_losses().partition(f'* - ``"{name}"``')[2].partition("* -")[0]
-    assert f".losses.{LOSSES[name].__name__}`" in row
-    assert "f" in row.partition("\n     - ")[2].partition("\n     - ")[0]
-    assert row.rstrip().endswith(LOSSES[name]().link)
+    row = tables.table_of_losses().partition(f'* - :class:`"{name}" <')[2].partition("* -")[0]
+    heading, formula, domain, link, _ = (cell.strip() for cell in row.split("\n     - "))
+    assert f".losses.{LOSSES[name].__name__}>`" in heading
+    assert "" not in (formula, domain)
+    assert link == LOSSES[name]().link
     for parameter, default in LOSSES[name]().get_params().items():
         assert f"``{parameter}={default!r}``" in row
 

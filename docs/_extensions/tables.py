@@ -24,31 +24,83 @@ def table(rows, *options, head=True):
     return "\n".join(lines) + "\n"
 
 
-def with_defaults(cls):
-    """The hyperparameters of a class, with defaults."""
-    settings = [p for p in inspect.signature(cls).parameters.values() if p.default is not p.empty]
-    return ", ".join(f"``{setting.name}={setting.default!r}``" for setting in settings) or "none"
+def phrase(cls):
+    """What a class is, for a table: the first line of its docstring, without its own name and citations."""
+    line = re.sub(r" \[\w+\]_(, section [\d.]+\d)?", "", inspect.getdoc(cls).splitlines()[0])
+    line = re.sub(r"(?<!`)`(\w+)`", r":class:`~sk_analytic.optimizers.\1`", re.sub(r"^\w+: ", "", line))
+    return f"{line[0].upper()}{line[1:]}"
 
 
 def table_of_optimizers():
-    """The optimizers that have a name, from their classes."""
-    rows = [("name", "class", "hyperparameters and their defaults")]
-    for name in get_optimizer_names():
-        cls = type(get_optimizer(name))
-        rows.append((f'``"{name}"``', f":class:`~sk_analytic.optimizers.{cls.__name__}`", with_defaults(cls)))
-    return table(rows)
+    """The optimizers that have a name, in the groups of the reference."""
+    classes = {type(get_optimizer(name)).__name__: name for name in get_optimizer_names()}
+    module = import_module("sk_analytic.optimizers")
+    parts = []
+    for title, names in groups_of(module.__name__):
+        rows = [
+            (f':class:`"{classes[name]}" <sk_analytic.optimizers.{name}>`', phrase(getattr(module, name)))
+            for name in names
+            if name in classes
+        ]
+        if rows:
+            parts.append(f".. rubric:: {title}\n\n{table(rows, '   :widths: 26 74', head=False)}")
+    return "\n".join(parts)
+
+
+# Of each loss the formula for a sample, the domain of y, and what is equal in scikit-learn.
+LOSSES = {
+    "squared_error": (
+        r":math:`\frac12 r^2`",
+        "any",
+        ":class:`~sklearn.linear_model.LinearRegression` and :class:`~sklearn.linear_model.Ridge`, up to scaling",
+    ),
+    "absolute_error": (
+        r":math:`|r|`",
+        "any",
+        "twice :class:`~sklearn.linear_model.QuantileRegressor` at its default quantile",
+    ),
+    "huber": (
+        r":math:`\frac12 r^2` if :math:`|r| \le \varepsilon`, otherwise"
+        r" :math:`\varepsilon |r| - \frac12 \varepsilon^2`",
+        "any",
+        "half :class:`~sklearn.linear_model.HuberRegressor` with sigma = 1",
+    ),
+    "quantile": (
+        r":math:`-q\,r` if :math:`r \le 0`, otherwise :math:`(1 - q)\,r`",
+        "any",
+        ":class:`~sklearn.linear_model.QuantileRegressor`",
+    ),
+    "poisson": (":math:`e^f - y f`", r":math:`y \ge 0`", ":class:`~sklearn.linear_model.PoissonRegressor`"),
+    "gamma": (":math:`f + y e^{-f}`", ":math:`y > 0`", ":class:`~sklearn.linear_model.GammaRegressor`"),
+    "tweedie": (
+        r":math:`\frac{e^{(2-p)f}}{2-p} - y\,\frac{e^{(1-p)f}}{1-p}`",
+        r":math:`y \ge 0` if :math:`1 \le p < 2`, :math:`y > 0` if :math:`p \ge 2`, any if :math:`p \le 0`",
+        ":class:`~sklearn.linear_model.TweedieRegressor`",
+    ),
+    "log_loss": (
+        r":math:`\log(1 + e^f) - y f`, and the forms below",
+        r"classes, or :math:`0 \le y \le 1`",
+        ":class:`~sklearn.linear_model.LogisticRegression`",
+    ),
+    "negative_log_likelihood": (
+        ":math:`-f`",
+        "no y",
+        "minus ``score_samples`` of :class:`~sklearn.neighbors.KernelDensity` and"
+        " :class:`~sklearn.mixture.GaussianMixture`",
+    ),
+}
 
 
 def table_of_losses():
-    """The losses that have a name, from their classes: the body of the docstring is the loss of a sample."""
-    rows = [("name and class", "loss of a sample, domain of y, equivalent in scikit-learn", "parameters", "link")]
-    for name in get_loss_names():
+    """The losses that have a name: class, parameters and link from the classes; those without a formula come last."""
+    rows = [("name", "formula", "domain of y", "link", "equal in scikit-learn")]
+    for name in sorted(get_loss_names(), key=[*LOSSES, *get_loss_names()].index):
         loss = get_loss(name)
-        cls = type(loss)
-        body = re.split(r"\n(?:Parameters|Examples)\n---", inspect.getdoc(cls))[0].partition("\n\n")[2].strip()
-        heading = f'``"{name}"`` :class:`~sk_analytic.losses.{cls.__name__}`'
-        rows.append((heading, body, with_defaults(cls), loss.link))
-    return table(rows, "   :widths: 20 56 16 8")
+        settings = ", ".join(f"``{setting}={default!r}``" for setting, default in loss.get_params().items())
+        heading = f':class:`"{name}" <sk_analytic.losses.{type(loss).__name__}>` {settings}'.strip()
+        formula, domain, equal = LOSSES.get(name, ("", "", ""))
+        rows.append((heading, formula, domain, loss.link, equal))
+    return table(rows, "   :widths: 31 25 13 9 22")
 
 
 # The faults by what they concern, with the anchor of each group. A fault that no group has is among the last.

@@ -55,14 +55,14 @@ def draw():
     ends = X.min(axis=0) - 0.7, X.max(axis=0) + 0.7
     grid = np.stack(np.meshgrid(*np.linspace(*ends, 120).T), axis=-1)
     heights = density.score_samples(grid.reshape(-1, 2)).reshape(120, 120)
-    _, panels = plt.subplots(1, 3, figsize=(8.4, 2.9), sharex=True, sharey=True, layout="constrained")
+    _, panels = plt.subplots(1, 3, figsize=(8.4, 3.1), sharex=True, sharey=True, layout="constrained")
     panels[0].scatter(*X.T, s=9, color="C0")
-    levels = heights.max() - np.arange(8, -0.5, -0.5)
-    panels[1].contourf(*grid.transpose(2, 0, 1), heights, levels=levels, cmap="Blues")
+    levels = np.arange(-8, 0.5, 0.5)
+    filled = panels[1].contourf(*grid.transpose(2, 0, 1), heights, levels=levels, cmap="Blues", extend="max")
+    panels[1].figure.colorbar(filled, ax=panels[1], ticks=[-8, -6, -4, -2, 0])
     panels[2].scatter(*samples.T, s=13, color="C1", marker="^", linewidths=0)
-    titles = f"{len(X)} irises", f"log-density, {density.score(X):.2f} nats on average", f"{len(samples)} samples"
+    titles = f"data, {len(X)} irises", "fitted log-density", f"{len(samples)} samples from the fit"
     for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, fontsize=10)
-        axes.set(xlim=(ends[0][0], ends[1][0]), ylim=(ends[0][1], ends[1][1]))
+        axes.set_title(title, fontsize=11)
+        axes.set(xlim=(ends[0][0], ends[1][0]), ylim=(ends[0][1], ends[1][1]), xlabel="petal length (cm)")
     panels[0].set_ylabel("sepal length (cm)")
-    panels[1].set_xlabel("petal length (cm)")
