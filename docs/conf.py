@@ -60,22 +60,6 @@ import numpy as np
 import matplotlib.pyplot as plt
 from sk_analytic.optimizers import *
 
-
-def show(*schedules, losses=()):
-    \"\"\"Draw schedules over 100 units, and the losses that they see.\"\"\"
-    state = SGD().init(np.zeros(1))
-    curves = [[] for _ in schedules]
-    for state.step in range(100):
-        state.epoch = state.step
-        for curve, schedule in zip(curves, schedules):
-            curve.append(schedule.at(state))
-        state.loss_curve.extend(losses[state.step : state.step + 1])
-    figure, axes = plt.subplots(figsize=(5, 2), layout="constrained")
-    if losses:
-        axes.plot(losses, color="0.7")
-    for curve, dashes in zip(curves, ("-", "--")):
-        axes.step(range(100), curve, dashes, where="post")
-    axes.set(xlim=(0, 99), ylim=(0, None), xlabel=schedules[0].unit, ylabel="value")
 """
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
