@@ -59,7 +59,6 @@ plot_pre_code = """
 import numpy as np
 import matplotlib.pyplot as plt
 from sk_analytic.optimizers import *
-
 """
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -1,7 +1,8 @@
 """Diagrams of a chain of links, of training in chunks, and of training on a cluster."""
 
 from matplotlib import pyplot as plt
-from way_of_data import arrow, box, frame
+from way_of_data import arrow, frame
+from way_of_data import box as drawn
 
 
 def canvas(width, height, scale=0.76):
@@ -10,6 +11,11 @@ def canvas(width, height, scale=0.76):
     axes.set(xlim=(-0.05, width + 0.05), ylim=(-0.05, height + 0.05), aspect="equal")
     axes.set_axis_off()
     return axes
+
+
+def box(axes, left, bottom, width, title, text, *, yours=False, height=1.25):
+    """Draw a box of some size."""
+    drawn(axes, left, bottom, title, text, yours=yours, width=width, height=height, size=9)
 
 
 def links():

@@ -9,14 +9,14 @@ LEFTS = 0.2, 3.0, 5.8, 8.6
 TEXT = 10.5  # points; the picture is shown in its own size
 
 
-def box(axes, left, bottom, title, text, *, yours=False, width=WIDTH):
+def box(axes, left, bottom, title, text, *, yours=False, width=WIDTH, height=HEIGHT, size=TEXT):
     """Draw a box with a title and a few words."""
     look = {"facecolor": YOURS if yours else OURS, "edgecolor": "#b35806" if yours else EDGE}
     shape = "round,pad=0,rounding_size=0.12"
-    axes.add_patch(FancyBboxPatch((left, bottom), width, HEIGHT, shape, linewidth=2 if yours else 1, **look))
+    axes.add_patch(FancyBboxPatch((left, bottom), width, height, shape, linewidth=2 if yours else 1, **look))
     place = {"ha": "center", "va": "center"}
-    axes.text(left + width / 2, bottom + HEIGHT - 0.25, title, fontsize=TEXT + 1.5, weight="bold", **place)
-    axes.text(left + width / 2, bottom + (HEIGHT - 0.4) / 2, text, fontsize=TEXT, linespacing=1.2, **place)
+    axes.text(left + width / 2, bottom + height - 0.25, title, fontsize=size + 1.5, weight="bold", **place)
+    axes.text(left + width / 2, bottom + (height - 0.4) / 2, text, fontsize=size, linespacing=1.2, **place)
 
 
 def arrow(axes, *points):
