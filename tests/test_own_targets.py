@@ -773,7 +773,7 @@ def test_both_classes_of_a_field_are_among_the_rows_that_are_checked():
         loss, _ = weibull(params, X, y["time"], y["event"])
         return loss, weibull(params, X, y["time"], np.zeros(len(X)))[1]
 
-    with pytest.raises(ValueError, match="is not the derivative of the"):
+    with pytest.raises(ValueError, match="is not the derivative of"):
         model(without_events).fit(X, y)
 
 
