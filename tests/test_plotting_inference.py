@@ -827,3 +827,17 @@ def test_a_curve_can_be_drawn_from_numbers(linear):
     for wrong in ("line_kw", "band_kw", "points_kw"):
         with pytest.raises(AttributeError, match="colour"):
             FittedCurveDisplay.from_inference(linear, X, **{wrong: {"colour": "red"}})
+
+
+def test_a_new_observation_has_no_band_where_each_has_a_variance_of_its_own():
+    """With precision weights the scale is the variance of a y of weight 1: of which a new one is not known."""
+    weight = np.linspace(1, 100, len(TIMES))
+    model = curve(optimizer="trf").fit(TIMES, DECAY, sample_weight=weight)
+    result = infer(model, TIMES, DECAY, sample_weight=weight, weights="precision", scale=1)
+    with pytest.raises(ValueError, match="'observation' does not support weights='precision'.*Use interval='mean'"):
+        result.predict(TIMES, interval="observation")
+    display = FittedCurveDisplay.from_inference(result, TIMES)
+    assert display.mean_bands_[0] is not None
+    assert display.observation_bands_[0] is None
+    with pytest.raises(ValueError, match="'observation' does not support"):
+        FittedCurveDisplay.from_inference(result, TIMES, band="both")

@@ -97,6 +97,8 @@ class Problem:
         is_composed = form.composes_loss or form.is_matrix
         self.has_jacobian = is_named and is_composed and objective.additive is not False
         self.is_squared = type(self.loss) is SquaredError
+        # Whether the scale is the variance of a new y; with precision weights, it is that of one of weight 1.
+        self.has_observations = self.is_squared and weights != "precision"
         self.is_kinked = isinstance(self.loss, Quantile | AbsoluteError)
         self.n_outputs = 1
         self.is_polished = False

@@ -384,7 +384,8 @@ class Inference:
         interval : {None, "mean", "observation"}, default=None
             "mean": confidence interval of the prediction, within the range of the link (between 0 and 1 for a
             probability). "observation": prediction interval of a new y, for the squared error only; residuals are
-            assumed to be normal with variance ``scale``.
+            assumed to be normal with variance ``scale``. Not with precision weights, because the variance of the new y
+            is unknown.
         level : float, default=0.95
             Level of the interval.
         **metadata : array-like of shape (n_samples,) or (n_samples, k)
@@ -404,6 +405,12 @@ class Inference:
             raise ValueError(
                 "predict: interval='observation' requires the squared error, whose scale is the variance of y. Use "
                 "interval='mean' for other losses."
+            )
+        if interval == "observation" and not problem.has_observations:
+            raise ValueError(
+                "predict: interval='observation' does not support weights='precision', because the variance of a new y "
+                "is scale divided by its own weight, which is not given. Use interval='mean', and add that variance to "
+                "standard_error**2."
             )
         predicted = self._model._prepare_prediction(X, metadata)
         value, derivative = self._derivative(lambda vector: predicted(problem.theta(vector).structure))

@@ -160,7 +160,7 @@ class FittedCurveDisplay:
             Size of this even grid.
         band : {"auto", "mean", "observation", "both"} or None, default="auto"
             Bands to draw: of the mean, of a new observation, or both. "auto" draws both for the squared error, and the
-            mean for other losses, which have no band of observations.
+            mean for other losses and with precision weights, which have no band of observations.
         level : float, default=0.95
             Level of the bands.
         target : int or label, default=None
@@ -211,8 +211,8 @@ class FittedCurveDisplay:
             )
         rows = columns.held(number, grid, at or {})
         held = {key: _held(cls.__name__, key, given, len(values), len(grid)) for key, given in metadata.items()}
-        is_squared = result._problem.is_squared
-        kinds = {"auto": ("mean", "observation") if is_squared else ("mean",), "both": ("mean", "observation")}
+        has_observations = result._problem.has_observations
+        kinds = {"auto": ("mean", "observation") if has_observations else ("mean",), "both": ("mean", "observation")}
         chosen = () if band is None else kinds.get(band, (band,))
         predicted = {kind: result.predict(rows, interval=kind, level=level, **held) for kind in chosen or (None,)}
         outputs = _Outputs(cls.__name__, result, y, next(iter(predicted.values())).value, target)
