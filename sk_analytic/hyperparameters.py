@@ -89,11 +89,10 @@ class Hyperparameters(BaseEstimator):
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Refuse names that other libraries have, with ours."""
-        if settings and not takes_any(cls):
-            known = cls._get_param_names()
-            for name in settings:
-                if name not in known:
-                    raise TypeError(unknown_hyperparameter(cls.__name__, name, known))
+        known = cls._get_param_names()
+        unknown = [name for name in settings if name not in known]
+        if unknown and not takes_any(cls):  # which reads the signature
+            raise TypeError(unknown_hyperparameter(cls.__name__, unknown[0], known))
         made: Self = super().__new__(cls)
         return made
 

@@ -170,6 +170,15 @@ class Case:
 
         return numbers
 
+    def differs_by(self, term: Callable[[Situation], Array]) -> Numbers:
+        """Return the numbers of the claim that true minus analytic derivative is a multiple of ``term(situation)``."""
+
+        def numbers(situation: Situation, count: int) -> Any:
+            missing, errors = self.difference(situation, count)
+            return self.project(term(situation), self.directions_at(situation)[:count]), errors, missing
+
+        return numbers
+
     # Their evidence.
 
     def compare(self, way: Way, at: Sequence[Situation] | None = None) -> Fit | None:

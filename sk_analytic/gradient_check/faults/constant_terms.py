@@ -27,12 +27,8 @@ class ConstantTerm(Hypothesis):
 
     def ways(self, case: Case) -> Iterator[Way]:
         """True derivative minus analytic one = one number in all entries everywhere."""
-
-        def numbers(situation: Situation, count: int) -> Any:
-            missing, errors = case.difference(situation, count)
-            return case.project(np.ones(case.shape), case.directions_at(situation)[:count]), errors, missing
-
-        yield Way({"where": "" if case.size == 1 else " in every entry"}, numbers, n_free=1)
+        ones = np.ones(case.shape)
+        yield Way({"where": "" if case.size == 1 else " in every entry"}, case.differs_by(lambda s: ones), n_free=1)
 
     def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
         """The factor is the constant."""

@@ -1,7 +1,7 @@
 """Faults that are a transformation of the whole block: the true derivative is T(analytic gradient)."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -394,19 +394,11 @@ class Penalty(Hypothesis):
 
         Where all θ have one sign, it says no more than that the difference is constant.
         """
-        yield self._way("θ", "strength/2 * sum of squares", case, lambda t: t)
+        yield Way({"term": "θ", "of": "strength/2 * sum of squares"}, case.differs_by(case.theta), n_free=1)
         signs = np.concatenate([np.sign(case.theta(situation)).ravel() for situation in case.situations])
         if {-1.0, 1.0} <= set(signs.tolist()):
-            yield self._way("sign(θ)", "strength * sum of absolute values", case, np.sign)
-
-    @staticmethod
-    def _way(term: str, of: str, case: Case, feature: Callable[[Array], Array]) -> Way:
-        def numbers(situation: Situation, count: int) -> Any:
-            missing, errors = case.difference(situation, count)
-            directions = case.directions_at(situation)[:count]
-            return case.project(feature(case.theta(situation)), directions), errors, missing
-
-        return Way({"term": term, "of": of}, numbers, n_free=1)
+            words = {"term": "sign(θ)", "of": "strength * sum of absolute values"}
+            yield Way(words, case.differs_by(lambda s: np.sign(case.theta(s))), n_free=1)
 
     def found(self, case: Case, fit: Fit, words: dict[str, Any]) -> Diagnosis:
         """The factor is the strength."""
