@@ -491,7 +491,7 @@ def test_a_wrong_gradient_stops_a_fit_with_the_diagnosis():
 
 
 def test_the_default_loss_is_named_where_the_cause_is_open():
-    """Where the loss was nobody's choice, the error ends with how to name another, or none, if no fault explains it."""
+    """If the user chose no loss and no fault explains the gradient, the error ends with how to pass a loss, or None."""
     plant = FAULTS["poisson_meant_but_the_default_compared_with"].plant()
     with pytest.raises(GradientCheckError, match="'poisson'") as caught:
         plant["estimator"].fit(plant["X"], plant["y"])
@@ -499,7 +499,7 @@ def test_the_default_loss_is_named_where_the_cause_is_open():
     assert "default loss" not in str(caught.value)
     X = np.random.default_rng(0).normal(size=(40, 2))
 
-    def gradient(params, X, y):  # of a loss that no name stands for
+    def gradient(params, X, y):  # of a loss without a name
         return X.T @ np.arctan(3 * (X @ params - y)) / len(y)
 
     with pytest.raises(

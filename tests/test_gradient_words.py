@@ -115,7 +115,7 @@ def test_a_missing_constant_of_a_scalar_is_no_penalty(start):
 
 @pytest.mark.parametrize("name", ["coef", "b"])
 def test_a_superfluous_constant_is_a_constant(name):
-    """In a vector as in a scalar: nobody has a penalty on the sum."""
+    """In a vector as in a scalar, it is called a constant, and not a penalty."""
 
     def gradient(params, X, y, exposure):
         grads = poisson_gradient(params, X, y, exposure)

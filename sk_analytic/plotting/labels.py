@@ -145,5 +145,5 @@ def columns_of(labels: Sequence[str], width: float) -> int:
 
 
 def wrapped(text: str, letters: int) -> str:
-    """Return a label in lines of at most so many letters, if its words allow it."""
+    """Return a label broken into lines of a maximum length, if its words are short enough."""
     return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
